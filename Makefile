@@ -1,0 +1,66 @@
+# Each target works alone in a fresh clone: it makes the environment that it needs (Python 3.11 or
+# newer with pip is all that has to be there), and finds it ready the next time.
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8000
+# Further arguments for pytest:  make test ARGS="-k critic -x"
+ARGS ?=
+
+BIN := $(VENV)/bin
+# Two processes with one torch thread each: more threads than cores only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-slow lint format docs docs-serve bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.installed-demo  ## the main job on real data: a table, and a picture in demo-output/
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.installed-test  ## the tests and the doctests, without the slow ones
+	$(PYTEST) $(ARGS)
+
+test-slow: $(VENV)/.installed-test  ## the slow tests
+	$(PYTEST) -m slow $(ARGS)
+
+lint: $(VENV)/.installed-lint  ## ruff and mypy; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-lint  ## what ruff can put right by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-docs  ## the documentation, in docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+docs-serve: docs  ## the documentation, on port 8000 (PORT=...) of this machine
+	$(BIN)/python -m http.server --bind localhost --directory docs/_build/html $(PORT)
+
+bench: $(VENV)/.installed-demo  ## list the benchmarks, and run the quick form of speed and match
+	@echo "The benchmarks; each takes --quick, and says more with --help:"
+	@grep -l '__name__ == "__main__"' benchmarks/*.py
+	$(BIN)/python benchmarks/speed.py --quick
+	$(BIN)/python benchmarks/match.py --quick
+
+clean:  ## remove what was built and cached (the environment stays: delete .venv for a new one)
+	rm -rf build dist *.egg-info docs/_build docs/api/generated docs/auto_examples demo-output
+	rm -rf .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find benchmarks docs examples sknoisydim tests -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# One environment for all targets. A stamp says that an extra of setup.cfg is installed in it.
+$(VENV)/.installed-%: setup.cfg pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
+	@touch $@
+
+# Where Python comes without ensurepip (some distributions package it apart), its own pip is used.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"sknoisydim needs Python 3.11 or newer, and $(PYTHON) is {sys.version.split()[0]}: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV) || { \
+	    $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	    $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }

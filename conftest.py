@@ -1,0 +1,19 @@
+"""What holds for every test: set before anything imports scipy or matplotlib."""
+
+import os
+
+# scipy reads this once, when it is imported. Without it scikit-learn refuses to turn its array-API
+# dispatch on, and the estimator checks that need it skip themselves without a word.
+os.environ["SCIPY_ARRAY_API"] = "1"
+# No test opens a window.
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
