@@ -1,0 +1,64 @@
+"""Embeddings of tabular data whose law is the one that was asked for.
+
+`NoisyDIMTransformer` is a scikit-learn transformer: it trains an encoder through a noisy channel
+(noise-injected Deep InfoMax, Butakov et al., ICLR 2025, arXiv:2410.06993), so that the embedding
+keeps as much information about a row as the channel lets through and follows the target law.
+
+The public names are loaded when they are first used, so `import sknoisydim` by itself loads
+neither torch nor scikit-learn.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from sknoisydim._version import __version__
+
+if TYPE_CHECKING:
+    from sknoisydim import (
+        augmentations,
+        bounds,
+        critics,
+        encoders,
+        metrics,
+        noise,
+        normalization,
+        plotting,
+        scaling,
+        targets,
+    )
+    from sknoisydim._transformer import NoisyDIMTransformer
+
+__all__ = [
+    "NoisyDIMTransformer",
+    "__version__",
+    "augmentations",
+    "bounds",
+    "critics",
+    "encoders",
+    "metrics",
+    "noise",
+    "normalization",
+    "plotting",
+    "scaling",
+    "targets",
+]
+
+# The public names that are not modules, and the module that each lives in.
+_HOMES = {"NoisyDIMTransformer": "sknoisydim._transformer"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
+        value = importlib.import_module(f"{__name__}.{name}")
+    globals()[name] = value  # the next access does not come through here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

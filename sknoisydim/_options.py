@@ -1,0 +1,74 @@
+"""One way from "a name, an object or a class" to a component, with one error for all."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from sklearn.base import clone
+
+
+def resolve(value: Any, table: Mapping[str, Any], parameter: str, *, method: str) -> Any:
+    """Return the component that `value` stands for.
+
+    Parameters
+    ----------
+    value : str, class or object
+        A key of `table`; a class, which is called without arguments; or a component,
+        which is cloned so that the caller's object never changes.
+    table : mapping of str to class
+        The named components of this kind.
+    parameter : str
+        Name of the user's parameter, for the error message.
+    method : str
+        Name of the method that makes an object a component of this kind.
+
+    Returns
+    -------
+    component : object
+
+    Raises
+    ------
+    ValueError
+        If `value` is a string that is not in `table`.
+    TypeError
+        If `value` is something else without a method called `method`.
+    """
+    if isinstance(value, str):
+        if value not in table:
+            raise ValueError(unknown_option(value, table, parameter))
+        return table[value]()
+    if inspect.isclass(value) and callable(getattr(value, method, None)):
+        return value()
+    if callable(getattr(value, method, None)):
+        return clone(value, safe=False)
+    raise TypeError(
+        f"{parameter}={value!r} of type {type(value).__name__} is not understood: it takes "
+        f"{allowed(table)}, or an object with a method {method!r}."
+    )
+
+
+def allowed(table: Mapping[str, Any]) -> str:
+    """List the names of a table for an error message.
+
+    Examples
+    --------
+    >>> allowed({"whiten": 1, "batch": 2})
+    "one of 'batch', 'whiten'"
+    """
+    return "one of " + ", ".join(repr(name) for name in sorted(table))
+
+
+def unknown_option(value: str, table: Mapping[str, Any], parameter: str) -> str:
+    """Say that a name is unknown, what is allowed, and what may have been meant.
+
+    Examples
+    --------
+    >>> unknown_option("whitne", {"whiten": 1, "batch": 2}, "normalization")
+    "normalization='whitne' is unknown; it takes one of 'batch', 'whiten'. Did you mean 'whiten'?"
+    """
+    message = f"{parameter}={value!r} is unknown; it takes {allowed(table)}."
+    close = difflib.get_close_matches(value, table, n=1)
+    return f"{message} Did you mean {close[0]!r}?" if close else message

@@ -1,0 +1,250 @@
+"""Joint laws: a linear map of N(0, I), and any map of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import solve_triangular
+
+from ._base import Z_MAX, FloatArray, Target, check_vector, normal_logpdf
+
+# Far beyond any embedding; a linear map and a square of numbers up to here do not overflow.
+_HUGE = 1e150
+
+
+class MultivariateNormal(Target):
+    r"""A normal law with any mean and covariance: :math:`N(\mu, \Sigma)`.
+
+    .. math:: T(z) = \mu + L z, \qquad \Sigma = L L^\top
+
+    where :math:`\mu` is `mean`, :math:`\Sigma` is `cov` and :math:`L` is its Cholesky factor.
+    The log density of a row :math:`x` is :math:`\log n(L^{-1}(x - \mu)) - \sum_i \log L_{ii}`
+    nats, where :math:`n` is the density of N(0, I).
+
+    Parameters
+    ----------
+    mean : float or array-like of shape (n_components,)
+        The mean; a number stands for the same in each component.
+    cov : array-like of shape (n_components, n_components)
+        The covariance, symmetric and positive definite.
+
+    Attributes
+    ----------
+    n_components_ : int
+        Number of components, set by :meth:`bind` on the copy it returns.
+    mean_ : ndarray of shape () or (n_components,)
+        The mean as a float64 array.
+    factor_ : ndarray of shape (n_components, n_components)
+        The lower triangular factor :math:`L`.
+
+    Raises
+    ------
+    TypeError
+        By :meth:`bind`, if `mean` or `cov` do not hold real numbers.
+    ValueError
+        By :meth:`bind`, if they are made for another number of components, or if `cov` is not
+        a covariance.
+
+    See Also
+    --------
+    sknoisydim.targets.Normal : Mean 0 and covariance I, without a matrix product.
+
+    References
+    ----------
+    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
+       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
+
+    Examples
+    --------
+    >>> from sknoisydim.targets import MultivariateNormal
+    >>> target = MultivariateNormal(mean=[1.0, 0.0], cov=[[4.0, 2.0], [2.0, 2.0]]).bind(2)
+    >>> target.push([[1.0, 1.0]])
+    array([[3., 2.]])
+    >>> target.pull([[3.0, 2.0]])
+    array([[1., 1.]])
+    """
+
+    def __init__(self, mean: ArrayLike, cov: ArrayLike) -> None:
+        self.mean = mean
+        self.cov = cov
+
+    def _bind(self, n_components: int) -> None:
+        self.mean_ = check_vector(self.mean, "mean", n_components)
+        self.factor_ = _cholesky(self.cov, n_components)
+        inverse = solve_triangular(self.factor_, np.eye(n_components), lower=True)
+        self._z_limit = _HUGE / max(1.0, float(np.abs(self.factor_).sum(axis=1).max()))
+        self._x_limit = _HUGE / max(1.0, float(np.abs(inverse).sum(axis=1).max()))
+
+    def _push(self, z: FloatArray) -> FloatArray:
+        np.clip(z, -self._z_limit, self._z_limit, out=z)
+        # Not a BLAS product, whose rounding depends on the number of rows.
+        x: FloatArray = np.einsum("ij,kj->ik", z, self.factor_)
+        x += self.mean_
+        return x
+
+    def _pull(self, x: FloatArray) -> FloatArray:
+        x -= self.mean_
+        np.clip(x, -self._x_limit, self._x_limit, out=x)
+        z = solve_triangular(self.factor_, x.T, lower=True, check_finite=False)
+        return np.ascontiguousarray(z.T)
+
+    def _logpdf(self, x: FloatArray) -> FloatArray:
+        return normal_logpdf(self._pull(x)) - float(np.log(np.diag(self.factor_)).sum())
+
+
+def _cholesky(cov: Any, n_components: int) -> FloatArray:
+    """Return the lower Cholesky factor of a checked covariance."""
+    matrix = np.asarray(cov)
+    if matrix.dtype.kind not in "fiu":
+        raise TypeError(f"cov must be a matrix of real numbers, got {cov!r}.")
+    if matrix.shape != (n_components, n_components):
+        raise ValueError(
+            f"cov has shape {matrix.shape}, but n_components={n_components}: it must have the "
+            f"shape ({n_components}, {n_components})."
+        )
+    if not np.isfinite(matrix).all():
+        raise ValueError("cov must be finite, but it holds infinity or NaN.")
+    scale = float(np.abs(matrix).max())
+    if float(np.abs(matrix - matrix.T).max()) > 1e-8 * scale:
+        raise ValueError("cov must be symmetric, but it differs from its transpose.")
+    try:
+        factor: FloatArray = np.linalg.cholesky(matrix.astype(np.float64))
+    except np.linalg.LinAlgError:
+        smallest = float(np.linalg.eigvalsh(matrix.astype(np.float64))[0])
+        raise ValueError(
+            f"cov must be positive definite, but its smallest eigenvalue is {smallest:.3g}."
+        ) from None
+    return factor
+
+
+class PushForward(Target):
+    r"""The law of a user's map of N(0, I), such as a normalizing flow.
+
+    :math:`T` is `forward`. The log density of a row :math:`x` is
+    :math:`\log n(z) - \log|\det J_T(z)|` nats, where :math:`z = T^{-1}(x)`, :math:`n` is the
+    density of N(0, I) and :math:`J_T` is the Jacobian matrix of :math:`T`.
+
+    Parameters
+    ----------
+    forward : callable
+        The map :math:`T` of rows: (n_samples, n_components) -> (n_samples, n_components), on
+        numpy arrays. It must treat each row by itself.
+    inverse : callable or None, default=None
+        :math:`T^{-1}`, of the same shapes. :meth:`pull` and :meth:`logpdf` need it.
+    log_abs_det_jacobian : callable or None, default=None
+        :math:`\log|\det J_T|` at rows **z** of N(0, I) (not at rows of the target), in nats:
+        (n_samples, n_components) -> (n_samples,). :meth:`logpdf` needs it.
+
+    Attributes
+    ----------
+    n_components_ : int
+        Number of components, set by :meth:`bind` on the copy it returns.
+
+    Raises
+    ------
+    TypeError
+        By :meth:`bind`, if a parameter cannot be called.
+    ValueError
+        By :meth:`bind`, if `forward` fails on rows of `n_components` numbers or changes their
+        shape; by the other methods, if the function that they need is missing or gives another
+        shape; by :meth:`push`, if `forward` gives infinity or NaN for finite rows.
+
+    See Also
+    --------
+    sknoisydim.targets.Independent : Needs no map when the components are independent.
+
+    Notes
+    -----
+    :meth:`push` clips `z` to the range [-37.5, 37.5], in which the tails of N(0, 1) have a
+    probability that a float can hold, so that a map such as exp stays finite. Rows for which
+    `inverse` gives infinity or NaN are outside the support: their log density is -inf, and
+    :meth:`pull` clips infinity to that range and leaves NaN.
+
+    References
+    ----------
+    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
+       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sknoisydim.targets import PushForward
+    >>> lognormal = PushForward(np.exp, inverse=np.log, log_abs_det_jacobian=lambda z: z.sum(1))
+    >>> target = lognormal.bind(2)
+    >>> target.push([[0.0, 1.0]])
+    array([[1.        , 2.71828183]])
+    >>> target.logpdf([[1.0, 1.0]])
+    array([-1.83787707])
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[FloatArray], ArrayLike],
+        inverse: Callable[[FloatArray], ArrayLike] | None = None,
+        *,
+        log_abs_det_jacobian: Callable[[FloatArray], ArrayLike] | None = None,
+    ) -> None:
+        self.forward = forward
+        self.inverse = inverse
+        self.log_abs_det_jacobian = log_abs_det_jacobian
+
+    def _bind(self, n_components: int) -> None:
+        if not callable(self.forward):
+            raise TypeError(f"forward must be callable, got {self.forward!r}.")
+        for name in ("inverse", "log_abs_det_jacobian"):
+            function = getattr(self, name)
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} must be callable or None, got {function!r}.")
+        try:
+            image = np.asarray(self.forward(np.zeros((2, n_components))))
+        except Exception as error:
+            raise ValueError(
+                f"forward failed on rows with n_components={n_components} numbers: {error}"
+            ) from error
+        if image.shape != (2, n_components):
+            raise ValueError(
+                f"forward turned the shape {(2, n_components)} into {image.shape}, but with "
+                f"n_components={n_components} it must keep it."
+            )
+        _check_image(image, image.shape, "forward")
+
+    def _push(self, z: FloatArray) -> FloatArray:
+        np.clip(z, -Z_MAX, Z_MAX, out=z)
+        known = ~np.isnan(z).any(axis=1)
+        x = self._apply("forward", z, z.shape)
+        if not np.isfinite(x[known]).all():
+            raise ValueError("forward gave infinity or NaN for finite rows.")
+        return x
+
+    def _pull(self, x: FloatArray) -> FloatArray:
+        z = self._apply("inverse", x, x.shape)
+        return np.clip(z, -Z_MAX, Z_MAX, out=z)
+
+    def _logpdf(self, x: FloatArray) -> FloatArray:
+        known = ~np.isnan(x).any(axis=1)
+        z = self._apply("inverse", x, x.shape)
+        outside = known & ~np.isfinite(z).all(axis=1)
+        z[outside] = 0.0
+        # A copy, since the user's function may work in place.
+        log_det = self._apply("log_abs_det_jacobian", z.copy(), z.shape[:1])
+        return np.where(outside, -np.inf, normal_logpdf(z) - log_det)
+
+    def _apply(self, name: str, rows: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+        function = getattr(self, name)
+        if function is None:
+            raise ValueError(f"This PushForward was made without {name}, which is needed here.")
+        # What numpy would warn of is in the result, and looked at there.
+        with np.errstate(all="ignore"):
+            return _check_image(function(rows), shape, name)
+
+
+def _check_image(image: ArrayLike, shape: tuple[int, ...], name: str) -> FloatArray:
+    array = np.asarray(image)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must return an array of real numbers, got dtype {array.dtype}.")
+    if array.shape != shape:
+        raise ValueError(f"{name} must return the shape {shape} here, got {array.shape}.")
+    return array.astype(np.float64)

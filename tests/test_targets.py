@@ -1,0 +1,827 @@
+"""Laws that every target obeys, and what is refused."""
+
+import copy
+import math
+import pickle
+import subprocess
+import sys
+import threading
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import special, stats
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
+
+from sknoisydim import targets
+from sknoisydim.targets import (
+    TARGETS,
+    Independent,
+    MultivariateNormal,
+    Normal,
+    PushForward,
+    SphericalShell,
+    Target,
+    Uniform,
+    UniformBall,
+    resolve_target,
+)
+
+MEAN = np.array([1.0, -2.0, 0.5])
+COV = np.array([[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 0.5]])
+HISTOGRAM = stats.rv_histogram(np.histogram(np.r_[0:1:40j, 1:3:20j], bins=8), density=True)()
+Gamma = stats.make_distribution(stats.gamma)
+
+
+class Exponential:
+    """A law that knows nothing of scipy, and counts its calls."""
+
+    def __init__(self):
+        self.calls = []
+
+    def ppf(self, u):
+        self.calls.append(np.shape(u))
+        return -np.log1p(-u)
+
+    def isf(self, u):
+        return -np.log(u)
+
+    def cdf(self, x):
+        return -np.expm1(-np.maximum(x, 0.0))
+
+    def sf(self, x):
+        return np.exp(-np.maximum(x, 0.0))
+
+    def logpdf(self, x):
+        return np.where(x < 0, -np.inf, -x)
+
+
+def swirl(z):
+    """A volume-preserving map of the plane: turns each row by its length."""
+    turn = np.hypot(*z.T)
+    c, s = np.cos(turn), np.sin(turn)
+    return np.column_stack([c * z[:, 0] - s * z[:, 1], s * z[:, 0] + c * z[:, 1]])
+
+
+def unswirl(x):
+    return swirl(x * [1, -1]) * [1, -1]
+
+
+def no_volume(z):
+    return np.zeros(len(z))
+
+
+def log_volume_of_exp(z):
+    return z.sum(axis=1)
+
+
+@dataclass
+class Case:
+    target: Any
+    n_components: int
+    marginals: Any = None  # a law of scipy.stats, or one per component
+    independent: bool = True
+    bijective_tail: float = 6.0  # floats tell |z| apart up to here, to 1e-6
+    picklable: bool = True
+    copyable: bool = True  # scipy's own object
+
+    def bind(self):
+        return resolve_target(self.target, self.n_components)
+
+    def laws(self):
+        return (
+            self.marginals
+            if isinstance(self.marginals, list)
+            else [self.marginals] * self.n_components
+        )
+
+
+CASES = {
+    "normal": Case("normal", 3, stats.norm()),
+    "uniform": Case("uniform", 3, stats.uniform()),
+    "uniform-scaled": Case(Uniform(-1, 3), 2, stats.uniform(-1, 4)),
+    "uniform-each": Case(
+        Uniform([-1.0, 0.0], np.array([1.0, 5.0])), 2, [stats.uniform(-1, 2), stats.uniform(0, 5)]
+    ),
+    "beta": Case(stats.beta(2, 5), 2, stats.beta(2, 5)),
+    "arcsine": Case(stats.beta(0.5, 0.5), 1, stats.beta(0.5, 0.5), bijective_tail=3.0),
+    "cauchy": Case(stats.t(1), 2, stats.t(1)),
+    "student": Case(stats.t(3), 2, stats.t(df=3)),
+    "lognormal": Case(stats.lognorm(1.0), 2, stats.lognorm(1.0)),
+    "wide-lognormal": Case(stats.lognorm(30.0), 1, stats.lognorm(30.0)),
+    "gamma": Case(stats.gamma(0.1, scale=4.0), 2, stats.gamma(0.1, scale=4.0)),
+    "reversed": Case(stats.weibull_max(1.5), 2, stats.weibull_max(1.5)),
+    "histogram": Case(HISTOGRAM, 1, HISTOGRAM),
+    "user-law": Case(Exponential(), 2, stats.expon()),
+    "new-normal": Case(stats.Normal(mu=1, sigma=2), 2, stats.norm(1, 2)),
+    "new-uniform": Case(stats.Uniform(a=1, b=2), 2, stats.uniform(1, 1)),
+    "new-made": Case(Gamma(a=2.0), 2, stats.gamma(2.0), picklable=False),
+    "new-lognormal": Case(
+        stats.exp(stats.Normal(mu=0.5, sigma=1.0)),
+        1,
+        stats.lognorm(1.0, scale=math.exp(0.5)),
+        picklable=False,
+        copyable=False,
+    ),
+    "mixed": Case(
+        ("normal", stats.beta(2, 5), "uniform", Normal(), stats.beta(2, 5), Normal, Gamma(a=2.0)),
+        7,
+        [
+            stats.norm(),
+            stats.beta(2, 5),
+            stats.uniform(),
+            stats.norm(),
+            stats.beta(2, 5),
+            stats.norm(),
+            stats.gamma(2.0),
+        ],
+        picklable=False,
+    ),
+    "mixed-targets": Case(
+        Independent(
+            [
+                Uniform(0, 2),
+                Uniform([0.0], [2.0]),
+                MultivariateNormal([1.0], [[4.0]]),
+                PushForward(np.exp, np.log, log_abs_det_jacobian=log_volume_of_exp),
+                Independent(stats.expon()),
+                Independent([stats.expon()]),
+            ]
+        ),
+        6,
+        [
+            stats.uniform(0, 2),
+            stats.uniform(0, 2),
+            stats.norm(1, 2),
+            stats.lognorm(1),
+            stats.expon(),
+            stats.expon(),
+        ],
+    ),
+    "one-target-for-all": Case(Independent(UniformBall(2.0)), 2, stats.uniform(-2, 4)),
+    "multivariate-normal": Case(
+        MultivariateNormal(MEAN, COV),
+        3,
+        [stats.norm(m, s) for m, s in zip(MEAN, np.sqrt(np.diag(COV)), strict=True)],
+        independent=False,
+    ),
+    "scipy-multivariate-normal": Case(
+        stats.multivariate_normal(MEAN, COV),
+        3,
+        [stats.norm(m, s) for m, s in zip(MEAN, np.sqrt(np.diag(COV)), strict=True)],
+        independent=False,
+    ),
+    "ball-1": Case(UniformBall(2.0), 1, stats.uniform(-2, 4)),
+    "ball-2": Case(UniformBall(2.0), 2, stats.semicircular(scale=2.0), independent=False),
+    "ball-3": Case(UniformBall(), 3, stats.beta(2, 2, loc=-1, scale=2), independent=False),
+    "ball-16": Case(UniformBall(), 16, stats.beta(8.5, 8.5, loc=-1, scale=2), independent=False),
+    "shell-1": Case(SphericalShell(1.0, 3.0), 1, None),
+    "shell-3": Case(SphericalShell(1.0, 3.0), 3, None, independent=False),
+    "pushforward": Case(
+        PushForward(swirl, unswirl, log_abs_det_jacobian=no_volume),
+        2,
+        stats.norm(),
+        independent=False,
+    ),
+}
+
+
+def each_where(holds):
+    names = [name for name, case in CASES.items() if holds(case)]
+    return pytest.mark.parametrize("case", [CASES[name] for name in names], ids=names)
+
+
+each = each_where(lambda case: True)
+each_with_marginals = each_where(lambda case: case.marginals is not None)
+each_independent = each_where(lambda case: case.marginals is not None and case.independent)
+
+
+def unbound(case):
+    if isinstance(case.target, Target):
+        return case.target
+    if isinstance(case.target, type(stats.multivariate_normal(0))):
+        return MultivariateNormal(case.target.mean, case.target.cov)
+    return Independent(case.target)
+
+
+def is_shell(target):
+    return isinstance(target, SphericalShell)
+
+
+def finite_and_extreme(n_components):
+    """Rows with every sort of finite number, the same in all components and one at a time."""
+    numbers = np.array([0.0, 1e-320, 1e-8, 1.0, 6.0, 9.0, 12.0, 38.0, 40.0, 1e10, 1e155, 1e300])
+    numbers = np.r_[-numbers[::-1], numbers]
+    rows = np.repeat(numbers[:, None], n_components, axis=1)
+    single = np.zeros((len(numbers), n_components))
+    single[:, 0] = numbers
+    return rows, single
+
+
+def test_every_public_target_is_a_case():
+    public = [getattr(targets, name) for name in targets.__all__]
+    public = {value for value in public if isinstance(value, type)} - {Target}
+    assert public == {type(case.bind()) for case in CASES.values()}
+    assert set(TARGETS.values()) <= public
+
+
+class TestObject:
+    @each
+    def test_bind_returns_a_copy_and_changes_nothing(self, case):
+        original = unbound(case)
+        before = dict(vars(original))
+        bound = original.bind(case.n_components)
+        assert bound is not original
+        assert type(bound) is type(original)
+        assert bound.n_components_ == case.n_components
+        assert vars(original) == before
+        assert not hasattr(original, "n_components_")
+
+    @each
+    def test_clone_and_repr(self, case):
+        bound = case.bind()
+        cloned = clone(bound)
+        assert not hasattr(cloned, "n_components_")
+        assert cloned.get_params().keys() == bound.get_params().keys()
+        assert repr(bound).startswith(type(bound).__name__ + "(")
+        z = np.random.default_rng(0).standard_normal((5, case.n_components))
+        np.testing.assert_array_equal(cloned.bind(case.n_components).push(z), bound.push(z))
+
+    @each
+    def test_copies_give_the_same(self, case):
+        bound = case.bind()
+        z = np.random.default_rng(0).standard_normal((5, case.n_components))
+        copies = [copy.deepcopy(bound), bound.bind(case.n_components)]
+        if case.picklable:
+            copies.append(pickle.loads(pickle.dumps(bound)))
+        else:
+            # The one reason for an exception: scipy's own object cannot be pickled.
+            with pytest.raises((AttributeError, pickle.PicklingError), match="local object"):
+                pickle.dumps(case.target)
+        for other in copies:
+            np.testing.assert_array_equal(other.push(z), bound.push(z))
+
+    @pytest.mark.parametrize("method", ["push", "pull", "logpdf", "sample"])
+    @each
+    def test_unbound(self, case, method):
+        argument = 3 if method == "sample" else np.zeros((2, case.n_components))
+        with pytest.raises(NotFittedError, match=r"call bind\(n_components\)"):
+            getattr(unbound(case), method)(argument)
+
+    @pytest.mark.parametrize("n_components", [0, -1, 2.0, "2", True, None])
+    def test_number_of_components(self, n_components):
+        for bind in (Normal().bind, lambda n: resolve_target(["normal"], n)):
+            with pytest.raises((TypeError, ValueError), match="n_components"):
+                bind(n_components)
+
+
+class TestPush:
+    @each
+    def test_finite_everywhere(self, case):
+        bound = case.bind()
+        for z in finite_and_extreme(case.n_components):
+            x = bound.push(z)
+            assert np.isfinite(x).all()
+            assert np.isfinite(bound.pull(x)).all()
+            assert np.isfinite(bound.pull(z)).all() or "PushForward" in repr(bound)
+            assert not np.isnan(bound.logpdf(x)).any()
+
+    @each_independent
+    def test_monotone(self, case):
+        z = np.r_[-1e300, -40.0, np.linspace(-38, 38, 609), 40.0, 1e300]
+        x = case.bind().push(np.repeat(z[:, None], case.n_components, axis=1))
+        assert (np.diff(x, axis=0) >= 0).all()
+        body = np.abs(z) <= case.bijective_tail
+        assert (np.diff(x[body], axis=0) > 0).all()
+
+    @each_with_marginals
+    def test_marginals_have_the_law(self, case):
+        x = case.bind().sample(4000, random_state=0)
+        p_values = [stats.kstest(x[:, i], law.cdf).pvalue for i, law in enumerate(case.laws())]
+        assert min(p_values) > 1e-3
+
+    @each_independent
+    def test_distribution_function_of_push_is_that_of_the_normal(self, case):
+        z = np.linspace(-6, 6, 121)
+        x = case.bind().push(np.repeat(z[:, None], case.n_components, axis=1))
+        for column, law in zip(x.T, case.laws(), strict=True):
+            np.testing.assert_allclose(law.cdf(column), special.ndtr(z), rtol=0, atol=1e-8)
+
+    @each
+    def test_round_trip(self, case):
+        bound = case.bind()
+        rng = np.random.default_rng(1)
+        z = rng.standard_normal((500, case.n_components))
+        if not is_shell(bound):
+            z = np.r_[z, rng.uniform(-1, 1, z.shape) * case.bijective_tail]
+        z = np.clip(z, -case.bijective_tail, case.bijective_tail)
+        np.testing.assert_allclose(bound.pull(bound.push(z)), z, rtol=0, atol=1e-6)
+
+    @each
+    def test_row_by_row(self, case):
+        bound = case.bind()
+        z = np.random.default_rng(2).standard_normal((50, case.n_components))
+        x = bound.push(z)
+        alone = np.concatenate([bound.push(row[None]) for row in z])
+        np.testing.assert_array_equal(alone, x)
+        np.testing.assert_array_equal(bound.push(z[::-1]), x[::-1])
+
+    @each
+    def test_layouts_and_dtypes(self, case):
+        bound = case.bind()
+        z = np.random.default_rng(3).standard_normal((9, case.n_components)).astype(np.float32)
+        for method in (bound.push, bound.pull, bound.logpdf):
+            rows = z if method == bound.push else bound.push(z)
+            expected = method(rows.astype(np.float64))
+            wide = np.zeros((18, 2 * case.n_components), rows.dtype)
+            wide[::2, ::2] = rows
+            frozen = rows.copy()
+            frozen.setflags(write=False)
+            for layout in (rows, frozen, np.asfortranarray(rows), wide[::2, ::2], rows.tolist()):
+                before = np.array(layout)
+                got = method(layout)
+                assert got.dtype == np.float64
+                np.testing.assert_array_equal(got, expected)
+                np.testing.assert_array_equal(layout, before)
+                assert not np.shares_memory(got, layout)
+
+    @each
+    def test_no_rows(self, case):
+        bound = case.bind()
+        empty = np.empty((0, case.n_components))
+        assert bound.push(empty).shape == empty.shape
+        assert bound.pull(empty).shape == empty.shape
+        assert bound.logpdf(empty).shape == (0,)
+
+    @each
+    def test_nan_stays(self, case):
+        bound = case.bind()
+        z = np.zeros((2, case.n_components)) + 0.5
+        x = bound.push(z)
+        z[0, 0] = x[0, 0] = np.nan
+        assert np.isnan(bound.push(z)[0, 0])
+        assert np.isnan(bound.pull(x)[0]).any()
+        assert np.isnan(bound.logpdf(x)[0])
+        for values in (bound.push(z)[1], bound.pull(x)[1], bound.logpdf(x)[1]):
+            assert np.isfinite(values).all()
+
+    def test_infinity_is_pulled_to_a_finite_number(self):
+        x = np.array([[np.inf, -np.inf]])
+        for target in ("normal", "uniform", stats.t(1), MultivariateNormal(0.0, np.eye(2))):
+            assert np.isfinite(resolve_target(target, 2).pull(x)).all()
+
+    def test_uniform_is_the_normal_distribution_function(self):
+        z = np.random.default_rng(4).standard_normal((1000, 3))
+        np.testing.assert_array_equal(resolve_target("uniform", 3).push(z), special.ndtr(z))
+
+    def test_uniform_stays_in_its_box(self):
+        # 0.1 + (0.7 - 0.1) rounds to more than 0.7.
+        for low, high in [(0.1, 0.7), (-0.3, 0.1), (1e6, 1e6 + 1), (0, 5e-324 * 8), (-1e-9, 1e9)]:
+            x = Uniform(low, high).bind(1).push(np.linspace(-40, 40, 2001)[:, None])
+            assert x.min() == low
+            assert x.max() == high
+
+    def test_tails_keep_their_digits(self):
+        bound = resolve_target(stats.expon(), 1)
+        z = np.array([[-30.0], [30.0]])
+        x = bound.push(z)
+        np.testing.assert_allclose(x[:, 0], [4.906714e-198, 454.321244], rtol=1e-6)
+        np.testing.assert_allclose(bound.pull(x), z, rtol=1e-12)
+
+    @pytest.mark.parametrize("n_components", [1, 2, 16, 512])
+    @pytest.mark.parametrize("scale", [1e-300, 1e-8, 1e-2, 0.3, 1.0])
+    def test_ball_near_and_far_from_its_centre(self, n_components, scale):
+        bound = UniformBall(3.0).bind(n_components)
+        z = scale * np.random.default_rng(5).standard_normal((200, n_components))
+        z = z[special.gammaincc(n_components / 2, np.square(z).sum(1) / 2) > 1e-9]
+        x = bound.push(z)
+        np.testing.assert_allclose(bound.pull(x), z, rtol=1e-6, atol=1e-6 * scale)
+        radius = np.linalg.norm(z, axis=1)
+        expected = stats.chi.cdf(radius, n_components) ** (1 / n_components)
+        known = stats.chi.cdf(radius, n_components) > 1e-290
+        np.testing.assert_allclose(
+            np.linalg.norm(x, axis=1)[known], 3.0 * expected[known], rtol=1e-9
+        )
+
+    def test_shell_is_uniform(self):
+        x = SphericalShell(1.0, 2.0).bind(3).sample(5000, random_state=0)
+        volume = (np.linalg.norm(x, axis=1) ** 3 - 1) / 7
+        assert stats.kstest(volume, "uniform").pvalue > 1e-3
+
+
+class TestLogpdf:
+    @each
+    def test_is_that_of_the_map(self, case):
+        """log p(T(z)) = log n(z) - log |det J(z)|, the Jacobian by central differences."""
+        bound = case.bind()
+        d = case.n_components
+        z = np.clip(np.random.default_rng(6).standard_normal((20, d)), -2.5, 2.5)
+        if case.target is HISTOGRAM:
+            z = z[:5]
+        step = 1e-5
+        jacobian = np.stack(
+            [(bound.push(z + step * e) - bound.push(z - step * e)) / (2 * step) for e in np.eye(d)],
+            axis=-1,
+        )
+        expected = stats.norm.logpdf(z).sum(1) - np.linalg.slogdet(jacobian)[1]
+        np.testing.assert_allclose(bound.logpdf(bound.push(z)), expected, rtol=0, atol=1e-5)
+
+    @each_independent
+    def test_independent_components(self, case):
+        bound = case.bind()
+        x = np.r_[bound.sample(50, random_state=0), np.full((1, case.n_components), -7.3)]
+        expected = sum(law.logpdf(x[:, i]) for i, law in enumerate(case.laws()))
+        np.testing.assert_allclose(bound.logpdf(x), expected, rtol=1e-9, atol=1e-9)
+
+    def test_multivariate_normal(self):
+        x = np.random.default_rng(7).normal(size=(50, 3), scale=3)
+        expected = stats.multivariate_normal(MEAN, COV).logpdf(x)
+        np.testing.assert_allclose(MultivariateNormal(MEAN, COV).bind(3).logpdf(x), expected)
+
+    @pytest.mark.parametrize(
+        ("target", "n_components", "volume"),
+        [
+            (UniformBall(2.0), 1, 4.0),
+            (UniformBall(2.0), 2, math.pi * 4),
+            (UniformBall(2.0), 3, 4 / 3 * math.pi * 8),
+            (SphericalShell(1.0, 2.0), 2, math.pi * 3),
+        ],
+    )
+    def test_volumes(self, target, n_components, volume):
+        bound = target.bind(n_components)
+        x = np.zeros((2, n_components))
+        x[:, 0] = 1.5, 2.5
+        np.testing.assert_allclose(bound.logpdf(x), [-math.log(volume), -np.inf])
+
+    @pytest.mark.parametrize(
+        "name", [name for name, case in CASES.items() if case.n_components == 1]
+    )
+    def test_integrates_to_one(self, name):
+        bound = CASES[name].bind()
+        x = bound.push(np.linspace(-8, 8, 40001)[:, None])
+        if name == "shell-1":
+            x = np.linspace(-4, 4, 40001)[:, None]
+        with np.errstate(divide="ignore"):
+            density = np.exp(bound.logpdf(x))
+        keep = np.isfinite(density)
+        assert np.trapezoid(density[keep], x[keep, 0]) == pytest.approx(1.0, abs=2e-3)
+
+    @pytest.mark.parametrize("target", ["normal", stats.t(3), stats.Normal(mu=1, sigma=2)])
+    def test_integrates_to_one_unbounded(self, target):
+        bound = resolve_target(target, 1)
+        x = bound.push(np.linspace(-8, 8, 40001)[:, None])
+        density = np.exp(bound.logpdf(x))
+        assert np.trapezoid(density, x[:, 0]) == pytest.approx(1.0, abs=1e-5)
+
+
+class TestSample:
+    @each
+    def test_is_the_push_of_normal_draws(self, case):
+        bound = case.bind()
+        z = np.random.RandomState(3).standard_normal((7, case.n_components))
+        np.testing.assert_array_equal(bound.sample(7, random_state=3), bound.push(z))
+        np.testing.assert_array_equal(
+            bound.sample(7, random_state=np.random.RandomState(3)), bound.push(z)
+        )
+
+    @pytest.mark.parametrize("n_samples", [0, -1, 2.5, "3", True])
+    def test_number_of_rows(self, n_samples):
+        with pytest.raises((TypeError, ValueError), match="n_samples"):
+            Normal().bind(1).sample(n_samples)
+
+
+def part_sizes(target):
+    return sorted(len(columns) for columns, _ in target.parts_)
+
+
+class TestIndependent:
+    def test_components_with_one_law_share_a_call(self):
+        law = Exponential()
+        bound = resolve_target([law, "normal", law, law], 4)
+        (shared,) = (part.law for _, part in bound.parts_ if hasattr(part, "law"))
+        shared.calls.clear()
+        bound.push(-np.ones((10, 4)))
+        assert shared.calls == [(30,)]
+
+    def test_equal_laws_are_recognised(self):
+        laws = [stats.beta(2, 5) for _ in range(3)] + [stats.beta(2, 4)]
+        assert part_sizes(resolve_target(laws, 4)) == [1, 3]
+        laws = [stats.Normal(mu=1 / 3, sigma=2) for _ in range(3)] + [stats.Normal(mu=0.3333)]
+        assert part_sizes(resolve_target(laws, 4)) == [1, 3]
+        made = [Gamma(a=2.0), Gamma(a=2.0), Gamma(a=2.0 + 1e-15)]
+        assert part_sizes(resolve_target(clone(Independent(made)), 3)) == [1, 2]
+
+    def test_laws_of_one_family_are_told_apart(self):
+        other = stats.rv_histogram(np.histogram(np.r_[0:1:20j, 1:3:40j], bins=8), density=True)()
+        bound = resolve_target([HISTOGRAM, other], 2)
+        assert part_sizes(bound) == [1, 1]
+        np.testing.assert_allclose(
+            bound.push([[0.0, 0.0]])[0], [HISTOGRAM.median(), other.median()]
+        )
+
+    def test_order_of_components_does_not_matter(self):
+        laws = [stats.beta(2, 5), "normal", stats.t(3), "uniform", stats.beta(2, 5)]
+        z = np.random.default_rng(8).standard_normal((20, 5))
+        order = [3, 0, 4, 1, 2]
+        straight = resolve_target(laws, 5).push(z)
+        shuffled = resolve_target([laws[i] for i in order], 5).push(z[:, order])
+        np.testing.assert_array_equal(straight[:, order], shuffled)
+
+    def test_many_rows(self):
+        """More rows than one chunk, in both memory orders of a group."""
+        z = np.random.default_rng(9).standard_normal((70_000, 3))
+        x = resolve_target([stats.expon(), "normal", stats.expon()], 3).push(z)
+        np.testing.assert_array_equal(x[:, 1], z[:, 1])
+        np.testing.assert_allclose(stats.expon.cdf(x[:, [0, 2]]), special.ndtr(z[:, [0, 2]]))
+
+    def test_range_ends_where_the_law_fails(self):
+        """scipy's t(3).isf is minus infinity at 1e-290, its beta.ppf wrong at 1e-110."""
+        with np.errstate(all="ignore"):
+            assert stats.t(3).isf(1e-290) == -np.inf
+        for law in (stats.t(3), stats.beta(2, 5)):
+            x = resolve_target(law, 1).push(np.linspace(-40, 40, 801)[:, None])
+            assert np.isfinite(x).all()
+            assert (np.diff(x[:, 0]) >= 0).all()
+
+    def test_threads_leave_the_warning_filters_alone(self):
+        law = stats.beta(2, 5)
+        before = list(warnings.filters)
+        found = []
+        threads = [
+            threading.Thread(target=lambda: found.append(resolve_target(law, 1).push([[-30.0]])))
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert warnings.filters == before
+        assert len({float(x[0, 0]) for x in found}) == 1
+        assert len(found) == 8
+
+
+class WithoutParameters(Target):
+    """A user's own target."""
+
+    def _push(self, z):
+        return 2.0 * z
+
+    def _pull(self, x):
+        return x / 2.0
+
+
+class TestResolve:
+    def test_names_classes_and_objects(self):
+        for name, kind in TARGETS.items():
+            for target in (name, kind, kind()):
+                bound = resolve_target(target, 3)
+                assert type(bound) is kind
+                assert bound.n_components_ == 3
+        assert resolve_target(WithoutParameters, 1).push([[1.0]]) == 2.0
+
+    def test_scipy_multivariate_normal(self):
+        bound = resolve_target(stats.multivariate_normal(MEAN, COV), 3)
+        assert isinstance(bound, MultivariateNormal)
+        np.testing.assert_allclose(bound.factor_ @ bound.factor_.T, COV)
+
+    def test_one_law_in_a_list(self):
+        np.testing.assert_allclose(resolve_target([stats.expon()], 1).push([[0.0]]), np.log(2))
+
+    def test_the_caller_s_objects_do_not_change(self):
+        low = np.array([0.0, 1.0])
+        bound = resolve_target(Uniform(low, 5.0), 2)
+        low[:] = -1.0
+        np.testing.assert_array_equal(bound.push([[-np.inf, -np.inf]]), [[0.0, 1.0]])
+
+    @pytest.mark.parametrize(
+        ("target", "n_components", "error", "messages"),
+        [
+            ("unifrom", 2, ValueError, ["target='unifrom'", "'normal', 'uniform'", "mean 'unif"]),
+            (["normal", "nromal"], 2, ValueError, [r"target\[1\]='nromal'", "mean 'normal'"]),
+            ([], 2, ValueError, ["0 laws", "n_components=2"]),
+            ((), 1, ValueError, ["0 laws", "n_components=1"]),
+            (["normal"] * 3, 2, ValueError, ["target has 3 laws", "n_components=2"]),
+            (Independent(["normal"] * 3), 2, ValueError, ["laws has 3", "n_components=2"]),
+            (Uniform([0.0, 0.0, 0.0]), 2, ValueError, [r"low has shape \(3,\)", "components=2"]),
+            (Uniform(0.0, np.ones((2, 2))), 2, ValueError, ["high has shape", "n_components=2"]),
+            (Uniform(1.0, 1.0), 2, ValueError, ["low must be below high", "low=1.0"]),
+            (Uniform(0.0, math.inf), 2, ValueError, ["high must be finite", "inf"]),
+            (Uniform(math.nan, 1.0), 2, ValueError, ["low must be finite", "nan"]),
+            (Uniform(-1e308, 1e308), 2, ValueError, ["overflows"]),
+            (Uniform("0", 1.0), 2, TypeError, ["low must be a number", "'0'"]),
+            (MultivariateNormal(MEAN, COV), 2, ValueError, [r"mean has shape \(3,\)", "ents=2"]),
+            (MultivariateNormal(0.0, COV), 2, ValueError, [r"cov has shape \(3, 3\)", "ents=2"]),
+            (MultivariateNormal(0.0, -np.eye(2)), 2, ValueError, ["definite", "eigenvalue is -1"]),
+            (MultivariateNormal(0.0, np.ones((2, 2))), 2, ValueError, ["positive definite"]),
+            (MultivariateNormal(0.0, [[1, 0.5], [0, 1]]), 2, ValueError, ["cov must be symmetric"]),
+            (MultivariateNormal(0.0, [[1, math.nan], [0, 1]]), 2, ValueError, ["NaN"]),
+            (MultivariateNormal("a", np.eye(2)), 2, TypeError, ["mean must be a number"]),
+            (MultivariateNormal(0.0, [["a"]]), 1, TypeError, ["cov must be a matrix"]),
+            (
+                stats.multivariate_normal([0, 0], np.ones((2, 2)), allow_singular=True),
+                2,
+                ValueError,
+                ["positive definite"],
+            ),
+            (stats.multivariate_normal(MEAN, COV), 2, ValueError, ["3", "n_components=2"]),
+            (stats.multivariate_normal, 2, TypeError, ["not frozen", r"multivariate_normal\(\.\."]),
+            (UniformBall(0.0), 2, ValueError, ["radius"]),
+            (UniformBall("1"), 2, TypeError, ["radius"]),
+            (SphericalShell(2.0, 1.0), 2, ValueError, ["inner"]),
+            (SphericalShell(1.0, 1.0), 2, ValueError, ["inner"]),
+            (SphericalShell(-1.0, 1.0), 2, ValueError, ["inner"]),
+            (SphericalShell(0.0, math.inf), 2, ValueError, ["outer"]),
+            (PushForward(3), 2, TypeError, ["forward must be callable", "3"]),
+            (PushForward(np.exp, 3), 2, TypeError, ["inverse must be callable"]),
+            (PushForward(swirl), 3, ValueError, ["n_components=3"]),
+            (PushForward(lambda z: z[:, :1]), 2, ValueError, [r"n_components=2", r"\(2, 1\)"]),
+            (PushForward(lambda z: z.astype(str)), 2, TypeError, ["real numbers"]),
+            (Independent, 2, TypeError, ["class Independent", "needs parameters"]),
+            ([MultivariateNormal(MEAN, COV)] * 2, 2, ValueError, ["component 0", "n_components=1"]),
+            (stats.poisson(3), 2, ValueError, [r"poisson\(3\) is discrete", "continuous"]),
+            (stats.randint(0, 5), 2, ValueError, ["discrete"]),
+            (stats.Binomial(n=3, p=0.2), 2, ValueError, ["Binomial", "discrete"]),
+            (["normal", stats.poisson(3)], 2, ValueError, [r"target\[1\]", "discrete"]),
+            (stats.norm, 2, TypeError, ["'norm'", "not frozen", r"norm\(\.\.\.\)"]),
+            (stats.poisson, 2, TypeError, ["'poisson'", "not frozen"]),
+            (["normal", stats.beta], 2, TypeError, [r"target\[1\]", "not frozen"]),
+            (stats.Normal, 2, TypeError, ["class Normal", r"Normal\(\.\.\.\)"]),
+            (Gamma, 2, TypeError, ["is the class", "call it with its parameters"]),
+            (stats.norm(0, -1), 2, ValueError, [r"norm\(0, -1\) is not a law", "nan"]),
+            (stats.norm(loc=math.nan), 2, ValueError, [r"norm\(loc=nan\)", "parameters"]),
+            (["normal", stats.beta(-1, 2)], 2, ValueError, ["component 1", r"beta\(-1, 2\)"]),
+            (stats.Normal(mu=0, sigma=-1), 2, ValueError, ["sigma", "not a law"]),
+            (stats.norm([0, 1], 1), 2, ValueError, ["arrays as parameters", "list of laws"]),
+            (stats.Normal(mu=[0, 1], sigma=1), 2, ValueError, ["arrays as parameters"]),
+            (stats.gaussian_kde([0.0, 1.0, 3.0]), 2, TypeError, ["gaussian_kde", "PushForward"]),
+            (stats.dirichlet([1, 2]), 2, TypeError, ["not understood", "PushForward"]),
+            (None, 2, TypeError, ["target=None", "NoneType", "'normal', 'uniform'"]),
+            (3.0, 2, TypeError, ["target=3.0", "float", "frozen continuous"]),
+            ({"a": 1}, 2, TypeError, ["dict"]),
+            (np.array(["normal"]), 1, TypeError, ["ndarray"]),
+            (np.sin, 1, TypeError, ["ufunc", "PushForward"]),
+            (dict, 1, TypeError, ["not understood"]),
+        ],
+    )
+    def test_refused(self, target, n_components, error, messages):
+        with pytest.raises(error) as raised:
+            resolve_target(target, n_components)
+        assert type(raised.value) is error
+        for message in messages:
+            raised.match(message)
+
+    def test_torch(self):
+        torch = pytest.importorskip("torch")
+        beta = torch.distributions.Beta(2.0, 5.0)
+        for target in (beta, torch.distributions.Normal, torch.nn.Linear(2, 2), ["normal", beta]):
+            with pytest.raises(TypeError, match=r"torch.*scipy\.stats.*PushForward"):
+                resolve_target(target, 2)
+
+    def test_law_with_a_jump(self):
+        class Jump(Exponential):
+            def ppf(self, u):
+                return np.maximum(super().ppf(u), 0.3 * u + 0.4)
+
+        with pytest.raises(ValueError, match="not a continuous law"):
+            resolve_target(Jump(), 2)
+
+
+class Holder(BaseEstimator):
+    """An estimator that has a target as a parameter."""
+
+    def __init__(self, target="normal"):
+        self.target = target
+
+
+class TestCopies:
+    """scipy 1.17 makes a standard normal of each copy of scipy.stats.Normal(mu, sigma)."""
+
+    @each_where(lambda case: case.copyable)
+    def test_an_estimator_that_holds_a_target_can_be_cloned(self, case):
+        cloned = clone(Holder(case.target))
+        z = np.random.default_rng(0).standard_normal((5, case.n_components))
+        bound = resolve_target(clone(cloned).target, case.n_components)
+        np.testing.assert_array_equal(bound.push(z), case.bind().push(z))
+
+    def test_scipy_still_damages_copies(self):
+        law = stats.Normal(mu=1, sigma=2)
+        assert copy.deepcopy(law).icdf(0.5) == 0.0  # else `undamaged` is no longer needed
+        assert resolve_target(copy.deepcopy(law), 1).push([[0.0]]) == 1.0
+
+    def test_a_law_inside_a_law(self):
+        law = stats.truncate(stats.Normal(mu=1, sigma=2), lb=-1, ub=2)
+        damaged = pickle.loads(pickle.dumps(law))
+        with pytest.raises(ValueError, match="damaged when it was copied"):
+            resolve_target(damaged, 1)
+        bound = resolve_target(clone(Holder(Independent(law))).target, 1)
+        np.testing.assert_allclose(bound.push([[0.0]]), law.median())
+        with pytest.raises(ValueError, match="damaged when it was copied"):
+            pickle.loads(pickle.dumps(bound))
+
+    def test_a_law_that_scipy_cannot_copy(self):
+        law = CASES["new-lognormal"].target
+        with pytest.raises(ValueError, match=r"damaged.*Put the law into"):
+            resolve_target(clone(Holder(law)).target, 1)
+        target = Independent([law, Uniform(0, 2)])
+        cloned = clone(Holder(target)).target
+        assert cloned.laws[0] is target.laws[0]
+        assert cloned.laws[1] is not target.laws[1]
+        np.testing.assert_allclose(cloned.bind(2).push([[0.0, 0.0]]), [[math.exp(0.5), 1.0]])
+
+
+class TestRows:
+    @pytest.mark.parametrize("method", ["push", "pull", "logpdf"])
+    @pytest.mark.parametrize(
+        ("rows", "error", "message"),
+        [
+            (np.zeros(2), ValueError, r"\(n_samples, 2\), got \(2,\)"),
+            (0.0, ValueError, r"\(n_samples, 2\), got \(\)"),
+            (np.zeros((2, 2, 2)), ValueError, r"got \(2, 2, 2\)"),
+            (np.zeros((2, 3)), ValueError, "3 components, but this Uniform was bound to 2"),
+            (np.zeros((2, 2), complex), TypeError, "complex128"),
+            ([["a", "b"]], TypeError, "real numbers"),
+            (np.array([[None, 1.0]]), TypeError, "object"),
+            (np.zeros((2, 2), bool), TypeError, "bool"),
+        ],
+    )
+    def test_refused(self, method, rows, error, message):
+        bound = resolve_target("uniform", 2)
+        with pytest.raises(error, match=message):
+            getattr(bound, method)(rows)
+
+    def test_data_frames(self):
+        pd = pytest.importorskip("pandas")
+        frame = pd.DataFrame({"a": [0.0, 1.0], "b": [1.0, 2.0]})
+        assert resolve_target("normal", 2).push(frame).shape == (2, 2)
+
+
+class TestPushForward:
+    def test_needs_what_it_was_not_given(self):
+        bound = PushForward(np.exp).bind(2)
+        x = bound.push(np.zeros((3, 2)))
+        with pytest.raises(ValueError, match="without inverse"):
+            bound.pull(x)
+        with pytest.raises(ValueError, match="without inverse"):
+            bound.logpdf(x)
+        with pytest.raises(ValueError, match="without log_abs_det_jacobian"):
+            PushForward(np.exp, np.log).bind(2).logpdf(x)
+
+    def test_outside_the_support(self):
+        bound = PushForward(np.exp, np.log, log_abs_det_jacobian=log_volume_of_exp).bind(1)
+        x = np.array([[-1.0], [0.0], [1.0], [np.nan], [np.inf]])
+        expected = [-np.inf, -np.inf, stats.lognorm(1).logpdf(1.0), np.nan, -np.inf]
+        np.testing.assert_allclose(bound.logpdf(x), expected)
+        z = bound.pull(x)[:, 0]
+        assert np.isnan(z[[0, 3]]).all()
+        assert np.isfinite(z[[1, 2, 4]]).all()
+
+    def test_not_finite(self):
+        bound = PushForward(lambda z: np.where(z > 5, np.inf, z)).bind(1)
+        with pytest.raises(ValueError, match="forward gave infinity or NaN"):
+            bound.push([[6.0]])
+
+    def test_wrong_shape_of_the_determinant(self):
+        bound = PushForward(np.exp, np.log, log_abs_det_jacobian=lambda z: z).bind(2)
+        with pytest.raises(ValueError, match="log_abs_det_jacobian must return the shape"):
+            bound.logpdf(np.ones((3, 2)))
+
+    def test_a_function_that_works_in_place_does_no_harm(self):
+        def forward(z):
+            z *= 2
+            return z
+
+        z = np.ones((2, 2))
+        np.testing.assert_array_equal(PushForward(forward).bind(2).push(z), 2 * z)
+        np.testing.assert_array_equal(z, 1.0)
+
+
+class Parabola(stats.rv_continuous):
+    """A user's own law of which scipy finds the quantiles by search, with 1e-14 to spare."""
+
+    def _pdf(self, x):
+        return 0.75 * (1.0 - x**2)
+
+    def _cdf(self, x):
+        return 0.5 + 0.75 * (x - x**3 / 3.0)
+
+
+def test_subclass_of_rv_continuous():
+    law = Parabola(a=-1, b=1, name="parabola")
+    bound = resolve_target(law(), 1)
+    z = np.linspace(-40, 40, 81)[:, None]
+    x = bound.push(z)
+    assert (np.abs(x) <= 1).all()
+    np.testing.assert_allclose(law.cdf(x), special.ndtr(z), atol=1e-8)
+    with pytest.raises(TypeError, match=r"'parabola' of scipy\.stats, but it is not frozen"):
+        resolve_target(law, 1)
+
+
+def test_import_does_not_load_torch():
+    code = "import sys, sknoisydim.targets; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
