@@ -1,0 +1,44 @@
+"""Randomness that stays ours: seeds, generators, and a fence around other people's modules."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+# torch's global generator belongs to the process, so only one thread may borrow it at a time.
+_GLOBAL_GENERATOR = threading.RLock()
+
+
+def draw_seed(random_state: Any) -> int:
+    """Return a seed from scikit-learn's `random_state`.
+
+    None draws fresh entropy and leaves numpy's global generator alone, unlike
+    `sklearn.utils.check_random_state`.
+    """
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a generator of our own, seeded and on `device`."""
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+@contextlib.contextmanager
+def borrowed_global_generator(seed: int) -> Iterator[None]:
+    """Seed torch's global generators, and put them back as they were.
+
+    For code that is not ours and knows no other generator: a user's module draws its
+    weights, and its dropout, from the global one. Threads take turns, so that each gets
+    the numbers of its own seed.
+    """
+    with _GLOBAL_GENERATOR, torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,105 @@
+"""Layers that draw from a generator of ours instead of torch's global one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+}
+
+
+def linear(
+    n_inputs: int, n_outputs: int, generator: torch.Generator, *, bias: bool = True
+) -> nn.Linear:
+    """Return an `nn.Linear` with torch's usual initial law, drawn from `generator`."""
+    layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs, bias=bias)
+    bound = 1 / math.sqrt(n_inputs)
+    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+    if bias:
+        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer
+
+
+class Dropout(nn.Module):
+    """Dropout from a generator of its own, so that a seed fixes it in any thread.
+
+    Parameters
+    ----------
+    p : float
+        Probability of a zero.
+    seed : int
+        Seed of the generator, which is made on the device of the first batch.
+    """
+
+    def __init__(self, p: float, seed: int) -> None:
+        super().__init__()
+        self.p = p
+        self.seed = seed
+        self._generator: torch.Generator | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.p == 0:
+            return x
+        if self._generator is None or self._generator.device != x.device:
+            self._generator = torch.Generator(x.device).manual_seed(self.seed)
+        keep = torch.rand(x.shape, generator=self._generator, device=x.device) >= self.p
+        return x * keep / (1 - self.p)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_generator": None}
+
+
+class Residual(nn.Module):
+    """`x + block(x)`; both have one width."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.block(x)
+
+
+def mlp(
+    n_inputs: int,
+    hidden_layer_sizes: Sequence[int],
+    n_outputs: int,
+    generator: torch.Generator,
+    *,
+    activation: str = "relu",
+    batch_norm: bool = False,
+    dropout: float = 0.0,
+    residual: bool = False,
+) -> nn.Sequential:
+    """Return a multi-layer perceptron with a linear output.
+
+    Each hidden layer is linear, batch normalisation (if asked for), activation, dropout (if any);
+    with `residual`, a layer that keeps the width adds its input.
+    """
+    layers: list[nn.Module] = []
+    width = n_inputs
+    for size in hidden_layer_sizes:
+        # Batch normalisation subtracts whatever a bias before it adds.
+        block: list[nn.Module] = [linear(width, size, generator, bias=not batch_norm)]
+        if batch_norm:
+            block.append(nn.BatchNorm1d(size))
+        block.append(ACTIVATIONS[activation]())
+        if dropout:
+            seed = int(torch.randint(2**31 - 1, (), generator=generator))
+            block.append(Dropout(dropout, seed))
+        if residual and size == width:
+            layers.append(Residual(nn.Sequential(*block)))
+        else:
+            layers.extend(block)
+        width = size
+    return nn.Sequential(*layers, linear(width, n_outputs, generator))

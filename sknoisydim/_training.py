@@ -1,0 +1,219 @@
+"""From validated rows to a trained encoder: builds the objective, runs the net, sets statistics."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sknoisydim._data import Batches, Rows, SameClass
+from sknoisydim._inference import Embedder
+from sknoisydim._isolation import borrowed_global_generator, make_generator
+from sknoisydim._net import DIMNet, HeldOut
+from sknoisydim._objective import Objective
+from sknoisydim._optimizers import optimizer_arguments
+from sknoisydim._settings import Settings, auto_epochs
+from sknoisydim.bounds import infonce
+from sknoisydim.encoders import check_output, recalibrate
+from sknoisydim.scaling import fit_scaling
+
+# Fewer held-out rows than this say nothing about a law, so there is no split.
+MIN_HELD_OUT = 20
+# Rows on which the information of a fit is measured: more do not move its third digit.
+INFORMATION_ROWS = 2**15
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a fit leaves behind."""
+
+    net: DIMNet
+    embedder: Embedder
+    channel: Any
+    batch_size: int
+    information: float
+
+
+def split(n_rows: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the positions of rows to train on, and of rows held out (None with too few rows)."""
+    n_held_out = round(fraction * n_rows)
+    if n_held_out < MIN_HELD_OUT or n_rows - n_held_out < MIN_HELD_OUT:
+        return np.arange(n_rows), None
+    order = np.random.default_rng(seed).permutation(n_rows)
+    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+
+def train(
+    X: np.ndarray,
+    codes: np.ndarray | None,
+    settings: Settings,
+    seed: int,
+    callbacks: Sequence[Any],
+    announce: Any,
+) -> Trained:
+    """Train an encoder on rows X (n, p).
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p)
+        Finite rows.
+    codes : ndarray of int of shape (n,) or None
+        Class of each row, -1 for unlabelled; None without supervision.
+    settings : Settings
+        What to train, and how.
+    seed : int
+        Fixes everything that is drawn.
+    callbacks : sequence
+        skorch's.
+    announce : callable
+        capacity -> list of further callbacks.
+
+    Raises
+    ------
+    ValueError
+        If the information stops being a number, or a component does not fit the data.
+    """
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(6)]
+    fence = borrowed_global_generator(seeds[0]) if settings.foreign else contextlib.nullcontext()
+    with fence:
+        return _train(X, codes, settings, seeds, callbacks, announce)
+
+
+def _train(
+    X: np.ndarray,
+    codes: np.ndarray | None,
+    settings: Settings,
+    seeds: Sequence[int],
+    callbacks: Sequence[Any],
+    announce: Any,
+) -> Trained:
+    device = settings.device
+    kept, held_out = np.arange(len(X)), None
+    stopping = settings.early_stopping
+    if stopping is not None:
+        kept, held_out = split(len(X), stopping.fraction, seeds[1])
+    scaling = fit_scaling(settings.scaling, X, seeds[1] % 2**31)
+    rows = Rows(X, scaling, device, kept)
+    batch_size = min(settings.batch_size, len(rows))
+    channel = settings.noise.build(settings.n_components, batch_size)
+    objective = _build(settings, rows, channel, make_generator(seeds[2])).to(device)
+
+    shuffle = make_generator(seeds[3])
+    batches = Batches(rows, batch_size, shuffle, _partners(codes, kept, settings.supervision))
+    epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
+    validation = None
+    if stopping is not None and held_out is not None:
+        others = Rows(X, scaling, device, held_out)
+        partners = _partners(codes, held_out, settings.supervision)
+        validation = Batches(others, batch_size, shuffle, partners, shuffle=False)
+        callbacks = [HeldOut(stopping.patience, stopping.tol), *callbacks]
+    net = DIMNet(
+        objective,
+        generator=make_generator(seeds[4], device),
+        n_steps=epochs * len(batches),
+        held_out=validation,
+        max_epochs=epochs,
+        batch_size=batch_size,
+        lr=settings.lr,
+        optimizer=settings.optimizer,
+        device=str(device),
+        callbacks=[*callbacks, *announce(channel.capacity)],
+        **optimizer_arguments(settings.optimizer, settings.weight_decay),
+    )
+    try:
+        net.fit(batches)
+    finally:
+        for _, callback in getattr(net, "callbacks_", []):
+            getattr(callback, "close", lambda: None)()
+    objective = net.module_
+    recalibrate(objective.encoder, _sample(rows, batch_size, seeds[5]))
+    settle(objective, rows)
+    objective.eval()
+    nats = measure(
+        (objective.embed(x) for x in _sample(rows, batch_size, seeds[5])), channel, seeds[5]
+    )
+    embedder = Embedder(scaling, objective.encoder, objective.normalizer).cpu().eval()
+    return Trained(net, embedder, channel, batch_size, nats)
+
+
+def _build(settings: Settings, rows: Rows, channel: Any, generator: torch.Generator) -> Objective:
+    example = rows.take(torch.arange(min(2, len(rows)))).cpu()
+    d = settings.n_components
+    encoder = settings.encoder.build(example[0].numel(), d, generator)
+    check_output(encoder, example, d)
+    critic: nn.Module | None = None
+    if settings.clean_weight < 1:
+        critic = settings.critic.build(d, channel, generator)
+    return Objective(
+        encoder,
+        settings.normalization.build(d),
+        channel,
+        critic,
+        settings.bound,
+        settings.augmentation,
+        settings.clean_weight,
+    )
+
+
+def _partners(codes: np.ndarray | None, index: np.ndarray, probability: float) -> SameClass | None:
+    return None if codes is None else SameClass(codes[index], probability)
+
+
+def settle(objective: Objective, rows: Rows) -> None:
+    """Normalise by the exact statistics of the clean rows, as `transform` meets them.
+
+    The law that has to match is that of f(X); running averages over views are wrong for it.
+
+    Raises
+    ------
+    ValueError
+        If the embedding is not finite.
+    """
+    encoder = objective.encoder
+    encoder.eval()
+    d = objective.normalizer.mean.numel()
+    shift = total = torch.zeros(d, dtype=torch.float64)
+    products = torch.zeros(d, d, dtype=torch.float64)
+    with torch.no_grad():
+        for number, batch in enumerate(rows.in_order(4096)):
+            output = encoder(batch).double().cpu()
+            if number == 0:
+                shift = output.mean(0)  # a mean far from zero would cancel in the products
+            output = output - shift
+            total = total + output.sum(0)
+            products = products + output.T @ output
+    mean = total / len(rows)
+    covariance = products / len(rows) - torch.outer(mean, mean)
+    if not (mean.isfinite().all() and covariance.isfinite().all()):
+        raise ValueError(
+            "training diverged: the embedding of the training rows is not finite. Use a smaller "
+            "lr, a larger noise, or scaling='standard'."
+        )
+    objective.normalizer.fix(mean + shift, covariance)
+
+
+def _sample(rows: Rows, batch_size: int, seed: int) -> Any:
+    order = torch.randperm(len(rows), generator=make_generator(seed))[:INFORMATION_ROWS]
+    for start in range(0, len(order) - batch_size + 1, batch_size):
+        yield rows.take(order[start : start + batch_size])
+
+
+def measure(embedded: Any, channel: Any, seed: int) -> float:
+    """Return the mean information, in nats, that batches of embeddings send through the channel.
+
+    InfoNCE with the channel's own density, so at most the log of the batch size.
+    """
+    values = []
+    generator: torch.Generator | None = None
+    with torch.no_grad():
+        for clean in embedded:
+            if generator is None:
+                generator = make_generator(seed, clean.device)
+            noisy = channel.transmit(clean, generator)
+            values.append(infonce(channel.log_ratio(clean, noisy)).item())
+    return float(np.mean(values))

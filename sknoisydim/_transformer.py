@@ -1,0 +1,361 @@
+"""NoisyDIMTransformer: the scikit-learn contract around a trained encoder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sknoisydim._inference import embeddings
+from sknoisydim._isolation import draw_seed
+from sknoisydim._labels import encode_labels
+from sknoisydim._net import EpochLines, Progress
+from sknoisydim._settings import resolve_device, resolve_settings
+from sknoisydim._training import measure, train
+from sknoisydim.targets import resolve_target
+
+
+class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    r"""Embed rows so that they follow a law of your choice and keep their information.
+
+    An encoder f is trained so that the noisy embedding of a row tells as much as it can about a
+    view of that row (noise-injected Deep InfoMax). The embedding has zero mean and identity
+    covariance, and independent Gaussian noise Z is added to it; such a channel passes most
+    information, its capacity, if and only if the embedding is N(0, I). So the objective
+
+    .. math:: (1 - w) \, I(f(X'); f(X) + Z) + w \, I(f(X); f(X) + Z) \quad \text{(nats)}
+
+    with X' a view of row X, keeps information and shapes the law at once. A last invertible map
+    takes N(0, I) to `target`.
+
+    Parameters
+    ----------
+    n_components : int or "auto", default="auto"
+        Number d of components of the embedding. "auto" takes min(number of columns, 16).
+    target : str, object or sequence, default="normal"
+        Law that the embedding shall have: "normal", "uniform", a frozen continuous `scipy.stats`
+        law, an object of `sknoisydim.targets`, or a sequence of these, one per component.
+    noise : "auto", float or object, default="auto"
+        Standard deviation of the noise relative to a unit-variance embedding, or an object of
+        `sknoisydim.noise`. "auto" makes the capacity 0.8 log(batch size), which a batch can just
+        show: with less noise training stops at log(batch size) and the law is left unfinished.
+    augmentation : str, callable, object or None, default="corruption"
+        View X' of a row: "corruption" (random cells take the column's value of another row),
+        "jitter", "masking", an object of `sknoisydim.augmentations`, None, or a callable
+        (batch, generator) -> batch on tensors of scaled rows.
+    critic : str or object, default="separable"
+        Scores a view's embedding against a noisy one: "separable", "exact", or an object of
+        `sknoisydim.critics`.
+    bound : str or callable, default="infonce"
+        Turns scores (n, n) into nats: a name or function of `sknoisydim.bounds`.
+    clean_weight : float, default=0.5
+        w, between 0 and 1. At 1 only the row itself counts, without any view: the law matches
+        best. Smaller values keep what views have in common, which is what classifiers use.
+    supervision : float, default=0.0
+        Probability that a row's view is made from another row of its class. 0 ignores `y`.
+    encoder : str, object, module or callable, default="mlp"
+        "mlp", a `sknoisydim.encoders.MLPEncoder`, or your own `torch.nn.Module`: a class or
+        factory (n_features, n_components) -> module, or an instance, which is copied.
+    normalization : str or object, default="whiten"
+        How the encoder's output is normalised: "whiten" (identity covariance) or "batch" (each
+        component by itself; enough for a few components only).
+    scaling : str, transformer or None, default="squash"
+        Scaling of the columns, fitted inside. "squash" standardises u and bounds it softly,
+        u / sqrt(1 + (u / 3)^2); "standard", "quantile" (to normal scores), any scikit-learn
+        transformer, or None.
+    max_epochs : int or "auto", default="auto"
+        Passes over the rows. "auto" spends a number of optimisation steps that grows with the
+        square root of the number of rows, within bounds.
+    batch_size : int, default=512
+        Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
+        information that training can see to log(batch_size) nats.
+    optimizer : str or class, default="adamw"
+        "adamw", "adam", "sgd" or a `torch.optim` class.
+    lr : float, default=0.002
+        Peak of the one-cycle learning rate.
+    weight_decay : float, default=0.01
+        Weight decay of the optimizer.
+    early_stopping : bool, default=False
+        Hold rows out, stop when their information stops improving, and go back to the best
+        weights. With too few rows to hold out there is no split.
+    validation_fraction : float, default=0.1
+        Share of the rows that is held out.
+    n_iter_no_change : int, default=10
+        Epochs without improvement before training stops.
+    tol : float, default=0.001
+        Improvement that counts, in nats.
+    warm_start : bool, default=False
+        Start from the weights of the last fit.
+    callbacks : sequence or None, default=None
+        skorch callbacks.
+    device : str, default="auto"
+        A torch device; "auto" takes CUDA where there is one.
+    random_state : int, RandomState instance or None, default=None
+        Fixes the embedding bit for bit. No global generator is used or changed.
+    verbose : int, default=0
+        1 shows a progress bar with nats and capacity, 2 a line per epoch.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The net that was trained; its `module_` is the whole objective.
+    encoder_ : torch.nn.Module
+        Scaling, encoder and normalisation: raw rows (n, p) -> (n, d), close to N(0, I).
+    target_ : object
+        The target for `n_components_` components, with `push`, `pull`, `sample` and `logpdf`.
+    channel_ : object
+        The noisy channel, with `scale` and `capacity`.
+    noise_scale_ : float
+        Standard deviation of the noise.
+    capacity_ : float
+        Capacity of the channel, in nats.
+    mutual_information_ : float
+        I(f(X); f(X) + Z) on the training rows, in nats: InfoNCE with the channel's own density
+        over batches of `batch_size_`.
+    n_components_ : int
+        Number of components.
+    n_epochs_ : int
+        Epochs that were run.
+    batch_size_ : int
+        Batch size that was used: not more than the number of rows.
+    history_ : dict of lists
+        One entry per epoch: `train_information` (the objective) and its parts
+        `train_view_information` and `train_clean_information`, `valid_information` with early
+        stopping, all in nats.
+    n_features_in_ : int
+        Number of columns seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where all are strings.
+
+    See Also
+    --------
+    sklearn.preprocessing.QuantileTransformer : Matches each column's own law, not the joint one.
+        What is called `output_distribution` there is `target` here.
+    sklearn.decomposition.PCA : With whiten=True, matches two moments of the joint law.
+
+    References
+    ----------
+    I. Butakov, A. Semenenko, A. Tolmachev, A. Gladkov, M. Munkhoeva, A. Frolov, "Efficient
+    Distribution Matching of Representations via Noise-Injected Deep InfoMax", ICLR 2025,
+    arXiv:2410.06993.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sknoisydim import NoisyDIMTransformer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> embedder = NoisyDIMTransformer(target="uniform", random_state=0)
+    >>> Z = embedder.fit_transform(X)
+    >>> Z.shape, bool(((Z >= 0) & (Z <= 1)).all())
+    ((150, 4), True)
+    """
+
+    def __init__(
+        self,
+        n_components: int | str = "auto",
+        target: Any = "normal",
+        *,
+        noise: Any = "auto",
+        augmentation: Any = "corruption",
+        critic: Any = "separable",
+        bound: Any = "infonce",
+        clean_weight: float = 0.5,
+        supervision: float = 0.0,
+        encoder: Any = "mlp",
+        normalization: Any = "whiten",
+        scaling: Any = "squash",
+        max_epochs: int | str = "auto",
+        batch_size: int = 512,
+        optimizer: Any = "adamw",
+        lr: float = 2e-3,
+        weight_decay: float = 1e-2,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-3,
+        warm_start: bool = False,
+        callbacks: Sequence[Any] | None = None,
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.target = target
+        self.noise = noise
+        self.augmentation = augmentation
+        self.critic = critic
+        self.bound = bound
+        self.clean_weight = clean_weight
+        self.supervision = supervision
+        self.encoder = encoder
+        self.normalization = normalization
+        self.scaling = scaling
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> NoisyDIMTransformer:
+        """Train the encoder.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Numbers, finite; any scale.
+        y : array-like of shape (n,), default=None
+            Ignored, unless `supervision` > 0: then integer or string classes, where -1 (or None
+            among strings) means unlabelled.
+
+        Returns
+        -------
+        self : NoisyDIMTransformer
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or the data are not usable, or if training diverges. The estimator is
+            then as it was before.
+        """
+        with self._all_or_nothing():
+            X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+            settings = resolve_settings(self, X.shape[1])
+            target = resolve_target(self.target, settings.n_components)
+            codes = encode_labels(X, y) if settings.supervision > 0 else None
+            seed = draw_seed(self.random_state)
+            trained = train(X, codes, settings, seed, self.callbacks or (), self._announce)
+            self.net_ = trained.net
+            self.encoder_ = trained.embedder
+            self.target_ = target
+            self.channel_ = trained.channel
+            self.noise_scale_ = trained.channel.scale
+            self.capacity_ = trained.channel.capacity
+            self.batch_size_ = trained.batch_size
+            self.mutual_information_ = trained.information
+            self.n_components_ = settings.n_components
+            self.n_epochs_ = len(trained.net.history)
+            self.history_ = _columns(trained.net.history)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Embed rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Columns as in `fit`.
+
+        Returns
+        -------
+        Z : ndarray of shape (n, d)
+            Of the dtype of X, float32 or float64; finite. Each row depends on that row alone.
+        """
+        X = self._check(X)
+        out = np.empty((len(X), self.n_components_), dtype=X.dtype)
+        limit = np.finfo(X.dtype).max
+        for part, z in embeddings(self.encoder_, X, resolve_device(self.device)):
+            out[part] = np.clip(self.target_.push(z), -limit, limit)
+        return out
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        r"""Log density of each row's embedding before the target's map.
+
+        .. math:: \log N(f(x); 0, I) = -\tfrac12 \lVert f(x) \rVert^2 - \tfrac d2 \log 2\pi
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Columns as in `fit`.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n,)
+            In nats.
+        """
+        X = self._check(X)
+        out = np.empty(len(X))
+        constant = 0.5 * self.n_components_ * np.log(2 * np.pi)
+        for part, z in embeddings(self.encoder_, X, resolve_device(self.device)):
+            out[part] = -0.5 * np.square(z).sum(1) - constant
+        return out
+
+    def score(self, X: Any, y: Any = None) -> float:
+        r"""Share of the reachable information that the embedding sends through the channel.
+
+        .. math:: \hat I(f(X); f(X) + Z) \, / \, \min(C, \log B)
+
+        with C the capacity and B the batch size, so that values compare across `noise` and
+        `n_components`. Deterministic: the noise comes from a fixed seed.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            At least two rows; columns as in `fit`.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+            At most 1, about 0 for an embedding that tells nothing.
+        """
+        X = self._check(X, ensure_min_samples=2)
+        z = np.concatenate(
+            [z for _, z in embeddings(self.encoder_, X, resolve_device(self.device))]
+        )
+        size = min(self.batch_size_, len(z))
+        # Rows of a table often come sorted; a batch of one class would show too little.
+        shuffled = torch.from_numpy(z[np.random.default_rng(0).permutation(len(z))])
+        batches = shuffled[: len(z) // size * size].split(size)
+        return measure(batches, self.channel_, 0) / min(self.capacity_, float(np.log(size)))
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "net_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Leave the estimator as it was when a fit does not end well."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            self.__dict__ = before
+            raise
+
+    def _check(self, X: Any, **options: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return validate_data(self, X, reset=False, dtype=[np.float64, np.float32], **options)
+
+    def _announce(self, capacity: float) -> list[Any]:
+        if self.verbose == 1:
+            return [Progress(capacity)]
+        return [EpochLines(capacity)] if self.verbose > 1 else []
+
+
+def _columns(history: Any) -> dict[str, list[Any]]:
+    """Return skorch's per-epoch records as a dict of lists."""
+    names = [name for name in history[0] if name != "batches"]
+    return {name: [row[name] for row in history] for name in names}

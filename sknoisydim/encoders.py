@@ -1,0 +1,225 @@
+"""Encoders: the built-in network, and how a user's own module comes in."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from sknoisydim._isolation import borrowed_global_generator
+from sknoisydim._modules import ACTIVATIONS, Residual, mlp
+from sknoisydim._options import allowed, resolve, unknown_option
+from sknoisydim._validation import check_integer, check_real
+
+
+class MLPEncoder(BaseEstimator):
+    """Multi-layer perceptron on scaled columns.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple of int, default=(256, 256)
+        Widths of the hidden layers.
+    activation : {"relu", "gelu", "silu", "tanh", "elu"}, default="relu"
+        Nonlinearity behind each hidden layer.
+    batch_norm : bool, default=True
+        Batch normalisation between a hidden layer and its activation.
+    dropout : float, default=0.0
+        Probability that a hidden unit is dropped in training, in [0, 1).
+    residual : bool, default=False
+        Add its input to each hidden layer that keeps the width.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.encoders import MLPEncoder
+    >>> encoder = MLPEncoder((32,)).build(10, 2, torch.Generator().manual_seed(0))
+    >>> encoder(torch.zeros(5, 10)).shape
+    torch.Size([5, 2])
+    """
+
+    # Draws from the generator that it is given, and from no other.
+    own_generator = True
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Sequence[int] = (256, 256),
+        activation: str = "relu",
+        batch_norm: bool = True,
+        dropout: float = 0.0,
+        residual: bool = False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.residual = residual
+
+    def build(self, n_features: int, n_components: int, generator: torch.Generator) -> nn.Module:
+        """Return the module, (n, n_features) -> (n, n_components).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a hyper-parameter is out of range.
+        """
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(unknown_option(self.activation, ACTIVATIONS, "encoder activation"))
+        sizes = self.hidden_layer_sizes
+        sizes = [sizes] if isinstance(sizes, int) else list(sizes)
+        return mlp(
+            n_features,
+            [check_integer(size, "encoder hidden_layer_sizes", minimum=1) for size in sizes],
+            n_components,
+            generator,
+            activation=self.activation,
+            batch_norm=bool(self.batch_norm),
+            dropout=check_real(
+                self.dropout, "encoder dropout", minimum=0, maximum=1, closed="left"
+            ),
+            residual=bool(self.residual),
+        )
+
+
+class _UserEncoder:
+    """A module class, an instance or a factory, behind the same `build`."""
+
+    own_generator = False
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def build(self, n_features: int, n_components: int, generator: torch.Generator) -> nn.Module:
+        if isinstance(self.source, nn.Module):
+            return copy.deepcopy(self.source)
+        seed = int(torch.randint(2**31 - 1, (), generator=generator))
+        with borrowed_global_generator(seed):
+            module = self.source(n_features, n_components)
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"encoder={self.source!r} returned a {type(module).__name__}; a factory takes "
+                "(n_features, n_components) and returns a torch.nn.Module."
+            )
+        return module
+
+
+ENCODERS: Mapping[str, type] = {"mlp": MLPEncoder}
+
+
+def resolve_encoder(encoder: Any) -> Any:
+    """Return the component that a name, a component, a module or a factory stands for.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown.
+    TypeError
+        If it is neither of these.
+    """
+    is_module = isinstance(encoder, nn.Module)
+    if is_module or (inspect.isclass(encoder) and issubclass(encoder, nn.Module)):
+        return _UserEncoder(encoder)
+    if isinstance(encoder, str) or callable(getattr(encoder, "build", None)):
+        return resolve(encoder, ENCODERS, "encoder", method="build")
+    if callable(encoder):
+        return _UserEncoder(encoder)
+    raise TypeError(
+        f"encoder={encoder!r} of type {type(encoder).__name__} is not understood: it takes "
+        f"{allowed(ENCODERS)}, a sknoisydim.encoders object, or a torch.nn.Module class, instance "
+        "or factory (n_features, n_components) -> module."
+    )
+
+
+def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -> None:
+    """Run an encoder on two rows and see that it returns (2, n_components) finite numbers.
+
+    Raises
+    ------
+    ValueError
+        If the output has another shape.
+    """
+    mode = encoder.training
+    encoder.eval()
+    with torch.no_grad():
+        output = encoder(example)
+    encoder.train(mode)
+    expected = (len(example), n_components)
+    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if shape != expected:
+        raise ValueError(
+            f"the encoder maps a batch of shape {tuple(example.shape)} to {shape}; "
+            f"n_components={n_components} needs {expected}."
+        )
+
+
+def recalibrate(encoder: nn.Module, batches: Any) -> None:
+    """Set the statistics of batch normalisation layers to those of batches of clean rows.
+
+    Running averages of training mix rows and views; `transform` meets clean rows. Batches are in
+    random order: the variance inside a batch of a sorted table is too small.
+    """
+    layers = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    layers = [m for m in layers if m.track_running_stats]
+    if not layers:
+        return
+    momenta = [layer.momentum for layer in layers]
+    encoder.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a cumulative average: every batch counts alike
+        layer.train()
+    with torch.no_grad():
+        for batch in batches:
+            encoder(batch)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    encoder.eval()
+
+
+def fold(encoder: nn.Module, mean: torch.Tensor, matrix: torch.Tensor) -> nn.Module | None:
+    """Return the encoder and an affine map behind it as one chain of linear layers.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        In evaluation mode; not changed.
+    mean : Tensor of shape (d,)
+        Subtracted from the encoder's output.
+    matrix : Tensor of shape (d, d)
+        Applied to the difference.
+
+    Returns
+    -------
+    folded : nn.Module or None
+        None if the encoder is no plain chain that ends in a linear layer.
+    """
+    if not isinstance(encoder, nn.Sequential) or not len(encoder):
+        return None
+    last = encoder[-1]
+    if type(last) is not nn.Linear:
+        return None
+    layers = _fold_batch_norms(list(encoder)[:-1])
+    bias = last.bias if last.bias is not None else torch.zeros_like(mean)
+    head = nn.utils.skip_init(nn.Linear, last.in_features, last.out_features)
+    head = head.to(dtype=last.weight.dtype, device=last.weight.device)
+    with torch.no_grad():
+        head.weight.copy_(matrix @ last.weight)
+        head.bias.copy_((bias - mean) @ matrix.T)
+    return nn.Sequential(*layers, head).eval()
+
+
+def _fold_batch_norms(layers: Iterable[nn.Module]) -> list[nn.Module]:
+    folded: list[nn.Module] = []
+    for layer in layers:
+        previous = folded[-1] if folded else None
+        if type(layer) is nn.BatchNorm1d and type(previous) is nn.Linear:
+            folded[-1] = nn.utils.fusion.fuse_linear_bn_eval(previous, layer)
+        elif isinstance(layer, Residual) and isinstance(layer.block, nn.Sequential):
+            folded.append(Residual(nn.Sequential(*_fold_batch_norms(layer.block))))
+        else:
+            folded.append(layer)
+    return folded

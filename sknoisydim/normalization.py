@@ -1,0 +1,145 @@
+"""Normalisation of the encoder's output: batch statistics in training, exact ones afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from sknoisydim._options import resolve
+from sknoisydim._validation import check_real
+
+
+class Normalizer(nn.Module):
+    """Map x (n, d) to (x - mean) @ matrix.T.
+
+    In training, mean and matrix come from the batch; in evaluation, from `fix`. Gradients flow
+    through the batch's statistics, and no running average is kept: the law that has to match is
+    that of clean rows, which running averages over augmented batches do not describe.
+    """
+
+    mean: torch.Tensor
+    matrix: torch.Tensor
+
+    def __init__(self, n_components: int, ridge: float) -> None:
+        super().__init__()
+        self.ridge = ridge
+        self.register_buffer("mean", torch.zeros(n_components))
+        self.register_buffer("matrix", torch.eye(n_components))
+
+    def fix(self, mean: torch.Tensor, covariance: torch.Tensor) -> None:
+        """Set the statistics of evaluation from float64 mean (d,) and covariance (d, d)."""
+        self.mean.copy_(mean)
+        self.matrix.copy_(self.from_covariance(covariance))
+
+    def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
+        """Return the matrix (d, d) that normalises this covariance."""
+        raise TypeError(f"{type(self).__name__} does not say how it normalises.")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return (x - self.mean) @ self.matrix.T
+        return self.normalize_batch(x - x.mean(0))
+
+    def normalize_batch(self, centred: torch.Tensor) -> torch.Tensor:
+        """Normalise centred rows (n, d) by their own covariance."""
+        covariance = centred.T @ centred / len(centred)
+        return centred @ self.from_covariance(covariance).T
+
+
+def _with_ridge(covariance: torch.Tensor, ridge: float) -> torch.Tensor:
+    """Add `ridge` times the mean variance to the diagonal, or 1 where there is none at all."""
+    level = covariance.diagonal().mean()
+    # A batch of equal rows has no variance: any positive diagonal maps it to zero.
+    level = torch.where(level > torch.finfo(covariance.dtype).tiny, level * ridge, 1.0)
+    return covariance + torch.diag_embed(level.expand(len(covariance)))
+
+
+class _Whitener(Normalizer):
+    def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
+        factor = torch.linalg.cholesky(_with_ridge(covariance, self.ridge))
+        eye = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+        return torch.linalg.solve_triangular(factor, eye, upper=False)
+
+
+class _PerComponent(Normalizer):
+    def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
+        return torch.diag_embed(self._scales(covariance.diagonal()))
+
+    def normalize_batch(self, centred: torch.Tensor) -> torch.Tensor:
+        return centred * self._scales(centred.square().mean(0))
+
+    def _scales(self, variances: torch.Tensor) -> torch.Tensor:
+        level = variances.mean()
+        level = torch.where(level > torch.finfo(variances.dtype).tiny, level * self.ridge, 1.0)
+        return torch.rsqrt(variances + level)
+
+
+class Whitening(BaseEstimator):
+    r"""Zero mean and identity covariance, by the Cholesky factor of the batch's covariance.
+
+    .. math:: z = L^{-1} (x - \mu), \qquad L L^\top = \Sigma + \rho \bar\sigma^2 I
+
+    Parameters
+    ----------
+    ridge : float, default=1e-4
+        :math:`\rho`, relative to the mean variance :math:`\bar\sigma^2` of the components.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.normalization import Whitening
+    >>> x = (
+    ...     torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+    ...     @ torch.ones(3, 3).tril()
+    ... )
+    >>> torch.allclose(Whitening().build(3)(x).T.cov(correction=0), torch.eye(3), atol=1e-3)
+    True
+    """
+
+    def __init__(self, ridge: float = 1e-4) -> None:
+        self.ridge = ridge
+
+    def build(self, n_components: int) -> Normalizer:
+        """Return the module for `n_components`."""
+        ridge = check_real(self.ridge, "normalization ridge", minimum=0, closed="neither")
+        return _Whitener(n_components, ridge)
+
+
+class BatchNormalization(BaseEstimator):
+    r"""Zero mean and unit variance of each component by itself.
+
+    .. math:: z_i = (x_i - \mu_i) / \sqrt{\sigma_i^2 + \rho \bar\sigma^2}
+
+    Parameters
+    ----------
+    ridge : float, default=1e-4
+        :math:`\rho`, relative to the mean variance :math:`\bar\sigma^2` of the components.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.normalization import BatchNormalization
+    >>> z = BatchNormalization().build(1)(torch.tensor([[1.0], [3.0]]))
+    >>> z.round(decimals=2).flatten().tolist()
+    [-1.0, 1.0]
+    """
+
+    def __init__(self, ridge: float = 1e-4) -> None:
+        self.ridge = ridge
+
+    def build(self, n_components: int) -> Normalizer:
+        """Return the module for `n_components`."""
+        ridge = check_real(self.ridge, "normalization ridge", minimum=0, closed="neither")
+        return _PerComponent(n_components, ridge)
+
+
+NORMALIZATIONS: Mapping[str, type] = {"whiten": Whitening, "batch": BatchNormalization}
+
+
+def resolve_normalization(normalization: Any) -> Any:
+    """Return the component that a name, a class or an object stands for."""
+    return resolve(normalization, NORMALIZATIONS, "normalization", method="build")

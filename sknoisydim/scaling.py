@@ -1,0 +1,171 @@
+"""Input scaling: fitted once on the training rows, then a torch module in front of the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from torch import nn
+
+from sknoisydim._options import allowed, unknown_option
+
+# Standard deviations at which "squash" bounds a column.
+SQUASH_BOUND = 3.0
+# Cells of a slice in which statistics are gathered: 16 MB of float64.
+_SLICE_CELLS = 2**21
+
+
+def slices(n_rows: int, n_cells_per_row: int) -> Iterator[slice]:
+    """Yield consecutive slices of rows with a bounded number of cells each."""
+    step = max(1, _SLICE_CELLS // max(1, n_cells_per_row))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+class Standardize(nn.Module):
+    r"""Standardised columns, in the dtype of x, clipped or squashed.
+
+    With :math:`u = (x - \mu) / \sigma`, returns u clipped to +-1e6, or, with a `bound` b,
+    :math:`u / \sqrt{1 + (u / b)^2}`, which is close to u in the middle, keeps the order of values
+    and stays inside +-b. The subtraction is done in float64 because a column at 1e6 +- 1 has
+    nothing left of its variation in float32; bounded output keeps any finite row finite in the
+    layers that follow.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, mean: np.ndarray, scale: np.ndarray, bound: float | None = None) -> None:
+        super().__init__()
+        self.bound = bound
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        u = (x.to(torch.float64) - self.mean).div_(self.scale)
+        if self.bound is None:
+            return u.clamp_(-1e6, 1e6).to(x.dtype)
+        # hypot(b, u) / b is the root of 1 + (u / b)^2 without its overflow.
+        return (u / torch.hypot(u, u.new_tensor(self.bound)) * self.bound).to(x.dtype)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
+        # .float() of a model around must not round the statistics; .to(device) still moves them.
+        mean, scale = self.mean, self.scale
+        super()._apply(fn, recurse)
+        self.mean = mean.to(self.mean.device)
+        self.scale = scale.to(self.scale.device)
+        return self
+
+
+class Clip(nn.Module):
+    """The rows themselves, clipped to what a float32 network can carry."""
+
+    def __init__(self, limit: float = 1e18) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.clamp(-self.limit, self.limit)
+
+
+class SklearnScaling(nn.Module):
+    """Any fitted scikit-learn transformer, called on numpy arrays batch by batch."""
+
+    def __init__(self, transformer: Any, limit: float = 1e6) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.limit = limit
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scaled = np.asarray(self.transformer.transform(x.detach().cpu().numpy()))
+        if not np.isfinite(scaled).all():
+            raise ValueError(f"scaling={self.transformer!r} returned NaN or infinite values.")
+        scaled = np.clip(scaled, -self.limit, self.limit)
+        return torch.as_tensor(scaled, dtype=x.dtype, device=x.device)
+
+
+def _moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each column, 1 for a constant one."""
+    scaler = StandardScaler()
+    with np.errstate(over="ignore", invalid="ignore"):
+        for part in slices(len(X), X.shape[1]):
+            scaler.partial_fit(X[part].astype(np.float64, copy=False))
+    bad = ~np.isfinite(scaler.mean_) | ~np.isfinite(scaler.scale_)
+    if bad.any():
+        column = int(np.flatnonzero(bad)[0])
+        largest = np.abs(X[:, column]).max()
+        raise ValueError(
+            f"column {column} overflows: it holds values up to {largest:.3g}, and its variance is "
+            "too large for float64. Divide the column, take its logarithm, or use "
+            "scaling='quantile'."
+        )
+    return scaler.mean_, scaler.scale_
+
+
+def _standard(X: np.ndarray, seed: int) -> nn.Module:
+    return Standardize(*_moments(X))
+
+
+def _squash(X: np.ndarray, seed: int) -> nn.Module:
+    return Standardize(*_moments(X), bound=SQUASH_BOUND)
+
+
+def _quantile(X: np.ndarray, seed: int) -> nn.Module:
+    transformer = QuantileTransformer(
+        n_quantiles=min(1000, len(X)), output_distribution="normal", random_state=seed
+    )
+    return SklearnScaling(transformer.fit(X))
+
+
+SCALINGS: Mapping[str, Callable[[np.ndarray, int], nn.Module]] = {
+    "squash": _squash,
+    "standard": _standard,
+    "quantile": _quantile,
+}
+
+
+def fit_scaling(scaling: Any, X: np.ndarray, seed: int) -> nn.Module:
+    """Return the module that scales rows like those of X.
+
+    Parameters
+    ----------
+    scaling : {"squash", "standard", "quantile"}, scikit-learn transformer or None
+        A transformer is cloned and fitted.
+    X : ndarray of shape (n, p)
+        Finite training rows; read slice by slice for "standard".
+    seed : int
+        `random_state` for a transformer that has one and left it at None.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or a column does not fit into float64 (scaled) or float32 (None).
+    TypeError
+        If `scaling` is something else without `fit` and `transform`.
+    """
+    if scaling is None:
+        for part in slices(len(X), X[0].size):
+            largest = np.abs(X[part]).max()
+            if largest > np.finfo(np.float32).max:
+                raise ValueError(
+                    f"X holds {largest:.3g}, too large for float32, and scaling=None leaves it so. "
+                    "Use scaling='standard' or 'quantile'."
+                )
+        return Clip()
+    if isinstance(scaling, str):
+        if scaling not in SCALINGS:
+            raise ValueError(unknown_option(scaling, SCALINGS, "scaling"))
+        return SCALINGS[scaling](X, seed)
+    if not (callable(getattr(scaling, "fit", None)) and hasattr(scaling, "transform")):
+        raise TypeError(
+            f"scaling={scaling!r} of type {type(scaling).__name__} is not understood: it takes "
+            f"{allowed(SCALINGS)}, None, or a scikit-learn transformer."
+        )
+    transformer = clone(scaling)
+    if transformer.get_params(deep=False).get("random_state", seed) is None:
+        transformer.set_params(random_state=seed)
+    return SklearnScaling(transformer.fit(X))

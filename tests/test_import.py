@@ -1,0 +1,54 @@
+"""`import sknoisydim` costs nothing, and everything public is reached through it."""
+
+import importlib.metadata
+import subprocess
+import sys
+import types
+
+import pytest
+
+import sknoisydim
+
+
+def run(code):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_import_loads_nothing_heavy():
+    loaded = run("import sys, sknoisydim; dir(sknoisydim); print(*sys.modules, sep='\\n')").split()
+    heavy = {"torch", "sklearn", "skorch", "numpy", "scipy", "matplotlib"}
+    assert "sknoisydim" in loaded
+    assert heavy.isdisjoint(loaded)
+
+
+def test_estimator_does_not_load_matplotlib():
+    make = "import sys, sknoisydim; sknoisydim.NoisyDIMTransformer()"
+    assert run(f"{make}; print('matplotlib' in sys.modules)").strip() == "False"
+
+
+@pytest.mark.parametrize("name", sknoisydim.__all__)
+def test_public_name_resolves(name):
+    value = getattr(sknoisydim, name)
+    if isinstance(value, types.ModuleType):
+        assert value.__name__ == f"sknoisydim.{name}"
+    assert name in dir(sknoisydim)
+
+
+def test_all_is_sorted_and_matches_star_import():
+    assert sorted(sknoisydim.__all__) == sknoisydim.__all__
+    namespace = {}
+    exec("from sknoisydim import *", namespace)
+    assert namespace.keys() - {"__builtins__"} == set(sknoisydim.__all__)
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="no attribute 'NoisyDIM'"):
+        _ = sknoisydim.NoisyDIM
+    with pytest.raises(ImportError):
+        from sknoisydim import NoisyDIM  # noqa: F401 (the import itself is what is tested)
+
+
+def test_version_is_the_installed_one():
+    assert sknoisydim.__version__ == importlib.metadata.version("sknoisydim")
