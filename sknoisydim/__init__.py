@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         metrics,
         noise,
         normalization,
-        plotting,
         scaling,
         targets,
     )
@@ -40,7 +39,6 @@ __all__ = [
     "metrics",
     "noise",
     "normalization",
-    "plotting",
     "scaling",
     "targets",
 ]

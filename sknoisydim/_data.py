@@ -52,7 +52,8 @@ class Rows(Dataset[torch.Tensor]):
 
     def _read(self, rows: np.ndarray) -> torch.Tensor:
         with torch.no_grad():
-            return self.scaling(torch.from_numpy(self.X[rows])).float()
+            # One layout, that of the rows of an array: a data frame gives the same last bits.
+            return self.scaling(torch.from_numpy(np.ascontiguousarray(self.X[rows]))).float()
 
     def take(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows with these positions (m,) as a float32 tensor (m, p)."""
@@ -97,7 +98,7 @@ class SameClass:
 
 
 class Batches:
-    """One epoch of pairs (rows, rows that their views are made of).
+    """One epoch of pairs (rows, their partners), the same tensor twice without supervision.
 
     The last batch is dropped when it is not full, unless it is the only one: a batch of a
     different size has another bound, and one row has no statistics.

@@ -12,8 +12,9 @@ from torch import nn
 from sknoisydim.encoders import fold
 from sknoisydim.normalization import Normalizer
 
-# Rows of a slice: large enough to feed the matrix products, small enough to stay in cache.
-SLICE_ROWS = 4096
+# Rows of a slice: large enough to feed the matrix products, small enough that a layer's output
+# stays in the cache of one core (1 MB at 256 units).
+SLICE_ROWS = 1024
 
 
 class Embedder(nn.Module):
@@ -55,9 +56,9 @@ def embeddings(
     model = for_inference(embedder, X.dtype, device)
     for start in range(0, len(X), SLICE_ROWS):
         part = slice(start, min(start + SLICE_ROWS, len(X)))
-        batch = X[part]
-        if not batch.flags.writeable:
-            batch = batch.copy()
+        # torch shares memory with an array only if it may write there, and never backwards; and the
+        # last bits of a matrix product depend on the layout (that of a data frame is Fortran's).
+        batch = np.require(X[part], requirements=["C", "W"])
         # A block, not a wrapped loop: the mode must not leak into the caller between two slices.
         with torch.inference_mode():
             z = model(torch.from_numpy(batch).to(device)).cpu().numpy()

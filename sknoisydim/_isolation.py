@@ -20,10 +20,22 @@ def draw_seed(random_state: Any) -> int:
 
     None draws fresh entropy and leaves numpy's global generator alone, unlike
     `sklearn.utils.check_random_state`.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, a `numpy.random.Generator` included.
     """
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    try:
+        generator = check_random_state(random_state)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"random_state must be an integer in [0, 2**32 - 1], a numpy.random.RandomState or "
+            f"None, got {random_state!r}."
+        ) from error
+    return int(generator.randint(np.iinfo(np.int32).max))
 
 
 def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

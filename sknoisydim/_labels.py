@@ -35,8 +35,8 @@ def encode_labels(X: np.ndarray, y: Any) -> np.ndarray:
     """
     if y is None:
         raise ValueError(
-            "supervision > 0 makes views from rows of the same class and requires y, but the "
-            "target y is None. Pass labels, or supervision=0."
+            "supervision > 0 makes views from rows of the same class, and requires y to be "
+            "passed, but the target y is None. Pass labels, or supervision=0."
         )
     y = column_or_1d(y)
     check_consistent_length(X, y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from typing import Any
@@ -75,10 +76,8 @@ class DIMNet(NeuralNet):
             self.initialize()
         fit_params.pop("_routing_method", None)
         self.notify("on_train_begin", X=X, y=y)
-        try:
+        with contextlib.suppress(_StopTraining):
             self.fit_loop(X, y, **fit_params)
-        except _StopTraining:
-            pass
         self.notify("on_train_end", X=X, y=y)
         return self
 
@@ -105,7 +104,10 @@ class DIMNet(NeuralNet):
         count = 0
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
-            step = step_fn(batch, **fit_params)
+            try:
+                step = step_fn(batch, **fit_params)
+            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # is there
+                raise self._diverged("the covariance of a batch became singular") from error
             nats = torch.stack([value.detach() for value in step["y_pred"]])
             sums = nats if sums is None else sums + nats
             self.notify("on_batch_end", batch=batch, training=training, **step)
@@ -114,17 +116,19 @@ class DIMNet(NeuralNet):
             return
         information, view, clean = (sums / count).tolist()
         if not math.isfinite(information):
-            raise ValueError(
-                f"training diverged: the information became {information} nats in epoch "
-                f"{self.history[-1]['epoch']} (lr={self.lr:g}). Use a smaller lr, a larger noise, "
-                "or scaling='standard'."
-            )
+            raise self._diverged(f"the information became {information} nats")
         self.history.record(f"{prefix}_loss", -information)
         self.history.record(f"{prefix}_information", information)
         self.history.record(f"{prefix}_view_information", view)
         self.history.record(f"{prefix}_clean_information", clean)
         self.history.record(f"{prefix}_batch_count", count)
         self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
+
+    def _diverged(self, symptom: str) -> ValueError:
+        return ValueError(
+            f"training diverged: {symptom} in epoch {self.history[-1]['epoch']} "
+            f"(lr={self.lr:g}). Use a smaller lr, a larger noise, or scaling='standard'."
+        )
 
     def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Do one optimisation step."""
@@ -220,8 +224,13 @@ class Progress(Callback):
         self.bar_.update()
 
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        self.bar_.close()
-        del self.bar_
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it stands, also where training ends in an error."""
+        bar = self.__dict__.pop("bar_", None)
+        if bar is not None:
+            bar.close()
 
 
 class EpochLines(Callback):

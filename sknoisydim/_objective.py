@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from sknoisydim._modules import Dropout
 from sknoisydim.normalization import Normalizer
 
 
@@ -26,7 +27,8 @@ class Objective(nn.Module):
 
     where f is the encoder with its normalisation, X' the view of row X, Z the channel's noise, and
     :math:`\hat I` the bound: with the learned critic for the view, with the channel's own density
-    for the clean row. Each branch is normalised by its own statistics.
+    for the clean row. Each branch is normalised by its own statistics, and dropout is part of the
+    view.
 
     Parameters
     ----------
@@ -67,6 +69,26 @@ class Objective(nn.Module):
         self.bound = bound
         self.augmentation = augmentation
         self.clean_weight = clean_weight
+        kinds = (Dropout, nn.modules.dropout._DropoutNd)
+        self._dropouts = tuple(m for m in encoder.modules() if isinstance(m, kinds))
+
+    def _drop(self, active: bool) -> None:
+        """Turn the encoder's dropout on for a view, or off for clean rows.
+
+        The law of f(X) that has to match is that of `transform`, which drops nothing.
+        """
+        if self.training:
+            for layer in self._dropouts:
+                layer.training = active
+
+    def _view(
+        self, x: torch.Tensor, partners: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        view = self.augmentation(x, generator)
+        if partners is x:
+            return view
+        alone = (partners == x).flatten(1).all(1)
+        return torch.where(alone.view(-1, *[1] * (x.ndim - 1)), view, partners)
 
     def embed(self, x: torch.Tensor) -> torch.Tensor:
         """Return normalised embeddings (n, d) of scaled rows (n, p)."""
@@ -80,10 +102,12 @@ class Objective(nn.Module):
         x : Tensor of shape (n, p)
             Scaled rows.
         partners : Tensor of shape (n, p)
-            The rows that views are made of: x itself, or rows of the same class.
+            x itself, or for some rows another of the same class, which then is the view as it
+            is; a row that is its own partner is augmented.
         generator : torch.Generator
             Of noise and views, on the device of x.
         """
+        self._drop(False)
         clean = self.embed(x)
         noisy = self.channel.transmit(clean, generator)
         w = self.clean_weight
@@ -91,6 +115,7 @@ class Objective(nn.Module):
         in_clean = self.bound(self.channel.log_ratio(clean, noisy)) if w > 0 else zero
         in_view = zero
         if self.critic is not None:
-            view = self.embed(self.augmentation(partners, generator))
+            self._drop(True)
+            view = self.embed(self._view(x, partners, generator))
             in_view = self.bound(self.critic(view, noisy))
         return Nats((1 - w) * in_view + w * in_clean, in_view.detach(), in_clean.detach())

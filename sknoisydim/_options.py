@@ -10,7 +10,9 @@ from typing import Any
 from sklearn.base import clone
 
 
-def resolve(value: Any, table: Mapping[str, Any], parameter: str, *, method: str) -> Any:
+def resolve(
+    value: Any, table: Mapping[str, Any], parameter: str, *, method: str, also: str = ""
+) -> Any:
     """Return the component that `value` stands for.
 
     Parameters
@@ -24,6 +26,8 @@ def resolve(value: Any, table: Mapping[str, Any], parameter: str, *, method: str
         Name of the user's parameter, for the error message.
     method : str
         Name of the method that makes an object a component of this kind.
+    also : str, default=""
+        What the parameter takes besides, for the error message.
 
     Returns
     -------
@@ -38,7 +42,7 @@ def resolve(value: Any, table: Mapping[str, Any], parameter: str, *, method: str
     """
     if isinstance(value, str):
         if value not in table:
-            raise ValueError(unknown_option(value, table, parameter))
+            raise ValueError(unknown_option(value, table, parameter, also))
         return table[value]()
     if inspect.isclass(value) and callable(getattr(value, method, None)):
         return value()
@@ -46,22 +50,23 @@ def resolve(value: Any, table: Mapping[str, Any], parameter: str, *, method: str
         return clone(value, safe=False)
     raise TypeError(
         f"{parameter}={value!r} of type {type(value).__name__} is not understood: it takes "
-        f"{allowed(table)}, or an object with a method {method!r}."
+        f"{allowed(table, also)}, or an object with a method {method!r}."
     )
 
 
-def allowed(table: Mapping[str, Any]) -> str:
-    """List the names of a table for an error message.
+def allowed(table: Mapping[str, Any], also: str = "") -> str:
+    """List the names of a table, and what else there is, for an error message.
 
     Examples
     --------
     >>> allowed({"whiten": 1, "batch": 2})
     "one of 'batch', 'whiten'"
     """
-    return "one of " + ", ".join(repr(name) for name in sorted(table))
+    names = "one of " + ", ".join(repr(name) for name in sorted(table))
+    return f"{names}, or {also}" if also else names
 
 
-def unknown_option(value: str, table: Mapping[str, Any], parameter: str) -> str:
+def unknown_option(value: str, table: Mapping[str, Any], parameter: str, also: str = "") -> str:
     """Say that a name is unknown, what is allowed, and what may have been meant.
 
     Examples
@@ -69,6 +74,6 @@ def unknown_option(value: str, table: Mapping[str, Any], parameter: str) -> str:
     >>> unknown_option("whitne", {"whiten": 1, "batch": 2}, "normalization")
     "normalization='whitne' is unknown; it takes one of 'batch', 'whiten'. Did you mean 'whiten'?"
     """
-    message = f"{parameter}={value!r} is unknown; it takes {allowed(table)}."
-    close = difflib.get_close_matches(value, table, n=1)
+    message = f"{parameter}={value!r} is unknown; it takes {allowed(table, also)}."
+    close = difflib.get_close_matches(value.lower(), table, n=1)
     return f"{message} Did you mean {close[0]!r}?" if close else message

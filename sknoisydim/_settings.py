@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sknoisydim._optimizers import resolve_optimizer
-from sknoisydim._validation import check_integer, check_real
+from sknoisydim._validation import check_boolean, check_integer, check_real
 from sknoisydim.augmentations import resolve_augmentation
 from sknoisydim.bounds import resolve_bound
 from sknoisydim.critics import resolve_critic
@@ -74,16 +74,17 @@ def resolve_device(device: Any) -> torch.device:
     Raises
     ------
     ValueError
-        If torch does not know the device.
+        If torch does not know the device, or this machine does not have it.
     """
-    if device == "auto":
+    if _is_auto(device):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
-    except (RuntimeError, TypeError) as error:
+        # torch knows names of devices that are not there, and says so in an AssertionError.
+        return torch.empty(0, device=torch.device(device)).device
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
         raise ValueError(
-            f"device={device!r} is unknown; it takes 'auto' or a torch device such as 'cpu' or "
-            "'cuda:0'."
+            f"device={device!r} is not usable; it takes 'auto' or a torch device of this machine, "
+            f"such as 'cpu' or 'cuda:0'. torch says: {error}"
         ) from error
 
 
@@ -92,8 +93,6 @@ def _is_auto(value: Any) -> bool:
 
 
 def _early_stopping(parameters: Any) -> EarlyStopping | None:
-    if not parameters.early_stopping:
-        return None
     fraction = check_real(
         parameters.validation_fraction,
         "validation_fraction",
@@ -102,7 +101,26 @@ def _early_stopping(parameters: Any) -> EarlyStopping | None:
         closed="neither",
     )
     patience = check_integer(parameters.n_iter_no_change, "n_iter_no_change", minimum=1)
-    return EarlyStopping(fraction, patience, check_real(parameters.tol, "tol", minimum=0))
+    tol = check_real(parameters.tol, "tol", minimum=0)
+    if not check_boolean(parameters.early_stopping, "early_stopping"):
+        return None
+    return EarlyStopping(fraction, patience, tol)
+
+
+def _check_reporting(verbose: Any, callbacks: Any) -> None:
+    """See that progress can be reported, which the transformer and skorch do."""
+    if not isinstance(verbose, (bool, np.bool_)):
+        check_integer(verbose, "verbose", minimum=0)
+    if callbacks is None:
+        return
+    if not isinstance(callbacks, (list, tuple)):
+        raise TypeError(f"callbacks must be None or a list of skorch callbacks, got {callbacks!r}.")
+    for item in callbacks:
+        callback = item[-1] if isinstance(item, tuple) else item
+        if not callable(getattr(callback, "on_epoch_end", None)):
+            raise TypeError(
+                f"callbacks holds {item!r}; it takes skorch callbacks, or (name, callback)."
+            )
 
 
 def resolve_settings(parameters: Any, n_features: int) -> Settings:
@@ -125,8 +143,10 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         n_components = min(n_features, AUTO_COMPONENTS)
     epochs = parameters.max_epochs
     encoder = resolve_encoder(parameters.encoder)
+    check_boolean(parameters.warm_start, "warm_start")
+    _check_reporting(parameters.verbose, parameters.callbacks)
     return Settings(
-        n_components=check_integer(n_components, "n_components", minimum=1),
+        n_components=check_integer(n_components, "n_components", minimum=1, also="'auto'"),
         noise=resolve_noise(parameters.noise),
         augmentation=resolve_augmentation(parameters.augmentation),
         critic=resolve_critic(parameters.critic),
@@ -136,7 +156,9 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         encoder=encoder,
         normalization=resolve_normalization(parameters.normalization),
         scaling=parameters.scaling,
-        max_epochs=None if _is_auto(epochs) else check_integer(epochs, "max_epochs", minimum=1),
+        max_epochs=None
+        if _is_auto(epochs)
+        else check_integer(epochs, "max_epochs", minimum=1, also="'auto'"),
         batch_size=check_integer(parameters.batch_size, "batch_size", minimum=2),
         optimizer=resolve_optimizer(parameters.optimizer),
         lr=check_real(parameters.lr, "lr", minimum=0, closed="neither"),

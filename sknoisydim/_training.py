@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from sknoisydim._data import Batches, Rows, SameClass
-from sknoisydim._inference import Embedder
+from sknoisydim._inference import SLICE_ROWS, Embedder
 from sknoisydim._isolation import borrowed_global_generator, make_generator
+from sknoisydim._labels import UNLABELLED
 from sknoisydim._net import DIMNet, HeldOut
 from sknoisydim._objective import Objective
 from sknoisydim._optimizers import optimizer_arguments
@@ -26,6 +27,14 @@ from sknoisydim.scaling import fit_scaling
 MIN_HELD_OUT = 20
 # Rows on which the information of a fit is measured: more do not move its third digit.
 INFORMATION_ROWS = 2**15
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a fit may go on from: weights, and the input scaling that they know."""
+
+    weights: Mapping[str, torch.Tensor]
+    scaling: nn.Module
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ def train(
     seed: int,
     callbacks: Sequence[Any],
     announce: Any,
+    start: Start | None = None,
 ) -> Trained:
     """Train an encoder on rows X (n, p).
 
@@ -72,16 +82,20 @@ def train(
         skorch's.
     announce : callable
         capacity -> list of further callbacks.
+    start : Start, optional
+        Weights and scaling to go on from.
 
     Raises
     ------
     ValueError
-        If the information stops being a number, or a component does not fit the data.
+        If the weights to go on from do not fit, the information stops being a number, or a
+        component does not fit the data.
     """
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(6)]
     fence = borrowed_global_generator(seeds[0]) if settings.foreign else contextlib.nullcontext()
-    with fence:
-        return _train(X, codes, settings, seeds, callbacks, announce)
+    # The caller may be inside torch.no_grad() or torch.inference_mode().
+    with fence, torch.inference_mode(False), torch.enable_grad():
+        return _train(X, codes, settings, seeds, callbacks, announce, start)
 
 
 def _train(
@@ -91,17 +105,21 @@ def _train(
     seeds: Sequence[int],
     callbacks: Sequence[Any],
     announce: Any,
+    start: Start | None,
 ) -> Trained:
     device = settings.device
     kept, held_out = np.arange(len(X)), None
     stopping = settings.early_stopping
     if stopping is not None:
         kept, held_out = split(len(X), stopping.fraction, seeds[1])
-    scaling = fit_scaling(settings.scaling, X, seeds[1] % 2**31)
+    scaling = start.scaling if start else fit_scaling(settings.scaling, X, seeds[1] % 2**31)
     rows = Rows(X, scaling, device, kept)
     batch_size = min(settings.batch_size, len(rows))
     channel = settings.noise.build(settings.n_components, batch_size)
-    objective = _build(settings, rows, channel, make_generator(seeds[2])).to(device)
+    objective = _build(settings, rows, channel, make_generator(seeds[2]))
+    if start is not None:
+        _load(objective, start.weights)
+    objective = objective.to(device, torch.float32)
 
     shuffle = make_generator(seeds[3])
     batches = Batches(rows, batch_size, shuffle, _partners(codes, kept, settings.supervision))
@@ -130,6 +148,8 @@ def _train(
     finally:
         for _, callback in getattr(net, "callbacks_", []):
             getattr(callback, "close", lambda: None)()
+    net.optimizer_.state.clear()  # twice the size of the weights, and nothing goes on from it
+    net.held_out = None  # rows of the table, which a fitted and pickled net must not carry along
     objective = net.module_
     recalibrate(objective.encoder, _sample(rows, batch_size, seeds[5]))
     settle(objective, rows)
@@ -144,7 +164,8 @@ def _train(
 def _build(settings: Settings, rows: Rows, channel: Any, generator: torch.Generator) -> Objective:
     example = rows.take(torch.arange(min(2, len(rows)))).cpu()
     d = settings.n_components
-    encoder = settings.encoder.build(example[0].numel(), d, generator)
+    # Training is in float32, whatever torch's default dtype or that of a user's module is.
+    encoder = settings.encoder.build(example[0].numel(), d, generator).float()
     check_output(encoder, example, d)
     critic: nn.Module | None = None
     if settings.clean_weight < 1:
@@ -160,8 +181,20 @@ def _build(settings: Settings, rows: Rows, channel: Any, generator: torch.Genera
     )
 
 
+def _load(objective: Objective, weights: Mapping[str, torch.Tensor]) -> None:
+    try:
+        objective.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            "warm_start=True goes on from the last fit's weights, and they do not fit the network "
+            f"that the parameters and the table ask for. Use warm_start=False. {error}"
+        ) from error
+
+
 def _partners(codes: np.ndarray | None, index: np.ndarray, probability: float) -> SameClass | None:
-    return None if codes is None else SameClass(codes[index], probability)
+    if codes is None or codes[index].max() == UNLABELLED:
+        return None
+    return SameClass(codes[index], probability)
 
 
 def settle(objective: Objective, rows: Rows) -> None:
@@ -180,7 +213,7 @@ def settle(objective: Objective, rows: Rows) -> None:
     shift = total = torch.zeros(d, dtype=torch.float64)
     products = torch.zeros(d, d, dtype=torch.float64)
     with torch.no_grad():
-        for number, batch in enumerate(rows.in_order(4096)):
+        for number, batch in enumerate(rows.in_order(SLICE_ROWS)):
             output = encoder(batch).double().cpu()
             if number == 0:
                 shift = output.mean(0)  # a mean far from zero would cancel in the products

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import numbers
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sknoisydim._inference import embeddings
+from sknoisydim._inference import Embedder, embeddings
 from sknoisydim._isolation import draw_seed
 from sknoisydim._labels import encode_labels
-from sknoisydim._net import EpochLines, Progress
+from sknoisydim._net import DIMNet, EpochLines, Progress
 from sknoisydim._settings import resolve_device, resolve_settings
-from sknoisydim._training import measure, train
+from sknoisydim._training import Start, measure, train
 from sknoisydim.targets import resolve_target
 
 
@@ -90,7 +91,7 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     tol : float, default=0.001
         Improvement that counts, in nats.
     warm_start : bool, default=False
-        Start from the weights of the last fit.
+        Start from the weights and the input scaling of the last fit.
     callbacks : sequence or None, default=None
         skorch callbacks.
     device : str, default="auto"
@@ -237,9 +238,12 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             target = resolve_target(self.target, settings.n_components)
             codes = encode_labels(X, y) if settings.supervision > 0 else None
             seed = draw_seed(self.random_state)
-            trained = train(X, codes, settings, seed, self.callbacks or (), self._announce)
-            self.net_ = trained.net
-            self.encoder_ = trained.embedder
+            start = None
+            if self.warm_start and self.__sklearn_is_fitted__():
+                start = Start(self.net_.module_.state_dict(), self.encoder_.scaling)
+            trained = train(X, codes, settings, seed, self.callbacks or (), self._announce, start)
+            self.net_: DIMNet = trained.net
+            self.encoder_: Embedder = trained.embedder
             self.target_ = target
             self.channel_ = trained.channel
             self.noise_scale_ = trained.channel.scale
@@ -268,7 +272,7 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         out = np.empty((len(X), self.n_components_), dtype=X.dtype)
         limit = np.finfo(X.dtype).max
         for part, z in embeddings(self.encoder_, X, resolve_device(self.device)):
-            out[part] = np.clip(self.target_.push(z), -limit, limit)
+            np.clip(self.target_.push(z), -limit, limit, out=out[part])
         return out
 
     def score_samples(self, X: Any) -> np.ndarray:
@@ -323,6 +327,33 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         batches = shuffled[: len(z) // size * size].split(size)
         return measure(batches, self.channel_, 0) / min(self.capacity_, float(np.log(size)))
 
+    def retarget(self, target: Any) -> NoisyDIMTransformer:
+        """Return a fitted copy with another target, without a second training.
+
+        The encoder's output is N(0, I) for every target, and the target's map comes last.
+
+        Parameters
+        ----------
+        target : str, object or sequence
+            As the parameter `target`.
+
+        Returns
+        -------
+        copy : NoisyDIMTransformer
+            Shares the trained net with this one.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it is not a target for `n_components_` components.
+        """
+        check_is_fitted(self)
+        bound = resolve_target(target, self.n_components_)
+        other = clone(self).set_params(target=target)
+        fitted = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        other.__dict__ |= fitted | {"target_": bound}
+        return other
+
     @property
     def _n_features_out(self) -> int:
         return self.n_components_
@@ -333,6 +364,8 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        supervised = isinstance(self.supervision, numbers.Real) and self.supervision > 0
+        tags.target_tags.required = bool(supervised)
         return tags
 
     @contextlib.contextmanager

@@ -6,11 +6,13 @@ import math
 import numbers
 from typing import Any
 
-from sklearn.utils import check_scalar
+import numpy as np
 
 
-def check_integer(value: Any, name: str, *, minimum: int) -> int:
+def check_integer(value: Any, name: str, *, minimum: int, also: str = "") -> int:
     """Return `value` as an int >= `minimum`.
+
+    `also` is what the parameter takes besides, such as "'auto'"; only messages show it.
 
     Raises
     ------
@@ -19,9 +21,12 @@ def check_integer(value: Any, name: str, *, minimum: int) -> int:
     ValueError
         If it is smaller than `minimum`.
     """
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer >= {minimum}, got {value!r}.")
-    return int(check_scalar(value, name, numbers.Integral, min_val=minimum))
+    kind = f"{also} or an integer" if also else "an integer"
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be {kind} >= {minimum}, got {value!r}.")
+    if value < minimum:
+        raise ValueError(f"{name} must be {kind} >= {minimum}, got {value!r}.")
+    return int(value)
 
 
 def check_real(
@@ -34,8 +39,7 @@ def check_real(
 ) -> float:
     """Return `value` as a finite float within the bounds.
 
-    `closed` is one of "both", "left", "right" and "neither", as in
-    `sklearn.utils.check_scalar`.
+    `closed` says which of the bounds are allowed themselves: "both", "left", "right" or "neither".
 
     Raises
     ------
@@ -44,11 +48,31 @@ def check_real(
     ValueError
         If it is not finite or outside the bounds.
     """
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, got {value!r}.")
-    check_scalar(
-        value, name, numbers.Real, min_val=minimum, max_val=maximum, include_boundaries=closed
-    )
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value!r}.")
-    return float(value)
+    left, right = closed in ("both", "left"), closed in ("both", "right")
+    limits = []
+    if minimum > -math.inf:
+        limits.append(f"{'>=' if left else '>'} {minimum:g}")
+    if maximum < math.inf:
+        limits.append(f"{'<=' if right else '<'} {maximum:g}")
+    message = f"{name} must be a finite number {' and '.join(limits)}".rstrip()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{message}, got {value!r}.")
+    number = float(value)
+    above = number >= minimum if left else number > minimum
+    below = number <= maximum if right else number < maximum
+    if not (above and below and math.isfinite(number)):
+        raise ValueError(f"{message}, got {value!r}.")
+    return number
+
+
+def check_boolean(value: Any, name: str) -> bool:
+    """Return `value` as a bool.
+
+    Raises
+    ------
+    TypeError
+        If it is something else, be it true or false to Python.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}.")
+    return bool(value)

@@ -29,7 +29,7 @@ class FeatureCorruption(BaseEstimator):
 
     Parameters
     ----------
-    rate : float, default=0.3
+    rate : float, default=0.5
         Probability that a cell is replaced, in [0, 1].
 
     References
@@ -47,7 +47,7 @@ class FeatureCorruption(BaseEstimator):
     (True, True)
     """
 
-    def __init__(self, rate: float = 0.3) -> None:
+    def __init__(self, rate: float = 0.5) -> None:
         self.rate = rate
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -28,8 +28,9 @@ class MLPEncoder(BaseEstimator):
         Nonlinearity behind each hidden layer.
     batch_norm : bool, default=True
         Batch normalisation between a hidden layer and its activation.
-    dropout : float, default=0.0
-        Probability that a hidden unit is dropped in training, in [0, 1).
+    dropout : float, default=0.3
+        Probability that a hidden unit is dropped where a view is embedded, in [0, 1). Clean rows
+        are embedded without, in training as in `transform`.
     residual : bool, default=False
         Add its input to each hidden layer that keeps the width.
 
@@ -50,7 +51,7 @@ class MLPEncoder(BaseEstimator):
         hidden_layer_sizes: Sequence[int] = (256, 256),
         activation: str = "relu",
         batch_norm: bool = True,
-        dropout: float = 0.0,
+        dropout: float = 0.3,
         residual: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -98,7 +99,11 @@ class _UserEncoder:
             return copy.deepcopy(self.source)
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
         with borrowed_global_generator(seed):
-            module = self.source(n_features, n_components)
+            try:
+                module = self.source(n_features, n_components)
+            except Exception as error:
+                error.add_note(f"It came from encoder({n_features}, {n_components}).")
+                raise
         if not isinstance(module, nn.Module):
             raise TypeError(
                 f"encoder={self.source!r} returned a {type(module).__name__}; a factory takes "
@@ -140,12 +145,18 @@ def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -
     Raises
     ------
     ValueError
-        If the output has another shape.
+        If it does not take them, or the output has another shape.
     """
     mode = encoder.training
     encoder.eval()
-    with torch.no_grad():
-        output = encoder(example)
+    try:
+        with torch.no_grad():
+            output = encoder(example)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the encoder does not take a batch of shape {tuple(example.shape)}, rows by scaled "
+            f"columns: {error}"
+        ) from error
     encoder.train(mode)
     expected = (len(example), n_components)
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
@@ -218,6 +229,8 @@ def _fold_batch_norms(layers: Iterable[nn.Module]) -> list[nn.Module]:
         previous = folded[-1] if folded else None
         if type(layer) is nn.BatchNorm1d and type(previous) is nn.Linear:
             folded[-1] = nn.utils.fusion.fuse_linear_bn_eval(previous, layer)
+        elif type(layer) is nn.ReLU and type(previous) is nn.Linear:
+            folded.append(nn.ReLU(inplace=True))  # nobody else sees the linear layer's output
         elif isinstance(layer, Residual) and isinstance(layer.block, nn.Sequential):
             folded.append(Residual(nn.Sequential(*_fold_batch_norms(layer.block))))
         else:

@@ -103,20 +103,19 @@ class GaussianChannel:
         ratios : Tensor of shape (n, m)
             In nats.
         """
-        variance = self.scale**2 if spread is None else self.scale**2 + spread
         # |y - f|^2 as one matrix product: no (n, m, d) array, and no square root to differentiate.
         # It cancels: an error of eps * d / scale^2 nats, too much for float32 below this scale.
         work = torch.float64 if self.scale < 0.02 else clean.dtype
         f, y = clean.to(work), noisy.to(work)
-        precision = 1 / variance
-        f_term = (f.square() * precision).sum(1).mul(-0.5)
-        y_term = (y.square() * (precision - 1 / (1 + self.scale**2))).sum(1).mul(-0.5)
-        one = torch.ones_like(f_term)
-        left = torch.cat([y, torch.ones_like(y_term)[:, None], y_term[:, None]], 1)
-        right = torch.cat([f * precision, f_term[:, None], one[:, None]], 1)
-        logs = torch.log((1 + self.scale**2) / torch.as_tensor(variance, dtype=work))
-        constant = 0.5 * logs.expand(self.n_components).sum()
-        return (left @ right.T + constant).to(clean.dtype)
+        output = 1 + self.scale**2
+        precision: Any = self.scale**-2  # plain numbers where they do: small tensors cost time
+        constant: Any = self.capacity
+        if spread is not None:
+            precision = 1 / (self.scale**2 + spread.to(work))
+            constant = 0.5 * torch.log(output * precision).sum()
+        f_term = constant - 0.5 * (f.square() * precision).sum(1)
+        y_term = -0.5 * (y.square() * (precision - 1 / output)).sum(1, keepdim=True)
+        return torch.addmm(f_term, y * precision, f.T).add_(y_term).to(clean.dtype)
 
 
 class GaussianNoise(BaseEstimator):
@@ -180,8 +179,7 @@ def resolve_noise(noise: Any) -> Any:
     TypeError
         If it is none of these.
     """
-    if isinstance(noise, numbers.Real) or (isinstance(noise, str) and noise == "auto"):
-        component = GaussianNoise(noise if isinstance(noise, str) else float(noise))
-        component.build(1, 2)
-        return component
-    return resolve(noise, {"auto": GaussianNoise, **NOISES}, "noise", method="build")
+    if isinstance(noise, numbers.Real):
+        return GaussianNoise(check_real(noise, "noise", minimum=0, closed="neither"))
+    table = {"auto": GaussianNoise, **NOISES}
+    return resolve(noise, table, "noise", method="build", also="a number > 0")

@@ -12,6 +12,9 @@ from torch import nn
 from sknoisydim._options import resolve
 from sknoisydim._validation import check_real
 
+# Variances below it count as none: the matrix is kept in float32, where its inverse must be finite.
+SMALLEST = torch.finfo(torch.float32).tiny
+
 
 class Normalizer(nn.Module):
     """Map x (n, d) to (x - mean) @ matrix.T.
@@ -54,7 +57,7 @@ def _with_ridge(covariance: torch.Tensor, ridge: float) -> torch.Tensor:
     """Add `ridge` times the mean variance to the diagonal, or 1 where there is none at all."""
     level = covariance.diagonal().mean()
     # A batch of equal rows has no variance: any positive diagonal maps it to zero.
-    level = torch.where(level > torch.finfo(covariance.dtype).tiny, level * ridge, 1.0)
+    level = torch.where(level > SMALLEST, level * ridge, 1.0)
     return covariance + torch.diag_embed(level.expand(len(covariance)))
 
 
@@ -74,7 +77,7 @@ class _PerComponent(Normalizer):
 
     def _scales(self, variances: torch.Tensor) -> torch.Tensor:
         level = variances.mean()
-        level = torch.where(level > torch.finfo(variances.dtype).tiny, level * self.ridge, 1.0)
+        level = torch.where(level > SMALLEST, level * self.ridge, 1.0)
         return torch.rsqrt(variances + level)
 
 

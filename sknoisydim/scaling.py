@@ -46,11 +46,13 @@ class Standardize(nn.Module):
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        u = (x.to(torch.float64) - self.mean).div_(self.scale)
+        centred = x.to(torch.float64) - self.mean
         if self.bound is None:
-            return u.clamp_(-1e6, 1e6).to(x.dtype)
-        # hypot(b, u) / b is the root of 1 + (u / b)^2 without its overflow.
-        return (u / torch.hypot(u, u.new_tensor(self.bound)) * self.bound).to(x.dtype)
+            return centred.div_(self.scale).clamp_(-1e6, 1e6).to(x.dtype)
+        # A far row of a narrow column overflows, and infinity * 0 is NaN. In place, and without
+        # hypot: in transform this is the largest piece beside the network.
+        v = centred.div_(self.scale * self.bound).clamp_(-1e100, 1e100)
+        return v.mul_(v.square().add_(1).rsqrt_()).mul_(self.bound).to(x.dtype)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
         # .float() of a model around must not round the statistics; .to(device) still moves them.
@@ -81,7 +83,9 @@ class SklearnScaling(nn.Module):
         self.limit = limit
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scaled = np.asarray(self.transformer.transform(x.detach().cpu().numpy()))
+        scaled = self.transformer.transform(x.detach().cpu().numpy())
+        # Encoders of categories give sparse rows, and set_config may ask for data frames.
+        scaled = scaled.toarray() if hasattr(scaled, "toarray") else np.ascontiguousarray(scaled)
         if not np.isfinite(scaled).all():
             raise ValueError(f"scaling={self.transformer!r} returned NaN or infinite values.")
         scaled = np.clip(scaled, -self.limit, self.limit)
@@ -93,7 +97,8 @@ def _moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scaler = StandardScaler()
     with np.errstate(over="ignore", invalid="ignore"):
         for part in slices(len(X), X.shape[1]):
-            scaler.partial_fit(X[part].astype(np.float64, copy=False))
+            # Sums of rows in another memory layout have other last bits.
+            scaler.partial_fit(np.ascontiguousarray(X[part], dtype=np.float64))
     bad = ~np.isfinite(scaler.mean_) | ~np.isfinite(scaler.scale_)
     if bad.any():
         column = int(np.flatnonzero(bad)[0])
@@ -138,7 +143,7 @@ def fit_scaling(scaling: Any, X: np.ndarray, seed: int) -> nn.Module:
     X : ndarray of shape (n, p)
         Finite training rows; read slice by slice for "standard".
     seed : int
-        `random_state` for a transformer that has one and left it at None.
+        For each `random_state` of a transformer, or inside it, that was left at None.
 
     Raises
     ------
@@ -166,6 +171,10 @@ def fit_scaling(scaling: Any, X: np.ndarray, seed: int) -> nn.Module:
             f"{allowed(SCALINGS)}, None, or a scikit-learn transformer."
         )
     transformer = clone(scaling)
-    if transformer.get_params(deep=False).get("random_state", seed) is None:
-        transformer.set_params(random_state=seed)
+    unseeded = [
+        name
+        for name, value in transformer.get_params().items()
+        if value is None and name.rpartition("__")[2] == "random_state"
+    ]
+    transformer.set_params(**dict.fromkeys(unseeded, seed))
     return SklearnScaling(transformer.fit(X))

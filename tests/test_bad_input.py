@@ -1,0 +1,489 @@
+"""What cannot work says so: what came, and what is allowed. A fit that fails leaves no trace."""
+
+import _thread
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from scipy import stats
+from scipy.sparse import csr_array
+from sklearn.exceptions import NotFittedError
+from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import Callback, EarlyStopping
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim.augmentations import FeatureCorruption, FeatureMasking, GaussianJitter
+from sknoisydim.critics import SeparableCritic
+from sknoisydim.encoders import MLPEncoder
+from sknoisydim.normalization import BatchNormalization, Whitening
+
+X = np.random.default_rng(0).normal(size=(60, 4))
+Y = np.arange(60) % 3
+
+
+def dim(**parameters):
+    return NoisyDIMTransformer(
+        **{"max_epochs": 2, "batch_size": 16, "random_state": 0} | parameters
+    )
+
+
+def holding(value, dtype=np.float64):
+    table = X.astype(dtype)
+    table[7, 2] = value
+    return table
+
+
+class TestRows:
+    @pytest.mark.parametrize("method", ["fit", "transform", "score", "score_samples"])
+    @pytest.mark.parametrize(
+        ("table", "error", "message"),
+        [
+            (holding(np.nan), ValueError, r"contains NaN"),
+            (holding(np.inf), ValueError, r"contains infinity"),
+            (holding(-np.inf, np.float32), ValueError, r"contains infinity"),
+            (holding("red", object), ValueError, r"could not convert string to float: 'red'"),
+            (holding(1j, complex), ValueError, r"Complex data not supported"),
+            (holding({}, object), TypeError, r"must be a string or a real number, not 'dict'"),
+            (X[:, 0], ValueError, r"Expected 2D array, got 1D array"),
+            (X[:, :, None], ValueError, r"array with dim 3, while dim <= 2 is required"),
+            (X[:0], ValueError, r"0 sample\(s\)"),
+            (X[:, :0], ValueError, r"0 feature\(s\)"),
+            ("rows", ValueError, r"could not convert string to float: 'rows'"),
+            (None, ValueError, r"Expected 2D array, got scalar array"),
+        ],
+        ids=lambda value: None if isinstance(value, str | type) else "table",
+    )
+    def test_that_are_none(self, table, error, message, method):
+        model = dim() if method == "fit" else dim().fit(X)
+        with pytest.raises(error, match=message):
+            getattr(model, method)(table)
+
+    @pytest.mark.parametrize("library", [pd, pl], ids=["pandas", "polars"])
+    def test_a_frame_with_words(self, library):
+        frame = library.DataFrame({"size": [1.0, 2.0, 3.0], "colour": ["red", "blue", "red"]})
+        with pytest.raises(ValueError, match=r"could not convert string to float: 'red'"):
+            dim().fit(frame)
+
+    def test_sparse_rows(self):
+        with pytest.raises(TypeError, match=r"Sparse data was passed.*Use '\.toarray\(\)'"):
+            dim().fit(csr_array(X))
+
+    def test_one_row(self):
+        with pytest.raises(ValueError, match=r"1 sample.*a minimum of 2 is required"):
+            dim().fit(X[:1])
+        with pytest.raises(ValueError, match=r"1 sample.*a minimum of 2 is required"):
+            dim().fit(X).score(X[:1])
+
+    @pytest.mark.parametrize("method", ["transform", "score", "score_samples"])
+    def test_wrong_width(self, method):
+        model = dim().fit(X)
+        with pytest.raises(
+            ValueError, match="X has 3 features, but NoisyDIMTransformer is expecting 4"
+        ):
+            getattr(model, method)(X[:, :3])
+
+    @pytest.mark.parametrize("method", ["transform", "score", "score_samples"])
+    def test_before_fit(self, method):
+        with pytest.raises(NotFittedError, match="This NoisyDIMTransformer instance is not fitted"):
+            getattr(dim(), method)(X)
+
+    def test_too_large_for_float32(self):
+        with pytest.raises(ValueError, match=r"X holds 1e\+39.*float32.*scaling='standard'"):
+            dim(scaling=None).fit(holding(1e39))
+        with pytest.raises(ValueError, match=r"X holds 1e\+39.*float32.*scaling='standard'"):
+            dim(scaling=None).fit(holding(-1e39))
+        assert np.isfinite(dim(scaling=None).fit(X).transform(holding(1e39))).all()
+
+    @pytest.mark.parametrize("scaling", ["squash", "standard"])
+    def test_variance_too_large_for_float64(self, scaling):
+        with pytest.raises(ValueError, match=r"column 2 overflows.*1e\+200.*scaling='quantile'"):
+            dim(scaling=scaling).fit(holding(1e200))
+        assert np.isfinite(dim(scaling="quantile").fit_transform(holding(1e200))).all()
+
+    def test_scaling_that_makes_nan(self):
+        def gap(x):
+            return np.where(x > 1, np.nan, x)
+
+        with pytest.raises(ValueError, match=r"scaling=FunctionTransformer.*NaN or infinite"):
+            dim(scaling=FunctionTransformer(gap)).fit(X)
+
+
+def factory_of_list(n_features, n_components):
+    return [n_features, n_components]
+
+
+def factory_without_arguments():
+    return nn.Linear(4, 4)
+
+
+class Pair(nn.Linear):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+# Parameters of the transformer that cannot be, and what the message has to say.
+WRONG = [
+    # Unknown names: what is allowed, and what may have been meant.
+    ({"target": "nomal"}, ValueError, r"target='nomal'.*'normal', 'uniform'.*mean 'normal'\?"),
+    ({"target": "unifrom"}, ValueError, r"target='unifrom'.*Did you mean 'uniform'\?"),
+    ({"noise": "gausian"}, ValueError, r"noise='gausian'.*'auto'.*number > 0.*mean 'gaussian'\?"),
+    ({"noise": "autto"}, ValueError, r"noise='autto'.*Did you mean 'auto'\?"),
+    ({"augmentation": "corupt"}, ValueError, r"augmentation.*'masking'.*mean 'corruption'\?"),
+    ({"critic": "seperable"}, ValueError, r"critic='seperable'.*'exact'.*mean 'separable'\?"),
+    ({"bound": "infoNCE"}, ValueError, r"bound='infoNCE'.*Did you mean 'infonce'\?"),
+    ({"bound": "infnce"}, ValueError, r"bound='infnce'.*Did you mean 'infonce'\?"),
+    ({"encoder": "mpl"}, ValueError, r"encoder='mpl'.*Did you mean 'mlp'\?"),
+    ({"normalization": "whitne"}, ValueError, r"normalization.*'batch'.*mean 'whiten'\?"),
+    ({"scaling": "standart"}, ValueError, r"scaling.*'quantile'.*mean 'standard'\?"),
+    ({"optimizer": "adamW"}, ValueError, r"optimizer='adamW'.*'sgd'.*Did you mean 'adamw'\?"),
+    ({"device": "nonsense"}, ValueError, r"device='nonsense'.*'auto'.*'cpu'"),
+    ({"device": "cuda:99"}, ValueError, r"device='cuda:99' is not usable.*this machine"),
+    ({"n_components": "all"}, TypeError, r"n_components must be 'auto' or an integer.*'all'"),
+    ({"max_epochs": "many"}, TypeError, r"max_epochs must be 'auto' or an integer.*'many'"),
+    # Numbers out of range.
+    ({"n_components": 0}, ValueError, r"n_components must be 'auto' or an integer >= 1, got 0"),
+    ({"n_components": -3}, ValueError, r"n_components.*>= 1, got -3"),
+    ({"noise": 0}, ValueError, r"noise must be a finite number > 0, got 0"),
+    ({"noise": -0.5}, ValueError, r"noise must be.*> 0, got -0\.5"),
+    ({"noise": np.nan}, ValueError, r"noise must be.*> 0, got nan"),
+    ({"noise": np.inf}, ValueError, r"noise must be.*> 0, got inf"),
+    ({"batch_size": 1}, ValueError, r"batch_size must be an integer >= 2, got 1"),
+    ({"max_epochs": 0}, ValueError, r"max_epochs must be 'auto' or an integer >= 1, got 0"),
+    ({"supervision": 2}, ValueError, r"supervision must be.*>= 0 and <= 1, got 2"),
+    ({"supervision": -0.1}, ValueError, r"supervision must be.*>= 0 and <= 1, got -0\.1"),
+    ({"clean_weight": 1.5}, ValueError, r"clean_weight must be.*>= 0 and <= 1, got 1\.5"),
+    ({"lr": 0.0}, ValueError, r"lr must be.*> 0, got 0\.0"),
+    ({"lr": np.nan}, ValueError, r"lr must be.*> 0, got nan"),
+    ({"weight_decay": -1}, ValueError, r"weight_decay must be.*>= 0, got -1"),
+    ({"validation_fraction": 0}, ValueError, r"validation_fraction.*> 0 and < 1, got 0"),
+    ({"validation_fraction": 1.0}, ValueError, r"validation_fraction.*> 0 and < 1, got 1\.0"),
+    ({"n_iter_no_change": 0}, ValueError, r"n_iter_no_change must be an integer >= 1, got 0"),
+    ({"tol": -1e-3}, ValueError, r"tol must be.*>= 0, got -0\.001"),
+    ({"verbose": -1}, ValueError, r"verbose must be an integer >= 0, got -1"),
+    ({"random_state": -1}, ValueError, r"random_state must be an integer in.*got -1"),
+    # Targets.
+    ({"target": ["normal"] * 3}, ValueError, r"target has 3 laws.*n_components=4"),
+    ({"target": ["normal"] * 3, "n_components": 2}, ValueError, r"3 laws.*n_components=2"),
+    (
+        {"target": stats.multivariate_normal([0, 0], np.eye(2)), "n_components": 3},
+        ValueError,
+        r"3",
+    ),
+    ({"target": stats.poisson(3)}, ValueError, r"target=poisson\(3\) is discrete.*continuous"),
+    ({"target": ["normal"] * 3 + [stats.binom(3, 0.5)]}, ValueError, r"target\[3\].*discrete"),
+    ({"target": stats.beta}, TypeError, r"'beta'.*not frozen.*beta\(\.\.\.\)"),
+    ({"target": stats.norm(0, -1)}, ValueError, r"norm\(0, -1\)"),
+    ({"target": torch.distributions.Beta(2, 5)}, TypeError, r"torch object.*scipy\.stats"),
+    # Encoders.
+    ({"encoder": nn.Linear(4, 3)}, ValueError, r"\(2, 4\) to \(2, 3\); n_components=4 needs"),
+    ({"encoder": nn.Linear(3, 4)}, ValueError, r"does not take a batch of shape \(2, 4\)"),
+    ({"encoder": nn.Flatten(0)}, ValueError, r"to \(8,\); n_components=4 needs \(2, 4\)"),
+    ({"encoder": Pair}, ValueError, r"to tuple; n_components=4 needs \(2, 4\)"),
+    ({"encoder": factory_of_list}, TypeError, r"returned a list.*returns a torch\.nn\.Module"),
+    ({"encoder": factory_without_arguments}, TypeError, r"takes 0 positional arguments but 2"),
+    # Hyper-parameters of components.
+    ({"encoder": MLPEncoder((0,))}, ValueError, r"hidden_layer_sizes must be.*>= 1, got 0"),
+    ({"encoder": MLPEncoder(activation="rleu")}, ValueError, r"activation.*mean 'relu'\?"),
+    ({"encoder": MLPEncoder(dropout=1.0)}, ValueError, r"dropout must be.*< 1, got 1\.0"),
+    ({"critic": SeparableCritic(width=0)}, ValueError, r"critic width must be.*got 0"),
+    ({"critic": SeparableCritic(temperature=0)}, ValueError, r"temperature must be.*> 0, got 0"),
+    ({"augmentation": FeatureCorruption(rate=2)}, ValueError, r"rate must be.*<= 1, got 2"),
+    ({"augmentation": FeatureMasking(rate="a")}, TypeError, r"rate must be.*got 'a'"),
+    ({"augmentation": GaussianJitter(scale=-1)}, ValueError, r"scale must be.*>= 0, got -1"),
+    ({"normalization": Whitening(ridge=0)}, ValueError, r"ridge must be.*> 0, got 0"),
+    ({"normalization": BatchNormalization(ridge=-1)}, ValueError, r"ridge must be.*> 0, got -1"),
+    # Callbacks.
+    ({"callbacks": EarlyStopping()}, TypeError, r"callbacks must be None or a list"),
+    ({"callbacks": ["print"]}, TypeError, r"callbacks holds 'print'.*skorch callbacks"),
+]
+
+
+# Types that no parameter takes, and some that only some take.
+TAKES_REAL = {"lr", "noise", "tol", "weight_decay"}
+TAKES_NONE = {"augmentation", "callbacks", "random_state", "scaling"}
+TAKES_TRUE = {"early_stopping", "random_state", "verbose", "warm_start"}
+PARAMETERS = list(NoisyDIMTransformer().get_params())
+WRONG_TYPES = [
+    *((name, value) for name in PARAMETERS for value in ({"a": 1}, b"adamw", 1j)),
+    *((name, 3.5) for name in PARAMETERS if name not in TAKES_REAL),
+    *((name, None) for name in PARAMETERS if name not in TAKES_NONE),
+    *((name, True) for name in PARAMETERS if name not in TAKES_TRUE),
+]
+
+
+class TestParameters:
+    @pytest.mark.parametrize(("parameters", "error", "message"), WRONG)
+    def test_wrong_value(self, parameters, error, message):
+        with pytest.raises(error, match=message) as raised:
+            dim(**parameters).fit(X, Y)
+        assert "\n" not in str(raised.value)
+
+    @pytest.mark.parametrize(("name", "value"), WRONG_TYPES)
+    def test_wrong_type(self, name, value):
+        """The message names the parameter and shows what came."""
+        with pytest.raises((TypeError, ValueError), match=name) as raised:
+            dim(**{name: value}).fit(X, Y)
+        assert repr(value) in str(raised.value)
+
+    def test_a_target_with_the_wrong_number_of_components_is_refused_before_training(self):
+        started = time.perf_counter()
+        with pytest.raises(ValueError, match="3 laws"):
+            dim(target=["normal"] * 3, max_epochs=10**9).fit(X)
+        assert time.perf_counter() - started < 5
+
+    @pytest.mark.parametrize("value", [np.True_, True, 1, np.int64(1), np.uint8(1)])
+    def test_numpy_scalars_are_numbers(self, value):
+        if isinstance(value, bool | np.bool_):
+            dim(early_stopping=value).fit(X)
+        else:
+            dim(n_components=value, noise=value, lr=np.float32(1e-3)).fit(X)
+
+
+class TestLabels:
+    @pytest.mark.parametrize(
+        ("y", "message"),
+        [
+            (None, r"supervision > 0.*requires y.*Pass labels, or supervision=0"),
+            (Y[:-1], r"inconsistent numbers of samples: \[60, 59\]"),
+            (X[:, 0], r"y holds continuous values.*integer or string classes"),
+            (np.column_stack([Y, Y]), r"y should be a 1d array.*\(60, 2\)"),
+            (np.full(60, -1), r"needs labelled rows; all 60 of y are unlabelled"),
+            ([None] * 60, r"needs labelled rows; all 60 of y are unlabelled"),
+            ("labels", r"y should be a 1d array"),
+        ],
+    )
+    def test_that_are_none(self, y, message):
+        with pytest.raises(ValueError, match=message):
+            dim(supervision=0.5).fit(X, y)
+
+
+class Failing(Exception):
+    pass
+
+
+def failing(x, generator):
+    raise Failing("from the view")
+
+
+def state(model):
+    return {name: id(value) for name, value in vars(model).items()}
+
+
+FAILURES = {
+    "rows": ({}, holding(np.nan), ValueError),
+    "width": ({"noise": -1}, X[:, :2], ValueError),
+    "parameter": ({"critic": "seperable"}, X, ValueError),
+    "target": ({"target": ["normal"]}, X, ValueError),
+    "view": ({"augmentation": failing}, X, Failing),
+    "encoder": ({"encoder": nn.Linear(3, 4)}, X, ValueError),
+    "divergence": ({"lr": 1e9}, X, ValueError),
+}
+
+
+class Interrupt(Callback):
+    """What a user's Ctrl-C does while a batch, or an epoch, is at work."""
+
+    def __init__(self, how, when):
+        self.how = how
+        self.when = when
+
+    def on_batch_end(self, net, **kwargs):
+        if self.when == "batch":
+            self.how()
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.when == "epoch":
+            self.how()
+
+    def on_train_begin(self, net, **kwargs):
+        if self.when == "begin":
+            self.how()
+
+    def on_train_end(self, net, **kwargs):
+        if self.when == "end":
+            self.how()
+
+
+def raise_interrupt():
+    raise KeyboardInterrupt
+
+
+def press_ctrl_c():
+    signal.raise_signal(signal.SIGINT)
+
+
+FAILURES["interrupt"] = ({"callbacks": [Interrupt(raise_interrupt, "batch")]}, X, KeyboardInterrupt)
+failures = pytest.mark.parametrize(
+    ("parameters", "table", "error"), FAILURES.values(), ids=FAILURES
+)
+
+
+class TestAFitThatFails:
+    @failures
+    def test_leaves_an_unfitted_one_unfitted(self, parameters, table, error):
+        model = dim(**parameters)
+        before = state(model)
+        with pytest.raises(error):
+            model.fit(table)
+        assert state(model) == before
+        with pytest.raises(NotFittedError):
+            model.transform(X)
+
+    @failures
+    @pytest.mark.parametrize("early_stopping", [False, True])
+    def test_leaves_a_fitted_one_as_it_was(self, parameters, table, error, early_stopping):
+        model = dim(early_stopping=early_stopping).fit(X)
+        expected, score = model.transform(X), model.score(X)
+        model.set_params(**parameters)
+        before = state(model)
+        with pytest.raises(error):
+            model.fit(table)
+        assert state(model) == before
+        assert_array_equal(model.transform(X), expected)
+        assert model.score(X) == score
+
+    def test_says_where_an_error_came_from(self):
+        with pytest.raises(Failing, match="from the view"):
+            dim(augmentation=failing).fit(X)
+        with pytest.raises(TypeError) as raised:
+            dim(encoder=factory_without_arguments).fit(X)
+        assert raised.value.__notes__ == ["It came from encoder(4, 4)."]
+
+
+class Exploding(nn.Module):
+    """A user's encoder that turns into NaN as soon as it is trained."""
+
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_components)
+        self.start = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return self.linear(x) / (self.start == 0) if self.start else self.linear(x) + self.start
+
+
+class TestDivergence:
+    @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+    @pytest.mark.parametrize(
+        "parameters",
+        [{}, {"normalization": "batch"}, {"encoder": nn.Linear}, {"early_stopping": True}],
+        ids=str,
+    )
+    @pytest.mark.parametrize("lr", [1e9, 1e300])
+    def test_is_an_error_that_says_what_to_change(self, lr, parameters, optimizer):
+        with pytest.raises(ValueError, match=r"training diverged.*epoch 1 .*Use a smaller lr"):
+            dim(lr=lr, optimizer=optimizer, max_epochs=5, **parameters).fit(X)
+
+    def test_in_the_very_last_step(self):
+        with pytest.raises(ValueError, match=r"training diverged.*Use a smaller lr"):
+            dim(encoder=Exploding, max_epochs=1, batch_size=60, normalization="batch").fit(X)
+
+    @pytest.mark.parametrize("lr", [1, 10, 1e3, 1e5])
+    @pytest.mark.parametrize("clean_weight", [0.5, 1])
+    def test_never_leaves_a_model_of_nan(self, lr, clean_weight):
+        model, error = dim(lr=lr, max_epochs=20, clean_weight=clean_weight), None
+        try:
+            model.fit(X)
+        except ValueError as raised:
+            error = raised
+        if error is None:
+            assert np.isfinite(model.transform(X)).all()
+            assert np.isfinite(model.score(X))
+        else:
+            assert re.search(r"training diverged.*Use a smaller lr", str(error))
+
+
+SCRIPT = """
+import numpy as np
+from sknoisydim import NoisyDIMTransformer
+from skorch.callbacks import Callback
+
+class Started(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 3:
+            print("started", flush=True)
+
+X = np.random.default_rng(0).normal(size=(500, 4))
+model = NoisyDIMTransformer(max_epochs=10**6, callbacks=[Started()])
+try:
+    model.fit(X)
+except KeyboardInterrupt:
+    print("interrupted", hasattr(model, "net_"), flush=True)
+"""
+
+
+class TestInterrupt:
+    @pytest.mark.parametrize("when", ["begin", "batch", "epoch", "end"])
+    @pytest.mark.parametrize("how", [raise_interrupt, press_ctrl_c])
+    @pytest.mark.parametrize("parameters", [{}, {"early_stopping": True}, {"verbose": 1}], ids=str)
+    def test_reaches_the_caller(self, parameters, how, when):
+        quiet = EarlyStopping(monitor="train_loss", patience=10**6, sink=lambda text: None)
+        model = dim(callbacks=[quiet, Interrupt(how, when)], **parameters)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X)
+        assert not hasattr(model, "net_")
+
+    def test_of_a_process_in_training(self):
+        with subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", SCRIPT], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout.readline().strip() == "started"
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=60)
+        assert out.strip() == "interrupted False"
+        assert process.returncode == 0
+
+    def test_from_another_thread(self):
+        class Start(Callback):
+            def on_train_begin(self, net, **kwargs):
+                threading.Timer(0.3, _thread.interrupt_main).start()
+
+        with pytest.raises(KeyboardInterrupt):
+            dim(max_epochs=10**6, callbacks=[Start()]).fit(X)
+
+
+class TestStoppingByACallback:
+    @pytest.mark.parametrize("load_best", [False, True])
+    @pytest.mark.parametrize("early_stopping", [False, True])
+    def test_is_quiet_and_keeps_the_model(self, early_stopping, load_best, capsys):
+        rows = np.tile(X, (5, 1))
+        # No epoch is better than the one before by so much, so the third is the last.
+        stop = EarlyStopping(
+            monitor="valid_loss" if early_stopping else "train_loss",
+            patience=2,
+            threshold=1e9,
+            threshold_mode="abs",
+            load_best=load_best,
+            sink=lambda text: None,
+        )
+        model = dim(max_epochs=50, callbacks=[stop], early_stopping=early_stopping).fit(rows)
+        assert model.n_epochs_ == 3
+        assert len(model.history_["train_loss"]) == 3
+        assert np.isfinite(model.transform(rows)).all()
+        assert capsys.readouterr() == ("", "")
+
+    def test_a_named_callback(self):
+        stop = EarlyStopping(
+            monitor="train_loss", patience=2, threshold=1e9, threshold_mode="abs", sink=str
+        )
+        assert dim(max_epochs=50, callbacks=[("stop", stop)]).fit(X).n_epochs_ == 3
+
+    def test_a_class(self):
+        class Count(Callback):
+            seen = 0
+
+            def on_epoch_end(self, net, **kwargs):
+                type(self).seen += 1
+
+        dim(max_epochs=3, callbacks=[Count]).fit(X)
+        assert Count.seen == 3

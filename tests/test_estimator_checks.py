@@ -1,0 +1,154 @@
+"""scikit-learn's own checks, all of them, strictly: none is expected to fail, none may skip."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import torch
+from scipy import stats
+from sklearn.exceptions import SkipTestWarning
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim.encoders import MLPEncoder
+
+
+class Perceptron(nn.Module):
+    """A user's encoder: a plain class that knows nothing of this package."""
+
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.hidden = nn.Linear(n_features, 32)
+        self.output = nn.Linear(32, n_components)
+
+    def forward(self, x):
+        return self.output(torch.tanh(self.hidden(x)))
+
+
+def with_dropout(n_features, n_components):
+    """A user's factory, of a module that draws from torch's global generator in training."""
+    return nn.Sequential(
+        nn.Linear(n_features, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, n_components)
+    )
+
+
+# How many checks scikit-learn 1.9 yields for a transformer with these tags.
+N_CHECKS = 47
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Parameters that are checked, and the least number of checks that must run."""
+
+    parameters: dict
+    n_checks: int = N_CHECKS
+
+
+# "defaults" is slow, since it takes the automatic number of epochs: it has scikit-learn's own list.
+# Some checks set n_components=1, so a sequence of laws can only have one.
+CONFIGURATIONS = {
+    "defaults": Configuration({}),
+    "one epoch": Configuration({"max_epochs": 1}),
+    "normal": Configuration({"n_components": 1, "batch_size": 16, "max_epochs": 2}),
+    "uniform": Configuration(
+        {"n_components": 16, "target": "uniform", "batch_size": 20, "max_epochs": 2}
+    ),
+    "scipy": Configuration({"target": stats.beta(2, 5), "batch_size": 1000, "max_epochs": 2}),
+    "sequence": Configuration(
+        {"n_components": 1, "target": [stats.norm(1, 2)], "batch_size": 16, "max_epochs": 2}
+    ),
+    "pairs": Configuration({"batch_size": 2, "max_epochs": 1}),
+    "batch": Configuration(
+        {"n_components": 16, "normalization": "batch", "batch_size": 16, "max_epochs": 2}
+    ),
+    # One more check: the tag says that y is required.
+    "supervised": Configuration(
+        {"supervision": 0.5, "batch_size": 20, "max_epochs": 3}, N_CHECKS + 1
+    ),
+    "stopping": Configuration(
+        {"early_stopping": True, "batch_size": 16, "max_epochs": 3, "n_iter_no_change": 1}
+    ),
+    "module": Configuration({"encoder": Perceptron, "batch_size": 20, "max_epochs": 2}),
+    "factory": Configuration({"encoder": with_dropout, "batch_size": 16, "max_epochs": 2}),
+    "component": Configuration(
+        {"encoder": MLPEncoder((16,), dropout=0.1), "batch_size": 1000, "max_epochs": 3}
+    ),
+    "quantile": Configuration(
+        {"scaling": "quantile", "target": "uniform", "noise": 0.5, "max_epochs": 2}
+    ),
+    "clean": Configuration(
+        {"clean_weight": 1.0, "augmentation": None, "critic": "exact", "max_epochs": 2}
+    ),
+    "unscaled": Configuration({"scaling": None, "augmentation": "jitter", "max_epochs": 2}),
+}
+
+# Checks that scikit-learn runs on its own estimators only. The eleventh of this kind,
+# check_param_validation, asks for its private tables of constraints.
+FURTHER_CHECKS = [
+    "check_dataframe_column_names_consistency",
+    "check_get_feature_names_out_error",
+    "check_global_output_transform_pandas",
+    "check_global_set_output_transform_polars",
+    "check_inplace_ensure_writeable",
+    "check_set_output_transform",
+    "check_set_output_transform_pandas",
+    "check_set_output_transform_polars",
+    "check_transformer_get_feature_names_out",
+    "check_transformer_get_feature_names_out_pandas",
+]
+
+
+def estimator(name):
+    return NoisyDIMTransformer(**CONFIGURATIONS[name].parameters)
+
+
+def yielded(name):
+    """What `parametrize_with_checks` takes its cases from; its ids hold addresses of objects."""
+    return [check for _, check in estimator_checks_generator(estimator(name))]
+
+
+def label(check):
+    words = [check.func.__name__.removeprefix("check_")]
+    words += [f"{key}={value}" for key, value in check.keywords.items()]
+    return "-".join(words)
+
+
+def run(check, name):
+    """Run a check; one that skips itself has checked nothing, and so fails."""
+    try:
+        check(estimator(name))
+    except estimator_checks.SkipTest as reason:
+        pytest.fail(f"{label(check)} skipped itself: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        pytest.param(name, check, id=f"{name}-{label(check)}")
+        for name in CONFIGURATIONS
+        for check in yielded(name)
+    ],
+)
+def test_check(name, check):
+    run(check, name)
+
+
+# What checks of data frames provoke: they fit on a frame and transform an array, or the reverse.
+@pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
+@pytest.mark.parametrize("name", [name for name in CONFIGURATIONS if name != "defaults"])
+@pytest.mark.parametrize("check", FURTHER_CHECKS)
+def test_further_check(name, check):
+    run(partial(getattr(estimator_checks, check), NoisyDIMTransformer.__name__), name)
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_number_of_checks(name):
+    assert len(yielded(name)) >= CONFIGURATIONS[name].n_checks
+    assert len(set(FURTHER_CHECKS)) == 10
+
+
+def test_nothing_is_announced_as_skipped(recwarn):
+    yielded("defaults")
+    assert not [w for w in recwarn if issubclass(w.category, SkipTestWarning)]

@@ -1,0 +1,486 @@
+"""Dtypes, company of rows, seeds, the process around a fit, and tables at the edge."""
+
+import contextlib
+import random
+import signal
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim._inference import embeddings
+from sknoisydim.encoders import MLPEncoder
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(200, 6))
+Y = np.repeat([0, 1, 2, 3], 50)
+
+
+def dim(**parameters):
+    return NoisyDIMTransformer(
+        **{"max_epochs": 2, "batch_size": 32, "random_state": 0} | parameters
+    )
+
+
+class WithDropout(nn.Module):
+    """Draws its weights and its zeros from torch's global generator, as most modules do."""
+
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.hidden = nn.Linear(n_features, 32)
+        self.dropout = nn.Dropout(0.3)
+        self.output = nn.Linear(32, n_components)
+
+    def forward(self, x):
+        return self.output(self.dropout(torch.relu(self.hidden(x))))
+
+
+MODELS = {
+    "default": {},
+    "uniform": {"target": "uniform", "n_components": 3},
+    "laws": {"target": [stats.t(1), "uniform"], "n_components": 2},
+    "batch": {"normalization": "batch", "scaling": "standard"},
+    "dropout": {"encoder": MLPEncoder((32,), dropout=0.3)},
+    "module": {"encoder": WithDropout, "scaling": "quantile"},
+    "wide": {"n_components": 16, "encoder": MLPEncoder((16, 16), residual=True)},
+    "supervised": {"supervision": 0.5, "early_stopping": True},
+    "jitter": {"augmentation": "jitter", "critic": "exact", "noise": 0.7},
+    "masking": {"augmentation": "masking", "clean_weight": 0.0},
+    "clean": {"clean_weight": 1.0, "scaling": None},
+}
+models = pytest.mark.parametrize("parameters", MODELS.values(), ids=MODELS)
+
+
+class TestDtype:
+    @models
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+    def test_is_kept(self, parameters, dtype):
+        model = dim(**parameters).fit(X.astype(dtype), Y)
+        assert model.transform(X.astype(dtype)).dtype == dtype
+        assert model.score_samples(X.astype(dtype)).dtype == np.float64
+
+    @pytest.mark.parametrize("dtype", [np.int64, np.int8, np.bool_, np.float16, ">f8", object])
+    def test_others_become_float64(self, dtype):
+        table = (X > 0).astype(dtype)
+        assert dim().fit(table).transform(table).dtype == np.float64
+
+    @models
+    def test_inference_is_in_the_dtype_of_the_rows(self, parameters):
+        model = dim(**parameters).fit(X, Y)
+        double = model.transform(X)
+        # float32 gives about 7 digits; more of them agree only if it was not used.
+        assert_allclose(double, model.transform(X.astype(np.float32)), rtol=2e-2, atol=1e-3)
+        assert not np.array_equal(double, double.astype(np.float32))
+
+    def test_either_dtype_can_be_transformed(self):
+        model = dim().fit(X.astype(np.float32))
+        assert model.transform(X).dtype == np.float64
+        assert model.transform(X.astype(np.float32)).dtype == np.float32
+
+
+class TestCompany:
+    @models
+    @pytest.mark.parametrize(
+        ("dtype", "rtol", "atol"), [(np.float64, 1e-7, 1e-9), (np.float32, 1e-3, 1e-4)]
+    )
+    def test_a_row_is_the_same_in_any(self, parameters, dtype, rtol, atol):
+        table = X.astype(dtype)
+        model = dim(**parameters).fit(table, Y)
+        together = model.transform(table)
+        order = np.random.default_rng(1).permutation(len(X))
+        alone = np.concatenate([model.transform(table[[row]]) for row in range(40)])
+        assert_allclose(alone, together[:40], rtol=rtol, atol=atol)
+        assert_allclose(model.transform(table[:7]), together[:7], rtol=rtol, atol=atol)
+        assert_allclose(model.transform(table[order]), together[order], rtol=rtol, atol=atol)
+
+    def test_across_slices(self):
+        table = np.random.default_rng(1).normal(size=(9000, 6))
+        model = dim(max_epochs=1).fit(table)
+        together = model.transform(table)
+        for rows in (slice(4090, 4100), slice(8190, 8200), slice(8999, None)):
+            assert_allclose(model.transform(table[rows]), together[rows], rtol=1e-7, atol=1e-9)
+            assert_allclose(model.score_samples(table[rows]), model.score_samples(table)[rows])
+
+    @pytest.mark.parametrize(
+        "view",
+        [
+            np.asfortranarray,
+            lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+            lambda x: x[::-1].copy()[::-1],
+            lambda x: x[:, ::-1].copy()[:, ::-1],
+            lambda x: x.tolist(),
+        ],
+        ids=["fortran", "strided", "rows backwards", "columns backwards", "list"],
+    )
+    def test_layout_does_not_matter(self, view):
+        expected = dim().fit(X)
+        model = dim().fit(view(X))
+        assert_array_equal(model.transform(view(X)), expected.transform(X))
+        assert model.score(view(X)) == expected.score(X)
+
+    def test_rows_are_never_written_to(self):
+        table = X.copy()
+        table.flags.writeable = False
+        assert_array_equal(
+            dim(scaling=None).fit(table).transform(table), dim(scaling=None).fit_transform(X)
+        )
+
+    def test_a_memory_map(self, tmp_path):
+        np.save(tmp_path / "rows.npy", X)
+        rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
+        assert_array_equal(dim().fit(rows).transform(rows), dim().fit_transform(X))
+
+
+def seed_globals(seed):
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (the global generator is what is tested)
+
+
+class TestSeed:
+    @models
+    def test_same_seed_same_embedding(self, parameters):
+        first = dim(**parameters).fit(X, Y)
+        again = dim(**parameters).fit(X, Y)
+        assert_array_equal(first.transform(X), again.transform(X))
+        assert first.mutual_information_ == again.mutual_information_
+        without_times = [
+            {name: column for name, column in model.history_.items() if "dur" not in name}
+            for model in (first, again)
+        ]
+        for name, column in without_times[0].items():
+            if not name.endswith("seconds"):
+                assert column == without_times[1][name]
+
+    @pytest.mark.parametrize("name", ["default", "dropout", "module", "laws", "supervised"])
+    def test_in_four_threads_at_once(self, name):
+        seeds = [0, 1, 2, 3] * 2
+        alone = [dim(**MODELS[name], random_state=seed).fit(X, Y).transform(X) for seed in range(4)]
+        start = threading.Barrier(4)
+        before = process()
+
+        def fit(seed):
+            start.wait()
+            return dim(**MODELS[name], random_state=seed).fit(X, Y).transform(X)
+
+        with ThreadPoolExecutor(4) as threads:
+            for seed, z in zip(seeds, threads.map(fit, seeds), strict=True):
+                assert_array_equal(z, alone[seed])
+        assert process() == before
+
+    def test_one_estimator_transforms_in_four_threads(self):
+        model = dim().fit(X)
+        expected = model.transform(X)
+        with ThreadPoolExecutor(4) as threads:
+            for z in threads.map(model.transform, [X] * 8):
+                assert_array_equal(z, expected)
+
+    def test_different_seeds_differ(self):
+        assert not np.allclose(
+            dim(random_state=0).fit_transform(X), dim(random_state=1).fit_transform(X)
+        )
+
+    def test_a_random_state_moves_on(self):
+        state = np.random.RandomState(0)
+        first, second = dim(random_state=state), dim(random_state=state)
+        first, second = first.fit_transform(X), second.fit_transform(X)
+        assert not np.array_equal(first, second)
+        assert_array_equal(dim(random_state=np.random.RandomState(0)).fit_transform(X), first)
+
+    def test_none_is_fresh_every_time(self):
+        seed_globals(0)
+        first = dim(random_state=None).fit_transform(X)
+        seed_globals(0)
+        assert not np.array_equal(first, dim(random_state=None).fit_transform(X))
+
+    @pytest.mark.parametrize(
+        "encoder", ["mlp", WithDropout, nn.Linear(6, 6)], ids=["mlp", "class", "instance"]
+    )
+    def test_global_generators_do_not_reach_a_fit(self, encoder):
+        seed_globals(1)
+        first = dim(encoder=encoder).fit_transform(X)
+        seed_globals(2)
+        assert_array_equal(dim(encoder=encoder).fit_transform(X), first)
+
+
+def process():
+    """What belongs to the whole process, and so is not ours."""
+    numpy_state = np.random.get_state()  # noqa: NPY002 (the global generator is what is tested)
+    return {
+        "torch generator": torch.get_rng_state().tolist(),
+        "numpy generator": (numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]),
+        "random generator": random.getstate(),
+        "torch threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "warning filters": list(warnings.filters),
+        "showwarning": warnings.showwarning,
+        "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device(),
+        "grad mode": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "anomaly mode": torch.is_anomaly_enabled(),
+        "deterministic": (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.backends.cudnn.deterministic,
+            torch.backends.cudnn.benchmark,
+        ),
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "numpy errors": np.geterr(),
+        "print options": np.get_printoptions(),
+        "SIGINT": signal.getsignal(signal.SIGINT),
+    }
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextlib.contextmanager
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+# Modes that a caller may be in; each is entered anew by every test.
+MODES = {
+    "plain": contextlib.nullcontext,
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "float64": lambda: default_dtype(torch.float64),
+    "deterministic": deterministic,
+    "errstate": lambda: np.errstate(all="raise"),
+}
+modes = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+
+
+def failing(x, generator):
+    raise ZeroDivisionError
+
+
+class TestProcess:
+    @models
+    @pytest.mark.parametrize(
+        "random_state", [0, None, np.random.RandomState(0)], ids=["int", "None", "RandomState"]
+    )
+    def test_is_as_before_a_fit(self, parameters, random_state):
+        before = process()
+        model = dim(**parameters).set_params(random_state=random_state).fit(X, Y)
+        assert process() == before
+        model.transform(X)
+        model.score(X)
+        model.score_samples(X)
+        assert process() == before
+
+    @modes
+    @pytest.mark.parametrize("encoder", ["mlp", WithDropout])
+    def test_in_any_mode_of_the_caller(self, mode, encoder):
+        with mode():
+            before = process()
+            model = dim(encoder=encoder, target=stats.t(1)).fit(X)
+            assert np.isfinite(model.transform(X)).all()
+            assert np.isfinite(model.score(X))
+            assert process() == before
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {"augmentation": failing},
+            {"augmentation": failing, "encoder": WithDropout},
+            {"lr": 1e9},
+            {"noise": -1},
+            {"encoder": nn.Linear(3, 6)},
+        ],
+    )
+    @modes
+    def test_is_as_before_a_fit_that_fails(self, mode, parameters):
+        with mode():
+            before = process()
+            with pytest.raises((ValueError, ZeroDivisionError)):
+                dim(**parameters).fit(X)
+            assert process() == before
+
+    def test_the_scaling_does_not_draw_from_the_global_generator(self):
+        scaling = make_pipeline(StandardScaler(), QuantileTransformer(n_quantiles=20, subsample=99))
+        before = process()
+        first = dim(scaling=scaling).fit_transform(X)
+        assert process() == before
+        assert_array_equal(dim(scaling=scaling).fit_transform(X), first)
+
+    def test_an_abandoned_transform_leaves_grad_mode_alone(self):
+        model = dim().fit(X)
+        parts = embeddings(model.encoder_, X, torch.device("cpu"))
+        next(parts)
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+
+
+def one_hot():
+    return np.eye(4)[RNG.integers(4, size=200)]
+
+
+def spread():
+    return np.column_stack([RNG.normal(size=(200, 2)) * 1e-12, RNG.normal(size=(200, 2)) * 1e12])
+
+
+TABLES = {
+    "normal": X,
+    "constant": np.full((200, 3), 0.1),
+    "constant columns": np.column_stack([X, np.zeros(200), np.full(200, 1e6), np.full(200, 0.1)]),
+    "duplicated rows": np.repeat(X[:3], 60, axis=0),
+    "fewer rows than a batch": X[:10],
+    "three rows": X[:3],
+    "two rows": X[:2],
+    "two equal rows": X[[0, 0]],
+    "one column": X[:, :1],
+    "more columns than rows": RNG.normal(size=(20, 60)),
+    "one-hot": one_hot(),
+    "one-hot and numbers": np.column_stack([one_hot(), X]),
+    "tiny beside huge": spread(),
+    "far from zero": 1e6 + X,
+    "very far from zero": 1e12 + X * 1e-2,
+    "Cauchy": RNG.standard_cauchy(size=(200, 4)),
+    "log-normal": np.exp(5 * X),
+    "one outlier": np.where(np.arange(200)[:, None] == 7, 1e15, X),
+    "small integers": RNG.integers(0, 3, size=(200, 4)).astype(float),
+    "sorted": np.sort(X, axis=0),
+}
+TARGETS = {"normal": "normal", "uniform": "uniform", "t1": stats.t(1)}
+targets = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+dtypes = pytest.mark.parametrize("dtype", [np.float64, np.float32])
+
+
+def embed(model, rows):
+    """Transform rows, one block at a time: scikit-learn's check of X adds all of its cells up."""
+    z = model.transform(rows)
+    assert z.shape == (len(rows), model.n_components_)
+    assert z.dtype == rows.dtype
+    assert np.isfinite(z).all()
+    assert np.isfinite(model.score_samples(rows)).all()
+    if model.target == "uniform":
+        assert z.min() >= 0
+        assert z.max() <= 1
+    return z
+
+
+class TestTables:
+    @targets
+    @dtypes
+    @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+    def test_output_is_finite(self, table, target, dtype):
+        table = table.astype(dtype)
+        model = dim(target=target).fit(table)
+        z = embed(model, table)
+        assert z.shape[1] == min(table.shape[1], 16)
+        assert np.isfinite([model.mutual_information_, model.score(table)]).all()
+        # Rows far outside training.
+        limit = {np.float64: 1e300, np.float32: 1e38}[dtype]
+        for cell in (limit, -limit, limit / 1e10, 1e20, -1e20):
+            embed(model, np.full((2, table.shape[1]), cell, dtype=dtype))
+            embed(model, np.diag(np.full(table.shape[1], cell, dtype=dtype)))
+
+    @pytest.mark.parametrize("scaling", ["squash", "standard", "quantile", None])
+    @pytest.mark.parametrize("normalization", ["whiten", "batch"])
+    @pytest.mark.parametrize("name", TABLES)
+    def test_output_is_finite_with_every_scaling(self, name, scaling, normalization):
+        model = dim(scaling=scaling, normalization=normalization).fit(TABLES[name])
+        embed(model, TABLES[name])
+        embed(model, np.full((2, TABLES[name].shape[1]), 1e300))
+
+    @pytest.mark.parametrize("name", TABLES)
+    def test_output_is_finite_with_a_module(self, name):
+        model = dim(encoder=nn.Linear, max_epochs=5).fit(TABLES[name])
+        embed(model, TABLES[name])
+
+    @targets
+    @pytest.mark.parametrize(
+        ("n_rows", "n_components"), [(200, 20), (20, 64), (2, 1), (2, 40), (50, 33)]
+    )
+    @pytest.mark.parametrize("batch_size", [2, 32])
+    def test_components_beyond_columns_and_batch(self, n_rows, n_components, batch_size, target):
+        model = dim(n_components=n_components, batch_size=batch_size, target=target)
+        embed(model.fit(X[:n_rows]), X)
+
+    def test_equal_rows_have_equal_embeddings(self):
+        z = dim().fit_transform(TABLES["duplicated rows"])
+        assert_allclose(z, np.repeat(z[::60], 60, axis=0), rtol=1e-7, atol=1e-9)
+
+    def test_sparse_output_of_the_scaling_is_taken(self):
+        table = TABLES["small integers"]
+        model = dim(scaling=OneHotEncoder(handle_unknown="ignore")).fit(table)
+        assert embed(model, table).shape == (200, 4)
+
+    def test_tables_beyond_the_copy_in_memory(self, monkeypatch):
+        expected = dim().fit_transform(X)
+        monkeypatch.setattr("sknoisydim._data.COPY_BYTES", 0)
+        assert_array_equal(dim().fit_transform(X), expected)
+
+
+def some(labels, every=3, unlabelled=-1):
+    return [label if row % every else unlabelled for row, label in enumerate(labels)]
+
+
+NAMES = np.array(list("abcd"), dtype=object)[Y]
+LABELS = {
+    "integers": Y,
+    "booleans": Y > 1,
+    "whole floats": Y.astype(float),
+    "strings": NAMES,
+    "fixed-width strings": NAMES.astype(str),
+    "list of strings": list(NAMES),
+    "integers with -1": np.array(some(Y)),
+    "strings with None": some(NAMES, unlabelled=None),
+    "array of strings with None": np.array(some(NAMES, unlabelled=None), dtype=object),
+    "integers with None": some(Y, unlabelled=None),
+    "floats with NaN": np.array(some(Y.astype(float), unlabelled=np.nan)),
+    "a column": Y[:, None],
+    "one class": np.zeros(200, dtype=int),
+    "a class of one row": np.where(np.arange(200) == 3, 1, 0),
+    "one labelled row": np.where(np.arange(200) == 3, 1, -1),
+    "large codes": Y * 10**12 - 5,
+}
+
+
+class TestSupervision:
+    @pytest.mark.parametrize("early_stopping", [False, True])
+    @pytest.mark.parametrize("supervision", [0.5, 1.0])
+    @pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+    def test_labels(self, labels, supervision, early_stopping):
+        model = dim(supervision=supervision, early_stopping=early_stopping)
+        embed(model.fit(X, labels), X)
+
+    @pytest.mark.parametrize("n_rows", [2, 3])
+    def test_few_rows(self, n_rows):
+        embed(dim(supervision=0.5).fit(X[:n_rows], [0] * n_rows), X)
+
+    def test_names_of_classes_do_not_matter(self):
+        expected = dim(supervision=0.5).fit(X, Y).transform(X)
+        for labels in (NAMES, 10 * Y, Y.astype(str), Y[:, None]):
+            assert_array_equal(dim(supervision=0.5).fit(X, labels).transform(X), expected)
+
+    def test_unlabelled_is_written_in_three_ways(self):
+        expected = dim(supervision=0.5).fit(X, some(Y)).transform(X)
+        for labels in (some(NAMES, unlabelled=None), some(Y, unlabelled=None)):
+            assert_array_equal(dim(supervision=0.5).fit(X, labels).transform(X), expected)
+
+    def test_y_is_ignored_without(self):
+        expected = dim().fit(X).transform(X)
+        for labels in (Y, NAMES, X[:, 0], [1, 2], "anything"):
+            assert_array_equal(dim().fit(X, labels).transform(X), expected)

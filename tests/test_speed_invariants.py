@@ -1,0 +1,300 @@
+"""What was made fast is still what its formula says. Seconds are in benchmarks/speed.py."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer, _data, _inference
+from sknoisydim._data import Batches, Rows, SameClass
+from sknoisydim._inference import Embedder, for_inference
+from sknoisydim.augmentations import FeatureCorruption
+from sknoisydim.bounds import infonce
+from sknoisydim.encoders import MLPEncoder, fold, recalibrate
+from sknoisydim.noise import GaussianChannel
+from sknoisydim.normalization import BatchNormalization, Whitening
+from sknoisydim.scaling import Standardize, fit_scaling
+
+CPU = torch.device("cpu")
+EPS = {torch.float32: 1.2e-7, torch.float64: 2.3e-16}
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+class TestLogRatio:
+    """The matrix product against the differences themselves, in float64."""
+
+    @staticmethod
+    def direct(channel, clean, noisy, spread=0.0):
+        variance = channel.scale**2 + torch.as_tensor(spread, dtype=torch.float64)
+        f, y = clean.double(), noisy.double()
+        output = 1 + channel.scale**2
+        given = ((y[:, None] - f).square() / variance + torch.log(variance)).sum(-1)
+        alone = y.square().sum(1) / output + y.shape[1] * math.log(output)
+        return 0.5 * (alone[:, None] - given.expand(len(y), len(f)))
+
+    def rows(self, scale, dtype, d=6):
+        clean = torch.randn(20, d, generator=seeded(0), dtype=torch.float64)
+        noise = torch.randn(20, d, generator=seeded(1), dtype=torch.float64)
+        return clean.to(dtype), (clean + scale * noise).to(dtype)
+
+    @pytest.mark.parametrize("dtype", EPS)
+    @pytest.mark.parametrize("scale", [1e-3, 0.019, 0.021, 0.3, 1.0, 10.0, 1e3])
+    def test_is_the_density_ratio(self, scale, dtype):
+        clean, noisy = self.rows(scale, dtype)
+        channel = GaussianChannel(6, scale)
+        expected = self.direct(channel, clean, noisy)
+        error = (channel.log_ratio(clean, noisy).double() - expected).abs()
+        # In the working precision (float64 below 0.02) the product cancels by 1 / scale^2.
+        work = EPS[torch.float64 if scale < 0.02 else dtype]
+        assert (error <= 100 * work * (1 + scale**-2) + EPS[dtype] * expected.abs()).all()
+
+    @pytest.mark.parametrize("scale", [1e-3, 0.3, 10.0])
+    def test_is_the_density_ratio_with_a_spread(self, scale):
+        clean, noisy = self.rows(scale, torch.float64)
+        spread = torch.rand(6, generator=seeded(2), dtype=torch.float64)
+        channel = GaussianChannel(6, scale)
+        expected = self.direct(channel, clean, noisy, spread)
+        torch.testing.assert_close(channel.log_ratio(clean, noisy, spread), expected)
+        none = channel.log_ratio(clean, noisy, torch.zeros(6))
+        torch.testing.assert_close(none, channel.log_ratio(clean, noisy))
+
+    @pytest.mark.parametrize("scale", [0.3, 10.0])
+    def test_gradient(self, scale):
+        clean, noisy = self.rows(scale, torch.float64)
+        channel = GaussianChannel(6, scale)
+        weight = torch.randn(20, 20, generator=seeded(3), dtype=torch.float64)
+        gradients = []
+        for way in (channel.log_ratio, lambda f, y: self.direct(channel, f, y)):
+            leaves = clean.clone().requires_grad_(), noisy.clone().requires_grad_()
+            (way(*leaves) * weight).sum().backward()
+            gradients.append(torch.cat([leaf.grad for leaf in leaves]))
+        torch.testing.assert_close(*gradients)
+
+
+class TestInfoNCE:
+    @staticmethod
+    def direct(scores):
+        own = scores.diagonal()
+        among = scores.logsumexp(1), scores.logsumexp(0)
+        return sum((own - rivals).mean() for rivals in among) / 2 + math.log(len(scores))
+
+    @pytest.mark.parametrize("size", [1, 2, 100])
+    @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e5])
+    def test_value_and_gradient(self, size, scale):
+        scores = scale * torch.randn(size, size, generator=seeded(), dtype=torch.float64)
+        first, second = (scores.clone().requires_grad_() for _ in range(2))
+        value, expected = infonce(first), self.direct(second)
+        torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+        value.backward()
+        expected.backward()
+        torch.testing.assert_close(first.grad, second.grad, rtol=1e-9, atol=1e-12)
+
+    def test_is_finite_in_float32(self):
+        scores = (1e30 * torch.randn(50, 50, generator=seeded())).requires_grad_()
+        infonce(scores).backward()
+        assert scores.grad.isfinite().all()
+
+
+ENCODERS = {
+    "default": MLPEncoder(),
+    "without batch_norm": MLPEncoder((32, 16), batch_norm=False),
+    "residual": MLPEncoder((32, 32, 32), residual=True),
+    "tanh": MLPEncoder((32, 16), activation="tanh"),
+    "dropout": MLPEncoder((32, 16), dropout=0.5),
+    "linear": MLPEncoder(()),
+}
+
+
+class TestFold:
+    @staticmethod
+    def parts(encoder, normalization, dtype=torch.float32):
+        rows = 3 * torch.randn(500, 10, generator=seeded(0)) + 1
+        network = encoder.build(10, 4, seeded(1))
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.3, generator=seeded(2))
+        recalibrate(network, rows.split(100))
+        network.eval()
+        normalizer = normalization.build(4)
+        with torch.no_grad():
+            z = network(rows).double()
+            normalizer.fix(z.mean(0), z.T.cov(correction=0))
+        return rows.to(dtype), network.to(dtype), normalizer.to(dtype).eval()
+
+    @pytest.mark.parametrize("normalization", [Whitening(), BatchNormalization()], ids=str)
+    @pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
+    @pytest.mark.parametrize("dtype", EPS)
+    @torch.no_grad()
+    def test_equals_the_modules(self, encoder, normalization, dtype):
+        rows, network, normalizer = self.parts(encoder, normalization, dtype)
+        expected = normalizer(network(rows))
+        state = {name: value.clone() for name, value in network.state_dict().items()}
+        folded = fold(network, normalizer.mean, normalizer.matrix)
+        atol = 1e-5 if dtype == torch.float32 else 1e-12
+        torch.testing.assert_close(folded(rows), expected, rtol=1e-6, atol=atol)
+        torch.testing.assert_close(dict(network.state_dict()), state, rtol=0, atol=0)
+        torch.testing.assert_close(normalizer(network(rows)), expected, rtol=0, atol=0)
+
+    def test_nothing_but_linear_maps_and_activations_is_left(self):
+        _, network, normalizer = self.parts(MLPEncoder(), Whitening())
+        model = for_inference(Embedder(nn.Identity(), network, normalizer), np.float32, CPU)
+        kinds = [type(module) for module in model.modules() if not list(module.children())]
+        assert kinds == [nn.Identity, nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
+
+    @torch.no_grad()
+    def test_in_place_steps_never_reach_the_input(self):
+        rows = torch.randn(20, 4, generator=seeded())
+        before = rows.clone()
+        for network in (
+            nn.Sequential(nn.ReLU(), nn.Linear(4, 4)),
+            nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.ReLU(), nn.Linear(4, 4)),
+        ):
+            folded = fold(network.eval(), torch.zeros(4), torch.eye(4))
+            torch.testing.assert_close(folded(rows), network(rows))
+            torch.testing.assert_close(rows, before, rtol=0, atol=0)
+
+    def test_other_networks_are_left_alone(self):
+        assert fold(nn.Linear(3, 2), torch.zeros(2), torch.eye(2)) is None
+        assert fold(nn.Sequential(nn.Linear(3, 2), nn.Tanh()), torch.zeros(2), torch.eye(2)) is None
+
+
+def test_slices_do_not_show(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(300, 5))
+    model = NoisyDIMTransformer(max_epochs=1, random_state=0, target="uniform").fit(X)
+    whole = model.transform(X)
+    for rows in (1, 7, 299):
+        monkeypatch.setattr(_inference, "SLICE_ROWS", rows)
+        np.testing.assert_allclose(model.transform(X), whole, rtol=0, atol=1e-12)
+
+
+class TestSquash:
+    mean, scale, bound = np.array([0.0, 1e6, -3.0]), np.array([1.0, 1e-12, 1e12]), 3.0
+
+    def squash(self, x):
+        return Standardize(self.mean, self.scale, self.bound)(x)
+
+    @pytest.mark.parametrize("dtype", EPS)
+    def test_is_its_formula(self, dtype):
+        u = 5 * torch.randn(200, 3, generator=seeded(), dtype=torch.float64)
+        x = (u * torch.as_tensor(self.scale) + torch.as_tensor(self.mean)).to(dtype)
+        u = (x.double() - torch.as_tensor(self.mean)) / torch.as_tensor(self.scale)
+        expected = u / (1 + (u / self.bound).square()).sqrt()
+        torch.testing.assert_close(self.squash(x).double(), expected, rtol=2 * EPS[dtype], atol=0)
+
+    @pytest.mark.parametrize("dtype", EPS)
+    def test_keeps_the_order_within_the_bound(self, dtype):
+        largest = math.log10(torch.finfo(dtype).max)
+        powers = 10 ** torch.linspace(-30, largest - 0.01, 2000, dtype=torch.float64)
+        x = torch.cat([-powers.flip(0), torch.zeros(1), powers])[:, None].expand(-1, 3).to(dtype)
+        z = self.squash(x)
+        assert z.isfinite().all()
+        assert z.abs().max() <= self.bound * (1 + 2 * EPS[dtype])
+        assert (z.diff(dim=0) >= -2 * self.bound * EPS[torch.float64]).all()
+
+
+class TestCorruption:
+    """Each cell by itself takes the value of its column in a row of the batch, at random."""
+
+    n_rows, n_columns = 40, 30
+
+    def views(self, rate, repeats=400):
+        # A cell says where it came from: its row, and its column.
+        column = torch.arange(self.n_columns).expand(self.n_rows, -1)
+        row = torch.arange(self.n_rows)[:, None].expand(-1, self.n_columns)
+        x = (1000 * column + row).float()
+        corrupt, generator = FeatureCorruption(rate), seeded()
+        stack = torch.stack([corrupt(x, generator) for _ in range(repeats)]).long()
+        assert (stack // 1000 == column).all()
+        return stack % 1000, row
+
+    @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 1.0])
+    def test_rate(self, rate):
+        sources, row = self.views(rate)
+        changed = (sources != row).double()
+        expected = rate * (1 - 1 / self.n_rows)  # a row may draw itself
+        deviation = math.sqrt(expected * (1 - expected) / changed.numel())
+        assert abs(changed.mean().item() - expected) <= 5 * deviation
+        assert (changed.mean(0) - expected).abs().max() <= 6 * deviation * math.sqrt(
+            self.n_rows * self.n_columns
+        )
+
+    def test_every_row_is_drawn_alike(self):
+        sources, _ = self.views(1.0)
+        counts = torch.bincount(sources.flatten(), minlength=self.n_rows).double()
+        expected = sources.numel() / self.n_rows
+        statistic = ((counts - expected).square() / expected).sum().item()
+        assert abs(statistic - (self.n_rows - 1)) < 5 * math.sqrt(2 * self.n_rows)
+
+    def test_cells_are_independent(self):
+        sources, row = self.views(0.5)
+        changed = (sources != row).double()
+        n = changed[:, :, 0].numel()
+        for other in (changed[:, :, 1], changed.roll(1, 1)[:, :, 0]):
+            together = torch.stack([changed[:, :, 0].flatten(), other.flatten()])
+            assert abs(torch.corrcoef(together)[0, 1].item()) < 5 / math.sqrt(n)
+        same = (sources[:, :, 0] == sources[:, :, 1]).double().mean().item()
+        assert abs(same - 0.25 - 0.75 / self.n_rows) < 5 * math.sqrt(0.25 / n)
+
+
+class TestBatches:
+    @staticmethod
+    def numbers(n_rows):
+        """Rows that hold their own position."""
+        X = np.arange(n_rows, dtype=np.float64)[:, None]
+        return Rows(X, fit_scaling(None, X, 0), CPU)
+
+    @pytest.mark.parametrize(("n_rows", "batch_size"), [(100, 10), (103, 10), (7, 10), (10, 10)])
+    @pytest.mark.parametrize("shuffle", [True, False])
+    def test_every_row_once_and_only_full_batches(self, n_rows, batch_size, shuffle):
+        batches = Batches(self.numbers(n_rows), batch_size, seeded(), shuffle=shuffle)
+        size = min(n_rows, batch_size)
+        seen = set()
+        for _ in range(60):
+            epoch = list(batches)
+            assert len(epoch) == len(batches) == n_rows // size
+            assert all(x.shape == (size, 1) and x is partner for x, partner in epoch)
+            positions = torch.cat([x for x, _ in epoch]).flatten().long().tolist()
+            assert len(set(positions)) == len(positions)
+            seen.update(positions)
+        # What one epoch drops, another holds.
+        assert seen == set(range(n_rows if shuffle else n_rows // size * size))
+
+    def test_epochs_differ_and_repeat_by_the_seed(self):
+        def epochs():
+            batches = Batches(self.numbers(100), 10, seeded())
+            return [torch.cat([x for x, _ in batches]) for _ in range(2)]
+
+        first, again = epochs(), epochs()
+        assert not torch.equal(*first)
+        assert torch.equal(torch.cat(first), torch.cat(again))
+
+    def test_partners_are_rows_of_the_class(self):
+        codes = np.repeat([0, 1, -1], 30)
+        batches = Batches(self.numbers(90), 90, seeded(), SameClass(codes, 1.0))
+        x, partners = (part.flatten().long() for part in next(iter(batches)))
+        assert torch.equal(torch.as_tensor(codes)[x], torch.as_tensor(codes)[partners])
+        unlabelled = x >= 60
+        assert torch.equal(x[unlabelled], partners[unlabelled])
+        assert (x != partners)[~unlabelled].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scaling", ["squash", "standard", "quantile", None])
+@pytest.mark.parametrize("index", [None, np.arange(1, 100, 3)], ids=["all", "some"])
+def test_rows_read_lazily_are_the_rows_that_were_copied(monkeypatch, dtype, scaling, index):
+    X = np.random.default_rng(0).normal(3, 2, size=(100, 8)).astype(dtype)[:, ::2]
+    module = fit_scaling(scaling, X, 0)
+    copied = Rows(X, module, CPU, index)
+    monkeypatch.setattr(_data, "COPY_BYTES", 0)
+    lazy = Rows(X, module, CPU, index)
+    assert lazy._scaled is None
+    assert copied._scaled is not None
+    positions = torch.tensor([5, 0, 5, 30])
+    assert copied.take(positions).dtype == torch.float32
+    torch.testing.assert_close(lazy.take(positions), copied.take(positions), rtol=0, atol=0)
+    whole = torch.cat(list(lazy.in_order(7)))
+    torch.testing.assert_close(whole, torch.cat(list(copied.in_order(50))), rtol=0, atol=0)

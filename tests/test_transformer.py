@@ -1,0 +1,143 @@
+"""What NoisyDIMTransformer adds to the scikit-learn contract."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
+from sklearn.datasets import load_digits, load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import train_test_split
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim.encoders import MLPEncoder
+from sknoisydim.metrics import classifier_auc, max_correlation
+
+X, Y = load_iris(return_X_y=True)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return NoisyDIMTransformer(max_epochs=5, random_state=0).fit(X)
+
+
+class TestRetarget:
+    @pytest.mark.parametrize(
+        "law", [stats.beta(2, 5), stats.t(3), stats.lognorm(0.5), stats.uniform()], ids=str
+    )
+    def test_the_law_of_each_component_is_as_close_as_before(self, fitted, law):
+        z, moved = fitted.transform(X), fitted.retarget(law).transform(X)
+        for old, new in zip(z.T, moved.T, strict=True):
+            before = stats.kstest(old, stats.norm.cdf).statistic
+            assert abs(stats.kstest(new, law.cdf).statistic - before) < 1e-6
+
+    def test_shares_the_net_and_leaves_the_first_alone(self, fitted):
+        other = fitted.retarget("uniform")
+        assert other.net_ is fitted.net_
+        assert (fitted.target, other.target) == ("normal", "uniform")
+        assert_array_equal(
+            other.target_.pull(other.transform(X)).round(6), fitted.transform(X).round(6)
+        )
+
+    def test_equals_a_fit_with_that_target(self, fitted):
+        again = NoisyDIMTransformer(target="uniform", max_epochs=5, random_state=0).fit(X)
+        assert_array_equal(fitted.retarget("uniform").transform(X), again.transform(X))
+
+    def test_refuses_what_fit_refuses(self, fitted):
+        with pytest.raises(ValueError, match="Did you mean 'uniform'"):
+            fitted.retarget("unifrom")
+        with pytest.raises(NotFittedError):
+            NoisyDIMTransformer().retarget("uniform")
+
+
+class TestWarmStart:
+    def test_goes_on_from_the_last_weights(self):
+        model = NoisyDIMTransformer(max_epochs=20, warm_start=True, random_state=0).fit(X)
+        first = model.history_["train_information"]
+        again = model.fit(X).history_["train_information"]
+        assert again[0] > first[0] + 0.1
+        cold = model.set_params(warm_start=False).fit(X).history_["train_information"]
+        assert cold == first
+
+    def test_weights_that_do_not_fit_are_named(self):
+        model = NoisyDIMTransformer(max_epochs=1, warm_start=True, random_state=0).fit(X)
+        before = model.transform(X)
+        with pytest.raises(ValueError, match="warm_start=False"):
+            model.set_params(n_components=2).fit(X)
+        assert_array_equal(model.transform(X), before)
+
+
+class TestClean:
+    def test_training_rows_have_exact_moments(self, fitted):
+        z = fitted.transform(X)
+        assert_allclose(z.mean(0), 0, atol=1e-6)
+        assert_allclose(np.cov(z.T, bias=True), np.eye(4), atol=5e-3)
+
+    def test_encoder_is_a_plain_module_on_raw_rows(self, fitted):
+        with torch.no_grad():
+            z = fitted.encoder_(torch.as_tensor(X, dtype=torch.float32))
+        assert_allclose(z.numpy(), fitted.transform(X), atol=1e-4)
+
+    def test_dropout_belongs_to_views(self):
+        def nats(rate):
+            encoder = MLPEncoder(dropout=rate)
+            model = NoisyDIMTransformer(
+                encoder=encoder, clean_weight=1.0, max_epochs=5, random_state=0
+            )
+            return model.fit(X).history_["train_information"]
+
+        assert nats(0.1) == nats(0.9)
+
+
+class TestScore:
+    def test_a_constant_table_tells_nothing(self):
+        flat = np.ones((64, 3))
+        assert abs(NoisyDIMTransformer(max_epochs=2, random_state=0).fit(flat).score(flat)) < 0.1
+
+    def test_compares_across_noise_and_is_deterministic(self, fitted):
+        assert fitted.score(X) == fitted.score(X)
+        assert 0 < fitted.score(X) < 1
+
+    def test_score_samples_is_the_normal_log_density(self, fitted):
+        expected = stats.norm.logpdf(fitted.transform(X)).sum(1)
+        assert_allclose(fitted.score_samples(X), expected)
+        assert_allclose(fitted.retarget("uniform").score_samples(X), expected)
+
+
+def test_information_is_bounded_by_capacity_and_batch(fitted):
+    bound = min(fitted.capacity_, np.log(fitted.batch_size_))
+    assert 0 < fitted.mutual_information_ < bound
+
+
+def test_early_stopping_restores_the_best_epoch():
+    data, _ = load_digits(return_X_y=True)
+    model = NoisyDIMTransformer(
+        2, early_stopping=True, n_iter_no_change=3, tol=0.0, max_epochs=200, random_state=0
+    ).fit(data)
+    held_out = model.history_["valid_information"]
+    assert len(held_out) == model.n_epochs_ < 200
+    assert max(held_out) >= held_out[-1]
+
+
+def test_progress_goes_to_stderr_and_lines_to_stdout(capsys):
+    NoisyDIMTransformer(max_epochs=2, verbose=1, random_state=0).fit(X)
+    captured = capsys.readouterr()
+    assert "2/2" in captured.err
+    assert "nats" in captured.err
+    assert captured.out == ""
+    NoisyDIMTransformer(max_epochs=2, verbose=2, random_state=0).fit(X)
+    captured = capsys.readouterr()
+    assert captured.out.count("information") == 2
+    assert captured.err == ""
+
+
+def test_without_views_the_joint_law_is_close_on_held_out_rows():
+    rng = np.random.default_rng(0)
+    latent = rng.gamma(2.0, size=(6000, 2))
+    table = np.exp(latent @ rng.normal(size=(2, 6)) / 3)
+    train, test = train_test_split(table, random_state=0)
+    model = NoisyDIMTransformer(2, clean_weight=1.0, max_epochs=40, random_state=0).fit(train)
+    z = model.transform(test)
+    assert classifier_auc(z, random_state=0) < 0.6
+    assert max_correlation(z) < 0.1
+    assert classifier_auc(test[:, :2] - test[:, :2].mean(0), random_state=0) > 0.8

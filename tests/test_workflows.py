@@ -1,0 +1,344 @@
+"""What a scikit-learn user does with a transformer, each under its name."""
+
+import pickle
+
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import sklearn
+import torch
+from numpy.testing import assert_array_equal
+from scipy import stats
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import make_classification
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.preprocessing import PowerTransformer, StandardScaler
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim.augmentations import FeatureCorruption
+from sknoisydim.critics import ExactCritic, SeparableCritic
+from sknoisydim.encoders import MLPEncoder
+from sknoisydim.noise import GaussianNoise
+from sknoisydim.normalization import Whitening
+from sknoisydim.targets import Independent, MultivariateNormal
+
+COLUMNS = list("abcde")
+X, Y = make_classification(n_samples=150, n_features=5, random_state=0)
+X_NEW = np.random.default_rng(1).normal(size=(20, 5))
+
+
+def dim(**parameters):
+    parameters = {"n_components": 2, "max_epochs": 2, "batch_size": 32} | parameters
+    return NoisyDIMTransformer(**{"random_state": 0} | parameters)
+
+
+def with_every_component():
+    return dim(
+        target=Independent([stats.beta(2, 5), "normal"]),
+        noise=GaussianNoise(0.5),
+        augmentation=FeatureCorruption(rate=0.2),
+        critic=SeparableCritic(hidden_layer_sizes=(8,), width=4),
+        encoder=MLPEncoder(hidden_layer_sizes=(8,)),
+        normalization=Whitening(ridge=1e-3),
+        scaling=PowerTransformer(),
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return dim().fit(X)
+
+
+def pandas_frame(values=X):
+    return pd.DataFrame(values, columns=COLUMNS)
+
+
+def polars_frame(values=X):
+    return pl.DataFrame(values, schema=COLUMNS)
+
+
+frames = pytest.mark.parametrize("frame", [pandas_frame, polars_frame], ids=["pandas", "polars"])
+
+
+class TestAlone:
+    def test_fit_then_transform_gives_an_ndarray(self):
+        z = dim().fit(X).transform(X)
+        assert type(z) is np.ndarray
+        assert z.shape == (150, 2)
+
+    def test_fit_transform_is_fit_then_transform(self, fitted):
+        assert_array_equal(dim().fit_transform(X), fitted.transform(X))
+
+    def test_new_rows(self, fitted):
+        assert fitted.transform(X_NEW).shape == (20, 2)
+        assert np.isfinite(fitted.transform(X_NEW)).all()
+
+    def test_one_row(self, fitted):
+        assert fitted.transform(X_NEW[:1]).shape == (1, 2)
+
+    def test_same_random_state_same_embedding(self):
+        assert_array_equal(dim().fit_transform(X), dim().fit_transform(X))
+
+    def test_float64_in_float64_out(self, fitted):
+        assert fitted.transform(X).dtype == np.float64
+
+    def test_nan_is_refused(self, fitted):
+        holed = X.copy()
+        holed[3, 1] = np.nan
+        with pytest.raises(ValueError, match="contains NaN"):
+            dim().fit(holed)
+        with pytest.raises(ValueError, match="contains NaN"):
+            fitted.transform(holed)
+
+    def test_global_generators_are_untouched(self):
+        def state():
+            return str(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002 (the point)
+
+        before = state()
+        dim().fit(X).transform(X)
+        assert state() == before
+
+    def test_scores(self, fitted):
+        score = fitted.score(X_NEW)
+        assert 0 < score <= 1
+        assert score == fitted.score(X_NEW)
+        assert fitted.score_samples(X_NEW).shape == (20,)
+
+    def test_what_a_fit_leaves(self, fitted):
+        assert fitted.n_features_in_ == 5
+        assert fitted.n_epochs_ == 2
+        assert {len(column) for column in fitted.history_.values()} == {2}
+        assert 0 < fitted.mutual_information_ < fitted.capacity_ * 1.2
+        z = fitted.encoder_(torch.from_numpy(X).float()).detach().numpy()
+        np.testing.assert_allclose(z, fitted.transform(X), rtol=1e-3, atol=1e-4)
+
+
+class TestComposed:
+    def test_pipeline_without_y(self):
+        pipe = make_pipeline(StandardScaler(), dim())
+        assert pipe.fit_transform(X).shape == (150, 2)
+        assert pipe.fit(X, None).transform(X).shape == (150, 2)
+
+    def test_pipeline_with_a_classifier(self):
+        pipe = make_pipeline(StandardScaler(), dim(), LogisticRegression())
+        assert pipe.fit(X, Y).predict(X_NEW).shape == (20,)
+        assert pipe.score(X, Y) > 0.5
+
+    def test_supervision_takes_y_through_a_pipeline(self):
+        plain = make_pipeline(dim()).fit(X, Y).transform(X)
+        supervised = make_pipeline(dim(supervision=0.5)).fit(X, Y).transform(X)
+        assert not np.array_equal(plain, supervised)
+
+    @pytest.mark.parametrize("y", [None, Y], ids=["without-y", "with-y"])
+    def test_column_transformer(self, y):
+        columns = ColumnTransformer([("dim", dim(), [0, 1, 2])], remainder="passthrough")
+        assert columns.fit(X, y).transform(X).shape == (150, 4)
+        assert columns.fit_transform(X, y).shape == (150, 4)
+
+    @frames
+    def test_column_transformer_on_a_frame(self, frame):
+        columns = ColumnTransformer([("dim", dim(), ["a", "c"])], remainder="passthrough")
+        columns.fit(frame())
+        assert list(columns.get_feature_names_out()) == [
+            "dim__noisydimtransformer0",
+            "dim__noisydimtransformer1",
+            "remainder__b",
+            "remainder__d",
+            "remainder__e",
+        ]
+
+    @pytest.mark.parametrize("y", [None, Y], ids=["without-y", "with-y"])
+    def test_feature_union(self, y):
+        union = FeatureUnion([("scaled", StandardScaler()), ("dim", dim())])
+        assert union.fit(X, y).transform(X).shape == (150, 7)
+        assert union.fit_transform(X, y).shape == (150, 7)
+
+    def test_cross_validation(self):
+        pipe = make_pipeline(dim(), HistGradientBoostingClassifier(max_iter=2))
+        assert len(cross_val_score(pipe, X, Y, cv=2)) == 2
+
+
+class TestGridSearch:
+    def test_over_a_parameter(self):
+        pipe = Pipeline([("dim", dim()), ("model", LogisticRegression())])
+        search = GridSearchCV(pipe, {"dim__noise": ["auto", 0.5]}, cv=2, error_score="raise")
+        assert search.fit(X, Y).best_params_["dim__noise"] in ("auto", 0.5)
+
+    def test_with_two_processes(self):
+        pipe = Pipeline([("dim", dim()), ("model", LogisticRegression())])
+        grid = {"dim__noise": [0.3, 0.9], "dim__target": ["normal", "uniform"]}
+        results = []
+        for n_jobs in (1, 2):
+            with joblib.parallel_config("loky"):
+                search = GridSearchCV(pipe, grid, cv=2, n_jobs=n_jobs, error_score="raise")
+                results.append(search.fit(X, Y).cv_results_["mean_test_score"])
+        assert_array_equal(*results)
+
+    def test_by_its_own_score(self):
+        search = GridSearchCV(dim(), {"n_components": [1, 3]}, cv=2, error_score="raise").fit(X)
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+        assert search.transform(X).shape == (150, search.best_params_["n_components"])
+
+    def test_over_parameters_of_components(self):
+        pipe = Pipeline([("dim", with_every_component()), ("model", LogisticRegression())])
+        grid = {
+            "dim__augmentation__rate": [0.1, 0.4],
+            "dim__encoder__hidden_layer_sizes": [(4,), (6, 6)],
+        }
+        search = GridSearchCV(pipe, grid, cv=2, error_score="raise").fit(X, Y)
+        best = search.best_estimator_["dim"]
+        sizes = [
+            m.out_features for m in best.net_.module_.encoder.modules() if type(m) is nn.Linear
+        ]
+        assert tuple(sizes[:-1]) == search.best_params_["dim__encoder__hidden_layer_sizes"]
+        assert best.augmentation.rate == search.best_params_["dim__augmentation__rate"]
+        assert pipe["dim"].augmentation.rate == 0.2
+
+    def test_over_components(self):
+        grid = {"critic": ["separable", ExactCritic()], "encoder": ["mlp", MLPEncoder((4,))]}
+        search = GridSearchCV(dim(), grid, cv=2, error_score="raise").fit(X)
+        assert len(search.cv_results_["params"]) == 4
+
+
+class TestFrames:
+    @frames
+    def test_feature_names_in(self, frame, fitted):
+        model = dim().fit(frame())
+        assert list(model.feature_names_in_) == COLUMNS
+        assert_array_equal(model.transform(frame()), fitted.transform(X))
+
+    @frames
+    @pytest.mark.parametrize("method", ["transform", "score", "score_samples"])
+    def test_reordered_columns_are_refused(self, frame, method):
+        model = dim().fit(frame())
+        with pytest.raises(ValueError, match="in the same order"):
+            getattr(model, method)(frame()[COLUMNS[::-1]])
+
+    @frames
+    def test_missing_and_unseen_columns_are_refused(self, frame):
+        model = dim().fit(frame())
+        with pytest.raises(ValueError, match="seen at fit time, yet now missing:\n- e"):
+            model.transform(frame()[COLUMNS[:-1]])
+
+    @pytest.mark.parametrize("context", ["local", "global"])
+    @pytest.mark.parametrize(
+        ("library", "kind"), [("pandas", pd.DataFrame), ("polars", pl.DataFrame)]
+    )
+    def test_set_output(self, library, kind, context, fitted):
+        if context == "local":
+            z = dim().set_output(transform=library).fit(X).transform(X)
+        else:
+            with sklearn.config_context(transform_output=library):
+                z = dim().fit(X).transform(X)
+        assert isinstance(z, kind)
+        assert list(z.columns) == ["noisydimtransformer0", "noisydimtransformer1"]
+        assert_array_equal(z.to_numpy(), fitted.transform(X))
+
+    def test_set_output_keeps_the_index(self):
+        frame = pandas_frame().set_axis([f"row {i}" for i in range(150)])
+        z = dim().set_output(transform="pandas").fit_transform(frame)
+        assert list(z.index) == list(frame.index)
+
+    @pytest.mark.parametrize("library", ["pandas", "polars"])
+    def test_global_output_does_not_reach_the_scaling_inside(self, library):
+        with sklearn.config_context(transform_output=library):
+            framed = dim(scaling=PowerTransformer()).fit_transform(X)
+        assert_array_equal(framed.to_numpy(), dim(scaling=PowerTransformer()).fit_transform(X))
+
+    def test_feature_names_out(self, fitted):
+        expected = ["noisydimtransformer0", "noisydimtransformer1"]
+        assert list(fitted.get_feature_names_out()) == expected
+
+    @frames
+    def test_labels_from_a_frame(self, frame):
+        names = np.where(Y == 1, "yes", "no")
+        column = frame(np.column_stack([X]))
+        labels = pd.Series(names) if frame is pandas_frame else pl.Series(names)
+        expected = dim(supervision=0.5).fit(X, names).transform(X)
+        assert_array_equal(dim(supervision=0.5).fit(column, labels).transform(column), expected)
+
+    def test_categorical_labels_with_missing_ones(self):
+        names = np.where(Y == 1, "yes", "no").astype(object)
+        names[::3] = None
+        expected = dim(supervision=0.5).fit_transform(X, names)
+        assert_array_equal(dim(supervision=0.5).fit_transform(X, pd.Categorical(names)), expected)
+        assert_array_equal(dim(supervision=0.5).fit_transform(X, pd.Series(names)), expected)
+
+
+class TestCopies:
+    def test_clone_of_a_fitted_one(self, fitted):
+        again = clone(fitted)
+        assert not hasattr(again, "net_")
+        assert_array_equal(again.fit_transform(X), fitted.transform(X))
+
+    def test_clone_with_components(self):
+        model = with_every_component()
+        copy = clone(model)
+        for name in ("augmentation", "critic", "encoder", "noise", "normalization", "scaling"):
+            assert getattr(copy, name) is not getattr(model, name)
+            assert repr(getattr(copy, name)) == repr(getattr(model, name))
+        assert_array_equal(copy.fit_transform(X), model.fit_transform(X))
+
+    @pytest.mark.parametrize("early_stopping", [False, True])
+    def test_what_is_passed_is_never_changed(self, early_stopping):
+        model = with_every_component().set_params(early_stopping=early_stopping)
+        passed = model.get_params(deep=False)
+        before = joblib.hash(model.get_params())
+        model.fit(X).transform(X)
+        assert joblib.hash(model.get_params()) == before
+        for name, value in model.get_params(deep=False).items():
+            assert value is passed[name]
+        assert not [name for name in vars(model.scaling) if name.endswith("_")]
+
+    def test_a_module_that_is_passed_is_never_trained(self):
+        module = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+        before = {name: value.clone() for name, value in module.state_dict().items()}
+        model = dim(encoder=module).fit(X)
+        assert module.training
+        for name, value in module.state_dict().items():
+            assert torch.equal(value, before[name])
+        assert not torch.equal(model.net_.module_.encoder[0].weight, before["0.weight"])
+        assert_array_equal(clone(model).fit_transform(X), model.transform(X))
+
+    @pytest.mark.parametrize(
+        "model",
+        [
+            dim(),
+            with_every_component(),
+            dim(early_stopping=True, n_components=3, max_epochs=3),
+            dim(target=MultivariateNormal(0.0, [[1.0, 0.5], [0.5, 1.0]]), encoder=nn.Linear),
+            dim(supervision=0.5, verbose=0, scaling="quantile"),
+        ],
+        ids=["plain", "components", "stopping", "module", "supervised"],
+    )
+    def test_pickle(self, model):
+        model.fit(X, Y)
+        copy = pickle.loads(pickle.dumps(model))
+        assert_array_equal(copy.transform(X_NEW), model.transform(X_NEW))
+        assert copy.score(X_NEW) == model.score(X_NEW)
+        assert_array_equal(copy.fit(X, Y).transform(X_NEW), model.transform(X_NEW))
+
+    def test_joblib(self, fitted, tmp_path):
+        joblib.dump(fitted, tmp_path / "model.joblib")
+        copy = joblib.load(tmp_path / "model.joblib", mmap_mode="r")
+        assert_array_equal(copy.transform(X_NEW), fitted.transform(X_NEW))
+
+    @pytest.mark.parametrize("early_stopping", [False, True])
+    def test_a_pickle_does_not_carry_the_rows(self, early_stopping):
+        sizes = []
+        for n_rows in (300, 3000):
+            rows = np.random.default_rng(0).normal(size=(n_rows, 5))
+            model = dim(early_stopping=early_stopping).fit(rows)
+            sizes.append(len(pickle.dumps(model)))
+        assert abs(sizes[1] - sizes[0]) < 5000
+
+    def test_repr(self):
+        assert repr(NoisyDIMTransformer(noise=0.5)) == "NoisyDIMTransformer(noise=0.5)"
+        assert "MLPEncoder(hidden_layer_sizes=(8,))" in repr(with_every_component())
