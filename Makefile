@@ -8,7 +8,8 @@ PORT ?= 8000
 ARGS ?=
 
 BIN := $(VENV)/bin
-# Two processes with one torch thread each: more threads than cores only wait for each other.
+# One torch thread a process: networks this small gain nothing from two, and threads beyond the free
+# cores wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
@@ -19,7 +20,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.installed-demo  ## the main job on real data: a table, and a picture in demo-output/
-	$(BIN)/python examples/demo.py
+	OMP_NUM_THREADS=1 $(BIN)/python examples/demo.py
 
 test: $(VENV)/.installed-test  ## the tests and the doctests, without the slow ones
 	$(PYTEST) $(ARGS)

@@ -25,10 +25,11 @@ from sknoisydim.metrics import classifier_auc, in_floors, kolmogorov_smirnov, ma
 SEED = 0
 DATA = {"digits": load_digits, "breast cancer": load_breast_cancer}
 HEADER = (
-    f"{'data':14} {'target':8} {'raw':>6} {'embedding':>10} {'information':>12} {'capacity':>9}"
+    f"{'data':14} {'target':8} {'labels':>6} {'raw':>6} {'embedding':>10} {'information':>12} {'capacity':>9}"
     f" {'AUC':>6} {'floors':>7} {'max corr':>9} {'KS':>6} {'seconds':>8}"
 )
 LEGEND = """
+labels           share of views that are made with labels (supervision)
 raw, embedding   accuracy of LogisticRegression on held-out rows: scaled columns, embedding
 information      nats that the embedding sends through the noisy channel, and its capacity
 AUC              of gradient boosting telling held-out embedded rows from the target; 0.5 is perfect
@@ -51,12 +52,12 @@ def split(load):
     return train_test_split(X, y, test_size=0.3, stratify=y, random_state=SEED)
 
 
-def row(name: str, target: str) -> str:
+def row(name: str, target: str, supervision: float) -> str:
     """Fit on a table, and return a line of the printed one."""
     X, X_test, y, y_test = split(DATA[name])
     raw = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(X, y)
     start = time.perf_counter()
-    pipe = pipeline(target).fit(X, y)
+    pipe = pipeline(target, supervision=supervision).fit(X, y)
     seconds = time.perf_counter() - start
     dim = pipe["dim"]
     Z = dim.transform(X_test)
@@ -64,7 +65,7 @@ def row(name: str, target: str) -> str:
     floors = in_floors("sliced_wasserstein", Z, target, random_state=SEED)
     ks = np.max(kolmogorov_smirnov(Z, target).statistic)
     return (
-        f"{name:14} {target:8} {raw.score(X_test, y_test):6.3f} {pipe.score(X_test, y_test):10.3f}"
+        f"{name:14} {target:8} {supervision:6.1f} {raw.score(X_test, y_test):6.3f} {pipe.score(X_test, y_test):10.3f}"
         f" {dim.mutual_information_:12.2f} {dim.capacity_:9.2f} {auc:6.3f} {floors:7.2f}"
         f" {max_correlation(Z):9.3f} {ks:6.3f} {seconds:8.1f}"
     )
@@ -97,8 +98,8 @@ def picture(path: Path) -> None:
         drawn = dim.target_.sample(len(X_test), random_state=SEED)
         left.scatter(*drawn.T, s=7, c="0.55", linewidths=0)
         points = right.scatter(*dim.transform(X_test).T, s=7, c=y_test, cmap="tab10", linewidths=0)
-        left.set_title(f"draws of the {target} target", fontsize=10)
-        right.set_title(f"digits embedded, target {target!r}", fontsize=10)
+        left.set_title(f"draws of the {target} target", fontsize=9)
+        right.set_title(f"digits embedded, target {target!r}", fontsize=9)
         for ax in (left, right):
             limits = (-0.03, 1.03) if target == "uniform" else (-3.6, 3.6)
             ax.set(xlim=limits, ylim=limits, aspect="equal")
@@ -115,7 +116,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("demo-output") / "embedding.png")
     path = parser.parse_args().output
-    jobs = [(name, target) for name in DATA for target in ("uniform", "normal")]
+    kinds = [("normal", 0.0), ("uniform", 0.0), ("uniform", 0.5)]
+    jobs = [(name, *kind) for name in DATA for kind in kinds]
     lines = [
         row(*job)
         for job in tqdm(

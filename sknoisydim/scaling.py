@@ -30,10 +30,10 @@ class Standardize(nn.Module):
     r"""Standardised columns, in the dtype of x, clipped or squashed.
 
     With :math:`u = (x - \mu) / \sigma`, returns u clipped to +-1e6, or, with a `bound` b,
-    :math:`u / \sqrt{1 + (u / b)^2}`, which is close to u in the middle, keeps the order of values
-    and stays inside +-b. The subtraction is done in float64 because a column at 1e6 +- 1 has
-    nothing left of its variation in float32; bounded output keeps any finite row finite in the
-    layers that follow.
+    :math:`u / \sqrt{1 + (u / b)^2}`, which is close to u in the middle and, up to rounding, keeps
+    the order of values and stays inside +-b. The subtraction is done in float64 because a column
+    at 1e6 +- 1 has nothing left of its variation in float32; bounded output keeps any finite row
+    finite in the layers that follow.
     """
 
     mean: torch.Tensor
@@ -49,10 +49,10 @@ class Standardize(nn.Module):
         centred = x.to(torch.float64) - self.mean
         if self.bound is None:
             return centred.div_(self.scale).clamp_(-1e6, 1e6).to(x.dtype)
-        # A far row of a narrow column overflows, and infinity * 0 is NaN. In place, and without
-        # hypot: in transform this is the largest piece beside the network.
-        v = centred.div_(self.scale * self.bound).clamp_(-1e100, 1e100)
-        return v.mul_(v.square().add_(1).rsqrt_()).mul_(self.bound).to(x.dtype)
+        # The square of a far row overflows, and infinity * 0 is NaN. In place, without hypot, and
+        # in the dtype of x: in transform this is the largest piece beside the network.
+        v = centred.div_(self.scale * self.bound).to(x.dtype).clamp_(-1e15, 1e15)
+        return v.mul_(v.square().add_(1).rsqrt_()).mul_(self.bound)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
         # .float() of a model around must not round the statistics; .to(device) still moves them.
