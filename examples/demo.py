@@ -25,7 +25,8 @@ from sknoisydim.metrics import classifier_auc, in_floors, kolmogorov_smirnov, ma
 SEED = 0
 DATA = {"digits": load_digits, "breast cancer": load_breast_cancer}
 HEADER = (
-    f"{'data':14} {'target':8} {'labels':>6} {'raw':>6} {'embedding':>10} {'information':>12} {'capacity':>9}"
+    f"{'data':14} {'target':8} {'labels':>6} {'raw':>6} {'embedding':>10} {'information':>12}"
+    f" {'capacity':>9}"
     f" {'AUC':>6} {'floors':>7} {'max corr':>9} {'KS':>6} {'seconds':>8}"
 )
 LEGEND = """
@@ -65,7 +66,8 @@ def row(name: str, target: str, supervision: float) -> str:
     floors = in_floors("sliced_wasserstein", Z, target, random_state=SEED)
     ks = np.max(kolmogorov_smirnov(Z, target).statistic)
     return (
-        f"{name:14} {target:8} {supervision:6.1f} {raw.score(X_test, y_test):6.3f} {pipe.score(X_test, y_test):10.3f}"
+        f"{name:14} {target:8} {supervision:6.1f} {raw.score(X_test, y_test):6.3f}"
+        f" {pipe.score(X_test, y_test):10.3f}"
         f" {dim.mutual_information_:12.2f} {dim.capacity_:9.2f} {auc:6.3f} {floors:7.2f}"
         f" {max_correlation(Z):9.3f} {ks:6.3f} {seconds:8.1f}"
     )
