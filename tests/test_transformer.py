@@ -14,6 +14,12 @@ from sknoisydim.encoders import MLPEncoder
 from sknoisydim.metrics import classifier_auc, max_correlation
 
 X, Y = load_iris(return_X_y=True)
+LAWS = {
+    "beta": stats.beta(2, 5),
+    "t": stats.t(3),
+    "lognormal": stats.lognorm(0.5),
+    "uniform": stats.uniform(),
+}
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +28,7 @@ def fitted():
 
 
 class TestRetarget:
-    @pytest.mark.parametrize(
-        "law", [stats.beta(2, 5), stats.t(3), stats.lognorm(0.5), stats.uniform()], ids=str
-    )
+    @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
     def test_the_law_of_each_component_is_as_close_as_before(self, fitted, law):
         z, moved = fitted.transform(X), fitted.retarget(law).transform(X)
         for old, new in zip(z.T, moved.T, strict=True):
