@@ -1,14 +1,17 @@
 """Views: how a batch of rows becomes a batch of their views.
 
-A view is a callable `(batch, generator) -> batch` on float32 tensors of scaled rows.
+A view is a callable `(batch, generator) -> batch` on float32 tensors of scaled rows. One that has
+to know the table has a method `fit`: given a sample of scaled rows, before training, it returns the
+callable that is used in its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from scipy.special import betaincinv
 from sklearn.base import BaseEstimator, clone
 
 from sknoisydim._options import allowed, unknown_option
@@ -21,21 +24,97 @@ def _bernoulli(x: torch.Tensor, rate: float, generator: torch.Generator) -> torc
     return torch.rand(x.shape, generator=generator, device=x.device) < rate
 
 
+def one_hot_blocks(x: torch.Tensor) -> list[list[int]]:
+    """Return the blocks of adjacent columns that look like one-hot codes.
+
+    Each column of a block has two values (any two: scaling moves 0 and 1), and in every row one
+    column alone has its larger value. A column with one value only is a level that the sample
+    happens not to show, where it stands inside a block.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, p)
+        Scaled rows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.augmentations import one_hot_blocks
+    >>> codes = 3 * torch.eye(3)[[0, 1, 2, 1]] - 1
+    >>> one_hot_blocks(torch.cat([torch.arange(4.0)[:, None], codes], 1))
+    [[1, 2, 3]]
+    """
+    low, high = x.amin(0), x.amax(0)
+    # A value that comes out of another lane of a vectorised scaling may differ in its last bit.
+    slack = 1e-4 * (high - low)
+    ones = (x >= high - slack) & (low < high)
+    # True for columns of two values, and for those of one.
+    usable = (ones | (x <= low + slack)).all(0).tolist()
+    constant = (low == high).tolist()
+    blocks, start, p = [], 0, x.shape[1]
+    while start < p:
+        stop = start
+        total = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        while stop < p and usable[stop] and not constant[start]:
+            total += ones[:, stop]
+            stop += 1
+            if total.max() > 1 or total.min() == 1:
+                break
+        found = stop - start > 1 and bool((total == 1).all())
+        if found:
+            blocks.append(list(range(start, stop)))
+        start = stop if found else start + 1
+    return blocks
+
+
+class _BlockCorruption:
+    """Corruption of units of columns: each unit as one, from one row."""
+
+    def __init__(self, rate: float, groups: Sequence[Sequence[int]], n_columns: int) -> None:
+        self.rate = rate
+        self.unit = torch.full((n_columns,), -1)
+        for number, group in enumerate(groups):
+            columns = torch.as_tensor(list(group))
+            if columns.is_floating_point() or ((columns < 0) | (columns >= n_columns)).any():
+                raise ValueError(
+                    f"augmentation groups must hold column numbers from 0 to {n_columns - 1}, got "
+                    f"{list(group)}."
+                )
+            if (self.unit[columns] >= 0).any() or len(columns.unique()) < len(columns):
+                raise ValueError(
+                    f"augmentation groups must not share a column, and {list(group)} does."
+                )
+            self.unit[columns] = number
+        alone = self.unit < 0
+        self.unit[alone] = torch.arange(int(alone.sum())) + len(groups)
+        self.n_units = int(alone.sum()) + len(groups)
+
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        shape, unit = (len(x), self.n_units), self.unit.to(x.device)
+        mask = torch.rand(shape, generator=generator, device=x.device) < self.rate
+        rows = torch.randint(len(x), shape, generator=generator, device=x.device)
+        return torch.where(mask[:, unit], x.gather(0, rows[:, unit]), x)
+
+
 class FeatureCorruption(BaseEstimator):
     r"""Replace random cells by the same column's value in another row of the batch.
 
     Each cell is replaced with probability `rate`, each from a row of its own, so a corrupted cell
-    follows the column's marginal law (SCARF).
+    follows the column's marginal law (SCARF). Columns of a group are replaced together and from one
+    row: half of a one-hot block from one row and half from another would be no category at all.
 
     Parameters
     ----------
     rate : float, default=0.5
-        Probability that a cell is replaced, in [0, 1].
+        Probability that a cell, or a group, is replaced, in [0, 1].
+    groups : None, "auto" or list of lists of int, default=None
+        Columns that are replaced as one, by number; columns in no group stand for themselves.
+        "auto" finds one-hot blocks in a sample of the rows: see `one_hot_blocks`.
 
     References
     ----------
     D. Bahri, H. Jiang, Y. Tay, D. Metzler, "SCARF: Self-Supervised Contrastive Learning using
-    Random Feature Corruption", ICLR 2022, section 3.
+    Random Feature Corruption", ICLR 2022, section 3. Groups are ours.
 
     Examples
     --------
@@ -45,13 +124,48 @@ class FeatureCorruption(BaseEstimator):
     >>> view = FeatureCorruption(rate=0.5)(x, torch.Generator().manual_seed(0))
     >>> bool(torch.isin(view, x).all()), bool((view % 3 == x % 3).all())
     (True, True)
+    >>> view = FeatureCorruption(0.5, groups=[[0, 2]])(x, torch.Generator().manual_seed(0))
+    >>> bool((view[:, 2] == view[:, 0] + 2).all())
+    True
     """
 
-    def __init__(self, rate: float = 0.5) -> None:
+    def __init__(
+        self, rate: float = 0.5, groups: Sequence[Sequence[int]] | str | None = None
+    ) -> None:
         self.rate = rate
+        self.groups = groups
+
+    def fit(self, sample: torch.Tensor) -> View:
+        """Return the view for the groups that stand in a sample of scaled rows (n, p).
+
+        Raises
+        ------
+        ValueError
+            If `groups` is another string, holds what is no column, or a column twice, or if rows
+            have more than one dimension.
+        """
+        groups = self.groups
+        if groups is None:
+            return self
+        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
+        if sample.ndim != 2:
+            raise ValueError(
+                "augmentation groups are groups of columns, and rows here have the shape "
+                f"{tuple(sample.shape[1:])}."
+            )
+        if isinstance(groups, str):
+            if groups != "auto":
+                raise ValueError(
+                    f"augmentation groups={groups!r} is unknown; it takes 'auto', None, or a list "
+                    "of lists of column numbers."
+                )
+            groups = one_hot_blocks(sample)
+        return _BlockCorruption(rate, groups, sample.shape[1])
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view of the rows x (n, p)."""
+        if self.groups is not None:
+            return self.fit(x)(x, generator)
         rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
         mask = _bernoulli(x, rate, generator)
         rows = torch.randint(len(x), x.shape, generator=generator, device=x.device)
@@ -109,6 +223,89 @@ class GaussianJitter(BaseEstimator):
         return torch.add(x, noise, alpha=scale)
 
 
+class Mixup(BaseEstimator):
+    r"""Mix each row with another row of the batch.
+
+    .. math:: x' = \lambda x + (1 - \lambda) x_{\text{other}}, \qquad
+        \lambda = \max(b, 1 - b), \quad b \sim \operatorname{Beta}(\alpha, \alpha)
+
+    The larger share is the row's own, so that the view belongs to it.
+
+    Parameters
+    ----------
+    alpha : float, default=0.4
+        :math:`\alpha` > 0. The smaller, the closer views stay to their rows; 1 draws the row's
+        share uniformly from [1/2, 1].
+
+    References
+    ----------
+    H. Zhang, M. Cisse, Y. N. Dauphin, D. Lopez-Paz, "mixup: Beyond Empirical Risk Minimization",
+    ICLR 2018, section 2, for the mixture and the law of its weight.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.augmentations import Mixup
+    >>> x = torch.arange(4.0).reshape(4, 1)
+    >>> view = Mixup(alpha=1.0)(x, torch.Generator().manual_seed(0))
+    >>> bool((view >= x.min()).all()), bool(((view - x).abs() <= 1.5).all())
+    (True, True)
+    """
+
+    def __init__(self, alpha: float = 0.4) -> None:
+        self.alpha = alpha
+
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return a view of the rows x (n, ...)."""
+        alpha = check_real(self.alpha, "augmentation alpha", minimum=0, closed="neither")
+        u = torch.rand(len(x), generator=generator, device=x.device)
+        # torch draws beta variates from its global generator alone; the quantile function takes
+        # ours. The law is symmetric, so its upper half is that of the larger share.
+        share = betaincinv(alpha, alpha, 0.5 + 0.5 * u.double().cpu().numpy())
+        weight = torch.as_tensor(share).to(x).view(-1, *[1] * (x.ndim - 1))
+        others = torch.randint(len(x), (len(x),), generator=generator, device=x.device)
+        return torch.lerp(x[others], x, weight)
+
+
+class _Chain:
+    def __init__(self, views: Sequence[View]) -> None:
+        self.views = views
+
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        for view in self.views:
+            x = view(x, generator)
+        return x
+
+
+class Compose(BaseEstimator):
+    """Several views, one after the other.
+
+    Parameters
+    ----------
+    views : sequence
+        Of what `augmentation` takes: names, objects of this module, callables.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.augmentations import Compose, FeatureMasking
+    >>> view = Compose(["jitter", FeatureMasking(rate=1.0)])
+    >>> view(torch.ones(2, 3), torch.Generator()).sum().item()
+    0.0
+    """
+
+    def __init__(self, views: Sequence[Any]) -> None:
+        self.views = views
+
+    def fit(self, sample: torch.Tensor) -> View:
+        """Return the composition of the views, each for a sample of scaled rows (n, ...)."""
+        return _Chain([fit_view(resolve_augmentation(view), sample) for view in self.views])
+
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return a view of the rows x (n, ...)."""
+        return _Chain([resolve_augmentation(view) for view in self.views])(x, generator)
+
+
 def identity(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return the rows themselves: what `augmentation=None` means."""
     return x
@@ -118,7 +315,15 @@ AUGMENTATIONS: Mapping[str, type] = {
     "corruption": FeatureCorruption,
     "jitter": GaussianJitter,
     "masking": FeatureMasking,
+    "mixup": Mixup,
 }
+
+
+def fit_view(view: View, sample: torch.Tensor) -> View:
+    """Return the view for a table of which scaled rows are given; most views need no table."""
+    fit = getattr(view, "fit", None)
+    fitted: View = view if fit is None else fit(sample)
+    return fitted
 
 
 def resolve_augmentation(augmentation: Any) -> View:

@@ -1,18 +1,11 @@
-"""Lower bounds of mutual information: pure functions of an (n, n) matrix of scores.
-
-Everywhere, `scores[i, j]` is the critic's score of noisy embedding i with view j, and pairs that
-belong together stand on the diagonal.
-"""
+"""InfoNCE: which of the batch belongs to which."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-
-from sknoisydim._options import allowed, unknown_option
 
 
 class _OwnAmongRivals(torch.autograd.Function):
@@ -75,27 +68,3 @@ def infonce(scores: torch.Tensor) -> torch.Tensor:
     (2.0794, 0.0)
     """
     return math.log(len(scores)) + _OwnAmongRivals.apply(scores)
-
-
-Bound = Callable[[torch.Tensor], torch.Tensor]
-
-BOUNDS: Mapping[str, Bound] = {"infonce": infonce}
-
-
-def resolve_bound(bound: str | Bound) -> Bound:
-    """Return the function that `bound` names, or `bound` itself if it is callable.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
-    TypeError
-        If it is neither a string nor callable.
-    """
-    if isinstance(bound, str):
-        if bound not in BOUNDS:
-            raise ValueError(unknown_option(bound, BOUNDS, "bound"))
-        return BOUNDS[bound]
-    if not callable(bound):
-        raise TypeError(f"bound={bound!r} is neither {allowed(BOUNDS)} nor callable.")
-    return bound

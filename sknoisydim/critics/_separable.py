@@ -1,14 +1,10 @@
-"""Critics: how well a view and a noisy embedding fit together.
-
-A critic's module maps views (n, d) and noisy embeddings (n, d) to scores (n, n), with
-`scores[i, j]` for noisy embedding i and view j.
-"""
+"""The separable critic: one network for views, one for noisy embeddings."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,11 +12,9 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from sknoisydim._modules import linear, mlp
-from sknoisydim._options import resolve
 from sknoisydim._validation import check_integer, check_real
 
-# Variance of a view about its row, per component of unit variance, that critics start from.
-SPREAD = 0.2
+from ._gaussian import SPREAD
 
 
 class _Tower(nn.Module):
@@ -105,42 +99,3 @@ class SeparableCritic(BaseEstimator):
             for _ in range(2)
         )
         return _Separable(view, noisy, temperature)
-
-
-class _Exact(nn.Module):
-    def __init__(self, channel: Any) -> None:
-        super().__init__()
-        self.channel = channel
-
-    def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
-        return self.channel.log_ratio(view, noisy)
-
-
-class ExactCritic(BaseEstimator):
-    r"""The channel's own log density, :math:`T(x, y) = \log p(y \mid x) - \log p^*(y)`.
-
-    The optimal critic when the view is the row itself; no parameters and one matrix product.
-    Under augmentation with little noise it fails, because f(X') is not f(X).
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.critics import ExactCritic
-    >>> from sknoisydim.noise import GaussianNoise
-    >>> channel = GaussianNoise(0.5).build(4, 32)
-    >>> critic = ExactCritic().build(4, channel, torch.Generator())
-    >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
-    torch.Size([10, 10])
-    """
-
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
-        """Return the module; only `channel` is used."""
-        return _Exact(channel)
-
-
-CRITICS: Mapping[str, type] = {"separable": SeparableCritic, "exact": ExactCritic}
-
-
-def resolve_critic(critic: Any) -> Any:
-    """Return the component that a name, a class or an object stands for."""
-    return resolve(critic, CRITICS, "critic", method="build")

@@ -1,0 +1,230 @@
+"""Laws of every view, discovered from the table, and what each promises by itself."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from scipy import stats
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.preprocessing import OneHotEncoder
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim.augmentations import (
+    AUGMENTATIONS,
+    Compose,
+    FeatureCorruption,
+    FeatureMasking,
+    GaussianJitter,
+    Mixup,
+    fit_view,
+    one_hot_blocks,
+    resolve_augmentation,
+)
+from sknoisydim.scaling import fit_scaling
+
+# Every named view, and each other way to build one.
+VIEWS = {
+    **{name: view() for name, view in AUGMENTATIONS.items()},
+    "grouped": FeatureCorruption(0.5, groups=[[0, 2], [3]]),
+    "auto": FeatureCorruption(0.5, groups="auto"),
+    "composed": Compose(["jitter", FeatureCorruption(0.5, groups="auto"), Mixup]),
+}
+# The parameter that says how strong a view is, where zero is none at all.
+STRENGTHS = {"rate", "scale"}
+
+each_view = pytest.mark.parametrize("name", sorted(VIEWS))
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def rows():
+    return torch.empty(256, 5).normal_(generator=generator(1))
+
+
+@each_view
+@pytest.mark.parametrize("fitted", [False, True])
+def test_keeps_shape_and_type_and_leaves_the_rows_alone(name, fitted, rows):
+    view = fit_view(VIEWS[name], rows) if fitted else VIEWS[name]
+    before = rows.clone()
+    seen = view(rows, generator())
+    assert (seen.shape, seen.dtype) == (rows.shape, rows.dtype)
+    assert seen.isfinite().all()
+    assert torch.equal(rows, before)
+    assert not torch.equal(seen, before)
+
+
+@each_view
+def test_the_generator_alone_decides(name, rows):
+    view = VIEWS[name]
+    state = torch.get_rng_state()
+    first, same, other = (view(rows, generator(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@each_view
+def test_fitted_or_not_it_draws_the_same(name, rows):
+    view = VIEWS[name]
+    assert torch.equal(fit_view(view, rows)(rows, generator()), view(rows, generator()))
+
+
+@each_view
+def test_a_view_is_closer_to_its_row_than_to_others(name, rows):
+    seen = VIEWS[name](rows, generator())
+    own = (seen - rows).square().sum(1).mean()
+    assert own < 0.8 * (seen - rows.roll(1, 0)).square().sum(1).mean()
+
+
+@each_view
+def test_is_a_scikit_learn_object(name, rows):
+    view = VIEWS[name]
+    copy = clone(view)
+    assert repr(copy) == repr(view)
+    for one in (view, fit_view(view, rows)):
+        again = pickle.loads(pickle.dumps(one))
+        assert torch.equal(again(rows, generator()), one(rows, generator()))
+    assert resolve_augmentation(view) is not view
+
+
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+def test_without_strength_it_is_the_row(name, rows):
+    view = AUGMENTATIONS[name]()
+    for parameter in STRENGTHS & view.get_params().keys():
+        view.set_params(**{parameter: 0.0})
+        assert torch.equal(view(rows, generator()), rows)
+
+
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+def test_takes_rows_of_any_shape(name):
+    images = torch.rand((16, 3, 4, 4), generator=generator())
+    assert AUGMENTATIONS[name]()(images, generator()).shape == images.shape
+
+
+class TestCorruption:
+    def test_replaces_at_its_rate_by_values_of_the_column(self, rows):
+        seen = FeatureCorruption(0.3)(rows, generator())
+        assert (seen != rows).float().mean().item() == pytest.approx(0.3, abs=0.05)
+        for column, old in zip(seen.T, rows.T, strict=True):
+            assert torch.isin(column, old).all()
+
+    def test_a_group_comes_from_one_row(self, rows):
+        rows = torch.arange(256.0)[:, None].expand(256, 5).contiguous()
+        seen = FeatureCorruption(0.5, groups=[[0, 2, 4]])(rows, generator())
+        assert torch.equal(seen[:, 0], seen[:, 2])
+        assert torch.equal(seen[:, 0], seen[:, 4])
+        assert not torch.equal(seen[:, 0], seen[:, 1])
+        changed = (seen != rows).float().mean(0)
+        assert ((changed - 0.5).abs() < 0.1).all()
+
+    @pytest.mark.parametrize(
+        ("groups", "message"),
+        [
+            ([[0, 9]], "column numbers from 0 to 4"),
+            ([[-1]], "column numbers from 0 to 4"),
+            ([[0.5]], "column numbers from 0 to 4"),
+            ([[0, 1], [1, 2]], "must not share a column"),
+            ([[0, 0]], "must not share a column"),
+            ("all", "'all' is unknown"),
+        ],
+    )
+    def test_refuses_groups_that_are_none(self, rows, groups, message):
+        with pytest.raises(ValueError, match=message):
+            FeatureCorruption(groups=groups).fit(rows)
+
+    def test_refuses_groups_of_pixels(self):
+        with pytest.raises(ValueError, match="groups of columns"):
+            FeatureCorruption(groups=[[0]]).fit(torch.zeros(4, 3, 2))
+
+
+class TestOneHotBlocks:
+    @pytest.fixture
+    def table(self):
+        """Two categories between numbers, a flag, and where the blocks stand."""
+        rng = np.random.default_rng(0)
+        codes = OneHotEncoder(sparse_output=False).fit_transform(
+            np.column_stack([np.arange(500) % 3, rng.permutation(np.arange(500) % 4)])
+        )
+        numbers = rng.normal(size=(500, 3))
+        flag = rng.integers(2, size=(500, 1))
+        return np.hstack([numbers[:, :2], codes, numbers[:, 2:], flag]), [[2, 3, 4], [5, 6, 7, 8]]
+
+    @pytest.mark.parametrize("scaling", ["squash", "standard", "quantile", None])
+    def test_are_found_after_scaling(self, table, scaling):
+        X, blocks = table
+        scaled = fit_scaling(scaling, X, 0)(torch.as_tensor(X)).float()
+        assert one_hot_blocks(scaled) == blocks
+
+    def test_a_level_that_the_sample_does_not_show(self, table):
+        X, _ = table
+        x = torch.as_tensor(X)[X[:, 6] == 0]
+        assert one_hot_blocks(x) == [[2, 3, 4], [5, 6, 7, 8]]
+
+    def test_numbers_and_flags_and_constants_are_none(self):
+        draws = generator()
+        numbers = torch.empty(500, 4).normal_(generator=draws)
+        flags = torch.randint(2, (500, 4), generator=draws).float()
+        assert one_hot_blocks(torch.cat([numbers, flags, torch.ones(500, 3)], 1)) == []
+
+    def test_a_corrupted_block_is_a_category(self, table):
+        X, blocks = table
+        x = torch.as_tensor(X).float()
+        seen = fit_view(FeatureCorruption(0.5, groups="auto"), x)(x, generator())
+        alone = FeatureCorruption(0.5)(x, generator())
+        for block in blocks:
+            assert (seen[:, block].sum(1) == 1).all()
+            assert (alone[:, block].sum(1) != 1).any()
+
+    def test_in_a_fit(self, table):
+        X, blocks = table
+        model = NoisyDIMTransformer(
+            2, augmentation=FeatureCorruption(0.5, groups="auto"), max_epochs=1, random_state=0
+        )
+        unit = model.fit(X).net_.module_.augmentation.unit
+        for block in blocks:
+            assert len(unit[block].unique()) == 1
+        assert len(unit.unique()) == X.shape[1] - 5
+        assert model.augmentation.get_params() == {"rate": 0.5, "groups": "auto"}
+
+
+class TestMixup:
+    def test_the_larger_share_is_the_rows_own_and_follows_its_law(self):
+        rows = torch.eye(2000)
+        share = Mixup(alpha=0.7)(rows, generator()).diagonal().double().numpy()
+        share = share[share < 1 - 1e-6]  # a row that was mixed with itself
+        assert share.min() >= 0.5 - 1e-6
+        folded = stats.kstest(share, lambda t: 2 * stats.beta(0.7, 0.7).cdf(t) - 1)
+        assert folded.pvalue > 1e-3
+
+    @pytest.mark.parametrize("alpha", [0, -1, np.nan])
+    def test_refuses_an_alpha_that_is_none(self, rows, alpha):
+        with pytest.raises(ValueError, match="augmentation alpha"):
+            Mixup(alpha=alpha)(rows, generator())
+
+
+class TestCompose:
+    def test_one_after_the_other(self, rows):
+        views = [GaussianJitter(0.1), Mixup(0.5), FeatureMasking(0.2)]
+        draws, expected = generator(), rows
+        for view in views:
+            expected = view(expected, draws)
+        assert_array_equal(Compose(views)(rows, generator()), expected)
+
+    def test_nothing_is_the_row(self, rows):
+        assert torch.equal(Compose([])(rows, generator()), rows)
+
+    def test_a_wrong_name_is_named(self, rows):
+        with pytest.raises(ValueError, match="Did you mean 'jitter'"):
+            Compose(["jiter"]).fit(rows)
+
+    def test_in_a_fit(self):
+        X, _ = load_iris(return_X_y=True)
+        views = Compose(["masking", lambda x, generator: 0.9 * x])
+        model = NoisyDIMTransformer(2, augmentation=views, max_epochs=2, random_state=0)
+        assert np.isfinite(model.fit_transform(X)).all()

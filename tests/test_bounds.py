@@ -1,0 +1,225 @@
+"""Laws of every bound: what comes out is nats, within the bias that the bound is known for."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+
+from sknoisydim.bounds import BOUNDS, DonskerVaradhan, dv, infonce, resolve_bound
+from sknoisydim.noise import GaussianNoise
+
+N = 512
+N_BATCHES = 8
+# (components, noise): from 0.1 nats to beyond log n = 6.2 nats, where InfoNCE is capped and the
+# others scatter.
+CHANNELS = [(d, s) for d in (1, 4, 16) for s in (0.3, 1.0, 3.0)] + [(1, 0.05), (4, 0.1)]
+CLIP = 5.0
+
+each_bound = pytest.mark.parametrize("name", sorted(BOUNDS))
+each_channel = pytest.mark.parametrize(("d", "scale"), CHANNELS)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def batches(d, scale, n=N, n_batches=N_BATCHES):
+    """The channel at capacity, and its exact scores in float64: the log density ratio itself."""
+    channel = GaussianNoise(scale).build(d, n)
+    draws = generator(d)
+    scores = []
+    for _ in range(n_batches):
+        clean = torch.empty(n, d, dtype=torch.float64).normal_(generator=draws)
+        scores.append(channel.log_ratio(clean, channel.transmit(clean, draws)))
+    return channel.capacity, scores
+
+
+def known_bias(capacity, d, scores):
+    """The interval that `value - capacity` has to lie in, for each bound.
+
+    Where it comes from, with n rows in each of the batches:
+
+    - the mean of T over own pairs scatters with its sample standard deviation: all bounds;
+    - E_q[e^T] scatters with variance e^(2I) / n^2 (for d Gaussian components the second moment of
+      the ratio is e^(2I), and its sum over all pairs is degenerate). NWJ takes it as it is; its log
+      is below zero by half the variance, and heavy tails make the sample mean too small more often
+      than not, by at most all of it;
+    - InfoNCE loses at most log(1 + (E_q[e^(2T)] - 1) / n), by Jensen on the sum over the rivals,
+      whose mean under p is E_q[e^(2T)] = e^(2I), and stays below log n whatever else is true;
+    - SMILE gains at most -log P_p(T <= clip), and loses at most e^-clip.
+    """
+    own = torch.cat([s.diagonal() for s in scores])
+    chance = 4 * own.std().item() / math.sqrt(len(own))
+    scatter = math.exp(capacity) / N
+    ratio = 4 * scatter / math.sqrt(len(scores))
+    loss = math.log1p(math.expm1(2 * capacity) / N)
+    jump = -math.log(max((own <= CLIP).double().mean().item(), 1 / len(own)))
+    nwj = (-chance - ratio, chance + min(ratio, 1))
+    return {
+        "infonce": (-chance - loss, min(chance, math.log(N) - capacity)),
+        "nwj": nwj,
+        "jsd": nwj,
+        "dv": (-chance - ratio, chance + ratio + scatter**2 / 2),
+        "smile": (-chance - ratio - math.exp(-CLIP), chance + ratio + jump),
+    }
+
+
+def value(name, scores):
+    bound = resolve_bound(name)
+    return sum(bound(s).item() for s in scores) / len(scores)
+
+
+@each_bound
+@each_channel
+def test_is_within_its_known_bias_of_the_closed_form(name, d, scale):
+    capacity, scores = batches(d, scale)
+    low, high = known_bias(capacity, d, scores)[name]
+    assert low <= value(name, scores) - capacity <= high
+
+
+@pytest.mark.parametrize("name", sorted(BOUNDS))
+@pytest.mark.parametrize("d", [1, 4, 16])
+def test_is_close_to_one_nat(name, d):
+    """Where every bound is good: one nat, of which n = 512 shows all but a little."""
+    capacity, scores = batches(d, 1 / math.sqrt(math.expm1(2 / d)))
+    assert capacity == pytest.approx(1)
+    assert value(name, scores) == pytest.approx(1, abs=0.06)
+
+
+def along_the_wrong_axis(scores):
+    """Return InfoNCE with each positive taken from the rivals of another row (published once)."""
+    rivals = scores - scores.diagonal()[:, None]
+    return math.log(len(scores)) - rivals.logsumexp(0).mean()
+
+
+def test_the_law_catches_a_positive_along_the_wrong_axis():
+    capacity, scores = batches(1, 1 / math.sqrt(math.expm1(2 * 0.83)))
+    wrong = sum(along_the_wrong_axis(s).item() for s in scores) / len(scores)
+    low, high = known_bias(capacity, 1, scores)["infonce"]
+    assert low <= value("infonce", scores) - capacity <= high
+    assert wrong - capacity < low - 0.3
+
+
+@each_bound
+def test_pairs_that_move_together_change_nothing(name):
+    _, scores = batches(4, 0.5, n=64, n_batches=1)
+    order = torch.randperm(64, generator=generator())
+    moved = scores[0][order][:, order]
+    assert value(name, [moved]) == pytest.approx(value(name, scores), abs=1e-9)
+
+
+@each_bound
+def test_pairs_that_move_apart_lose_the_information(name):
+    _, scores = batches(4, 0.5, n=64, n_batches=1)
+    assert value(name, [scores[0].roll(1, 0)]) < 0 < value(name, scores)
+
+
+def test_infonce_never_exceeds_log_n():
+    for scale in (1e-3, 1.0, 1e2, 1e4):
+        scores = torch.empty(32, 32).normal_(generator=generator()) * scale
+        assert infonce(scores) <= math.log(32) + 1e-5
+        assert infonce(scores + 1e4 * torch.eye(32)) <= math.log(32) + 1e-3
+
+
+@each_bound
+def test_no_information_is_zero(name):
+    assert value(name, [torch.zeros(N, N)]) == pytest.approx(0, abs=1e-5)
+    _, scores = batches(4, 30.0)  # next to nothing crosses
+    assert value(name, scores) == pytest.approx(0, abs=0.01)
+
+
+@each_bound
+@pytest.mark.parametrize("size", [1.0, 1e2, 1e4])
+@pytest.mark.parametrize("case", ["random", "right", "wrong", "flat"])
+def test_values_and_gradients_are_finite_in_float32(name, size, case):
+    scores = torch.empty(16, 16).normal_(generator=generator())
+    extra = {"random": 0, "right": torch.eye(16), "wrong": -torch.eye(16), "flat": 1}[case]
+    scores = (size * (scores + 3 * extra)).requires_grad_()
+    bound = resolve_bound(name)
+    for _ in range(2):  # the second meets what the first left behind
+        bound(scores).backward()
+    assert bound(scores).isfinite()
+    assert scores.grad.isfinite().all()
+
+
+@each_bound
+def test_float32_shows_what_float64_shows(name):
+    _, scores = batches(4, 0.3)
+    scores = [s + 0.1 * s.roll(1, 1) for s in scores]
+    single = value(name, [s.float() for s in scores])
+    assert single == pytest.approx(value(name, scores), rel=1e-4, abs=1e-4)
+
+
+@each_bound
+def test_a_step_along_the_gradient_raises_own_scores_over_rivals(name):
+    _, scores = batches(4, 1.0, n=32, n_batches=1)
+    scores = (0.3 * scores[0]).requires_grad_()
+    resolve_bound(name)(scores).backward()
+    own = scores.grad.diagonal()
+    rivals = scores.grad - own.diag()
+    assert (own > 0).all()
+    assert (rivals <= 0).all()
+
+
+@each_bound
+def test_the_true_density_ratio_is_where_training_ends(name):
+    """The mean gradient by a factor and a shift of the true scores vanishes.
+
+    By the shift it does so for InfoNCE and DV whatever the scores.
+    """
+    _, scores = batches(4, 1.0, n_batches=32)
+    factor = torch.ones((), dtype=torch.float64, requires_grad=True)
+    shift = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    bound = resolve_bound(name)
+    sum(bound(factor * s + shift) for s in scores).backward()
+    assert factor.grad.item() / 32 == pytest.approx(0, abs=0.05)
+    assert shift.grad.item() / 32 == pytest.approx(0, abs=0.05)
+
+
+@each_bound
+def test_a_fit_has_a_bound_of_its_own(name):
+    bound = resolve_bound(name)
+    pickle.loads(pickle.dumps(bound))
+    if isinstance(bound, torch.nn.Module):
+        assert resolve_bound(name) is not bound
+        assert resolve_bound(bound) is not bound
+
+
+class TestDonskerVaradhan:
+    scores = torch.empty(16, 16).normal_(generator=generator())
+
+    def gradient(self, bound, scores):
+        scores = scores.clone().requires_grad_()
+        bound(scores).backward()
+        return scores.grad
+
+    def test_value_is_that_of_dv(self):
+        bound = DonskerVaradhan()
+        for scores in (self.scores, 3 * self.scores, self.scores - 5):
+            assert bound(scores).item() == pytest.approx(dv(scores).item(), abs=1e-5)
+
+    def test_denominator_is_the_average_over_batches(self):
+        bound = DonskerVaradhan(0.9)
+        first = self.gradient(bound, self.scores)
+        torch.testing.assert_close(first, self.gradient(dv, self.scores))
+        # All rivals e times as large: the gradient has e / (0.9 + 0.1 e) of them, in place of 1.
+        rivals = self.gradient(bound, self.scores + 1) - torch.eye(16) / 16
+        expected = (self.gradient(dv, self.scores) - torch.eye(16) / 16) * math.e
+        torch.testing.assert_close(rivals, expected / (0.9 + 0.1 * math.e))
+
+    def test_evaluation_leaves_the_average_alone(self):
+        bound = DonskerVaradhan()
+        bound(self.scores.clone().requires_grad_())
+        before = copy.deepcopy(bound.state_dict())
+        with torch.no_grad():
+            bound(self.scores + 3)
+        bound.eval()
+        bound(self.scores + 3)
+        assert bound.state_dict() == before
+
+    @pytest.mark.parametrize("decay", [-0.1, 1.0, math.nan])
+    def test_refuses_a_decay_that_is_none(self, decay):
+        with pytest.raises(ValueError, match="bound decay"):
+            DonskerVaradhan(decay)

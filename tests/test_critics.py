@@ -1,0 +1,223 @@
+"""Laws of every critic, discovered from the table."""
+
+import math
+import pickle
+
+import pytest
+import torch
+from sklearn.base import clone
+
+from sknoisydim.bounds import infonce
+from sknoisydim.critics import CRITICS, BilinearCritic, ConcatCritic, ExactCritic, _concat
+from sknoisydim.noise import GaussianNoise
+
+N, D = 64, 3
+
+each_critic = pytest.mark.parametrize("name", sorted(CRITICS))
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def pairs(channel, draws, n=N, correlation=1.0):
+    """Views and noisy embeddings at capacity; row and view have the given correlation."""
+    d = channel.n_components
+    clean, other = (torch.empty(n, d).normal_(generator=draws) for _ in range(2))
+    view = correlation * clean + math.sqrt(1 - correlation**2) * other
+    return view, channel.transmit(clean, draws)
+
+
+@pytest.fixture
+def channel():
+    return GaussianNoise(0.5).build(D, N)
+
+
+def build(name, channel, component=None):
+    component = component or CRITICS[name]()
+    return component.build(channel.n_components, channel, generator(1))
+
+
+def shake(module):
+    """Move the parameters off their start, where a part of the network may be zero."""
+    draws = generator(2)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.1 * torch.empty_like(parameter).normal_(generator=draws)
+    return module
+
+
+@each_critic
+def test_scores_every_noisy_embedding_with_every_view(name, channel):
+    view, noisy = pairs(channel, generator())
+    scores = build(name, channel)(view, noisy)
+    assert scores.shape == (N, N)
+    assert scores.dtype == torch.float32
+    assert scores.isfinite().all()
+
+
+@each_critic
+def test_row_i_and_column_j_are_noisy_i_and_view_j(name, channel):
+    view, noisy = pairs(channel, generator())
+    critic = shake(build(name, channel))
+    critic(view, noisy)
+    critic.eval()
+    scores = critic(view, noisy)
+    first, second = (torch.randperm(N, generator=generator(seed)) for seed in (3, 4))
+    moved = critic(view[first], noisy[second])
+    torch.testing.assert_close(moved, scores[second][:, first], atol=1e-4, rtol=1e-4)
+
+
+@each_critic
+def test_gradient_reaches_both_sides_and_every_parameter(name, channel):
+    view, noisy = (x.requires_grad_() for x in pairs(channel, generator()))
+    critic = shake(build(name, channel))
+    infonce(critic(view, noisy)).backward()
+    for x in (view, noisy):
+        assert x.grad.isfinite().all()
+        assert (x.grad.abs().sum(1) > 0).all()
+    for parameter in critic.parameters():
+        assert parameter.grad.isfinite().all()
+
+
+@each_critic
+def test_starts_near_its_value_and_not_some_nats_below_zero(name):
+    for d, scale in [(3, 1.0), (16, 0.5), (16, 1.0)]:
+        channel = GaussianNoise(scale).build(d, N)
+        critic = build(name, channel)
+        assert infonce(critic(*pairs(channel, generator(), n=512))).item() > -1
+
+
+@each_critic
+@pytest.mark.parametrize("d", [2, 8])
+def test_comes_close_to_the_exact_ratio(name, d):
+    """The exact critic at once, the others after a short training, on rows not seen before."""
+    n = 256
+    channel = GaussianNoise().build(d, n)
+    critic = build(name, channel)
+    draws = generator(5)
+    parameters = list(critic.parameters())
+    if parameters:
+        optimizer = torch.optim.Adam(parameters, lr=5e-3)
+        for _ in range(100):
+            loss = -infonce(critic(*pairs(channel, draws, n)))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    reached = best = 0.0
+    with torch.no_grad():
+        for _ in range(4):
+            view, noisy = pairs(channel, draws, n)
+            reached += infonce(critic(view, noisy)).item()
+            best += infonce(channel.log_ratio(view, noisy)).item()
+    assert reached > (0.75 if parameters else 0.99) * best
+
+
+@each_critic
+def test_is_a_scikit_learn_object(name, channel):
+    component = CRITICS[name]()
+    assert clone(component).get_params() == component.get_params()
+    assert repr(component) == f"{type(component).__name__}()"
+    pickle.loads(pickle.dumps(component))
+    critic = shake(build(name, channel))
+    view, noisy = pairs(channel, generator())
+    critic(view, noisy)
+    again = pickle.loads(pickle.dumps(critic)).eval()
+    assert torch.equal(again(view, noisy), critic.eval()(view, noisy))
+
+
+@each_critic
+def test_a_seed_fixes_the_module(name, channel):
+    first, second = (build(name, channel).state_dict() for _ in range(2))
+    for key, value in first.items():
+        torch.testing.assert_close(value, second[key], rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_temperature_makes_the_scores_flatter(channel):
+    view, noisy = pairs(channel, generator())
+    near = infonce(build("bilinear", channel)(view, noisy))
+    far = infonce(build("bilinear", channel, BilinearCritic(temperature=1e3))(view, noisy))
+    assert 0 < far < 0.1 * near
+
+
+class TestExact:
+    """Where a view is not its row, and there is little noise."""
+
+    @pytest.mark.parametrize("correlation", [1.0, 0.98, 0.8, 0.3, 0.0])
+    @pytest.mark.parametrize("scale", [0.01, 0.05, 0.5])
+    def test_stays_sound_under_augmentation(self, scale, correlation):
+        d, n = 4, 512
+        channel = GaussianNoise(scale).build(d, n)
+        critic = build("exact", channel)
+        draws = generator(6)
+        for _ in range(10):
+            view, noisy = pairs(channel, draws, n, correlation)
+            value = infonce(critic(view, noisy)).item()
+        true = -0.5 * d * math.log1p(-(correlation**2) / (1 + scale**2))
+        assert value > min(0.9 * true, 0.75 * math.log(n)) - 0.05
+        if correlation == 0.8 and scale < 0.1:
+            # What the test is for: with the bare density of the noise it would fail.
+            assert infonce(channel.log_ratio(view, noisy)).item() < -50
+
+    def test_finds_the_spread_of_the_views(self, channel):
+        critic = build("exact", channel)
+        draws = generator(7)
+        for _ in range(50):
+            critic(*pairs(channel, draws, 512, correlation=0.7))
+        torch.testing.assert_close(critic.spread, torch.full((D,), 0.6), rtol=0.1, atol=0)
+
+    def test_without_augmentation_is_the_density_ratio(self, channel):
+        critic = build("exact", channel)
+        view, noisy = pairs(channel, generator(), n=4096)
+        scores = critic(view, noisy).diagonal()
+        expected = channel.log_ratio(view, noisy).diagonal()
+        assert (scores - expected).abs().mean() < 0.05
+
+    def test_evaluation_leaves_the_spread_alone(self, channel):
+        critic = build("exact", channel)
+        critic(*pairs(channel, generator()))
+        before = critic.spread.clone()
+        critic.eval()
+        critic(*pairs(channel, generator(8), correlation=0.5))
+        assert torch.equal(critic.spread, before)
+
+    def test_has_no_parameters(self, channel):
+        assert list(build("exact", channel, ExactCritic()).parameters()) == []
+
+
+class TestConcat:
+    def test_chunks_change_no_score_and_no_gradient(self, channel, monkeypatch):
+        results = []
+        for chunk in (2**22, 64 * N * 5):
+            monkeypatch.setattr(_concat, "CHUNK", chunk)
+            critic = shake(build("concat", channel))
+            view, noisy = (x.requires_grad_() for x in pairs(channel, generator()))
+            scores = critic(view, noisy)
+            infonce(scores).backward()
+            with torch.no_grad():
+                alone = critic(view, noisy)
+            torch.testing.assert_close(alone, scores.detach())
+            results.append([scores.detach(), view.grad, noisy.grad, critic.view.weight.grad])
+        for first, second in zip(*results, strict=True):
+            torch.testing.assert_close(first, second)
+
+    def test_keeps_scores_and_not_layers(self, channel, monkeypatch):
+        """What autograd holds on to is far less than one hidden layer of all pairs."""
+        monkeypatch.setattr(_concat, "CHUNK", 64 * N)
+        view, noisy = pairs(channel, generator())
+        held = {}
+
+        def count(tensor):
+            held[tensor.data_ptr()] = tensor.numel()  # one that is shared counts once
+            return tensor
+
+        width = 512
+        critic = build("concat", channel, ConcatCritic((width,)))
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            scores = critic(view.requires_grad_(), noisy)
+        assert scores.requires_grad
+        assert sum(held.values()) < 0.1 * width * N * N
+
+    def test_refuses_a_network_without_a_layer(self, channel):
+        with pytest.raises(ValueError, match="one layer at least"):
+            build("concat", channel, ConcatCritic(hidden_layer_sizes=()))
