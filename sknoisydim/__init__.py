@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         metrics,
         noise,
         normalization,
+        plotting,
+        refinement,
         scaling,
         targets,
     )
@@ -39,6 +41,8 @@ __all__ = [
     "metrics",
     "noise",
     "normalization",
+    "plotting",
+    "refinement",
     "scaling",
     "targets",
 ]

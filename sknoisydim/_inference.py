@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,9 +51,12 @@ def for_inference(embedder: Embedder, dtype: np.dtype, device: torch.device) -> 
 
 
 def embeddings(
-    embedder: Embedder, X: np.ndarray, device: torch.device
+    embedder: Embedder, X: np.ndarray, device: torch.device, refinement: Any = None
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield slices of rows and their embeddings (m, d) in float64, computed in the dtype of X."""
+    """Yield slices of rows and their embeddings (m, d) in float64.
+
+    The network computes in the dtype of X; the refinement, which may be None, in float64.
+    """
     model = for_inference(embedder, X.dtype, device)
     for start in range(0, len(X), SLICE_ROWS):
         part = slice(start, min(start + SLICE_ROWS, len(X)))
@@ -62,4 +66,18 @@ def embeddings(
         # A block, not a wrapped loop: the mode must not leak into the caller between two slices.
         with torch.inference_mode():
             z = model(torch.from_numpy(batch).to(device)).cpu().numpy()
-        yield part, z.astype(np.float64, copy=False)
+        z = z.astype(np.float64, copy=False)
+        yield part, z if refinement is None else refinement.forward(z)
+
+
+def log_densities(
+    embedder: Embedder, X: np.ndarray, device: torch.device, refinement: Any = None
+) -> np.ndarray:
+    """Return log densities (n,) of embeddings whose refined law is N(0, I), in nats."""
+    out = np.empty(len(X))
+    for part, z in embeddings(embedder, X, device):
+        refined = z if refinement is None else refinement.forward(z)
+        out[part] = -0.5 * np.square(refined).sum(1) - 0.5 * z.shape[1] * np.log(2 * np.pi)
+        if refinement is not None:
+            out[part] += refinement.log_abs_det(z)
+    return out

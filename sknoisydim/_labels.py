@@ -12,6 +12,13 @@ from sklearn.utils.validation import check_consistent_length
 UNLABELLED = -1
 
 
+def _is_missing(label: Any) -> bool:
+    # NaN differs from itself, and what pandas calls NA answers neither yes nor no.
+    return (
+        label is None or type(label).__name__ == "NAType" or label != label or label == UNLABELLED
+    )
+
+
 def encode_labels(X: np.ndarray, y: Any) -> np.ndarray:
     """Return the class code of each row.
 
@@ -20,7 +27,7 @@ def encode_labels(X: np.ndarray, y: Any) -> np.ndarray:
     X : ndarray of shape (n, ...)
         Rows.
     y : array-like of shape (n,)
-        Integer or string classes; -1, or None among strings, means unlabelled, as in
+        Integer or string classes; -1, None, NaN or NA means unlabelled, as -1 does in
         `sklearn.semi_supervised`.
 
     Returns
@@ -38,13 +45,18 @@ def encode_labels(X: np.ndarray, y: Any) -> np.ndarray:
             "supervision > 0 makes views from rows of the same class, and requires y to be "
             "passed, but the target y is None. Pass labels, or supervision=0."
         )
-    y = column_or_1d(y)
+    if isinstance(y, (list, tuple)) and any(isinstance(label, str) for label in y):
+        y = np.array(y, dtype=object)  # numpy would turn None and -1 among names into names
+    y = column_or_1d(getattr(y, "array", y))
     check_consistent_length(X, y)
-    names = y.dtype.kind in "OUST"
-    known = np.array([label is not None and label == label and label != -1 for label in y])
+    known = np.array([not _is_missing(label) for label in y])
     if not known.any():
         raise ValueError(f"supervision > 0 needs labelled rows; all {len(y)} of y are unlabelled.")
-    labels = y[known].astype(str) if names else y[known]
+    labels = y[known]
+    if any(isinstance(label, str) for label in labels):
+        labels = labels.astype(str)
+    elif labels.dtype == object:
+        labels = np.array(labels.tolist())
     kind = type_of_target(labels)
     if kind not in ("binary", "multiclass"):
         raise ValueError(f"y holds {kind} values; supervision takes integer or string classes.")

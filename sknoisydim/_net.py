@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.dataset import unpack_data
 from torch import nn
 from tqdm.auto import tqdm
@@ -75,6 +75,8 @@ class DIMNet(NeuralNet):
         if not self.initialized_:
             self.initialize()
         fit_params.pop("_routing_method", None)
+        # A user's own schedule takes the place of ours, which would overwrite it in every step.
+        self.scheduled_ = any(isinstance(item, LRScheduler) for _, item in self.callbacks_)
         self.notify("on_train_begin", X=X, y=y)
         with contextlib.suppress(_StopTraining):
             self.fit_loop(X, y, **fit_params)
@@ -127,14 +129,16 @@ class DIMNet(NeuralNet):
     def _diverged(self, symptom: str) -> ValueError:
         return ValueError(
             f"training diverged: {symptom} in epoch {self.history[-1]['epoch']} "
-            f"(lr={self.lr:g}). Use a smaller lr, a larger noise, or scaling='standard'."
+            f"(lr={self.lr:g}). Use a smaller lr or a larger noise, and see that views, critic and "
+            "encoder of your own return finite numbers."
         )
 
     def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Do one optimisation step."""
-        rate = one_cycle(self.step_, self.n_steps, self.lr)
-        for group in self.optimizer_.param_groups:
-            group["lr"] = rate
+        if not self.scheduled_:
+            rate = one_cycle(self.step_, self.n_steps, self.lr)
+            for group in self.optimizer_.param_groups:
+                group["lr"] = rate
         self.optimizer_.zero_grad()
         x, partners = unpack_data(batch)
         nats = self.module_(x, partners, self.generator)
@@ -261,3 +265,10 @@ class EpochLines(Callback):
         print(
             ", ".join(parts), f"(capacity {self.capacity:.3f} nats), {row['train_seconds']:.2f} s"
         )
+
+
+def reporters(verbose: int, capacity: float) -> list[Callback]:
+    """Return the callbacks that show progress: a bar for 1, a line per epoch above."""
+    if verbose == 1:
+        return [Progress(capacity)]
+    return [EpochLines(capacity)] if verbose > 1 else []

@@ -17,6 +17,7 @@ from sknoisydim.critics import resolve_critic
 from sknoisydim.encoders import resolve_encoder
 from sknoisydim.noise import resolve_noise
 from sknoisydim.normalization import resolve_normalization
+from sknoisydim.refinement import resolve_refinement
 
 # Components that "auto" takes at most.
 AUTO_COMPONENTS = 16
@@ -45,6 +46,7 @@ class Settings:
     encoder: Any
     normalization: Any
     scaling: Any
+    refine: Any
     max_epochs: int | None
     batch_size: int
     optimizer: Any
@@ -156,6 +158,7 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         encoder=encoder,
         normalization=resolve_normalization(parameters.normalization),
         scaling=parameters.scaling,
+        refine=resolve_refinement(parameters.refine),
         max_epochs=None
         if _is_auto(epochs)
         else check_integer(epochs, "max_epochs", minimum=1, also="'auto'"),

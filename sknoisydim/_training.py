@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +13,14 @@ import torch
 from torch import nn
 
 from sknoisydim._data import Batches, Rows, SameClass
-from sknoisydim._inference import SLICE_ROWS, Embedder
+from sknoisydim._inference import SLICE_ROWS, Embedder, embeddings
 from sknoisydim._isolation import borrowed_global_generator, make_generator
 from sknoisydim._labels import UNLABELLED
 from sknoisydim._net import DIMNet, HeldOut
 from sknoisydim._objective import Objective
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._settings import Settings, auto_epochs
+from sknoisydim.augmentations import fit_view
 from sknoisydim.bounds import infonce
 from sknoisydim.encoders import check_output, recalibrate
 from sknoisydim.scaling import fit_scaling
@@ -27,6 +29,12 @@ from sknoisydim.scaling import fit_scaling
 MIN_HELD_OUT = 20
 # Rows on which the information of a fit is measured: more do not move its third digit.
 INFORMATION_ROWS = 2**15
+# Noisy rows that a score looks at, at least.
+SCORE_ROWS = 2**14
+# Rows that a refinement is fitted to: minutes for more would buy little.
+REFINEMENT_ROWS = 2**15
+# Rows that a view may look at before training.
+VIEW_ROWS = 2**12
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,11 @@ class Start:
 
     weights: Mapping[str, torch.Tensor]
     scaling: nn.Module
+
+    @classmethod
+    def of(cls, net: DIMNet, embedder: Embedder) -> Start:
+        """Go on from a fit."""
+        return cls(net.module_.state_dict(), embedder.scaling)
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,13 @@ class Trained:
     channel: Any
     batch_size: int
     information: float
+    refinement: Any
+
+    @property
+    def history(self) -> dict[str, list[Any]]:
+        """The per-epoch records of skorch as a dict of lists."""
+        rows = self.net.history
+        return {name: [row[name] for row in rows] for name in rows[0] if name != "batches"}
 
 
 def split(n_rows: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -154,11 +174,15 @@ def _train(
     recalibrate(objective.encoder, _sample(rows, batch_size, seeds[5]))
     settle(objective, rows)
     objective.eval()
+    partners = _partners(codes, kept, 1.0)
+    if partners is not None:
+        align(objective, Batches(rows, batch_size, make_generator(seeds[5]), partners))
     nats = measure(
         (objective.embed(x) for x in _sample(rows, batch_size, seeds[5])), channel, seeds[5]
     )
     embedder = Embedder(scaling, objective.encoder, objective.normalizer).cpu().eval()
-    return Trained(net, embedder, channel, batch_size, nats)
+    refinement = refine(settings, embedder, X, kept, seeds[5])
+    return Trained(net, embedder, channel, batch_size, nats, refinement)
 
 
 def _build(settings: Settings, rows: Rows, channel: Any, generator: torch.Generator) -> Objective:
@@ -176,9 +200,13 @@ def _build(settings: Settings, rows: Rows, channel: Any, generator: torch.Genera
         channel,
         critic,
         settings.bound,
-        settings.augmentation,
+        fit_view(settings.augmentation, _some(rows, generator)),
         settings.clean_weight,
     )
+
+
+def _some(rows: Rows, generator: torch.Generator) -> torch.Tensor:
+    return rows.take(torch.randperm(len(rows), generator=generator)[:VIEW_ROWS])
 
 
 def _load(objective: Objective, weights: Mapping[str, torch.Tensor]) -> None:
@@ -225,9 +253,46 @@ def settle(objective: Objective, rows: Rows) -> None:
     if not (mean.isfinite().all() and covariance.isfinite().all()):
         raise ValueError(
             "training diverged: the embedding of the training rows is not finite. Use a smaller "
-            "lr, a larger noise, or scaling='standard'."
+            "lr or a larger noise."
         )
     objective.normalizer.fix(mean + shift, covariance)
+
+
+def align(objective: Objective, pairs: Batches) -> None:
+    """Turn a white embedding so that components are uncorrelated within the classes, too.
+
+    N(0, I) has no preferred axes, so these are free to choose. Taken as the principal axes of the
+    difference of two rows of a class, the first components tell classes apart best, and models that
+    look at one component at a time, such as naive Bayes, lose nothing by doing so.
+    """
+    if not objective.normalizer.isotropic:
+        return
+    total = torch.zeros_like(objective.normalizer.matrix, dtype=torch.float64, device="cpu")
+    with torch.no_grad():
+        for x, partners in itertools.islice(pairs, max(1, INFORMATION_ROWS // pairs.batch_size)):
+            change = (objective.embed(partners) - objective.embed(x)).double().cpu()
+            total += change.T @ change
+    axes = torch.linalg.eigh(total).eigenvectors
+    signs = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+    objective.normalizer.rotate((axes * signs).T)
+
+
+def refine(
+    settings: Settings, embedder: Embedder, X: np.ndarray, kept: np.ndarray, seed: int
+) -> Any:
+    """Return the map that finishes the law of the clean training rows, or None.
+
+    Raises
+    ------
+    ImportError
+        If it needs a package that is not installed.
+    """
+    if settings.refine is None:
+        return None
+    if len(kept) > REFINEMENT_ROWS:
+        kept = np.random.default_rng(seed).choice(kept, REFINEMENT_ROWS, replace=False)
+    clean = [z for _, z in embeddings(embedder, X[kept], settings.device)]
+    return settings.refine.build(np.concatenate(clean), seed)
 
 
 def _sample(rows: Rows, batch_size: int, seed: int) -> Any:
@@ -250,3 +315,14 @@ def measure(embedded: Any, channel: Any, seed: int) -> float:
             noisy = channel.transmit(clean, generator)
             values.append(infonce(channel.log_ratio(clean, noisy)).item())
     return float(np.mean(values))
+
+
+def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
+    """Return the information of embeddings z (n, d) over what a batch can show of the capacity."""
+    size = min(batch_size, len(z))
+    # Rows of a table often come sorted; a batch of one class would show too little.
+    shuffled = torch.from_numpy(z[np.random.default_rng(0).permutation(len(z))])
+    batches = shuffled[: len(z) // size * size].split(size)
+    # A small table gets several draws of the noise, so that a share of few nats is stable too.
+    nats = measure(batches * -(-SCORE_ROWS // len(z)), channel, 0)
+    return float(np.clip(nats / min(channel.capacity, np.log(size)), 0, 1))

@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import numbers
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sknoisydim._inference import Embedder, embeddings
+from sknoisydim._inference import Embedder, embeddings, log_densities
 from sknoisydim._isolation import draw_seed
 from sknoisydim._labels import encode_labels
-from sknoisydim._net import DIMNet, EpochLines, Progress
+from sknoisydim._net import DIMNet, reporters
 from sknoisydim._settings import resolve_device, resolve_settings
-from sknoisydim._training import Start, measure, train
+from sknoisydim._training import Start, information_share, train
 from sknoisydim.targets import resolve_target
 
 
@@ -47,13 +47,13 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         show: with less noise training stops at log(batch size) and the law is left unfinished.
     augmentation : str, callable, object or None, default="corruption"
         View X' of a row: "corruption" (random cells take the column's value of another row),
-        "jitter", "masking", an object of `sknoisydim.augmentations`, None, or a callable
+        "jitter", "masking", "mixup", an object of `sknoisydim.augmentations`, None, or a callable
         (batch, generator) -> batch on tensors of scaled rows.
     critic : str or object, default="separable"
-        Scores a view's embedding against a noisy one: "separable", "exact", or an object of
-        `sknoisydim.critics`.
+        Scores a view's embedding against a noisy one: "separable", "bilinear", "concat", "exact",
+        or an object of `sknoisydim.critics`.
     bound : str or callable, default="infonce"
-        Turns scores (n, n) into nats: a name or function of `sknoisydim.bounds`.
+        Turns scores (n, n) into nats: "infonce", "dv", "nwj", "smile", "jsd", or a callable.
     clean_weight : float, default=0.5
         w, between 0 and 1. At 1 only the row itself counts, without any view: the law matches
         best. Smaller values keep what views have in common, which is what classifiers use.
@@ -69,6 +69,10 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         Scaling of the columns, fitted inside. "squash" standardises u and bounds it softly,
         u / sqrt(1 + (u / 3)^2); "standard", "quantile" (to normal scores), any scikit-learn
         transformer, or None.
+    refine : str, object or None, default=None
+        Invertible map that finishes the joint law after training, between encoder and target:
+        "rotation" (Gaussianisation along rotated axes, seconds), "flow" (a normalizing flow, closer
+        to the law, at a price in geometry; needs zuko), or an object of `sknoisydim.refinement`.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" spends a number of optimisation steps that grows with the
         square root of the number of rows, within bounds.
@@ -85,7 +89,7 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         Hold rows out, stop when their information stops improving, and go back to the best
         weights. With too few rows to hold out there is no split.
     validation_fraction : float, default=0.1
-        Share of the rows that is held out.
+        Share of the rows that is held out; with fewer than 20 of them there is no split.
     n_iter_no_change : int, default=10
         Epochs without improvement before training stops.
     tol : float, default=0.001
@@ -97,7 +101,8 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     device : str, default="auto"
         A torch device; "auto" takes CUDA where there is one.
     random_state : int, RandomState instance or None, default=None
-        Fixes the embedding bit for bit. No global generator is used or changed.
+        Fixes the embedding bit for bit, for one number of threads and one version of torch. No
+        global generator is used or changed.
     verbose : int, default=0
         1 shows a progress bar with nats and capacity, 2 a line per epoch.
 
@@ -107,6 +112,8 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         The net that was trained; its `module_` is the whole objective.
     encoder_ : torch.nn.Module
         Scaling, encoder and normalisation: raw rows (n, p) -> (n, d), close to N(0, I).
+    refinement_ : object or None
+        The map that `refine` asked for, with `forward`, `inverse` and `log_abs_det`.
     target_ : object
         The target for `n_components_` components, with `push`, `pull`, `sample` and `logpdf`.
     channel_ : object
@@ -117,7 +124,7 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         Capacity of the channel, in nats.
     mutual_information_ : float
         I(f(X); f(X) + Z) on the training rows, in nats: InfoNCE with the channel's own density
-        over batches of `batch_size_`.
+        over batches of `batch_size_`. The channel comes before `refine`, and so does `score`.
     n_components_ : int
         Number of components.
     n_epochs_ : int
@@ -130,7 +137,7 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         stopping, all in nats.
     n_features_in_ : int
         Number of columns seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (p,)
         Their names, where all are strings.
 
     See Also
@@ -170,6 +177,7 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         encoder: Any = "mlp",
         normalization: Any = "whiten",
         scaling: Any = "squash",
+        refine: Any = None,
         max_epochs: int | str = "auto",
         batch_size: int = 512,
         optimizer: Any = "adamw",
@@ -196,6 +204,7 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.encoder = encoder
         self.normalization = normalization
         self.scaling = scaling
+        self.refine = refine
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.optimizer = optimizer
@@ -237,13 +246,18 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             settings = resolve_settings(self, X.shape[1])
             target = resolve_target(self.target, settings.n_components)
             codes = encode_labels(X, y) if settings.supervision > 0 else None
-            seed = draw_seed(self.random_state)
-            start = None
-            if self.warm_start and self.__sklearn_is_fitted__():
-                start = Start(self.net_.module_.state_dict(), self.encoder_.scaling)
-            trained = train(X, codes, settings, seed, self.callbacks or (), self._announce, start)
+            trained = train(
+                X,
+                codes,
+                settings,
+                draw_seed(self.random_state),
+                self.callbacks or (),
+                partial(reporters, self.verbose),
+                Start.of(self.net_, self.encoder_) if self._goes_on() else None,
+            )
             self.net_: DIMNet = trained.net
             self.encoder_: Embedder = trained.embedder
+            self.refinement_ = trained.refinement
             self.target_ = target
             self.channel_ = trained.channel
             self.noise_scale_ = trained.channel.scale
@@ -252,7 +266,7 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             self.mutual_information_ = trained.information
             self.n_components_ = settings.n_components
             self.n_epochs_ = len(trained.net.history)
-            self.history_ = _columns(trained.net.history)
+            self.history_ = trained.history
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -271,14 +285,17 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         X = self._check(X)
         out = np.empty((len(X), self.n_components_), dtype=X.dtype)
         limit = np.finfo(X.dtype).max
-        for part, z in embeddings(self.encoder_, X, resolve_device(self.device)):
+        device = resolve_device(self.device)
+        for part, z in embeddings(self.encoder_, X, device, self.refinement_):
             np.clip(self.target_.push(z), -limit, limit, out=out[part])
         return out
 
     def score_samples(self, X: Any) -> np.ndarray:
-        r"""Log density of each row's embedding before the target's map.
+        r"""Log density of each row's embedding f(x), before any map after the encoder.
 
-        .. math:: \log N(f(x); 0, I) = -\tfrac12 \lVert f(x) \rVert^2 - \tfrac d2 \log 2\pi
+        .. math:: \log N(r(z); 0, I) + \log \lvert \det \partial r(z) / \partial z \rvert
+
+        with z = f(x) and r the refinement, which is the identity without `refine`.
 
         Parameters
         ----------
@@ -291,11 +308,7 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             In nats.
         """
         X = self._check(X)
-        out = np.empty(len(X))
-        constant = 0.5 * self.n_components_ * np.log(2 * np.pi)
-        for part, z in embeddings(self.encoder_, X, resolve_device(self.device)):
-            out[part] = -0.5 * np.square(z).sum(1) - constant
-        return out
+        return log_densities(self.encoder_, X, resolve_device(self.device), self.refinement_)
 
     def score(self, X: Any, y: Any = None) -> float:
         r"""Share of the reachable information that the embedding sends through the channel.
@@ -315,17 +328,15 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         Returns
         -------
         score : float
-            At most 1, about 0 for an embedding that tells nothing.
+            Between 0 and 1; about 0 for an embedding that tells nothing, or for one row over and
+            over. With noise far below "auto" it is 1 whatever the law, because a batch cannot show
+            the capacity: compare from "auto" upwards.
         """
         X = self._check(X, ensure_min_samples=2)
         z = np.concatenate(
             [z for _, z in embeddings(self.encoder_, X, resolve_device(self.device))]
         )
-        size = min(self.batch_size_, len(z))
-        # Rows of a table often come sorted; a batch of one class would show too little.
-        shuffled = torch.from_numpy(z[np.random.default_rng(0).permutation(len(z))])
-        batches = shuffled[: len(z) // size * size].split(size)
-        return measure(batches, self.channel_, 0) / min(self.capacity_, float(np.log(size)))
+        return information_share(z, self.channel_, self.batch_size_)
 
     def retarget(self, target: Any) -> NoisyDIMTransformer:
         """Return a fitted copy with another target, without a second training.
@@ -358,14 +369,17 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _n_features_out(self) -> int:
         return self.n_components_
 
+    def _goes_on(self) -> bool:
+        return bool(self.warm_start) and self.__sklearn_is_fitted__()
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        supervised = isinstance(self.supervision, numbers.Real) and self.supervision > 0
-        tags.target_tags.required = bool(supervised)
+        labels = isinstance(self.supervision, numbers.Real) and self.supervision > 0
+        tags.target_tags.required = bool(labels)
         return tags
 
     @contextlib.contextmanager
@@ -381,14 +395,3 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _check(self, X: Any, **options: Any) -> np.ndarray:
         check_is_fitted(self)
         return validate_data(self, X, reset=False, dtype=[np.float64, np.float32], **options)
-
-    def _announce(self, capacity: float) -> list[Any]:
-        if self.verbose == 1:
-            return [Progress(capacity)]
-        return [EpochLines(capacity)] if self.verbose > 1 else []
-
-
-def _columns(history: Any) -> dict[str, list[Any]]:
-    """Return skorch's per-epoch records as a dict of lists."""
-    names = [name for name in history[0] if name != "batches"]
-    return {name: [row[name] for row in history] for name in names}

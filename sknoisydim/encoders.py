@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from sklearn.base import BaseEstimator
@@ -145,8 +145,15 @@ def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -
     Raises
     ------
     ValueError
-        If it does not take them, or the output has another shape.
+        If it does not take them, the output has another shape or is not finite, or a row's output
+        depends on the rows beside it.
     """
+    norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if any(not layer.track_running_stats for layer in norms):
+        raise ValueError(
+            "the encoder has a batch normalisation with track_running_stats=False, so a row's "
+            "embedding would depend on the rows beside it. Use track_running_stats=True."
+        )
     mode = encoder.training
     encoder.eval()
     try:
@@ -165,6 +172,8 @@ def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -
             f"the encoder maps a batch of shape {tuple(example.shape)} to {shape}; "
             f"n_components={n_components} needs {expected}."
         )
+    if not output.isfinite().all():
+        raise ValueError("the encoder returns NaN or infinite values for finite rows.")
 
 
 def recalibrate(encoder: nn.Module, batches: Any) -> None:
@@ -208,7 +217,9 @@ def fold(encoder: nn.Module, mean: torch.Tensor, matrix: torch.Tensor) -> nn.Mod
     folded : nn.Module or None
         None if the encoder is no plain chain that ends in a linear layer.
     """
-    if not isinstance(encoder, nn.Sequential) or not len(encoder):
+    if type(encoder) is not nn.Sequential or not len(encoder):
+        return None  # a subclass may do more in its forward
+    if any(m._forward_hooks or m._forward_pre_hooks for m in encoder.modules()):
         return None
     last = encoder[-1]
     if type(last) is not nn.Linear:
@@ -223,15 +234,19 @@ def fold(encoder: nn.Module, mean: torch.Tensor, matrix: torch.Tensor) -> nn.Mod
     return nn.Sequential(*layers, head).eval()
 
 
+def _has_statistics(layer: nn.Module) -> TypeGuard[nn.BatchNorm1d]:
+    return type(layer) is nn.BatchNorm1d and layer.affine and layer.running_var is not None
+
+
 def _fold_batch_norms(layers: Iterable[nn.Module]) -> list[nn.Module]:
     folded: list[nn.Module] = []
     for layer in layers:
         previous = folded[-1] if folded else None
-        if type(layer) is nn.BatchNorm1d and type(previous) is nn.Linear:
+        if _has_statistics(layer) and type(previous) is nn.Linear:
             folded[-1] = nn.utils.fusion.fuse_linear_bn_eval(previous, layer)
         elif type(layer) is nn.ReLU and type(previous) is nn.Linear:
             folded.append(nn.ReLU(inplace=True))  # nobody else sees the linear layer's output
-        elif isinstance(layer, Residual) and isinstance(layer.block, nn.Sequential):
+        elif type(layer) is Residual and type(layer.block) is nn.Sequential:
             folded.append(Residual(nn.Sequential(*_fold_batch_norms(layer.block))))
         else:
             folded.append(layer)

@@ -22,10 +22,19 @@ class Normalizer(nn.Module):
     In training, mean and matrix come from the batch; in evaluation, from `fix`. Gradients flow
     through the batch's statistics, and no running average is kept: the law that has to match is
     that of clean rows, which running averages over augmented batches do not describe.
+
+    Parameters
+    ----------
+    n_components : int
+        Number of components d.
+    ridge : float
+        Added to the diagonal of the covariance, relative to the mean variance.
     """
 
     mean: torch.Tensor
     matrix: torch.Tensor
+    #: Whether a rotation of normalised rows leaves them normalised.
+    isotropic = False
 
     def __init__(self, n_components: int, ridge: float) -> None:
         super().__init__()
@@ -37,6 +46,10 @@ class Normalizer(nn.Module):
         """Set the statistics of evaluation from float64 mean (d,) and covariance (d, d)."""
         self.mean.copy_(mean)
         self.matrix.copy_(self.from_covariance(covariance))
+
+    def rotate(self, rotation: torch.Tensor) -> None:
+        """Apply an orthogonal matrix (d, d) behind the normalisation of evaluation."""
+        self.matrix.copy_(rotation.to(self.matrix) @ self.matrix)
 
     def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
         """Return the matrix (d, d) that normalises this covariance."""
@@ -62,6 +75,8 @@ def _with_ridge(covariance: torch.Tensor, ridge: float) -> torch.Tensor:
 
 
 class _Whitener(Normalizer):
+    isotropic = True
+
     def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
         factor = torch.linalg.cholesky(_with_ridge(covariance, self.ridge))
         eye = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)

@@ -34,6 +34,13 @@ class Standardize(nn.Module):
     the order of values and stays inside +-b. The subtraction is done in float64 because a column
     at 1e6 +- 1 has nothing left of its variation in float32; bounded output keeps any finite row
     finite in the layers that follow.
+
+    Parameters
+    ----------
+    mean, scale : ndarray of shape (p,)
+        :math:`\mu` and :math:`\sigma` of each column.
+    bound : float or None, default=None
+        b; None clips.
     """
 
     mean: torch.Tensor
@@ -64,7 +71,13 @@ class Standardize(nn.Module):
 
 
 class Clip(nn.Module):
-    """The rows themselves, clipped to what a float32 network can carry."""
+    """The rows themselves, clipped to what a float32 network can carry.
+
+    Parameters
+    ----------
+    limit : float, default=1e18
+        Largest absolute value.
+    """
 
     def __init__(self, limit: float = 1e18) -> None:
         super().__init__()
@@ -75,7 +88,15 @@ class Clip(nn.Module):
 
 
 class SklearnScaling(nn.Module):
-    """Any fitted scikit-learn transformer, called on numpy arrays batch by batch."""
+    """Any fitted scikit-learn transformer, called on numpy arrays batch by batch.
+
+    Parameters
+    ----------
+    transformer : transformer
+        Fitted.
+    limit : float, default=1e6
+        Largest absolute value that is passed on.
+    """
 
     def __init__(self, transformer: Any, limit: float = 1e6) -> None:
         super().__init__()

@@ -81,6 +81,7 @@ CONFIGURATIONS = {
     "clean": Configuration(
         {"clean_weight": 1.0, "augmentation": None, "critic": "exact", "max_epochs": 2}
     ),
+    "refined": Configuration({"refine": "rotation", "batch_size": 100, "max_epochs": 2}),
     "unscaled": Configuration({"scaling": None, "augmentation": "jitter", "max_epochs": 2}),
 }
 

@@ -1,6 +1,7 @@
 """What NoisyDIMTransformer adds to the scikit-learn contract."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
@@ -8,8 +9,11 @@ from scipy import stats
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import train_test_split
+from skorch.callbacks import LRScheduler
+from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
+from sknoisydim._labels import encode_labels
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.metrics import classifier_auc, max_correlation
 
@@ -145,3 +149,69 @@ def test_without_views_the_joint_law_is_close_on_held_out_rows():
     assert classifier_auc(z, random_state=0) < 0.6
     assert max_correlation(z) < 0.1
     assert classifier_auc(test[:, :2] - test[:, :2].mean(0), random_state=0) > 0.8
+
+
+class TestLabels:
+    def test_unlabelled_among_names(self):
+        names = ["a" if label == 0 else "b" for label in Y]
+        some = NoisyDIMTransformer(supervision=0.5, max_epochs=2, random_state=0)
+        for missing in (None, np.nan, -1, pd.NA):
+            part = [missing, *names[1:]]
+            assert_array_equal(encode_labels(X, part)[:2], [-1, 0])
+        series = pd.Series([pd.NA, *names[1:]], dtype="string")
+        assert_array_equal(encode_labels(X, series)[:2], [-1, 0])
+        assert some.fit(X, series).transform(X).shape == (150, 4)
+
+    def test_continuous_objects_are_refused(self):
+        with pytest.raises(ValueError, match="continuous"):
+            encode_labels(X[:4], np.array([1.5, None, 2.2, 10], dtype=object))
+
+    def test_components_are_uncorrelated_within_classes(self):
+        model = NoisyDIMTransformer(supervision=0.5, max_epochs=20, random_state=0).fit(X, Y)
+        z = model.transform(X)
+        within = sum(np.cov(z[label == Y].T) for label in np.unique(Y)) / 3
+        spread = np.sqrt(np.outer(within.diagonal(), within.diagonal()))
+        assert np.abs(within / spread - np.eye(4)).max() < 0.2
+        assert (np.diff(within.diagonal()) > -0.1).all()
+
+
+class TestForeignEncoders:
+    class Bent(nn.Sequential):
+        def forward(self, x):
+            return torch.tanh(super().forward(x))
+
+    @pytest.mark.parametrize(
+        "encoder",
+        [
+            Bent(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)),
+            nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 2)),
+            nn.Sequential(
+                nn.BatchNorm1d(4), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2, bias=False)
+            ),
+        ],
+        ids=["subclass", "no affine", "norm first"],
+    )
+    def test_transform_is_what_the_module_says(self, encoder):
+        model = NoisyDIMTransformer(2, encoder=encoder, max_epochs=3, random_state=0).fit(X)
+        with torch.no_grad():
+            z = model.encoder_(torch.as_tensor(X, dtype=torch.float32)).numpy()
+        assert_allclose(model.transform(X), z, atol=1e-4)
+
+    def test_statistics_of_the_batch_alone_are_refused(self):
+        encoder = nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 2))
+        with pytest.raises(ValueError, match="track_running_stats"):
+            NoisyDIMTransformer(2, encoder=encoder).fit(X)
+
+
+def test_a_users_schedule_takes_the_place_of_ours():
+    frozen = LRScheduler("StepLR", step_size=1, gamma=1e-9)
+    given = {"max_epochs": 5, "random_state": 0}
+    model = NoisyDIMTransformer(callbacks=[frozen], **given).fit(X)
+    assert model.net_.optimizer_.param_groups[0]["lr"] < 1e-9
+    assert not np.allclose(model.transform(X), NoisyDIMTransformer(**given).fit(X).transform(X))
+
+
+def test_score_is_a_share_at_any_noise():
+    for noise in (1e-3, 1.0, 100.0):
+        model = NoisyDIMTransformer(2, noise=noise, max_epochs=3, random_state=0).fit(X)
+        assert 0 <= model.score(X) <= 1

@@ -1,0 +1,113 @@
+"""What every fitted refinement shares: an invertible map of rows, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+# Fewer held-out rows than this say nothing about a law, so the map stays the identity.
+MIN_HELD_OUT = 20
+
+
+class InvertibleMap:
+    """Base class of fitted refinements: an invertible, differentiable map of d components.
+
+    A subclass has the hooks `_forward` (rows to rows and log determinants) and `_inverse`, which
+    receive float64 rows (n, d) of their own.
+
+    Parameters
+    ----------
+    n_components : int
+        Number d of components.
+    """
+
+    def __init__(self, n_components: int) -> None:
+        self.n_components = n_components
+
+    def forward(self, z: ArrayLike) -> FloatArray:
+        """Map embeddings (n, d) closer to N(0, I); finite rows stay finite."""
+        return self._forward(self._rows(z))[0]
+
+    def inverse(self, z: ArrayLike) -> FloatArray:
+        """Map refined rows (n, d) back: the inverse of `forward`."""
+        return self._inverse(self._rows(z))
+
+    def log_abs_det(self, z: ArrayLike) -> FloatArray:
+        """Log of the absolute Jacobian determinant of `forward` at each row (n,), in nats."""
+        return self._forward(self._rows(z))[1]
+
+    def log_density(self, z: ArrayLike) -> FloatArray:
+        r"""Log density of embeddings (n, d) whose refined rows are N(0, I), in nats.
+
+        .. math:: \log N(r(z); 0, I) + \log \lvert \det \partial r / \partial z \rvert
+        """
+        refined, log_det = self._forward(self._rows(z))
+        return normal_log_density(refined) + log_det
+
+    def _forward(self, z: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return z, np.zeros(len(z))
+
+    def _inverse(self, z: FloatArray) -> FloatArray:
+        return z
+
+    def _rows(self, z: ArrayLike) -> FloatArray:
+        rows = np.array(z, dtype=np.float64, order="C")
+        if rows.ndim != 2 or rows.shape[1] != self.n_components:
+            raise ValueError(
+                f"a refinement of {self.n_components} components takes rows of shape "
+                f"(n, {self.n_components}), got an array of shape {rows.shape}."
+            )
+        return rows
+
+
+class Identity(InvertibleMap):
+    """The map that changes nothing: what is left of a refinement with too few rows, or None."""
+
+
+class Composed(InvertibleMap):
+    """Several maps, one after the other.
+
+    Parameters
+    ----------
+    maps : sequence of InvertibleMap
+        The first is applied first; at least one.
+    """
+
+    def __init__(self, maps: Sequence[InvertibleMap]) -> None:
+        super().__init__(maps[0].n_components)
+        self.maps = tuple(maps)
+
+    def _forward(self, z: FloatArray) -> tuple[FloatArray, FloatArray]:
+        log_det = np.zeros(len(z))
+        for part in self.maps:
+            z, more = part._forward(z)
+            log_det += more
+        return z, log_det
+
+    def _inverse(self, z: FloatArray) -> FloatArray:
+        for part in reversed(self.maps):
+            z = part._inverse(z)
+        return z
+
+
+def normal_log_density(z: FloatArray) -> FloatArray:
+    """Log density of N(0, I) at each row, in nats."""
+    # The square of a huge number is infinite, which is the right limit here.
+    with np.errstate(over="ignore"):
+        squares: FloatArray = np.square(z).sum(1)
+    return -0.5 * squares - 0.5 * z.shape[1] * np.log(2 * np.pi)
+
+
+def split_rows(
+    z: FloatArray, fraction: float, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray] | None:
+    """Return rows to fit and rows held out; None where these are too few to tell anything."""
+    n_held_out = round(fraction * len(z))
+    if n_held_out < MIN_HELD_OUT or len(z) - n_held_out < MIN_HELD_OUT:
+        return None
+    order = rng.permutation(len(z))
+    return z[order[n_held_out:]], z[order[:n_held_out]]

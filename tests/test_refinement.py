@@ -1,0 +1,211 @@
+"""A refinement is an invertible map that takes embeddings closer to N(0, I)."""
+
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim.metrics import classifier_auc, in_floors
+from sknoisydim.refinement import (
+    REFINEMENTS,
+    FlowRefinement,
+    RotationGaussianization,
+    resolve_refinement,
+)
+
+X, _ = load_iris(return_X_y=True)
+TABLE = np.concatenate([X + 0.01 * shift for shift in range(4)])
+
+# Parameters with which a member of the table is quick; a new one is tested without an entry.
+QUICK = {
+    "flow": {"max_epochs": 4, "start": RotationGaussianization(max_layers=40)},
+    "rotation": {"max_layers": 60},
+}
+
+each = pytest.mark.parametrize("name", REFINEMENTS)
+
+
+def component(name):
+    return resolve_refinement(name).set_params(**QUICK.get(name, {}))
+
+
+def bent(n, seed=0):
+    """Uncorrelated, and far from normal jointly: a parabola with noise."""
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal(n)
+    v = (u**2 - 1) / np.sqrt(2)
+    return np.stack([u, 0.9 * v + np.sqrt(0.19) * rng.standard_normal(n)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def maps():
+    return {name: component(name).build(bent(4000), seed=0) for name in REFINEMENTS}
+
+
+@each
+class TestMap:
+    def test_inverse(self, maps, name):
+        z = np.concatenate([bent(500, 1), 10 * bent(50, 2)])
+        assert_allclose(maps[name].inverse(maps[name].forward(z)), z, atol=1e-5)
+        assert_allclose(maps[name].forward(maps[name].inverse(z)), z, atol=1e-5)
+
+    def test_finite_for_finite_rows(self, maps, name):
+        rows = np.array([[1e300, -1e300], [1e30, 0], [0, -1e30], [5, -5], [5.0, 1e-300], [0, 0]])
+        for method in ("forward", "inverse", "log_abs_det"):
+            assert np.isfinite(getattr(maps[name], method)(rows)).all()
+        # A far row is moved by a bounded distance: no number of layers makes it much farther.
+        assert np.abs(maps[name].forward(rows)).max() < 1.01e300
+
+    def test_log_det_is_that_of_the_jacobian(self, maps, name):
+        step = 1e-6
+        for z in bent(20, 3):
+            ends = maps[name].forward(z + step * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]]))
+            jacobian = (ends[[0, 2]] - ends[[1, 3]]) / (2 * step)
+            expected = np.linalg.slogdet(jacobian)[1]
+            assert_allclose(maps[name].log_abs_det(z[None])[0], expected, atol=1e-3)
+
+    def test_the_density_integrates_to_one(self, maps, name):
+        axis = np.linspace(-8, 8, 401)
+        grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+        total = np.exp(maps[name].log_density(grid)).sum() * (axis[1] - axis[0]) ** 2
+        assert_allclose(total, 1, atol=0.02)
+
+    def test_rows_do_not_know_each_other(self, maps, name):
+        z = bent(300, 4)
+        alone = np.concatenate([maps[name].forward(row[None]) for row in z[:50]])
+        assert_allclose(maps[name].forward(z)[:50], alone, atol=1e-10)
+
+    def test_deterministic_and_picklable(self, maps, name):
+        z = bent(100, 5)
+        before = torch.get_rng_state()
+        again = pickle.loads(pickle.dumps(component(name).build(bent(4000), seed=0)))
+        assert torch.equal(torch.get_rng_state(), before)
+        assert_array_equal(again.forward(z), maps[name].forward(z))
+
+    def test_the_law_comes_closer_on_held_out_rows(self, maps, name):
+        z = bent(3000, 6)
+        for classifier in ("boosting", "mlp"):
+            raw = classifier_auc(z, classifier=classifier, random_state=0)
+            refined = classifier_auc(maps[name].forward(z), classifier=classifier, random_state=0)
+            assert raw > 0.75
+            assert refined < 0.6
+        gain = maps[name].log_density(z).mean() - stats.norm.logpdf(z).sum(1).mean()
+        assert gain > 0.3
+
+    def test_wrong_shape(self, maps, name):
+        for rows in (np.zeros(2), np.zeros((3, 4))):
+            with pytest.raises(ValueError, match=r"rows of shape \(n, 2\)"):
+                maps[name].forward(rows)
+
+
+@each
+@pytest.mark.parametrize("d", [1, 4])
+def test_normal_rows_stay_as_they_are(name, d):
+    rng = np.random.default_rng(0)
+    refined = component(name).build(rng.standard_normal((4000, d)), seed=0)
+    z = rng.standard_normal((2000, d))
+    assert in_floors("sliced_wasserstein", refined.forward(z), random_state=0) < 1.5
+    loss = (stats.norm.logpdf(z).sum(1) - refined.log_density(z)).mean()
+    assert loss < 0.02
+    assert np.sqrt(np.square(refined.forward(z) - z).sum(1).mean()) < 0.2 * np.sqrt(d)
+
+
+@each
+@pytest.mark.parametrize("n", [2, 3, 30, 100, 210])
+def test_few_rows(name, n):
+    z = bent(n)
+    refined = component(name).build(z, seed=0)
+    assert_allclose(refined.inverse(refined.forward(z)), z, atol=1e-5)
+    if n < 200:  # fewer than 20 rows held out
+        assert_array_equal(refined.forward(z), z)
+
+
+@each
+@pytest.mark.parametrize("rows", [np.zeros((500, 3)), np.tile(np.eye(3), (200, 1))])
+def test_repeated_rows(name, rows):
+    refined = component(name).build(rows, seed=0)
+    assert np.isfinite(refined.log_density(rows)).all()
+    assert np.abs(refined.log_abs_det(rows)).max() < 3 * 6
+    assert_allclose(refined.inverse(refined.forward(rows)), rows, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return {
+        name: NoisyDIMTransformer(3, refine=component(name), max_epochs=2, random_state=0).fit(
+            TABLE
+        )
+        for name in REFINEMENTS
+    }
+
+
+@each
+class TestEstimator:
+    def test_comes_between_encoder_and_target(self, fitted, name):
+        model = fitted[name]
+        plain = clone(model).set_params(refine=None)
+        plain.fit(TABLE)
+        assert plain.refinement_ is None
+        z, refined = plain.transform(X), model.transform(X)
+        assert_allclose(refined, model.refinement_.forward(z))
+        assert_allclose(model.refinement_.inverse(refined), z, atol=1e-5)
+        assert model.mutual_information_ == plain.mutual_information_
+        assert model.score(X) == plain.score(X)
+        assert_allclose(model.retarget("uniform").transform(X), stats.norm.cdf(refined), atol=1e-6)
+
+    def test_score_samples_is_the_density_of_the_embedding(self, fitted, name):
+        model = fitted[name]
+        refined = model.transform(X)
+        z = model.refinement_.inverse(refined)
+        expected = stats.norm.logpdf(refined).sum(1) + model.refinement_.log_abs_det(z)
+        assert_allclose(model.score_samples(X), expected, atol=1e-6)
+        assert_allclose(model.retarget(stats.beta(2, 5)).score_samples(X), expected, atol=1e-6)
+
+    def test_pickle_and_clone(self, fitted, name):
+        model = fitted[name]
+        assert_array_equal(pickle.loads(pickle.dumps(model)).transform(X), model.transform(X))
+        again = clone(model).fit(TABLE)
+        assert_array_equal(again.transform(X), model.transform(X))
+
+    def test_by_name(self, name):
+        model = NoisyDIMTransformer(2, refine=name, max_epochs=1, random_state=0).fit(X)
+        assert model.transform(X).shape == (len(X), 2)
+
+
+def test_an_unknown_name_and_a_wrong_object():
+    with pytest.raises(ValueError, match="Did you mean 'rotation'"):
+        NoisyDIMTransformer(refine="rotatoin").fit(X)
+    with pytest.raises(TypeError, match="an object with a method 'build'"):
+        NoisyDIMTransformer(refine=3).fit(X)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"step": 0}, {"step": 1.5}, {"knots": 2}, {"max_layers": 0}, {"validation_fraction": 1.0}],
+)
+def test_parameters_are_checked(parameters):
+    with pytest.raises(ValueError, match=f"refine {next(iter(parameters))}"):
+        RotationGaussianization(**parameters).build(bent(300), seed=0)
+
+
+def test_the_flow_starts_at_the_identity():
+    for d in (1, 5):
+        z = torch.randn(100, d, generator=torch.Generator().manual_seed(0))
+        moved, log_det = FlowRefinement()._flow(d, 0)().call_and_ladj(z)
+        assert_allclose(moved.detach().numpy(), z.numpy(), atol=1e-6)
+        assert_allclose(log_det.detach().numpy(), 0, atol=1e-5)
+
+
+def test_without_zuko_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "zuko", None)
+    model = NoisyDIMTransformer(refine="flow", max_epochs=1)
+    with pytest.raises(ImportError, match=r'pip install "sknoisydim\[flow\]"'):
+        model.fit(X)
+    assert not hasattr(model, "net_")
