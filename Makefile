@@ -51,6 +51,7 @@ bench: $(VENV)/.installed-demo  ## list the benchmarks, and run the quick form o
 
 clean:  ## remove what was built and cached (the environment stays: delete .venv for a new one)
 	rm -rf build dist *.egg-info docs/_build docs/api/generated docs/auto_examples demo-output
+	rm -f docs/sg_execution_times.rst
 	rm -rf .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find benchmarks docs examples sknoisydim tests -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

@@ -121,6 +121,9 @@ def methods(table, components, curve):
         "clean_weight=1": {"clean_weight": 1.0},
         "defaults": {},
         "supervision=0.5": {"supervision": 0.5},
+        "rotation": {"refine": "rotation"},
+        "flow": {"refine": "flow"},
+        "w=0.9, rotation": {"clean_weight": 0.9, "refine": "rotation"},
     }
     for d in components:
         for name, parameters in variants.items():

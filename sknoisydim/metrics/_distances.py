@@ -117,9 +117,9 @@ def energy_distance(
 
     .. math:: E = \bigl( 2\, E|Z - Y| - E|Z - Z'| - E|Y - Y'| \bigr)^{1/2}
 
-    with Z, Z' rows, Y, Y' as many draws of the target (or the reference sample), |.| the Euclidean
-    norm, and each mean taken over all pairs (a V-statistic, never negative). Above 2,000 rows,
-    2,000 drawn at random are used on each side.
+    with Z, Z' rows, Y, Y' as many draws of the target (or the reference sample), :math:`|\cdot|`
+    the Euclidean norm, and each mean taken over all pairs (a V-statistic, never negative). Above
+    2,000 rows, 2,000 drawn at random are used on each side.
 
     Parameters
     ----------

@@ -29,8 +29,8 @@ def energy_test(
 
     .. math:: T = \frac{n m}{n + m} \bigl( 2\, E|Z - Y| - E|Z - Z'| - E|Y - Y'| \bigr)
 
-    with Z, Z' of the n rows, Y, Y' of m draws of the reference, |.| the Euclidean norm, and each
-    mean taken over all pairs. The p-value is that of B random permutations of the n + m
+    with Z, Z' of the n rows, Y, Y' of m draws of the reference, :math:`|\cdot|` the Euclidean norm,
+    and each mean taken over all pairs. The p-value is that of B random permutations of the n + m
     rows, :math:`(1 + \#\{T_b \ge T\}) / (1 + B)`: exact for every n, d and law.
 
     Above 2,000 rows, 2,000 drawn at random are used; m = min(4 n, 2000) for a target, and at most
