@@ -210,7 +210,7 @@ WRONG = [
 
 # Types that no parameter takes, and some that only some take.
 TAKES_REAL = {"lr", "noise", "tol", "weight_decay"}
-TAKES_NONE = {"augmentation", "callbacks", "random_state", "scaling"}
+TAKES_NONE = {"augmentation", "callbacks", "random_state", "refine", "scaling"}
 TAKES_TRUE = {"early_stopping", "random_state", "verbose", "warm_start"}
 PARAMETERS = list(NoisyDIMTransformer().get_params())
 WRONG_TYPES = [
