@@ -9,19 +9,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
 
-from sknoisydim._inference import Embedder, embeddings, log_densities
+from sknoisydim._fitted import Fitted
+from sknoisydim._inference import Embedder
 from sknoisydim._isolation import draw_seed
 from sknoisydim._labels import encode_labels
 from sknoisydim._net import DIMNet, reporters
-from sknoisydim._settings import resolve_device, resolve_settings
-from sknoisydim._training import Start, information_share, train
+from sknoisydim._settings import resolve_settings
+from sknoisydim._training import Start, train
 from sknoisydim.targets import resolve_target
 
 
-class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class NoisyDIMTransformer(Fitted, BaseEstimator):
     r"""Embed rows so that they follow a law of your choice and keep their information.
 
     An encoder f is trained so that the noisy embedding of a row tells as much as it can about a
@@ -269,106 +270,6 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             self.history_ = trained.history
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
-        """Embed rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Columns as in `fit`.
-
-        Returns
-        -------
-        Z : ndarray of shape (n, d)
-            Of the dtype of X, float32 or float64; finite. Each row depends on that row alone.
-        """
-        X = self._check(X)
-        out = np.empty((len(X), self.n_components_), dtype=X.dtype)
-        limit = np.finfo(X.dtype).max
-        device = resolve_device(self.device)
-        for part, z in embeddings(self.encoder_, X, device, self.refinement_):
-            np.clip(self.target_.push(z), -limit, limit, out=out[part])
-        return out
-
-    def score_samples(self, X: Any) -> np.ndarray:
-        r"""Log density of each row's embedding f(x), before any map after the encoder.
-
-        .. math:: \log N(r(z); 0, I) + \log \lvert \det \partial r(z) / \partial z \rvert
-
-        with z = f(x) and r the refinement, which is the identity without `refine`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Columns as in `fit`.
-
-        Returns
-        -------
-        log_density : ndarray of shape (n,)
-            In nats.
-        """
-        X = self._check(X)
-        return log_densities(self.encoder_, X, resolve_device(self.device), self.refinement_)
-
-    def score(self, X: Any, y: Any = None) -> float:
-        r"""Share of the reachable information that the embedding sends through the channel.
-
-        .. math:: \hat I(f(X); f(X) + Z) \, / \, \min(C, \log B)
-
-        with C the capacity and B the batch size, so that values compare across `noise` and
-        `n_components`. Deterministic: the noise comes from a fixed seed.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            At least two rows; columns as in `fit`.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        score : float
-            Between 0 and 1; about 0 for an embedding that tells nothing, or for one row over and
-            over. With noise far below "auto" it is 1 whatever the law, because a batch cannot show
-            the capacity: compare from "auto" upwards.
-        """
-        X = self._check(X, ensure_min_samples=2)
-        z = np.concatenate(
-            [z for _, z in embeddings(self.encoder_, X, resolve_device(self.device))]
-        )
-        return information_share(z, self.channel_, self.batch_size_)
-
-    def retarget(self, target: Any) -> NoisyDIMTransformer:
-        """Return a fitted copy with another target, without a second training.
-
-        The encoder's output is N(0, I) for every target, and the target's map comes last.
-
-        Parameters
-        ----------
-        target : str, object or sequence
-            As the parameter `target`.
-
-        Returns
-        -------
-        copy : NoisyDIMTransformer
-            Shares the trained net with this one.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If it is not a target for `n_components_` components.
-        """
-        check_is_fitted(self)
-        bound = resolve_target(target, self.n_components_)
-        other = clone(self).set_params(target=target)
-        fitted = {name: value for name, value in vars(self).items() if name.endswith("_")}
-        other.__dict__ |= fitted | {"target_": bound}
-        return other
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.n_components_
-
     def _goes_on(self) -> bool:
         return bool(self.warm_start) and self.__sklearn_is_fitted__()
 
@@ -391,7 +292,3 @@ class NoisyDIMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         except BaseException:
             self.__dict__ = before
             raise
-
-    def _check(self, X: Any, **options: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return validate_data(self, X, reset=False, dtype=[np.float64, np.float32], **options)
