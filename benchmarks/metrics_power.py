@@ -1,7 +1,15 @@
-"""What each metric sees: power of every test and distance, and what a call costs.
+"""What each metric sees: calibration, power of every test and distance, and what a call costs.
 
-    python benchmarks/metrics_power.py            # the tables (about 15 minutes on one core)
+    python benchmarks/metrics_power.py            # the tables (about 22 minutes on one core)
     python benchmarks/metrics_power.py --quick    # the same with few repeats
+
+The tables of the documentation are written by
+
+    OMP_NUM_THREADS=1 python benchmarks/metrics_power.py --repeats 25 --auc-repeats 8 \\
+        --rst docs/guide/_generated_power.inc
+
+Calibration is asked of samples of N(0, I), a sample a p-value: the share at or below 0.05 should be
+0.05, and the p-value of a Kolmogorov-Smirnov test that they are uniform should not be small.
 
 Power is the share of samples that a test rejects at level 0.05. A test has its own p-value; a
 marginal test rejects when its least Holm-corrected p-value does; for a distance, for the total
@@ -11,12 +19,15 @@ correlation and for the AUC the 95 % quantile over samples of N(0, I) is the thr
 import argparse
 import sys
 import time
+import tracemalloc
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import scipy
 import sklearn
 from scipy.special import ndtri
+from scipy.stats import kstest
 
 from sknoisydim.metrics import (
     CLASSIFIERS,
@@ -123,20 +134,35 @@ def power_row(name, n, d, repeats):
     return row
 
 
-def print_power(n, d, repeats, auc_repeats):
-    print(
-        f"\nPower at level {LEVEL}, n={n}, d={d}; {repeats} samples a cell ({auc_repeats} for AUC);"
+def power_table(n, d, repeats, auc_repeats):
+    title = (
+        f"Power at level {LEVEL}, n={n}, d={d}; {4 * repeats} samples a cell ({repeats} for "
+        f"permutation tests, {auc_repeats} for AUC); in brackets the median value"
     )
-    print("in brackets the median value\n")
-    print("| metric | " + " | ".join(ALTERNATIVES) + " |")
-    print("|---|" + "---|" * len(ALTERNATIVES))
+    yield title, ["metric", *ALTERNATIVES]
     for name in [*PVALUES, *STATISTICS, *AUCS]:
-        row = power_row(name, n, d, auc_repeats if name in AUCS else repeats)
-        print(f"| {name} | " + " | ".join(row.values()) + " |", flush=True)
+        costly = name in ("energy_test", "mmd_test")
+        n_samples = auc_repeats if name in AUCS else repeats if costly else 4 * repeats
+        yield [name, *power_row(name, n, d, n_samples).values()]
 
 
-def print_seconds(n, d):
-    print(f"\nCPU seconds a call, n={n}, d={d}\n\n| metric | seconds |\n|---|---|")
+def calibration_table(n, d, repeats):
+    title = f"Calibration under N(0, I), n={n}, d={d}; {repeats} samples a test"
+    yield title, ["test", f"share at or below {LEVEL}", "uniform: KS p-value"]
+    for name, measure in PVALUES.items():
+        if name in MARGINAL_TESTS:
+            # The least of d corrected p-values is not uniform: each component by itself.
+            rng = np.random.default_rng(n)
+            found = MARGINAL_TESTS[name](rng.standard_normal((n, repeats))).pvalue
+        else:
+            found = values(measure, "null", n, d, repeats, 20_000)
+        share = f"{(found <= LEVEL).mean():.3f}"
+        yield [name, share, f"{kstest(found, 'uniform').pvalue:.2f}"]
+
+
+def cost_table(n, d):
+    title = f"Cost of a call, n={n}, d={d}: CPU seconds, and memory beyond the rows"
+    yield title, ["metric", "seconds", "MB"]
     Z = np.random.default_rng(0).standard_normal((n, d))
     floors = {
         f"in_floors {name}": partial(level_and_size, partial(in_floors, name)) for name in DISTANCES
@@ -144,25 +170,66 @@ def print_seconds(n, d):
     for name, measure in {**PVALUES, **STATISTICS, **floors, **AUCS}.items():
         start = time.process_time()
         measure(Z, 0)
-        print(f"| {name} | {time.process_time() - start:.2f} |", flush=True)
+        seconds = time.process_time() - start
+        tracemalloc.start()
+        measure(Z, 0)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        yield [name, f"{seconds:.2f}", f"{peak / 1e6:.0f}"]
+
+
+def show(table):
+    """Print a table as it grows, and return its title, header and rows."""
+    title, header = next(table)
+    print(f"\n{title}\n\n| " + " | ".join(header) + " |\n" + "|---" * len(header) + "|")
+    rows = []
+    for row in table:
+        print("| " + " | ".join(row) + " |", flush=True)
+        rows.append(row)
+    return title, header, rows
+
+
+def as_rst(tables, command, versions):
+    """Return tables as reStructuredText, with the command that made them."""
+    lines = [
+        f".. Written by: {command}",
+        "",
+        f"``{command}``",
+        "",
+        f"{versions}. The marginal tests of the calibration see one component a sample.",
+    ]
+    for title, header, rows in tables:
+        lines += ["", f".. list-table:: {title}", "   :header-rows: 1", ""]
+        for row in [header, *rows]:
+            lines += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(row)]
+    return "\n".join(lines) + "\n"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few repeats")
-    parser.add_argument("--repeats", type=int, default=None, help="samples a cell")
+    parser.add_argument("--repeats", type=int, default=None, help="samples a cell, costly tests")
     parser.add_argument("--auc-repeats", type=int, default=None, help="samples a cell, AUC")
+    parser.add_argument(
+        "--calibration-repeats", type=int, default=None, help="samples a test, calibration"
+    )
     parser.add_argument(
         "--components", type=int, nargs="+", default=[4, 8], metavar="D", help="even numbers"
     )
+    parser.add_argument("--rst", default=None, metavar="PATH", help="write the tables there, too")
     arguments = parser.parse_args()
     repeats = arguments.repeats or (10 if arguments.quick else 100)
     auc_repeats = arguments.auc_repeats or (3 if arguments.quick else 20)
+    calibration_repeats = arguments.calibration_repeats or (50 if arguments.quick else 500)
     versions = ", ".join(f"{m.__name__} {m.__version__}" for m in (np, scipy, sklearn))
-    print(f"python {sys.version.split()[0]}, {versions}")
-    print_seconds(10_000, 16)
-    for d in arguments.components:
-        print_power(500, d, repeats, auc_repeats)
+    versions = f"Python {sys.version.split()[0]}, {versions}"
+    print(versions)
+    tables = [cost_table(10_000, 16), calibration_table(100, 4, calibration_repeats)]
+    tables += [power_table(500, d, repeats, auc_repeats) for d in arguments.components]
+    tables = [show(table) for table in tables]
+    if arguments.rst is not None:
+        command = "python benchmarks/metrics_power.py " + " ".join(sys.argv[1:])
+        Path(arguments.rst).write_text(as_rst(tables, command, versions), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -97,6 +97,14 @@ def classifier_auc(
     network what is smooth in all of them; report both. Duplicated rows and lattices give
     themselves away to trees, so judge continuous data. A small n hides fine structure.
 
+    Power at level 0.05 with n = 500 and d = 4 / 8, by ``python benchmarks/metrics_power.py
+    --repeats 25 --auc-repeats 8`` (8 samples a figure, so good to a third), which says what the
+    laws are and takes the threshold from samples of the target. Boosting: two normals along the
+    diagonal 0.50 / 0.00, turned squares made normal 1.00 / 0.88, correlation 0.2 0.62 / 1.00, a
+    lattice of four values 1.00 / 1.00, rounding to 0.25 1.00 / 1.00. MLP: two normals along the
+    diagonal 1.00 / 0.00, turned squares made normal 1.00 / 0.50, correlation 0.2 0.88 / 1.00, a
+    lattice of four values 1.00 / 0.50, rounding to 0.25 0.00 / 0.00.
+
     References
     ----------
     D. Lopez-Paz, M. Oquab, *Revisiting Classifier Two-Sample Tests*, ICLR 2017, section 3.

@@ -9,7 +9,13 @@ from scipy.special import ndtr
 from scipy.stats import kstest
 
 from benchmarks.metrics_power import ALTERNATIVES
-from sknoisydim.metrics import JOINT_TESTS, MARGINAL_TESTS, monte_carlo_test
+from sknoisydim.metrics import (
+    CLASSIFIERS,
+    JOINT_TESTS,
+    MARGINAL_TESTS,
+    classifier_auc,
+    monte_carlo_test,
+)
 
 MONTE_CARLO = {
     f"monte_carlo {name}": partial(monte_carlo_test, name, n_resamples=99)
@@ -108,6 +114,15 @@ def test_joint_tests_reject(name, alternative):
     rows = [ALTERNATIVES[alternative](n, 4, np.random.default_rng(repeat)) for repeat in range(3)]
     pvalues = [JOINT_TESTS[name](Z, "normal", random_state=0).pvalue for Z in rows]
     assert sorted(pvalues)[1] <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alternative", ["mixture", "copula", "correlated", "lattice"])
+def test_one_of_the_classifiers_tells(alternative):
+    rows = ALTERNATIVES[alternative](1500, 4, np.random.default_rng(0))
+    aucs = [classifier_auc(rows, classifier=name, random_state=0) for name in CLASSIFIERS]
+    # Four standard deviations of the AUC of 1,500 rows and as many draws.
+    assert max(aucs) > 0.5 + 4 / np.sqrt(6 * 1500)
 
 
 @pytest.mark.parametrize(("name", "alternative"), sorted(BLIND))

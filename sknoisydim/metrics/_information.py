@@ -1,0 +1,250 @@
+"""How much an embedding tells through its noisy channel, and how much it could."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from .._options import unknown_option
+from .._validation import check_integer, check_real
+from ._estimators import check_rows, find_transformer, normal_embedding
+from ._reference import FloatArray, RandomState, generator, seed_of
+
+#: Rows that one draw of the noise looks at, unless a batch is larger.
+MAX_INFORMATION_ROWS = 2**13
+
+#: Nats in one unit.
+UNITS = {"nats": 1.0, "bits": math.log(2.0)}
+
+
+@dataclass(frozen=True)
+class InformationEstimate:
+    """Information of an embedding through its channel, with what bounds it.
+
+    Attributes
+    ----------
+    value : float
+        The estimate, in `units`.
+    low, high : float
+        Ends of its confidence interval over draws of the noise.
+    reachable : float
+        What N(0, I) itself shows with the same channel and batches: what to compare `value` with.
+        `value` is above it by chance, or for rows that spread wider than N(0, I).
+    capacity : float
+        Capacity of the channel.
+    cap : float
+        Logarithm of the batch size, which the estimate cannot exceed.
+    units : str
+        "nats" or "bits".
+    batch_size : int
+        Rows in a batch.
+    n_rows : int
+        Rows that were given.
+    n_draws : int
+        Draws of the noise.
+    confidence : float
+        Chance that the interval holds the mean over all draws of the noise.
+    """
+
+    value: float
+    low: float
+    high: float
+    reachable: float
+    capacity: float
+    cap: float
+    units: str
+    batch_size: int
+    n_rows: int
+    n_draws: int
+    confidence: float
+
+    def to(self, units: str) -> InformationEstimate:
+        """Return the same in "nats" or "bits".
+
+        Raises
+        ------
+        ValueError
+            If the units are unknown.
+        """
+        factor = UNITS[self.units] / UNITS[_check_units(units)]
+        names = ("value", "low", "high", "reachable", "capacity", "cap")
+        converted: dict[str, Any] = {name: getattr(self, name) * factor for name in names}
+        return replace(self, units=units, **converted)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.value:.3f} {self.units} ({self.low:.3f} to {self.high:.3f}) of "
+            f"{self.reachable:.3f} reachable; capacity {self.capacity:.3f}, "
+            f"a batch of {self.batch_size} shows at most {self.cap:.3f}"
+        )
+
+
+def mutual_information(
+    est: Any,
+    X: Any,
+    *,
+    units: str = "nats",
+    n_draws: int = 20,
+    confidence: float = 0.95,
+    random_state: RandomState = 0,
+) -> InformationEstimate:
+    r"""Information that the embedding of rows sends through the noisy channel.
+
+    .. math::
+        \hat I = \log B + \frac1B \sum_i \Bigl[ T_{ii} - \tfrac12 \log \sum_j e^{T_{ij}}
+        - \tfrac12 \log \sum_j e^{T_{ji}} \Bigr] \le \min(I(f(X); f(X) + Z), \log B)
+
+    (InfoNCE in both directions) averaged over batches of B rows, with f the encoder before any map
+    that comes after it, :math:`T_{ij} = \log p(y_i | f(x_j)) - \log p^*(y_i)` the channel's own
+    log density ratio and :math:`y_i = f(x_i) + z_i`. Nothing is learned here, so nothing can
+    overfit: training rows and held-out rows are measured alike.
+
+    The interval is Student's over R independent draws: of the noise, and of which rows form a
+    batch. It says how far the figure is chance *for these rows*; other rows differ by more.
+
+    Parameters
+    ----------
+    est : NoisyDIMTransformer or Pipeline
+        Fitted. Of a Pipeline, the rows go through the steps before the transformer; of a fitted
+        search the best estimator is taken.
+    X : array-like of shape (n, p)
+        At least two rows. Above 8,192 rows (or the batch size, if larger), each draw looks at so
+        many of them.
+    units : {"nats", "bits"}, default="nats"
+        Unit of everything in the result.
+    n_draws : int, default=20
+        Number R of draws, at least 2.
+    confidence : float, default=0.95
+        Level of the interval, between 0 and 1.
+    random_state : int, Generator, RandomState or None, default=0
+        Draws of the noise and of batches.
+
+    Returns
+    -------
+    estimate : InformationEstimate
+
+    Raises
+    ------
+    TypeError
+        If there is no NoisyDIMTransformer in `est`.
+    ValueError
+        If there are several, the rows are not like those of `fit`, or a parameter is out of range.
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+
+    See Also
+    --------
+    information_scorer : The share of the reachable, for a grid search.
+
+    Notes
+    -----
+    It is the bound that the fit reports as `mutual_information_`. One of its two directions is
+    tight for N(0, I) alone, so it is somewhat less than I for an embedding of another law.
+
+    B is the batch size of the fit, or n if that is less. The estimate never exceeds log B, so a
+    capacity far above log B cannot be told from one slightly above it: raise the batch size.
+
+    There is no nearest-neighbour (Kraskov) estimate here, because the channel's density is known
+    and need not be found from distances.
+
+    References
+    ----------
+    A. van den Oord, Y. Li, O. Vinyals, *Representation Learning with Contrastive Predictive
+    Coding*, arXiv:1807.03748, section 2.3.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sknoisydim import NoisyDIMTransformer
+    >>> from sknoisydim.metrics import mutual_information
+    >>> X = load_iris().data
+    >>> dim = NoisyDIMTransformer(2, max_epochs=5, random_state=0).fit(X)
+    >>> estimate = mutual_information(dim, X)
+    >>> 0 < estimate.low < estimate.value < estimate.high < estimate.cap
+    True
+    >>> bits = mutual_information(dim, X, units="bits")
+    >>> round(bits.value / estimate.value, 3)
+    1.443
+    """
+    _check_units(units)
+    check_integer(n_draws, "n_draws", minimum=2)
+    check_real(confidence, "confidence", minimum=0, maximum=1, closed="neither")
+    transformer, X = find_transformer(est, X)
+    z = normal_embedding(transformer, check_rows(transformer, X), refined=False)
+    rng = generator(random_state)
+    estimate = channel_information(
+        z, transformer.channel_, transformer.batch_size_, n_draws, confidence, rng
+    )
+    return estimate.to(units)
+
+
+def channel_information(
+    z: FloatArray,
+    channel: Any,
+    batch_size: int,
+    n_draws: int,
+    confidence: float,
+    rng: np.random.Generator,
+) -> InformationEstimate:
+    """Return the information that embeddings z (n, d) send through a channel, in nats."""
+    size = min(batch_size, len(z))
+    n_used = max(size, min(len(z), MAX_INFORMATION_ROWS) // size * size)
+    found = [_one_draw(rng.permutation(z)[:n_used], channel, size, rng) for _ in range(n_draws)]
+    value, low, high = (min(end, math.log(size)) for end in interval(found, confidence))
+    return InformationEstimate(
+        value=value,
+        low=low,
+        high=high,
+        reachable=reachable_information(channel, z.shape[1], size, rng),
+        capacity=float(channel.capacity),
+        cap=math.log(size),
+        units="nats",
+        batch_size=size,
+        n_rows=len(z),
+        n_draws=n_draws,
+        confidence=confidence,
+    )
+
+
+def interval(found: list[float], confidence: float) -> tuple[float, float, float]:
+    """Return the mean of independent figures, and the ends of Student's interval for it."""
+    n = len(found)
+    half = float(student.ppf(0.5 + confidence / 2, n - 1) * np.std(found, ddof=1) / n**0.5)
+    mean = float(np.mean(found))
+    return mean, mean - half, mean + half
+
+
+def reachable_information(
+    channel: Any, n_components: int, batch_size: int, rng: np.random.Generator
+) -> float:
+    """Return what N(0, I) itself shows with batches of so many rows, in nats."""
+    # As many rows as two draws have; a batch of few rows costs as long as one of many.
+    n_batches = min(max(2, 2 * MAX_INFORMATION_ROWS // batch_size), 500)
+    perfect = rng.standard_normal((n_batches * batch_size, n_components))
+    return _one_draw(perfect, channel, batch_size, rng)
+
+
+def _one_draw(z: FloatArray, channel: Any, size: int, rng: np.random.Generator) -> float:
+    # Imported here: metrics of plain arrays need no torch.
+    import torch
+
+    from .._isolation import make_generator
+    from ..bounds import infonce
+
+    noise = make_generator(seed_of(rng))
+    with torch.no_grad():
+        nats = [
+            infonce(channel.log_ratio(clean, channel.transmit(clean, noise))).item()
+            for clean in torch.from_numpy(z).split(size)
+        ]
+    return float(np.mean(nats))
+
+
+def _check_units(units: str) -> str:
+    if units not in UNITS:
+        raise ValueError(unknown_option(str(units), UNITS, "units"))
+    return units

@@ -1,0 +1,273 @@
+"""Metrics that take a fitted estimator: information, and scorers for a grid."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.datasets import make_classification
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim.metrics import (
+    DISTANCES,
+    information_scorer,
+    make_match_scorer,
+    match_scorer,
+    mutual_information,
+)
+from sknoisydim.metrics._information import _one_draw, channel_information, interval
+from sknoisydim.noise import GaussianChannel
+
+X, y = make_classification(240, 6, n_informative=4, random_state=3)
+SCORERS = {
+    "match": match_scorer,
+    "information": information_scorer,
+    "energy": make_match_scorer("energy_distance", n_repeats=3),
+}
+
+
+def quick(n_components=2, **params):
+    return NoisyDIMTransformer(n_components, max_epochs=2, random_state=0, **params)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return quick().fit(X)
+
+
+@pytest.fixture
+def channel_of():
+    def measure(z, scale, batch_size=512, n_draws=10, seed=0):
+        channel = GaussianChannel(z.shape[1], scale)
+        rng = np.random.default_rng(seed)
+        return channel_information(z, channel, batch_size, n_draws, 0.95, rng)
+
+    return measure
+
+
+class TestInformation:
+    @pytest.mark.parametrize("scale", [0.01, 1.0])
+    @pytest.mark.parametrize("d", [1, 4])
+    def test_bounds_hold_and_the_normal_law_reaches_what_can_be_reached(self, channel_of, d, scale):
+        z = np.random.default_rng(1).standard_normal((4000, d))
+        found = channel_of(z, scale)
+        assert found.low <= found.value <= found.high <= found.cap + 1e-9
+        # A lower bound, so above the capacity by chance alone.
+        assert found.value < found.capacity + 0.1
+        assert found.value == pytest.approx(found.reachable, rel=0.05, abs=0.02)
+
+    def test_is_the_capacity_where_a_batch_can_show_it(self, channel_of):
+        z = np.random.default_rng(1).standard_normal((4096, 2))
+        assert channel_of(z, 1.0).value == pytest.approx(math.log(2), abs=0.02)
+
+    def test_two_points_tell_one_bit(self, channel_of):
+        z = np.random.default_rng(1).choice([-1.0, 1.0], (2000, 1))
+        found = channel_of(z, 0.05).to("bits")
+        # A lower bound, and not tight for a law that is not normal.
+        assert 0.8 < found.value < 1.01
+        assert found.value < 0.5 * found.reachable
+
+    def test_the_interval_holds_the_mean_over_draws(self):
+        rng = np.random.default_rng(1)
+        z, channel = rng.standard_normal((64, 2)), GaussianChannel(2, 0.5)
+        found = [_one_draw(rng.permutation(z), channel, 32, rng) for _ in range(1200)]
+        mean = np.mean(found)
+        intervals = [interval(found[i : i + 8], 0.95) for i in range(0, 1200, 8)]
+        held = np.mean([low <= mean <= high for _, low, high in intervals])
+        # 0.95, within what a share of 150 trials moves by chance once in a thousand times.
+        assert held == pytest.approx(0.95, abs=3.3 * np.sqrt(0.05 * 0.95 / 150))
+
+    def test_more_draws_make_it_narrower(self, fitted):
+        few, many = (mutual_information(fitted, X, n_draws=n) for n in (5, 100))
+        assert many.high - many.low < 0.5 * (few.high - few.low)
+
+    def test_bits_are_nats_over_log_two(self, fitted):
+        nats = mutual_information(fitted, X)
+        bits = mutual_information(fitted, X, units="bits")
+        for name in ("value", "low", "high", "reachable", "capacity", "cap"):
+            assert getattr(bits, name) * math.log(2) == pytest.approx(getattr(nats, name))
+        assert bits.units == "bits"
+        assert bits.to("nats").to("bits") == bits
+        assert "bits" in str(bits)
+
+    def test_agrees_with_the_fit_on_the_rows_of_the_fit(self, fitted):
+        found = mutual_information(fitted, X, n_draws=50)
+        assert found.value == pytest.approx(fitted.mutual_information_, abs=0.1)
+        assert found.capacity == fitted.capacity_
+        assert found.cap == math.log(fitted.batch_size_)
+
+    def test_neither_target_nor_refinement_matters(self, fitted):
+        assert mutual_information(fitted.retarget("uniform"), X) == mutual_information(fitted, X)
+        refined = quick(refine="rotation").fit(X)
+        assert mutual_information(refined, X) == mutual_information(fitted, X)
+
+    def test_is_deterministic_and_leaves_global_generators_alone(self, fitted):
+        state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+        assert mutual_information(fitted, X) == mutual_information(fitted, X)
+        assert mutual_information(fitted, X, random_state=1) != mutual_information(fitted, X)
+        assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+        assert torch.equal(torch.get_rng_state(), torch_state)
+
+    @pytest.mark.parametrize("n", [2, 3, 100])
+    def test_fewer_rows_than_a_batch(self, fitted, n):
+        found = mutual_information(fitted, X[:n])
+        assert found.cap == math.log(n)
+        assert found.value <= found.cap
+
+    @pytest.mark.parametrize(
+        ("params", "message"),
+        [
+            ({"units": "bit"}, "Did you mean 'bits'"),
+            ({"n_draws": 1}, "n_draws must be an integer >= 2"),
+            ({"confidence": 1.0}, "confidence must be a finite number > 0 and < 1"),
+        ],
+    )
+    def test_wrong_parameters(self, fitted, params, message):
+        with pytest.raises(ValueError, match=message):
+            mutual_information(fitted, X, **params)
+
+
+class TestWhereTheTransformerIs:
+    @pytest.mark.parametrize("measure", [mutual_information, *SCORERS.values()])
+    def test_in_a_pipeline(self, measure):
+        scaler = StandardScaler().fit(X)
+        alone = quick().fit(scaler.transform(X))
+        expected = measure(alone, scaler.transform(X))
+        for steps in (
+            [("scale", scaler), ("dim", alone)],
+            [("scale", scaler), ("dim", alone), ("classify", LogisticRegression())],
+            [("scale", scaler), ("none", "passthrough"), ("dim", alone)],
+            [("inner", Pipeline([("scale", scaler), ("dim", alone)])), ("out", StandardScaler())],
+            [("scale", scaler), ("inner", Pipeline([("dim", alone), ("out", StandardScaler())]))],
+        ):
+            # The last step is not needed, so it need not be fitted for this.
+            assert measure(Pipeline(steps), X) == expected
+
+    def test_in_a_fitted_search(self, fitted):
+        search = GridSearchCV(quick(), {"clean_weight": [0.5]}, cv=2).fit(X)
+        assert mutual_information(search, X) == mutual_information(search.best_estimator_, X)
+
+    @pytest.mark.parametrize("measure", [mutual_information, *SCORERS.values()])
+    def test_nowhere(self, measure):
+        with pytest.raises(TypeError, match="got a Pipeline of StandardScaler, LogisticRegression"):
+            measure(make_pipeline(StandardScaler(), LogisticRegression()), X)
+        with pytest.raises(TypeError, match="got a LogisticRegression"):
+            measure(LogisticRegression(), X)
+
+    @pytest.mark.parametrize("measure", [mutual_information, *SCORERS.values()])
+    def test_twice(self, measure):
+        pipe = Pipeline([("a", quick()), ("rest", Pipeline([("b", quick())]))])
+        with pytest.raises(ValueError, match=r"2 NoisyDIMTransformer steps \('a', 'rest__b'\)"):
+            measure(pipe, X)
+
+    @pytest.mark.parametrize("measure", [mutual_information, *SCORERS.values()])
+    def test_not_fitted(self, measure):
+        with pytest.raises(NotFittedError):
+            measure(quick(), X)
+
+    def test_wrong_columns(self, fitted):
+        with pytest.raises(ValueError, match="X has 5 features"):
+            match_scorer(fitted, X[:, :5])
+
+
+class TestScorers:
+    def test_in_a_grid_with_a_classifier(self):
+        pipe = Pipeline([("dim", quick()), ("classify", LogisticRegression())])
+        search = GridSearchCV(
+            pipe,
+            {"dim__n_components": [1, 3]},
+            cv=2,
+            scoring={**SCORERS, "accuracy": "accuracy"},
+            refit="accuracy",
+            error_score="raise",
+        ).fit(X, y)
+        for name in (*SCORERS, "accuracy"):
+            assert np.isfinite(search.cv_results_[f"mean_test_{name}"]).all()
+
+    @pytest.mark.parametrize("scorer", SCORERS.values(), ids=SCORERS)
+    def test_in_a_grid_without_labels(self, scorer):
+        search = GridSearchCV(
+            quick(), {"clean_weight": [0.5, 1]}, cv=2, scoring=scorer, error_score="raise"
+        ).fit(X)
+        assert np.isfinite(search.best_score_)
+
+    @pytest.mark.slow
+    def test_in_two_processes(self):
+        grids = [
+            GridSearchCV(
+                Pipeline([("dim", quick()), ("classify", LogisticRegression())]),
+                {"dim__clean_weight": [0.5, 1]},
+                cv=2,
+                scoring=SCORERS,
+                refit=False,
+                n_jobs=n_jobs,
+                error_score="raise",
+            ).fit(X, y)
+            for n_jobs in (1, 2)
+        ]
+        for name in SCORERS:
+            one, two = (grid.cv_results_[f"mean_test_{name}"] for grid in grids)
+            # Workers may use another number of threads, and so round otherwise.
+            np.testing.assert_allclose(one, two, rtol=1e-2)
+
+    @pytest.mark.parametrize("scorer", SCORERS.values(), ids=SCORERS)
+    def test_can_be_pickled_and_ignores_labels(self, fitted, scorer):
+        again = pickle.loads(pickle.dumps(scorer))
+        assert again(fitted, X, y) == scorer(fitted, X)
+
+    @pytest.mark.parametrize("metric", [*DISTANCES, "classifier_auc"])
+    def test_a_better_match_scores_higher(self, metric, monkeypatch):
+        # The rows themselves are the embedding.
+        monkeypatch.setattr(
+            "sknoisydim.metrics._scorers.find_transformer", lambda estimator, X: (estimator, X)
+        )
+        monkeypatch.setattr(
+            "sknoisydim.metrics._scorers.check_rows", lambda transformer, X: np.asarray(X)
+        )
+        monkeypatch.setattr(
+            "sknoisydim.metrics._scorers.normal_embedding", lambda transformer, X: X
+        )
+        # The floor of the largest of three correlations needs many repeats, which cost nothing.
+        n_repeats = {"classifier_auc": {}, "max_correlation": {"n_repeats": 40}}
+        scorer = make_match_scorer(metric, **n_repeats.get(metric, {"n_repeats": 4}))
+        wrong = np.array([[1.0, 0.7, 0], [0, 1.0, 0.7], [0, 0, 1.0]])
+        perfect, n_samples = (-0.5, 1) if metric == "classifier_auc" else (-1.0, 12)
+        rows = np.random.default_rng(0).standard_normal((n_samples, 300, 3))
+        good = np.mean([scorer(None, Z) for Z in rows])
+        assert good == pytest.approx(perfect, abs=0.35)
+        assert np.mean([scorer(None, Z @ wrong) for Z in rows]) < good - 0.05
+
+    def test_the_target_does_not_matter(self, fitted):
+        for scorer in SCORERS.values():
+            assert scorer(fitted.retarget("uniform"), X) == scorer(fitted, X)
+
+    def test_information_is_about_one_for_a_long_fit_and_less_with_less(self, fitted):
+        class Constant(torch.nn.Module):
+            def __init__(self, n_features, n_components):
+                super().__init__()
+                self.weight = torch.nn.Parameter(torch.ones(n_features, n_components))
+
+            def forward(self, x):
+                return torch.sign(x[:, :1]) * self.weight[:1]
+
+        sign = quick(encoder=Constant, normalization="batch").fit(X)
+        assert 0 < information_scorer(sign, X) < information_scorer(fitted, X) < 1.05
+
+    def test_an_unknown_metric(self):
+        with pytest.raises(ValueError, match="Did you mean 'energy_distance'"):
+            make_match_scorer("energy_distanc")
+
+    def test_something_that_looks_like_a_transformer_only(self):
+        class Other(BaseEstimator):
+            def transform(self, X):
+                return X
+
+        with pytest.raises(TypeError, match="got a Other"):
+            match_scorer(Other(), X)
