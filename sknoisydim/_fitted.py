@@ -40,6 +40,13 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         Z : ndarray of shape (n, d)
             Of the dtype of X, float32 or float64; finite. Each row depends on that row alone.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            If X is no table of finite numbers with the columns of `fit`.
         """
         X = self._check(X)
         out = np.empty((len(X), self.n_components_), dtype=X.dtype)
@@ -65,6 +72,13 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         log_density : ndarray of shape (n,)
             In nats.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            If X is no table of finite numbers with the columns of `fit`.
         """
         X = self._check(X)
         return log_densities(self.encoder_, X, resolve_device(self.device), self.refinement_)
@@ -74,8 +88,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         .. math:: \hat I(f(X); f(X) + Z) \, / \, \min(C, \log B)
 
-        with C the capacity and B the batch size, so that values compare across `noise` and
-        `n_components`. Deterministic: the noise comes from a fixed seed.
+        with C the capacity, d/2 log(1 + 1/s^2) for noise s, and B the batch size, so that values
+        compare across `noise` and `n_components`. Deterministic: the noise comes from a fixed seed.
 
         Parameters
         ----------
@@ -90,6 +104,13 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Between 0 and 1; about 0 for an embedding that tells nothing, or for one row over and
             over. With noise far below "auto" it is 1 whatever the law, because a batch cannot show
             the capacity: compare from "auto" upwards.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            If X is no table of finite numbers with the columns of `fit`, or has one row only.
         """
         X = self._check(X, ensure_min_samples=2)
         z = np.concatenate(
@@ -114,6 +135,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Raises
         ------
+        NotFittedError
+            Before `fit`.
         ValueError, TypeError
             If it is not a target for `n_components_` components.
         """

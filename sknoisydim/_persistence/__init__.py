@@ -1,0 +1,5 @@
+"""A fitted transformer at rest: in a pickle, in a file that is safe to load, in torch and ONNX."""
+
+from ._estimator import Persistent
+
+__all__ = ["Persistent"]

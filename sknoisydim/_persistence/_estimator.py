@@ -1,0 +1,198 @@
+"""The methods that take a fitted transformer out of its process."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from sknoisydim.scaling import Standardize
+
+from . import _file
+from ._onnx import write_onnx
+from ._own import builder, check_named
+from ._state import restore, to_file, to_state
+from ._torch import to_module
+
+Self = TypeVar("Self", bound="Persistent")
+
+# What a damaged header, whose digest is right all the same, may end in.
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def _check_works(model: Any, width: int) -> None:
+    """See that the parts fit together, with two rows of zeros.
+
+    Raises
+    ------
+    ArithmeticError, LookupError, RuntimeError, TypeError, ValueError
+        If they do not.
+    """
+    embedder, d = model.encoder_, model.n_components_
+    with torch.no_grad():
+        if isinstance(embedder.scaling, Standardize):
+            shapes = {tuple(v.shape) for v in (embedder.scaling.mean, embedder.scaling.scale)}
+            if shapes != {(model.n_features_in_,)}:
+                raise ValueError(f"it scales {shapes} columns, not {model.n_features_in_}.")
+        z = embedder.normalizer(embedder.encoder(torch.zeros(2, width))).double().numpy()
+    if z.shape != (2, d):
+        raise ValueError(f"its encoder gives {z.shape[1:]} components, not {d}.")
+    if model.refinement_ is not None:
+        z = model.refinement_.forward(z)
+    model.target_.push(z)
+
+
+class Persistent:
+    """Saving, loading and serving of a fitted `NoisyDIMTransformer`, which it is mixed into."""
+
+    n_features_in_: int
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: Any = super().__getstate__()
+        if not hasattr(self, "net_"):
+            return state
+        try:
+            return to_state(self)
+        except (AttributeError, ValueError):  # fitted attributes that the user changed
+            return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state.keys() == {"header", "arrays", "objects"}:
+            header = json.loads(state["header"])
+            state = restore(header, state["arrays"], state["objects"], builder({}))
+        self.__dict__.update(state)
+
+    def save(self, path: Any) -> None:
+        """Write the fitted transformer to one file that is safe to load.
+
+        The file is a `safetensors` container: tensors, and a JSON header with the parameters, the
+        names of the columns, the versions of the libraries and that of the format. Needs
+        safetensors: `pip install "sknoisydim[safe]"`.
+
+        Parameters
+        ----------
+        path : path-like
+            A file there is replaced at once: a process that is killed meanwhile leaves the old file
+            or the new one.
+
+        Raises
+        ------
+        ImportError
+            If safetensors is not installed.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        ValueError
+            If the estimator holds something that the file cannot hold and that the caller of `load`
+            could not name: a refinement of your own, for instance.
+        """
+        check_is_fitted(self)
+        _file.write(path, *to_file(self))
+
+    @classmethod
+    def load(cls: type[Self], path: Any, **own: Any) -> Self:
+        """Return the transformer that a file holds.
+
+        Nothing in a file is run: it holds numbers, and names of what is a part of sknoisydim, torch
+        and scipy. Needs safetensors: `pip install "sknoisydim[safe]"`.
+
+        Parameters
+        ----------
+        path : path-like
+            From `save`, of this version or an earlier one.
+        **own : object
+            Components of your own, by parameter: `encoder` (what was passed to the estimator: its
+            weights come from the file), `target`, `scaling` (the fitted transformer), and likewise
+            `critic`, `noise`, `augmentation`, `bound`, `normalization`, `optimizer`, `callbacks`.
+            Exactly those that the file was saved with.
+
+        Returns
+        -------
+        model : NoisyDIMTransformer
+            Fitted, as it was when it was saved; on the CPU.
+
+        Raises
+        ------
+        ImportError
+            If safetensors is not installed.
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is not a whole and unchanged file of ours, if a newer version saved it, or if
+            components of your own are missing, too many, or do not fit.
+        """
+        header, arrays = _file.read(path)
+        try:
+            check_named(header, own)
+            state = restore(header, arrays, {}, builder(own))
+            model = cls(**{name: state[name] for name in header["parameters"]})
+            model.__dict__.update(state)
+            _check_works(model, header["width"])
+        except _DAMAGE as error:
+            raise ValueError(f"{path} cannot be loaded: {error}") from error
+        return model
+
+    def to_torch(self, *, target: bool = True) -> nn.Module:
+        """Return the fitted transformer as a plain torch module.
+
+        Scaling, encoder, normalisation, `refine` and target: raw rows (n, p) to embeddings (n, d)
+        of float32, or of float64 after `double()`. `torch.export` takes it, with any number of
+        rows. It shares nothing with the transformer.
+
+        Parameters
+        ----------
+        target : bool, default=True
+            Whether the target's map is part of it; without, it returns the embedding close to
+            N(0, I).
+
+        Returns
+        -------
+        module : torch.nn.Module
+            On the CPU, for inference.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        ValueError
+            If the scaling, the refinement or the target has no form in torch. Of the targets,
+            "normal", "uniform", `Uniform` and `MultivariateNormal` have one.
+        """
+        check_is_fitted(self)
+        return to_module(self, target)
+
+    def to_onnx(self, path: Any, *, target: bool = True) -> None:
+        """Write the fitted transformer to an ONNX file.
+
+        Its input is "X", float32 rows (n, p), and its output "Z" (n, d), for any n. Needs onnx and
+        onnxscript: `pip install "sknoisydim[onnx]"`.
+
+        Parameters
+        ----------
+        path : path-like
+            A file there is replaced at once.
+        target : bool, default=True
+            As of `to_torch`.
+
+        Raises
+        ------
+        ImportError
+            If a package is not installed.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        ValueError
+            As `to_torch`.
+        """
+        module = self.to_torch(target=target)
+        write_onnx(module, self.n_features_in_, path)

@@ -1,0 +1,473 @@
+"""A fitted estimator survives pickle, joblib, skops and its own file, bit for bit."""
+
+import importlib
+import pickle
+import re
+import sys
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+import torch
+from numpy.testing import assert_array_equal
+from scipy import stats
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim._data import Batches, Rows
+from sknoisydim._isolation import make_generator
+from sknoisydim.augmentations import AUGMENTATIONS, Compose, FeatureCorruption
+from sknoisydim.bounds import BOUNDS, DonskerVaradhan
+from sknoisydim.critics import CRITICS, ExactCritic, SeparableCritic
+from sknoisydim.encoders import ENCODERS, MLPEncoder
+from sknoisydim.noise import NOISES, GaussianNoise
+from sknoisydim.normalization import NORMALIZATIONS
+from sknoisydim.refinement import REFINEMENTS, FlowRefinement, RotationGaussianization
+from sknoisydim.scaling import SCALINGS
+from sknoisydim.targets import (
+    TARGETS,
+    Independent,
+    MultivariateNormal,
+    PushForward,
+    SphericalShell,
+    Uniform,
+    UniformBall,
+)
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(260, 4)) ** 3
+X_NEW = RNG.normal(size=(70, 4)) * 2
+
+SMALL = {"encoder": MLPEncoder((8,)), "max_epochs": 2, "batch_size": 64, "random_state": 0}
+
+# A member of a table is here by itself; the rest are what a user may write besides.
+CHOICES = {
+    f"{parameter}-{name}": {parameter: name}
+    for parameter, table in {
+        "augmentation": AUGMENTATIONS,
+        "bound": BOUNDS,
+        "critic": CRITICS,
+        "encoder": ENCODERS,
+        "noise": NOISES,
+        "normalization": NORMALIZATIONS,
+        "refine": REFINEMENTS,
+        "scaling": SCALINGS,
+        "target": TARGETS,
+    }.items()
+    for name in table
+} | {
+    "no-scaling": {"scaling": None},
+    "scikit-learn-scaling": {"scaling": PowerTransformer()},
+    "scikit-learn-class": {"scaling": MinMaxScaler()},
+    "no-view": {"augmentation": None},
+    "groups": {"augmentation": FeatureCorruption(groups=[[0, 1]])},
+    "compose": {"augmentation": Compose(["jitter", FeatureCorruption(0.3, groups=[[1, 2]])])},
+    "no-critic": {"clean_weight": 1.0},
+    "critic-class": {"critic": ExactCritic},
+    "critic-object": {"critic": SeparableCritic((8, 8), width=4)},
+    "bound-object": {"bound": DonskerVaradhan(0.2)},
+    "noise-number": {"noise": 0.3},
+    "noise-object": {"noise": GaussianNoise(0.7)},
+    "residual": {"encoder": MLPEncoder((8, 8), "gelu", batch_norm=False, residual=True)},
+    "torch-chain": {"encoder": nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 4))},
+    "optimizer-class": {"optimizer": torch.optim.RMSprop},
+    "rotation-object": {"refine": RotationGaussianization(max_layers=3)},
+    "flow-alone": {"refine": FlowRefinement(transforms=1, start=None, max_epochs=1)},
+    "flow-1d": {"refine": FlowRefinement(start=None, max_epochs=1), "n_components": 1},
+    "frozen": {"target": stats.beta(2, b=5, scale=np.float64(3))},
+    "newer": {"target": Independent(stats.Normal(mu=1.0, sigma=2.0))},
+    "newer-uniform": {"target": stats.Uniform(a=-1.0, b=2.0)},
+    "joint": {"target": stats.multivariate_normal([1.0, 0.0], [[2.0, 0.5], [0.5, 1.0]])},
+    "covariance": {"target": MultivariateNormal([1.0, 0.0], [[2.0, 0.5], [0.5, 1.0]])},
+    "box": {"target": Uniform([-1, 0], [1.0, 2.0])},
+    "ball": {"target": UniformBall(2.0)},
+    "shell": {"target": SphericalShell(1.0, 2.0)},
+    "product": {"target": ["uniform", stats.expon(), Uniform(-1, 1), UniformBall()]},
+    "early-stopping": {"early_stopping": True, "validation_fraction": 0.2},
+    "random-state-object": {"random_state": np.random.RandomState(3)},
+    "odd-numbers": {"tol": np.float32(0.1), "batch_size": np.int64(40), "lr": np.float64(1e-3)},
+}
+# What two equal fits do not have in common.
+TIME = "train_seconds"
+TWO = {"joint", "covariance", "box"}
+
+
+def fit(**parameters):
+    return NoisyDIMTransformer(**SMALL | parameters).fit(X)
+
+
+def choose(name):
+    size = {"n_components": 2} if name in TWO else {}
+    return fit(**size | CHOICES[name])
+
+
+def said(value):
+    """What two equal parameters have in common."""
+    if isinstance(value, nn.Module):
+        return [type(m) for m in value.modules()], [v.tolist() for v in value.parameters()]
+    if isinstance(value, np.random.RandomState):
+        return said(value.get_state())
+    if hasattr(value, "dist"):
+        return value.dist.name, value.args, value.kwds
+    if isinstance(value, (list, tuple)):
+        return type(value), [said(item) for item in value]
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        parts = value.get_params(deep=False)
+        return type(value), {name: said(part) for name, part in parts.items()}
+    if hasattr(value, "cov"):
+        return value.mean.tolist(), value.cov.tolist()
+    return type(value), re.sub(r"0x\w+", "", repr(value))
+
+
+def epochs(model):
+    """The records of skorch, without the one of each batch, which is empty."""
+    return [{**row, "batches": [], TIME: 0} for row in model.net_.history]
+
+
+def check_same(one, other, *, rows=X_NEW):
+    assert said(one) == said(other)
+    for dtype in (np.float64, np.float32):
+        assert_array_equal(one.transform(rows.astype(dtype)), other.transform(rows.astype(dtype)))
+    assert_array_equal(one.score_samples(rows), other.score_samples(rows))
+    assert vars(one.channel_) == vars(other.channel_)
+    assert one.history_.keys() == other.history_.keys()
+    assert all(one.history_[name] == other.history_[name] for name in one.history_ if name != TIME)
+    assert epochs(one) == epochs(other)
+    assert_array_equal(one.get_feature_names_out(), other.get_feature_names_out())
+    attributes = vars(one).keys()
+    assert attributes == vars(other).keys()
+    for name in attributes - one.get_params().keys():
+        if isinstance(getattr(one, name), (int, float)):
+            assert getattr(one, name) == getattr(other, name)
+    weights, again = (m.net_.module_.state_dict() for m in (one, other))
+    assert weights.keys() == again.keys()
+    assert all(torch.equal(v.nan_to_num(), again[k].nan_to_num()) for k, v in weights.items())
+    assert other.encoder_.encoder is other.net_.module_.encoder
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit(target="uniform")
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_every_choice_comes_back_the_same(name, tmp_path):
+    model = choose(name)
+    model.save(tmp_path / "model.safetensors")
+    check_same(model, NoisyDIMTransformer.load(tmp_path / "model.safetensors"))
+    again = pickle.loads(pickle.dumps(model))
+    assert_array_equal(again.transform(X_NEW), model.transform(X_NEW))
+    assert said(again) == said(model)
+    assert list(model.__getstate__()["objects"]) == []
+
+
+def long_fit(**parameters):
+    return NoisyDIMTransformer(max_epochs=100, random_state=0, **parameters).fit(X)
+
+
+class TestPickle:
+    @pytest.mark.parametrize(
+        ("make", "refine"),
+        [(fit, None), (fit, "flow"), (long_fit, None)],
+        ids=["narrow", "flow", "long"],
+    )
+    def test_is_hardly_larger_than_the_weights(self, make, refine):
+        model = make(refine=refine)
+        arrays = model.__getstate__()["arrays"]
+        weights = sum(v.nbytes for name, v in arrays.items() if name.startswith("parts."))
+        learnt = sum(v.numel() * v.element_size() for v in model.net_.module_.state_dict().values())
+        assert weights > learnt if refine else weights < learnt + 2**10
+        assert len(pickle.dumps(model)) < 1.2 * weights + 2**16
+
+    def test_holds_arrays_and_text(self, fitted):
+        state = fitted.__getstate__()
+        assert state.keys() == {"header", "arrays", "objects"}
+        assert isinstance(state["header"], str)
+        assert all(type(value) is np.ndarray for value in state["arrays"].values())
+
+    def test_does_not_grow_with_rows_or_batches(self):
+        sizes = []
+        for n in (128, 1280):
+            rows = np.random.default_rng(0).normal(size=(n, 4))
+            sizes.append(len(pickle.dumps(NoisyDIMTransformer(**SMALL).fit(rows))))
+        assert abs(sizes[1] - sizes[0]) < 200
+
+    def test_unfitted(self):
+        model = pickle.loads(pickle.dumps(NoisyDIMTransformer(critic=ExactCritic(), lr=0.1)))
+        assert (type(model.critic), model.lr) == (ExactCritic, 0.1)
+        assert not hasattr(model, "net_")
+
+    def test_parameters_may_be_changed_after_the_fit(self, fitted):
+        model = pickle.loads(pickle.dumps(fitted)).set_params(critic="nonsense", n_components=-1)
+        again = pickle.loads(pickle.dumps(model))
+        assert (again.critic, again.n_components) == ("nonsense", -1)
+        assert_array_equal(again.transform(X_NEW), fitted.transform(X_NEW))
+
+    def test_a_module_of_the_users_is_carried_along(self):
+        model = fit(encoder=Tower, bound=own_bound, callbacks=[])
+        check_same(model, pickle.loads(pickle.dumps(model)))
+        assert model.__getstate__()["objects"].keys() >= {"parts.encoder", "parameters.encoder"}
+
+    def test_a_state_of_before_is_read(self, fitted):
+        other = NoisyDIMTransformer()
+        other.__setstate__(vars(fitted))
+        assert_array_equal(other.transform(X_NEW), fitted.transform(X_NEW))
+
+    def test_attributes_that_are_no_longer_those_of_the_fit(self, fitted):
+        model = pickle.loads(pickle.dumps(fitted))
+        model.channel_ = GaussianNoise(0.1).build(4, 64)
+        assert_array_equal(
+            pickle.loads(pickle.dumps(model)).transform(X_NEW), model.transform(X_NEW)
+        )
+
+    @pytest.mark.slow
+    def test_workers_of_joblib(self, fitted):
+        with joblib.parallel_config("loky", n_jobs=2):
+            found = joblib.Parallel()(joblib.delayed(fitted.transform)(X_NEW) for _ in range(4))
+        for z in found:
+            assert_array_equal(z, fitted.transform(X_NEW))
+
+    def test_compressed_joblib(self, fitted, tmp_path):
+        joblib.dump(fitted, tmp_path / "model.joblib", compress=3)
+        check_same(fitted, joblib.load(tmp_path / "model.joblib"))
+
+
+class TestSkops:
+    @pytest.mark.parametrize("name", ["bound-dv", "frozen", "rotation-object", "compose"])
+    def test_only_the_estimator_has_to_be_trusted(self, name):
+        model = choose(name)
+        data = skops.io.dumps(model)
+        types = skops.io.get_untrusted_types(data=data)
+        assert types == ["sknoisydim._transformer.NoisyDIMTransformer"]
+        check_same(model, skops.io.loads(data, trusted=types))
+
+    def test_pipeline(self, tmp_path):
+        model = make_pipeline(StandardScaler(), NoisyDIMTransformer(**SMALL), PCA(2)).fit(X)
+        skops.io.dump(model, tmp_path / "model.skops")
+        types = skops.io.get_untrusted_types(file=tmp_path / "model.skops")
+        assert types == ["sknoisydim._transformer.NoisyDIMTransformer"]
+        again = skops.io.load(tmp_path / "model.skops", trusted=types)
+        assert_array_equal(again.transform(X_NEW), model.transform(X_NEW))
+
+
+class TestLoaded:
+    @pytest.fixture
+    def pair(self, fitted, tmp_path):
+        fitted.save(tmp_path / "model.safetensors")
+        return fitted, NoisyDIMTransformer.load(tmp_path / "model.safetensors")
+
+    def test_score(self, pair):
+        one, other = pair
+        assert one.score(X_NEW) == other.score(X_NEW)
+        assert one.score(X_NEW) == pickle.loads(pickle.dumps(one)).score(X_NEW)
+
+    def test_retarget(self, pair):
+        one, other = (m.retarget(stats.expon()) for m in pair)
+        check_same(one, other)
+
+    def test_set_output_and_names_of_columns(self, tmp_path):
+        frame = pd.DataFrame(X, columns=list("abcd"))
+        model = NoisyDIMTransformer(**SMALL).set_output(transform="pandas").fit(frame)
+        model.save(tmp_path / "model.safetensors")
+        loaded = NoisyDIMTransformer.load(tmp_path / "model.safetensors")
+        pd.testing.assert_frame_equal(loaded.transform(frame), model.transform(frame))
+        assert_array_equal(loaded.feature_names_in_, model.feature_names_in_)
+        with pytest.raises(ValueError, match="feature names"):
+            loaded.transform(frame[list("abdc")])
+
+    def test_net_goes_on(self, pair):
+        loaded = pair[1]
+        batches = Batches(
+            Rows(X, loaded.encoder_.scaling, torch.device("cpu")), 64, make_generator(0)
+        )
+        loaded.net_.partial_fit(batches)
+        assert len(loaded.net_.history) == 2 * SMALL["max_epochs"]
+
+    def test_clone_and_fit(self, pair):
+        one, other = (clone(m).fit(X) for m in pair)
+        check_same(one, other)
+
+    @pytest.mark.parametrize("critic", ["separable", "exact"])
+    def test_warm_start(self, critic, tmp_path):
+        model = fit(warm_start=True, critic=critic, bound="dv")
+        model.save(tmp_path / "model.safetensors")
+        loaded = NoisyDIMTransformer.load(tmp_path / "model.safetensors")
+        check_same(model.fit(X), loaded.fit(X))
+
+    def test_saved_again_is_the_same_file(self, pair, tmp_path):
+        pair[1].save(tmp_path / "again")
+        assert (tmp_path / "again").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+    def test_subclass(self, pair, tmp_path):
+        loaded = Special.load(tmp_path / "model.safetensors")
+        assert type(loaded) is Special
+        assert_array_equal(loaded.transform(X_NEW), pair[0].transform(X_NEW))
+
+
+class Special(NoisyDIMTransformer):
+    pass
+
+
+class Tower(nn.Module):
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.first = nn.Linear(n_features, 8)
+        self.last = nn.Linear(8, n_components)
+
+    def forward(self, x):
+        return self.last(self.first(x).sin())
+
+
+class Narrow(Tower):
+    def __init__(self, n_features, n_components):
+        super().__init__(n_features, n_components)
+        self.first = nn.Linear(n_features, 7)
+        self.last = nn.Linear(7, n_components)
+
+
+def own_bound(scores):
+    return scores.diagonal().mean() - scores.logsumexp(1).mean()
+
+
+def own_view(x, generator):
+    return x * 0.9
+
+
+LOGNORMAL = PushForward(np.exp, np.log, log_abs_det_jacobian=lambda z: z.sum(1))
+
+
+class OwnCritic:
+    def build(self, n_components, channel, generator):
+        return CRITICS["bilinear"]().build(n_components, channel, generator)
+
+
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(()))
+
+    def forward(self, view, noisy):
+        return self.factor * noisy @ view.T
+
+
+class ScaleCritic:
+    def build(self, n_components, channel, generator):
+        return Scale()
+
+
+OWN = {
+    "encoder": Tower,
+    "bound": own_bound,
+    "augmentation": own_view,
+    "critic": ScaleCritic(),
+    "target": LOGNORMAL,
+    "callbacks": [],
+}
+
+
+class TestOwnComponents:
+    @pytest.mark.parametrize("name", sorted(OWN.keys() - {"callbacks"}))
+    def test_is_refused_unless_it_is_named(self, name, tmp_path):
+        model = fit(**{name: OWN[name]})
+        model.save(tmp_path / "model")
+        with pytest.raises(ValueError, match=rf"load\(path, {name}=\.\.\.\)"):
+            NoisyDIMTransformer.load(tmp_path / "model")
+        loaded = NoisyDIMTransformer.load(tmp_path / "model", **{name: OWN[name]})
+        assert_array_equal(loaded.transform(X_NEW), model.transform(X_NEW))
+        assert getattr(loaded, name) is OWN[name]
+        weights, again = (m.net_.module_.state_dict() for m in (model, loaded))
+        assert all(torch.equal(value, again[key]) for key, value in weights.items())
+
+    def test_several(self, tmp_path):
+        model = fit(**OWN)
+        model.save(tmp_path / "model")
+        own = {name: value for name, value in OWN.items() if name != "callbacks"}
+        check_same(model, NoisyDIMTransformer.load(tmp_path / "model", **own))
+
+    def test_scaling_is_passed_fitted(self, tmp_path):
+        model = fit(scaling=make_pipeline(StandardScaler(), PCA(3)))
+        model.save(tmp_path / "model")
+        with pytest.raises(ValueError, match="fitted transformer"):
+            NoisyDIMTransformer.load(tmp_path / "model", scaling=model.scaling)
+        learnt = model.encoder_.scaling.transformer
+        loaded = NoisyDIMTransformer.load(tmp_path / "model", scaling=learnt)
+        assert_array_equal(loaded.transform(X_NEW), model.transform(X_NEW))
+        assert not hasattr(loaded.scaling[0], "mean_")
+
+    def test_another_than_was_saved(self, tmp_path):
+        fit(encoder=Tower).save(tmp_path / "model")
+        with pytest.raises(ValueError, match="do not fit encoder"):
+            NoisyDIMTransformer.load(tmp_path / "model", encoder=Narrow)
+        with pytest.raises(ValueError, match="do not fit encoder"):
+            NoisyDIMTransformer.load(tmp_path / "model", encoder="mlp")
+
+    def test_more_than_was_saved(self, fitted, tmp_path):
+        fitted.save(tmp_path / "model")
+        with pytest.raises(ValueError, match="holds its own"):
+            NoisyDIMTransformer.load(tmp_path / "model", encoder=Tower)
+
+    def test_loading_runs_no_code_of_the_file(self, tmp_path, monkeypatch):
+        fit(encoder=Tower).save(tmp_path / "model")
+
+        def refuse(*args, **kwargs):
+            raise AssertionError("a file decides what is imported or unpickled")
+
+        for module in (pickle, sys.modules["_pickle"]):
+            monkeypatch.setattr(module, "loads", refuse)
+            monkeypatch.setattr(module, "Unpickler", refuse)
+        monkeypatch.setattr(importlib, "import_module", refuse)
+        monkeypatch.setattr(torch, "load", refuse)
+        NoisyDIMTransformer.load(tmp_path / "model", encoder=Tower)
+
+    def test_a_refinement_cannot_be_named(self, tmp_path):
+        model = fit(refine=OwnRefinement())
+        with pytest.raises(ValueError, match="Pickle the estimator instead"):
+            model.save(tmp_path / "model")
+        assert not list(tmp_path.iterdir())
+        check_same(model, pickle.loads(pickle.dumps(model)))
+
+    def test_an_attribute_that_is_no_value(self, tmp_path):
+        model = fit()
+        model.note_ = object()
+        with pytest.raises(ValueError, match=r"'note_' holds a builtins\.object"):
+            model.save(tmp_path / "model")
+
+
+class OwnMap:
+    def forward(self, z):
+        return z + 1
+
+    def log_abs_det(self, z):
+        return np.zeros(len(z))
+
+
+class OwnRefinement:
+    def build(self, z, seed):
+        return OwnMap()
+
+
+def test_before_fit(tmp_path):
+    for leave in ("save", "to_onnx"):
+        with pytest.raises(NotFittedError):
+            getattr(NoisyDIMTransformer(), leave)(tmp_path / "model")
+    with pytest.raises(NotFittedError):
+        NoisyDIMTransformer().to_torch()
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"), [("safetensors", "safe"), ("onnx", "onnx"), ("onnxscript", "onnx")]
+)
+def test_a_missing_package_is_named(package, extra, fitted, tmp_path, monkeypatch):
+    hidden = [name for name in sys.modules if name.split(".")[0] == package]
+    for name in [package, *hidden]:
+        monkeypatch.setitem(sys.modules, name, None)
+    leave = fitted.save if extra == "safe" else fitted.to_onnx
+    with pytest.raises(ImportError, match=rf"sknoisydim\[{extra}\]"):
+        leave(tmp_path / "model")

@@ -1,0 +1,354 @@
+"""A file of a model is whole and known, or it is refused; and it is never half written."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim.encoders import MLPEncoder
+from sknoisydim.refinement import FlowRefinement, RotationGaussianization
+
+SAVED = Path(__file__).parent / "saved_models"
+X = np.random.default_rng(0).normal(size=(240, 3)) ** 3
+SMALL = {"encoder": MLPEncoder((8,)), "max_epochs": 2, "batch_size": 64, "random_state": 0}
+LETTERS = b"0123456789abcdef"
+
+
+def fit(**parameters):
+    return NoisyDIMTransformer(**SMALL | parameters).fit(X)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return fit(critic="bilinear", refine=RotationGaussianization(max_layers=2))
+
+
+@pytest.fixture(scope="module")
+def data(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("file") / "model.safetensors"
+    model.save(path)
+    return path.read_bytes()
+
+
+def refused(path, data):
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=re_of_path(path)):
+        NoisyDIMTransformer.load(path)
+
+
+def re_of_path(path):
+    return str(path).replace(".", r"\.")
+
+
+def corruptions(data, number):
+    """Yield files that are not what was saved: cut, flipped, overwritten, doubled, foreign."""
+    rng = np.random.default_rng(number)
+    head = 8 + int.from_bytes(data[:8], "little")
+    for i in range(number):
+        bad = bytearray(data)
+        kind = i % 8
+        if kind == 0:
+            bad = bad[: rng.integers(len(bad))]
+        elif kind == 1:
+            bad[rng.integers(len(bad))] ^= 1 << rng.integers(8)
+        elif kind == 2:
+            bad[rng.integers(head)] ^= 1 << rng.integers(8)
+        elif kind == 3:
+            start = rng.integers(len(bad) - 1)
+            bad[start : start + rng.integers(1, 100)] = rng.bytes(rng.integers(1, 100))
+        elif kind == 4:
+            bad += rng.bytes(rng.integers(1, 1000))
+        elif kind == 5:
+            bad[:8] = int(rng.integers(2**63)).to_bytes(8, "little")
+        elif kind == 6:
+            bad = bytearray(rng.bytes(rng.integers(0, 300)))
+        else:
+            i, j = sorted(rng.integers(len(bad), size=2))
+            bad = bad[:i] + bad[j:] + bad[i:j]
+        if bytes(bad) != data:
+            yield bytes(bad)
+
+
+class TestDamage:
+    def check(self, data, number, path):
+        n_refused = 0
+        for bad in corruptions(data, number):
+            refused(path, bad)
+            n_refused += 1
+        assert n_refused > 0.9 * number
+
+    def test_is_found(self, data, tmp_path):
+        self.check(data, 100, tmp_path / "model")
+
+    @pytest.mark.slow
+    def test_is_always_found(self, data, tmp_path):
+        self.check(data, 2000, tmp_path / "model")
+
+    def test_of_any_single_byte_of_the_header(self, data, tmp_path):
+        head = 8 + int.from_bytes(data[:8], "little")
+        for position in range(0, head, 37):
+            bad = bytearray(data)
+            bad[position] ^= 1
+            refused(tmp_path / "model", bytes(bad))
+
+    def test_a_huge_header_is_not_read(self, tmp_path):
+        with open(tmp_path / "model", "wb") as file:
+            file.write((2**40).to_bytes(8, "little"))
+            file.truncate(2**41)  # sparse: it takes no room
+        with pytest.raises(ValueError, match="not a file that sknoisydim saved"):
+            NoisyDIMTransformer.load(tmp_path / "model")
+
+    def test_a_large_file_of_others_is_not_read(self, tmp_path):
+        head = json.dumps({"__metadata__": {"format": "pt"}}).encode()
+        with open(tmp_path / "model", "wb") as file:
+            file.write(len(head).to_bytes(8, "little") + head)
+            file.truncate(2**41)
+        with pytest.raises(ValueError, match="not a file that sknoisydim saved"):
+            NoisyDIMTransformer.load(tmp_path / "model")
+
+    @pytest.mark.parametrize("name", ["folder", "pipe"])
+    def test_what_is_no_file(self, name, tmp_path):
+        if name == "pipe":
+            os.mkfifo(tmp_path / name)
+        else:
+            (tmp_path / name).mkdir()
+        with pytest.raises(ValueError, match="is not a file"):
+            NoisyDIMTransformer.load(tmp_path / name)
+
+    def test_no_file(self, tmp_path):
+        with pytest.raises(FileNotFoundError):
+            NoisyDIMTransformer.load(tmp_path / "model")
+
+
+def parsed(data):
+    end = 8 + int.from_bytes(data[:8], "little")
+    return json.loads(data[8:end]), data[end:]
+
+
+def sealed(head, body):
+    """A file whose digest is right, whatever it says."""
+    head["__metadata__"]["sha256"] = "0" * 64
+    text = json.dumps(head, separators=(",", ":")).encode()
+    whole = len(text).to_bytes(8, "little") + text + body
+    digest = hashlib.sha256(whole).hexdigest().encode()
+    return whole.replace(b'"sha256":"' + b"0" * 64, b'"sha256":"' + digest)
+
+
+class TestCrafted:
+    """Files that somebody made on purpose, with the right digest."""
+
+    def test_the_seal_of_this_test_is_that_of_the_library(self, data, model, tmp_path):
+        (tmp_path / "model").write_bytes(sealed(*parsed(data)))
+        loaded = NoisyDIMTransformer.load(tmp_path / "model")
+        assert_array_equal(loaded.transform(X), model.transform(X))
+
+    def test_of_a_newer_version(self, data, tmp_path):
+        head, body = parsed(data)
+        head["__metadata__"]["format_version"] = "2"
+        (tmp_path / "model").write_bytes(sealed(head, body))
+        with pytest.raises(ValueError, match="saved by a newer one"):
+            NoisyDIMTransformer.load(tmp_path / "model")
+
+    def mutants(self, data, number):
+        """Yield files in which one leaf of the header is something else."""
+        rng = np.random.default_rng(number)
+        other = [None, True, -1, 0, 2**31, 1e300, "x", [], {}, {"is": "tuple", "of": [1]}]
+        other += [{"is": "name", "of": "os.system"}, {"is": "law", "of": ["norm", 1, 2]}]
+        for _ in range(number):
+            head, body = parsed(data)
+            metadata = head["__metadata__"]
+            key = rng.choice(["parameters", "parts", "fitted", "training", "embedding", "width"])
+            tree = {"top": json.loads(metadata[key])}
+            holder, place = tree, "top"
+            while isinstance(holder[place], (dict, list)) and holder[place] and rng.random() < 0.9:
+                holder = holder[place]
+                places = list(holder) if isinstance(holder, dict) else range(len(holder))
+                place = places[rng.integers(len(places))]
+            if rng.random() < 0.2 and isinstance(holder, dict):
+                del holder[place]
+            else:
+                holder[place] = other[rng.integers(len(other))]
+            metadata[key] = json.dumps(tree.get("top"))
+            yield sealed(head, body)
+
+    def check(self, data, number, path):
+        """Each is loaded, and then embeds rows of the right shape or says why not; or refused."""
+        n_refused = 0
+        for mutant in self.mutants(data, number):
+            path.write_bytes(mutant)
+            try:
+                loaded = NoisyDIMTransformer.load(path)
+            except ValueError:
+                n_refused += 1
+            else:
+                assert loaded.encoder_.encoder is loaded.net_.module_.encoder
+        assert n_refused > 0.2 * number
+
+    def test_nothing_but_value_errors(self, data, tmp_path):
+        self.check(data, 60, tmp_path / "model")
+
+    @pytest.mark.slow
+    def test_nothing_but_value_errors_ever(self, data, tmp_path):
+        self.check(data, 2000, tmp_path / "model")
+
+    def test_a_flow_that_claims_to_be_large(self, tmp_path):
+        fit(refine=FlowRefinement(transforms=1, start=None, max_epochs=1)).save(tmp_path / "model")
+        head, body = parsed((tmp_path / "model").read_bytes())
+        parts = json.loads(head["__metadata__"]["parts"])
+        (flow,) = (p for p in parts["refinement"]["of"] if p["is"] == "flow")
+        flow["of"][1]["hidden"] = 10**6
+        head["__metadata__"]["parts"] = json.dumps(parts)
+        refused(tmp_path / "model", sealed(head, body))
+
+    @pytest.mark.parametrize("size", [2**40, 0, -1, True, 2.5, None])
+    @pytest.mark.parametrize("name", ["width", "n_components_", "n_features_in_"])
+    def test_columns_that_the_tensors_are_not_for(self, name, size, data, tmp_path):
+        head, body = parsed(data)
+        metadata = head["__metadata__"]
+        if name == "width":
+            metadata[name] = json.dumps(size)
+        else:
+            metadata["fitted"] = json.dumps(json.loads(metadata["fitted"]) | {name: size})
+        refused(tmp_path / "model", sealed(head, body))
+
+    @pytest.mark.parametrize("depth", [10**3, 10**5])
+    def test_deep_json(self, data, depth, tmp_path):
+        head, body = parsed(data)
+        head["__metadata__"]["fitted"] = "[" * depth + "]" * depth
+        refused(tmp_path / "model", sealed(head, body))
+
+
+KILLED = """
+    import os, random, signal, sys, time
+    import numpy as np
+    from sknoisydim import NoisyDIMTransformer
+    from sknoisydim._persistence import _file
+    from sknoisydim.encoders import MLPEncoder
+
+    path = sys.argv[1]
+    rows = np.random.default_rng(0).normal(size=(64, 3))
+    models = [
+        NoisyDIMTransformer(encoder=MLPEncoder((40,)), max_epochs=1, random_state=i).fit(rows)
+        for i in range(2)
+    ]
+    wanted = [model.transform(rows).tobytes() for model in models]
+    models[0].save(path)
+
+    def die(*arguments):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def child(work):
+        process = os.fork()
+        if not process:
+            work()
+            os._exit(0)
+        return process
+
+    def check(process, *allowed):
+        _, status = os.waitpid(process, 0)
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, status
+        found = NoisyDIMTransformer.load(path).transform(rows).tobytes()
+        assert wanted.index(found) in allowed, allowed
+        return wanted.index(found)
+
+    def at(name):
+        def work():
+            setattr(_file.os, name, die)
+            models[1].save(path)
+        return work
+
+    # At a place that is known: before the bytes are on the disk, and before the new name is there.
+    check(child(at("fsync")), 0)
+    check(child(at("replace")), 0)
+
+    def always():
+        for i in range(10**6):
+            models[(i + 1) % 2].save(path)
+
+    # And anywhere.
+    random.seed(0)
+    start = time.perf_counter()
+    models[0].save(path)
+    took = time.perf_counter() - start
+    found = set()
+    for _ in range(int(sys.argv[2])):
+        process = child(always)
+        time.sleep(5 * took * random.random())
+        os.kill(process, signal.SIGKILL)
+        found.add(check(process, 0, 1))
+    print(*sorted(found))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+class TestWriting:
+    @pytest.mark.parametrize("times", [10, pytest.param(300, marks=pytest.mark.slow)])
+    def test_a_kill_leaves_the_old_file_or_the_new_one(self, times, tmp_path):
+        script = textwrap.dedent(KILLED)
+        done = subprocess.run(
+            [sys.executable, "-c", script, tmp_path / "model", str(times)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert set(done.stdout.split()) <= {"0", "1"}
+
+    def test_an_error_leaves_the_old_file_and_no_other(self, model, data, tmp_path, monkeypatch):
+        (tmp_path / "model").write_bytes(data)
+
+        def fail(*arguments):
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="no space"):
+            model.save(tmp_path / "model")
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+        assert (tmp_path / "model").read_bytes() == data
+
+    def test_the_mode_is_that_of_any_new_file(self, model, tmp_path):
+        (tmp_path / "other").touch()
+        model.save(tmp_path / "model")
+        assert (tmp_path / "model").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+    def test_a_link_stays_a_link(self, model, tmp_path):
+        (tmp_path / "link").symlink_to(tmp_path / "model")
+        model.save(tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "model").is_file()
+
+    def test_header_says_what_a_reader_wants(self, data):
+        head, _ = parsed(data)
+        metadata = head["__metadata__"]
+        versions = json.loads(metadata["versions"])
+        assert {"sknoisydim", "python", "torch", "scikit-learn", "numpy"} <= versions.keys()
+        assert metadata["format_version"] == "1"
+        assert json.loads(metadata["parameters"])["critic"] == "bilinear"
+        assert json.loads(metadata["fitted"])["n_features_in_"] == 3
+
+
+class TestSavedModels:
+    """Files of every released format are loaded for ever; see saved_models/README.md."""
+
+    MODELS = sorted(SAVED.glob("*/*.safetensors"))
+
+    def test_every_format_is_there(self):
+        assert {path.parent.name for path in self.MODELS} >= {"format-1"}
+
+    @pytest.mark.parametrize("path", MODELS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+    def test_embeds_as_it_did(self, path):
+        assert path.stat().st_size < 100_000
+        rows = np.load(path.parent / "rows.npy", allow_pickle=False)
+        expected = np.load(path.with_suffix(".npy"), allow_pickle=False)
+        loaded = NoisyDIMTransformer.load(path)
+        # Another machine's matrix products have other last bits.
+        np.testing.assert_allclose(loaded.transform(rows), expected, rtol=1e-4, atol=1e-5)
+        assert np.isfinite(loaded.score_samples(rows)).all()

@@ -1,0 +1,264 @@
+"""A fitted estimator in torch and ONNX, in threads, and what it leaves alone."""
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
+from scipy.special import ndtr, ndtri
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim._persistence._quantiles import NormalScores, normal_quantile
+from sknoisydim._persistence._torch import Box
+from sknoisydim.encoders import MLPEncoder
+from sknoisydim.refinement import FlowRefinement, RotationGaussianization
+from sknoisydim.targets import MultivariateNormal, Uniform, UniformBall
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(300, 4)) ** 3
+X[:, 3] = X[:, 3].round()  # repeated values, which quantiles have to step over
+ROWS = np.concatenate([X[:20], RNG.normal(size=(20, 4)), 30 * X[:5]]).astype(np.float32)
+SMALL = {"encoder": MLPEncoder((16,)), "max_epochs": 2, "batch_size": 64, "random_state": 0}
+
+SERVED = {
+    "plain": {},
+    "uniform": {"target": "uniform"},
+    "box": {"target": Uniform([-1, 0, 1, 2], [1.0, 2.0, 3.0, 4.0])},
+    "joint": {"target": MultivariateNormal(1.0, np.eye(4) + 0.5)},
+    "standard": {"scaling": "standard", "normalization": "batch"},
+    "quantile": {"scaling": "quantile", "target": "uniform"},
+    "unscaled": {"scaling": None},
+    "residual": {"encoder": MLPEncoder((8, 8), "gelu", residual=True)},
+    "own": {"encoder": lambda p, d: nn.Sequential(nn.Linear(p, 8), nn.Softplus(), nn.Linear(8, d))},
+    "rotation": {"refine": RotationGaussianization(max_layers=10), "target": "uniform"},
+    "flow": {
+        "refine": FlowRefinement(1, start=RotationGaussianization(max_layers=2), max_epochs=1),
+        "n_components": 2,
+    },
+}
+# What has a graph of its own, and is exported in the default run.
+QUICK = ["uniform", "quantile"]
+
+
+def some(names):
+    return [n if n in names else pytest.param(n, marks=pytest.mark.slow) for n in SERVED]
+
+
+def fit(**parameters):
+    return NoisyDIMTransformer(**SMALL | parameters).fit(X)
+
+
+class TestTorch:
+    @pytest.mark.parametrize("name", SERVED)
+    def test_gives_the_rows_of_transform(self, name):
+        model = fit(**SERVED[name])
+        module = model.to_torch()
+        assert isinstance(module, nn.Module)
+        assert not module.training
+        z = module(torch.from_numpy(ROWS))
+        assert z.dtype == torch.float32
+        assert_allclose(z.numpy(), model.transform(ROWS), rtol=1e-6, atol=1e-6)
+        wide = ROWS.astype(np.float64)
+        double = module.double()(torch.from_numpy(wide)).numpy()
+        assert_allclose(double, model.transform(wide), rtol=1e-8, atol=1e-8)
+
+    @pytest.mark.parametrize("name", some(["quantile", "rotation"]))
+    def test_is_exported_for_any_number_of_rows(self, name):
+        model = fit(**SERVED[name])
+        rows = torch.export.Dim("rows")
+        program = torch.export.export(
+            model.to_torch(), (torch.zeros(3, 4),), dynamic_shapes=({0: rows},)
+        ).module()
+        for n in (1, 2, len(ROWS)):
+            z = program(torch.from_numpy(ROWS[:n])).numpy()
+            assert_allclose(z, model.transform(ROWS[:n]), rtol=1e-6, atol=1e-6)
+
+    def test_shares_nothing_with_the_estimator(self):
+        model = fit()
+        before = model.transform(ROWS)
+        module = model.to_torch()
+        with torch.no_grad():
+            for tensor in [*module.parameters(), *module.buffers()]:
+                tensor.zero_()
+        assert_array_equal(model.transform(ROWS), before)
+
+    def test_has_gradients_by_its_input(self):
+        rows = torch.from_numpy(ROWS[:8]).requires_grad_()
+        fit(target="uniform", scaling="squash").to_torch()(rows).sum().backward()
+        assert rows.grad.abs().sum() > 0
+
+    @pytest.mark.parametrize("target", [UniformBall(), stats.beta(2, 5)], ids=["ball", "beta"])
+    def test_a_target_without_a_form_in_torch(self, target):
+        model = fit(target=target)
+        with pytest.raises(ValueError, match="target=False"):
+            model.to_torch()
+        z = model.to_torch(target=False)(torch.from_numpy(ROWS)).double().numpy()
+        assert_allclose(model.target_.push(z), model.transform(ROWS), rtol=1e-5, atol=1e-6)
+
+    def test_a_scaling_without_a_form_in_torch(self):
+        with pytest.raises(ValueError, match="has no form in torch"):
+            fit(scaling=StandardScaler()).to_torch()
+
+
+class TestPieces:
+    def test_uniform_target_is_accurate_in_single_precision(self):
+        z = np.linspace(-12, 12, 20001, dtype=np.float32)[:, None]
+        for low, high in [(0.0, 1.0), (-3.0, 5.0)]:
+            u = Box(Uniform(low, high).bind(1))(torch.from_numpy(z)).numpy()
+            expected = low + (high - low) * ndtr(z.astype(np.float64))
+            assert np.abs(u - expected).max() < 1e-6 * (high - low)
+            assert ((u >= low) & (u <= high)).all()
+
+    def test_quantile_function_of_the_normal_law(self):
+        p = np.concatenate([np.geomspace(1e-11, 0.5, 2000), 1 - np.geomspace(1e-11, 0.5, 2000)])
+        assert_allclose(normal_quantile(torch.from_numpy(p)).numpy(), ndtri(p), rtol=1e-13)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_normal_scores_are_those_of_scikit_learn(self, dtype):
+        rng = np.random.default_rng(0)
+        rows = np.stack([rng.normal(size=500), rng.poisson(2, 500), np.ones(500)], 1).astype(dtype)
+        fitted = QuantileTransformer(n_quantiles=100, output_distribution="normal").fit(rows)
+        rows = np.concatenate([rows, 1.5 * rows, -rows])
+        scores = NormalScores(fitted)(torch.from_numpy(rows)).numpy()
+        assert scores.dtype == dtype
+        assert_allclose(scores, fitted.transform(rows), rtol=1e-6, atol=1e-7)
+
+
+class TestOnnx:
+    @pytest.mark.parametrize("name", some(QUICK))
+    def test_gives_the_rows_of_transform(self, name, tmp_path):
+        model = fit(**SERVED[name])
+        model.to_onnx(tmp_path / "model.onnx")
+        assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+        onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"))
+        session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+        assert [value.name for value in session.get_inputs()] == ["X"]
+        assert [value.name for value in session.get_outputs()] == ["Z"]
+        for n in (1, 2, len(ROWS)):
+            (z,) = session.run(["Z"], {"X": ROWS[:n]})
+            assert_allclose(z, model.transform(ROWS[:n]), rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.slow
+    def test_without_the_target(self, tmp_path):
+        model = fit(target=UniformBall())
+        model.to_onnx(tmp_path / "model.onnx", target=False)
+        (z,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"X": ROWS})
+        assert_allclose(z, model.retarget("normal").transform(ROWS), rtol=1e-5, atol=1e-5)
+
+
+def test_threads_get_the_rows_of_one():
+    model = fit(target="uniform", scaling="quantile", refine=RotationGaussianization(max_layers=3))
+    rows = np.random.default_rng(1).normal(size=(2500, 4))
+    expected = model.transform(rows)
+    barrier = threading.Barrier(8)
+
+    def work(_):
+        barrier.wait()
+        return [model.transform(rows) for _ in range(3)]
+
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(work, range(8)):
+            for z in found:
+                assert_array_equal(z, expected)
+
+
+QUIET = """
+    import os, sys
+    import numpy as np
+    from sknoisydim import NoisyDIMTransformer
+
+    rows = np.random.default_rng(0).normal(size=(300, 3))
+    models = [
+        NoisyDIMTransformer(max_epochs=2, random_state=0),
+        NoisyDIMTransformer(
+            max_epochs=2, target="uniform", scaling="quantile", refine="rotation", critic="concat",
+            early_stopping=True, supervision=0.5, bound="dv", augmentation="mixup",
+        ),
+    ]
+    WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
+    found = []
+
+    def hook(event, arguments):
+        if event == "open":
+            name, mode, flags = arguments
+            wanted = set(mode or "") & set("wax+") or (mode is None and flags & WRITING)
+            if wanted and name != os.devnull:
+                found.append((event, str(name), mode))
+        elif event.split(".")[0] in ("socket", "subprocess", "urllib", "http", "ftplib", "smtplib"):
+            found.append((event, repr(arguments)))
+        elif event == "os.mkdir" and "torchinductor" in str(arguments[0]):
+            pass  # an empty folder, made by the first optimizer of a process: torch's own doing
+        elif event in (
+            "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn",
+            "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink",
+            "os.truncate", "shutil.copyfile", "tempfile.mkstemp", "tempfile.mkdtemp",
+            "pickle.find_class", "pty.spawn",
+        ):
+            found.append((event, repr(arguments)))
+
+    sys.addaudithook(hook)
+    open(os.devnull, "w").close()
+    y = np.arange(300) % 3
+    for model in models:
+        model.fit(rows, y).transform(rows)
+        model.score(rows), model.score_samples(rows), model.retarget("normal")
+    assert found == [], found
+
+    # The hook sees what it is for.
+    os.mkdir(sys.argv[1])
+    open(os.path.join(sys.argv[1], "x"), "w").close()
+    assert [event for event, *_ in found] == ["os.mkdir", "open"], found
+"""
+
+
+def test_fit_and_transform_use_no_network_no_process_and_no_file(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-B", "-W", "ignore", "-c", textwrap.dedent(QUIET), tmp_path / "folder"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def resident():
+    """Bytes of memory that the process holds."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc")
+def test_two_thousand_fits_leave_nothing_behind():
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+
+    def run(times):
+        for seed in range(times):
+            model = NoisyDIMTransformer(max_epochs=1, batch_size=16, random_state=seed)
+            model.fit(rows).transform(rows)
+        gc.collect()
+
+    run(100)
+    memory, threads = resident(), threading.active_count()
+    handles, tasks = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+    run(2000)
+    grown = (resident() - memory) / 2**20
+    print(f"{grown:.1f} MB")
+    assert grown < 50
+    assert threading.active_count() == threads
+    assert len(os.listdir("/proc/self/task")) == tasks
+    assert len(os.listdir("/proc/self/fd")) == handles
