@@ -21,11 +21,20 @@ SLICE_ROWS = 1024
 class Embedder(nn.Module):
     """Scaling, encoder and normalisation as one module: rows (n, p) -> N(0, I) (n, d).
 
+    Rows of any dtype are taken; what comes out has the dtype of the module, float32 unless it is
+    made another with `double()`. Rows of more dimensions, as the encoder takes them, are scaled
+    cell by cell.
+
     Parameters
     ----------
     scaling, encoder, normalizer : nn.Module
         As fitted.
     """
+
+    # Whether a copy in float64 works: see `check_double`.
+    in_double = True
+    # Shape of a row for the encoder, where it has more dimensions than one.
+    row_shape: tuple[int, ...] | None = None
 
     def __init__(self, scaling: nn.Module, encoder: nn.Module, normalizer: Normalizer) -> None:
         super().__init__()
@@ -34,11 +43,45 @@ class Embedder(nn.Module):
         self.normalizer: Normalizer = normalizer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.normalizer(self.encoder(self.scaling(x)))
+        known = x.dtype in (torch.float32, torch.float64)
+        if self.row_shape is not None:
+            x = x.flatten(1)
+        scaled = self.scaling(x if known else x.double())
+        if self.row_shape is not None:
+            scaled = scaled.unflatten(1, self.row_shape)
+        return self.normalizer(self.encoder(scaled.to(self.normalizer.mean.dtype)))
+
+    def check_double(self, X: np.ndarray) -> None:
+        """See with one row whether a copy in float64 works, and remember it.
+
+        It does not where a module's forward casts to float32, or uses tensors that are neither
+        parameters nor buffers, which stay as they are when the module is cast.
+        """
+        self.in_double = True
+        one_row = X[:1].astype(np.float64)
+        try:
+            for _ in embeddings(self, one_row, torch.device("cpu")):
+                pass
+        except Exception:  # noqa: BLE001 (a user's module; what also fails in float32 is raised there)
+            self.in_double = False
+
+
+class _InSingle(nn.Module):
+    """A network that computes in float32, for rows of float64."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x.float()).double()
 
 
 def for_inference(embedder: Embedder, dtype: np.dtype, device: torch.device) -> nn.Module:
-    """Return a copy that computes in `dtype`, with linear layers folded where that is possible."""
+    """Return a copy that computes in `dtype`, with linear layers folded where that is possible.
+
+    An encoder that cannot be cast to float64 computes in float32 for rows of either dtype.
+    """
     scaling = copy.deepcopy(embedder.scaling).to(device)
     with torch.no_grad():
         normalizer = embedder.normalizer
@@ -46,8 +89,10 @@ def for_inference(embedder: Embedder, dtype: np.dtype, device: torch.device) -> 
         network = folded or nn.Sequential(embedder.encoder, normalizer)
         network = copy.deepcopy(network).to(device).eval()
     if dtype == np.float64:
-        network = network.double()
-    return nn.Sequential(scaling, network)
+        network = network.double() if embedder.in_double else _InSingle(network)
+    if embedder.row_shape is None:
+        return nn.Sequential(scaling, network)
+    return nn.Sequential(scaling, nn.Unflatten(1, embedder.row_shape), network)
 
 
 def embeddings(
@@ -55,7 +100,8 @@ def embeddings(
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield slices of rows and their embeddings (m, d) in float64.
 
-    The network computes in the dtype of X; the refinement, which may be None, in float64.
+    The network computes in the dtype of X where it can; the refinement, which may be None, in
+    float64.
     """
     model = for_inference(embedder, X.dtype, device)
     for start in range(0, len(X), SLICE_ROWS):

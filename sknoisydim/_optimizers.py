@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,9 +28,9 @@ def resolve_optimizer(optimizer: Any) -> Callable[..., torch.optim.Optimizer]:
     Raises
     ------
     ValueError
-        If a name is unknown.
+        If a name is unknown, or a class cannot be used in a fit.
     TypeError
-        If it is neither a name nor callable.
+        If it is neither a name nor an optimizer class nor a function.
     """
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
@@ -37,19 +39,74 @@ def resolve_optimizer(optimizer: Any) -> Callable[..., torch.optim.Optimizer]:
     if not callable(optimizer):
         raise TypeError(
             f"optimizer={optimizer!r} of type {type(optimizer).__name__} is not understood: it "
-            f"takes {allowed(OPTIMIZERS)}, or a torch.optim class."
+            f"takes {allowed(OPTIMIZERS)}, a torch.optim class, or a function (parameters, lr, "
+            "weight_decay) that returns an optimizer."
         )
+    made = optimizer.func if isinstance(optimizer, functools.partial) else optimizer
+    if inspect.isclass(made):
+        check_optimizer(made)
     return optimizer
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """See that an optimizer, or a class of these, can be used in a fit.
+
+    Raises
+    ------
+    ValueError
+        If its steps evaluate the loss again, or need sparse gradients.
+    TypeError
+        If it is something else.
+    """
+    kind = optimizer if inspect.isclass(optimizer) else type(optimizer)
+    if not issubclass(kind, torch.optim.Optimizer):
+        raise TypeError(
+            f"optimizer made a {kind.__name__}: it takes {allowed(OPTIMIZERS)}, a torch.optim "
+            "class, or a function (parameters, lr, weight_decay) that returns an optimizer."
+        )
+    closure = inspect.signature(kind.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise ValueError(
+            f"optimizer {kind.__name__} evaluates the loss several times in a step, by a closure, "
+            f"and a step here sees one batch once. Use {allowed(OPTIMIZERS)}, or another class of "
+            "torch.optim."
+        )
+    if issubclass(kind, torch.optim.SparseAdam):
+        raise ValueError(
+            f"optimizer {kind.__name__} needs sparse gradients, and these are dense. Use 'adam'."
+        )
 
 
 def optimizer_arguments(
     optimizer: Callable[..., torch.optim.Optimizer], weight_decay: float
 ) -> dict[str, Any]:
-    """Return skorch's `optimizer__...` arguments."""
+    """Return skorch's `optimizer__...` arguments.
+
+    Raises
+    ------
+    ValueError
+        If there shall be a weight decay, and the optimizer has none.
+    """
     arguments: dict[str, Any] = {"optimizer__weight_decay": weight_decay}
+    if not _takes(optimizer, "weight_decay"):
+        if weight_decay > 0:
+            name = getattr(optimizer, "__name__", repr(optimizer))
+            raise ValueError(
+                f"optimizer {name} takes no weight_decay, which is {weight_decay:g}: use "
+                "weight_decay=0."
+            )
+        return {}
     if optimizer in _FUSED:
         arguments["optimizer__fused"] = True
     return arguments
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return True  # one that does not tell is tried
+    return any(item.name == name or item.kind is item.VAR_KEYWORD for item in parameters)
 
 
 def one_cycle(step: int, n_steps: int, peak: float, warm_up: float = 0.3) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,7 @@ from sknoisydim.encoders import resolve_encoder
 from sknoisydim.noise import resolve_noise
 from sknoisydim.normalization import resolve_normalization
 from sknoisydim.refinement import resolve_refinement
+from sknoisydim.scaling import resolve_scaling
 
 # Components that "auto" takes at most.
 AUTO_COMPONENTS = 16
@@ -55,6 +58,7 @@ class Settings:
     early_stopping: EarlyStopping | None
     device: torch.device
     foreign: bool
+    callbacks: list[Any]
 
 
 def auto_steps(n_rows: int) -> int:
@@ -81,8 +85,11 @@ def resolve_device(device: Any) -> torch.device:
     if _is_auto(device):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        # torch knows names of devices that are not there, and says so in an AssertionError.
-        return torch.empty(0, device=torch.device(device)).device
+        # torch knows names of devices that are not there, and says so in an AssertionError; of
+        # one that holds no numbers, "meta", when they are read.
+        probe = torch.empty(0, device=torch.device(device))
+        probe.cpu()
+        return probe.device
     except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
         raise ValueError(
             f"device={device!r} is not usable; it takes 'auto' or a torch device of this machine, "
@@ -109,12 +116,25 @@ def _early_stopping(parameters: Any) -> EarlyStopping | None:
     return EarlyStopping(fraction, patience, tol)
 
 
-def _check_reporting(verbose: Any, callbacks: Any) -> None:
-    """See that progress can be reported, which the transformer and skorch do."""
+def check_verbose(verbose: Any) -> None:
+    """See that progress can be reported."""
     if not isinstance(verbose, (bool, np.bool_)):
         check_integer(verbose, "verbose", minimum=0)
+
+
+def resolve_callbacks(callbacks: Any) -> list[Any]:
+    """Return copies of callbacks: a fit initialises them, and they remember it.
+
+    What in one cannot be copied, such as an open file or a writer of logs, is shared by all copies:
+    it is where a user wants to find what was written.
+
+    Raises
+    ------
+    TypeError
+        If it is no list, or one is no callback.
+    """
     if callbacks is None:
-        return
+        return []
     if not isinstance(callbacks, (list, tuple)):
         raise TypeError(f"callbacks must be None or a list of skorch callbacks, got {callbacks!r}.")
     for item in callbacks:
@@ -123,6 +143,28 @@ def _check_reporting(verbose: Any, callbacks: Any) -> None:
             raise TypeError(
                 f"callbacks holds {item!r}; it takes skorch callbacks, or (name, callback)."
             )
+    return [
+        (*item[:-1], _copied(item[-1])) if isinstance(item, tuple) else _copied(item)
+        for item in callbacks
+    ]
+
+
+def _copied(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 (the copying of a user's object may raise anything)
+        try:
+            copied = copy.copy(value)
+        except Exception as error:
+            raise TypeError(
+                f"callbacks holds {value!r}, which cannot be copied, and a fit works on copies: "
+                "pass its class, or give it a __copy__."
+            ) from error
+    memo: dict[int, Any] = {}
+    for name, part in vars(copied).items():
+        with contextlib.suppress(Exception):
+            vars(copied)[name] = copy.deepcopy(part, memo)
+    return copied
 
 
 def resolve_settings(parameters: Any, n_features: int) -> Settings:
@@ -146,7 +188,7 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
     epochs = parameters.max_epochs
     encoder = resolve_encoder(parameters.encoder)
     check_boolean(parameters.warm_start, "warm_start")
-    _check_reporting(parameters.verbose, parameters.callbacks)
+    check_verbose(parameters.verbose)
     return Settings(
         n_components=check_integer(n_components, "n_components", minimum=1, also="'auto'"),
         noise=resolve_noise(parameters.noise),
@@ -157,7 +199,7 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         supervision=check_real(parameters.supervision, "supervision", minimum=0, maximum=1),
         encoder=encoder,
         normalization=resolve_normalization(parameters.normalization),
-        scaling=parameters.scaling,
+        scaling=resolve_scaling(parameters.scaling),
         refine=resolve_refinement(parameters.refine),
         max_epochs=None
         if _is_auto(epochs)
@@ -169,4 +211,5 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         early_stopping=_early_stopping(parameters),
         device=resolve_device(parameters.device),
         foreign=not getattr(encoder, "own_generator", False),
+        callbacks=resolve_callbacks(parameters.callbacks),
     )

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import numbers
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 
+from sknoisydim._diagnosis import Diagnosis
 from sknoisydim._fitted import Fitted
 from sknoisydim._inference import Embedder
 from sknoisydim._isolation import draw_seed
 from sknoisydim._labels import encode_labels
 from sknoisydim._net import DIMNet, reporters
+from sknoisydim._persistence import Persistent
 from sknoisydim._settings import resolve_settings
 from sknoisydim._training import Start, train
 from sknoisydim.targets import resolve_target
 
 
-class NoisyDIMTransformer(Fitted, BaseEstimator):
+class NoisyDIMTransformer(Persistent, Fitted, Diagnosis, BaseEstimator):
     r"""Embed rows so that they follow a law of your choice and keep their information.
 
     An encoder f is trained so that the noisy embedding of a row tells as much as it can about a
@@ -41,18 +45,22 @@ class NoisyDIMTransformer(Fitted, BaseEstimator):
         Number d of components of the embedding. "auto" takes min(number of columns, 16).
     target : str, object or sequence, default="normal"
         Law that the embedding shall have: "normal", "uniform", a frozen continuous `scipy.stats`
-        law, an object of `sknoisydim.targets`, or a sequence of these, one per component.
+        law, a `scipy.stats.rv_histogram`, an object of `sknoisydim.targets`, or a sequence of
+        these, one per component.
     noise : "auto", float or object, default="auto"
-        Standard deviation of the noise relative to a unit-variance embedding, or an object of
-        `sknoisydim.noise`. "auto" makes the capacity 0.8 log(batch size), which a batch can just
-        show: with less noise training stops at log(batch size) and the law is left unfinished.
+        Standard deviation s of the noise relative to a unit-variance embedding, or an object of
+        `sknoisydim.noise`. Its capacity is C = d/2 log(1 + 1/s^2) nats. "auto" makes it
+        0.8 log(batch size), which a batch can just show: with less noise training stops at
+        log(batch size) and the law is left unfinished.
     augmentation : str, callable, object or None, default="corruption"
         View X' of a row: "corruption" (random cells take the column's value of another row),
         "jitter", "masking", "mixup", an object of `sknoisydim.augmentations`, None, or a callable
         (batch, generator) -> batch on tensors of scaled rows.
     critic : str or object, default="separable"
         Scores a view's embedding against a noisy one: "separable", "bilinear", "concat", "exact",
-        or an object of `sknoisydim.critics`.
+        or an object of `sknoisydim.critics`. The parameters of a component are set by passing the
+        object, `SeparableCritic(width=32)`; a name has none, so `set_params(critic__width=32)`
+        works only after an object was passed. The same goes for `encoder` and the others.
     bound : str or callable, default="infonce"
         Turns scores (n, n) into nats: "infonce", "dv", "nwj", "smile", "jsd", or a callable.
     clean_weight : float, default=0.5
@@ -62,30 +70,37 @@ class NoisyDIMTransformer(Fitted, BaseEstimator):
         Probability that a row's view is made from another row of its class. 0 ignores `y`.
     encoder : str, object, module or callable, default="mlp"
         "mlp", a `sknoisydim.encoders.MLPEncoder`, or your own `torch.nn.Module`: a class or
-        factory (n_features, n_components) -> module, or an instance, which is copied.
+        factory (n_features, n_components) -> module, or an instance, which is copied. "mlp" is
+        `MLPEncoder((256, 256), dropout=0.3)`; dropout, also that of your own module, acts on the
+        view only. Rows of float64 are embedded in float64, unless your module casts to float32, or
+        uses tensors that are neither parameters nor buffers: then in float32, and returned as
+        float64.
     normalization : str or object, default="whiten"
         How the encoder's output is normalised: "whiten" (identity covariance) or "batch" (each
         component by itself; enough for a few components only).
     scaling : str, transformer or None, default="squash"
         Scaling of the columns, fitted inside. "squash" standardises u and bounds it softly,
         u / sqrt(1 + (u / 3)^2); "standard", "quantile" (to normal scores), any scikit-learn
-        transformer, or None.
+        transformer (an object, which is cloned, or a class), or None.
     refine : str, object or None, default=None
         Invertible map that finishes the joint law after training, between encoder and target:
         "rotation" (Gaussianisation along rotated axes, seconds), "flow" (a normalizing flow, closer
         to the law, at a price in geometry; needs zuko), or an object of `sknoisydim.refinement`.
     max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" spends a number of optimisation steps that grows with the
-        square root of the number of rows, within bounds.
+        Passes over the rows. "auto" takes as many as make 12 sqrt(n) optimisation steps for n
+        training rows, but at least 200 and at most 2400: small tables overfit. An epoch has a step
+        for each full batch.
     batch_size : int, default=512
         Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
         information that training can see to log(batch_size) nats.
-    optimizer : str or class, default="adamw"
-        "adamw", "adam", "sgd" or a `torch.optim` class.
+    optimizer : str, class or callable, default="adamw"
+        "adamw", "adam", "sgd", a `torch.optim` class, or a callable (parameters, lr, weight_decay)
+        -> optimizer, such as `functools.partial(torch.optim.SGD, momentum=0.9)`. Not LBFGS, whose
+        steps need a closure.
     lr : float, default=0.002
         Peak of the one-cycle learning rate.
     weight_decay : float, default=0.01
-        Weight decay of the optimizer.
+        Weight decay of the optimizer; 0 for one that has none.
     early_stopping : bool, default=False
         Hold rows out, stop when their information stops improving, and go back to the best
         weights. With too few rows to hold out there is no split.
@@ -96,23 +111,32 @@ class NoisyDIMTransformer(Fitted, BaseEstimator):
     tol : float, default=0.001
         Improvement that counts, in nats.
     warm_start : bool, default=False
-        Start from the weights and the input scaling of the last fit.
-    callbacks : sequence or None, default=None
-        skorch callbacks.
+        Start from the weights and the input scaling of the last fit, on the same columns. A critic
+        that was not there starts afresh, one that is no longer needed is left out.
+    callbacks : list, tuple or None, default=None
+        skorch callbacks, or pairs (name, callback). A fit works on deep copies, so what you pass
+        never changes: read what one has gathered from `net_.callbacks_`. What cannot be copied,
+        such as an open file or a writer of logs, is shared. Each epoch records `train_loss` (minus
+        the objective), and `valid_loss` with `early_stopping`; a callback that monitors the latter
+        without is refused. Scoring functions are called as (net, batches, None) at the end of an
+        epoch, where `net.predict(batches)` is the embedding so far, in the order of the rows. A
+        `LRScheduler` takes the place of the one-cycle rate.
     device : str, default="auto"
         A torch device; "auto" takes CUDA where there is one.
     random_state : int, RandomState instance or None, default=None
         Fixes the embedding bit for bit, for one number of threads and one version of torch. No
         global generator is used or changed.
     verbose : int, default=0
-        1 shows a progress bar with nats and capacity, 2 a line per epoch.
+        1 shows a progress bar, with the information of clean rows (of views with clean_weight=0)
+        and what it can reach, min(capacity, log batch size); 2 a line per epoch.
 
     Attributes
     ----------
     net_ : skorch.NeuralNet
         The net that was trained; its `module_` is the whole objective.
     encoder_ : torch.nn.Module
-        Scaling, encoder and normalisation: raw rows (n, p) -> (n, d), close to N(0, I).
+        Scaling, encoder and normalisation: raw rows (n, p) of any dtype -> (n, d), close to
+        N(0, I), in float32.
     refinement_ : object or None
         The map that `refine` asked for, with `forward`, `inverse` and `log_abs_det`.
     target_ : object
@@ -122,7 +146,8 @@ class NoisyDIMTransformer(Fitted, BaseEstimator):
     noise_scale_ : float
         Standard deviation of the noise.
     capacity_ : float
-        Capacity of the channel, in nats.
+        Capacity of the channel, C = d/2 log(1 + 1/s^2) nats with d = `n_components_` and
+        s = `noise_scale_`.
     mutual_information_ : float
         I(f(X); f(X) + Z) on the training rows, in nats: InfoNCE with the channel's own density
         over batches of `batch_size_`. The channel comes before `refine`, and so does `score`.
@@ -135,7 +160,7 @@ class NoisyDIMTransformer(Fitted, BaseEstimator):
     history_ : dict of lists
         One entry per epoch: `train_information` (the objective) and its parts
         `train_view_information` and `train_clean_information`, `valid_information` with early
-        stopping, all in nats.
+        stopping, all in nats; and what callbacks record.
     n_features_in_ : int
         Number of columns seen in `fit`.
     feature_names_in_ : ndarray of shape (p,)
@@ -241,9 +266,20 @@ class NoisyDIMTransformer(Fitted, BaseEstimator):
         ValueError, TypeError
             If a parameter or the data are not usable, or if training diverges. The estimator is
             then as it was before.
+
+        Warns
+        -----
+        ConvergenceWarning
+            With at least 20 training rows, if the embedding tells less than 5 % of min(capacity,
+            log batch size) nats of them, or a component has no variance: it has collapsed, or the
+            rows hardly differ. Also if the channel passes next to nothing.
         """
         with self._all_or_nothing():
+            start = self._start()
+            before = dict(vars(self))
             X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+            if start is not None:
+                self._check_columns(before)
             settings = resolve_settings(self, X.shape[1])
             target = resolve_target(self.target, settings.n_components)
             codes = encode_labels(X, y) if settings.supervision > 0 else None
@@ -252,9 +288,8 @@ class NoisyDIMTransformer(Fitted, BaseEstimator):
                 codes,
                 settings,
                 draw_seed(self.random_state),
-                self.callbacks or (),
                 partial(reporters, self.verbose),
-                Start.of(self.net_, self.encoder_) if self._goes_on() else None,
+                start,
             )
             self.net_: DIMNet = trained.net
             self.encoder_: Embedder = trained.embedder
@@ -268,10 +303,27 @@ class NoisyDIMTransformer(Fitted, BaseEstimator):
             self.n_components_ = settings.n_components
             self.n_epochs_ = len(trained.net.history)
             self.history_ = trained.history
+            if trained.doubt is not None:
+                warnings.warn(trained.doubt, ConvergenceWarning, stacklevel=2)
         return self
 
-    def _goes_on(self) -> bool:
-        return bool(self.warm_start) and self.__sklearn_is_fitted__()
+    def _start(self) -> Start | None:
+        goes_on = bool(self.warm_start) and self.__sklearn_is_fitted__()
+        return Start.of(self.net_, self.encoder_) if goes_on else None
+
+    def _check_columns(self, before: dict[str, Any]) -> None:
+        """See that a table has the columns of the last fit, which a warm start goes on from."""
+        if self.n_features_in_ != before["n_features_in_"]:
+            raise ValueError(
+                f"X has {self.n_features_in_} columns, and warm_start=True goes on from a fit on "
+                f"{before['n_features_in_']}. Use warm_start=False."
+            )
+        names, old = getattr(self, "feature_names_in_", None), before.get("feature_names_in_")
+        if names is not None and old is not None and list(names) != list(old):
+            raise ValueError(
+                f"X has the columns {list(names)}, and warm_start=True goes on from a fit on "
+                f"{list(old)}. Use the same columns in the same order, or warm_start=False."
+            )
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")

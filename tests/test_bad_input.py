@@ -1,6 +1,7 @@
 """What cannot work says so: what came, and what is allowed. A fit that fails leaves no trace."""
 
 import _thread
+import functools
 import re
 import signal
 import subprocess
@@ -16,8 +17,9 @@ import torch
 from numpy.testing import assert_array_equal
 from scipy import stats
 from scipy.sparse import csr_array
+from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, RobustScaler
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
@@ -131,6 +133,25 @@ class Pair(nn.Linear):
         return super().forward(x), x
 
 
+class Building:
+    """A critic whose `build` returns what it was given."""
+
+    def __init__(self, made):
+        self.made = made
+
+    def build(self, n_components, channel, generator):
+        return self.made
+
+
+class Diagonal(nn.Module):
+    def forward(self, view, noisy):
+        return (view * noisy).sum(1)
+
+
+FROZEN = nn.Linear(4, 4).requires_grad_(False)
+LBFGS = functools.partial(torch.optim.LBFGS, max_iter=2)
+
+
 # Parameters of the transformer that cannot be, and what the message has to say.
 WRONG = [
     # Unknown names: what is allowed, and what may have been meant.
@@ -147,6 +168,7 @@ WRONG = [
     ({"scaling": "standart"}, ValueError, r"scaling.*'quantile'.*mean 'standard'\?"),
     ({"optimizer": "adamW"}, ValueError, r"optimizer='adamW'.*'sgd'.*Did you mean 'adamw'\?"),
     ({"device": "nonsense"}, ValueError, r"device='nonsense'.*'auto'.*'cpu'"),
+    ({"device": "meta"}, ValueError, r"device='meta' is not usable.*'cpu'"),
     ({"device": "cuda:99"}, ValueError, r"device='cuda:99' is not usable.*this machine"),
     ({"n_components": "all"}, TypeError, r"n_components must be 'auto' or an integer.*'all'"),
     ({"max_epochs": "many"}, TypeError, r"max_epochs must be 'auto' or an integer.*'many'"),
@@ -202,6 +224,34 @@ WRONG = [
     ({"augmentation": GaussianJitter(scale=-1)}, ValueError, r"scale must be.*>= 0, got -1"),
     ({"normalization": Whitening(ridge=0)}, ValueError, r"ridge must be.*> 0, got 0"),
     ({"normalization": BatchNormalization(ridge=-1)}, ValueError, r"ridge must be.*> 0, got -1"),
+    # What a component of one's own returns.
+    ({"augmentation": lambda x, g: x[:, :2]}, ValueError, r"augmentation.*\(16, 2\).*\(16, 4\)"),
+    ({"augmentation": lambda x, g: x[:5]}, ValueError, r"augmentation.*\(5, 4\).*\(16, 4\)"),
+    ({"augmentation": lambda x, g: x.numpy()}, TypeError, r"augmentation.*ndarray, not a torch"),
+    ({"augmentation": lambda x, g: None}, TypeError, r"augmentation.*NoneType, not a torch"),
+    ({"augmentation": lambda x, g: x.double()}, ValueError, r"augmentation.*to be .*float32"),
+    ({"bound": lambda s: s.diagonal()}, ValueError, r"the bound.*\(16,\).*to be of shape \(\)"),
+    ({"bound": lambda s: 1.0}, TypeError, r"the bound.*returned a float, not a torch tensor"),
+    ({"bound": lambda s: s.detach().mean()}, ValueError, r"no gradient comes out.*the bound"),
+    ({"critic": Building(Diagonal())}, ValueError, r"the critic.*\(16,\).*to be .*\(16, 16\)"),
+    ({"critic": Building(3)}, TypeError, r"critic=.* built a int, not a torch module"),
+    ({"encoder": FROZEN, "clean_weight": 1}, ValueError, r"nothing to train.*requires_grad"),
+    ({"encoder": nn.Identity(), "clean_weight": 1}, ValueError, r"nothing to train"),
+    # Scaling.
+    ({"scaling": FunctionTransformer(lambda x: x[:, :0])}, ValueError, r"\(1, 0\); .*one column"),
+    ({"scaling": FunctionTransformer(lambda x: x[:, 0])}, ValueError, r"maps rows.* to \(1,\)"),
+    ({"scaling": FunctionTransformer(lambda x: x[:1])}, ValueError, r"maps rows.* to \(1, 4\)"),
+    ({"scaling": FunctionTransformer(lambda x: x.astype(str))}, ValueError, r"not real numbers"),
+    ({"scaling": ColumnTransformer}, TypeError, r"class ColumnTransformer, which needs param"),
+    # Optimizers.
+    ({"optimizer": torch.optim.LBFGS}, ValueError, r"LBFGS.*closure.*'adamw'"),
+    ({"optimizer": LBFGS}, ValueError, r"LBFGS.*closure.*'adamw'"),
+    ({"optimizer": torch.optim.SparseAdam}, ValueError, r"SparseAdam needs sparse gradients"),
+    ({"optimizer": torch.optim.Rprop}, ValueError, r"Rprop takes no weight_decay.*0\.01"),
+    ({"optimizer": torch.optim.Muon}, ValueError, r"Muon.*failed: Muon only supports 2D"),
+    ({"optimizer": dict}, TypeError, r"optimizer made a dict: it takes.*torch\.optim class"),
+    ({"optimizer": lambda params: params}, ValueError, r"takes no weight_decay"),
+    ({"optimizer": lambda params, **rest: None}, TypeError, r"optimizer made a NoneType"),
     # Callbacks.
     ({"callbacks": EarlyStopping()}, TypeError, r"callbacks must be None or a list"),
     ({"callbacks": ["print"]}, TypeError, r"callbacks holds 'print'.*skorch callbacks"),
@@ -247,6 +297,35 @@ class TestParameters:
             dim(early_stopping=value).fit(X)
         else:
             dim(n_components=value, noise=value, lr=np.float32(1e-3)).fit(X)
+
+
+class TestThatComesClose:
+    """Beside what is refused: these work."""
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {"scaling": RobustScaler},
+            {"optimizer": functools.partial(torch.optim.SGD, momentum=0.9)},
+            {"optimizer": lambda params, lr, weight_decay: torch.optim.Adam(params, lr)},
+            {"optimizer": torch.optim.Rprop, "weight_decay": 0},
+            {"optimizer": torch.optim.Adafactor},
+            {"encoder": FROZEN},
+            {"target": stats.rv_histogram(np.histogram(X[:, 0], bins=5))},
+            {"target": [stats.rv_histogram(np.histogram(X[:, 0], bins=5)), *["normal"] * 3]},
+        ],
+        ids=str,
+    )
+    def test_works(self, parameters):
+        assert np.isfinite(dim(**parameters).fit(X).transform(X)).all()
+
+    def test_a_histogram_is_a_law(self):
+        law = stats.rv_histogram(np.histogram(X[:, 0], bins=5))
+        z = dim(target=law, max_epochs=20).fit_transform(X)
+        assert_array_equal(z, dim(target=law()).set_params(max_epochs=20).fit_transform(X))
+        assert z.min() >= law.support()[0]
+        assert z.max() <= law.support()[1]
+        assert stats.kstest(z[:, 0], law.cdf).pvalue > 0.01
 
 
 class TestLabels:
@@ -383,6 +462,10 @@ class TestDivergence:
     def test_is_an_error_that_says_what_to_change(self, lr, parameters, optimizer):
         with pytest.raises(ValueError, match=r"training diverged.*epoch 1 .*Use a smaller lr"):
             dim(lr=lr, optimizer=optimizer, max_epochs=5, **parameters).fit(X)
+
+    def test_lr_is_printed_with_few_digits(self):
+        with pytest.raises(ValueError, match=r"\(lr=1\.23e\+09\)"):
+            dim(lr=np.float32(1234567890.123)).fit(X)
 
     def test_in_the_very_last_step(self):
         with pytest.raises(ValueError, match=r"training diverged.*Use a smaller lr"):

@@ -1,6 +1,7 @@
 """Dtypes, company of rows, seeds, the process around a fit, and tables at the edge."""
 
 import contextlib
+import pickle
 import random
 import signal
 import threading
@@ -44,6 +45,22 @@ class WithDropout(nn.Module):
         return self.output(self.dropout(torch.relu(self.hidden(x))))
 
 
+class Casting(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.float())
+
+
+class PlainTensor(nn.Linear):
+    """Holds a tensor that is no buffer, so that no cast of the module reaches it."""
+
+    def __init__(self, n_features, n_components):
+        super().__init__(n_features, n_components)
+        self.mixing = torch.eye(n_components)
+
+    def forward(self, x):
+        return super().forward(x) @ self.mixing
+
+
 MODELS = {
     "default": {},
     "uniform": {"target": "uniform", "n_components": 3},
@@ -80,6 +97,18 @@ class TestDtype:
         # float32 gives about 7 digits; more of them agree only if it was not used.
         assert_allclose(double, model.transform(X.astype(np.float32)), rtol=2e-2, atol=1e-3)
         assert not np.array_equal(double, double.astype(np.float32))
+
+    @pytest.mark.parametrize("encoder", [Casting, PlainTensor])
+    def test_a_module_that_knows_float32_only(self, encoder):
+        model = dim(encoder=encoder, refine="rotation").fit(X)
+        assert not model.encoder_.in_double
+        for fitted in (model, pickle.loads(pickle.dumps(model))):
+            double = fitted.transform(X)
+            assert double.dtype == np.float64
+            assert_allclose(double, fitted.transform(X.astype(np.float32)), rtol=1e-3, atol=1e-4)
+            assert np.isfinite(fitted.score(X))
+            assert np.isfinite(fitted.score_samples(X)).all()
+            assert fitted.encoder_(torch.from_numpy(X)).dtype == torch.float32
 
     def test_either_dtype_can_be_transformed(self):
         model = dim().fit(X.astype(np.float32))
@@ -380,6 +409,8 @@ def embed(model, rows):
     return z
 
 
+# Many of these tell an encoder little or nothing, which tests/test_collapse.py is about.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 class TestTables:
     @targets
     @dtypes

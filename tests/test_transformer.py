@@ -1,5 +1,7 @@
 """What NoisyDIMTransformer adds to the scikit-learn contract."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from sklearn.datasets import load_digits, load_iris
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import train_test_split
 from skorch.callbacks import LRScheduler
 from torch import nn
@@ -74,6 +76,50 @@ class TestWarmStart:
             model.set_params(n_components=2).fit(X)
         assert_array_equal(model.transform(X), before)
 
+    @pytest.mark.parametrize(
+        ("table", "message"),
+        [
+            (X[:, :3], r"X has 3 columns, and warm_start=True goes on from a fit on 4"),
+            (pd.DataFrame(X, columns=list("abdc")), r"\['a', 'b', 'd', 'c'\].*same columns"),
+        ],
+        ids=["fewer", "reordered"],
+    )
+    def test_other_columns_are_refused(self, table, message):
+        rows = pd.DataFrame(X, columns=list("abcd"))
+        model = NoisyDIMTransformer(max_epochs=1, warm_start=True, random_state=0).fit(rows)
+        before = model.transform(rows)
+        with pytest.raises(ValueError, match=message):
+            model.fit(table)
+        assert_array_equal(model.transform(rows), before)
+        model.set_params(warm_start=False).fit(table)
+
+    def test_a_wrong_scaling_is_refused_though_the_last_one_is_used(self):
+        model = NoisyDIMTransformer(max_epochs=1, warm_start=True, random_state=0).fit(X)
+        with pytest.raises(ValueError, match="Did you mean 'standard'"):
+            model.set_params(scaling="standrad").fit(X)
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ({"clean_weight": 0.5}, {"clean_weight": 1.0}),
+            ({"clean_weight": 1.0}, {"clean_weight": 0.5}),
+            ({"bound": "infonce"}, {"bound": "dv"}),
+            ({"bound": "dv"}, {"bound": "infonce"}),
+        ],
+        ids=str,
+    )
+    def test_a_critic_or_bound_may_come_and_go(self, before, after):
+        model = NoisyDIMTransformer(max_epochs=20, warm_start=True, random_state=0)
+        first = model.set_params(**before).fit_transform(X)
+        # With such steps weights stay where they start.
+        again = model.set_params(**after, lr=1e-12, max_epochs=2).fit_transform(X)
+        assert_allclose(again, first, atol=1e-3)
+
+    def test_another_critic_is_refused(self):
+        model = NoisyDIMTransformer(max_epochs=1, warm_start=True, random_state=0).fit(X)
+        with pytest.raises(ValueError, match="warm_start=False"):
+            model.set_params(critic="concat").fit(X)
+
 
 class TestClean:
     def test_training_rows_have_exact_moments(self, fitted):
@@ -82,9 +128,20 @@ class TestClean:
         assert_allclose(np.cov(z.T, bias=True), np.eye(4), atol=5e-3)
 
     def test_encoder_is_a_plain_module_on_raw_rows(self, fitted):
-        with torch.no_grad():
-            z = fitted.encoder_(torch.as_tensor(X, dtype=torch.float32))
-        assert_allclose(z.numpy(), fitted.transform(X), atol=1e-4)
+        for dtype in (torch.float32, torch.float64, torch.float16, torch.int64):
+            rows = torch.as_tensor(np.round(X)).to(dtype)
+            with torch.no_grad():
+                z = fitted.encoder_(rows)
+            assert z.dtype == torch.float32
+            assert_allclose(z.numpy(), fitted.transform(np.round(X)), atol=1e-2)
+
+    def test_encoder_can_be_cast(self, fitted):
+        double = copy.deepcopy(fitted.encoder_).double()
+        for dtype in (torch.float32, torch.float64):
+            with torch.no_grad():
+                z = double(torch.as_tensor(X, dtype=dtype))
+            assert z.dtype == torch.float64
+            assert_allclose(z.numpy(), fitted.transform(X), atol=1e-4)
 
     def test_dropout_belongs_to_views(self):
         def nats(rate):
@@ -100,7 +157,9 @@ class TestClean:
 class TestScore:
     def test_a_constant_table_tells_nothing(self):
         flat = np.ones((64, 3))
-        assert abs(NoisyDIMTransformer(max_epochs=2, random_state=0).fit(flat).score(flat)) < 0.1
+        with pytest.warns(ConvergenceWarning, match="Rows that hardly differ"):
+            model = NoisyDIMTransformer(max_epochs=2, random_state=0).fit(flat)
+        assert abs(model.score(flat)) < 0.1
 
     def test_compares_across_noise_and_is_deterministic(self, fitted):
         assert fitted.score(X) == fitted.score(X)
@@ -211,6 +270,7 @@ def test_a_users_schedule_takes_the_place_of_ours():
     assert not np.allclose(model.transform(X), NoisyDIMTransformer(**given).fit(X).transform(X))
 
 
+@pytest.mark.filterwarnings("ignore:the channel passes")
 def test_score_is_a_share_at_any_noise():
     for noise in (1e-3, 1.0, 100.0):
         model = NoisyDIMTransformer(2, noise=noise, max_epochs=3, random_state=0).fit(X)

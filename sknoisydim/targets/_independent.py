@@ -167,6 +167,8 @@ def as_target(value: Any, name: str) -> Target:
         return value
     if isinstance(value, _FrozenMultivariateNormal):
         return MultivariateNormal(mean=value.mean, cov=value.cov)
+    if isinstance(value, stats.rv_histogram):
+        value = value()  # a histogram says its law as it is; freezing gives it location and scale
     law_methods(value, name)
     return ScipyLaw(undamaged(value))
 

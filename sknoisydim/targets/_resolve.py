@@ -20,7 +20,8 @@ def resolve_target(target: Any, n_components: int) -> Target:
         - an object or a class of `sknoisydim.targets`;
         - a frozen continuous distribution of scipy.stats, of the older generation
           (``scipy.stats.beta(2, 5)``) or the newer (``scipy.stats.Normal(mu=1, sigma=2)``),
-          which all components then have independently;
+          which all components then have independently; a ``scipy.stats.rv_histogram`` counts as
+          frozen;
         - a frozen ``scipy.stats.multivariate_normal``;
         - a list or tuple of these, one per component.
     n_components : int

@@ -1,9 +1,8 @@
-"""From validated rows to a trained encoder: builds the objective, runs the net, sets statistics."""
+"""Builds the objective, runs the net, and puts together what a fit leaves behind."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from sknoisydim._data import Batches, Rows, SameClass
-from sknoisydim._inference import SLICE_ROWS, Embedder, embeddings
+from sknoisydim._inference import Embedder
 from sknoisydim._isolation import borrowed_global_generator, make_generator
 from sknoisydim._labels import UNLABELLED
 from sknoisydim._net import DIMNet, HeldOut
@@ -21,18 +20,13 @@ from sknoisydim._objective import Objective
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._settings import Settings, auto_epochs
 from sknoisydim.augmentations import fit_view
-from sknoisydim.bounds import infonce
 from sknoisydim.encoders import check_output, recalibrate
 from sknoisydim.scaling import fit_scaling
 
+from ._statistics import align, find_doubt, measure, refine, sample, settle
+
 # Fewer held-out rows than this say nothing about a law, so there is no split.
 MIN_HELD_OUT = 20
-# Rows on which the information of a fit is measured: more do not move its third digit.
-INFORMATION_ROWS = 2**15
-# Noisy rows that a score looks at, at least.
-SCORE_ROWS = 2**14
-# Rows that a refinement is fitted to: minutes for more would buy little.
-REFINEMENT_ROWS = 2**15
 # Rows that a view may look at before training.
 VIEW_ROWS = 2**12
 
@@ -60,12 +54,14 @@ class Trained:
     batch_size: int
     information: float
     refinement: Any
+    doubt: str | None
 
     @property
     def history(self) -> dict[str, list[Any]]:
-        """The per-epoch records of skorch as a dict of lists."""
+        """The per-epoch records of skorch as a dict of lists, None where an epoch has no record."""
         rows = self.net.history
-        return {name: [row[name] for row in rows] for name in rows[0] if name != "batches"}
+        names = dict.fromkeys(name for row in rows for name in row if name != "batches")
+        return {name: [row.get(name) for row in rows] for name in names}
 
 
 def split(n_rows: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -82,7 +78,6 @@ def train(
     codes: np.ndarray | None,
     settings: Settings,
     seed: int,
-    callbacks: Sequence[Any],
     announce: Any,
     start: Start | None = None,
 ) -> Trained:
@@ -98,24 +93,22 @@ def train(
         What to train, and how.
     seed : int
         Fixes everything that is drawn.
-    callbacks : sequence
-        skorch's.
     announce : callable
-        capacity -> list of further callbacks.
+        (capacity, batch size, clean weight) -> list of further callbacks.
     start : Start, optional
         Weights and scaling to go on from.
 
     Raises
     ------
     ValueError
-        If the weights to go on from do not fit, the information stops being a number, or a
-        component does not fit the data.
+        If the weights to go on from do not fit, the information stops being a number, a component
+        does not fit the data, or there is nothing to train.
     """
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(6)]
     fence = borrowed_global_generator(seeds[0]) if settings.foreign else contextlib.nullcontext()
     # The caller may be inside torch.no_grad() or torch.inference_mode().
     with fence, torch.inference_mode(False), torch.enable_grad():
-        return _train(X, codes, settings, seeds, callbacks, announce, start)
+        return _train(X, codes, settings, seeds, announce, start)
 
 
 def _train(
@@ -123,7 +116,6 @@ def _train(
     codes: np.ndarray | None,
     settings: Settings,
     seeds: Sequence[int],
-    callbacks: Sequence[Any],
     announce: Any,
     start: Start | None,
 ) -> Trained:
@@ -144,7 +136,7 @@ def _train(
     shuffle = make_generator(seeds[3])
     batches = Batches(rows, batch_size, shuffle, _partners(codes, kept, settings.supervision))
     epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
-    validation = None
+    callbacks, validation = settings.callbacks, None
     if stopping is not None and held_out is not None:
         others = Rows(X, scaling, device, held_out)
         partners = _partners(codes, held_out, settings.supervision)
@@ -160,7 +152,7 @@ def _train(
         lr=settings.lr,
         optimizer=settings.optimizer,
         device=str(device),
-        callbacks=[*callbacks, *announce(channel.capacity)],
+        callbacks=[*callbacks, *announce(channel.capacity, batch_size, settings.clean_weight)],
         **optimizer_arguments(settings.optimizer, settings.weight_decay),
     )
     try:
@@ -171,18 +163,20 @@ def _train(
     net.optimizer_.state.clear()  # twice the size of the weights, and nothing goes on from it
     net.held_out = None  # rows of the table, which a fitted and pickled net must not carry along
     objective = net.module_
-    recalibrate(objective.encoder, _sample(rows, batch_size, seeds[5]))
-    settle(objective, rows)
+    recalibrate(objective.encoder, sample(rows, batch_size, seeds[5]))
+    spread = settle(objective, rows)
     objective.eval()
     partners = _partners(codes, kept, 1.0)
     if partners is not None:
         align(objective, Batches(rows, batch_size, make_generator(seeds[5]), partners))
     nats = measure(
-        (objective.embed(x) for x in _sample(rows, batch_size, seeds[5])), channel, seeds[5]
+        (objective.embed(x) for x in sample(rows, batch_size, seeds[5])), channel, seeds[5]
     )
+    doubt = find_doubt(objective, rows, batch_size, nats, spread)
     embedder = Embedder(scaling, objective.encoder, objective.normalizer).cpu().eval()
+    embedder.check_double(X)
     refinement = refine(settings, embedder, X, kept, seeds[5])
-    return Trained(net, embedder, channel, batch_size, nats, refinement)
+    return Trained(net, embedder, channel, batch_size, nats, refinement, doubt)
 
 
 def _build(settings: Settings, rows: Rows, channel: Any, generator: torch.Generator) -> Objective:
@@ -192,9 +186,13 @@ def _build(settings: Settings, rows: Rows, channel: Any, generator: torch.Genera
     encoder = settings.encoder.build(example[0].numel(), d, generator).float()
     check_output(encoder, example, d)
     critic: nn.Module | None = None
-    if settings.clean_weight < 1:
+    if settings.clean_weight < 1 or not getattr(channel, "exact", True):
         critic = settings.critic.build(d, channel, generator)
-    return Objective(
+        if not isinstance(critic, nn.Module):
+            raise TypeError(
+                f"critic={settings.critic!r} built a {type(critic).__name__}, not a torch module."
+            )
+    objective = Objective(
         encoder,
         settings.normalization.build(d),
         channel,
@@ -203,6 +201,13 @@ def _build(settings: Settings, rows: Rows, channel: Any, generator: torch.Genera
         fit_view(settings.augmentation, _some(rows, generator)),
         settings.clean_weight,
     )
+    if not any(parameter.requires_grad for parameter in objective.parameters()):
+        raise ValueError(
+            "there is nothing to train: no parameter of the encoder has requires_grad=True, and "
+            f"with clean_weight={settings.clean_weight:g} and this critic there is no other. "
+            "Unfreeze a layer of the encoder."
+        )
+    return objective
 
 
 def _some(rows: Rows, generator: torch.Generator) -> torch.Tensor:
@@ -210,6 +215,14 @@ def _some(rows: Rows, generator: torch.Generator) -> torch.Tensor:
 
 
 def _load(objective: Objective, weights: Mapping[str, torch.Tensor]) -> None:
+    own = objective.state_dict()
+    # What only helps in training starts afresh where there was none, and is dropped where there is
+    # no use for it.
+    for part in ("critic.", "bound.", "augmentation."):
+        old, new = ({name for name in d if name.startswith(part)} for d in (weights, own))
+        if not old or not new:
+            weights = {name: value for name, value in weights.items() if name not in old}
+            weights |= {name: own[name] for name in new}
     try:
         objective.load_state_dict(weights)
     except RuntimeError as error:
@@ -223,106 +236,3 @@ def _partners(codes: np.ndarray | None, index: np.ndarray, probability: float) -
     if codes is None or codes[index].max() == UNLABELLED:
         return None
     return SameClass(codes[index], probability)
-
-
-def settle(objective: Objective, rows: Rows) -> None:
-    """Normalise by the exact statistics of the clean rows, as `transform` meets them.
-
-    The law that has to match is that of f(X); running averages over views are wrong for it.
-
-    Raises
-    ------
-    ValueError
-        If the embedding is not finite.
-    """
-    encoder = objective.encoder
-    encoder.eval()
-    d = objective.normalizer.mean.numel()
-    shift = total = torch.zeros(d, dtype=torch.float64)
-    products = torch.zeros(d, d, dtype=torch.float64)
-    with torch.no_grad():
-        for number, batch in enumerate(rows.in_order(SLICE_ROWS)):
-            output = encoder(batch).double().cpu()
-            if number == 0:
-                shift = output.mean(0)  # a mean far from zero would cancel in the products
-            output = output - shift
-            total = total + output.sum(0)
-            products = products + output.T @ output
-    mean = total / len(rows)
-    covariance = products / len(rows) - torch.outer(mean, mean)
-    if not (mean.isfinite().all() and covariance.isfinite().all()):
-        raise ValueError(
-            "training diverged: the embedding of the training rows is not finite. Use a smaller "
-            "lr or a larger noise."
-        )
-    objective.normalizer.fix(mean + shift, covariance)
-
-
-def align(objective: Objective, pairs: Batches) -> None:
-    """Turn a white embedding so that components are uncorrelated within the classes, too.
-
-    N(0, I) has no preferred axes, so these are free to choose. Taken as the principal axes of the
-    difference of two rows of a class, the first components tell classes apart best, and models that
-    look at one component at a time, such as naive Bayes, lose nothing by doing so.
-    """
-    if not objective.normalizer.isotropic:
-        return
-    total = torch.zeros_like(objective.normalizer.matrix, dtype=torch.float64, device="cpu")
-    with torch.no_grad():
-        for x, partners in itertools.islice(pairs, max(1, INFORMATION_ROWS // pairs.batch_size)):
-            change = (objective.embed(partners) - objective.embed(x)).double().cpu()
-            total += change.T @ change
-    axes = torch.linalg.eigh(total).eigenvectors
-    signs = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
-    objective.normalizer.rotate((axes * signs).T)
-
-
-def refine(
-    settings: Settings, embedder: Embedder, X: np.ndarray, kept: np.ndarray, seed: int
-) -> Any:
-    """Return the map that finishes the law of the clean training rows, or None.
-
-    Raises
-    ------
-    ImportError
-        If it needs a package that is not installed.
-    """
-    if settings.refine is None:
-        return None
-    if len(kept) > REFINEMENT_ROWS:
-        kept = np.random.default_rng(seed).choice(kept, REFINEMENT_ROWS, replace=False)
-    clean = [z for _, z in embeddings(embedder, X[kept], settings.device)]
-    return settings.refine.build(np.concatenate(clean), seed)
-
-
-def _sample(rows: Rows, batch_size: int, seed: int) -> Any:
-    order = torch.randperm(len(rows), generator=make_generator(seed))[:INFORMATION_ROWS]
-    for start in range(0, len(order) - batch_size + 1, batch_size):
-        yield rows.take(order[start : start + batch_size])
-
-
-def measure(embedded: Any, channel: Any, seed: int) -> float:
-    """Return the mean information, in nats, that batches of embeddings send through the channel.
-
-    InfoNCE with the channel's own density, so at most the log of the batch size.
-    """
-    values = []
-    generator: torch.Generator | None = None
-    with torch.no_grad():
-        for clean in embedded:
-            if generator is None:
-                generator = make_generator(seed, clean.device)
-            noisy = channel.transmit(clean, generator)
-            values.append(infonce(channel.log_ratio(clean, noisy)).item())
-    return float(np.mean(values))
-
-
-def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
-    """Return the information of embeddings z (n, d) over what a batch can show of the capacity."""
-    size = min(batch_size, len(z))
-    # Rows of a table often come sorted; a batch of one class would show too little.
-    shuffled = torch.from_numpy(z[np.random.default_rng(0).permutation(len(z))])
-    batches = shuffled[: len(z) // size * size].split(size)
-    # A small table gets several draws of the noise, so that a share of few nats is stable too.
-    nats = measure(batches * -(-SCORE_ROWS // len(z)), channel, 0)
-    return float(np.clip(nats / min(channel.capacity, np.log(size)), 0, 1))

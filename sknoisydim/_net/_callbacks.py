@@ -1,0 +1,190 @@
+"""Callbacks of a fit: ours, and what is asked of those that a user brings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from skorch.callbacks import (
+    BatchScoring,
+    Callback,
+    EpochScoring,
+    InputShapeSetter,
+    PassthroughScoring,
+)
+from tqdm.auto import tqdm
+
+
+class StopTraining(Exception):
+    """Raised where a callback ends training early."""
+
+
+class HeldOut(Callback):
+    """Stop when held-out information stops improving, and go back to the best weights.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs without improvement.
+    tol : float
+        What counts as an improvement, in nats.
+    """
+
+    def __init__(self, patience: int, tol: float) -> None:
+        self.patience = patience
+        self.tol = tol
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        self.best_ = self.reference_ = -math.inf
+        self.waited_ = 0
+        self.weights_: dict[str, torch.Tensor] = {}
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        nats = net.history[-1]["valid_information"]
+        if nats > self.best_:
+            self.best_ = nats
+            state = net.module_.state_dict()
+            self.weights_ = {name: value.clone() for name, value in state.items()}
+        if nats > self.reference_ + self.tol:
+            self.reference_, self.waited_ = nats, 0
+            return
+        self.waited_ += 1
+        if self.waited_ >= self.patience:
+            raise StopTraining
+
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        net.module_.load_state_dict(self.weights_)
+        self.weights_ = {}
+
+
+class Progress(Callback):
+    """One progress bar over all epochs, with nats against what can be reached.
+
+    Parameters
+    ----------
+    branch : {"clean", "view"}
+        Whose information is shown.
+    limit : float
+        The least of the capacity and the log of the batch size, in nats.
+    """
+
+    def __init__(self, branch: str, limit: float) -> None:
+        self.branch = branch
+        self.limit = limit
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        self.bar_ = tqdm(total=net.max_epochs, unit="epoch", desc="NoisyDIM")
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        self._show(net)
+        self.bar_.update()
+
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        # A callback that stops training does so before this one has seen the epoch.
+        self._show(net)
+        self.bar_.total = self.bar_.n = len(net.history)
+        self.bar_.refresh()
+        self.close()
+
+    def _show(self, net: Any) -> None:
+        nats = net.history[-1][f"train_{self.branch}_information"]
+        text = f"{self.branch} {nats:.2f} of {self.limit:.2f} nats"
+        self.bar_.set_postfix_str(text, refresh=False)
+
+    def close(self) -> None:
+        """Leave the bar as it stands, also where training ends in an error."""
+        bar = self.__dict__.pop("bar_", None)
+        if bar is not None:
+            bar.close()
+
+
+class EpochLines(Callback):
+    """A line per epoch.
+
+    Parameters
+    ----------
+    capacity : float
+        Of the channel, in nats.
+    """
+
+    def __init__(self, capacity: float) -> None:
+        self.capacity = capacity
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        row = net.history[-1]
+        parts = [f"epoch {row['epoch']:4d}/{net.max_epochs}"]
+        parts += [
+            f"{name} {row[key]:6.3f}"
+            for name, key in [
+                ("information", "train_information"),
+                ("view", "train_view_information"),
+                ("clean", "train_clean_information"),
+                ("held-out", "valid_information"),
+            ]
+            if key in row
+        ]
+        show(
+            f"{', '.join(parts)} (capacity {self.capacity:.3f} nats), {row['train_seconds']:.2f} s"
+        )
+
+
+OURS = (HeldOut, Progress, EpochLines)
+
+
+def show(text: str) -> None:
+    """Write a line to where print does."""
+    print(text)  # noqa: T201 (what `verbose`, or a PrintLog, asks for)
+
+
+def check_callbacks(callbacks: Sequence[Any], held_out: bool) -> None:
+    """See that initialised callbacks ask for what there is.
+
+    Raises
+    ------
+    ValueError
+        If one reads held-out rows and there are none, scores predictions of labels, or needs a
+        data set of skorch.
+    """
+    scores = {getattr(item, "name_", getattr(item, "name", None)) for item in callbacks}
+    for item in callbacks:
+        name = f"callbacks: {type(item).__name__}"
+        monitor = getattr(item, "monitor", None)
+        asked, instead = "", ""
+        if isinstance(item, InputShapeSetter):
+            raise ValueError(
+                f"{name} has nothing to set here: an encoder is given its number of columns as "
+                "encoder(n_features, n_components)."
+            )
+        if isinstance(item, (BatchScoring, EpochScoring)):
+            home = type(item.scoring_).__module__
+            if not callable(item.scoring_) or home.startswith("sklearn."):
+                raise ValueError(
+                    f"{name} has scoring={item.scoring!r}, which scores predictions of labels; it "
+                    "takes a function (net, batches, y) -> float here, in which "
+                    "net.predict(batches) gives the embedding so far."
+                )
+            asked, instead = ("" if item.on_train else "held-out rows"), "on_train=True"
+        if isinstance(item, PassthroughScoring) and not item.on_train:
+            asked, instead = "held-out rows", "on_train=True"
+            if item.name.startswith("train_"):
+                raise ValueError(f"{name} passes {item.name!r} through: it needs on_train=True.")
+        if isinstance(monitor, str) and monitor.removesuffix("_best") not in scores:
+            asked = repr(monitor) if monitor.startswith("valid_") else asked
+            instead = f"monitor={monitor.replace('valid_', 'train_')!r}"
+        if asked and not held_out:
+            raise ValueError(
+                f"{name} reads {asked}, and no rows are held out: use early_stopping=True (with "
+                f"rows enough to hold some out) or {instead}."
+            )
+
+
+def reporters(
+    verbose: int, capacity: float, batch_size: int, clean_weight: float
+) -> list[Callback]:
+    """Return the callbacks that show progress: a bar for 1, a line per epoch above."""
+    if verbose == 1:
+        branch = "clean" if clean_weight > 0 else "view"
+        return [Progress(branch, min(capacity, math.log(batch_size)))]
+    return [EpochLines(capacity)] if verbose > 1 else []

@@ -1,0 +1,281 @@
+"""The skorch net: one step, one epoch, and what callbacks see of them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PrintLog, ProgressBar
+from skorch.dataset import unpack_data
+from skorch.exceptions import SkorchException
+from torch import nn
+
+from sknoisydim._data import Batches
+from sknoisydim._isolation import make_generator
+from sknoisydim._optimizers import check_optimizer, one_cycle
+
+from ._callbacks import OURS, StopTraining, check_callbacks, show
+from ._resume import restore_optimizer, restore_schedules
+
+# Steps in which the rate of a stream rises to its constant value: Adam's second moments, an average
+# over 1 / (1 - 0.999) steps, say little before.
+STREAM_WARM_UP = 50
+
+
+class _InOrder(Batches):
+    """Shuffled batches in the order of the table, as callbacks read them.
+
+    Nobody who watches draws from the generator of training, so a fit is the same with or without.
+    """
+
+    def __init__(self, shuffled: Batches) -> None:
+        super().__init__(shuffled.rows, shuffled.batch_size, shuffled.generator, shuffle=False)
+        self.shuffled = shuffled
+
+
+class DIMNet(NeuralNet):
+    """A skorch net whose module returns nats, and whose loss is their negative.
+
+    Differs from skorch's net in the seams that cost time on tables (training mode is set once an
+    epoch, history is kept per epoch) and in what an interrupt does (it is not swallowed).
+
+    Parameters
+    ----------
+    module : nn.Module
+        An `Objective`.
+    generator : torch.Generator
+        Of noise and views, on the device of the module.
+    n_steps : int or None
+        Optimisation steps of the whole schedule; None for a stream, which has no end.
+    held_out : Batches, optional
+        Evaluated after every epoch.
+    resume : dict, optional
+        From `training_state`: moments of the optimizer and schedules to go on from. A cycle of the
+        learning rate then starts at its peak, since the moments need no warm-up.
+    **kwargs
+        skorch's.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        generator: torch.Generator,
+        n_steps: int | None,
+        held_out: Batches | None = None,
+        resume: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs = {"criterion": nn.Identity, "train_split": None, "verbose": 0} | kwargs
+        kwargs["use_caching"] = False  # of scoring: what a step returns is nats, no prediction
+        super().__init__(module, **kwargs)
+        self.generator = generator
+        self.n_steps = n_steps
+        self.held_out = held_out
+        self.resume = resume
+        self.step_ = 0
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        return []
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Return the batches: in training shuffled, for callbacks in the order of the table."""
+        return dataset.shuffled if training and isinstance(dataset, _InOrder) else dataset
+
+    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Any, Any]:
+        """Return the batches to train on, and those held out."""
+        return _InOrder(X), self.held_out
+
+    def initialize_callbacks(self) -> DIMNet:
+        """Initialise the callbacks, and see that each finds here what it reads."""
+        super().initialize_callbacks()
+        check_callbacks([callback for _, callback in self.callbacks_], self.held_out is not None)
+        for _, callback in self.callbacks_:
+            if isinstance(callback, PrintLog) and callback.sink is print:
+                callback.sink = show  # skorch's is silent at verbose=0, and so here always
+            if isinstance(callback, ProgressBar):
+                callback.batches_per_epoch = "count"  # it would take batches for rows
+        return self
+
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> DIMNet:
+        """Make the optimizer.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it cannot be made of what a fit gives it, or cannot be used in a fit.
+        """
+        try:
+            super().initialize_optimizer(*args, **kwargs)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"optimizer={self.optimizer!r} was called with the parameters, lr and "
+                f"weight_decay, and failed: {error}"
+            ) from error
+        check_optimizer(self.optimizer_)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> DIMNet:
+        """Train on X; an interrupt stops training and reaches the caller.
+
+        skorch swallows KeyboardInterrupt because its EarlyStopping raises one.
+        """
+        if not self.initialized_:
+            self.initialize()
+        fit_params.pop("_routing_method", None)
+        # A user's own schedule takes the place of ours, which would overwrite it in every step.
+        self.scheduled_ = any(isinstance(item, LRScheduler) for _, item in self.callbacks_)
+        # What callbacks of skorch read of batches is a copy to the CPU each: not without them.
+        self.watched_ = not all(isinstance(item, OURS) for _, item in self.callbacks_)
+        self.least_: dict[str, float] = {}
+        self.warm_ = self.resume is not None and restore_optimizer(self, self.resume)
+        self.notify("on_train_begin", X=X, y=y)
+        if self.warm_:
+            restore_schedules(self, self.resume)
+        with contextlib.suppress(StopTraining):
+            self.fit_loop(X, y, **fit_params)
+        self.notify("on_train_end", X=X, y=y)
+        return self
+
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Call a method of every callback."""
+        getattr(self, method_name)(self, **cb_kwargs)
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except KeyboardInterrupt:
+                if isinstance(callback, EarlyStopping):
+                    raise StopTraining from None
+                raise
+            except (KeyError, SkorchException) as error:
+                monitor = getattr(callback, "monitor", None)
+                if not isinstance(monitor, str) or monitor in self.history[-1]:
+                    raise
+                recorded = sorted(set(self.history[-1]) - {"batches"})
+                raise ValueError(
+                    f"callbacks: {type(callback).__name__} monitors {monitor!r}, which is not "
+                    f"recorded; there are {recorded}."
+                ) from error
+
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
+    ) -> None:
+        """Run one epoch and record its means, `train_loss` among them."""
+        if iterator is None:
+            return
+        started = time.perf_counter()
+        self._set_training(training)
+        sums: torch.Tensor | None = None
+        count = 0
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            try:
+                step = step_fn(batch, **fit_params)
+            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # is there
+                raise self._diverged("the covariance of a batch became singular") from error
+            nats = torch.stack([value.detach() for value in step["y_pred"]])
+            sums = nats if sums is None else sums + nats
+            if self.watched_:
+                self.history.record_batch(f"{prefix}_loss", step["loss"].item())
+                self.history.record_batch(f"{prefix}_batch_size", len(batch[0]))
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+            count += 1
+        if sums is None:
+            return
+        information, view, clean = (sums / count).tolist()
+        if not math.isfinite(information):
+            raise self._diverged(f"the information became {information} nats")
+        self.history.record(f"{prefix}_loss", -information)
+        if self.watched_:
+            least = self.least_.get(prefix, math.inf)
+            self.history.record(f"{prefix}_loss_best", -information < least)
+            self.least_[prefix] = min(least, -information)
+        self.history.record(f"{prefix}_information", information)
+        self.history.record(f"{prefix}_view_information", view)
+        self.history.record(f"{prefix}_clean_information", clean)
+        self.history.record(f"{prefix}_batch_count", count)
+        self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
+
+    def _diverged(self, symptom: str) -> ValueError:
+        return ValueError(
+            f"training diverged: {symptom} in epoch {self.history[-1]['epoch']} "
+            f"(lr={self.lr:.3g}). Use a smaller lr or a larger noise, and see that views, critic "
+            "and encoder of your own return finite numbers."
+        )
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Do one optimisation step."""
+        if not self.scheduled_:
+            rate = self._rate()
+            for group in self.optimizer_.param_groups:
+                group["lr"] = rate
+        self.optimizer_.zero_grad()
+        x, partners = unpack_data(batch)
+        nats = self.module_(x, partners, self.generator)
+        loss = -nats.objective
+        if not loss.requires_grad:
+            raise ValueError(
+                "no gradient comes out of the objective: do the encoder, the critic or the bound "
+                "detach what they return, or compute it with something else than torch?"
+            )
+        loss.backward()
+        self.notify(
+            "on_grad_computed",
+            named_parameters=self.module_.named_parameters(),
+            batch=batch,
+            training=True,
+        )
+        self.optimizer_.step()
+        self.step_ += 1
+        return {"loss": loss, "y_pred": nats}
+
+    def _rate(self) -> float:
+        """Return the learning rate of this step."""
+        if self.n_steps is None:
+            return float(self.lr * min(1.0, (self.step_ + 1) / STREAM_WARM_UP))
+        if self.warm_:
+            return one_cycle(self.step_, self.n_steps, self.lr, warm_up=0.0)
+        return one_cycle(self.step_, self.n_steps, self.lr)
+
+    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Evaluate the objective on held-out rows."""
+        # The law of the held-out rows is judged by their own statistics: exact ones come later.
+        self.module_.normalizer.train()
+        x, partners = unpack_data(batch)
+        generator = make_generator(0, self.generator.device)
+        with torch.no_grad():
+            nats = self.module_(x, partners, generator)
+        return {"loss": -nats.objective, "y_pred": nats}
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the embeddings (n, d) that the net has so far of the rows of batches.
+
+        For scoring callbacks, which get such batches. Rows are normalised by their own statistics,
+        and come in the order of the table.
+
+        Raises
+        ------
+        TypeError
+            If X is something else: rows are for the transformer.
+        """
+        if not isinstance(X, Batches):
+            raise TypeError(
+                "net_.predict takes the batches that callbacks get, got "
+                f"{type(X).__name__}; for rows there is the transform of the transformer."
+            )
+        training = self.module_.training
+        self._set_training(False)
+        self.module_.normalizer.train()
+        with torch.no_grad():
+            output = [self.module_.encoder(x) for x in X.rows.in_order(X.batch_size)]
+            z = self.module_.normalizer(torch.cat(output))
+        self._set_training(training)
+        embedded: np.ndarray = z.cpu().numpy()
+        return embedded

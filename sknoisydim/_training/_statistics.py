@@ -1,0 +1,196 @@
+"""What follows training: exact statistics, axes, and how much the embedding tells."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from sknoisydim._data import Batches, Rows
+from sknoisydim._inference import SLICE_ROWS, Embedder, embeddings
+from sknoisydim._isolation import make_generator
+from sknoisydim._objective import Objective
+from sknoisydim._settings import Settings
+from sknoisydim.bounds import infonce
+
+# Rows on which the information of a fit is measured: more do not move its third digit.
+INFORMATION_ROWS = 2**15
+# Noisy rows that a score looks at, at least.
+SCORE_ROWS = 2**14
+# Rows that a refinement is fitted to: minutes for more would buy little.
+REFINEMENT_ROWS = 2**15
+# A channel with less capacity than this, in nats, cannot shape anything.
+LEAST_CAPACITY = 0.01
+# Share of the information that can be reached, below which an embedding tells nothing.
+LEAST_SHARE = 0.05
+# Variance of a normalised component below which it has none: 1e-11 is seen where dimensions are
+# missing, 1e-3 after two epochs of a wide embedding, which more of them mend.
+LEAST_VARIANCE = 1e-4
+# Fewer rows than this say neither.
+MIN_DOUBTED = 20
+
+
+def settle(objective: Objective, rows: Rows) -> torch.Tensor:
+    """Normalise by the exact statistics of the clean rows, as `transform` meets them.
+
+    The law that has to match is that of f(X); running averages over views are wrong for it.
+
+    Returns
+    -------
+    variances : Tensor of shape (d,)
+        Of the normalised embedding: along its principal axes where the whole covariance is
+        normalised, else of each component. They are 1, and less where the ridge has a say.
+
+    Raises
+    ------
+    ValueError
+        If the embedding is not finite.
+    """
+    encoder = objective.encoder
+    encoder.eval()
+    d = objective.normalizer.mean.numel()
+    shift = total = torch.zeros(d, dtype=torch.float64)
+    products = torch.zeros(d, d, dtype=torch.float64)
+    with torch.no_grad():
+        for number, batch in enumerate(rows.in_order(SLICE_ROWS)):
+            output = encoder(batch).double().cpu()
+            if number == 0:
+                shift = output.mean(0)  # a mean far from zero would cancel in the products
+            output = output - shift
+            total = total + output.sum(0)
+            products = products + output.T @ output
+    mean = total / len(rows)
+    covariance = products / len(rows) - torch.outer(mean, mean)
+    if not (mean.isfinite().all() and covariance.isfinite().all()):
+        raise ValueError(
+            "training diverged: the embedding of the training rows is not finite. Use a smaller "
+            "lr or a larger noise."
+        )
+    objective.normalizer.fix(mean + shift, covariance)
+    matrix = objective.normalizer.matrix.double().cpu()
+    normalised = matrix @ covariance @ matrix.T
+    if not objective.normalizer.isotropic:
+        return normalised.diagonal()
+    return torch.linalg.eigvalsh(normalised)
+
+
+def find_doubt(
+    objective: Objective, rows: Rows, batch_size: int, nats: float, variances: torch.Tensor
+) -> str | None:
+    """Return what a user should know of an embedding that tells nothing, or None.
+
+    Parameters
+    ----------
+    objective : Objective
+        In evaluation mode.
+    rows : Rows
+        The training rows.
+    batch_size : int
+        That of training.
+    nats : float
+        What `measure` found on the training rows.
+    variances : Tensor of shape (d,)
+        From `settle`.
+    """
+    n, d, channel = len(rows), len(variances), objective.channel
+    if channel.capacity < LEAST_CAPACITY:
+        return (
+            f"the channel passes {channel.capacity:.2g} nats only, which teaches an encoder "
+            "nothing. Use less noise, or noise='auto'."
+        )
+    if n < MIN_DOUBTED:
+        return None
+    limit = min(channel.capacity, math.log(batch_size))
+    if nats < LEAST_SHARE * limit:
+        # A few batches may show this little by chance: look again, at more of the noise.
+        with torch.no_grad():
+            z = torch.cat([objective.embed(x) for x in sample(rows, batch_size, 0)]).cpu().numpy()
+        share = information_share(z, channel, batch_size)
+        if share < LEAST_SHARE:
+            return (
+                f"the embedding has collapsed: it tells {share:.1%} of the {limit:.2f} nats that "
+                "it could tell of a row. Rows that hardly differ leave nothing to tell; else use a "
+                "smaller lr, more epochs, a weaker augmentation or a larger clean_weight."
+            )
+    n_flat = int((variances < LEAST_VARIANCE).sum())
+    if n_flat:
+        return (
+            f"{n_flat} of the {d} components have no variance, so the embedding does not follow "
+            "its law: the rows, or the encoder, have fewer dimensions, or training has collapsed. "
+            "Ask for fewer components, use a wider encoder, or a smaller lr."
+        )
+    return None
+
+
+def align(objective: Objective, pairs: Batches) -> None:
+    """Turn a white embedding so that components are uncorrelated within the classes, too.
+
+    N(0, I) has no preferred axes, so these are free to choose. Taken as the principal axes of the
+    difference of two rows of a class, the first components tell classes apart best, and models that
+    look at one component at a time, such as naive Bayes, lose nothing by doing so.
+    """
+    if not objective.normalizer.isotropic:
+        return
+    total = torch.zeros_like(objective.normalizer.matrix, dtype=torch.float64, device="cpu")
+    with torch.no_grad():
+        for x, partners in itertools.islice(pairs, max(1, INFORMATION_ROWS // pairs.batch_size)):
+            change = (objective.embed(partners) - objective.embed(x)).double().cpu()
+            total += change.T @ change
+    axes = torch.linalg.eigh(total).eigenvectors
+    signs = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+    objective.normalizer.rotate((axes * signs).T)
+
+
+def refine(
+    settings: Settings, embedder: Embedder, X: np.ndarray, kept: np.ndarray, seed: int
+) -> Any:
+    """Return the map that finishes the law of the clean training rows, or None.
+
+    Raises
+    ------
+    ImportError
+        If it needs a package that is not installed.
+    """
+    if settings.refine is None:
+        return None
+    if len(kept) > REFINEMENT_ROWS:
+        kept = np.random.default_rng(seed).choice(kept, REFINEMENT_ROWS, replace=False)
+    clean = [z for _, z in embeddings(embedder, X[kept], settings.device)]
+    return settings.refine.build(np.concatenate(clean), seed)
+
+
+def sample(rows: Rows, batch_size: int, seed: int) -> Any:
+    """Yield full batches of clean rows in random order, up to INFORMATION_ROWS rows."""
+    order = torch.randperm(len(rows), generator=make_generator(seed))[:INFORMATION_ROWS]
+    for start in range(0, len(order) - batch_size + 1, batch_size):
+        yield rows.take(order[start : start + batch_size])
+
+
+def measure(embedded: Any, channel: Any, seed: int) -> float:
+    """Return the mean information, in nats, that batches of embeddings send through the channel.
+
+    InfoNCE with the channel's own density, so at most the log of the batch size.
+    """
+    values = []
+    generator: torch.Generator | None = None
+    with torch.no_grad():
+        for clean in embedded:
+            if generator is None:
+                generator = make_generator(seed, clean.device)
+            noisy = channel.transmit(clean, generator)
+            values.append(infonce(channel.log_ratio(clean, noisy)).item())
+    return float(np.mean(values))
+
+
+def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
+    """Return the information of embeddings z (n, d) over what a batch can show of the capacity."""
+    size = min(batch_size, len(z))
+    # Rows of a table often come sorted; a batch of one class would show too little.
+    shuffled = torch.from_numpy(z[np.random.default_rng(0).permutation(len(z))])
+    batches = shuffled[: len(z) // size * size].split(size)
+    # A small table gets several draws of the noise, so that a share of few nats is stable too.
+    nats = measure(batches * -(-SCORE_ROWS // len(z)), channel, 0)
+    return float(np.clip(nats / min(channel.capacity, np.log(size)), 0, 1))
