@@ -59,6 +59,7 @@ class Settings:
     device: torch.device
     foreign: bool
     callbacks: list[Any]
+    warm_start: bool
 
 
 def auto_steps(n_rows: int) -> int:
@@ -175,7 +176,7 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
     parameters : NoisyDIMTransformer
         Only its parameters are read.
     n_features : int
-        Columns of the table.
+        Columns of the table, or cells of a row.
 
     Raises
     ------
@@ -187,7 +188,6 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         n_components = min(n_features, AUTO_COMPONENTS)
     epochs = parameters.max_epochs
     encoder = resolve_encoder(parameters.encoder)
-    check_boolean(parameters.warm_start, "warm_start")
     check_verbose(parameters.verbose)
     return Settings(
         n_components=check_integer(n_components, "n_components", minimum=1, also="'auto'"),
@@ -212,4 +212,5 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         device=resolve_device(parameters.device),
         foreign=not getattr(encoder, "own_generator", False),
         callbacks=resolve_callbacks(parameters.callbacks),
+        warm_start=check_boolean(parameters.warm_start, "warm_start"),
     )

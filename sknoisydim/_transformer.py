@@ -12,21 +12,25 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from sknoisydim._data import Table, check_rows, check_same_columns, check_weights
 from sknoisydim._diagnosis import Diagnosis
 from sknoisydim._fitted import Fitted
-from sknoisydim._inference import Embedder
 from sknoisydim._isolation import draw_seed
 from sknoisydim._labels import encode_labels
-from sknoisydim._net import DIMNet, reporters
+from sknoisydim._net import CALLBACK_STATE, CallbackSupportMixin, Tasks, reporters, with_callbacks
 from sknoisydim._persistence import Persistent
 from sknoisydim._settings import resolve_settings
-from sknoisydim._training import Start, train
+from sknoisydim._streaming import Streaming
+from sknoisydim._training import fitted_so_far, train
+from sknoisydim.encoders import resolve_encoder
 from sknoisydim.targets import resolve_target
 
 
-class NoisyDIMTransformer(Persistent, Fitted, Diagnosis, BaseEstimator):
+class NoisyDIMTransformer(
+    CallbackSupportMixin, Streaming, Persistent, Fitted, Diagnosis, BaseEstimator
+):
     r"""Embed rows so that they follow a law of your choice and keep their information.
 
     An encoder f is trained so that the noisy embedding of a row tells as much as it can about a
@@ -72,9 +76,11 @@ class NoisyDIMTransformer(Persistent, Fitted, Diagnosis, BaseEstimator):
         "mlp", a `sknoisydim.encoders.MLPEncoder`, or your own `torch.nn.Module`: a class or
         factory (n_features, n_components) -> module, or an instance, which is copied. "mlp" is
         `MLPEncoder((256, 256), dropout=0.3)`; dropout, also that of your own module, acts on the
-        view only. Rows of float64 are embedded in float64, unless your module casts to float32, or
-        uses tensors that are neither parameters nor buffers: then in float32, and returned as
-        float64.
+        view only. With a module of your own rows may be images, or have any other shape: a factory
+        gets that shape, a tuple without the number of rows, as n_features, and views are made of
+        batches of it; scaling works cell by cell. Rows of float64 are embedded in float64, unless
+        your module casts to float32, or uses tensors that are neither parameters nor buffers: then
+        in float32, and returned as float64.
     normalization : str or object, default="whiten"
         How the encoder's output is normalised: "whiten" (identity covariance) or "batch" (each
         component by itself; enough for a few components only).
@@ -102,8 +108,8 @@ class NoisyDIMTransformer(Persistent, Fitted, Diagnosis, BaseEstimator):
     weight_decay : float, default=0.01
         Weight decay of the optimizer; 0 for one that has none.
     early_stopping : bool, default=False
-        Hold rows out, stop when their information stops improving, and go back to the best
-        weights. With too few rows to hold out there is no split.
+        Hold rows out, or take `X_val` of `fit`, stop when their information stops improving, and
+        go back to the best weights. With too few rows to hold out there is no split.
     validation_fraction : float, default=0.1
         Share of the rows that is held out; with fewer than 20 of them there is no split.
     n_iter_no_change : int, default=10
@@ -111,8 +117,11 @@ class NoisyDIMTransformer(Persistent, Fitted, Diagnosis, BaseEstimator):
     tol : float, default=0.001
         Improvement that counts, in nats.
     warm_start : bool, default=False
-        Start from the weights and the input scaling of the last fit, on the same columns. A critic
-        that was not there starts afresh, one that is no longer needed is left out.
+        Start from the weights, the input scaling and the optimizer's moments of the last fit, on
+        the same columns. A critic that was not there starts afresh, one that is no longer needed is
+        left out. The learning rate starts a new cycle at its peak `lr`, without a rise (a warm
+        restart), and the schedule of a `LRScheduler` goes on where it stood. The moments are kept
+        with True only: a pickle then holds twice the size of the weights besides.
     callbacks : list, tuple or None, default=None
         skorch callbacks, or pairs (name, callback). A fit works on deep copies, so what you pass
         never changes: read what one has gathered from `net_.callbacks_`. What cannot be copied,
@@ -120,7 +129,8 @@ class NoisyDIMTransformer(Persistent, Fitted, Diagnosis, BaseEstimator):
         the objective), and `valid_loss` with `early_stopping`; a callback that monitors the latter
         without is refused. Scoring functions are called as (net, batches, None) at the end of an
         epoch, where `net.predict(batches)` is the embedding so far, in the order of the rows. A
-        `LRScheduler` takes the place of the one-cycle rate.
+        `LRScheduler` takes the place of the one-cycle rate. scikit-learn's own callbacks (1.9 and
+        later) are set with `set_callbacks`: each epoch of `fit` is a task.
     device : str, default="auto"
         A torch device; "auto" takes CUDA where there is one.
     random_state : int, RandomState instance or None, default=None
@@ -160,9 +170,16 @@ class NoisyDIMTransformer(Persistent, Fitted, Diagnosis, BaseEstimator):
     history_ : dict of lists
         One entry per epoch: `train_information` (the objective) and its parts
         `train_view_information` and `train_clean_information`, `valid_information` with early
-        stopping, all in nats; and what callbacks record.
+        stopping or `X_val`, all in nats; and what callbacks record.
     n_features_in_ : int
-        Number of columns seen in `fit`.
+        Number of columns seen in `fit`, or of the cells of a row that has more dimensions.
+    n_samples_seen_ : int
+        Rows seen in `fit` (without those of weight 0) and in calls of `partial_fit` since.
+    row_shape_ : tuple of int
+        Shape of a row: (p,) for a table.
+    training_state_ : dict
+        What `partial_fit` and a warm start go on from beside the weights, as plain numbers and
+        arrays: moments of the columns and of the optimizer, rows that a stream keeps.
     feature_names_in_ : ndarray of shape (p,)
         Their names, where all are strings.
 
@@ -246,16 +263,35 @@ class NoisyDIMTransformer(Persistent, Fitted, Diagnosis, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> NoisyDIMTransformer:
+    @with_callbacks
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight: Any = None,
+    ) -> NoisyDIMTransformer:
         """Train the encoder.
 
         Parameters
         ----------
         X : array-like of shape (n, p)
-            Numbers, finite; any scale.
+            Numbers, finite; any scale. With an encoder of your own also (n, ...), such as images
+            (n, channels, height, width); columns are their cells then.
         y : array-like of shape (n,), default=None
             Ignored, unless `supervision` > 0: then integer or string classes, where -1 (or None
             among strings) means unlabelled.
+        X_val : array-like of shape (m, p), default=None
+            Rows to evaluate the objective on after each epoch, as `valid_information` in
+            `history_`, at least two. `early_stopping` goes by them, and holds no rows of X out.
+        y_val : array-like of shape (m,), default=None
+            Their classes, with `supervision` > 0; without, their views are their own.
+        sample_weight : array-like of shape (n,), default=None
+            How often a row is drawn, in proportion, and how much it counts in the statistics of the
+            embedding and of the columns. A row of weight 0 is left out. A scaling other than
+            "squash" and "standard" is fitted to rows that are drawn so.
 
         Returns
         -------
@@ -275,55 +311,58 @@ class NoisyDIMTransformer(Persistent, Fitted, Diagnosis, BaseEstimator):
             rows hardly differ. Also if the channel passes next to nothing.
         """
         with self._all_or_nothing():
-            start = self._start()
+            start = self._last() if self.warm_start else None
             before = dict(vars(self))
-            X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+            X, shape = self._rows(X, ensure_min_samples=2)
             if start is not None:
-                self._check_columns(before)
+                check_same_columns(before, vars(self))
             settings = resolve_settings(self, X.shape[1])
             target = resolve_target(self.target, settings.n_components)
             codes = encode_labels(X, y) if settings.supervision > 0 else None
-            trained = train(
-                X,
-                codes,
-                settings,
-                draw_seed(self.random_state),
-                partial(reporters, self.verbose),
-                start,
-            )
-            self.net_: DIMNet = trained.net
-            self.encoder_: Embedder = trained.embedder
-            self.refinement_ = trained.refinement
-            self.target_ = target
-            self.channel_ = trained.channel
-            self.noise_scale_ = trained.channel.scale
-            self.capacity_ = trained.channel.capacity
-            self.batch_size_ = trained.batch_size
-            self.mutual_information_ = trained.information
-            self.n_components_ = settings.n_components
+            weights = check_weights(sample_weight, len(X))
+            table = Table(X, codes, weights, shape).without_weightless()
+            validation = None
+            if X_val is not None:
+                X_val, _ = self._rows(X_val, reset=False, ensure_min_samples=2)
+                known = settings.supervision > 0 and y_val is not None
+                validation = Table(X_val, encode_labels(X_val, y_val) if known else None)
+            elif y_val is not None:
+                raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
+            so_far = partial(fitted_so_far, target_=target)
+            rows = X if shape is None else X.reshape(-1, *shape)
+            tasks = Tasks.asked_for(self, rows, y, so_far)
+            announce = partial(self._announce, tasks=tasks)
+            seed = draw_seed(self.random_state)
+            trained = train(table, settings, seed, announce, start, validation)
+            self._set(trained, settings.n_components, trained.net.batch_size, target)
             self.n_epochs_ = len(trained.net.history)
-            self.history_ = trained.history
+            for task in tasks:
+                task.end()
             if trained.doubt is not None:
                 warnings.warn(trained.doubt, ConvergenceWarning, stacklevel=2)
         return self
 
-    def _start(self) -> Start | None:
-        goes_on = bool(self.warm_start) and self.__sklearn_is_fitted__()
-        return Start.of(self.net_, self.encoder_) if goes_on else None
+    def _announce(
+        self, capacity: float, batch_size: int, clean_weight: float, tasks: Sequence[Any] = ()
+    ) -> list[Any]:
+        return [*reporters(self.verbose, capacity, batch_size, clean_weight), *tasks]
 
-    def _check_columns(self, before: dict[str, Any]) -> None:
-        """See that a table has the columns of the last fit, which a warm start goes on from."""
-        if self.n_features_in_ != before["n_features_in_"]:
-            raise ValueError(
-                f"X has {self.n_features_in_} columns, and warm_start=True goes on from a fit on "
-                f"{before['n_features_in_']}. Use warm_start=False."
-            )
-        names, old = getattr(self, "feature_names_in_", None), before.get("feature_names_in_")
-        if names is not None and old is not None and list(names) != list(old):
-            raise ValueError(
-                f"X has the columns {list(names)}, and warm_start=True goes on from a fit on "
-                f"{list(old)}. Use the same columns in the same order, or warm_start=False."
-            )
+    def _rows(
+        self, X: Any, *, reset: bool = True, **options: Any
+    ) -> tuple[np.ndarray, tuple[int, ...] | None]:
+        """Return the rows as a table, and their shape where they have more dimensions than one."""
+        if reset:
+            any_shape = getattr(resolve_encoder(self.encoder), "any_shape", False)
+            X, self.row_shape_ = check_rows(self, X, any_shape=any_shape, **options)
+            shape = self.row_shape_
+        else:
+            known = getattr(self, "row_shape_", (self.n_features_in_,))
+            X, shape = check_rows(self, X, known=known, any_shape=len(known) > 1, **options)
+        return X, shape if len(shape) > 1 else None
+
+    def _check(self, X: Any, **options: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return self._rows(X, reset=False, **options)[0]
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")
@@ -342,5 +381,6 @@ class NoisyDIMTransformer(Persistent, Fitted, Diagnosis, BaseEstimator):
         try:
             yield
         except BaseException:
-            self.__dict__ = before
+            # What callbacks of scikit-learn need to be told that the fit is over stays.
+            self.__dict__ = before | {k: v for k, v in vars(self).items() if k in CALLBACK_STATE}
             raise

@@ -87,14 +87,24 @@ class MLPEncoder(BaseEstimator):
 
 
 class _UserEncoder:
-    """A module class, an instance or a factory, behind the same `build`."""
+    """A module class, an instance or a factory, behind the same `build`.
+
+    For rows of more than one dimension, `n_features` is their shape, a tuple.
+    """
 
     own_generator = False
+    #: Whether rows may have more dimensions than one, as images have.
+    any_shape = True
 
     def __init__(self, source: Any) -> None:
         self.source = source
 
-    def build(self, n_features: int, n_components: int, generator: torch.Generator) -> nn.Module:
+    def build(
+        self,
+        n_features: int | tuple[int, ...],
+        n_components: int,
+        generator: torch.Generator,
+    ) -> nn.Module:
         if isinstance(self.source, nn.Module):
             return copy.deepcopy(self.source)
         seed = int(torch.randint(2**31 - 1, (), generator=generator))

@@ -16,7 +16,7 @@ PACKAGE = "sknoisydim"
 FLOORS = {
     7: {"__init__"},
     6: {"_transformer", "plotting"},
-    5: {"_diagnosis", "_fitted", "_persistence"},
+    5: {"_diagnosis", "_fitted", "_persistence", "_streaming"},
     4: {"_training"},
     3: {"_net", "metrics"},
     2: {"_data", "_inference", "_objective", "_settings"},

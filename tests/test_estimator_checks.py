@@ -1,4 +1,4 @@
-"""scikit-learn's own checks, all of them, strictly: none is expected to fail, none may skip."""
+"""scikit-learn's own checks, all of them, strictly: one is expected to fail, none may skip."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +35,13 @@ def with_dropout(n_features, n_components):
 
 
 # How many checks scikit-learn 1.9 yields for a transformer with these tags.
-N_CHECKS = 47
+N_CHECKS = 54
+
+# scikit-learn excuses its own estimators that draw batches, such as Perceptron and SGDClassifier:
+# repeating a row and weighing it are the same in law, not in the numbers that are drawn.
+EXPECTED_FAILURES = {
+    "check_sample_weight_equivalence_on_dense_data": "rows are drawn at random, by their weight",
+}
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,15 @@ def label(check):
     return "-".join(words)
 
 
+def excused(check):
+    reason = EXPECTED_FAILURES.get(check.func.__name__)
+    if reason is None:
+        return []
+    # Its rows have fewer dimensions than there are components, which we say.
+    quiet = pytest.mark.filterwarnings("ignore:.*have no variance:UserWarning")
+    return [pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason), quiet]
+
+
 def run(check, name):
     """Run a check; one that skips itself has checked nothing, and so fails."""
     try:
@@ -127,7 +142,7 @@ def run(check, name):
 @pytest.mark.parametrize(
     ("name", "check"),
     [
-        pytest.param(name, check, id=f"{name}-{label(check)}")
+        pytest.param(name, check, id=f"{name}-{label(check)}", marks=excused(check))
         for name in CONFIGURATIONS
         for check in yielded(name)
     ],

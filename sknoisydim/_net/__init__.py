@@ -5,5 +5,15 @@ from __future__ import annotations
 from ._callbacks import HeldOut, reporters
 from ._resume import training_state
 from ._skorch import DIMNet
+from ._tasks import CALLBACK_STATE, CallbackSupportMixin, Tasks, with_callbacks
 
-__all__ = ["DIMNet", "HeldOut", "reporters", "training_state"]
+__all__ = [
+    "CALLBACK_STATE",
+    "CallbackSupportMixin",
+    "DIMNet",
+    "HeldOut",
+    "Tasks",
+    "reporters",
+    "training_state",
+    "with_callbacks",
+]

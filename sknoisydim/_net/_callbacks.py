@@ -176,7 +176,7 @@ def check_callbacks(callbacks: Sequence[Any], held_out: bool) -> None:
         if asked and not held_out:
             raise ValueError(
                 f"{name} reads {asked}, and no rows are held out: use early_stopping=True (with "
-                f"rows enough to hold some out) or {instead}."
+                f"rows enough to hold some out), X_val in fit, or {instead}."
             )
 
 

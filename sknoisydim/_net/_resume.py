@@ -33,6 +33,7 @@ def training_state(net: Any) -> dict[str, Any]:
     ]
     return {
         "optimizer": type(net.optimizer_).__name__,
+        "form": _form(net.optimizer_),
         "moments": moments,
         "rates": rates,
         "schedules": schedules,
@@ -45,7 +46,7 @@ def restore_optimizer(net: Any, state: Mapping[str, Any]) -> bool:
     Parameters that were not there start without.
     """
     optimizer = net.optimizer_
-    if state["optimizer"] != type(optimizer).__name__:
+    if (state["optimizer"], state["form"]) != (type(optimizer).__name__, _form(optimizer)):
         return False
     names = {id(value): name for name, value in net.module_.named_parameters()}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -56,8 +57,6 @@ def restore_optimizer(net: Any, state: Mapping[str, Any]) -> bool:
     }
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": found, "param_groups": groups})
-    for group in optimizer.param_groups:
-        group.setdefault("initial_lr", group["lr"])  # a schedule that goes on asks for it
     return True
 
 
@@ -71,6 +70,15 @@ def restore_schedules(net: Any, state: Mapping[str, Any]) -> None:
     if known:
         for group, rates in zip(net.optimizer_.param_groups, state["rates"], strict=False):
             group.update(rates)
+
+
+def _form(optimizer: Any) -> dict[str, bool]:
+    """Return which options are in use: with others, such as amsgrad, there are other moments."""
+    return {
+        name: bool(value)
+        for name, value in optimizer.defaults.items()
+        if isinstance(value, (bool, int, float)) and name not in ("lr", "weight_decay")
+    }
 
 
 def _schedules(net: Any) -> Iterator[tuple[str, Any]]:

@@ -22,6 +22,7 @@ from sknoisydim._optimizers import check_optimizer, one_cycle
 
 from ._callbacks import OURS, StopTraining, check_callbacks, show
 from ._resume import restore_optimizer, restore_schedules
+from ._tasks import Tasks
 
 # Steps in which the rate of a stream rises to its constant value: Adam's second moments, an average
 # over 1 / (1 - 0.999) steps, say little before.
@@ -120,6 +121,8 @@ class DIMNet(NeuralNet):
                 f"weight_decay, and failed: {error}"
             ) from error
         check_optimizer(self.optimizer_)
+        for group in self.optimizer_.param_groups:
+            group.setdefault("initial_lr", group["lr"])  # schedules that do not start at 0 read it
         return self
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> DIMNet:
@@ -133,11 +136,11 @@ class DIMNet(NeuralNet):
         # A user's own schedule takes the place of ours, which would overwrite it in every step.
         self.scheduled_ = any(isinstance(item, LRScheduler) for _, item in self.callbacks_)
         # What callbacks of skorch read of batches is a copy to the CPU each: not without them.
-        self.watched_ = not all(isinstance(item, OURS) for _, item in self.callbacks_)
+        self.watched_ = not all(isinstance(item, (*OURS, Tasks)) for _, item in self.callbacks_)
         self.least_: dict[str, float] = {}
         self.warm_ = self.resume is not None and restore_optimizer(self, self.resume)
         self.notify("on_train_begin", X=X, y=y)
-        if self.warm_:
+        if self.warm_ and self.resume is not None:
             restore_schedules(self, self.resume)
         with contextlib.suppress(StopTraining):
             self.fit_loop(X, y, **fit_params)

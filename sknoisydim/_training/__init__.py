@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ._fit import Start, train
+from ._fit import Start, Trained, fitted_so_far, train
 from ._statistics import information_share
+from ._stream import train_chunk
 
-__all__ = ["Start", "information_share", "train"]
+__all__ = ["Start", "Trained", "fitted_so_far", "information_share", "train", "train_chunk"]

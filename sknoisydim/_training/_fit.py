@@ -1,9 +1,10 @@
-"""Builds the objective, runs the net, and puts together what a fit leaves behind."""
+"""Trains on a whole table, and puts together what a fit leaves behind."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,50 +12,66 @@ import numpy as np
 import torch
 from torch import nn
 
-from sknoisydim._data import Batches, Rows, SameClass
+from sknoisydim._data import Batches, Rows, SameClass, Table
 from sknoisydim._inference import Embedder
 from sknoisydim._isolation import borrowed_global_generator, make_generator
 from sknoisydim._labels import UNLABELLED
-from sknoisydim._net import DIMNet, HeldOut
+from sknoisydim._net import DIMNet, HeldOut, training_state
 from sknoisydim._objective import Objective
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._settings import Settings, auto_epochs
-from sknoisydim.augmentations import fit_view
-from sknoisydim.encoders import check_output, recalibrate
-from sknoisydim.scaling import fit_scaling
+from sknoisydim.scaling import BY_MOMENTS, Moments, column_moments, fit_scaling, from_moments
 
+from ._build import build, load
 from ._statistics import align, find_doubt, measure, refine, sample, settle
 
 # Fewer held-out rows than this say nothing about a law, so there is no split.
 MIN_HELD_OUT = 20
-# Rows that a view may look at before training.
-VIEW_ROWS = 2**12
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a fit may go on from: weights, and the input scaling that they know."""
+    """What training may go on from: the last net, and the input scaling that it knows.
 
-    weights: Mapping[str, torch.Tensor]
-    scaling: nn.Module
+    `state` is what `Trained.state` of the last training was.
+    """
+
+    objective: Objective
+    embedder: Embedder
+    batch_size: int
+    history: Any
+    state: Mapping[str, Any]
 
     @classmethod
-    def of(cls, net: DIMNet, embedder: Embedder) -> Start:
+    def of(cls, net: DIMNet, embedder: Embedder, batch_size: int, state: Any) -> Start:
         """Go on from a fit."""
-        return cls(net.module_.state_dict(), embedder.scaling)
+        return cls(net.module_, embedder, batch_size, net.history, state or {})
+
+    @property
+    def moments(self) -> Moments | None:
+        """Of the columns, where that is all that the scaling needs."""
+        moments = self.state.get("moments")
+        return None if moments is None else Moments(*moments)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a fit leaves behind."""
+    """What a fit leaves behind.
+
+    `state` is what training goes on from, beside the weights: plain numbers and arrays.
+    """
 
     net: DIMNet
     embedder: Embedder
-    channel: Any
-    batch_size: int
     information: float
     refinement: Any
     doubt: str | None
+    state: dict[str, Any]
+
+    @property
+    def channel(self) -> Any:
+        """The noisy channel."""
+        return self.net.module_.channel
 
     @property
     def history(self) -> dict[str, list[Any]]:
@@ -73,22 +90,76 @@ def split(n_rows: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarr
     return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
 
 
+def scale(settings: Settings, table: Table, seed: int) -> tuple[nn.Module, Moments | None]:
+    """Return the fitted scaling, and the moments of the columns where that is all it needs."""
+    if isinstance(settings.scaling, str) and settings.scaling in BY_MOMENTS:
+        moments = column_moments(table.X, table.weights)
+        return from_moments(settings.scaling, moments), moments
+    return fit_scaling(settings.scaling, table.X, seed % 2**31, table.weights), None
+
+
+@contextlib.contextmanager
+def fenced(settings: Settings, seed: int) -> Iterator[None]:
+    """Train in a mode of our own, and keep a user's module from the global generator.
+
+    The caller may be inside torch.no_grad() or torch.inference_mode().
+    """
+    fence = borrowed_global_generator(seed) if settings.foreign else contextlib.nullcontext()
+    with fence, torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def make_net(
+    objective: Objective, settings: Settings, batch_size: int, announce: Any, **options: Any
+) -> DIMNet:
+    """Return a net for an objective; `options` are those of `DIMNet`."""
+    told = announce(objective.channel.capacity, batch_size, settings.clean_weight)
+    return DIMNet(
+        objective,
+        batch_size=batch_size,
+        lr=settings.lr,
+        optimizer=settings.optimizer,
+        device=str(settings.device),
+        callbacks=[*options.pop("watching", []), *settings.callbacks, *told],
+        **options,
+        **optimizer_arguments(settings.optimizer, settings.weight_decay),
+    )
+
+
+def run(net: DIMNet, batches: Batches, history: Any = None) -> None:
+    """Train a net, behind the history of another one, and drop what nothing goes on from."""
+    try:
+        net.initialize()
+        if history is not None:
+            net.history_ = history
+        net.partial_fit(batches)
+    finally:
+        for _, callback in getattr(net, "callbacks_", []):
+            getattr(callback, "close", lambda: None)()
+    net.held_out = net.resume = None  # rows of the table, which a pickled net must not carry along
+
+
+def pairs(codes: np.ndarray | None, rows: Rows, probability: float) -> SameClass | None:
+    """Return what draws partners of the rows, or None where no row has a class."""
+    if codes is None or codes[rows.index].max() == UNLABELLED:
+        return None
+    return SameClass(codes[rows.index], probability, rows.weights)
+
+
 def train(
-    X: np.ndarray,
-    codes: np.ndarray | None,
+    table: Table,
     settings: Settings,
     seed: int,
     announce: Any,
     start: Start | None = None,
+    validation: Table | None = None,
 ) -> Trained:
-    """Train an encoder on rows X (n, p).
+    """Train an encoder on a table.
 
     Parameters
     ----------
-    X : ndarray of shape (n, p)
-        Finite rows.
-    codes : ndarray of int of shape (n,) or None
-        Class of each row, -1 for unlabelled; None without supervision.
+    table : Table
+        Rows to train on.
     settings : Settings
         What to train, and how.
     seed : int
@@ -96,7 +167,9 @@ def train(
     announce : callable
         (capacity, batch size, clean weight) -> list of further callbacks.
     start : Start, optional
-        Weights and scaling to go on from.
+        Weights, scaling and moments to go on from.
+    validation : Table, optional
+        Rows to evaluate on after each epoch. Without, early stopping splits them off.
 
     Raises
     ------
@@ -105,134 +178,125 @@ def train(
         does not fit the data, or there is nothing to train.
     """
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(6)]
-    fence = borrowed_global_generator(seeds[0]) if settings.foreign else contextlib.nullcontext()
-    # The caller may be inside torch.no_grad() or torch.inference_mode().
-    with fence, torch.inference_mode(False), torch.enable_grad():
-        return _train(X, codes, settings, seeds, announce, start)
+    with fenced(settings, seeds[0]):
+        trained = _train(table, settings, seeds, announce, start, validation)
+    trained.state["seed"] = seed
+    return trained
 
 
 def _train(
-    X: np.ndarray,
-    codes: np.ndarray | None,
+    table: Table,
     settings: Settings,
     seeds: Sequence[int],
     announce: Any,
     start: Start | None,
+    validation: Table | None,
 ) -> Trained:
     device = settings.device
-    kept, held_out = np.arange(len(X)), None
+    kept, held_out = np.arange(len(table)), None
     stopping = settings.early_stopping
-    if stopping is not None:
-        kept, held_out = split(len(X), stopping.fraction, seeds[1])
-    scaling = start.scaling if start else fit_scaling(settings.scaling, X, seeds[1] % 2**31)
-    rows = Rows(X, scaling, device, kept)
+    if stopping is not None and validation is None:
+        kept, held_out = split(len(table), stopping.fraction, seeds[1])
+    if start is None:
+        scaling, moments = scale(settings, table, seeds[1])
+    else:
+        scaling, moments = start.embedder.scaling, start.moments
+    rows = Rows(table.X, scaling, device, kept, table.weights, table.shape)
     batch_size = min(settings.batch_size, len(rows))
     channel = settings.noise.build(settings.n_components, batch_size)
-    objective = _build(settings, rows, channel, make_generator(seeds[2]))
+    objective = build(settings, rows, channel, make_generator(seeds[2]))
     if start is not None:
-        _load(objective, start.weights)
+        load(objective, start.objective.state_dict())
     objective = objective.to(device, torch.float32)
 
     shuffle = make_generator(seeds[3])
-    batches = Batches(rows, batch_size, shuffle, _partners(codes, kept, settings.supervision))
+    partners = pairs(table.codes, rows, settings.supervision)
+    batches = Batches(rows, batch_size, shuffle, partners)
+    watched = None
+    if held_out is not None or validation is not None:
+        others = _held_out(table, validation, scaling, device, held_out, seeds[1])
+        codes = table.codes if validation is None else validation.codes
+        partners = pairs(codes, others, settings.supervision)
+        watched = Batches(others, batch_size, shuffle, partners, shuffle=False)
+    watching = []
+    if stopping is not None and watched is not None:
+        watching = [HeldOut(stopping.patience, stopping.tol)]
     epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
-    callbacks, validation = settings.callbacks, None
-    if stopping is not None and held_out is not None:
-        others = Rows(X, scaling, device, held_out)
-        partners = _partners(codes, held_out, settings.supervision)
-        validation = Batches(others, batch_size, shuffle, partners, shuffle=False)
-        callbacks = [HeldOut(stopping.patience, stopping.tol), *callbacks]
-    net = DIMNet(
+    net = make_net(
         objective,
+        settings,
+        batch_size,
+        announce,
         generator=make_generator(seeds[4], device),
         n_steps=epochs * len(batches),
-        held_out=validation,
         max_epochs=epochs,
-        batch_size=batch_size,
-        lr=settings.lr,
-        optimizer=settings.optimizer,
-        device=str(device),
-        callbacks=[*callbacks, *announce(channel.capacity, batch_size, settings.clean_weight)],
-        **optimizer_arguments(settings.optimizer, settings.weight_decay),
+        held_out=watched,
+        resume=start.state.get("optimizer") if start else None,
+        watching=watching,
     )
-    try:
-        net.fit(batches)
-    finally:
-        for _, callback in getattr(net, "callbacks_", []):
-            getattr(callback, "close", lambda: None)()
-    net.optimizer_.state.clear()  # twice the size of the weights, and nothing goes on from it
-    net.held_out = None  # rows of the table, which a fitted and pickled net must not carry along
+    run(net, batches)
+    # Twice the size of the weights: kept only where a user wants to go on from it.
+    optimizer = training_state(net) if settings.warm_start else None
+    net.optimizer_.state.clear()
     objective = net.module_
-    recalibrate(objective.encoder, sample(rows, batch_size, seeds[5]))
-    spread = settle(objective, rows)
+    spread = settle(objective, rows, batch_size, seeds[5])
     objective.eval()
-    partners = _partners(codes, kept, 1.0)
+    partners = pairs(table.codes, rows, 1.0)
+    axes = None
     if partners is not None:
-        align(objective, Batches(rows, batch_size, make_generator(seeds[5]), partners))
+        axes = align(objective, Batches(rows, batch_size, make_generator(seeds[5]), partners))
     nats = measure(
         (objective.embed(x) for x in sample(rows, batch_size, seeds[5])), channel, seeds[5]
     )
     doubt = find_doubt(objective, rows, batch_size, nats, spread)
-    embedder = Embedder(scaling, objective.encoder, objective.normalizer).cpu().eval()
-    embedder.check_double(X)
-    refinement = refine(settings, embedder, X, kept, seeds[5])
-    return Trained(net, embedder, channel, batch_size, nats, refinement, doubt)
+    embedder = embed_with(scaling, objective, table)
+    refinement = refine(settings, embedder, table.X, kept, seeds[5], table.weights)
+    state = {
+        "moments": None if moments is None else tuple(moments),
+        "axes": axes,
+        "optimizer": optimizer,
+        "n_seen": len(table),
+    }
+    return Trained(net, embedder, nats, refinement, doubt, state)
 
 
-def _build(settings: Settings, rows: Rows, channel: Any, generator: torch.Generator) -> Objective:
-    example = rows.take(torch.arange(min(2, len(rows)))).cpu()
-    d = settings.n_components
-    # Training is in float32, whatever torch's default dtype or that of a user's module is.
-    encoder = settings.encoder.build(example[0].numel(), d, generator).float()
-    check_output(encoder, example, d)
-    critic: nn.Module | None = None
-    if settings.clean_weight < 1 or not getattr(channel, "exact", True):
-        critic = settings.critic.build(d, channel, generator)
-        if not isinstance(critic, nn.Module):
-            raise TypeError(
-                f"critic={settings.critic!r} built a {type(critic).__name__}, not a torch module."
-            )
-    objective = Objective(
-        encoder,
-        settings.normalization.build(d),
-        channel,
-        critic,
-        settings.bound,
-        fit_view(settings.augmentation, _some(rows, generator)),
-        settings.clean_weight,
-    )
-    if not any(parameter.requires_grad for parameter in objective.parameters()):
-        raise ValueError(
-            "there is nothing to train: no parameter of the encoder has requires_grad=True, and "
-            f"with clean_weight={settings.clean_weight:g} and this critic there is no other. "
-            "Unfreeze a layer of the encoder."
-        )
-    return objective
+def _held_out(
+    table: Table,
+    validation: Table | None,
+    scaling: nn.Module,
+    device: torch.device,
+    index: np.ndarray | None,
+    seed: int,
+) -> Rows:
+    """Return the rows to evaluate on: those passed, or those split off, drawn by their weights."""
+    if validation is not None:
+        return Rows(validation.X, scaling, device, shape=table.shape)
+    if index is not None and table.weights is not None:
+        shares = table.weights[index] / table.weights[index].sum()
+        index = np.random.default_rng(seed).choice(index, len(index), p=shares)
+    return Rows(table.X, scaling, device, index, shape=table.shape)
 
 
-def _some(rows: Rows, generator: torch.Generator) -> torch.Tensor:
-    return rows.take(torch.randperm(len(rows), generator=generator)[:VIEW_ROWS])
+def fitted_so_far(net: DIMNet, batches: Batches, **further: Any) -> dict[str, Any]:
+    """Return the attributes of an estimator that is fitted, had training ended now; all copies."""
+    rows, objective = batches.rows, copy.deepcopy(net.module_)
+    settle(objective, rows, batches.batch_size, 0)
+    embedder = embed_with(rows.scaling, objective.eval(), Table(rows.X, shape=rows.shape))
+    return {
+        "net_": net,
+        "encoder_": embedder,
+        "refinement_": None,
+        "channel_": objective.channel,
+        "batch_size_": batches.batch_size,
+        "n_components_": objective.normalizer.mean.numel(),
+        **further,
+    }
 
 
-def _load(objective: Objective, weights: Mapping[str, torch.Tensor]) -> None:
-    own = objective.state_dict()
-    # What only helps in training starts afresh where there was none, and is dropped where there is
-    # no use for it.
-    for part in ("critic.", "bound.", "augmentation."):
-        old, new = ({name for name in d if name.startswith(part)} for d in (weights, own))
-        if not old or not new:
-            weights = {name: value for name, value in weights.items() if name not in old}
-            weights |= {name: own[name] for name in new}
-    try:
-        objective.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(
-            "warm_start=True goes on from the last fit's weights, and they do not fit the network "
-            f"that the parameters and the table ask for. Use warm_start=False. {error}"
-        ) from error
-
-
-def _partners(codes: np.ndarray | None, index: np.ndarray, probability: float) -> SameClass | None:
-    if codes is None or codes[index].max() == UNLABELLED:
-        return None
-    return SameClass(codes[index], probability)
+def embed_with(scaling: nn.Module, objective: Objective, table: Table) -> Embedder:
+    """Return the embedder of a trained objective, on the CPU."""
+    embedder = Embedder(scaling, objective.encoder, objective.normalizer)
+    embedder.row_shape = table.shape
+    embedder = embedder.cpu().eval()
+    embedder.check_double(table.X)
+    return embedder

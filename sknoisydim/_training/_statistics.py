@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from sknoisydim._isolation import make_generator
 from sknoisydim._objective import Objective
 from sknoisydim._settings import Settings
 from sknoisydim.bounds import infonce
+from sknoisydim.encoders import recalibrate
 
 # Rows on which the information of a fit is measured: more do not move its third digit.
 INFORMATION_ROWS = 2**15
@@ -33,10 +35,58 @@ LEAST_VARIANCE = 1e-4
 MIN_DOUBTED = 20
 
 
-def settle(objective: Objective, rows: Rows) -> torch.Tensor:
+class Prior(NamedTuple):
+    """Statistics of rows that are gone: what a few new ones are pooled with.
+
+    `n_rows` says as how many rows they count; `mean` and `covariance` are those of the encoder's
+    output, `layers` the running statistics of its batch normalisation.
+    """
+
+    n_rows: float
+    mean: torch.Tensor
+    covariance: torch.Tensor
+    layers: Mapping[str, torch.Tensor]
+
+    @classmethod
+    def of(cls, objective: Objective, n_rows: float) -> Prior:
+        """Read them off an objective that is settled."""
+        normalizer = objective.normalizer
+        # The matrix made the covariance the identity, times the square of the deviation.
+        back = torch.linalg.inv(normalizer.matrix.double().cpu())
+        covariance = getattr(normalizer, "deviation", 1.0) ** 2 * back @ back.T
+        layers = {name: value.clone() for name, value in _running(objective).items()}
+        return cls(n_rows, normalizer.mean.double().cpu(), covariance, layers)
+
+
+def _running(objective: Objective) -> dict[str, torch.Tensor]:
+    return {
+        name: value
+        for name, value in objective.encoder.named_buffers()
+        if name.endswith(("running_mean", "running_var"))
+    }
+
+
+def settle(
+    objective: Objective, rows: Rows, batch_size: int, seed: int, prior: Prior | None = None
+) -> torch.Tensor:
     """Normalise by the exact statistics of the clean rows, as `transform` meets them.
 
-    The law that has to match is that of f(X); running averages over views are wrong for it.
+    The law that has to match is that of f(X); running averages over views are wrong for it. Batch
+    normalisation inside the encoder comes first, then the mean and the covariance of its output,
+    where rows count by their weights.
+
+    Parameters
+    ----------
+    objective : Objective
+        Is set to these statistics.
+    rows : Rows
+        Clean rows.
+    batch_size : int
+        Of the batches whose statistics batch normalisation takes.
+    seed : int
+        Of these batches.
+    prior : Prior, optional
+        Statistics to pool those of the rows with.
 
     Returns
     -------
@@ -49,32 +99,51 @@ def settle(objective: Objective, rows: Rows) -> torch.Tensor:
     ValueError
         If the embedding is not finite.
     """
+    recalibrate(objective.encoder, sample(rows, batch_size, seed))
+    if prior is not None:
+        share = len(rows) / (len(rows) + prior.n_rows)
+        for name, value in _running(objective).items():
+            value.lerp_(prior.layers[name].to(value), 1 - share)
+    count, mean, covariance = _moments(objective, rows)
+    if prior is not None:
+        share = count / (count + prior.n_rows)
+        change = mean - prior.mean
+        mean = prior.mean + share * change
+        covariance = (1 - share) * prior.covariance + share * covariance
+        covariance = covariance + share * (1 - share) * torch.outer(change, change)
+    if not (mean.isfinite().all() and covariance.isfinite().all()):
+        raise ValueError(
+            "training diverged: the embedding of the training rows is not finite. Use a smaller "
+            "lr or a larger noise."
+        )
+    objective.normalizer.fix(mean, covariance)
+    matrix = objective.normalizer.matrix.double().cpu()
+    normalised = matrix @ covariance @ matrix.T
+    if not objective.normalizer.isotropic:
+        return normalised.diagonal()
+    return torch.linalg.eigvalsh(normalised)
+
+
+def _moments(objective: Objective, rows: Rows) -> tuple[float, torch.Tensor, torch.Tensor]:
+    """Return the number of rows, and mean and covariance of what the encoder makes of them."""
     encoder = objective.encoder
     encoder.eval()
     d = objective.normalizer.mean.numel()
     shift = total = torch.zeros(d, dtype=torch.float64)
     products = torch.zeros(d, d, dtype=torch.float64)
+    weights = None if rows.weights is None else rows.weights.split(SLICE_ROWS)
     with torch.no_grad():
         for number, batch in enumerate(rows.in_order(SLICE_ROWS)):
             output = encoder(batch).double().cpu()
             if number == 0:
                 shift = output.mean(0)  # a mean far from zero would cancel in the products
             output = output - shift
-            total = total + output.sum(0)
-            products = products + output.T @ output
-    mean = total / len(rows)
-    covariance = products / len(rows) - torch.outer(mean, mean)
-    if not (mean.isfinite().all() and covariance.isfinite().all()):
-        raise ValueError(
-            "training diverged: the embedding of the training rows is not finite. Use a smaller "
-            "lr or a larger noise."
-        )
-    objective.normalizer.fix(mean + shift, covariance)
-    matrix = objective.normalizer.matrix.double().cpu()
-    normalised = matrix @ covariance @ matrix.T
-    if not objective.normalizer.isotropic:
-        return normalised.diagonal()
-    return torch.linalg.eigvalsh(normalised)
+            counted = output if weights is None else output * weights[number][:, None]
+            total = total + counted.sum(0)
+            products = products + output.T @ counted
+    count = len(rows) if rows.weights is None else rows.weights.sum().item()
+    mean = total / count
+    return count, mean + shift, products / count - torch.outer(mean, mean)
 
 
 def find_doubt(
@@ -125,15 +194,16 @@ def find_doubt(
     return None
 
 
-def align(objective: Objective, pairs: Batches) -> None:
+def align(objective: Objective, pairs: Batches) -> np.ndarray | None:
     """Turn a white embedding so that components are uncorrelated within the classes, too.
 
     N(0, I) has no preferred axes, so these are free to choose. Taken as the principal axes of the
     difference of two rows of a class, the first components tell classes apart best, and models that
-    look at one component at a time, such as naive Bayes, lose nothing by doing so.
+    look at one component at a time, such as naive Bayes, lose nothing by doing so. Returns the
+    rotation (d, d), or None where there was none.
     """
     if not objective.normalizer.isotropic:
-        return
+        return None
     total = torch.zeros_like(objective.normalizer.matrix, dtype=torch.float64, device="cpu")
     with torch.no_grad():
         for x, partners in itertools.islice(pairs, max(1, INFORMATION_ROWS // pairs.batch_size)):
@@ -141,13 +211,22 @@ def align(objective: Objective, pairs: Batches) -> None:
             total += change.T @ change
     axes = torch.linalg.eigh(total).eigenvectors
     signs = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
-    objective.normalizer.rotate((axes * signs).T)
+    rotation = (axes * signs).T
+    objective.normalizer.rotate(rotation)
+    return rotation.numpy()
 
 
 def refine(
-    settings: Settings, embedder: Embedder, X: np.ndarray, kept: np.ndarray, seed: int
+    settings: Settings,
+    embedder: Embedder,
+    X: np.ndarray,
+    kept: np.ndarray,
+    seed: int,
+    weights: np.ndarray | None = None,
 ) -> Any:
     """Return the map that finishes the law of the clean training rows, or None.
+
+    Rows that have weights are drawn in proportion to them.
 
     Raises
     ------
@@ -156,15 +235,19 @@ def refine(
     """
     if settings.refine is None:
         return None
-    if len(kept) > REFINEMENT_ROWS:
+    if weights is not None:
+        shares = weights[kept] / weights[kept].sum()
+        n_drawn = min(len(kept), REFINEMENT_ROWS)
+        kept = np.random.default_rng(seed).choice(kept, n_drawn, p=shares)
+    elif len(kept) > REFINEMENT_ROWS:
         kept = np.random.default_rng(seed).choice(kept, REFINEMENT_ROWS, replace=False)
     clean = [z for _, z in embeddings(embedder, X[kept], settings.device)]
     return settings.refine.build(np.concatenate(clean), seed)
 
 
 def sample(rows: Rows, batch_size: int, seed: int) -> Any:
-    """Yield full batches of clean rows in random order, up to INFORMATION_ROWS rows."""
-    order = torch.randperm(len(rows), generator=make_generator(seed))[:INFORMATION_ROWS]
+    """Yield full batches of clean rows drawn at random, up to INFORMATION_ROWS rows."""
+    order = rows.draw(min(len(rows), INFORMATION_ROWS), make_generator(seed))
     for start in range(0, len(order) - batch_size + 1, batch_size):
         yield rows.take(order[start : start + batch_size])
 

@@ -1,0 +1,227 @@
+"""Trains on one chunk of a stream, and keeps what the next one goes on from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sknoisydim._data import Batches, Rows, SameClass, Table
+from sknoisydim._isolation import make_generator
+from sknoisydim._labels import UNLABELLED
+from sknoisydim._net import training_state
+from sknoisydim._objective import Objective
+from sknoisydim._settings import Settings
+from sknoisydim.scaling import Moments, Standardize, column_moments, from_moments
+
+from ._build import build
+from ._fit import Start, Trained, embed_with, fenced, make_net, pairs, run, scale
+from ._statistics import Prior, align, measure, refine, sample, settle
+
+# Earlier rows that are kept, at most, to embed them with the weights of today: they give each entry
+# of the covariance to 2 %. Fewer where rows are wide.
+KEPT_ROWS = 2**11
+KEPT_CELLS = 2**22
+# As so many rows, for each component, the statistics of a fit count at most in the stream that goes
+# on from it: enough for a covariance, and soon outweighed by rows that today's weights embed.
+PRIOR_ROWS = 32
+# Passes that the history of a stream reaches back.
+HISTORY = 1000
+
+
+class _Chunk(Batches):
+    """One pass over new rows in full batches, the last one filled up with others.
+
+    Parameters
+    ----------
+    rows : Rows
+        New rows first, then earlier ones.
+    n_new : int
+        Number of new rows.
+    batch_size, generator, partners
+        As of `Batches`.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        n_new: int,
+        batch_size: int,
+        generator: torch.Generator,
+        partners: SameClass | None,
+    ) -> None:
+        super().__init__(rows, batch_size, generator, partners)
+        self.n_new = n_new
+
+    def __len__(self) -> int:
+        return -(-self.n_new // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        new = torch.randperm(self.n_new, generator=self.generator)
+        old = torch.randperm(len(self.rows) - self.n_new, generator=self.generator) + self.n_new
+        # Earlier rows; without enough of them, new rows of the first batches once more.
+        order = torch.cat([new, old, new])[: len(self) * self.batch_size]
+        for positions in order.split(self.batch_size):
+            x = self.rows.take(positions)
+            if self.partners is None:
+                yield x, x
+            else:
+                yield x, self.rows.take(self.partners(positions, self.generator))
+
+
+def train_chunk(
+    table: Table, settings: Settings, seed: int, announce: Any, start: Start | None
+) -> Trained:
+    """Go once over new rows, and settle the statistics of all rows so far.
+
+    Parameters
+    ----------
+    table : Table
+        New rows.
+    settings : Settings
+        Of a net that is there already, only how it is trained is read.
+    seed : int
+        Fixes everything that is drawn; of the first call, and unused later.
+    announce : callable
+        (capacity, batch size, clean weight) -> list of further callbacks.
+    start : Start or None
+        What the last call, or a fit, has left; nothing of it is changed.
+
+    Raises
+    ------
+    ValueError
+        If training diverges, or a component does not fit the data.
+    """
+    state = dict(start.state) if start else {}
+    seed = state.setdefault("seed", seed)
+    call = state["call"] = state.get("call", 0) + 1
+    seeds = [int(s) for s in np.random.SeedSequence([seed, call]).generate_state(5)]
+    with fenced(settings, seeds[0]):
+        return _train_chunk(table, settings, seeds, announce, start, state)
+
+
+def _train_chunk(
+    table: Table,
+    settings: Settings,
+    seeds: list[int],
+    announce: Any,
+    start: Start | None,
+    state: dict[str, Any],
+) -> Trained:
+    n_new, device = len(table), settings.device
+    scaling, moments = _scale(settings, table, start, seeds[1])
+    kept = state.get("kept")
+    n_kept = 0 if kept is None else len(kept)
+    n_before = state.get("n_streamed", 0)
+    both = Table(
+        np.concatenate([table.X, kept]) if n_kept else table.X,
+        None if table.codes is None else np.append(table.codes, np.full(n_kept, UNLABELLED)),
+        # A row that is kept stands for those that are not.
+        np.repeat([1.0, n_before / n_kept], [n_new, n_kept]) if n_before > n_kept else None,
+        table.shape,
+    )
+    rows = Rows(both.X, scaling, device, None, both.weights, both.shape)
+    batch_size = start.batch_size if start else min(settings.batch_size, len(rows))
+    size = min(batch_size, len(rows))
+    if start is None:
+        channel = settings.noise.build(settings.n_components, batch_size)
+        objective = build(settings, rows, channel, make_generator(seeds[2]))
+    else:
+        objective = copy.deepcopy(start.objective)
+    prior = _prior(objective, start, n_before)
+    objective = objective.to(device, torch.float32).train()
+    partners = pairs(both.codes, rows, settings.supervision)
+    net = make_net(
+        objective,
+        settings,
+        size,
+        announce,
+        generator=make_generator(seeds[3], device),
+        n_steps=None,
+        max_epochs=1,
+        resume=state.get("optimizer"),
+    )
+    net.step_ = state.get("step", 0)
+    history = copy.copy(start.history) if start else None
+    if history is not None:
+        del history[: -HISTORY + 1]
+    run(net, _Chunk(rows, n_new, size, make_generator(seeds[4]), partners), history)
+    state["optimizer"], state["step"] = training_state(net), net.step_
+    net.optimizer_.state.clear()
+    objective = net.module_
+    settle(objective, rows, size, seeds[1], prior)
+    objective.eval()
+    state["axes"] = _turn(objective, rows, both, size, seeds[1], start)
+    nats = measure(
+        (objective.embed(x) for x in sample(rows, size, seeds[1])), objective.channel, seeds[1]
+    )
+    embedder = embed_with(scaling, objective, table)
+    everything = np.arange(len(both))
+    refinement = refine(settings, embedder, both.X, everything, seeds[1], both.weights)
+    state["moments"] = None if moments is None else tuple(moments)
+    state["kept"] = _keep(kept, n_before, table.X, batch_size, seeds[1])
+    state["n_streamed"] = n_before + n_new
+    state["n_seen"] = state.get("n_seen", 0) + n_new
+    return Trained(net, embedder, nats, refinement, None, state)
+
+
+def _scale(
+    settings: Settings, table: Table, start: Start | None, seed: int
+) -> tuple[nn.Module, Moments | None]:
+    """Return the scaling: that of the first call, or by the moments of all rows so far."""
+    if start is None:
+        return scale(settings, table, seed)
+    scaling, moments = start.embedder.scaling, start.moments
+    if moments is None or not isinstance(scaling, Standardize):
+        return scaling, None
+    moments = moments.merge(column_moments(table.X))
+    return from_moments("standard" if scaling.bound is None else "squash", moments), moments
+
+
+def _prior(objective: Objective, start: Start | None, n_before: int) -> Prior | None:
+    """Return what a fit knew of its rows, as long as few rows have come since."""
+    if start is None:
+        return None
+    n_fitted = start.state.get("n_seen", 0) - n_before
+    limit = PRIOR_ROWS * objective.normalizer.mean.numel() - n_before
+    count = min(n_fitted, limit)
+    return Prior.of(objective, count) if count > 0 else None
+
+
+def _turn(
+    objective: Objective, rows: Rows, both: Table, size: int, seed: int, start: Start | None
+) -> np.ndarray | None:
+    """Turn to the axes of the classes, found once: axes that a user has seen stay."""
+    if start is not None:
+        axes: np.ndarray | None = start.state.get("axes")
+        if axes is not None:
+            objective.normalizer.rotate(torch.from_numpy(axes))
+        return axes
+    partners = pairs(both.codes, rows, 1.0)
+    if partners is None:
+        return None
+    return align(objective, Batches(rows, size, make_generator(seed), partners))
+
+
+def _keep(
+    kept: np.ndarray | None, n_before: int, new: np.ndarray, batch_size: int, seed: int
+) -> np.ndarray:
+    """Return a uniform sample of all rows of the stream (Vitter's algorithm R).
+
+    Source: J. S. Vitter, "Random Sampling with a Reservoir", ACM Transactions on Mathematical
+    Software 11 (1985).
+    """
+    capacity = max(min(KEPT_ROWS, KEPT_CELLS // new.shape[1]), batch_size)
+    n_free = capacity if kept is None else max(0, capacity - len(kept))
+    fill, rest = new[:n_free], new[n_free:]
+    kept = fill.copy() if kept is None else np.concatenate([kept, fill])
+    rng = np.random.default_rng(seed)
+    number = n_before + len(fill) + 1 + np.arange(len(rest))
+    slots = (rng.random(len(rest)) * number).astype(np.int64)
+    taken = slots < capacity
+    kept[slots[taken]] = rest[taken]  # of two rows for one place the later stays
+    return kept

@@ -1,0 +1,198 @@
+"""Rows of more dimensions than one, with an encoder of one's own."""
+
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.preprocessing import MinMaxScaler
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim.augmentations import FeatureCorruption
+from sknoisydim.encoders import MLPEncoder
+
+DIGITS, Y = load_digits(return_X_y=True)
+X = DIGITS[:300].reshape(-1, 1, 8, 8)
+TABLE = X.reshape(300, 64)
+COLOUR = np.random.default_rng(0).normal(size=(60, 3, 4, 5)).astype(np.float32)
+
+
+class Convolutions(nn.Module):
+    """A user's encoder of images, which is told their shape."""
+
+    def __init__(self, shape, n_components):
+        super().__init__()
+        channels, height, width = shape
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(4 * (height // 2) * (width // 2), n_components),
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def chain(shape, n_components):
+    """One that ends in a linear layer, and so is folded."""
+    return Convolutions(shape, n_components).layers
+
+
+def dim(encoder=Convolutions, **parameters):
+    given = {"n_components": 2, "max_epochs": 2, "batch_size": 64, "random_state": 0}
+    return NoisyDIMTransformer(**given | parameters, encoder=encoder)
+
+
+ENCODERS = {
+    "class": Convolutions,
+    "factory": chain,
+    "instance": Convolutions((1, 8, 8), 2),
+    "partial": partial(Convolutions),
+}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return dim().fit(X)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
+def test_images_are_embedded_and_scored(encoder):
+    model = dim(encoder).fit(X)
+    z = model.transform(X)
+    assert z.shape == (300, 2)
+    assert_allclose(z.mean(0), 0, atol=1e-5)
+    assert_allclose(np.cov(z.T, ddof=0), np.eye(2), atol=1e-2)
+    assert 0 < model.score(X) <= 1
+    assert model.score_samples(X).shape == (300,)
+    assert (model.n_features_in_, model.row_shape_) == (64, (1, 8, 8))
+
+
+@pytest.mark.parametrize("encoder", [Convolutions, chain])
+def test_row_by_row_is_all_at_once(encoder):
+    model = dim(encoder).fit(X)
+    alone = np.concatenate([model.transform(X[i : i + 1]) for i in range(20)])
+    assert_allclose(alone, model.transform(X)[:20], atol=1e-9)
+
+
+def test_colours_and_float32():
+    model = dim("mlp").set_params(encoder=Convolutions).fit(COLOUR)
+    assert model.transform(COLOUR).dtype == np.float32
+    assert model.row_shape_ == (3, 4, 5)
+
+
+def test_lists_and_tensors(fitted):
+    expected = fitted.transform(X[:5])
+    assert_array_equal(fitted.transform(X[:5].tolist()), expected)
+    assert_array_equal(fitted.transform(torch.from_numpy(X[:5])), expected)
+
+
+def test_encoder_takes_images(fitted):
+    with torch.no_grad():
+        z = fitted.encoder_(torch.from_numpy(X).float()).numpy()
+    assert_allclose(z, fitted.transform(X), atol=1e-4)
+
+
+def test_pickle_and_clone(fitted):
+    copy = pickle.loads(pickle.dumps(fitted))
+    assert_array_equal(copy.transform(X), fitted.transform(X))
+    assert_array_equal(clone(fitted).fit_transform(X), fitted.transform(X))
+    moved = copy.retarget("uniform").transform(X)
+    assert moved.min() >= 0
+
+
+def test_colours_are_pickled():
+    model = dim().fit(COLOUR)
+    assert_array_equal(pickle.loads(pickle.dumps(model)).transform(COLOUR), model.transform(COLOUR))
+
+
+@pytest.mark.parametrize("encoder", ["mlp", MLPEncoder((8,))], ids=["name", "component"])
+def test_an_encoder_of_ours_takes_tables(encoder):
+    with pytest.raises(ValueError, match="Found array with dim 4"):
+        dim(encoder).fit(X)
+
+
+def test_other_shapes_are_refused(fitted):
+    for rows in (TABLE, X.reshape(300, 8, 8), X[:, :, :4], X.reshape(300, 2, 4, 8)):
+        with pytest.raises(ValueError, match="shape"):
+            fitted.transform(rows)
+        with pytest.raises(ValueError, match="shape"):
+            fitted.score(rows)
+    table = NoisyDIMTransformer(2, encoder=nn.Linear, max_epochs=1).fit(TABLE)
+    with pytest.raises(ValueError, match="Found array with dim 4"):
+        table.transform(X)
+
+
+def test_tables_reach_the_encoder_as_before():
+    asked = []
+
+    def factory(n_features, n_components):
+        asked.append(n_features)
+        return nn.Linear(n_features, n_components)
+
+    NoisyDIMTransformer(2, encoder=factory, max_epochs=1).fit(TABLE)
+    dim(lambda shape, d: asked.append(shape) or chain(shape, d)).fit(X)
+    assert asked == [64, (1, 8, 8)]
+
+
+@pytest.mark.parametrize("scaling", ["squash", "standard", "quantile", None, MinMaxScaler()])
+def test_cells_are_scaled_as_columns(scaling):
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    images = dim(flat, scaling=scaling).fit(X)
+    table = dim(flat, scaling=scaling).fit(TABLE)
+    assert_allclose(images.transform(X), table.transform(TABLE), atol=1e-6)
+
+
+def test_a_scaling_that_changes_the_cells_is_refused():
+    class Half(MinMaxScaler):
+        def transform(self, X):
+            return super().transform(X)[:, ::2]
+
+    with pytest.raises(ValueError, match="scaling makes 32 columns of the 64 cells"):
+        dim(scaling=Half()).fit(X)
+
+
+def test_views_of_images():
+    shapes = set()
+
+    def shift(batch, generator):
+        shapes.add(tuple(batch.shape[1:]))
+        return batch.roll(1, dims=-1)
+
+    assert dim(augmentation=shift).fit_transform(X).shape == (300, 2)
+    assert shapes == {(1, 8, 8)}
+    for name in ("corruption", "masking", "jitter", "mixup"):
+        dim(augmentation=name, max_epochs=1).fit(X)
+    with pytest.raises(ValueError, match="groups of columns"):
+        dim(augmentation=FeatureCorruption(groups="auto")).fit(X)
+
+
+def test_with_all_that_a_fit_takes():
+    given = {"early_stopping": True, "supervision": 0.5, "refine": "rotation"}
+    weights = np.arange(300) % 3
+    model = dim(**given).fit(X, Y[:300], X_val=X[:50], y_val=Y[:50], sample_weight=weights)
+    assert "valid_information" in model.history_
+    with pytest.raises(ValueError, match="fitted to rows of shape"):
+        dim(**given).fit(X, Y[:300], X_val=TABLE[:50])
+
+
+def test_a_stream_of_images():
+    model = dim()
+    for part in np.split(X, 5):
+        model.partial_fit(part)
+    assert model.n_samples_seen_ == 300
+    assert_allclose(model.transform(X).mean(0), 0, atol=0.2)
+    copy = pickle.loads(pickle.dumps(model))
+    assert_array_equal(
+        copy.partial_fit(X[:40]).transform(X), model.partial_fit(X[:40]).transform(X)
+    )
+    with pytest.raises(ValueError, match="fitted to rows of shape"):
+        model.partial_fit(TABLE)

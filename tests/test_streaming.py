@@ -1,0 +1,307 @@
+"""Training on chunks: `partial_fit`, and a warm start that goes on from the last optimizer."""
+
+import copy
+import pickle
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import MinMaxScaler
+from skorch.callbacks import EpochScoring, LRScheduler
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim._training._stream import KEPT_ROWS, _keep
+from sknoisydim.encoders import MLPEncoder
+
+X, Y = load_iris(return_X_y=True)
+RNG = np.random.default_rng(0)
+# Four latent variables, none of them normal, in six columns.
+TABLE = np.exp(RNG.gamma(2.0, size=(2000, 4)) @ RNG.normal(size=(4, 6)) / 4)
+TRAIN, TEST = train_test_split(TABLE, train_size=1200, random_state=0)
+
+
+def dim(**parameters):
+    return NoisyDIMTransformer(**{"batch_size": 32, "random_state": 0} | parameters)
+
+
+def streamed(rows, n_chunks, **parameters):
+    model = dim(**parameters)
+    for part in np.array_split(rows, n_chunks):
+        model.partial_fit(part)
+    return model
+
+
+@pytest.fixture(scope="module")
+def stream():
+    return streamed(TRAIN, 10)
+
+
+class TestLaw:
+    def test_three_passes_of_a_stream_come_close_to_a_fit(self):
+        # A small network, for speed: with the default one the law is the same.
+        model = dim(n_components=4, batch_size=64, encoder=MLPEncoder((64, 64)))
+        whole = clone(model).fit(TRAIN)
+        for _ in range(3):
+            for part in np.array_split(RNG.permutation(TRAIN), 20):
+                model.partial_fit(part)
+        assert model.score(TEST) > 0.9 * whole.score(TEST)
+        z = model.transform(TEST)
+        assert np.abs(z.mean(0)).max() < 0.15
+        assert np.abs(np.cov(z.T) - np.eye(4)).max() < 0.2
+        assert model.n_samples_seen_ == 3600
+
+    @pytest.mark.parametrize("normalization", ["whiten", "batch"])
+    def test_moments_are_those_of_all_rows_after_each_call(self, normalization):
+        model = dim(n_components=3, normalization=normalization)
+        for number in range(1, 7):
+            model.partial_fit(TRAIN[200 * (number - 1) : 200 * number])
+            z = model.transform(TRAIN[: 200 * number])
+            assert_allclose(z.mean(0), 0, atol=1e-5)
+            assert_allclose(np.cov(z.T, ddof=0).diagonal(), 1, atol=1e-2)
+
+    def test_moments_of_a_long_stream_with_few_rows_kept(self):
+        rows = RNG.normal(size=(3 * KEPT_ROWS, 4)) ** 3
+        model = streamed(rows, 6, batch_size=256)
+        z = model.transform(rows)
+        assert model.training_state_["kept"].shape == (KEPT_ROWS, 4)
+        assert np.abs(z.mean(0)).max() < 0.1
+        assert np.abs(np.cov(z.T) - np.eye(4)).max() < 0.2
+
+    def test_training_goes_on(self, stream):
+        nats = stream.history_["train_information"]
+        assert len(nats) == stream.n_epochs_ == 10
+        assert nats[-1] > nats[0] + 0.2
+        assert all(n == 4 for n in stream.history_["train_batch_count"])
+
+    @pytest.mark.parametrize("scaling", ["squash", "standard"])
+    def test_scaling_follows_all_rows(self, scaling):
+        model = streamed(TRAIN, 7, scaling=scaling)
+        found = model.encoder_.scaling
+        assert_allclose(found.mean, TRAIN.mean(0), rtol=1e-9)
+        assert_allclose(found.scale, TRAIN.std(0), rtol=1e-9)
+
+    def test_constant_columns_and_single_rows(self):
+        rows = np.column_stack([TRAIN, np.full(1200, 1e6)])
+        model = dim(n_components=2).partial_fit(rows[:50])
+        for row in rows[50:60]:
+            model.partial_fit(row[None])
+        assert model.encoder_.scaling.scale[-1] == 1
+        assert np.isfinite(model.transform(rows)).all()
+        assert model.n_samples_seen_ == 60
+
+    @pytest.mark.parametrize("scaling", ["quantile", None, MinMaxScaler()])
+    def test_any_other_scaling_stays(self, scaling):
+        model = dim(scaling=scaling).partial_fit(TRAIN[:200])
+        before = model.encoder_.scaling
+        assert model.partial_fit(10 * TRAIN[200:300]).encoder_.scaling is before
+
+    def test_a_full_reservoir_is_a_uniform_sample(self, monkeypatch):
+        monkeypatch.setattr("sknoisydim._training._stream.KEPT_ROWS", 20)
+        counts = np.zeros(60)
+        for seed in range(1000):
+            kept, n_before = None, 0
+            for number, part in enumerate(np.split(np.arange(60)[:, None], [13, 14, 40])):
+                kept = _keep(kept, n_before, part, 2, 4 * seed + number)
+                n_before += len(part)
+            counts += np.bincount(kept[:, 0], minlength=60)
+        assert_allclose(counts / 1000, 1 / 3, atol=0.08)
+
+
+class TestContinues:
+    def test_bit_for_bit_after_a_pickle(self, stream):
+        copied = pickle.loads(pickle.dumps(stream))
+        for part in np.array_split(TEST, 3):
+            stream, copied = (copy.deepcopy(m).partial_fit(part) for m in (stream, copied))
+        assert_array_equal(copied.transform(TEST), stream.transform(TEST))
+
+    def test_is_fixed_by_the_random_state(self, stream):
+        assert_array_equal(streamed(TRAIN, 10).transform(TEST), stream.transform(TEST))
+        other = streamed(TRAIN, 10, random_state=1).transform(TEST)
+        assert not np.allclose(other, stream.transform(TEST), atol=0.1)
+
+    def test_from_a_fit(self):
+        model = dim(n_components=4, max_epochs=10).fit(TRAIN)
+        before, score = model.transform(TEST), model.score(TEST)
+        model.partial_fit(TRAIN[:40])
+        after = model.transform(TEST)
+        assert 0 < np.abs(after - before).mean() < 0.2
+        assert model.score(TEST) > 0.95 * score
+        assert (model.n_epochs_, model.n_samples_seen_) == (11, 1240)
+        # So few rows have no covariance of their own.
+        for row in TRAIN[40:50]:
+            model.partial_fit(row[None])
+        z = model.transform(TEST)
+        assert np.abs(z.mean(0)).max() < 0.3
+        assert np.abs(np.cov(z.T) - np.eye(4)).max() < 0.5
+
+    def test_a_fit_starts_anew(self, stream):
+        model = copy.deepcopy(stream).set_params(max_epochs=2).fit(TRAIN)
+        assert_array_equal(model.transform(TEST), dim(max_epochs=2).fit(TRAIN).transform(TEST))
+        assert model.n_samples_seen_ == 1200
+
+    def test_of_a_retargeted_copy_leaves_the_first_alone(self, stream):
+        before = stream.transform(TEST)
+        other = stream.retarget("uniform").partial_fit(TRAIN[:100])
+        assert_array_equal(stream.transform(TEST), before)
+        assert other.transform(TEST).max() <= 1
+
+    def test_a_learning_rate_that_is_changed_is_used(self, stream):
+        still = copy.deepcopy(stream).set_params(lr=1e-12, weight_decay=0.0)
+        weights = [p.clone() for p in still.net_.module_.parameters()]
+        still.partial_fit(TRAIN[:100])
+        for old, new in zip(weights, still.net_.module_.parameters(), strict=True):
+            assert_allclose(new.detach(), old.detach(), atol=1e-9)
+
+    def test_a_schedule_of_the_user_goes_on(self):
+        halved = LRScheduler("StepLR", step_size=1, gamma=0.5)
+        model = dim(callbacks=[halved], lr=1e-3)
+        for number in range(1, 5):
+            model = pickle.loads(pickle.dumps(model.partial_fit(TRAIN[:100])))
+            rate = model.training_state_["optimizer"]["rates"][0]["lr"]
+            assert rate == pytest.approx(1e-3 / 2**number)
+
+    def test_another_optimizer_starts_afresh(self, stream):
+        model = copy.deepcopy(stream).set_params(optimizer="sgd", lr=1e-3)
+        model.partial_fit(TRAIN[:100])
+        assert model.training_state_["optimizer"]["optimizer"] == "SGD"
+
+    @pytest.mark.parametrize(
+        ("kind", "options"),
+        [(torch.optim.Adam, {"amsgrad": True}), (torch.optim.RMSprop, {"momentum": 0.9})],
+        ids=["amsgrad", "momentum"],
+    )
+    def test_an_optimizer_with_more_moments_starts_afresh(self, kind, options):
+        model = dim(optimizer=kind).partial_fit(X)
+        model.set_params(optimizer=partial(kind, **options)).partial_fit(X)
+        assert np.isfinite(model.transform(X)).all()
+
+    def test_history_is_bounded(self, stream, monkeypatch):
+        monkeypatch.setattr("sknoisydim._training._stream.HISTORY", 4)
+        model = copy.deepcopy(stream)
+        for _ in range(3):
+            model.partial_fit(TRAIN[:32])
+        assert len(model.history_["train_information"]) == 4
+        assert model.n_epochs_ == 13
+
+
+class TestRefuses:
+    def test_other_columns(self):
+        frame = pd.DataFrame(X, columns=list("abcd"))
+        model = dim().partial_fit(frame)
+        before = model.transform(frame)
+        with pytest.raises(ValueError, match="expecting 4 features"):
+            dim().partial_fit(X).partial_fit(X[:, :3])
+        with pytest.raises(ValueError, match="same order"):
+            model.partial_fit(frame[list("dcba")])
+        assert_array_equal(model.transform(frame), before)
+
+    def test_too_few_rows(self):
+        with pytest.raises(ValueError, match="minimum of 2"):
+            dim().partial_fit(X[:1])
+        model = dim(max_epochs=1).fit(X)
+        with pytest.raises(ValueError, match="minimum of 2"):
+            model.partial_fit(X[:1])
+
+    def test_a_divergence_leaves_the_estimator_as_it_was(self):
+        model = dim().partial_fit(X)
+        before = model.transform(X), model.n_samples_seen_, len(model.history_["epoch"])
+        with pytest.raises(ValueError, match="diverged"):
+            model.set_params(lr=1e30, optimizer="sgd").partial_fit(X)
+        assert_array_equal(model.transform(X), before[0])
+        assert (model.n_samples_seen_, len(model.history_["epoch"])) == before[1:]
+
+    def test_columns_that_overflow(self):
+        model = dim().partial_fit(X)
+        with pytest.raises(ValueError, match="column 2 overflows"):
+            model.partial_fit(X * np.array([1, 1, 1e200, 1]))
+
+
+class TestTogether:
+    def test_supervision_by_chunk(self):
+        plain = streamed(X, 3, supervision=0.0)
+        model = dim(supervision=0.8)
+        for part in np.split(np.arange(150), [50, 100]):
+            model.partial_fit(X[part], Y[part])  # a class of its own in each
+        assert not np.allclose(model.transform(X), plain.transform(X))
+        axes = model.training_state_["axes"]
+        model.partial_fit(X, None).partial_fit(X, np.full(150, "seen late"))
+        assert_array_equal(model.training_state_["axes"], axes)
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {"refine": "rotation"},
+            {"augmentation": None, "clean_weight": 1.0},
+            {"encoder": nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))},
+            {"optimizer": torch.optim.RMSprop},
+            {"optimizer": "sgd", "critic": "exact", "bound": "dv"},
+            {"early_stopping": True},
+        ],
+        ids=str,
+    )
+    def test_with_other_parameters(self, parameters):
+        model = streamed(RNG.permutation(X), 4, n_components=2, **parameters)
+        copied = pickle.loads(pickle.dumps(model)).partial_fit(X)
+        assert_array_equal(copied.transform(X), model.partial_fit(X).transform(X))
+        assert np.abs(model.transform(X).mean(0)).max() < 0.2
+
+    def test_callbacks_read_the_rows_of_the_chunk(self):
+        seen = []
+
+        def count(net, batches, y):
+            seen.append(net.predict(batches).shape)
+            return 0.0
+
+        callback = EpochScoring(count, on_train=True, name="count")
+        streamed(X, 3, n_components=2, callbacks=[callback])
+        assert seen == [(50, 2), (100, 2), (150, 2)]
+
+
+class TestWarmStart:
+    def test_keeps_the_moments_of_the_optimizer(self):
+        cold = dim(max_epochs=5).fit(X)
+        model = dim(max_epochs=5, warm_start=True).fit(X)
+        assert cold.training_state_["optimizer"] is None
+        moments = model.training_state_["optimizer"]["moments"]
+        weights = dict(model.net_.module_.named_parameters())
+        assert moments.keys() == weights.keys()
+        for name, values in moments.items():
+            assert values["exp_avg"].shape == tuple(weights[name].shape)
+        assert len(pickle.dumps(model)) > 2.5 * len(pickle.dumps(cold))
+        steps = [len(X) // 32 * 5 * number for number in (1, 2)]
+        name = next(iter(moments))
+        assert moments[name]["step"] == steps[0]
+        again = pickle.loads(pickle.dumps(model)).fit(X)
+        assert again.training_state_["optimizer"]["moments"][name]["step"] == steps[1]
+        assert_array_equal(again.transform(X), model.fit(X).transform(X))
+
+    def test_starts_a_cycle_at_its_peak(self):
+        model = dim(max_epochs=20, warm_start=True)
+        for first in (model.lr / 25, model.lr):
+            model.fit(X)
+            rates = [model.net_._rate() for model.net_.step_ in (0, 20 * (len(X) // 32) - 1)]
+            assert rates == pytest.approx([first, 0], abs=1e-5)
+
+    def test_a_schedule_of_the_user_goes_on(self):
+        halved = LRScheduler("StepLR", step_size=1, gamma=0.5)
+        model = dim(callbacks=[halved], lr=1e-3, max_epochs=3, warm_start=True)
+        for number in (1, 2):
+            model.fit(X)
+            rate = model.net_.optimizer_.param_groups[0]["lr"]
+            assert rate == pytest.approx(1e-3 / 2 ** (3 * number))
+
+    def test_parameters_that_were_not_there_start_without(self):
+        model = dim(max_epochs=2, warm_start=True, clean_weight=1.0).fit(X)
+        assert model.set_params(clean_weight=0.5).fit(X).transform(X).shape == (150, 4)
+
+    def test_from_a_stream(self, stream):
+        model = copy.deepcopy(stream).set_params(warm_start=True, max_epochs=3).fit(TRAIN)
+        assert model.history_["train_information"][0] > stream.history_["train_information"][0]
+        assert model.training_state_.get("kept") is None

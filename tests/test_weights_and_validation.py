@@ -1,0 +1,187 @@
+"""`fit` with `sample_weight`, and with rows to evaluate on."""
+
+import numpy as np
+import pytest
+import sklearn
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import load_iris
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim._data import Batches, Rows, SameClass, check_weights
+from sknoisydim.scaling import SCALINGS, Clip, Moments, column_moments, fit_scaling
+
+X, Y = load_iris(return_X_y=True)
+RNG = np.random.default_rng(0)
+WEIGHTS = RNG.integers(1, 5, size=150)
+GARBAGE = 100 * RNG.standard_cauchy((60, 4))
+
+
+def dim(**parameters):
+    return NoisyDIMTransformer(**{"max_epochs": 3, "random_state": 0} | parameters)
+
+
+class TestSampleWeight:
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {},
+            {"supervision": 0.5},
+            {"early_stopping": True, "validation_fraction": 0.2},
+            {"scaling": "quantile"},
+            {"refine": "rotation"},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("weights", [np.ones(150), WEIGHTS], ids=["alike", "different"])
+    def test_a_row_of_weight_zero_is_not_there(self, parameters, weights):
+        rows, labels = np.vstack([GARBAGE, X]), np.append(np.zeros(60, int), Y)
+        padded = np.append(np.zeros(60), weights)
+        left_out = dim(**parameters).fit(rows, labels, sample_weight=padded)
+        removed = dim(**parameters).fit(X, Y, sample_weight=weights)
+        assert_array_equal(left_out.transform(X), removed.transform(X))
+        assert left_out.mutual_information_ == removed.mutual_information_
+        assert left_out.n_samples_seen_ == 150
+
+    @pytest.mark.parametrize("weight", [1, 7.5, 1e300])
+    def test_weights_that_are_alike_are_none(self, weight):
+        weighted = dim().fit(X, sample_weight=np.full(150, weight))
+        assert_array_equal(weighted.transform(X), dim().fit_transform(X))
+
+    def test_one_number_for_all(self):
+        assert check_weights(3.0, 5) is None
+
+    def test_only_proportions_count(self):
+        first = dim().fit(X, sample_weight=WEIGHTS).transform(X)
+        assert_array_equal(dim().fit(X, sample_weight=8 * WEIGHTS).transform(X), first)
+
+    @pytest.mark.parametrize("normalization", ["whiten", "batch"])
+    def test_weighted_moments_of_the_embedding_are_exact(self, normalization):
+        model = dim(normalization=normalization).fit(X, sample_weight=WEIGHTS)
+        z = model.transform(X)
+        covariance = np.cov(z.T, aweights=WEIGHTS, ddof=0)
+        assert_allclose(np.average(z, axis=0, weights=WEIGHTS), 0, atol=1e-5)
+        assert_allclose(covariance.diagonal(), 1, atol=1e-2)
+        if normalization == "whiten":
+            assert_allclose(covariance, np.eye(4), atol=1e-2)
+        assert np.abs(z.mean(0)).max() > 0.01
+
+    def test_weight_is_repetition_for_the_statistics(self):
+        weighted = column_moments(X, WEIGHTS.astype(float))
+        repeated = column_moments(np.repeat(X, WEIGHTS, axis=0))
+        for one, other in zip(weighted, repeated, strict=True):
+            assert_allclose(one, other)
+
+    @pytest.mark.parametrize("scaling", SCALINGS)
+    def test_scaling_leaves_light_rows_aside(self, scaling):
+        rows = np.vstack([GARBAGE, X])
+        weights = np.append(np.full(60, 1e-12), np.ones(150))
+        x = torch.from_numpy(X)
+        found = fit_scaling(scaling, rows, 0, weights)(x)
+        assert (found - fit_scaling(scaling, X, 0)(x)).abs().mean() < 0.2
+
+    def test_rows_are_drawn_in_proportion(self):
+        weights = np.arange(10.0)
+        rows = Rows(np.arange(10.0)[:, None], Clip(), torch.device("cpu"), weights=weights)
+        drawn = rows.draw(20_000, torch.Generator().manual_seed(0))
+        share = torch.bincount(drawn, minlength=10) / 20_000
+        assert_allclose(share, weights / 45, atol=0.02)
+        batches = Batches(rows, 10, torch.Generator().manual_seed(0))
+        seen = torch.cat([x for _ in range(2000) for x, _ in batches]).long().flatten()
+        assert_allclose(torch.bincount(seen, minlength=10) / 20_000, weights / 45, atol=0.02)
+
+    def test_partners_are_drawn_in_proportion_inside_their_class(self):
+        codes, weights = np.array([0, 1, 0, 2, 1, 0, -1]), torch.tensor([1.0, 2, 3, 4, 6, 5, 9])
+        partners = SameClass(codes, 1.0, weights.double())
+        for row, allowed in [(0, [0, 2, 5]), (1, [1, 4]), (3, [3]), (6, [6])]:
+            chosen = partners(torch.full((20_000,), row), torch.Generator().manual_seed(0))
+            share = torch.bincount(chosen, minlength=7) / 20_000
+            expected = torch.zeros(7)
+            expected[allowed] = weights[allowed] / weights[allowed].sum()
+            assert_allclose(share, expected, atol=0.02)
+
+    @pytest.mark.parametrize(
+        ("weights", "message"),
+        [
+            (np.zeros(150), "at least one non-zero number"),
+            (-np.ones(150), "Negative values"),
+            (np.ones(149), r"sample_weight.shape == \(149,\), expected \(150,\)"),
+            (np.ones((150, 1)), "1D array"),
+            (0, "at least one non-zero number"),
+            (np.full(150, np.nan), "sample_weight contains NaN"),
+            (np.eye(150)[0], "leaves 1 sample"),
+        ],
+    )
+    def test_unusable_weights_are_refused(self, weights, message):
+        with pytest.raises(ValueError, match=message):
+            dim().fit(X, sample_weight=weights)
+
+    def test_huge_and_tiny_weights(self):
+        weights = check_weights([1e308, 1e308, 1e-300], 3)
+        assert_allclose(weights, [1.5, 1.5, 0])
+
+
+def test_moments_of_two_parts_are_those_of_the_whole():
+    rows = RNG.normal(1e6, RNG.uniform(0, 10, 5), size=(700, 5))
+    merged = column_moments(rows[:20])
+    for part in np.split(rows[20:], [1, 30, 600]):
+        merged = merged.merge(column_moments(part))
+    whole = column_moments(rows)
+    for one, other in zip(merged, whole, strict=True):
+        assert_allclose(one, other, rtol=1e-9)
+    assert isinstance(merged, Moments)
+
+
+class TestValidationRows:
+    def test_are_evaluated_without_early_stopping(self):
+        model = dim().fit(X[:100], X_val=X[100:])
+        plain = dim().fit(X[:100])
+        assert len(model.history_["valid_information"]) == 3
+        assert "valid_information" not in plain.history_
+        assert_array_equal(model.transform(X), plain.transform(X))
+
+    def test_stop_training_early(self):
+        stopping = {"early_stopping": True, "n_iter_no_change": 2, "tol": 10.0, "max_epochs": 50}
+        model = dim(**stopping).fit(X[:100], X_val=X[100:])
+        assert model.n_epochs_ == 3
+        # No row of X is held out: exact moments are those of all of them.
+        assert_allclose(model.transform(X[:100]).mean(0), 0, atol=1e-5)
+        assert np.abs(dim(**stopping).fit(X[:100]).transform(X[:100]).mean(0)).max() < 1e-5
+        split = dim(**stopping, validation_fraction=0.3).fit(X[:100])
+        assert np.abs(split.transform(X[:100]).mean(0)).max() > 1e-3
+
+    def test_classes_of_validation_rows(self):
+        def nats(**given):
+            model = dim(supervision=1.0, max_epochs=20, augmentation=None)
+            return model.fit(X[::2], Y[::2], X_val=X[1::2], **given).history_["valid_information"]
+
+        assert nats(y_val=Y[1::2]) != nats()
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"X_val": X[:, :3]}, "3 features, but NoisyDIMTransformer is expecting 4"),
+            ({"X_val": X[:1]}, "minimum of 2"),
+            ({"X_val": np.full((5, 4), np.nan)}, "NaN"),
+            ({"y_val": Y}, "y_val holds the classes of X_val"),
+        ],
+        ids=["narrow", "one row", "nan", "no rows"],
+    )
+    def test_unusable_ones_are_refused(self, given, message):
+        model = dim()
+        with pytest.raises(ValueError, match=message):
+            model.fit(X, **given)
+        assert not hasattr(model, "n_features_in_")
+
+    def test_go_through_the_steps_of_a_pipeline(self):
+        far, near = 1000 + 500 * X, (X - X.mean(0)) / X.std(0)
+        with sklearn.config_context(enable_metadata_routing=True):
+            asked = dim(scaling=None).set_fit_request(X_val=True, sample_weight=True)
+            steps = [("scale", StandardScaler().set_fit_request(sample_weight=False))]
+            pipe = Pipeline([*steps, ("dim", asked)], transform_input=["X_val"])
+            pipe.fit(far, X_val=far[::2], sample_weight=WEIGHTS)
+        direct = dim(scaling=None).fit(near, X_val=near[::2], sample_weight=WEIGHTS)
+        found = pipe["dim"].history_["valid_information"]
+        assert_allclose(found, direct.history_["valid_information"], rtol=1e-3)
