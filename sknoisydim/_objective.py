@@ -20,6 +20,20 @@ class Nats(NamedTuple):
     clean: torch.Tensor
 
 
+def _expect(value: Any, shape: tuple[int, ...], like: torch.Tensor, source: str) -> torch.Tensor:
+    """Return what a component made, if it is a tensor of this shape and of the dtype of `like`."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(
+            f"{source} returned a {type(value).__name__}, not a torch tensor of shape {shape}."
+        )
+    if tuple(value.shape) != shape or value.dtype != like.dtype:
+        raise ValueError(
+            f"{source} returned a tensor of shape {tuple(value.shape)} and {value.dtype}; it has "
+            f"to be of shape {shape} and {like.dtype}."
+        )
+    return value
+
+
 class Objective(nn.Module):
     r"""Noise-injected Deep InfoMax on a batch of rows.
 
@@ -27,7 +41,8 @@ class Objective(nn.Module):
 
     where f is the encoder with its normalisation, X' the view of row X, Z the channel's noise, and
     :math:`\hat I` the bound: with the learned critic for the view, with the channel's own density
-    for the clean row. Each branch is normalised by its own statistics, and dropout is part of the
+    for the clean row; where that has no gradient (`channel.exact` is False), with the learned
+    critic too. Each branch is normalised by its own statistics, and dropout is part of the
     view.
 
     Parameters
@@ -35,9 +50,11 @@ class Objective(nn.Module):
     encoder, normalizer : nn.Module
         (n, p) -> (n, d) -> (n, d).
     channel : object
-        With `transmit`, `log_ratio` and `capacity`, from `sknoisydim.noise`.
+        With `transmit`, `log_ratio` and `capacity`, from `sknoisydim.noise`. One whose `exact` is
+        False also has `for_critic`, what of a pair a critic is shown, and `deviation`, to which
+        the embedding is normalised.
     critic : nn.Module or None
-        (view, noisy) -> scores; None where w = 1.
+        (view, noisy) -> scores; None where w = 1 and the channel is exact.
     bound : callable
         Scores (n, n) -> nats.
     augmentation : callable
@@ -69,8 +86,14 @@ class Objective(nn.Module):
         self.bound = bound
         self.augmentation = augmentation
         self.clean_weight = clean_weight
+        if not self._exact:
+            normalizer.suit(channel.deviation)
         kinds = (Dropout, nn.modules.dropout._DropoutNd)
         self._dropouts = tuple(m for m in encoder.modules() if isinstance(m, kinds))
+
+    @property
+    def _exact(self) -> bool:
+        return getattr(self.channel, "exact", True)
 
     def _drop(self, active: bool) -> None:
         """Turn the encoder's dropout on for a view, or off for clean rows.
@@ -85,10 +108,21 @@ class Objective(nn.Module):
         self, x: torch.Tensor, partners: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
         view = self.augmentation(x, generator)
+        view = _expect(view, tuple(x.shape), x, "the augmentation of a batch of rows")
         if partners is x:
             return view
         alone = (partners == x).flatten(1).all(1)
         return torch.where(alone.view(-1, *[1] * (x.ndim - 1)), view, partners)
+
+    def _nats(self, scores: torch.Tensor) -> torch.Tensor:
+        return _expect(self.bound(scores), (), scores, "the bound, of scores (n, n),")
+
+    def _score(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+        if self.critic is None:
+            raise ValueError("the objective has no critic, and its clean_weight asks for one.")
+        pair = (view, noisy) if self._exact else self.channel.for_critic(view, noisy)
+        square = (len(noisy), len(view))
+        return _expect(self.critic(*pair), square, view, "the critic of n views and rows")
 
     def embed(self, x: torch.Tensor) -> torch.Tensor:
         """Return normalised embeddings (n, d) of scaled rows (n, p)."""
@@ -111,11 +145,12 @@ class Objective(nn.Module):
         clean = self.embed(x)
         noisy = self.channel.transmit(clean, generator)
         w = self.clean_weight
-        zero = clean.new_zeros(())
-        in_clean = self.bound(self.channel.log_ratio(clean, noisy)) if w > 0 else zero
-        in_view = zero
-        if self.critic is not None:
+        in_clean = in_view = clean.new_zeros(())
+        if w > 0:
+            score = self.channel.log_ratio if self._exact else self._score
+            in_clean = self._nats(score(clean, noisy))
+        if w < 1:
             self._drop(True)
             view = self.embed(self._view(x, partners, generator))
-            in_view = self.bound(self.critic(view, noisy))
+            in_view = self._nats(self._score(view, noisy))
         return Nats((1 - w) * in_view + w * in_clean, in_view.detach(), in_clean.detach())

@@ -51,9 +51,10 @@ class NoisyDIMTransformer(
         Law that the embedding shall have: "normal", "uniform", a frozen continuous `scipy.stats`
         law, a `scipy.stats.rv_histogram`, an object of `sknoisydim.targets`, or a sequence of
         these, one per component.
-    noise : "auto", float or object, default="auto"
-        Standard deviation s of the noise relative to a unit-variance embedding, or an object of
-        `sknoisydim.noise`. Its capacity is C = d/2 log(1 + 1/s^2) nats. "auto" makes it
+    noise : "auto", float, str or object, default="auto"
+        Standard deviation s of the noise relative to a unit-variance embedding, "uniform" (the
+        paper's uniform channel, for few components), or an object of `sknoisydim.noise`. The
+        capacity of Gaussian noise is C = d/2 log(1 + 1/s^2) nats. "auto" makes it
         0.8 log(batch size), which a batch can just show: with less noise training stops at
         log(batch size) and the law is left unfinished.
     augmentation : str, callable, object or None, default="corruption"
@@ -103,7 +104,7 @@ class NoisyDIMTransformer(
         "adamw", "adam", "sgd", a `torch.optim` class, or a callable (parameters, lr, weight_decay)
         -> optimizer, such as `functools.partial(torch.optim.SGD, momentum=0.9)`. Not LBFGS, whose
         steps need a closure.
-    lr : float, default=0.002
+    lr : float, default=0.003
         Peak of the one-cycle learning rate.
     weight_decay : float, default=0.01
         Weight decay of the optimizer; 0 for one that has none.
@@ -154,7 +155,7 @@ class NoisyDIMTransformer(
     channel_ : object
         The noisy channel, with `scale` and `capacity`.
     noise_scale_ : float
-        Standard deviation of the noise.
+        Standard deviation of the noise; the full width 2e of uniform noise.
     capacity_ : float
         Capacity of the channel, C = d/2 log(1 + 1/s^2) nats with d = `n_components_` and
         s = `noise_scale_`.
@@ -224,7 +225,7 @@ class NoisyDIMTransformer(
         max_epochs: int | str = "auto",
         batch_size: int = 512,
         optimizer: Any = "adamw",
-        lr: float = 2e-3,
+        lr: float = 3e-3,
         weight_decay: float = 1e-2,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,

@@ -35,6 +35,10 @@ class Normalizer(nn.Module):
     matrix: torch.Tensor
     #: Whether a rotation of normalised rows leaves them normalised.
     isotropic = False
+    #: Standard deviation of a normalised component.
+    deviation = 1.0
+    #: Whether the axes are the channel's, so that rows must not be turned.
+    fixed_axes = False
 
     def __init__(self, n_components: int, ridge: float) -> None:
         super().__init__()
@@ -42,13 +46,23 @@ class Normalizer(nn.Module):
         self.register_buffer("mean", torch.zeros(n_components))
         self.register_buffer("matrix", torch.eye(n_components))
 
+    def suit(self, deviation: float) -> None:
+        """Normalise to this standard deviation, for a channel that has axes of its own."""
+        self.deviation = deviation
+        self.fixed_axes = True
+
     def fix(self, mean: torch.Tensor, covariance: torch.Tensor) -> None:
         """Set the statistics of evaluation from float64 mean (d,) and covariance (d, d)."""
         self.mean.copy_(mean)
-        self.matrix.copy_(self.from_covariance(covariance))
+        self.matrix.copy_(self.deviation * self.from_covariance(covariance))
 
     def rotate(self, rotation: torch.Tensor) -> None:
-        """Apply an orthogonal matrix (d, d) behind the normalisation of evaluation."""
+        """Apply an orthogonal matrix (d, d) behind the normalisation of evaluation.
+
+        It does nothing where the axes are the channel's: a grid that is turned is none.
+        """
+        if self.fixed_axes:
+            return
         self.matrix.copy_(rotation.to(self.matrix) @ self.matrix)
 
     def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
@@ -58,7 +72,8 @@ class Normalizer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return (x - self.mean) @ self.matrix.T
-        return self.normalize_batch(x - x.mean(0))
+        z = self.normalize_batch(x - x.mean(0))
+        return z if self.deviation == 1 else self.deviation * z
 
     def normalize_batch(self, centred: torch.Tensor) -> torch.Tensor:
         """Normalise centred rows (n, d) by their own covariance."""

@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from sknoisydim.bounds import infonce
 from sknoisydim.critics import CRITICS, BilinearCritic, ConcatCritic, ExactCritic, _concat
-from sknoisydim.noise import GaussianNoise
+from sknoisydim.noise import GaussianNoise, UniformNoise
 
 N, D = 64, 3
 
@@ -113,6 +113,30 @@ def test_comes_close_to_the_exact_ratio(name, d):
     assert reached > (0.75 if parameters else 0.99) * best
 
 
+@pytest.mark.parametrize("name", sorted(CRITICS.keys() - {"exact"}))
+@pytest.mark.parametrize(("d", "levels"), [(1, 8), (2, 4)])
+def test_comes_close_to_the_box_of_uniform_noise(name, d, levels):
+    """A smooth score of a box: a quarter of a nat a component is what it takes for its walls."""
+    n = 256
+    channel = UniformNoise(0.5 / levels).build(d, n)
+    critic = build(name, channel)
+    draws = generator(5)
+    optimizer = torch.optim.Adam(critic.parameters(), lr=5e-3)
+
+    def pair():
+        clean = channel.sample_input(n, draws)
+        return channel.for_critic(clean, channel.transmit(clean, draws))
+
+    for _ in range(150):
+        loss = -infonce(critic(*pair()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        reached = sum(infonce(critic(*pair())).item() for _ in range(4)) / 4
+    assert channel.capacity - 0.25 * d - 0.1 < reached < channel.capacity + 0.1
+
+
 @each_critic
 def test_is_a_scikit_learn_object(name, channel):
     component = CRITICS[name]()
@@ -180,6 +204,11 @@ class TestExact:
         critic.eval()
         critic(*pairs(channel, generator(8), correlation=0.5))
         assert torch.equal(critic.spread, before)
+
+    def test_refuses_a_channel_without_a_gradient(self):
+        channel = UniformNoise(0.25).build(D, N)
+        with pytest.raises(ValueError, match="UniformChannel has no gradient"):
+            build("exact", channel)
 
     def test_has_no_parameters(self, channel):
         assert list(build("exact", channel, ExactCritic()).parameters()) == []

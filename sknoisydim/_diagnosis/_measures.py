@@ -45,7 +45,7 @@ def information(
     found = channel_information(z, channel, batch_size, N_NOISE_DRAWS, 0.95, rng)
     if found.batch_size == batch_size:
         return found, found.reachable
-    return found, reachable_information(channel, z.shape[1], batch_size, rng)
+    return found, reachable_information(channel, batch_size, rng)
 
 
 def law(Z: FloatArray, rng: np.random.Generator, *, classifier: bool) -> dict[str, Any]:

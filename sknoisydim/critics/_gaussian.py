@@ -60,7 +60,7 @@ class ExactCritic(BaseEstimator):
     normal f(X) and f(X') the critic is optimal again; it has no parameters and no gradient by v.
 
     Use it where views stay close to their rows. A learned critic knows better what corrupted cells
-    do.
+    do. The density of a `UniformNoise` is a box, without a gradient: there is none for it.
 
     References
     ----------
@@ -79,7 +79,19 @@ class ExactCritic(BaseEstimator):
     """
 
     def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
-        """Return the module; of `channel`, its `scale` and `log_ratio` are used."""
+        """Return the module; of `channel`, its `scale` and `log_ratio` are used.
+
+        Raises
+        ------
+        ValueError
+            If the channel's density has no gradient to train by.
+        """
+        if not getattr(channel, "exact", True):
+            raise ValueError(
+                f"critic='exact' trains by the density of the noise, and that of a "
+                f"{type(channel).__name__} has no gradient. Use critic='separable', 'bilinear' or "
+                "'concat', or Gaussian noise (noise='auto')."
+            )
         return _Exact(channel, n_components)
 
 

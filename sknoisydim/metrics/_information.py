@@ -199,7 +199,7 @@ def channel_information(
         value=value,
         low=low,
         high=high,
-        reachable=reachable_information(channel, z.shape[1], size, rng),
+        reachable=reachable_information(channel, size, rng),
         capacity=float(channel.capacity),
         cap=math.log(size),
         units="nats",
@@ -218,14 +218,17 @@ def interval(found: list[float], confidence: float) -> tuple[float, float, float
     return mean, mean - half, mean + half
 
 
-def reachable_information(
-    channel: Any, n_components: int, batch_size: int, rng: np.random.Generator
-) -> float:
-    """Return what N(0, I) itself shows with batches of so many rows, in nats."""
+def reachable_information(channel: Any, batch_size: int, rng: np.random.Generator) -> float:
+    """Return what the channel's best input shows with batches of so many rows, in nats.
+
+    That input is N(0, I) for Gaussian noise.
+    """
+    from .._isolation import make_generator
+
     # As many rows as two draws have; a batch of few rows costs as long as one of many.
     n_batches = min(max(2, 2 * MAX_INFORMATION_ROWS // batch_size), 500)
-    perfect = rng.standard_normal((n_batches * batch_size, n_components))
-    return _one_draw(perfect, channel, batch_size, rng)
+    perfect = channel.sample_input(n_batches * batch_size, make_generator(seed_of(rng)))
+    return _one_draw(perfect.double().numpy(), channel, batch_size, rng)
 
 
 def _one_draw(z: FloatArray, channel: Any, size: int, rng: np.random.Generator) -> float:

@@ -1,21 +1,15 @@
-"""Channels: the noise that is added to a normalised embedding, and what it lets through."""
+"""The Gaussian channel: normal noise, and an embedding of zero mean and unit variance."""
 
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from sklearn.base import BaseEstimator
 
-from sknoisydim._options import resolve
 from sknoisydim._validation import check_integer, check_real
 
-# Share of log(batch size) that the capacity takes when the scale is "auto": InfoNCE cannot show
-# more than log(batch size) nats, and a channel with more than that is never filled.
-AUTO_SHARE = 0.8
+from ._base import AUTO_SHARE, Noise
 
 
 def auto_scale(n_components: int, batch_size: int) -> float:
@@ -60,6 +54,9 @@ class GaussianChannel:
         Standard deviation :math:`\sigma`.
     """
 
+    #: `log_ratio` has a gradient to train by: no critic has to be learned.
+    exact = True
+
     def __init__(self, n_components: int, scale: float) -> None:
         self.n_components = n_components
         self.scale = scale
@@ -73,6 +70,16 @@ class GaussianChannel:
         """Return `clean` (n, d) with noise drawn from `generator`."""
         noise = torch.empty_like(clean).normal_(generator=generator)
         return torch.add(clean, noise, alpha=self.scale)
+
+    def sample(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
+        """Return noise (n_samples, d) of float32."""
+        noise = torch.empty(n_samples, self.n_components, device=generator.device)
+        return noise.normal_(std=self.scale, generator=generator)
+
+    def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
+        """Return draws (n_samples, d) of the embedding that reaches the capacity, N(0, I)."""
+        clean = torch.empty(n_samples, self.n_components, device=generator.device)
+        return clean.normal_(generator=generator)
 
     def log_prob(self, noise: torch.Tensor) -> torch.Tensor:
         """Return the log density (n,) of noise vectors (n, d), in nats."""
@@ -118,7 +125,7 @@ class GaussianChannel:
         return torch.addmm(f_term, y * precision, f.T).add_(y_term).to(clean.dtype)
 
 
-class GaussianNoise(BaseEstimator):
+class GaussianNoise(Noise):
     r"""Gaussian channel: noise N(0, :math:`\sigma^2 I`) on an embedding with unit variance.
 
     Its capacity, :math:`\frac{d}{2} \log(1 + \sigma^{-2})` nats for d components, is reached by
@@ -164,22 +171,3 @@ class GaussianNoise(BaseEstimator):
             return GaussianChannel(n_components, auto_scale(n_components, batch_size))
         scale = check_real(self.scale, "noise", minimum=0, closed="neither")
         return GaussianChannel(n_components, scale)
-
-
-NOISES: Mapping[str, type] = {"gaussian": GaussianNoise}
-
-
-def resolve_noise(noise: Any) -> Any:
-    """Return the component that "auto", a number, a name, a class or an object stands for.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or a number is not > 0.
-    TypeError
-        If it is none of these.
-    """
-    if isinstance(noise, numbers.Real):
-        return GaussianNoise(check_real(noise, "noise", minimum=0, closed="neither"))
-    table = {"auto": GaussianNoise, **NOISES}
-    return resolve(noise, table, "noise", method="build", also="a number > 0")

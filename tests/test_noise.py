@@ -1,0 +1,266 @@
+"""Laws of every noise, discovered from the table, and whole fits through the uniform channel."""
+
+import math
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim._objective import Objective
+from sknoisydim.bounds import infonce
+from sknoisydim.noise import (
+    NOISES,
+    GaussianNoise,
+    UniformNoise,
+    auto_levels,
+    resolve_noise,
+)
+from sknoisydim.normalization import Whitening
+
+# Size of the noise, the one parameter that each has, in two values.
+SIZES = {"gaussian": (0.3, 1.0), "uniform": (0.125, 0.25)}
+CASES = [(name, size) for name, sizes in SIZES.items() for size in sizes]
+
+each_noise = pytest.mark.parametrize("name", sorted(NOISES))
+each_case = pytest.mark.parametrize(("name", "size"), CASES)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_every_noise_has_its_cases():
+    assert SIZES.keys() == NOISES.keys()
+
+
+@each_case
+@pytest.mark.parametrize("d", [1, 2])
+def test_density_integrates_to_one(name, size, d):
+    axis = torch.linspace(-8 * size, 8 * size, 1601, dtype=torch.float64)
+    # Points in the middle of cells, none of them on the edge of a box.
+    axis = axis[:-1] + (axis[1] - axis[0]) / 2
+    points = torch.cartesian_prod(*[axis] * d).reshape(-1, d)
+    cell = (axis[1] - axis[0]).item() ** d
+    total = NOISES[name](size).log_prob(points).exp().sum().item() * cell
+    assert total == pytest.approx(1, abs=2e-3)
+
+
+@each_case
+def test_samples_follow_the_density(name, size):
+    """By the distribution function that the density integrates to, component by component."""
+    noise = NOISES[name](size)
+    edges = np.linspace(-8 * size, 8 * size, 8001)
+    middles = torch.from_numpy((edges[1:] + edges[:-1]) / 2)[:, None]
+    mass = noise.log_prob(middles).exp().numpy() * (edges[1] - edges[0])
+    below = np.concatenate([[0], np.cumsum(mass)])
+    drawn = noise.sample(4000, 2, random_state=0).numpy()
+    for column in drawn.T:
+        assert stats.kstest(column, lambda x: np.interp(x, edges, below)).pvalue > 0.01
+    assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.05
+
+
+@each_case
+def test_entropy_of_samples_is_minus_the_mean_log_density(name, size):
+    noise = NOISES[name](size)
+    entropy = {
+        "gaussian": 0.5 * math.log(2 * math.pi * math.e * size**2),
+        "uniform": math.log(2 * size),
+    }[name]
+    drawn = noise.sample(20_000, 3, random_state=0)
+    assert -noise.log_prob(drawn).mean().item() == pytest.approx(3 * entropy, abs=0.05)
+
+
+@each_case
+@pytest.mark.parametrize("d", [1, 2])
+def test_capacity_is_what_the_best_input_sends(name, size, d):
+    """InfoNCE with the channel's own ratio, in batches of some e^capacity rows times forty."""
+    channel = NOISES[name](size).build(d, 512)
+    draws = generator(d)
+    n = int(min(4096, 40 * math.exp(channel.capacity)))
+    shown = []
+    for _ in range(8):
+        clean = channel.sample_input(n, draws)
+        shown.append(infonce(channel.log_ratio(clean, channel.transmit(clean, draws))).item())
+    # The ends of the uniform grid are a hundredth of a cell inside: some hundredths of a nat.
+    assert np.mean(shown) == pytest.approx(channel.capacity, abs=0.03 * d + 0.02)
+
+
+@each_case
+def test_another_input_sends_less(name, size):
+    channel = NOISES[name](size).build(1, 512)
+    draws = generator(3)
+    two = channel.deviation if name == "uniform" else 1.0
+    clean = two * (2 * torch.randint(2, (2048, 1), generator=draws).float() - 1)
+    shown = infonce(channel.log_ratio(clean, channel.transmit(clean, draws))).item()
+    assert shown < min(channel.capacity, math.log(2)) + 0.02
+
+
+@each_noise
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_auto_is_close_to_what_a_batch_can_show(name, d):
+    component = NOISES[name]()
+    capacity = component.capacity(d, 512)
+    # 1/2e is an integer: the last step is from 3 to 4 points, log(4/3) nats a component.
+    slack = 1e-6 if name == "gaussian" else d * math.log(4 / 3)
+    assert capacity == pytest.approx(0.8 * math.log(512), abs=slack)
+    assert capacity == component.build(d, 512).capacity
+    assert capacity < math.log(512)
+
+
+@each_case
+def test_same_seed_same_noise(name, size):
+    noise = NOISES[name](size)
+    assert torch.equal(noise.sample(9, 2, random_state=1), noise.sample(9, 2, random_state=1))
+    assert not torch.equal(noise.sample(9, 2, random_state=1), noise.sample(9, 2, random_state=2))
+    channel, clean = noise.build(2, 64), torch.zeros(9, 2)
+    first, second = (channel.transmit(clean, generator(4)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@each_case
+def test_what_is_sent_is_what_is_scored(name, size):
+    channel = NOISES[name](size).build(3, 64)
+    clean = torch.empty(64, 3).normal_(generator=generator())
+    noisy = channel.transmit(clean, generator(1))
+    scores = channel.log_ratio(clean, noisy)
+    assert scores.shape == (64, 64)
+    assert scores.isfinite().all()
+    torch.testing.assert_close(
+        channel.log_ratio(clean[:5], noisy[:9]), scores[:9, :5], rtol=1e-4, atol=1e-4
+    )
+    assert (scores.diagonal() > scores.mean(1)).float().mean() > 0.9
+
+
+@each_noise
+def test_is_a_scikit_learn_object(name):
+    component = NOISES[name]()
+    assert clone(component).get_params() == component.get_params()
+    assert repr(component) == f"{type(component).__name__}()"
+    assert pickle.loads(pickle.dumps(component.build(2, 64))).capacity > 0
+    assert type(resolve_noise(name)) is NOISES[name]
+    assert type(resolve_noise(NOISES[name])) is NOISES[name]
+
+
+@each_noise
+@pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf, "loud", None, [1]])
+def test_refuses_a_size_that_is_none(name, bad):
+    with pytest.raises((ValueError, TypeError)):
+        NOISES[name](bad).build(2, 64)
+    with pytest.raises((ValueError, TypeError)):
+        NOISES[name]().build(0, 64)
+    with pytest.raises((ValueError, TypeError)):
+        NOISES[name]().build(2, 1)
+
+
+class TestUniform:
+    @pytest.mark.parametrize("d", [1, 2, 3, 5])
+    @pytest.mark.parametrize("batch_size", [150, 512, 4096])
+    def test_levels_are_the_best_integer(self, d, batch_size):
+        nats = 0.8 * math.log(batch_size) / d
+        others = range(2, 2000)
+        best = min(others, key=lambda levels: abs(math.log1p(levels) - nats))
+        assert auto_levels(d, batch_size) == best
+
+    def test_warns_where_no_batch_can_show_it(self):
+        with pytest.warns(UserWarning, match="target='uniform'"):
+            UniformNoise().build(6, 512)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            UniformNoise().build(5, 512)
+            UniformNoise(0.25).build(6, 512)  # the user's own choice
+
+    @pytest.mark.parametrize("half_width", [2.0, 0.25, 0.0625, 0.002, 1e-9])
+    def test_normalisation_does_not_stand_in_the_way_of_the_grid(self, half_width):
+        channel = UniformNoise(half_width).build(2, 512)
+        clean = channel.sample_input(200_000, generator())
+        assert clean.std(0).numpy() == pytest.approx(channel.deviation, rel=0.01)
+        assert clean.mean(0).numpy() == pytest.approx(0, abs=0.02)
+
+    def test_noise_is_seen_by_a_critic_as_by_one_of_unit_variance(self):
+        channel = UniformNoise(0.02).build(2, 512)
+        clean = torch.empty(20_000, 2).normal_(generator=generator())
+        view, noisy = channel.for_critic(clean, channel.transmit(clean, generator(1)))
+        assert view.std(0).numpy() == pytest.approx(1, abs=0.02)
+        assert (noisy - view).std(0).numpy() == pytest.approx(channel.scale, rel=0.03)
+
+    def test_whitens_to_the_deviation_in_training_and_after(self):
+        channel = UniformNoise(0.25).build(2, 64)
+        normalizer = Whitening().build(2)
+        Objective(torch.nn.Linear(3, 2), normalizer, channel, None, infonce, lambda x, g: x, 1.0)
+        x = torch.empty(500, 2).normal_(generator=generator()) @ torch.tensor([[1.0, 2], [0, 3]])
+        z = normalizer(x)
+        normalizer.fix(x.mean(0).double(), x.T.cov(correction=0).double())
+        normalizer.rotate(torch.tensor([[0.0, 1], [-1, 0]]))  # the grid has axes of its own
+        normalizer.eval()
+        torch.testing.assert_close(normalizer(x), z, rtol=1e-3, atol=1e-3)
+        expected = channel.deviation**2 * torch.eye(2)
+        torch.testing.assert_close(z.T.cov(correction=0), expected, rtol=1e-2, atol=1e-2)
+
+    def test_has_no_exact_critic(self):
+        model = NoisyDIMTransformer(2, noise="uniform", critic="exact", max_epochs=1)
+        with pytest.raises(ValueError, match="no gradient"):
+            model.fit(load_iris().data)
+
+    def test_learns_a_critic_even_without_views(self):
+        model = NoisyDIMTransformer(2, noise="uniform", clean_weight=1, max_epochs=2)
+        model.fit(load_iris().data)
+        assert model.net_.module_.critic is not None
+        assert all(value == 0 for value in model.history_["train_view_information"])
+
+    def test_an_objective_without_a_critic_says_so(self):
+        channel = UniformNoise(0.25).build(2, 64)
+        objective = Objective(
+            torch.nn.Linear(3, 2), Whitening().build(2), channel, None, infonce, lambda x, g: x, 1.0
+        )
+        x = torch.empty(64, 3).normal_(generator=generator())
+        with pytest.raises(ValueError, match="no critic"):
+            objective(x, x, generator())
+
+
+def fit_uniform(X, d, half_width="auto", **parameters):
+    return NoisyDIMTransformer(
+        d,
+        noise=UniformNoise(half_width),
+        target="uniform",
+        clean_weight=1,
+        random_state=0,
+        **parameters,
+    ).fit(X)
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_iris_fills_the_channel(d):
+    X = load_iris().data
+    model = fit_uniform(X, d)
+    assert model.mutual_information_ > 0.93 * model.capacity_
+    assert model.score(X) > 0.93
+    assert model.noise_scale_ == pytest.approx(1 / auto_levels(d, 150))
+
+
+@pytest.mark.parametrize(("d", "levels"), [(1, 2), (1, 4), (2, 2), (2, 4)])
+def test_synthetic_rows_gather_on_the_grid(d, levels):
+    X = np.random.default_rng(0).normal(size=(4000, 4))
+    model = fit_uniform(X, d, 0.5 / levels, max_epochs=60)
+    assert model.mutual_information_ > 0.96 * model.capacity_
+    cells = levels * model.transform(X)
+    nearest = np.rint(cells)
+    # 0.25 for a law without a grid; what is left is the blur of a critic that is smooth.
+    assert np.abs(cells - nearest).mean() < 0.2
+    for column in nearest.T:
+        share = np.bincount(column.astype(int), minlength=levels + 1) / len(X)
+        assert share == pytest.approx(1 / (levels + 1), abs=0.05)
+
+
+def test_gaussian_noise_is_as_it_was():
+    """The same stream of numbers, whatever else a channel can do now."""
+    channel = GaussianNoise(0.5).build(2, 64)
+    clean = torch.zeros(4, 2)
+    expected = 0.5 * torch.empty(4, 2).normal_(generator=generator())
+    assert torch.equal(channel.transmit(clean, generator()), expected)
+    assert torch.equal(channel.sample(4, generator()), expected)
