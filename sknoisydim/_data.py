@@ -95,22 +95,38 @@ def check_rows(
     """
     options = {"dtype": [np.float64, np.float32]} | options
     shape: tuple[int, ...] | None = None
-    if any_shape:
-        if isinstance(X, (list, tuple)):
-            X = check_array(X, allow_nd=True, **options)
-        if getattr(X, "ndim", 2) > 2:
-            X = check_array(X, allow_nd=True, **options)
-            shape = X.shape[1:]
-            X = X.reshape(len(X), -1)
-    if shape is None or known is None or shape == known:
-        rows: np.ndarray = validate_data(estimator, X, reset=known is None, **options)
-        shape = shape or rows.shape[1:]
+    _check_frame(X)
+    # scikit-learn looks for infinities by a sum, and that of both signs is NaN with a warning.
+    with np.errstate(invalid="ignore", over="ignore"):
+        if any_shape:
+            if isinstance(X, (list, tuple)):
+                X = check_array(X, allow_nd=True, **options)
+            if getattr(X, "ndim", 2) > 2:
+                X = check_array(X, allow_nd=True, **options)
+                shape = X.shape[1:]
+                X = X.reshape(len(X), -1)
+        if shape is None or known is None or shape == known:
+            rows: np.ndarray = validate_data(estimator, X, reset=known is None, **options)
+            shape = shape or rows.shape[1:]
     if known is not None and shape != known:
         raise ValueError(
             f"X has rows of shape {shape}, but {type(estimator).__name__} was fitted to rows of "
             f"shape {known}."
         )
     return rows, shape
+
+
+def _check_frame(X: Any) -> None:
+    """See to what scikit-learn does not see in a pandas frame, or says in other words."""
+    dtypes = getattr(X, "dtypes", None)
+    if dtypes is None or not hasattr(X, "iloc"):
+        return
+    if any(getattr(dtype, "kind", "") == "c" for dtype in np.atleast_1d(dtypes)):
+        raise ValueError("Complex data not supported: X has columns of complex numbers.")
+    if X.ndim == 2 and X.shape[1] == 0:
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required."
+        )
 
 
 def check_same_columns(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -46,7 +46,8 @@ def _check_works(model: Any, width: int) -> None:
             shapes = {tuple(v.shape) for v in (embedder.scaling.mean, embedder.scaling.scale)}
             if shapes != {(model.n_features_in_,)}:
                 raise ValueError(f"it scales {shapes} columns, not {model.n_features_in_}.")
-        z = embedder.normalizer(embedder.encoder(torch.zeros(2, width))).double().numpy()
+        rows = torch.zeros(2, *(embedder.row_shape or (width,)))
+        z = embedder.normalizer(embedder.encoder(rows)).double().numpy()
     if z.shape != (2, d):
         raise ValueError(f"its encoder gives {z.shape[1:]} components, not {d}.")
     if model.refinement_ is not None:
@@ -58,6 +59,7 @@ class Persistent:
     """Saving, loading and serving of a fitted `NoisyDIMTransformer`, which it is mixed into."""
 
     n_features_in_: int
+    encoder_: Any
 
     def __getstate__(self) -> dict[str, Any]:
         state: Any = super().__getstate__()
@@ -78,8 +80,8 @@ class Persistent:
         """Write the fitted transformer to one file that is safe to load.
 
         The file is a `safetensors` container: tensors, and a JSON header with the parameters, the
-        names of the columns, the versions of the libraries and that of the format. Needs
-        safetensors: `pip install "sknoisydim[safe]"`.
+        names of the columns, the versions of the libraries and that of the format. What
+        `set_callbacks` set is left out. Needs safetensors: `pip install "sknoisydim[safe]"`.
 
         Parameters
         ----------
@@ -147,8 +149,9 @@ class Persistent:
         """Return the fitted transformer as a plain torch module.
 
         Scaling, encoder, normalisation, `refine` and target: raw rows (n, p) to embeddings (n, d)
-        of float32, or of float64 after `double()`. `torch.export` takes it, with any number of
-        rows. It shares nothing with the transformer.
+        of float32, or of float64 after `double()`. Rows of more dimensions (n, ...) are taken as
+        they are. `torch.export` takes it, with any number of rows. It shares nothing with the
+        transformer.
 
         Parameters
         ----------
@@ -175,8 +178,8 @@ class Persistent:
     def to_onnx(self, path: Any, *, target: bool = True) -> None:
         """Write the fitted transformer to an ONNX file.
 
-        Its input is "X", float32 rows (n, p), and its output "Z" (n, d), for any n. Needs onnx and
-        onnxscript: `pip install "sknoisydim[onnx]"`.
+        Its input is "X", float32 rows (n, p), or (n, ...) as in `fit`, and its output "Z" (n, d),
+        for any n. Needs onnx and onnxscript: `pip install "sknoisydim[onnx]"`.
 
         Parameters
         ----------
@@ -195,4 +198,4 @@ class Persistent:
             As `to_torch`.
         """
         module = self.to_torch(target=target)
-        write_onnx(module, self.n_features_in_, path)
+        write_onnx(module, self.encoder_.row_shape or (self.n_features_in_,), path)

@@ -10,7 +10,7 @@ import torch
 from sklearn import preprocessing
 
 from sknoisydim.augmentations import _BlockCorruption, _Chain
-from sknoisydim.noise import GaussianChannel
+from sknoisydim.noise import GaussianChannel, UniformChannel
 from sknoisydim.refinement import FlowRefinement
 from sknoisydim.refinement._base import Composed, Identity
 from sknoisydim.refinement._flow import FlowMap
@@ -44,10 +44,6 @@ def _read_scaler(node: JSON, reader: Reader) -> Any:
     scaler = SCALERS[node[0]]()
     scaler.__dict__.update({name: reader.read(item) for name, item in node[1].items()})
     return scaler
-
-
-def _read_channel(node: JSON, reader: Reader) -> Any:
-    return GaussianChannel(*node)
 
 
 def _write_blocks(value: Any, writer: Writer, path: str) -> JSON:
@@ -122,7 +118,12 @@ FITTINGS: Mapping[str, Kind] = {
     "channel": Kind(
         lambda value: type(value) is GaussianChannel,
         lambda value, writer, path: [value.n_components, float(value.scale)],
-        _read_channel,
+        lambda node, reader: GaussianChannel(*node),
+    ),
+    "uniform channel": Kind(
+        lambda value: type(value) is UniformChannel,
+        lambda value, writer, path: [value.n_components, float(value.half_width)],
+        lambda node, reader: UniformChannel(*node),
     ),
     "blocks": Kind(lambda value: type(value) is _BlockCorruption, _write_blocks, _read_blocks),
     "chain": Kind(

@@ -11,8 +11,8 @@ from torch import nn
 from ._file import replace
 
 
-def write_onnx(module: nn.Module, n_features: int, path: Any) -> None:
-    """Write a module of rows (n, n_features) with the input "X" and the output "Z".
+def write_onnx(module: nn.Module, row_shape: tuple[int, ...], path: Any) -> None:
+    """Write a module of rows (n, *row_shape) with the input "X" and the output "Z".
 
     Raises
     ------
@@ -27,7 +27,7 @@ def write_onnx(module: nn.Module, n_features: int, path: Any) -> None:
             'to_onnx needs onnx and onnxscript: pip install "sknoisydim[onnx]".'
         ) from error
     # Two rows: a dynamic dimension is not traced with one.
-    example = torch.zeros(2, n_features)
+    example = torch.zeros(2, *row_shape)
     rows = torch.export.Dim("rows", min=1)
     with warnings.catch_warnings(), torch.inference_mode(False):
         warnings.simplefilter("ignore")  # what torch and onnxscript say of their own insides

@@ -49,7 +49,7 @@ MAKE: Mapping[str, Callable[[Any, dict[str, Any]], Any]] = {
     ),
     "encoder": lambda given, there: (
         resolve_encoder(given)
-        .build(there["width"], there["n_components_"], make_generator(0))
+        .build(there["inputs"], there["n_components_"], make_generator(0))
         .float()
     ),
     "normalizer": lambda given, there: resolve_normalization(given).build(there["n_components_"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -39,6 +40,8 @@ MADE_OF = {
 }
 # Fitted attributes that are put together of parts.
 ASSEMBLED = ("net_", "encoder_", "refinement_", "target_", "channel_")
+# Callbacks of scikit-learn, which `set_callbacks` sets and which belong to a session.
+SESSION = "_skl_callbacks"
 # So many columns are believed, whatever the tensors of a file are.
 FEW_COLUMNS = 10**5
 # What the net was trained with, beside its module.
@@ -143,6 +146,8 @@ def _pack(estimator: Any, packer: _Packer) -> dict[str, JSON]:
         k: v for k, v in vars(estimator.encoder_).items() if k[0] != "_" and k != "training"
     }
     rest = {k: v for k, v in vars(estimator).items() if k not in parameters and k not in ASSEMBLED}
+    if packer.instead is _leave:
+        rest.pop(SESSION, None)
     return {
         "parameters": {
             name: packer.put(value, f"parameters.{name}", name)
@@ -167,6 +172,26 @@ def _scaled_width(estimator: Any) -> int:
             return int(estimator.encoder_.scaling(row)[0].numel())
     except (TypeError, ValueError):  # a transformer of the user's that does not take zeros
         return int(estimator.n_features_in_)
+
+
+def _row_shape(width: int, fitted: Any, embedding: Any) -> tuple[int, ...] | None:
+    """Return the shape of a row that the encoder takes, where it has more dimensions than one.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or not one for so many columns.
+    """
+    shape: Any = embedding.get("row_shape")
+    seen = fitted.get("row_shape_", (fitted["n_features_in_"],))
+    if seen != (shape or (fitted["n_features_in_"],)):
+        raise ValueError(f"its rows have the shape {seen!r}, and its encoder takes {shape!r}.")
+    if shape is None:
+        return None
+    whole = type(shape) is tuple and all(type(size) is int and size >= 1 for size in shape)
+    if not whole or len(shape) < 2 or math.prod(shape) != width:
+        raise ValueError(f"{shape!r} is no shape of a row of {width} cells.")
+    return tuple(shape)
 
 
 def to_state(estimator: Any) -> dict[str, Any]:
@@ -229,11 +254,14 @@ def restore(
         for size in (header["width"], fitted["n_components_"]):
             if type(size) is not int or not 1 <= size <= numbers:
                 raise ValueError(f"{size!r} columns are not what its tensors are for.")
-        parts: dict[str, Any] = {"width": header["width"], **fitted, "arrays": reader}
+        training, embedding = reader.read(header["training"]), reader.read(header["embedding"])
+        shape = _row_shape(header["width"], fitted, embedding)
+        # What an encoder is made for, beside the rest.
+        inputs = {"inputs": shape or header["width"]}
+        parts: dict[str, Any] = {**fitted, **inputs, "arrays": reader}
         # Critics know the channel, so it comes first.
         for name in sorted(header["parts"], key=lambda name: name != "channel"):
             parts[name] = read(f"parts.{name}", header["parts"][name], parts)
-        training, embedding = reader.read(header["training"]), reader.read(header["embedding"])
         return found | fitted | _assemble(parts, training, embedding)
 
 

@@ -28,14 +28,22 @@ class Served(nn.Module):
     Parameters
     ----------
     scaling, network, refinement, target : nn.Module
+    row_shape : tuple of int or None, default=None
+        Shape of a row, where it has more dimensions than one: its cells are scaled as columns.
     """
 
     unit: torch.Tensor
 
     def __init__(
-        self, scaling: nn.Module, network: nn.Module, refinement: nn.Module, target: nn.Module
+        self,
+        scaling: nn.Module,
+        network: nn.Module,
+        refinement: nn.Module,
+        target: nn.Module,
+        row_shape: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
+        self.row_shape = row_shape
         self.scaling = scaling
         self.network = network
         self.refinement = refinement
@@ -44,7 +52,11 @@ class Served(nn.Module):
         self.register_buffer("unit", torch.ones(()))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        z = self.network(self.scaling(x).to(self.unit.dtype))
+        if self.row_shape is None:
+            scaled = self.scaling(x)
+        else:
+            scaled = self.scaling(x.flatten(1)).unflatten(1, self.row_shape)
+        z = self.network(scaled.to(self.unit.dtype))
         # onnxruntime has no erf for float64.
         z = self.refinement(z).to(self.unit.dtype)
         return self.target(z).to(self.unit.dtype)
@@ -275,16 +287,18 @@ def to_module(estimator: Any, target: bool) -> Served:
     ValueError
         If a part of it has no form in torch.
     """
-    scaling = _scaling(estimator.encoder_.scaling)
+    embedder = estimator.encoder_
+    scaling = _scaling(embedder.scaling)
     cpu = torch.device("cpu")
     # inference_mode of the caller would make tensors that torch.export cannot take.
     with torch.inference_mode(False):
-        network = for_inference(estimator.encoder_, np.dtype(np.float32), cpu).get_submodule("1")
+        network = list(for_inference(embedder, np.dtype(np.float32), cpu).children())[-1]
         served = Served(
             scaling,
             network,
             _refinement(estimator.refinement_),
             _target(estimator.target_) if target else nn.Identity(),
+            embedder.row_shape,
         )
         # A copy, to share nothing with the estimator.
         return copy.deepcopy(served).eval().requires_grad_(False)
