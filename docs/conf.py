@@ -1,7 +1,11 @@
 """How Sphinx builds the site: `make docs`."""
 
 import os
+import re
 from importlib.metadata import version as installed_version
+
+from docutils import nodes
+from latex2mathml.converter import convert
 
 # One thread for torch, as in the tests; set before an example loads it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,7 +18,6 @@ version = release = installed_version("sknoisydim")
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
@@ -24,8 +27,12 @@ templates_path = ["_templates"]
 nitpicky = False
 
 autosummary_generate = True
+toc_object_entries = False  # names of constants, too long for that column
 autodoc_typehints = "none"  # the docstrings say it in words
 autodoc_member_order = "bysource"
+# Formulas are MathML, made when the site is built: every browser of today shows it, without a
+# script and without a host to be reached. MathJax comes from a CDN, imgmath needs TeX, KaTeX node.
+html_math_renderer = "mathml"
 numpydoc_show_class_members = False  # the template of a class lists them
 numpydoc_xref_param_type = False
 
@@ -40,8 +47,9 @@ sphinx_gallery_conf = {
     "ignore_pattern": r"demo\.py",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
-    "capture_repr": (),  # what a cell prints is shown, not what it returns
+    "capture_repr": ("_repr_html_",),  # the card of a report; else what a cell prints
     "show_memory": False,
+    "write_computation_times": False,  # that page asks a CDN for its table
     "show_signature": False,
     "download_all_examples": False,
     "reset_modules": ("matplotlib",),
@@ -51,6 +59,8 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sknoisydim"
+html_favicon = "_static/favicon.svg"
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
@@ -61,9 +71,47 @@ html_theme_options = {
     "navigation_with_keys": False,
     "navbar_align": "left",
     "header_links_before_dropdown": 6,
-    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
+    # The code of an example needs the room of the second column.
+    "secondary_sidebar_items": {
+        "index": [],
+        "auto_examples/*": [],
+        "*": ["page-toc"],
+        "guide/*": ["page-toc"],
+        "paper/*": ["page-toc"],
+        "api/*": ["page-toc"],
+        "api/generated/*": ["page-toc"],
+    },
     "footer_start": ["copyright"],
     "footer_end": [],
 }
 # Pages without pages below them need no column for those.
 html_sidebars = {"index": [], "quickstart": [], "coming_from": []}
+
+
+def mathml(latex, display):
+    """Return a formula as MathML."""
+    found = convert(latex, display=display)
+    # latex2mathml leaves a bar that has a size (big) as it is.
+    found = re.sub(r">\\(?:\||[lr]?Vert)<", ">&#x2016;<", found)
+    found = found.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")  # has space around it
+    # TeX leaves a thin space between "log" and a letter, and none before a bracket.
+    found = re.sub(
+        r"<mi>(log|det|exp)</mi>(?!<mo|</)", r'<mi>\1</mi><mspace width="0.17em"/>', found
+    )
+    if "\\" in found:
+        raise ValueError(f"latex2mathml does not know a command in {latex!r}.")
+    return found
+
+
+def visit_inline(translator, node):
+    translator.body.append(mathml(node.astext(), "inline"))
+    raise nodes.SkipNode
+
+
+def visit_block(translator, node):
+    translator.body.append(f'<div class="formula">{mathml(node.astext(), "block")}</div>')
+    raise nodes.SkipNode
+
+
+def setup(app):
+    app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))

@@ -39,6 +39,7 @@ TrainingDisplay.from_estimator(dim)
 # The inner curve holds half of the target, the outer one 95 %. The title says what share of the
 # rows lies inside.
 
+# sphinx_gallery_thumbnail_number = 2
 display = EmbeddingDisplay.from_estimator(dim, X_test, y_test)
 
 # %%
