@@ -314,7 +314,7 @@ class TestThatComesClose:
             {"target": stats.rv_histogram(np.histogram(X[:, 0], bins=5))},
             {"target": [stats.rv_histogram(np.histogram(X[:, 0], bins=5)), *["normal"] * 3]},
         ],
-        ids=str,
+        ids=lambda parameters: re.sub(r" at 0x[0-9a-f]+", "", str(parameters)),
     )
     def test_works(self, parameters):
         assert np.isfinite(dim(**parameters).fit(X).transform(X)).all()
