@@ -19,7 +19,14 @@ from sknoisydim._diagnosis import Diagnosis
 from sknoisydim._fitted import Fitted
 from sknoisydim._isolation import draw_seed
 from sknoisydim._labels import encode_labels
-from sknoisydim._net import CALLBACK_STATE, CallbackSupportMixin, Tasks, reporters, with_callbacks
+from sknoisydim._net import (
+    CALLBACK_STATE,
+    STACK_LEVEL,
+    CallbackSupportMixin,
+    Tasks,
+    reporters,
+    with_callbacks,
+)
 from sknoisydim._persistence import Persistent
 from sknoisydim._settings import resolve_settings
 from sknoisydim._streaming import Streaming
@@ -340,7 +347,7 @@ class NoisyDIMTransformer(
             for task in tasks:
                 task.end()
             if trained.doubt is not None:
-                warnings.warn(trained.doubt, ConvergenceWarning, stacklevel=2)
+                warnings.warn(trained.doubt, ConvergenceWarning, stacklevel=STACK_LEVEL)
         return self
 
     def _announce(

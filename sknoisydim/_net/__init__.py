@@ -5,10 +5,11 @@ from __future__ import annotations
 from ._callbacks import HeldOut, reporters
 from ._resume import training_state
 from ._skorch import DIMNet
-from ._tasks import CALLBACK_STATE, CallbackSupportMixin, Tasks, with_callbacks
+from ._tasks import CALLBACK_STATE, STACK_LEVEL, CallbackSupportMixin, Tasks, with_callbacks
 
 __all__ = [
     "CALLBACK_STATE",
+    "STACK_LEVEL",
     "CallbackSupportMixin",
     "DIMNet",
     "HeldOut",

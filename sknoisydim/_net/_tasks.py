@@ -11,7 +11,10 @@ from ._callbacks import StopTraining
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
+
+    WRAPPERS = 1
 except ImportError:  # scikit-learn < 1.9 has no callbacks, and then there is no set_callbacks
+    WRAPPERS = 0
 
     class CallbackSupportMixin:  # type: ignore[no-redef]  # the other branch
         """Stands for scikit-learn's mixin where there is none."""
@@ -21,7 +24,10 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks, and then there is no
         return method
 
 
-__all__ = ["CALLBACK_STATE", "CallbackSupportMixin", "Tasks", "with_callbacks"]
+__all__ = ["CALLBACK_STATE", "STACK_LEVEL", "CallbackSupportMixin", "Tasks", "with_callbacks"]
+
+# `stacklevel` of a warning in a method under `with_callbacks` that points at the user's line.
+STACK_LEVEL = 2 + WRAPPERS
 
 # Attributes that scikit-learn sets on an estimator in a fit, and takes away after it.
 CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
