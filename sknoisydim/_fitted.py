@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._inference import embeddings, log_densities
 from sknoisydim._settings import resolve_device
@@ -27,6 +28,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     target_: Any
     channel_: Any
     batch_size_: int
+    _check: Callable[..., np.ndarray]
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed rows.
@@ -150,7 +152,3 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     @property
     def _n_features_out(self) -> int:
         return self.n_components_
-
-    def _check(self, X: Any, **options: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return validate_data(self, X, reset=False, dtype=[np.float64, np.float32], **options)

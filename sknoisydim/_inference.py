@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sknoisydim._normal import normal_logpdf
 from sknoisydim.encoders import fold
 from sknoisydim.normalization import Normalizer
 
@@ -122,8 +123,5 @@ def log_densities(
     """Return log densities (n,) of embeddings whose refined law is N(0, I), in nats."""
     out = np.empty(len(X))
     for part, z in embeddings(embedder, X, device):
-        refined = z if refinement is None else refinement.forward(z)
-        out[part] = -0.5 * np.square(refined).sum(1) - 0.5 * z.shape[1] * np.log(2 * np.pi)
-        if refinement is not None:
-            out[part] += refinement.log_abs_det(z)
+        out[part] = normal_logpdf(z) if refinement is None else refinement.log_density(z)
     return out

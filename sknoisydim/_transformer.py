@@ -156,7 +156,8 @@ class NoisyDIMTransformer(
         Scaling, encoder and normalisation: raw rows (n, p) of any dtype -> (n, d), close to
         N(0, I), in float32.
     refinement_ : object or None
-        The map that `refine` asked for, with `forward`, `inverse` and `log_abs_det`.
+        The map that `refine` asked for, with `forward`, `inverse`, `log_abs_det` and
+        `log_density`.
     target_ : object
         The target for `n_components_` components, with `push`, `pull`, `sample` and `logpdf`.
     channel_ : object

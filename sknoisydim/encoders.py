@@ -111,7 +111,7 @@ class _UserEncoder:
         with borrowed_global_generator(seed):
             try:
                 module = self.source(n_features, n_components)
-            except Exception as error:
+            except Exception as error:  # a user's code may raise anything; it goes on
                 error.add_note(f"It came from encoder({n_features}, {n_components}).")
                 raise
         if not isinstance(module, nn.Module):

@@ -302,6 +302,6 @@ def fit_scaling(
     transformer.set_params(**dict.fromkeys(unseeded, seed))
     try:
         return SklearnScaling(transformer.fit(_resampled(X, weights, seed)))
-    except Exception as error:
+    except Exception as error:  # a user's code may raise anything; it goes on
         error.add_note(f"It came from the fit of scaling={transformer!r}.")
         raise

@@ -32,7 +32,7 @@ FLOORS = {
         "scaling",
         "targets",
     },
-    0: {"_isolation", "_labels", "_modules", "_options", "_validation", "_version"},
+    0: {"_isolation", "_labels", "_modules", "_normal", "_options", "_validation", "_version"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 

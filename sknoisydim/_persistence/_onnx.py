@@ -21,7 +21,7 @@ def write_onnx(module: nn.Module, row_shape: tuple[int, ...], path: Any) -> None
     """
     try:
         import onnx  # noqa: F401 (torch needs both, and says so less well)
-        import onnxscript  # noqa: F401
+        import onnxscript  # noqa: F401 (as above)
     except ImportError as error:
         raise ImportError(
             'to_onnx needs onnx and onnxscript: pip install "sknoisydim[onnx]".'

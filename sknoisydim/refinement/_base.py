@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._normal import normal_logpdf
+
 FloatArray = NDArray[np.float64]
 
 # Fewer held-out rows than this say nothing about a law, so the map stays the identity.
@@ -46,7 +48,7 @@ class InvertibleMap:
         .. math:: \log N(r(z); 0, I) + \log \lvert \det \partial r / \partial z \rvert
         """
         refined, log_det = self._forward(self._rows(z))
-        return normal_log_density(refined) + log_det
+        return normal_logpdf(refined) + log_det
 
     def _forward(self, z: FloatArray) -> tuple[FloatArray, FloatArray]:
         return z, np.zeros(len(z))
@@ -92,14 +94,6 @@ class Composed(InvertibleMap):
         for part in reversed(self.maps):
             z = part._inverse(z)
         return z
-
-
-def normal_log_density(z: FloatArray) -> FloatArray:
-    """Log density of N(0, I) at each row, in nats."""
-    # The square of a huge number is infinite, which is the right limit here.
-    with np.errstate(over="ignore"):
-        squares: FloatArray = np.square(z).sum(1)
-    return -0.5 * squares - 0.5 * z.shape[1] * np.log(2 * np.pi)
 
 
 def split_rows(

@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 from sklearn.base import BaseEstimator
 
+from .._normal import normal_logpdf
 from .._validation import check_integer, check_real
-from ._base import FloatArray, Identity, InvertibleMap, normal_log_density, split_rows
+from ._base import FloatArray, Identity, InvertibleMap, split_rows
 from ._spline import Splines
 
 # Improvement of the held-out log density, in nats, that counts as one.
@@ -153,7 +154,7 @@ class RotationGaussianization(BaseEstimator):
         rows, held_out = parts
         log_det = np.zeros(len(held_out))
         layers: list[tuple[FloatArray, Splines]] = []
-        best, n_best = normal_log_density(held_out).mean(), 0
+        best, n_best = normal_logpdf(held_out).mean(), 0
         while len(layers) < max_layers and len(layers) - n_best < patience:
             axes = independent_axes(rows, rng)
             turned = rows @ axes.T
@@ -163,7 +164,7 @@ class RotationGaussianization(BaseEstimator):
             held_out = moved @ axes
             log_det += part
             layers.append((axes, splines))
-            value = (normal_log_density(held_out) + log_det).mean()
+            value = (normal_logpdf(held_out) + log_det).mean()
             if value > best + TOL:
                 best, n_best = value, len(layers)
         return RotationMap(d, layers[:n_best])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, TypeVar
 
 import numpy as np
@@ -227,14 +226,6 @@ class Target(BaseEstimator):
                 f"bound to {n_components}."
             )
         return np.array(array, dtype=np.float64, order="C")
-
-
-def normal_logpdf(z: FloatArray) -> FloatArray:
-    """Log density of N(0, I) at each row, in nats."""
-    # The square of a huge number is infinite, which is the right limit here.
-    with np.errstate(over="ignore"):
-        squares: FloatArray = np.einsum("ij,ij->i", z, z)
-    return -0.5 * squares - 0.5 * z.shape[1] * math.log(2 * math.pi)
 
 
 def check_vector(value: Any, name: str, n_components: int) -> FloatArray:

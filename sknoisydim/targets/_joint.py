@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
 
-from ._base import Z_MAX, FloatArray, Target, check_vector, normal_logpdf
+from .._normal import normal_logpdf
+from ._base import Z_MAX, FloatArray, Target, check_vector
 
 # Far beyond any embedding; a linear map and a square of numbers up to here do not overflow.
 _HUGE = 1e150

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
-from ._base import TINY, FloatArray, Target, check_vector, normal_logpdf
+from .._normal import normal_logpdf
+from ._base import TINY, FloatArray, Target, check_vector
 
 LARGEST = float(np.finfo(np.float64).max)
 
