@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
+from sknoisydim._data import check_rows
 from sknoisydim._inference import embeddings, log_densities
 from sknoisydim._settings import resolve_device
 from sknoisydim._training import information_share
+from sknoisydim.encoders import resolve_encoder
 from sknoisydim.targets import resolve_target
 
 
@@ -28,7 +29,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     target_: Any
     channel_: Any
     batch_size_: int
-    _check: Callable[..., np.ndarray]
+    encoder: Any
+    n_features_in_: int
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed rows.
@@ -152,3 +154,20 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     @property
     def _n_features_out(self) -> int:
         return self.n_components_
+
+    def _rows(
+        self, X: Any, *, reset: bool = True, **options: Any
+    ) -> tuple[np.ndarray, tuple[int, ...] | None]:
+        """Return the rows as a table, and their shape where they have more dimensions than one."""
+        if reset:
+            any_shape = getattr(resolve_encoder(self.encoder), "any_shape", False)
+            X, self.row_shape_ = check_rows(self, X, any_shape=any_shape, **options)
+            shape = self.row_shape_
+        else:
+            known = getattr(self, "row_shape_", (self.n_features_in_,))
+            X, shape = check_rows(self, X, known=known, any_shape=len(known) > 1, **options)
+        return X, shape if len(shape) > 1 else None
+
+    def _check(self, X: Any, **options: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return self._rows(X, reset=False, **options)[0]

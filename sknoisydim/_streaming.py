@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from sknoisydim._data import Table
 from sknoisydim._inference import Embedder
 from sknoisydim._isolation import draw_seed
 from sknoisydim._labels import encode_labels
-from sknoisydim._net import DIMNet
+from sknoisydim._net import CALLBACK_STATE, DIMNet
 from sknoisydim._settings import resolve_settings
 from sknoisydim._training import Start, Trained, train_chunk
 from sknoisydim.targets import resolve_target
@@ -82,7 +84,7 @@ class Streaming:
         (1000, (7, 2))
         """
         this: Any = self
-        with this._all_or_nothing():
+        with self._all_or_nothing():
             start = self._last()
             fresh = start is None
             alone = start is None or start.state.get("kept") is None
@@ -126,3 +128,14 @@ class Streaming:
         self.history_ = trained.history
         self.n_samples_seen_ = trained.state["n_seen"]
         self.training_state_ = trained.state
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Leave the estimator as it was when a fit does not end well."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            # What callbacks of scikit-learn need to be told that the fit is over stays.
+            self.__dict__ = before | {k: v for k, v in vars(self).items() if k in CALLBACK_STATE}
+            raise

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import numbers
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
 
-from sknoisydim._data import Table, check_rows, check_same_columns, check_weights
+from sknoisydim._data import Table, check_same_columns, check_weights
 from sknoisydim._diagnosis import Diagnosis
 from sknoisydim._fitted import Fitted
 from sknoisydim._isolation import draw_seed
 from sknoisydim._labels import encode_labels
 from sknoisydim._net import (
-    CALLBACK_STATE,
     STACK_LEVEL,
     CallbackSupportMixin,
     Tasks,
@@ -31,7 +27,6 @@ from sknoisydim._persistence import Persistent
 from sknoisydim._settings import resolve_settings
 from sknoisydim._streaming import Streaming
 from sknoisydim._training import fitted_so_far, train
-from sknoisydim.encoders import resolve_encoder
 from sknoisydim.targets import resolve_target
 
 
@@ -356,23 +351,6 @@ class NoisyDIMTransformer(
     ) -> list[Any]:
         return [*reporters(self.verbose, capacity, batch_size, clean_weight), *tasks]
 
-    def _rows(
-        self, X: Any, *, reset: bool = True, **options: Any
-    ) -> tuple[np.ndarray, tuple[int, ...] | None]:
-        """Return the rows as a table, and their shape where they have more dimensions than one."""
-        if reset:
-            any_shape = getattr(resolve_encoder(self.encoder), "any_shape", False)
-            X, self.row_shape_ = check_rows(self, X, any_shape=any_shape, **options)
-            shape = self.row_shape_
-        else:
-            known = getattr(self, "row_shape_", (self.n_features_in_,))
-            X, shape = check_rows(self, X, known=known, any_shape=len(known) > 1, **options)
-        return X, shape if len(shape) > 1 else None
-
-    def _check(self, X: Any, **options: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return self._rows(X, reset=False, **options)[0]
-
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")
 
@@ -382,14 +360,3 @@ class NoisyDIMTransformer(
         labels = isinstance(self.supervision, numbers.Real) and self.supervision > 0
         tags.target_tags.required = bool(labels)
         return tags
-
-    @contextlib.contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Leave the estimator as it was when a fit does not end well."""
-        before = dict(vars(self))
-        try:
-            yield
-        except BaseException:
-            # What callbacks of scikit-learn need to be told that the fit is over stays.
-            self.__dict__ = before | {k: v for k, v in vars(self).items() if k in CALLBACK_STATE}
-            raise
