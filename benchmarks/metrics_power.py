@@ -2,14 +2,20 @@
 
     python benchmarks/metrics_power.py            # the tables (about 22 minutes on one core)
     python benchmarks/metrics_power.py --quick    # the same with few repeats
+    python benchmarks/metrics_power.py --only cost    # seconds and memory of each (a minute)
 
 The tables of the documentation are written by
 
     OMP_NUM_THREADS=1 python benchmarks/metrics_power.py --repeats 25 --auc-repeats 8 \\
         --rst docs/guide/_generated_power.inc
 
+    OMP_NUM_THREADS=1 python benchmarks/metrics_power.py --only levels \\
+        --rst docs/guide/_generated_levels.inc
+
 Calibration is asked of samples of N(0, I), a sample a p-value: the share at or below 0.05 should be
 0.05, and the p-value of a Kolmogorov-Smirnov test that they are uniform should not be small.
+Levels are the same shares for the tests of a component, which are quick, of so many samples that
+chance leaves little.
 
 Power is the share of samples that a test rejects at level 0.05. A test has its own p-value; a
 marginal test rejects when its least Holm-corrected p-value does; for a distance, for the total
@@ -40,6 +46,9 @@ from sknoisydim.metrics import (
 )
 
 LEVEL = 0.05
+#: What is made when nothing is said; "levels" is made by itself.
+KINDS = ("cost", "calibration", "power")
+LEVEL_ROWS = (20, 50, 100, 500)
 
 
 def null(n, d, rng):
@@ -160,6 +169,18 @@ def calibration_table(n, d, repeats):
         yield [name, share, f"{kstest(found, 'uniform').pvalue:.2f}"]
 
 
+def levels_table(n_samples):
+    title = f"Levels of the tests of a component under N(0, 1); {n_samples} samples a cell"
+    yield title, ["test", *(f"{level}, n={n}" for level in (0.05, 0.01) for n in LEVEL_ROWS)]
+    for name, test in MARGINAL_TESTS.items():
+        found = [
+            test(np.random.default_rng(n).standard_normal((n, n_samples))).pvalue
+            for n in LEVEL_ROWS
+        ]
+        shares = [(pvalues <= level).mean() for level in (0.05, 0.01) for pvalues in found]
+        yield [name, *(f"{share:.3f}" for share in shares)]
+
+
 def cost_table(n, d):
     title = f"Cost of a call, n={n}, d={d}: CPU seconds, and memory beyond the rows"
     yield title, ["metric", "seconds", "MB"]
@@ -189,14 +210,14 @@ def show(table):
     return title, header, rows
 
 
-def as_rst(tables, command, versions):
+def as_rst(tables, command, versions, note=""):
     """Return tables as reStructuredText, with the command that made them."""
     lines = [
         f".. Written by: {command}",
         "",
         f"``{command}``",
         "",
-        f"{versions}. The marginal tests of the calibration see one component a sample.",
+        f"{versions}.{note}",
     ]
     for title, header, rows in tables:
         lines += ["", f".. list-table:: {title}", "   :header-rows: 1", ""]
@@ -216,6 +237,7 @@ def main():
     parser.add_argument(
         "--components", type=int, nargs="+", default=[4, 8], metavar="D", help="even numbers"
     )
+    parser.add_argument("--only", choices=(*KINDS, "levels"), help="one kind of table")
     parser.add_argument("--rst", default=None, metavar="PATH", help="write the tables there, too")
     arguments = parser.parse_args()
     repeats = arguments.repeats or (10 if arguments.quick else 100)
@@ -224,12 +246,19 @@ def main():
     versions = ", ".join(f"{m.__name__} {m.__version__}" for m in (np, scipy, sklearn))
     versions = f"Python {sys.version.split()[0]}, {versions}"
     print(versions)
-    tables = [cost_table(10_000, 16), calibration_table(100, 4, calibration_repeats)]
-    tables += [power_table(500, d, repeats, auc_repeats) for d in arguments.components]
-    tables = [show(table) for table in tables]
+    kinds = {
+        "cost": [cost_table(10_000, 16)],
+        "calibration": [calibration_table(100, 4, calibration_repeats)],
+        "power": [power_table(500, d, repeats, auc_repeats) for d in arguments.components],
+        "levels": [levels_table(1000 if arguments.quick else 10_000)],
+    }
+    wanted = KINDS if arguments.only is None else (arguments.only,)
+    tables = [show(table) for kind in wanted for table in kinds[kind]]
     if arguments.rst is not None:
         command = "python benchmarks/metrics_power.py " + " ".join(sys.argv[1:])
-        Path(arguments.rst).write_text(as_rst(tables, command, versions), encoding="utf-8")
+        note = " The marginal tests of the calibration see one component a sample."
+        text = as_rst(tables, command, versions, "" if arguments.only else note)
+        Path(arguments.rst).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -94,6 +94,6 @@ for name, encoder in encoders.items():
     )
 
 # %%
-# Conclusion: the convolutions have about a ninth of the weights, and a linear classifier reads
+# Conclusion: the convolutions have about a tenth of the weights, and a linear classifier reads
 # digits a little better from their embedding; the law is a little further off. Nothing but
 # ``encoder`` was exchanged.

@@ -36,8 +36,9 @@ report
 # - **information**, in nats: of the rows at hand, beside what N(0, I) itself shows with the same
 #   batches. Far less on held-out rows than on training rows is overfitting.
 # - **components** and **joint law**: distances in floors, where 1 is what a sample of the target
-#   has itself, and p-values.
+#   has itself, and p-values; those with a star count, after correction for their number.
 # - **classifier**: 0.5 if held-out embedded rows cannot be told from draws of the target.
+# - **dimension**: rows with fewer dimensions than needed cannot match, however long the fit.
 #
 # All of it is there for programs, too:
 

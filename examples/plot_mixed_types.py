@@ -108,6 +108,31 @@ for name, pipe in (("without labels", without), ("with labels", with_labels)):
     print(f"{f'4 components, {name}':28} accuracy {accuracy:.3f}, AUC against the law {auc:.2f}")
 
 # %%
+# The same Pipeline on a real table
+# ---------------------------------
+#
+# Made-up loans are easy: their columns are continuous and few. Adult, the census incomes of the UCI
+# Machine Learning Repository, has 4 numeric columns of whole numbers and 7 categories, 91 columns
+# after encoding. It is not in the repository; with a copy of it,
+#
+# .. code-block:: console
+#
+#    $ python benchmarks/adult.py --data adult.csv.gz
+#
+# printed on held-out rows (medians over 3 seeds; 21,707 rows to fit):
+#
+# =======================  ========  ========  ===================
+# method                   accuracy  ROC area  AUC against the law
+# =======================  ========  ========  ===================
+# scaled columns           0.832     0.885
+# d = 4, without labels    0.807     0.850     0.605
+# d = 4, with labels       0.831     0.885     0.579
+# =======================  ========  ========  ===================
+#
+# Labels do the same there. The law is seen to differ: rows of whole numbers and categories repeat,
+# and no continuous law does.
+
+# %%
 # Conclusion: amounts, counts, gaps and categories go through one Pipeline to components whose joint
 # law a classifier hardly tells from the uniform one. Without labels four components keep a part of
 # what tells the classes apart; with labels they keep about as much as all columns together, for the

@@ -65,6 +65,7 @@ def figures_of(Z, *, scaled=None, scale=None, batch_size=None, classifier=False,
 def settings(**params):
     found = Parameters(
         clean_weight=0.5,
+        supervision=0.0,
         refine=None,
         normalization="whiten",
         early_stopping=False,
@@ -129,6 +130,23 @@ class TestAdvice:
     def test_a_small_difference_is_named(self, perfect):
         said = self.said({**perfect, "mmd_pvalue": 0.005})
         assert said == "A difference is seen by the kernel test (MMD), and it is small."
+
+    def test_a_small_p_value_among_five_is_not_counted(self, perfect):
+        said = self.said({**perfect, "mmd_pvalue": 0.03})
+        assert said.startswith("Nothing to change")
+        assert "Not counted: the kernel test (MMD) (0.030)" in said
+        assert "Not counted" not in self.said(perfect)
+
+    def test_every_test_that_rejects_is_named(self, perfect):
+        both = {**perfect, "mmd_pvalue": 0.001, "energy_pvalue": 0.001, "auc_mlp": 0.93}
+        said = self.said({**both, "henze_zirkler_pvalue": 0.049})
+        assert "A difference is seen by the energy test and the kernel test (MMD)." in said
+        assert "Not counted: the Henze-Zirkler test (0.049)" in said
+
+    def test_labels_without_views(self, perfect):
+        assert "only turns the axes" in self.said(perfect, clean_weight=1.0, supervision=0.5)
+        assert "axes" not in self.said(perfect, clean_weight=1.0)
+        assert "axes" not in self.said(perfect, supervision=0.5)
 
     def test_a_capacity_beyond_the_batch(self):
         said = self.said(figures_of(normal(200, 16), scale=0.1))
@@ -348,6 +366,30 @@ class TestForms:
         text = "".join(tree.itertext())
         for sentence in report.advice:
             assert sentence in text
+
+    def test_stars_are_the_p_values_that_count(self, report):
+        few = dataclasses.replace(
+            report,
+            worst_ks_pvalue=0.3,
+            energy_pvalue=0.005,
+            mmd_pvalue=0.03,
+            henze_zirkler_pvalue=0.5,
+            max_correlation_pvalue=float("nan"),
+        )
+        counted = [line.quantity for line in few.lines() if line.rejected]
+        assert counted == ["energy distance, in floors"]
+        assert [line for line in str(few).splitlines() if line.endswith("0.005 *")]
+        assert [line for line in str(few).splitlines() if line.endswith("0.030")]
+        assert len(html_of(few).findall(".//span[@class='star']")) == 1
+        assert few.to_frame()["rejected"].sum() == 1
+
+    def test_the_words_of_the_table_are_explained(self, report):
+        card = "".join(html_of(report).itertext())
+        for word, meaning in report.legend().items():
+            assert meaning in card
+            assert re.search(rf"^{re.escape(word)} +{re.escape(meaning)}$", str(report), re.M)
+        plain = dataclasses.replace(report, auc_mlp=math.nan, auc_boosting=math.nan)
+        assert set(report.legend()) - set(plain.legend()) == {"AUC"}
 
     def test_the_table_is_compact(self, report):
         lines = str(report).splitlines()

@@ -6,11 +6,13 @@ import re
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 from numpydoc.validate import ERROR_MSGS, validate
 from test_docstrings import CALLABLES
 
 import sknoisydim
+from benchmarks import when_not
 
 DOCS = Path(__file__).parents[1] / "docs"
 BUILT = {"_build", "_templates", "auto_examples", "generated", "sg_execution_times.rst"}
@@ -85,6 +87,51 @@ def test_code_on_the_page_runs(page):
     report = []
     doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.append)
     assert report == []
+
+
+class TestWhenNot:
+    """The measured cases of "when not to use it" are what a command writes."""
+
+    PATH = DOCS / "guide" / "_generated_when_not.inc"
+
+    def cells(self):
+        lines = self.PATH.read_text(encoding="utf-8").splitlines()
+        edges = [i for i, line in enumerate(lines) if line.startswith("===")]
+        rows = [lines[edges[0] + 1], *lines[edges[1] + 1 : edges[2]]]
+        return [re.split(r"  +", row) for row in rows]
+
+    def test_the_table_has_the_form_that_the_command_writes(self):
+        text = self.PATH.read_text(encoding="utf-8")
+        made_with = text.rstrip("\n").rsplit("\n", 1)[1].removesuffix(", one torch thread.")
+        assert re.fullmatch(r"Python \S+, torch \S+, scikit-learn \S+, numpy \S+", made_with)
+        assert when_not.as_rst(self.cells(), made_with) == text
+
+    @pytest.mark.slow
+    def test_the_figures_are_those_of_the_example(self, monkeypatch):
+        monkeypatch.setenv("MPLBACKEND", "Agg")
+        measured = [row for row in when_not.measure() if row[0] != when_not.SECONDS]
+        stated = self.cells()
+        assert [row[0] for row in measured] == [row[0] for row in stated]
+        assert measured[0] == stated[0]
+        for found, said in zip(measured[1:], stated[1:], strict=True):
+            # Another machine trains to other last bits; 2,000 rows are good to about 0.02.
+            np.testing.assert_allclose(
+                np.array(found[1:], float), np.array(said[1:], float), atol=0.05
+            )
+
+
+def test_figures_quoted_from_the_benchmarks_are_those_of_the_benchmarks():
+    measured = (DOCS.parent / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    script = (DOCS.parent / "examples" / "plot_mixed_types.py").read_text(encoding="utf-8")
+    quoted = [line.split() for line in re.findall(r"^# (d = \d, .*)$", script, re.MULTILINE)]
+    assert len(quoted) == 2
+    for *words, accuracy, area, auc in quoted:
+        (line,) = (
+            line for line in measured.splitlines() if line.startswith(f"| {' '.join(words)}")
+        )
+        figures = [cell.strip() for cell in line.split("|")[2:]]
+        assert [accuracy, area] == figures[:2]
+        assert auc == max(figures[2:4])
 
 
 def test_pages_with_code_were_found():

@@ -7,14 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from sknoisydim.metrics._results import holm
+from sknoisydim.metrics._report import LEVEL, TESTS, chance_auc, rejected
 
 #: Fewer rows than this, or than `ROWS_PER_COMPONENT` for each component, cannot clear a fit.
 FEW_ROWS, ROWS_PER_COMPONENT = 100, 10
 
-LEVEL = 0.05
 #: Up to which a difference is small: an AUC, or without classifiers distances in floors and a
 #: correlation, because distances hardly see one pair of many components.
 CLOSE_AUC, CLOSE_FLOORS, CLOSE_CORRELATION = 0.6, 1.5, 0.2
@@ -25,15 +22,6 @@ REPEATED = 0.05
 #: Rows fill too few dimensions below this share of what the target needs.
 FLAT = 0.7
 
-#: The p-values that a verdict takes together, and the names of their tests.
-TESTS = {
-    "worst_ks_pvalue": "the Kolmogorov-Smirnov test of components",
-    "energy_pvalue": "the energy test",
-    "mmd_pvalue": "the kernel test (MMD)",
-    "henze_zirkler_pvalue": "the Henze-Zirkler test",
-    "max_correlation_pvalue": "the test of the largest correlation",
-}
-
 Figures = Mapping[str, Any]
 
 
@@ -42,6 +30,7 @@ class Parameters:
     """What a fit was asked to do, as far as the advice depends on it."""
 
     clean_weight: Any
+    supervision: Any
     refine: Any
     normalization: Any
     early_stopping: Any
@@ -52,6 +41,7 @@ class Parameters:
         """Read them off a fitted transformer."""
         return cls(
             transformer.clean_weight,
+            transformer.supervision,
             transformer.refine,
             transformer.normalization,
             transformer.early_stopping,
@@ -61,7 +51,7 @@ class Parameters:
 
 def judge(figures: Figures) -> str:
     """Return the verdict: "match", "close", "different" or "unclear"."""
-    if not (_seen_by(figures) or _told_apart(figures)):
+    if not (_seen(figures) or _told_apart(figures)):
         return "unclear" if _few(figures) else "match"
     aucs = _aucs(figures)
     if aucs:
@@ -75,12 +65,9 @@ def advise(figures: Figures, parameters: Parameters) -> Iterator[str]:
     """Yield what is wrong and what to change, the most important first."""
     found = [sentence for rule in RULES for sentence in rule(figures, parameters)]
     yield from found
-    if found:
-        return
-    if judge(figures) == "match":
+    if not found and judge(figures) == "match":
         yield "Nothing to change: information and law are as good as these rows can show."
-    else:
-        yield f"A difference is seen by {', '.join(_seen_by(figures))}, and it is small."
+    yield from _evidence(figures, small=not found)
 
 
 def _capacity(figures: Figures, parameters: Parameters) -> Iterator[str]:
@@ -161,11 +148,12 @@ def _joint(figures: Figures, parameters: Parameters) -> Iterator[str]:
 
 def _components(figures: Figures, parameters: Parameters) -> Iterator[str]:
     if figures["worst_ks_pvalue"] <= LEVEL and figures["marginal_floors"] > CLOSE_FLOORS:
-        changes = "" if parameters.refine is not None else " refine='rotation' mends components."
+        mend = "more epochs help" if parameters.refine is not None else "refine='rotation' helps"
         yield (
             f"Component {figures['worst_component']} does not follow its law: the distribution "
-            f"functions are {figures['worst_ks']:.2f} apart. If those of the training rows do, the "
-            f"given rows come from another population or training overfitted.{changes}"
+            f"functions are {figures['worst_ks']:.2f} apart. Diagnose the training rows: if they "
+            f"miss it, too, {mend}; if they do not, the given rows come from another population or "
+            "training overfitted, and more training rows or fewer epochs help."
         )
     if _correlated(figures, 0.1):
         i, j = figures["max_correlation_pair"]
@@ -178,7 +166,35 @@ def _components(figures: Figures, parameters: Parameters) -> Iterator[str]:
         )
 
 
-RULES = (_capacity, _rows, _information, _dimension, _joint, _components)
+def _labels(figures: Figures, parameters: Parameters) -> Iterator[str]:
+    if parameters.supervision > 0 and parameters.clean_weight == 1:
+        yield (
+            f"With clean_weight=1 no view counts, and supervision={parameters.supervision:g} only "
+            "turns the axes: lower clean_weight, or leave the labels out."
+        )
+
+
+RULES = (_capacity, _rows, _information, _dimension, _joint, _components, _labels)
+
+
+def _evidence(figures: Figures, *, small: bool) -> Iterator[str]:
+    """Say which tests have seen a difference, and which small p-values are none."""
+    counts = rejected(figures)
+    seen = [TESTS[name] for name, counted in counts.items() if counted]
+    chance = [
+        f"{TESTS[name]} ({figures[name]:.3f})"
+        for name, counted in counts.items()
+        if not counted and figures[name] <= LEVEL
+    ]
+    if seen:
+        yield f"A difference is seen by {_listed(seen)}{', and it is small' * small}."
+    if chance:
+        number = f"one of {len(counts)} p-values is" if len(counts) > 1 else "a p-value is"
+        yield f"Not counted: {_listed(chance)}, since {number} easily below {LEVEL} by chance."
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _few(figures: Figures) -> bool:
@@ -195,13 +211,8 @@ def _aucs(figures: Figures) -> list[float]:
 
 
 def _told_apart(figures: Figures) -> bool:
-    """Whether a classifier tells rows from the target beyond chance.
-
-    The AUC of n rows and n draws has the standard deviation 1 / sqrt(6 n) when scores are
-    independent of them; folds that share rows add to it. So four of them.
-    """
-    chance = 4 / math.sqrt(6 * figures["n_rows"])
-    return max(_aucs(figures), default=0.0) > 0.5 + chance
+    """Whether a classifier tells rows from the target beyond chance."""
+    return max(_aucs(figures), default=0.0) > chance_auc(figures["n_rows"])
 
 
 def _correlated(figures: Figures, least: float) -> bool:
@@ -209,8 +220,6 @@ def _correlated(figures: Figures, least: float) -> bool:
     return bool(figures["max_correlation_pvalue"] <= LEVEL and figures["max_correlation"] > least)
 
 
-def _seen_by(figures: Figures) -> list[str]:
-    """Return the tests that reject at the level, with Holm's correction for their number."""
-    known = {name: figures[name] for name in TESTS if not math.isnan(figures[name])}
-    corrected = holm(np.array(list(known.values())))
-    return [TESTS[name] for name, p in zip(known, corrected, strict=True) if p <= LEVEL]
+def _seen(figures: Figures) -> bool:
+    """Whether a test rejects at the level, with Holm's correction for their number."""
+    return any(rejected(figures).values())

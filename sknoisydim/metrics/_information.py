@@ -148,8 +148,10 @@ def mutual_information(
     B is the batch size of the fit, or n if that is less. The estimate never exceeds log B, so a
     capacity far above log B cannot be told from one slightly above it: raise the batch size.
 
-    There is no nearest-neighbour (Kraskov) estimate here, because the channel's density is known
-    and need not be found from distances.
+    There is no nearest-neighbour (Kraskov-Stoegbauer-Grassberger) estimate here: the channel's
+    density is known, and need not be found from distances. Nor is there a library to take one
+    from: those of `sklearn.feature_selection.mutual_info_regression` and of ennemi are for pairs of
+    scalars, infomeasure takes vectors, needs numba and has the AGPL.
 
     References
     ----------

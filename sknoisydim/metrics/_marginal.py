@@ -225,6 +225,9 @@ def dagostino_pearson(Z: Any, reference: Any = "normal") -> MarginalTest:
     -----
     Blind to every dependence between components, and to mean and scale, which it estimates.
 
+    Below a few hundred rows it rejects the law itself too often, at level 0.01 up to twice
+    (``benchmarks/metrics_power.py --only levels``); the other tests of components do not.
+
     Power at level 0.05 with n = 500 and d = 4 / 8, by ``benchmarks/metrics_power.py``, which says
     what the laws are: two normals along the diagonal 0.03 / 0.09, turned squares made normal 0.04 /
     0.11, correlation 0.2 0.06 / 0.07, a lattice of four values 1.00 / 1.00, rounding to 0.25 0.07 /

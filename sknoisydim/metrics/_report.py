@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ._information import InformationEstimate
 from ._reference import FloatArray
+from ._results import holm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,17 +26,48 @@ VERDICTS = {
     "unclear": "too few rows to tell",
 }
 
+LEVEL = 0.05
+
+#: The p-values that a verdict takes together, and the names of their tests.
+TESTS = {
+    "worst_ks_pvalue": "the Kolmogorov-Smirnov test of components",
+    "energy_pvalue": "the energy test",
+    "mmd_pvalue": "the kernel test (MMD)",
+    "henze_zirkler_pvalue": "the Henze-Zirkler test",
+    "max_correlation_pvalue": "the test of the largest correlation",
+}
+
 WIDTH = 92
 
 
+def rejected(figures: Mapping[str, Any]) -> dict[str, bool]:
+    """Return, for each p-value that is known, whether it counts after Holm's correction."""
+    known = [name for name in TESTS if not math.isnan(figures[name])]
+    corrected = holm(np.array([figures[name] for name in known]))
+    return {name: bool(p <= LEVEL) for name, p in zip(known, corrected, strict=True)}
+
+
+def chance_auc(n_rows: int) -> float:
+    """Return up to which AUC a classifier has not told n rows from as many draws.
+
+    Its standard deviation is 1 / sqrt(6 n) when scores are independent of what they judge; folds
+    that share rows add to it. So four of them.
+    """
+    return 0.5 + 4 / math.sqrt(6 * n_rows)
+
+
 class Line(NamedTuple):
-    """One line of a report: a figure, what it would be for a perfect match, and its p-value."""
+    """One line of a report: a figure, what it would be for a perfect match, and its p-value.
+
+    `rejected` says whether the p-value is at most 0.05 after Holm's correction for all of them.
+    """
 
     group: str
     quantity: str
     value: float
     perfect: float
     pvalue: float
+    rejected: bool
 
 
 @dataclass(frozen=True)
@@ -177,55 +212,66 @@ class MatchReport:
         Returns
         -------
         lines : list of named tuples
-            group, quantity, value, perfect, pvalue.
+            group, quantity, value, perfect, pvalue, rejected.
         """
         nan = float("nan")
         info, d = self.information, self.n_components
         worst = f"worst (component {self.worst_component}), KS"
         pair = f"largest correlation ({' and '.join(map(str, self.max_correlation_pair))})"
-        found = [
-            Line("information", "given rows, nats", info.value, info.reachable, nan),
-            Line(
-                "information",
-                "training rows, nats",
-                self.training_information,
-                self.training_reachable,
-                nan,
-            ),
-            Line("information", "capacity of the channel, nats", info.capacity, nan, nan),
-            Line("information", f"a batch of {info.batch_size} shows at most", info.cap, nan, nan),
-            Line("components", "Wasserstein, in floors", self.marginal_floors, 1.0, nan),
-            Line("components", worst, self.worst_ks, 0.0, self.worst_ks_pvalue),
-            Line(
-                "joint law",
-                "sliced Wasserstein, in floors",
-                self.sliced_wasserstein_floors,
-                1.0,
-                nan,
-            ),
-            Line(
-                "joint law",
-                "energy distance, in floors",
-                self.energy_floors,
-                1.0,
-                self.energy_pvalue,
-            ),
-            Line("joint law", "kernel test (MMD)", nan, nan, self.mmd_pvalue),
-            Line("joint law", "Henze-Zirkler test", nan, nan, self.henze_zirkler_pvalue),
-            Line("joint law", pair, self.max_correlation, 0.0, self.max_correlation_pvalue),
-            Line("joint law", "total correlation, nats", self.total_correlation, 0.0, nan),
-            Line("classifier", "AUC of boosted trees", self.auc_boosting, 0.5, nan),
-            Line("classifier", "AUC of a neural network", self.auc_mlp, 0.5, nan),
-            Line("dimension", "of the scaled rows", self.intrinsic_dimension, nan, nan),
-            Line(
-                "dimension",
-                f"of N(0, I), {d} component{'s' if d > 1 else ''}",
-                self.intrinsic_dimension_needed,
-                nan,
-                nan,
-            ),
+        needed = f"needed for {d} component{'s' if d > 1 else ''}"
+        batch = f"a batch of {info.batch_size} shows at most"
+        training, sliced = self.training_information, self.sliced_wasserstein_floors
+        counts = rejected(vars(self))
+        found: list[tuple[str, str, float, float, str]] = [
+            ("information", "given rows, nats", info.value, info.reachable, ""),
+            ("information", "training rows, nats", training, self.training_reachable, ""),
+            ("information", "capacity of the channel, nats", info.capacity, nan, ""),
+            ("information", batch, info.cap, nan, ""),
+            ("components", "Wasserstein, in floors", self.marginal_floors, 1.0, ""),
+            ("components", worst, self.worst_ks, 0.0, "worst_ks_pvalue"),
+            ("joint law", "sliced Wasserstein, in floors", sliced, 1.0, ""),
+            ("joint law", "energy distance, in floors", self.energy_floors, 1.0, "energy_pvalue"),
+            ("joint law", "kernel test (MMD)", nan, nan, "mmd_pvalue"),
+            ("joint law", "Henze-Zirkler test", nan, nan, "henze_zirkler_pvalue"),
+            ("joint law", pair, self.max_correlation, 0.0, "max_correlation_pvalue"),
+            ("joint law", "total correlation, nats", self.total_correlation, 0.0, ""),
+            ("classifier", "AUC of boosted trees", self.auc_boosting, 0.5, ""),
+            ("classifier", "AUC of a neural network", self.auc_mlp, 0.5, ""),
+            ("dimension", "of the scaled rows, about", self.intrinsic_dimension, nan, ""),
+            ("dimension", needed, self.intrinsic_dimension_needed, nan, ""),
         ]
-        return [line for line in found if not (math.isnan(line.value) and math.isnan(line.pvalue))]
+        lines = [
+            Line(
+                group,
+                quantity,
+                value,
+                perfect,
+                getattr(self, test) if test else nan,
+                counts.get(test, False),
+            )
+            for group, quantity, value, perfect, test in found
+        ]
+        return [line for line in lines if not (math.isnan(line.value) and math.isnan(line.pvalue))]
+
+    def legend(self) -> dict[str, str]:
+        """Return what the words of the table mean.
+
+        Returns
+        -------
+        legend : dict of str to str
+            Those words that the table has.
+        """
+        words = {
+            "perfect": "what rows of the target show; for information, what is reachable",
+            "floors": "a distance over that of two samples of the target: less is better, 1 is "
+            "perfect",
+            "p-value *": "counts: at most 0.05 after Holm's correction for all p-values here",
+        }
+        if not (math.isnan(self.auc_boosting) and math.isnan(self.auc_mlp)):
+            words["AUC"] = f"up to {chance_auc(self.n_rows):.2f} is chance with so many rows"
+        if not math.isnan(self.intrinsic_dimension):
+            words["dimension"] = "rows with far less than needed cannot match, however long the fit"
+        return words
 
     def to_dict(self) -> dict[str, Any]:
         """Return all figures as plain numbers, texts and lists, which JSON can hold.
@@ -248,7 +294,8 @@ class MatchReport:
         Returns
         -------
         frame : pandas.DataFrame
-            One row per figure, indexed by group and quantity; columns value, perfect, pvalue.
+            One row per figure, indexed by group and quantity; columns value, perfect, pvalue, and
+            rejected: whether the p-value counts after Holm's correction.
 
         Raises
         ------
@@ -277,11 +324,16 @@ class MatchReport:
         for line in self.lines():
             shown = line.group if line.group != group else ""
             group = line.group
-            figures = " ".join(f"{text:>9}" for text in texts(line))
+            value, perfect, pvalue = texts(line)
+            # The star hangs over, so that the digits stand below each other.
+            pvalue = f"{pvalue.removesuffix(' *'):>9}{' *' * line.rejected}"
+            figures = f"{value:>9} {perfect:>9} {pvalue}"
             lines.append(f"{shown:12} {line.quantity:34} {figures}".rstrip())
         lines.append("")
         for sentence in self.advice:
             lines += textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ")
+        lines.append("")
+        lines += [f"{word:12} {meaning}" for word, meaning in self.legend().items()]
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -297,9 +349,10 @@ class MatchReport:
 
 
 def texts(line: Line) -> tuple[str, str, str]:
-    """Return value, perfect value and p-value as texts; empty for NaN."""
+    """Return value, perfect value and p-value as texts; empty for NaN, a star where it counts."""
     pvalue = "" if math.isnan(line.pvalue) else f"{line.pvalue:.3f}"
-    return _text(line.value), _text(line.perfect), "< 0.001" if pvalue == "0.000" else pvalue
+    pvalue = "< 0.001" if pvalue == "0.000" else pvalue
+    return _text(line.value), _text(line.perfect), pvalue + " *" * line.rejected
 
 
 def _text(number: float) -> str:

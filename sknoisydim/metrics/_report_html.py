@@ -57,6 +57,14 @@ STYLE = """
 .sknoisydim-report td.name, .sknoisydim-report th.name { text-align: left; }
 .sknoisydim-report tr.first td { border-top: 1px solid;
   border-color: color-mix(in srgb, currentColor 25%, transparent); }
+.sknoisydim-report .star { display: inline-block; width: 0; }
+.sknoisydim-report dl { display: grid; grid-template-columns: auto 1fr; gap: 0 10px;
+  margin: 8px 0 0; font-size: 12px; }
+.sknoisydim-report dt { font-weight: 600; margin: 0; }
+.sknoisydim-report dd { margin: 0; }
+@media (max-width: 520px) { .sknoisydim-report { padding: 10px; }
+  .sknoisydim-report table { font-size: 11px; }
+  .sknoisydim-report th, .sknoisydim-report td { padding: 1px 3px; } }
 """
 
 
@@ -76,7 +84,7 @@ def card(report: MatchReport) -> str:
         '<figure><figcaption class="wide">Information, nats (shaded: what N(0, I) shows)'
         "</figcaption>"
         f"{bars}</figure>"
-        f'<div class="pictures">{_figures(report)}</div>{_table(report)}</div>'
+        f'<div class="pictures">{_figures(report)}</div>{_table(report)}{_legend(report)}</div>'
     )
 
 
@@ -99,11 +107,14 @@ def _table(report: MatchReport) -> str:
     for line in report.lines():
         first = line.group != group
         group = line.group
-        figures = "".join(f"<td>{escape(text)}</td>" for text in texts(line))
+        *figures, pvalue = (escape(text) for text in texts(line))
+        # The star hangs over, so that the digits stand below each other.
+        pvalue = pvalue.removesuffix(" *") + '<span class="star">*</span>' * line.rejected
+        cells = "".join(f"<td>{text}</td>" for text in (*figures, pvalue))
         rows.append(
             f'<tr class="{"first" if first else "next"}"><td class="name">'
             f"{escape(line.group) if first else ''}</td>"
-            f'<td class="name">{escape(line.quantity)}</td>{figures}</tr>'
+            f'<td class="name">{escape(line.quantity)}</td>{cells}</tr>'
         )
     return (
         "<table><thead><tr><th></th>"
@@ -111,3 +122,11 @@ def _table(report: MatchReport) -> str:
         "<th>value</th><th>perfect</th><th>p-value</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
+
+
+def _legend(report: MatchReport) -> str:
+    entries = "".join(
+        f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>"
+        for word, meaning in report.legend().items()
+    )
+    return f"<dl>{entries}</dl>"

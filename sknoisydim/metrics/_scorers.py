@@ -24,8 +24,8 @@ def match_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     r"""Minus the sliced Wasserstein distance of the embedding to its target, in floors.
 
     A scorer for `scoring=` of `GridSearchCV`, `cross_validate` and the like: higher is better, and
-    about -1 is perfect, whatever the number of components and rows. `make_match_scorer` makes one
-    with another metric.
+    about -1 is perfect, whatever the number of components and rows. From eight components on it
+    hardly sees the joint law: use ``make_match_scorer("classifier_auc")`` there.
 
     Parameters
     ----------

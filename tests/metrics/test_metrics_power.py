@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.metrics_power import ALTERNATIVES, AUCS, PVALUES, STATISTICS
+from benchmarks.metrics_power import ALTERNATIVES, AUCS, LEVEL_ROWS, PVALUES, STATISTICS
 from sknoisydim import metrics
 
-TEXT = (Path(__file__).parents[2] / "docs" / "guide" / "_generated_power.inc").read_text()
+GUIDE = Path(__file__).parents[2] / "docs" / "guide"
+TEXT = (GUIDE / "_generated_power.inc").read_text() + (GUIDE / "_generated_levels.inc").read_text()
 # How the docstrings call the laws.
 WORDS = {
     "mixture": "two normals along the diagonal",
@@ -83,6 +84,18 @@ def test_the_docstrings_state_it(name, law):
 def test_the_level_is_kept(name):
     for d in (4, 8):
         assert power(name, "null", d) <= 0.05 + 0.2
+
+
+@pytest.mark.parametrize("name", metrics.MARGINAL_TESTS)
+def test_the_tests_of_a_component_keep_their_level(name):
+    row = table_of("Levels")[name]
+    assert set(row) == {f"{level}, n={n}" for level in (0.05, 0.01) for n in LEVEL_ROWS}
+    for column, share in row.items():
+        level = float(column.split(",")[0])
+        kept = abs(float(share) - level) < 4 * np.sqrt(level * (1 - level) / 10_000)
+        # What its docstring says: too many below a few hundred rows, at 0.01 up to twice.
+        too_many = name == "dagostino_pearson" and level < float(share) < 2.3 * level
+        assert kept or too_many
 
 
 def test_every_metric_is_quick():
