@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import numbers
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_array
-from sklearn.utils.validation import validate_data
 from torch import nn
 from torch.utils.data import Dataset
 
-from sknoisydim.scaling import slices
+from sknoisydim._input import check_weights
+from sknoisydim._sources import ChosenRows, RowSource, slices
 
 # A scaled copy up to this size is kept; beyond it, rows are read and scaled batch by batch.
 COPY_BYTES = 2**27
@@ -26,7 +24,7 @@ class Table:
 
     Parameters
     ----------
-    X : ndarray of shape (n, p)
+    X : RowSource of shape (n, p)
         Finite rows; those of more dimensions are flattened.
     codes : ndarray of int of shape (n,) or None
         Class of each row, -1 for unlabelled; None without supervision.
@@ -36,7 +34,7 @@ class Table:
         That of a row as the encoder takes it, where it has more dimensions than one.
     """
 
-    X: np.ndarray
+    X: RowSource
     codes: np.ndarray | None = None
     weights: np.ndarray | None = None
     shape: tuple[int, ...] | None = None
@@ -54,137 +52,15 @@ class Table:
         """
         if self.weights is None or self.weights.all():
             return self
-        some = self.weights > 0
-        if some.sum() < 2:
+        some = np.flatnonzero(self.weights)
+        if len(some) < 2:
             raise ValueError(
                 "sample_weight leaves 1 sample with a weight above 0, and a minimum of 2 is "
                 "required."
             )
         codes = None if self.codes is None else self.codes[some]
-        weights = check_weights(self.weights[some], int(some.sum()))
-        return Table(self.X[some], codes, weights, self.shape)
-
-
-def check_rows(
-    estimator: Any,
-    X: Any,
-    *,
-    known: tuple[int, ...] | None = None,
-    any_shape: bool = False,
-    **options: Any,
-) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return the rows as an array (n, p) of float32 or float64, and the shape of one of them.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Gets the number and the names of the columns, or is asked for them where `known` is given.
-    X : array-like of shape (n, p) or (n, ...)
-        What a user passed.
-    known : tuple of int, optional
-        The shape of the rows that the estimator was fitted to.
-    any_shape : bool, default=False
-        Whether rows may have more dimensions than one; they are flattened then.
-    **options
-        Of `sklearn.utils.validation.validate_data`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If X is no table of finite numbers, or has rows of another shape, or other columns.
-    """
-    options = {"dtype": [np.float64, np.float32]} | options
-    shape: tuple[int, ...] | None = None
-    _check_frame(X)
-    # scikit-learn looks for infinities by a sum, and that of both signs is NaN with a warning.
-    with np.errstate(invalid="ignore", over="ignore"):
-        if any_shape:
-            if isinstance(X, (list, tuple)):
-                X = check_array(X, allow_nd=True, **options)
-            if getattr(X, "ndim", 2) > 2:
-                X = check_array(X, allow_nd=True, **options)
-                shape = X.shape[1:]
-                X = X.reshape(len(X), -1)
-        if shape is None or known is None or shape == known:
-            rows: np.ndarray = validate_data(estimator, X, reset=known is None, **options)
-            shape = shape or rows.shape[1:]
-    if known is not None and shape != known:
-        raise ValueError(
-            f"X has rows of shape {shape}, but {type(estimator).__name__} was fitted to rows of "
-            f"shape {known}."
-        )
-    return rows, shape
-
-
-def _check_frame(X: Any) -> None:
-    """See to what scikit-learn does not see in a pandas frame, or says in other words."""
-    dtypes = getattr(X, "dtypes", None)
-    if dtypes is None or not hasattr(X, "iloc"):
-        return
-    if any(getattr(dtype, "kind", "") == "c" for dtype in np.atleast_1d(dtypes)):
-        raise ValueError("Complex data not supported: X has columns of complex numbers.")
-    if X.ndim == 2 and X.shape[1] == 0:
-        raise ValueError(
-            f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required."
-        )
-
-
-def check_same_columns(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """See that a table has the columns of the last fit, which a warm start goes on from.
-
-    Parameters
-    ----------
-    before, now : mapping
-        Attributes of the estimator.
-
-    Raises
-    ------
-    ValueError
-        If not.
-    """
-    if now["n_features_in_"] != before["n_features_in_"]:
-        raise ValueError(
-            f"X has {now['n_features_in_']} columns, and warm_start=True goes on from a fit on "
-            f"{before['n_features_in_']}. Use warm_start=False."
-        )
-    names, old = now.get("feature_names_in_"), before.get("feature_names_in_")
-    if names is not None and old is not None and list(names) != list(old):
-        raise ValueError(
-            f"X has the columns {list(names)}, and warm_start=True goes on from a fit on "
-            f"{list(old)}. Use the same columns in the same order, or warm_start=False."
-        )
-
-
-def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:
-    """Return the weights of rows with mean 1, or None where all rows count alike.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If they are not one finite number >= 0 for each row, or all of them are 0.
-    """
-    if weights is None:
-        return None
-    if isinstance(weights, numbers.Real):
-        weights = np.full(n_rows, weights)
-    weights = check_array(weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
-    if weights.ndim > 1:
-        raise ValueError(f"Sample weights must be a 1D array, got one with {weights.ndim}.")
-    if weights.ndim == 1 and len(weights) != n_rows:
-        raise ValueError(
-            f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: a weight for each row."
-        )
-    if (weights < 0).any():
-        raise ValueError("Negative values in data passed to `sample_weight`: weights are >= 0.")
-    if not weights.any():
-        raise ValueError(
-            "Sample weights must contain at least one non-zero number: a row of weight 0 is left "
-            "out, and that leaves none."
-        )
-    if (weights == weights.max()).all():
-        return None
-    scaled: np.ndarray = weights / weights.max()  # their sum may be too large for float64
-    return scaled / scaled.mean()
+        weights = check_weights(self.weights[some], len(some))
+        return Table(ChosenRows(self.X, some), codes, weights, self.shape)
 
 
 class Rows(Dataset[torch.Tensor]):
@@ -192,8 +68,8 @@ class Rows(Dataset[torch.Tensor]):
 
     Parameters
     ----------
-    X : ndarray of shape (n, p)
-        Any layout, read-only or memory-mapped.
+    X : RowSource of shape (n, p)
+        Read batch by batch where a scaled copy would be large.
     scaling : nn.Module
         From `sknoisydim.scaling`.
     index : ndarray of int, optional
@@ -208,7 +84,7 @@ class Rows(Dataset[torch.Tensor]):
 
     def __init__(
         self,
-        X: np.ndarray,
+        X: RowSource,
         scaling: nn.Module,
         device: torch.device,
         index: np.ndarray | None = None,
@@ -218,20 +94,26 @@ class Rows(Dataset[torch.Tensor]):
         self.X = X
         self.scaling = scaling
         self.device = device
-        self.index = np.arange(len(X)) if index is None else index
+        self.index = index
         self.shape = shape
-        self.weights = None if weights is None else torch.from_numpy(weights[self.index])
+        self.weights = None if weights is None else torch.from_numpy(self.of(weights))
         self._shares = None if self.weights is None else self.weights.cumsum(0)
         self._scaled: torch.Tensor | None = None
-        width = self._read(self.index[:1])[0].numel()
-        if 4 * width * len(self.index) <= COPY_BYTES:
-            scaled = [self._read(self.index[part]) for part in slices(len(self), width)]
+        width = self._read(np.arange(1))[0].numel()
+        if 4 * width * len(self) <= COPY_BYTES:
+            parts = slices(len(self), width)
+            scaled = [self._read(np.arange(part.start, part.stop)) for part in parts]
             self._scaled = torch.cat(scaled).to(device)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.X) if self.index is None else len(self.index)
 
-    def _read(self, rows: np.ndarray) -> torch.Tensor:
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """Return those of the values (n,), one for each row of X, that belong to these rows."""
+        return values if self.index is None else values[self.index]
+
+    def _read(self, positions: np.ndarray) -> torch.Tensor:
+        rows = positions if self.index is None else self.index[positions]
         with torch.no_grad():
             # One layout, that of the rows of an array: a data frame gives the same last bits.
             x = self.scaling(torch.from_numpy(np.ascontiguousarray(self.X[rows]))).float()
@@ -251,19 +133,23 @@ class Rows(Dataset[torch.Tensor]):
         repetition, where there are weights.
         """
         if self._shares is None:
-            return torch.randperm(len(self), generator=generator)[:count]
+            n_rows = len(self)
+            # The same numbers in half the room, which counts beyond ten million rows.
+            kind = torch.int32 if n_rows < 2**31 else torch.int64
+            drawn = torch.randperm(n_rows, generator=generator, dtype=kind)
+            return drawn if count >= n_rows else drawn[:count].clone()
         return draw_between(self._shares, torch.rand(count, generator=generator).double())
 
     def take(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows with these positions (m,) as a float32 tensor (m, p)."""
         if self._scaled is not None:
             return self._scaled.index_select(0, rows.to(self.device))
-        return self._read(self.index[rows.numpy()]).to(self.device)
+        return self._read(rows.numpy()).to(self.device)
 
     def in_order(self, batch_size: int) -> Iterator[torch.Tensor]:
         """Yield all rows once, in order; the last batch may be smaller."""
-        for positions in torch.arange(len(self)).split(batch_size):
-            yield self.take(positions)
+        for start in range(0, len(self), batch_size):
+            yield self.take(torch.arange(start, min(start + batch_size, len(self))))
 
 
 def draw_between(
@@ -355,11 +241,10 @@ class Batches:
         return len(self.rows) // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        order = torch.arange(len(self.rows))
-        if self.shuffle:
-            order = self.rows.draw(len(self.rows), self.generator)
+        n_rows = len(self.rows)
+        order = self.rows.draw(n_rows, self.generator) if self.shuffle else torch.arange(n_rows)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            positions = order[start : start + self.batch_size]
+            positions = order[start : start + self.batch_size].long()
             x = self.rows.take(positions)
             if self.partners is None:
                 yield x, x

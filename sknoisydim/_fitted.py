@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from sknoisydim._data import check_rows
+from sknoisydim._files import replacing
 from sknoisydim._inference import embeddings, log_densities
+from sknoisydim._input import check_rows
 from sknoisydim._settings import resolve_device
+from sknoisydim._sources import FLOATS, RowSource, as_given, is_sparse
 from sknoisydim._training import information_share
 from sknoisydim.encoders import resolve_encoder
 from sknoisydim.targets import resolve_target
@@ -37,7 +40,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n, p)
+        X : array-like or sparse matrix of shape (n, p)
             Columns as in `fit`.
 
         Returns
@@ -53,11 +56,82 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             If X is no table of finite numbers with the columns of `fit`.
         """
         X = self._check(X)
-        out = np.empty((len(X), self.n_components_), dtype=X.dtype)
-        limit = np.finfo(X.dtype).max
+        return self._embed(X, np.empty((len(X), self.n_components_), dtype=X.dtype))
+
+    def transform_to(self, X: Any, out: Any) -> np.ndarray:
+        """Embed rows into an array that is there already, or into a file.
+
+        Neither the rows, if they are a memory map or sparse, nor the embedding need to fit into
+        memory: both are worked on 1,024 rows at a time.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, p)
+            Columns as in `fit`.
+        out : ndarray of shape (n, d), str or path-like
+            An array of float32 or float64, in any layout, a memory map too. Or the path of a file
+            in numpy's format, "Z.npy": it appears, in place of one that was there, when all rows
+            are embedded; until then, a file with another name beside it grows.
+
+        Returns
+        -------
+        Z : ndarray of shape (n, d)
+            `out`; for a path, the file as a memory map that is only read, of the dtype that
+            `transform` returns. The same values as those of `transform`, bit for bit, rounded where
+            an array of float32 is given for rows of float64.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        TypeError
+            If `out` is neither an array nor a path.
+        ValueError
+            If X is no table of finite numbers with the columns of `fit`, or if `out` is an array of
+            another shape or dtype, cannot be written to, or shares memory with X.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoisydim import NoisyDIMTransformer
+        >>> X = load_iris().data
+        >>> embedder = NoisyDIMTransformer(2, max_epochs=5, random_state=0).fit(X)
+        >>> out = np.empty((150, 2))
+        >>> embedder.transform_to(X, out) is out, bool((out == embedder.transform(X)).all())
+        (True, True)
+        """
+        X = self._check(X)
+        shape = (len(X), self.n_components_)
+        if isinstance(out, np.ndarray):
+            _check_out(out, shape, X)
+            return self._embed(X, out)
+        if not isinstance(out, (str, os.PathLike)):
+            raise TypeError(
+                f"out must be an array of shape {shape} or a path, got a {type(out).__name__}."
+            )
+        with replacing(out) as part:
+            file = np.lib.format.open_memmap(part, mode="w+", dtype=X.dtype, shape=shape)
+            self._embed(X, file).flush()  # type: ignore[attr-defined]  # a memory map has it
+            del file  # Windows renames no open file
+        written: np.ndarray = np.load(out, mmap_mode="r")
+        return written
+
+    def _embed(self, X: RowSource, out: np.ndarray) -> np.ndarray:
+        """Write embeddings of checked rows into an array, and return it."""
         device = resolve_device(self.device)
+        # The last bits depend on the dtype and the layout that is written to.
+        direct = out.dtype == X.dtype and out.flags.c_contiguous
+        limit = np.finfo(out.dtype).max
         for part, z in embeddings(self.encoder_, X, device, self.refinement_):
-            np.clip(self.target_.push(z), -limit, limit, out=out[part])
+            if direct:
+                self.target_.push_into(z, out[part])
+            else:
+                rows = np.empty(z.shape, X.dtype)
+                self.target_.push_into(z, rows)
+                np.clip(rows, -limit, limit, out=out[part])
         return out
 
     def score_samples(self, X: Any) -> np.ndarray:
@@ -157,8 +231,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     def _rows(
         self, X: Any, *, reset: bool = True, **options: Any
-    ) -> tuple[np.ndarray, tuple[int, ...] | None]:
-        """Return the rows as a table, and their shape where they have more dimensions than one."""
+    ) -> tuple[RowSource, tuple[int, ...] | None]:
+        """Return the rows as a source, and their shape where they have more dimensions than one."""
         if reset:
             any_shape = getattr(resolve_encoder(self.encoder), "any_shape", False)
             X, self.row_shape_ = check_rows(self, X, any_shape=any_shape, **options)
@@ -168,6 +242,20 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             X, shape = check_rows(self, X, known=known, any_shape=len(known) > 1, **options)
         return X, shape if len(shape) > 1 else None
 
-    def _check(self, X: Any, **options: Any) -> np.ndarray:
+    def _check(self, X: Any, **options: Any) -> RowSource:
         check_is_fitted(self)
         return self._rows(X, reset=False, **options)[0]
+
+
+def _check_out(out: np.ndarray, shape: tuple[int, ...], X: RowSource) -> None:
+    """See that embeddings can be written into an array while rows are still read."""
+    if out.shape != shape or out.dtype not in FLOATS:
+        raise ValueError(
+            f"out must have the shape {shape} and the dtype float32 or float64, got {out.shape} "
+            f"and {out.dtype}."
+        )
+    if not out.flags.writeable:
+        raise ValueError("out is read-only; embeddings are written into it.")
+    held = as_given(X, None)
+    if np.may_share_memory(out, held.data if is_sparse(X) else held):
+        raise ValueError("out shares memory with X, whose rows would be lost as they are read.")

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sknoisydim._normal import normal_logpdf
+from sknoisydim._sources import RowSource
 from sknoisydim.encoders import fold
 from sknoisydim.normalization import Normalizer
 
@@ -52,7 +53,7 @@ class Embedder(nn.Module):
             scaled = scaled.unflatten(1, self.row_shape)
         return self.normalizer(self.encoder(scaled.to(self.normalizer.mean.dtype)))
 
-    def check_double(self, X: np.ndarray) -> None:
+    def check_double(self, X: RowSource) -> None:
         """See with one row whether a copy in float64 works, and remember it.
 
         It does not where a module's forward casts to float32, or uses tensors that are neither
@@ -97,7 +98,7 @@ def for_inference(embedder: Embedder, dtype: np.dtype, device: torch.device) -> 
 
 
 def embeddings(
-    embedder: Embedder, X: np.ndarray, device: torch.device, refinement: Any = None
+    embedder: Embedder, X: RowSource, device: torch.device, refinement: Any = None
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield slices of rows and their embeddings (m, d) in float64.
 
@@ -109,6 +110,7 @@ def embeddings(
         part = slice(start, min(start + SLICE_ROWS, len(X)))
         # torch shares memory with an array only if it may write there, and never backwards; and the
         # last bits of a matrix product depend on the layout (that of a data frame is Fortran's).
+        # What is not in memory, converted or sparse is read here, a slice at a time.
         batch = np.require(X[part], requirements=["C", "W"])
         # A block, not a wrapped loop: the mode must not leak into the caller between two slices.
         with torch.inference_mode():
@@ -118,7 +120,7 @@ def embeddings(
 
 
 def log_densities(
-    embedder: Embedder, X: np.ndarray, device: torch.device, refinement: Any = None
+    embedder: Embedder, X: RowSource, device: torch.device, refinement: Any = None
 ) -> np.ndarray:
     """Return log densities (n,) of embeddings whose refined law is N(0, I), in nats."""
     out = np.empty(len(X))

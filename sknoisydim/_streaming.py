@@ -42,7 +42,7 @@ class Streaming:
 
         Parameters
         ----------
-        X : array-like of shape (n, p)
+        X : array-like or sparse matrix of shape (n, p)
             As of `fit`; columns as in the call before. At least two rows in the first call, whose
             number of rows limits `batch_size_` for all that follow.
         y : array-like of shape (n,), default=None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,18 +13,19 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import nn
 
 from sknoisydim._options import allowed, unknown_option
+from sknoisydim._sources import RowSource, column_means, extremes, is_sparse, slices
+
+__all__ = [
+    "SCALINGS",
+    "Clip",
+    "SklearnScaling",
+    "Standardize",
+    "fit_scaling",
+    "resolve_scaling",
+]
 
 # Standard deviations at which "squash" bounds a column.
 SQUASH_BOUND = 3.0
-# Cells of a slice in which statistics are gathered: 16 MB of float64.
-_SLICE_CELLS = 2**21
-
-
-def slices(n_rows: int, n_cells_per_row: int) -> Iterator[slice]:
-    """Yield consecutive slices of rows with a bounded number of cells each."""
-    step = max(1, _SLICE_CELLS // max(1, n_cells_per_row))
-    for start in range(0, n_rows, step):
-        yield slice(start, min(start + step, n_rows))
 
 
 class Standardize(nn.Module):
@@ -32,9 +33,9 @@ class Standardize(nn.Module):
 
     With :math:`u = (x - \mu) / \sigma`, returns u clipped to +-1e6, or, with a `bound` b,
     :math:`u / \sqrt{1 + (u / b)^2}`, which is close to u in the middle and, up to rounding, keeps
-    the order of values and stays inside +-b. The subtraction is done in float64 because a column
-    at 1e6 +- 1 has nothing left of its variation in float32; bounded output keeps any finite row
-    finite in the layers that follow.
+    the order of values and stays inside +-b. The subtraction is done in float64, or of a mean in
+    two float32 parts, because a column at 1e6 +- 1 has nothing left of its variation after one in
+    float32; bounded output keeps any finite row finite in the layers that follow.
 
     Parameters
     ----------
@@ -46,20 +47,31 @@ class Standardize(nn.Module):
 
     mean: torch.Tensor
     scale: torch.Tensor
+    # Whether mean and scale are no problem in float32, for rows of float32.
+    in_single = False
 
     def __init__(self, mean: np.ndarray, scale: np.ndarray, bound: float | None = None) -> None:
         super().__init__()
         self.bound = bound
+        mean, scale = np.asarray(mean), np.asarray(scale)
+        self.in_single = bool(((np.abs(mean) < 1e30) & (scale > 1e-30) & (scale < 1e30)).all())
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        centred = x.to(torch.float64) - self.mean
+        # In place, without hypot, and in the dtype of x where that loses nothing: in transform this
+        # is the largest piece beside the network.
+        scale = self.scale if self.bound is None else self.scale * self.bound
+        if x.dtype == torch.float32 and self.in_single:
+            mean = self.mean.float()
+            rest = (self.mean - mean).float()
+            v = (x - mean).sub_(rest).mul_(scale.reciprocal().float())
+        else:
+            v = (x.to(torch.float64) - self.mean).div_(scale).to(x.dtype)
         if self.bound is None:
-            return centred.div_(self.scale).clamp_(-1e6, 1e6).to(x.dtype)
-        # The square of a far row overflows, and infinity * 0 is NaN. In place, without hypot, and
-        # in the dtype of x: in transform this is the largest piece beside the network.
-        v = centred.div_(self.scale * self.bound).to(x.dtype).clamp_(-1e15, 1e15)
+            return v.clamp_(-1e6, 1e6)
+        # The square of a far row overflows, and infinity * 0 is NaN.
+        v = v.clamp_(-1e15, 1e15)
         return v.mul_(v.square().add_(1).rsqrt_()).mul_(self.bound)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
@@ -99,13 +111,21 @@ class SklearnScaling(nn.Module):
         Largest absolute value that is passed on.
     """
 
+    # What the transformer is shown where cells are missing, in each column; None where none may be.
+    fill: np.ndarray | None = None
+
     def __init__(self, transformer: Any, limit: float = 1e6) -> None:
         super().__init__()
         self.transformer = transformer
         self.limit = limit
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scaled = self.transformer.transform(x.detach().cpu().numpy())
+        rows = x.detach().cpu().numpy()
+        missing = None if self.fill is None else np.isnan(rows)
+        if missing is not None:
+            most = np.finfo(rows.dtype).max  # rows of float32 may come to what float64 was fitted to
+            rows = np.where(missing, np.clip(self.fill, -most, most).astype(rows.dtype), rows)
+        scaled = self.transformer.transform(rows)
         # Encoders of categories give sparse rows, and set_config may ask for data frames.
         scaled = scaled.toarray() if hasattr(scaled, "toarray") else np.ascontiguousarray(scaled)
         if scaled.ndim < 2 or len(scaled) != len(x) or not scaled[:1].size:
@@ -118,15 +138,30 @@ class SklearnScaling(nn.Module):
                 f"scaling={self.transformer!r} returned {scaled.dtype} values, not real numbers."
             )
         if not np.isfinite(scaled).all():
-            raise ValueError(f"scaling={self.transformer!r} returned NaN or infinite values.")
+            raise ValueError(
+                f"scaling={self.transformer!r} returned NaN or infinite values, for finite rows. "
+                "Use one that bounds them, such as 'squash', or divide columns of large values."
+            )
         scaled = np.clip(scaled, -self.limit, self.limit)
+        if missing is not None:
+            if scaled.shape != missing.shape:
+                raise ValueError(
+                    f"scaling={self.transformer!r} makes {scaled.shape[1]} columns of "
+                    f"{missing.shape[1]}, and missing='indicator' needs one for each: use another "
+                    "scaling, or fill missing cells in front, with sklearn.impute.SimpleImputer."
+                )
+            scaled = np.where(missing, np.nan, scaled)
         return torch.as_tensor(scaled, dtype=x.dtype, device=x.device)
 
 
 class Moments(NamedTuple):
-    """Mean and variance of each column, of so many rows."""
+    """Mean and variance of each column, of so many rows: those in which it is observed.
 
-    n_rows: float
+    Where their numbers differ, because cells are missing, `n_rows` is an array of shape (p,). A
+    column that is observed nowhere has the mean and the variance 0.
+    """
+
+    n_rows: Any
     mean: np.ndarray
     variance: np.ndarray
 
@@ -137,7 +172,7 @@ class Moments(NamedTuple):
         Variance", The American Statistician 37 (1983), equation 2.1.
         """
         n_rows = self.n_rows + other.n_rows
-        share = other.n_rows / n_rows
+        share = other.n_rows / np.maximum(n_rows, np.finfo(np.float64).tiny)  # 0 of 0 rows
         change = other.mean - self.mean
         variance = (1 - share) * self.variance + share * other.variance
         with np.errstate(over="ignore"):
@@ -145,8 +180,8 @@ class Moments(NamedTuple):
         return Moments(n_rows, self.mean + share * change, variance)
 
 
-def column_moments(X: np.ndarray, weights: np.ndarray | None = None) -> Moments:
-    """Return the moments of the columns of X (n, p), read slice by slice.
+def column_moments(X: RowSource, weights: np.ndarray | None = None) -> Moments:
+    """Return the moments of the columns of X (n, p), read slice by slice; missing cells are NaN.
 
     Raises
     ------
@@ -155,20 +190,24 @@ def column_moments(X: np.ndarray, weights: np.ndarray | None = None) -> Moments:
     """
     scaler = StandardScaler()
     with np.errstate(over="ignore", invalid="ignore"):
-        for part in slices(len(X), X.shape[1]):
+        for part in slices(*X.shape):
             # Sums of rows in another memory layout have other last bits.
             rows = np.ascontiguousarray(X[part], dtype=np.float64)
             scaler.partial_fit(rows, sample_weight=None if weights is None else weights[part])
+            # NaN, from which no later slice would recover.
+            unseen = np.broadcast_to(scaler.n_samples_seen_ == 0, scaler.mean_.shape)
+            scaler.mean_[unseen] = scaler.var_[unseen] = 0.0
     bad = ~np.isfinite(scaler.mean_) | ~np.isfinite(scaler.var_)
     if bad.any():
         column = int(np.flatnonzero(bad)[0])
-        largest = np.abs(X[:, column]).max()
+        _, largest = extremes(X, column)
         raise ValueError(
             f"column {column} overflows: it holds values up to {largest:.3g}, and its variance is "
             "too large for float64. Divide the column, take its logarithm, or use "
             "scaling='quantile'."
         )
-    return Moments(float(scaler.n_samples_seen_), scaler.mean_, scaler.var_)
+    n_rows = scaler.n_samples_seen_
+    return Moments(n_rows if np.ndim(n_rows) else float(n_rows), scaler.mean_, scaler.var_)
 
 
 def from_moments(scaling: str, moments: Moments) -> nn.Module:
@@ -194,32 +233,63 @@ def from_moments(scaling: str, moments: Moments) -> nn.Module:
     return Standardize(mean, scale, bound=SQUASH_BOUND if scaling == "squash" else None)
 
 
-def _by_moments(scaling: str) -> Callable[[np.ndarray, int, np.ndarray | None], nn.Module]:
+def _by_moments(scaling: str) -> Callable[[RowSource, int, np.ndarray | None], nn.Module]:
     return lambda X, seed, weights: from_moments(scaling, column_moments(X, weights))
 
 
-def _quantile(X: np.ndarray, seed: int, weights: np.ndarray | None) -> nn.Module:
+def _quantile(X: RowSource, seed: int, weights: np.ndarray | None) -> nn.Module:
+    rows = _resampled(X, weights, seed)
+    span, _ = extremes(rows)
+    if (span == np.inf).any():
+        column = int(np.flatnonzero(span == np.inf)[0])
+        _, largest = extremes(rows, column)
+        raise ValueError(
+            f"column {column} overflows: it holds values up to {largest:.3g} of both signs, and "
+            "the differences that quantiles are taken of are too large for float64. Divide the "
+            "column by 4, or take its logarithm."
+        )
     transformer = QuantileTransformer(
         n_quantiles=min(1000, len(X)), output_distribution="normal", random_state=seed
     )
-    return SklearnScaling(transformer.fit(_resampled(X, weights, seed)))
+    # scikit-learn's quantiles leave missing cells out, and want one cell that is none.
+    unseen = np.isnan(span)
+    rows = np.where(unseen, 0, rows) if unseen.any() else rows
+    return SklearnScaling(transformer.fit(rows))
 
 
-def _resampled(X: np.ndarray, weights: np.ndarray | None, seed: int) -> np.ndarray:
-    """Return as many rows, drawn in proportion to their weights, for what takes no weights."""
-    if weights is None:
-        return X
-    chosen = np.random.default_rng(seed).choice(len(X), len(X), p=weights / weights.sum())
-    return X[np.sort(chosen)]
+def _resampled(X: RowSource, weights: np.ndarray | None, seed: int) -> np.ndarray:
+    """Return all rows, or as many drawn in proportion to their weights, for what takes no weights.
+
+    Raises
+    ------
+    ValueError
+        If they are sparse.
+    """
+    if is_sparse(X):
+        raise ValueError(
+            "X is sparse, and this scaling is fitted to all rows at once, zeros and all. Use "
+            f"scaling={', '.join(map(repr, BY_MOMENTS))} or None, or pass X.toarray()."
+        )
+    index: Any = slice(None)
+    if weights is not None:
+        drawn = np.random.default_rng(seed).choice(len(X), len(X), p=weights / weights.sum())
+        index = np.sort(drawn)
+    rows: np.ndarray = X[index]
+    return rows
 
 
-SCALINGS: Mapping[str, Callable[[np.ndarray, int, np.ndarray | None], nn.Module]] = {
+SCALINGS: Mapping[str, Callable[[RowSource, int, np.ndarray | None], nn.Module]] = {
     "squash": _by_moments("squash"),
     "standard": _by_moments("standard"),
     "quantile": _quantile,
 }
 # Those that need the moments of the columns only, which a stream can keep up to date.
 BY_MOMENTS = ("squash", "standard")
+
+
+def takes_sparse(scaling: Any) -> bool:
+    """Tell whether a scaling, as a user has passed it, can be fitted to sparse rows."""
+    return scaling is None or (isinstance(scaling, str) and scaling in BY_MOMENTS)
 
 
 def resolve_scaling(scaling: Any) -> Any:
@@ -257,7 +327,11 @@ def resolve_scaling(scaling: Any) -> Any:
 
 
 def fit_scaling(
-    scaling: Any, X: np.ndarray, seed: int, weights: np.ndarray | None = None
+    scaling: Any,
+    X: RowSource,
+    seed: int,
+    weights: np.ndarray | None = None,
+    missing: bool = False,
 ) -> nn.Module:
     """Return the module that scales rows like those of X.
 
@@ -265,34 +339,45 @@ def fit_scaling(
     ----------
     scaling : {"squash", "standard", "quantile"}, scikit-learn transformer or None
         A transformer is cloned and fitted, a class called without arguments first.
-    X : ndarray of shape (n, p)
-        Finite training rows; read slice by slice for "standard".
+    X : ndarray of shape (n, p), or another RowSource
+        Training rows; read slice by slice for "squash", "standard" and None.
     seed : int
         For each `random_state` of a transformer, or inside it, that was left at None.
     weights : ndarray of shape (n,), default=None
         Positive weights of the rows. "squash" and "standard" use them; all else is fitted to rows
         that are drawn in proportion to them.
+    missing : bool, default=False
+        Whether cells may be missing (NaN), here and in rows to scale: they are again when they are
+        scaled. "squash", "standard" and "quantile" are fitted to the cells that are observed; a
+        transformer is shown the mean of the column instead.
 
     Raises
     ------
     ValueError
-        If a name is unknown, a column does not fit into float64 (scaled) or float32 (None), or a
-        transformer makes something else of rows than rows of numbers.
+        If a name is unknown, a column does not fit into float64 (scaled) or float32 (None), rows
+        are sparse that are needed all at once, or a transformer makes something else of rows than
+        rows of numbers.
     TypeError
         If `scaling` is something else without `fit` and `transform`.
     """
     scaling = resolve_scaling(scaling)
     if scaling is None:
-        for part in slices(len(X), X[0].size):
-            largest = np.abs(X[part]).max()
-            if largest > np.finfo(np.float32).max:
-                raise ValueError(
-                    f"X holds {largest:.3g}, too large for float32, and scaling=None leaves it so. "
-                    "Use scaling='standard' or 'quantile'."
-                )
+        _, largest = extremes(X)
+        if largest > np.finfo(np.float32).max:
+            raise ValueError(
+                f"X holds {largest:.3g}, too large for float32, and scaling=None leaves it so. "
+                "Use scaling='standard' or 'quantile'."
+            )
         return Clip()
+    fill = column_means(X, weights) if missing and scaling not in BY_MOMENTS else None
     if isinstance(scaling, str):
-        return SCALINGS[scaling](X, seed, weights)
+        named = SCALINGS[scaling](X, seed, weights)
+        if isinstance(named, SklearnScaling):
+            named.fill = fill
+        return named
+    rows = _resampled(X, weights, seed)
+    if fill is not None:
+        rows = np.where(np.isnan(rows), fill, rows).astype(rows.dtype, copy=False)
     transformer = scaling
     unseeded = [
         name
@@ -301,7 +386,9 @@ def fit_scaling(
     ]
     transformer.set_params(**dict.fromkeys(unseeded, seed))
     try:
-        return SklearnScaling(transformer.fit(_resampled(X, weights, seed)))
+        fitted = SklearnScaling(transformer.fit(rows))
     except Exception as error:  # a user's code may raise anything; it goes on
         error.add_note(f"It came from the fit of scaling={transformer!r}.")
         raise
+    fitted.fill = fill
+    return fitted

@@ -10,7 +10,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim._data import Batches, Rows, SameClass, check_weights
+from sknoisydim._data import Batches, Rows, SameClass
+from sknoisydim._input import check_weights
 from sknoisydim.scaling import SCALINGS, Clip, Moments, column_moments, fit_scaling
 
 X, Y = load_iris(return_X_y=True)

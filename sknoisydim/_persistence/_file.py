@@ -7,14 +7,13 @@ import importlib.metadata
 import json
 import os
 import platform
-import secrets
 import stat
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sknoisydim._files import replacing
 from sknoisydim._version import __version__
 
 FORMAT = "sknoisydim"
@@ -80,30 +79,10 @@ def _in_order(data: bytes) -> bytes:
 
 def replace(path: Any, data: bytes) -> None:
     """Put a file in the place of another at once: whatever happens, one of the two is there."""
-    path = Path(os.path.realpath(path))
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    try:
-        with open(part, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the system has that."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with replacing(path) as part, open(part, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

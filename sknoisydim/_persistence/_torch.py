@@ -94,13 +94,20 @@ class Standard(_Double):
     def __init__(self, fitted: Standardize) -> None:
         super().__init__()
         self.bound = fitted.bound
+        self.in_single = fitted.in_single
         self.keep(mean=fitted.mean.numpy(), scale=fitted.scale.numpy())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        centred = x.to(torch.float64) - self.mean
+        scale = self.scale if self.bound is None else self.scale * self.bound
+        if x.dtype == torch.float32 and self.in_single:
+            mean = self.mean.float()
+            rest = (self.mean - mean).float()
+            v = (x - mean - rest) * scale.reciprocal().float()
+        else:
+            v = ((x.to(torch.float64) - self.mean) / scale).to(x.dtype)
         if self.bound is None:
-            return (centred / self.scale).clamp(-1e6, 1e6).to(x.dtype)
-        v = (centred / (self.scale * self.bound)).to(x.dtype).clamp(-1e15, 1e15)
+            return v.clamp(-1e6, 1e6)
+        v = v.clamp(-1e15, 1e15)
         return v * torch.rsqrt(v.square() + 1) * self.bound
 
 

@@ -15,6 +15,7 @@ from sknoisydim._inference import SLICE_ROWS, Embedder, embeddings
 from sknoisydim._isolation import make_generator
 from sknoisydim._objective import Objective
 from sknoisydim._settings import Settings
+from sknoisydim._sources import ChosenRows, RowSource
 from sknoisydim.bounds import infonce
 from sknoisydim.encoders import recalibrate
 
@@ -219,14 +220,15 @@ def align(objective: Objective, pairs: Batches) -> np.ndarray | None:
 def refine(
     settings: Settings,
     embedder: Embedder,
-    X: np.ndarray,
-    kept: np.ndarray,
+    X: RowSource,
+    kept: np.ndarray | None,
     seed: int,
     weights: np.ndarray | None = None,
 ) -> Any:
     """Return the map that finishes the law of the clean training rows, or None.
 
-    Rows that have weights are drawn in proportion to them.
+    These are the rows of X at the positions `kept`, all of them with None. Rows that have weights
+    are drawn in proportion to them.
 
     Raises
     ------
@@ -235,13 +237,16 @@ def refine(
     """
     if settings.refine is None:
         return None
+    pool: Any = len(X) if kept is None else kept
+    n_rows = len(X) if kept is None else len(kept)
     if weights is not None:
-        shares = weights[kept] / weights[kept].sum()
-        n_drawn = min(len(kept), REFINEMENT_ROWS)
-        kept = np.random.default_rng(seed).choice(kept, n_drawn, p=shares)
-    elif len(kept) > REFINEMENT_ROWS:
-        kept = np.random.default_rng(seed).choice(kept, REFINEMENT_ROWS, replace=False)
-    clean = [z for _, z in embeddings(embedder, X[kept], settings.device)]
+        shares = weights if kept is None else weights[kept]
+        n_drawn = min(n_rows, REFINEMENT_ROWS)
+        kept = np.random.default_rng(seed).choice(pool, n_drawn, p=shares / shares.sum())
+    elif n_rows > REFINEMENT_ROWS:
+        kept = np.random.default_rng(seed).choice(pool, REFINEMENT_ROWS, replace=False)
+    rows = X if kept is None else ChosenRows(X, kept)
+    clean = [z for _, z in embeddings(embedder, rows, settings.device)]
     return settings.refine.build(np.concatenate(clean), seed)
 
 

@@ -16,6 +16,7 @@ from sknoisydim._labels import UNLABELLED
 from sknoisydim._net import training_state
 from sknoisydim._objective import Objective
 from sknoisydim._settings import Settings
+from sknoisydim._sources import RowSource, StackedRows
 from sknoisydim.scaling import Moments, Standardize, column_moments, from_moments
 
 from ._build import build
@@ -118,7 +119,7 @@ def _train_chunk(
     n_kept = 0 if kept is None else len(kept)
     n_before = state.get("n_streamed", 0)
     both = Table(
-        np.concatenate([table.X, kept]) if n_kept else table.X,
+        table.X if kept is None else StackedRows(table.X, kept),
         None if table.codes is None else np.append(table.codes, np.full(n_kept, UNLABELLED)),
         # A row that is kept stands for those that are not.
         np.repeat([1.0, n_before / n_kept], [n_new, n_kept]) if n_before > n_kept else None,
@@ -132,6 +133,7 @@ def _train_chunk(
         objective = build(settings, rows, channel, make_generator(seeds[2]))
     else:
         objective = copy.deepcopy(start.objective)
+        objective.precision = settings.precision
     prior = _prior(objective, start, n_before)
     objective = objective.to(device, torch.float32).train()
     partners = pairs(both.codes, rows, settings.supervision)
@@ -160,8 +162,7 @@ def _train_chunk(
         (objective.embed(x) for x in sample(rows, size, seeds[1])), objective.channel, seeds[1]
     )
     embedder = embed_with(scaling, objective, table)
-    everything = np.arange(len(both))
-    refinement = refine(settings, embedder, both.X, everything, seeds[1], both.weights)
+    refinement = refine(settings, embedder, both.X, None, seeds[1], both.weights)
     state["moments"] = None if moments is None else tuple(moments)
     state["kept"] = _keep(kept, n_before, table.X, batch_size, seeds[1])
     state["n_streamed"] = n_before + n_new
@@ -208,7 +209,7 @@ def _turn(
 
 
 def _keep(
-    kept: np.ndarray | None, n_before: int, new: np.ndarray, batch_size: int, seed: int
+    kept: np.ndarray | None, n_before: int, new: RowSource, batch_size: int, seed: int
 ) -> np.ndarray:
     """Return a uniform sample of all rows of the stream (Vitter's algorithm R).
 
@@ -217,11 +218,14 @@ def _keep(
     """
     capacity = max(min(KEPT_ROWS, KEPT_CELLS // new.shape[1]), batch_size)
     n_free = capacity if kept is None else max(0, capacity - len(kept))
-    fill, rest = new[:n_free], new[n_free:]
+    fill = new[:n_free]
     kept = fill.copy() if kept is None else np.concatenate([kept, fill])
     rng = np.random.default_rng(seed)
-    number = n_before + len(fill) + 1 + np.arange(len(rest))
-    slots = (rng.random(len(rest)) * number).astype(np.int64)
-    taken = slots < capacity
-    kept[slots[taken]] = rest[taken]  # of two rows for one place the later stays
+    n_rest = len(new) - len(fill)
+    number = n_before + len(fill) + 1 + np.arange(n_rest)
+    slots = (rng.random(n_rest) * number).astype(np.int64)
+    taken = np.flatnonzero(slots < capacity)[::-1]
+    # Of two rows for one place the later stays, and no other is read.
+    places, last = np.unique(slots[taken], return_index=True)
+    kept[places] = new[len(fill) + taken[last]]
     return kept

@@ -99,6 +99,14 @@ class Target(BaseEstimator):
         """
         return self._push(self._rows(z, "z"))
 
+    def push_into(self, z: FloatArray, out: NDArray[np.floating]) -> None:
+        """Map rows of N(0, I) to the target, into an array of float32 or float64.
+
+        What `out` cannot hold becomes its outermost finite number; `z` may be overwritten.
+        """
+        limit = np.finfo(out.dtype).max
+        np.clip(self._push(z), -limit, limit, out=out)
+
     def pull(self, x: ArrayLike) -> FloatArray:
         """Map rows of the target to rows of N(0, I): the inverse of :meth:`push`.
 

@@ -1,0 +1,47 @@
+"""A file that is there as a whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def replacing(path: Any) -> Iterator[Path]:
+    """Put a file in the place of another at once: whatever happens, one of the two is there.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Where the file shall be; a link is followed.
+
+    Yields
+    ------
+    part : Path
+        Beside it, to be written, synced and closed inside the block. If that raises, it is removed.
+    """
+    path = Path(os.path.realpath(path))
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name survive a power cut, where the system has that."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,207 @@
+"""What a user passes as rows, columns and weights, checked."""
+
+from __future__ import annotations
+
+import contextlib
+import numbers
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils import assert_all_finite, check_array
+from sklearn.utils.validation import validate_data
+
+from sknoisydim._sources import RowSource, Source, as_csr, as_source, slices
+
+
+def check_rows(
+    estimator: Any,
+    X: Any,
+    *,
+    known: tuple[int, ...] | None = None,
+    any_shape: bool = False,
+    missing: bool = False,
+    **options: Any,
+) -> tuple[RowSource, tuple[int, ...]]:
+    """Return the rows (n, p) as a source of float32 or float64, and the shape of one of them.
+
+    An array of numbers is neither converted nor copied as a whole, whatever its dtype and layout:
+    it may be a memory map that is larger than memory. Sparse rows stay sparse.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets the number and the names of the columns, or is asked for them where `known` is given.
+    X : array-like or sparse matrix of shape (n, p), or array-like of shape (n, ...)
+        What a user passed, or a source of rows that were checked before.
+    known : tuple of int, optional
+        The shape of the rows that the estimator was fitted to.
+    any_shape : bool, default=False
+        Whether rows may have more dimensions than one; they are flattened then.
+    missing : bool, default=False
+        Whether cells may be missing: NaN, or what pandas and polars have for it. They become NaN.
+    **options
+        Of `sklearn.utils.validation.validate_data`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If X is no table of finite numbers, or has rows of another shape, or other columns.
+    """
+    options = {"dtype": [np.float64, np.float32], "accept_sparse": "csr"} | options
+    options["ensure_all_finite"] = "allow-nan" if missing else True
+    shape: tuple[int, ...] | None = None
+    may_be_infinite = False
+    if isinstance(X, np.ndarray) and X.dtype.kind in "biuf":
+        options |= {"dtype": None, "ensure_all_finite": False}
+        may_be_infinite = X.dtype.kind == "f"
+    elif sparse.issparse(X):
+        if missing:  # infinities of both signs in one cell would add up to NaN
+            assert_all_finite(X.tocoo().data, allow_nan=True, input_name="X")
+        X = as_csr(X)
+    elif missing:
+        X = _with_nan(X)
+    _check_frame(X)
+    # scikit-learn looks for infinities by a sum, and that of both signs is NaN with a warning.
+    with np.errstate(invalid="ignore", over="ignore"), _in_our_words():
+        if any_shape:
+            if isinstance(X, (list, tuple)):
+                X = check_array(X, allow_nd=True, **options)
+            if getattr(X, "ndim", 2) > 2 and missing:
+                raise ValueError(
+                    f"X has rows of shape {X.shape[1:]}, and missing='indicator' is for rows of "
+                    "columns: use missing='error', and fill missing cells in front."
+                )
+            if getattr(X, "ndim", 2) > 2:
+                X = check_array(X, allow_nd=True, **options)
+                shape = X.shape[1:]
+                # In another layout, flattening is copying.
+                X = X.reshape(len(X), -1) if X.flags.c_contiguous else as_source(X)
+        if shape is None or known is None or shape == known:
+            checked = isinstance(X, Source)
+            X = validate_data(
+                estimator, X, reset=known is None, skip_check_array=checked, **options
+            )
+            rows = as_source(X)
+            shape = shape or rows.shape[1:]
+            if may_be_infinite:
+                _check_finite(rows, estimator, missing)
+    if known is not None and shape != known:
+        raise ValueError(
+            f"X has rows of shape {shape}, but {type(estimator).__name__} was fitted to rows of "
+            f"shape {known}."
+        )
+    return rows, shape
+
+
+@contextlib.contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Say what to do where numpy and scikit-learn only say what is wrong."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if "contains NaN" in str(error) or "not 'NAType'" in str(error):
+            raise ValueError(
+                "Input X contains NaN: cells are missing. Fill them in front, with "
+                "sklearn.impute.SimpleImputer, or fit with missing='indicator', which fills them "
+                "and shows the encoder where they were."
+            ) from error
+        if "could not convert string" not in str(error):
+            raise
+        raise ValueError(
+            f"{error}. X has text, and columns have to be numbers: encode categories in front, "
+            "such as with OneHotEncoder in a ColumnTransformer, or leave them out."
+        ) from error
+
+
+def _check_finite(rows: RowSource, estimator: Any, missing: bool) -> None:
+    """See that all numbers are finite, slice by slice: what is converted may not be, or no more."""
+    name = type(estimator).__name__
+    for part in slices(*rows.shape):
+        assert_all_finite(rows[part], allow_nan=missing, estimator_name=name, input_name="X")
+
+
+def _with_nan(X: Any) -> Any:
+    """Return objects with NaN for pandas' missing value, which is no number to numpy."""
+    if isinstance(X, np.ndarray) and X.dtype == object:
+        gone = np.frompyfunc(lambda value: type(value).__name__ == "NAType", 1, 1)
+        return np.where(gone(X).astype(bool), np.nan, X)
+    if hasattr(X, "iloc") and getattr(X, "ndim", 0) == 2:
+        objects = [j for j, dtype in enumerate(X.dtypes) if dtype == object]
+        if objects:
+            X = X.copy()
+            for j in objects:
+                X.isetitem(j, _with_nan(X.iloc[:, j].to_numpy()))
+    return X
+
+
+def _check_frame(X: Any) -> None:
+    """See to what scikit-learn does not see in a pandas frame, or says in other words."""
+    dtypes = getattr(X, "dtypes", None)
+    if dtypes is None or not hasattr(X, "iloc"):
+        return
+    if any(getattr(dtype, "kind", "") == "c" for dtype in np.atleast_1d(dtypes)):
+        raise ValueError("Complex data not supported: X has columns of complex numbers.")
+    if X.ndim == 2 and X.shape[1] == 0:
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required."
+        )
+
+
+def check_same_columns(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """See that a table has the columns of the last fit, which a warm start goes on from.
+
+    Parameters
+    ----------
+    before, now : mapping
+        Attributes of the estimator.
+
+    Raises
+    ------
+    ValueError
+        If not.
+    """
+    if now["n_features_in_"] != before["n_features_in_"]:
+        raise ValueError(
+            f"X has {now['n_features_in_']} columns, and warm_start=True goes on from a fit on "
+            f"{before['n_features_in_']}. Use warm_start=False."
+        )
+    names, old = now.get("feature_names_in_"), before.get("feature_names_in_")
+    if names is not None and old is not None and list(names) != list(old):
+        raise ValueError(
+            f"X has the columns {list(names)}, and warm_start=True goes on from a fit on "
+            f"{list(old)}. Use the same columns in the same order, or warm_start=False."
+        )
+
+
+def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:
+    """Return the weights of rows with mean 1, or None where all rows count alike.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they are not one finite number >= 0 for each row, or all of them are 0.
+    """
+    if weights is None:
+        return None
+    if isinstance(weights, numbers.Real):
+        weights = np.full(n_rows, weights)
+    weights = check_array(weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+    if weights.ndim > 1:
+        raise ValueError(f"Sample weights must be a 1D array, got one with {weights.ndim}.")
+    if weights.ndim == 1 and len(weights) != n_rows:
+        raise ValueError(
+            f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: a weight for each row."
+        )
+    if (weights < 0).any():
+        raise ValueError("Negative values in data passed to `sample_weight`: weights are >= 0.")
+    if not weights.any():
+        raise ValueError(
+            "Sample weights must contain at least one non-zero number: a row of weight 0 is left "
+            "out, and that leaves none."
+        )
+    if (weights == weights.max()).all():
+        return None
+    scaled: np.ndarray = weights / weights.max()  # their sum may be too large for float64
+    return scaled / scaled.mean()

@@ -1,0 +1,246 @@
+"""Rows that are read by index, whatever holds them: a block becomes dense, the rest stays put."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from scipy import sparse
+
+# Cells of a slice in which statistics are gathered: 16 MB of float64.
+_SLICE_CELLS = 2**21
+# What torch reads as it is; rows of any other numbers are read as float64.
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class RowSource(Protocol):
+    """Rows that are read by index; an ndarray (n, p) of float32 or float64 is one as it is.
+
+    Indexed with a slice or an array of positions, it returns these m rows as an ndarray (m, p) of
+    `dtype`, in any layout. Nothing else is asked of it.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+class Source:
+    """A source that is no ndarray.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (n, p).
+    dtype : dtype
+        That of the rows that are read, float32 or float64.
+    given : object
+        What the rows lie in, as a user has passed it.
+    """
+
+    # Whether all rows at once, as an array, would be far larger than what holds them.
+    is_sparse = False
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, given: Any = None) -> None:
+        self.shape = shape
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.given = given
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any, /) -> np.ndarray:
+        """Return rows as an array; the index is a slice or an array of positions."""
+        raise NotImplementedError
+
+
+class ConvertedRows(Source):
+    """Rows of an array of other numbers, or of more dimensions, converted when they are read.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n, ...)
+        In memory or on disk; rows of more dimensions are flattened.
+    """
+
+    def __init__(self, array: np.ndarray) -> None:
+        dtype = array.dtype if array.dtype in FLOATS else np.float64
+        super().__init__((len(array), int(np.prod(array.shape[1:]))), dtype, array)
+
+    def __getitem__(self, index: Any, /) -> np.ndarray:
+        rows = np.ascontiguousarray(self.given[index], dtype=self.dtype)
+        return rows.reshape(len(rows), self.shape[1])
+
+
+class SparseRows(Source):
+    """Rows of a sparse matrix or array, zeros and all when they are read.
+
+    Parameters
+    ----------
+    matrix : CSR matrix or array of shape (n, p)
+        Of float32 or float64, each cell once.
+    """
+
+    is_sparse = True
+
+    def __init__(self, matrix: Any) -> None:
+        super().__init__(matrix.shape, matrix.dtype, matrix)
+
+    def __getitem__(self, index: Any, /) -> np.ndarray:
+        rows: np.ndarray = self.given[index].toarray()
+        return rows
+
+
+class ChosenRows(Source):
+    """Some rows of a source, in an order of their own; nothing is copied before it is read.
+
+    Parameters
+    ----------
+    source : RowSource
+        Of n rows.
+    index : ndarray of int of shape (m,)
+        Which of them.
+    """
+
+    def __init__(self, source: RowSource, index: np.ndarray) -> None:
+        super().__init__((len(index), *source.shape[1:]), source.dtype)
+        self.source = source
+        self.index = index
+        self.is_sparse = is_sparse(source)
+
+    def __getitem__(self, index: Any, /) -> np.ndarray:
+        rows: np.ndarray = self.source[self.index[index]]
+        return rows
+
+
+class StackedRows(Source):
+    """The rows of one source, and then those of another.
+
+    Parameters
+    ----------
+    first, second : RowSource
+        Of as many columns.
+    """
+
+    def __init__(self, first: RowSource, second: RowSource) -> None:
+        n_rows = len(first) + len(second)
+        super().__init__((n_rows, *first.shape[1:]), np.result_type(first.dtype, second.dtype))
+        self.first = first
+        self.second = second
+        self.is_sparse = is_sparse(first) or is_sparse(second)
+
+    def __getitem__(self, index: Any, /) -> np.ndarray:
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        n_first = len(self.first)
+        early = index < n_first
+        rows = np.empty((len(index), *self.shape[1:]), self.dtype)
+        rows[early] = self.first[index[early]]
+        rows[~early] = self.second[index[~early] - n_first]
+        return rows
+
+
+def is_sparse(source: RowSource) -> bool:
+    """Tell whether all rows of a source at once would be far larger than what holds them."""
+    return isinstance(source, Source) and source.is_sparse
+
+
+def as_csr(matrix: Any) -> Any:
+    """Return a sparse matrix or array in CSR format, with each cell once: itself, where it is so.
+
+    A slice of rows takes a pass over all of a CSC matrix, so it is converted once; and finite cells
+    that are added up may be no more finite.
+
+    Raises
+    ------
+    ValueError
+        If an index is outside the matrix.
+    """
+    if matrix.format in ("csr", "csc", "bsr"):
+        matrix.check_format()  # scipy would write its cells outside of the dense rows
+    matrix = matrix.tocsr()
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()  # the user's own stays as it is
+        matrix.sum_duplicates()
+    return matrix
+
+
+def as_source(rows: Any) -> RowSource:
+    """Return a source of rows: of a source or an array of floats, itself.
+
+    Parameters
+    ----------
+    rows : Source, ndarray of real numbers of shape (n, ...), or CSR matrix or array
+        The latter of float32 or float64.
+    """
+    if isinstance(rows, Source):
+        return rows
+    if sparse.issparse(rows):
+        return SparseRows(rows)
+    if rows.ndim == 2 and rows.dtype in FLOATS:
+        floats: RowSource = rows
+        return floats
+    return ConvertedRows(rows)
+
+
+def as_given(rows: RowSource, shape: tuple[int, ...] | None) -> Any:
+    """Return what a source reads from, for code that is not ours.
+
+    Parameters
+    ----------
+    rows : RowSource
+        As `as_source` returned it.
+    shape : tuple of int or None
+        That of a row, where it has more dimensions than one.
+    """
+    held: Any = rows.given if isinstance(rows, Source) else rows
+    return held if shape is None else held.reshape(-1, *shape)
+
+
+def slices(n_rows: int, n_cells_per_row: int) -> Iterator[slice]:
+    """Yield consecutive slices of rows with a bounded number of cells each."""
+    step = max(1, _SLICE_CELLS // max(1, n_cells_per_row))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def missing_columns(X: RowSource) -> np.ndarray:
+    """Return the columns of X (n, p) with a missing cell, which is NaN, in order."""
+    found = np.zeros(X.shape[1], dtype=bool)
+    for part in slices(*X.shape):
+        found |= np.isnan(X[part]).any(0)
+    return np.flatnonzero(found)
+
+
+def extremes(X: RowSource, column: int | slice = slice(None)) -> tuple[Any, Any]:
+    """Return the range of a column, or of each, and the largest absolute value of all.
+
+    Missing cells are left out; the range of a column of nothing else is NaN.
+    """
+    low = high = np.nan
+    for part in slices(*X.shape):
+        rows = X[part][:, column]
+        low, high = np.fmin(low, np.fmin.reduce(rows)), np.fmax(high, np.fmax.reduce(rows))
+    with np.errstate(over="ignore"):
+        span = np.subtract(high, low, dtype=np.float64)
+    return span, np.fmax.reduce(np.fmax(-low, high), axis=None)
+
+
+def column_means(X: RowSource, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the means of the columns of X (n, p), 0 for one of missing cells alone."""
+    weights = np.ones(len(X)) if weights is None else weights
+    total, means = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    for part in slices(*X.shape):
+        total += weights[part] @ ~np.isnan(X[part])
+    total[total == 0] = 1.0
+    for part in slices(*X.shape):
+        # Shares first: the sum of large values may be too large for float64.
+        means += np.nansum(X[part] * (weights[part][:, None] / total), axis=0)
+    return means

@@ -1,0 +1,372 @@
+"""Tables larger than memory: maps of any dtype and layout, embeddings in place, rows of a file."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from pyarrow import parquet
+from scipy import sparse, stats
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer, _data
+from sknoisydim._files import replacing
+from sknoisydim._sources import ChosenRows, ConvertedRows, SparseRows, StackedRows
+from sknoisydim.encoders import MLPEncoder
+
+RNG = np.random.default_rng(0)
+X = RNG.gamma(2.0, size=(300, 8))
+Y = np.arange(300) % 3
+# What torch reads as it is, and what has to be converted.
+DTYPES = ["f4", "f8", "f2", ">f4", ">f8", "longdouble", "i1", "u2", "i8", "?"]
+
+
+def dim(**parameters):
+    settings = {"n_components": 2, "max_epochs": 2, "batch_size": 32, "random_state": 0}
+    return NoisyDIMTransformer(**settings | parameters)
+
+
+def on_disk(folder, table, order="C"):
+    """Write a table to a file, and open it as a read-only memory map."""
+    path = folder / f"rows{len(list(folder.iterdir()))}.npy"
+    np.save(path, np.asarray(table, order=order))
+    mapped = np.load(path, mmap_mode="r")
+    assert isinstance(mapped, np.memmap)
+    return mapped
+
+
+def floats(table):
+    """The table in memory, as scikit-learn would convert it."""
+    single = table.dtype == np.float32
+    return np.ascontiguousarray(table, dtype=np.float32 if single else np.float64)
+
+
+@pytest.fixture(params=["copied", "read batch by batch"])
+def reading(request, monkeypatch):
+    if request.param != "copied":
+        monkeypatch.setattr(_data, "COPY_BYTES", 0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return dim(target="uniform").fit(X)
+
+
+SOURCES = {
+    "converted": lambda rows: ConvertedRows(np.asfortranarray(rows.astype(np.float16))),
+    "of more dimensions": lambda rows: ConvertedRows(np.asfortranarray(rows.reshape(-1, 2, 4))),
+    "sparse": lambda rows: SparseRows(sparse.csr_array(rows)),
+    "chosen": lambda rows: ChosenRows(rows[::-1], np.arange(len(rows))[::-1]),
+    "stacked": lambda rows: StackedRows(rows[:100].astype(np.float32), rows[100:]),
+    "of each other": lambda rows: StackedRows(
+        ChosenRows(SparseRows(sparse.csr_matrix(rows)), np.arange(30)), ConvertedRows(rows[30:])
+    ),
+}
+
+
+@pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
+@pytest.mark.parametrize(
+    "index",
+    [slice(None), slice(90, 130), slice(5, 5), np.array([299, 0, 7, 7]), np.arange(25, 35)],
+    ids=["all", "slice", "none", "some", "some in order"],
+)
+def test_a_source_is_read_as_an_array(make, index):
+    rows = np.rint(X)  # halves, too, hold them exactly
+    source = make(rows)
+    assert (source.shape, source.dtype, len(source)) == ((300, 8), np.float64, 300)
+    found = source[index]
+    assert type(found) is np.ndarray
+    assert found.dtype == np.float64
+    assert_array_equal(found, rows[index])
+
+
+class TestMaps:
+    @pytest.mark.parametrize("order", ["C", "F"])
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_are_the_rows_in_memory(self, dtype, order, tmp_path, reading):
+        table = (10 * X).astype(dtype) if dtype != "?" else X > 2
+        mapped = on_disk(tmp_path, table, order)
+        expected = dim().fit(floats(table))
+        found = dim().fit(mapped)
+        z = found.transform(mapped)
+        assert_array_equal(z, expected.transform(floats(table)))
+        assert z.dtype == (np.float32 if table.dtype == np.float32 else np.float64)
+        assert found.score(mapped) == expected.score(floats(table))
+
+    @pytest.mark.parametrize("order", ["C", "F"])
+    @pytest.mark.parametrize("dtype", ["u1", "f4"])
+    def test_of_images(self, dtype, order, tmp_path):
+        images = (20 * X).astype(dtype).reshape(300, 2, 4)
+        mapped = on_disk(tmp_path, images, order)
+
+        def factory(shape, d):
+            return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1], d))
+
+        found, expected = dim(encoder=factory).fit(mapped), dim(encoder=factory).fit(floats(images))
+        assert_array_equal(found.transform(mapped), expected.transform(floats(images)))
+        assert found.row_shape_ == (2, 4)
+        with pytest.raises(ValueError, match=r"X has rows of shape \(2, 3\), but .* \(2, 4\)"):
+            found.transform(mapped[:, :, 1:])
+
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_with_weights_classes_and_a_refinement(self, order, tmp_path, reading):
+        weights = np.arange(300) % 4
+        parameters = {"supervision": 0.5, "refine": "rotation", "early_stopping": True}
+        mapped = on_disk(tmp_path, X.astype("f2"), order)
+        found = dim(**parameters).fit(mapped, Y, sample_weight=weights)
+        expected = dim(**parameters).fit(floats(mapped), Y, sample_weight=weights)
+        assert_array_equal(found.transform(mapped), expected.transform(floats(mapped)))
+
+    @pytest.mark.parametrize("scaling", ["quantile", None])
+    def test_with_other_scalings(self, scaling, tmp_path):
+        mapped = on_disk(tmp_path, X.astype("f2"), "F")
+        found = dim(scaling=scaling).fit(mapped).transform(mapped)
+        assert_array_equal(found, dim(scaling=scaling).fit_transform(floats(mapped)))
+
+    @pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "score"])
+    def test_are_never_converted_whole(self, method, monkeypatch, tmp_path):
+        read = []
+        whole = ConvertedRows.__getitem__
+
+        def watched(self, index):
+            rows = whole(self, index)
+            read.append(len(rows))
+            return rows
+
+        monkeypatch.setattr(_data, "COPY_BYTES", 0)
+        monkeypatch.setattr(ConvertedRows, "__getitem__", watched)
+        mapped = on_disk(tmp_path, RNG.integers(9, size=(6_000, 500), dtype=np.int8), "F")
+        model = dim(max_epochs=1, batch_size=512, encoder=MLPEncoder((16,)))
+        if "fit" not in method:
+            model.fit(mapped[:600])
+        getattr(model, method)(mapped)
+        if method == "partial_fit":
+            model.partial_fit(mapped)
+        assert 0 < max(read) <= 4_200
+
+    @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", "longdouble"])
+    @pytest.mark.parametrize(
+        ("value", "message"), [(np.nan, "contains NaN"), (-np.inf, "contains infinity")]
+    )
+    def test_that_are_not_finite_in_the_last_row(self, dtype, value, message, tmp_path):
+        table = X.astype(dtype)
+        table[-1, -1] = value
+        mapped = on_disk(tmp_path, table, "F")
+        with pytest.raises(ValueError, match=message):
+            dim().fit(mapped)
+        with pytest.raises(ValueError, match=message):
+            dim().fit(X).transform(mapped)
+
+    def test_that_are_too_large_for_float64(self, tmp_path):
+        table = X.astype("longdouble")
+        table[3, 3] = np.longdouble("1e4000")
+        if np.isinf(table[3, 3]):
+            pytest.skip("longdouble is float64 on this machine")
+        with pytest.raises(ValueError, match="contains infinity or a value too large for"):
+            dim().fit(on_disk(tmp_path, table))
+
+
+GROWTH = """
+    import sys
+    from pathlib import Path
+    import numpy as np
+    sys.path.insert(0, sys.argv[1])
+    from memory import growth
+    from sknoisydim import NoisyDIMTransformer
+    from sknoisydim.encoders import MLPEncoder
+
+    folder = Path(sys.argv[2])
+    path = folder / "rows.npy"
+    rows = np.lib.format.open_memmap(path, "w+", sys.argv[3], (100_000, 400), sys.argv[4] == "F")
+    for start in range(0, len(rows), 10_000):
+        part = rows[start : start + 10_000]
+        part[:] = np.random.default_rng(start).integers(100, size=part.shape, dtype=np.int8)
+    rows.flush()
+    rows = np.load(path, mmap_mode="r")
+    model = NoisyDIMTransformer(8, max_epochs=1, encoder=MLPEncoder((16,)), random_state=0)
+    model.fit(rows[:2_000])  # modules that torch loads once
+    print(growth(lambda: model.fit(rows))[0], growth(lambda: model.partial_fit(rows))[0])
+    print(growth(lambda: model.transform_to(rows, folder / "out.npy"))[0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="RssAnon is Linux's")
+@pytest.mark.parametrize(("dtype", "order"), [("f4", "C"), ("f8", "F"), ("i1", "F")])
+def test_memory_does_not_grow_with_the_table(dtype, order, tmp_path):
+    # As float64 the table takes 320 MB. What grows: 4,096 rows for the views, slices of 16 MB for
+    # the statistics, batches, and rows that a stream keeps.
+    benchmarks = Path(__file__).parents[1] / "benchmarks"
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(GROWTH), benchmarks, tmp_path, dtype, order],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    fit, partial_fit, transform_to = map(float, done.stdout.split())
+    assert fit < 130
+    assert partial_fit < 130
+    assert transform_to < 30
+
+
+class TestTransformTo:
+    @pytest.mark.parametrize("dtype", ["f4", "f8"])
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda shape, dtype: np.empty(shape, dtype),
+            lambda shape, dtype: np.empty(shape, dtype, order="F"),
+            lambda shape, dtype: np.empty((2 * shape[0], 5), dtype)[::-2, 1:3],
+        ],
+        ids=["C", "F", "a view"],
+    )
+    def test_an_array(self, model, make, dtype):
+        out = make((300, 2), dtype)
+        assert model.transform_to(X.astype(dtype), out) is out
+        assert_array_equal(out, model.transform(X.astype(dtype)))
+
+    @pytest.mark.parametrize("dtype", ["f4", "f8"])
+    @pytest.mark.parametrize("kind", [str, Path])
+    def test_a_file(self, model, kind, dtype, tmp_path):
+        path = tmp_path / "Z.npy"
+        path.write_text("what was there before")
+        z = model.transform_to(X.astype(dtype), kind(path))
+        assert isinstance(z, np.memmap)
+        assert not z.flags.writeable
+        assert z.dtype == dtype
+        assert_array_equal(z, model.transform(X.astype(dtype)))
+        assert_array_equal(np.load(path), z)
+        assert os.listdir(tmp_path) == ["Z.npy"]
+
+    def test_a_memory_map(self, model, tmp_path):
+        out = np.lib.format.open_memmap(tmp_path / "Z.npy", "w+", "f4", (300, 2))
+        model.transform_to(X, out)
+        out.flush()
+        assert_array_equal(np.load(tmp_path / "Z.npy"), model.transform(X).astype("f4"))
+
+    def test_a_slice_of_an_array_for_each_chunk(self, model):
+        out = np.full((302, 2), -1.0)
+        for start in range(0, 300, 70):
+            chunk = X[start : start + 70]
+            model.transform_to(sparse.csr_array(chunk), out[start : start + len(chunk)])
+        # Products of matrices of another size may have other last bits.
+        assert_allclose(out[:300], model.transform(X), rtol=1e-12)
+        assert (out[300:] == -1).all()
+
+    def test_float32_stays_finite(self):
+        far = dim(target=stats.norm(0, 1e200)).fit(X)
+        out = far.transform_to(X, np.empty((300, 2), "f4"))
+        assert np.abs(far.transform(X)).max() > np.finfo("f4").max
+        assert np.isfinite(out).all()
+
+    def test_over_the_file_of_the_rows(self, model, tmp_path):
+        mapped = on_disk(tmp_path, X)
+        expected = model.transform(X)
+        z = model.transform_to(mapped, mapped.filename)
+        assert_array_equal(z, expected)
+        assert_array_equal(mapped, X)
+
+    @pytest.mark.parametrize(
+        ("out", "error", "message"),
+        [
+            (np.empty((300, 3)), ValueError, r"shape \(300, 2\).*got \(300, 3\) and float64"),
+            (np.empty((299, 2)), ValueError, r"shape \(300, 2\).*got \(299, 2\)"),
+            (np.empty((300, 2), "f2"), ValueError, "float32 or float64, got .* and float16"),
+            (np.empty((300, 2), ">f8"), ValueError, "float32 or float64, got .* and >f8"),
+            (np.broadcast_to(0.0, (300, 2)), ValueError, "out is read-only"),
+            (X[:, :2], ValueError, "out shares memory with X"),
+            ([[0.0, 0.0]], TypeError, r"array of shape \(300, 2\) or a path, got a list"),
+            (None, TypeError, r"array of shape \(300, 2\) or a path, got a NoneType"),
+        ],
+        ids=["wide", "short", "halves", "bytes", "read-only", "shared", "list", "None"],
+    )
+    def test_what_cannot_be_written(self, model, out, error, message):
+        before = X.copy()
+        with pytest.raises(error, match=message):
+            model.transform_to(X, out)
+        assert_array_equal(X, before)
+
+    def test_rows_that_are_refused_leave_no_file(self, model, tmp_path):
+        (tmp_path / "Z.npy").write_text("before")
+        with pytest.raises(ValueError, match="contains NaN"):
+            model.transform_to(np.full((3, 8), np.nan), tmp_path / "Z.npy")
+        with pytest.raises(FileNotFoundError):
+            model.transform_to(X, tmp_path / "missing" / "Z.npy")
+        with pytest.raises(NotFittedError):
+            dim().transform_to(X, tmp_path / "Z.npy")
+        assert (tmp_path / "Z.npy").read_text() == "before"
+        assert os.listdir(tmp_path) == ["Z.npy"]
+
+    def test_half_an_embedding_is_never_there(self, model, tmp_path):
+        path = tmp_path / "Z.npy"
+        path.write_text("before")
+        broken = model.retarget("normal")
+        broken.target_ = Breaks(path)
+        with pytest.raises(KeyboardInterrupt):
+            broken.transform_to(np.tile(X, (10, 1)), path)
+        assert broken.target_.calls == 2
+        assert path.read_text() == "before"
+        assert os.listdir(tmp_path) == ["Z.npy"]
+
+
+class Breaks:
+    """A target whose user presses a key in the second slice."""
+
+    def __init__(self, path):
+        self.path = path
+        self.calls = 0
+
+    def push_into(self, z, out):
+        self.calls += 1
+        if self.calls == 2:
+            assert len(os.listdir(self.path.parent)) == 2
+            assert self.path.read_text() == "before"
+            raise KeyboardInterrupt
+        out[:] = z
+
+
+def test_a_file_is_replaced_where_a_link_leads(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with replacing(tmp_path / "link") as part:
+        part.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
+
+
+class TestParquet:
+    @pytest.fixture
+    def path(self, tmp_path):
+        columns = {f"x{j}": X[:, j] for j in range(8)}
+        parquet.write_table(pa.table(columns), tmp_path / "rows.parquet", row_group_size=90)
+        return tmp_path / "rows.parquet"
+
+    def test_batches_of_a_file_are_chunks_of_a_stream(self, path):
+        found, expected = dim(), dim()
+        for _ in range(2):
+            for batch in parquet.ParquetFile(path).iter_batches(batch_size=50):
+                found.partial_fit(batch.to_pandas())
+            for start in range(0, 300, 50):
+                expected.partial_fit(X[start : start + 50])
+        assert list(found.feature_names_in_) == [f"x{j}" for j in range(8)]
+        assert found.n_samples_seen_ == 600
+        assert_array_equal(
+            found.transform(parquet.read_table(path).to_pandas()), expected.transform(X)
+        )
+
+    def test_embeddings_are_written_batch_by_batch(self, path, model):
+        file = parquet.ParquetFile(path)
+        out = np.empty((file.metadata.num_rows, 2))
+        start = 0
+        for batch in file.iter_batches(batch_size=64):
+            rows = np.column_stack([column.to_numpy() for column in batch])
+            model.transform_to(rows, out[start : start + len(rows)])
+            start += len(rows)
+        assert_allclose(out, model.transform(X), rtol=1e-12)

@@ -1,0 +1,233 @@
+"""Sparse rows: the same numbers as those of the dense table, without ever having it in memory."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_array_equal
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder
+from sklearn.utils import get_tags
+
+from sknoisydim import NoisyDIMTransformer, _data
+from sknoisydim._sources import SparseRows
+from sknoisydim.encoders import MLPEncoder
+from sknoisydim.metrics import match_scorer, mutual_information
+
+RNG = np.random.default_rng(0)
+X = RNG.gamma(2.0, size=(300, 8)) * (RNG.random((300, 8)) < 0.3)
+X[:, 3] += 5.0
+Y = np.arange(300) % 3
+SCALINGS = ["squash", "standard", None]
+REFUSED = r"X is sparse, .* Use scaling='squash', 'standard' or None, or pass X\.toarray\(\)"
+METHODS = ["fit", "transform", "partial_fit", "score", "score_samples", "diagnose"]
+
+
+def dim(**parameters):
+    settings = {"n_components": 2, "max_epochs": 2, "batch_size": 32, "random_state": 0}
+    return NoisyDIMTransformer(**settings | parameters)
+
+
+def large_indices(rows):
+    matrix = sparse.csr_array(rows)
+    matrix.indices, matrix.indptr = matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
+    return matrix
+
+
+def zeros_written_out(rows):
+    """Half of the zeros are stored, as any other number."""
+    kept = (rows != 0) | (np.arange(rows.size).reshape(rows.shape) % 2 == 0)
+    row, column = kept.nonzero()
+    return sparse.csr_array((rows[row, column], (row, column)), shape=rows.shape)
+
+
+def backwards(rows):
+    """The cells of a row from right to left."""
+    matrix = sparse.csr_array(rows)
+    for start, stop in zip(matrix.indptr, matrix.indptr[1:], strict=False):
+        matrix.indices[start:stop] = matrix.indices[start:stop][::-1].copy()
+        matrix.data[start:stop] = matrix.data[start:stop][::-1].copy()
+    return matrix
+
+
+def outside(matrix):
+    """A cell far from the matrix, which scipy looks for only when it is asked to."""
+    matrix.indices[5] = 10**8
+    return matrix
+
+
+FORMATS = {
+    **{
+        name: getattr(sparse, name)
+        for form in ("csr", "csc", "coo", "lil", "dok", "bsr", "dia")
+        for name in (f"{form}_matrix", f"{form}_array")
+    },
+    "64-bit indices": large_indices,
+    "zeros written out": zeros_written_out,
+    "backwards": backwards,
+}
+formats = pytest.mark.parametrize("make", FORMATS.values(), ids=FORMATS)
+
+
+@pytest.fixture(params=["copied", "read batch by batch"])
+def reading(request, monkeypatch):
+    if request.param != "copied":
+        monkeypatch.setattr(_data, "COPY_BYTES", 0)
+
+
+class TestAreTheDenseRows:
+    @formats
+    def test_in_every_format(self, make):
+        table = X[:90]  # scipy warns of more than 100 diagonals
+        expected, model = dim().fit(table), dim().fit(make(table))
+        assert_array_equal(model.transform(make(table)), expected.transform(table))
+        assert_array_equal(model.transform(table), expected.transform(make(table)))
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.bool_])
+    @pytest.mark.parametrize("scaling", SCALINGS)
+    def test_in_every_dtype(self, dtype, scaling, reading):
+        table = X.astype(dtype)
+        expected = dim(scaling=scaling).fit_transform(table)
+        found = dim(scaling=scaling).fit_transform(sparse.csr_array(table))
+        assert_array_equal(found, expected)
+        assert found.dtype == (np.float32 if dtype == np.float32 else np.float64)
+
+    def test_with_weights_classes_validation_and_a_refinement(self, reading):
+        weights = np.arange(300) % 4
+        rows = sparse.csc_array(X)
+        parameters = {"supervision": 0.5, "refine": "rotation", "early_stopping": True}
+        found = [
+            dim(**parameters).fit(table, Y, X_val=held_out, y_val=Y[:50], sample_weight=weights)
+            for table, held_out in ((X, X[:50]), (rows, sparse.csr_array(X[:50])))
+        ]
+        assert_array_equal(found[1].transform(rows), found[0].transform(X))
+        assert found[1].history_["valid_information"] == found[0].history_["valid_information"]
+
+    def test_in_a_stream(self, reading):
+        dense, model = dim(refine="rotation"), dim(refine="rotation")
+        for start in range(0, 300, 70):
+            dense.partial_fit(X[start : start + 70])
+            model.partial_fit(sparse.csr_matrix(X[start : start + 70]))
+        assert_array_equal(model.training_state_["kept"], dense.training_state_["kept"])
+        assert_array_equal(model.transform(X), dense.transform(X))
+        later = pickle.loads(pickle.dumps(model)).partial_fit(X[:40])
+        assert_array_equal(later.transform(X), dense.partial_fit(X[:40]).transform(X))
+
+    def test_in_all_that_judges(self):
+        model, rows = dim().fit(X), sparse.csr_array(X)
+        assert model.score(rows) == model.score(X)
+        assert_array_equal(model.score_samples(rows), model.score_samples(X))
+        assert str(model.diagnose(rows, classifier=False)) == str(
+            model.diagnose(X, classifier=False)
+        )
+        assert match_scorer(model, rows) == match_scorer(model, X)
+        assert mutual_information(model, rows) == mutual_information(model, X)
+
+    def test_from_an_encoder_in_a_pipeline(self):
+        table = RNG.integers(4, size=(200, 3))
+        found = [
+            make_pipeline(OneHotEncoder(sparse_output=kind), dim()).fit_transform(table)
+            for kind in (True, False)
+        ]
+        assert_array_equal(*found)
+
+    def test_as_columns_of_a_frame(self):
+        frame = pd.DataFrame(X).astype(pd.SparseDtype("float64", 0.0))
+        assert_array_equal(dim().fit_transform(frame), dim().fit_transform(X))
+
+    def test_once_the_rows_were_dense(self):
+        for scaling in ("quantile", MaxAbsScaler()):
+            model = dim(scaling=scaling).fit(X)
+            assert_array_equal(model.transform(sparse.csr_array(X)), model.transform(X))
+            first = clone(model).partial_fit(X)
+            second = clone(model).partial_fit(X).partial_fit(sparse.csr_array(X))
+            assert_array_equal(second.transform(X), first.partial_fit(X).transform(X))
+
+
+class TestStaySparse:
+    @pytest.mark.parametrize("method", METHODS)
+    def test_in_every_method(self, method, monkeypatch):
+        read = []
+        whole = SparseRows.__getitem__
+
+        def watched(self, index):
+            rows = whole(self, index)
+            read.append(len(rows))
+            return rows
+
+        monkeypatch.setattr(_data, "COPY_BYTES", 0)
+        monkeypatch.setattr(SparseRows, "__getitem__", watched)
+        rows = sparse.random_array((6_000, 500), density=0.01, format="csr", random_state=0)
+        model = dim(max_epochs=1, batch_size=512, encoder=MLPEncoder((16,)))
+        if method not in ("fit", "partial_fit"):
+            model.fit(rows[:600])
+        extra = {"classifier": False} if method == "diagnose" else {}
+        getattr(model, method)(rows, **extra)
+        if method == "partial_fit":
+            model.partial_fit(rows)
+        assert 0 < max(read) <= 4_200
+
+    def test_what_was_passed_is_left_alone(self):
+        rows = sparse.csr_array(
+            (np.array([1.0, 2.0, 4.0]), np.array([1, 0, 0]), np.array([0, 2, 3])), shape=(2, 2)
+        )
+        rows.indices[:] = [0, 0, 0]
+        before = rows.data.copy(), rows.indices.copy(), rows.indptr.copy()
+        found = dim(batch_size=2, max_epochs=1, n_components=1).fit(rows).transform(rows)
+        dense = rows.toarray()
+        assert_array_equal(dense, [[3.0, 0.0], [4.0, 0.0]])
+        expected = dim(batch_size=2, max_epochs=1, n_components=1).fit(dense).transform(dense)
+        assert_array_equal(found, expected)
+        for array, old in zip((rows.data, rows.indices, rows.indptr), before, strict=True):
+            assert_array_equal(array, old)
+
+
+class TestAreRefused:
+    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize(
+        ("value", "message"), [(np.nan, "contains NaN"), (np.inf, "contains infinity")]
+    )
+    def test_with_cells_that_are_not_finite(self, method, value, message):
+        rows = sparse.csc_array(X)
+        rows.data[17] = value
+        model = dim() if "fit" in method else dim().fit(X)
+        with pytest.raises(ValueError, match=message):
+            getattr(model, method)(rows)
+
+    def test_with_cells_that_are_infinite_when_they_are_added(self):
+        cells = np.full(4, 1.5e308), (np.array([0, 0, 1, 2]), np.array([1, 1, 0, 2]))
+        rows = sparse.coo_array(cells, shape=(3, 4))
+        with np.errstate(over="ignore"), pytest.raises(ValueError, match="contains infinity"):
+            dim().fit(rows)
+
+    @pytest.mark.parametrize("scaling", ["quantile", MaxAbsScaler()], ids=["quantile", "object"])
+    @pytest.mark.parametrize("method", ["fit", "partial_fit"])
+    def test_by_scalings_that_see_all_rows(self, scaling, method):
+        model = dim(scaling=scaling)
+        with pytest.raises(ValueError, match=REFUSED):
+            getattr(model, method)(sparse.csr_array(X))
+        assert not hasattr(model, "encoder_")
+        assert not get_tags(model).input_tags.sparse
+
+    @pytest.mark.parametrize("scaling", SCALINGS)
+    def test_and_the_tag_says_when_not(self, scaling):
+        assert get_tags(dim(scaling=scaling)).input_tags.sparse
+
+    @pytest.mark.parametrize(
+        ("rows", "message"),
+        [
+            (sparse.csr_array(X[:, :3]), "3 features, but NoisyDIMTransformer is expecting 8"),
+            (sparse.csr_array((0, 8)), r"0 sample\(s\)"),
+            (sparse.coo_array(X[0]), "Expected 2D input|Cannot convert"),
+            (outside(sparse.csr_array(X)), r"ind(ex|ices).* must be < "),
+            (outside(sparse.csc_array(X)), r"ind(ex|ices).* must be < "),
+            (sparse.csr_array(X + 1j), "Complex data not supported"),
+        ],
+        ids=["narrow", "empty", "flat", "columns outside", "rows outside", "complex"],
+    )
+    def test_of_another_shape_or_kind(self, rows, message):
+        with pytest.raises(ValueError, match=message):
+            dim().fit(X).transform(rows)
