@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
+# Versions of what is installed; with none, pip takes the newest that setup.cfg allows.
+CONSTRAINTS ?= constraints.txt
 # Further arguments for pytest:  make test ARGS="-k critic -x"
 ARGS ?=
 
@@ -14,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint format docs docs-serve bench clean
+.PHONY: help demo test test-slow test-oldest test-newest lint format docs docs-serve bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +29,12 @@ test: $(VENV)/.installed-test  ## the tests and the doctests, without the slow o
 
 test-slow: $(VENV)/.installed-test  ## the slow tests
 	$(PYTEST) -m slow $(ARGS)
+
+test-oldest:  ## the tests with the oldest versions that are supported, in an environment of their own
+	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
+
+test-newest:  ## the tests with the newest versions of the registry, in an environment of their own
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
 
 lint: $(VENV)/.installed-lint  ## ruff and mypy; changes nothing
 	$(BIN)/ruff check .
@@ -56,8 +64,8 @@ clean:  ## remove what was built and cached (the environment stays: delete .venv
 	find benchmarks docs examples sknoisydim tests -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # One environment for all targets. A stamp says that an extra of setup.cfg is installed in it.
-$(VENV)/.installed-%: setup.cfg pyproject.toml constraints.txt | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
+$(VENV)/.installed-%: setup.cfg pyproject.toml $(CONSTRAINTS) | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS),--upgrade --upgrade-strategy eager) --editable ".[$*]"
 	@touch $@
 
 # Where Python comes without ensurepip (some distributions package it apart), its own pip is used.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,3 +54,16 @@ def borrowed_global_generator(seed: int) -> Iterator[None]:
     with _GLOBAL_GENERATOR, torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
+
+
+def global_generators() -> dict[str, Any]:
+    """Return the states of torch's global generators, while they are borrowed."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_global_generators(states: Mapping[str, Any]) -> None:
+    """Put torch's global generators, while they are borrowed, into such states."""
+    torch.set_rng_state(states["cpu"])
+    if states["cuda"]:
+        torch.cuda.set_rng_state_all(states["cuda"])

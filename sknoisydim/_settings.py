@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from sknoisydim._optimizers import resolve_optimizer
+from sknoisydim._options import allowed, unknown_option
 from sknoisydim._validation import check_boolean, check_integer, check_real
 from sknoisydim.augmentations import resolve_augmentation
 from sknoisydim.bounds import resolve_bound
@@ -25,6 +29,9 @@ from sknoisydim.scaling import resolve_scaling
 # Components that "auto" takes at most.
 AUTO_COMPONENTS = 16
 
+# What the encoder's matrix products are taken in; None is float32.
+PRECISIONS: Mapping[str, torch.dtype | None] = {"32": None, "bf16": torch.bfloat16}
+
 
 @dataclass(frozen=True)
 class EarlyStopping:
@@ -33,6 +40,14 @@ class EarlyStopping:
     fraction: float
     patience: int
     tol: float
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """Where a fit writes its state, and whether it takes over the seed of one that was there."""
+
+    folder: Path
+    any_seed: bool
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,8 @@ class Settings:
     foreign: bool
     callbacks: list[Any]
     warm_start: bool
+    checkpoint: Checkpointing | None
+    precision: torch.dtype | None
 
 
 def auto_steps(n_rows: int) -> int:
@@ -98,6 +115,24 @@ def resolve_device(device: Any) -> torch.device:
         ) from error
 
 
+def resolve_precision(precision: Any, device: torch.device) -> torch.dtype | None:
+    """Return the dtype of the matrix products of training where it is not float32.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is no name, or an unknown one, or the device has no such products.
+    """
+    if not isinstance(precision, str):
+        raise TypeError(f"precision must be {allowed(PRECISIONS)}, got {precision!r}.")
+    if precision not in PRECISIONS:
+        raise ValueError(unknown_option(precision, PRECISIONS, "precision"))
+    if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():
+        name = torch.cuda.get_device_name(device)
+        raise ValueError(f"precision='bf16' needs a GPU with bfloat16, and {name} has none.")
+    return PRECISIONS[precision]
+
+
 def _is_auto(value: Any) -> bool:
     return isinstance(value, str) and value == "auto"
 
@@ -115,6 +150,21 @@ def _early_stopping(parameters: Any) -> EarlyStopping | None:
     if not check_boolean(parameters.early_stopping, "early_stopping"):
         return None
     return EarlyStopping(fraction, patience, tol)
+
+
+def _checkpointing(parameters: Any) -> Checkpointing | None:
+    checkpoint = parameters.checkpoint
+    if checkpoint is None:
+        return None
+    if not isinstance(checkpoint, (str, os.PathLike)):
+        raise TypeError(
+            f"checkpoint must be None or the path of a folder, got {checkpoint!r}. A Checkpoint of "
+            "skorch goes to callbacks=[...]."
+        )
+    folder = Path(checkpoint)
+    if not os.fspath(checkpoint) or (folder.exists() and not folder.is_dir()):
+        raise ValueError(f"checkpoint must be None or the path of a folder, got {checkpoint!r}.")
+    return Checkpointing(folder, parameters.random_state is None)
 
 
 def check_verbose(verbose: Any) -> None:
@@ -187,6 +237,7 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
     if _is_auto(n_components):
         n_components = min(n_features, AUTO_COMPONENTS)
     epochs = parameters.max_epochs
+    device = resolve_device(parameters.device)
     encoder = resolve_encoder(parameters.encoder)
     check_verbose(parameters.verbose)
     return Settings(
@@ -209,8 +260,10 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         lr=check_real(parameters.lr, "lr", minimum=0, closed="neither"),
         weight_decay=check_real(parameters.weight_decay, "weight_decay", minimum=0),
         early_stopping=_early_stopping(parameters),
-        device=resolve_device(parameters.device),
+        device=device,
         foreign=not getattr(encoder, "own_generator", False),
         callbacks=resolve_callbacks(parameters.callbacks),
         warm_start=check_boolean(parameters.warm_start, "warm_start"),
+        checkpoint=_checkpointing(parameters),
+        precision=resolve_precision(parameters.precision, device),
     )

@@ -11,9 +11,10 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 
-from sknoisydim._data import Table, check_same_columns, check_weights
+from sknoisydim._data import Table
 from sknoisydim._diagnosis import Diagnosis
 from sknoisydim._fitted import Fitted
+from sknoisydim._input import check_same_columns, check_weights
 from sknoisydim._isolation import draw_seed
 from sknoisydim._labels import encode_labels
 from sknoisydim._net import (
@@ -25,8 +26,10 @@ from sknoisydim._net import (
 )
 from sknoisydim._persistence import Persistent
 from sknoisydim._settings import resolve_settings
+from sknoisydim._sources import as_given
 from sknoisydim._streaming import Streaming
 from sknoisydim._training import fitted_so_far, train
+from sknoisydim.scaling import takes_sparse
 from sknoisydim.targets import resolve_target
 
 
@@ -134,8 +137,16 @@ class NoisyDIMTransformer(
         epoch, where `net.predict(batches)` is the embedding so far, in the order of the rows. A
         `LRScheduler` takes the place of the one-cycle rate. scikit-learn's own callbacks (1.9 and
         later) are set with `set_callbacks`: each epoch of `fit` is a task.
+    checkpoint : str, path-like or None, default=None
+        Folder in which `fit` writes where it stands, at the end of epochs and at most every 10
+        seconds. After a kill, `fit` with the same parameters and data goes on from there, to the
+        embedding that it would have had, bit for bit; a fit that has ended takes its file away. A
+        folder is for one fit. One that cannot be written to is a warning. Not for `partial_fit`.
     device : str, default="auto"
         A torch device; "auto" takes CUDA where there is one.
+    precision : {"32", "bf16"}, default="32"
+        What the encoder's matrix products are taken in while it trains; "bf16" saves time where
+        the hardware has such products. All else, and `transform`, is in float32.
     random_state : int, RandomState instance or None, default=None
         Fixes the embedding bit for bit, for one number of threads and one version of torch. No
         global generator is used or changed.
@@ -236,7 +247,9 @@ class NoisyDIMTransformer(
         tol: float = 1e-3,
         warm_start: bool = False,
         callbacks: Sequence[Any] | None = None,
+        checkpoint: Any = None,
         device: str = "auto",
+        precision: str = "32",
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -263,7 +276,9 @@ class NoisyDIMTransformer(
         self.tol = tol
         self.warm_start = warm_start
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.device = device
+        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
@@ -281,13 +296,15 @@ class NoisyDIMTransformer(
 
         Parameters
         ----------
-        X : array-like of shape (n, p)
-            Numbers, finite; any scale. With an encoder of your own also (n, ...), such as images
-            (n, channels, height, width); columns are their cells then.
+        X : array-like or sparse matrix of shape (n, p)
+            Numbers, finite; any scale. An array of any dtype, a memory map and sparse rows are read
+            batch by batch; the zeros of sparse rows are numbers like others. With an encoder of
+            your own also (n, ...), such as images (n, channels, height, width); columns are their
+            cells then.
         y : array-like of shape (n,), default=None
             Ignored, unless `supervision` > 0: then integer or string classes, where -1 (or None
             among strings) means unlabelled.
-        X_val : array-like of shape (m, p), default=None
+        X_val : array-like or sparse matrix of shape (m, p), default=None
             Rows to evaluate the objective on after each epoch, as `valid_information` in
             `history_`, at least two. `early_stopping` goes by them, and holds no rows of X out.
         y_val : array-like of shape (m,), default=None
@@ -333,8 +350,7 @@ class NoisyDIMTransformer(
             elif y_val is not None:
                 raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
             so_far = partial(fitted_so_far, target_=target)
-            rows = X if shape is None else X.reshape(-1, *shape)
-            tasks = Tasks.asked_for(self, rows, y, so_far)
+            tasks = Tasks.asked_for(self, as_given(X, shape), y, so_far)
             announce = partial(self._announce, tasks=tasks)
             seed = draw_seed(self.random_state)
             trained = train(table, settings, seed, announce, start, validation)
@@ -357,6 +373,7 @@ class NoisyDIMTransformer(
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.sparse = takes_sparse(self.scaling)
         labels = isinstance(self.supervision, numbers.Real) and self.supervision > 0
         tags.target_tags.required = bool(labels)
         return tags

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from skorch.callbacks import (
     BatchScoring,
     Callback,
@@ -19,6 +19,10 @@ from tqdm.auto import tqdm
 
 class StopTraining(Exception):
     """Raised where a callback ends training early."""
+
+
+class Quiet(Callback):
+    """One of ours, which reads no record of a batch, so that none is made for it."""
 
 
 class HeldOut(Callback):
@@ -39,14 +43,14 @@ class HeldOut(Callback):
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         self.best_ = self.reference_ = -math.inf
         self.waited_ = 0
-        self.weights_: dict[str, torch.Tensor] = {}
+        self.weights_: dict[str, Any] = {}
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         nats = net.history[-1]["valid_information"]
         if nats > self.best_:
             self.best_ = nats
-            state = net.module_.state_dict()
-            self.weights_ = {name: value.clone() for name, value in state.items()}
+            # Deep, since a module's extra state need not be a tensor.
+            self.weights_ = copy.deepcopy(dict(net.module_.state_dict()))
         if nats > self.reference_ + self.tol:
             self.reference_, self.waited_ = nats, 0
             return
@@ -79,7 +83,7 @@ class Progress(Callback):
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         self._show(net)
-        self.bar_.update()
+        self.bar_.update(len(net.history) - self.bar_.n)  # a fit that goes on has run some before
 
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         # A callback that stops training does so before this one has seen the epoch.
@@ -130,7 +134,7 @@ class EpochLines(Callback):
         )
 
 
-OURS = (HeldOut, Progress, EpochLines)
+OURS = (HeldOut, Progress, EpochLines, Quiet)
 
 
 def show(text: str) -> None:

@@ -21,6 +21,7 @@ from sknoisydim._isolation import make_generator
 from sknoisydim._optimizers import check_optimizer, one_cycle
 
 from ._callbacks import OURS, StopTraining, check_callbacks, show
+from ._checkpoint import FitCheckpoint
 from ._resume import restore_optimizer, restore_schedules
 from ._tasks import Tasks
 
@@ -142,6 +143,9 @@ class DIMNet(NeuralNet):
         self.notify("on_train_begin", X=X, y=y)
         if self.warm_ and self.resume is not None:
             restore_schedules(self, self.resume)
+        for _, item in self.callbacks_:
+            if isinstance(item, FitCheckpoint):
+                item.begin(self, X)
         with contextlib.suppress(StopTraining):
             self.fit_loop(X, y, **fit_params)
         self.notify("on_train_end", X=X, y=y)

@@ -14,7 +14,7 @@ from sknoisydim.scaling import Standardize
 from . import _file
 from ._onnx import write_onnx
 from ._own import builder, check_named
-from ._state import restore, to_file, to_state
+from ._state import PLACE, restore, to_file, to_state
 from ._torch import to_module
 
 Self = TypeVar("Self", bound="Persistent")
@@ -81,7 +81,8 @@ class Persistent:
 
         The file is a `safetensors` container: tensors, and a JSON header with the parameters, the
         names of the columns, the versions of the libraries and that of the format. What
-        `set_callbacks` set is left out. Needs safetensors: `pip install "sknoisydim[safe]"`.
+        `set_callbacks` set is left out, and so is the folder `checkpoint`, which a file that is
+        loaded cannot set. Needs safetensors: `pip install "sknoisydim[safe]"`.
 
         Parameters
         ----------
@@ -137,7 +138,7 @@ class Persistent:
         header, arrays = _file.read(path)
         try:
             check_named(header, own)
-            state = restore(header, arrays, {}, builder(own))
+            state = restore(header, arrays, {}, builder(own)) | {PLACE: None}
             model = cls(**{name: state[name] for name in header["parameters"]})
             model.__dict__.update(state)
             _check_works(model, header["width"])

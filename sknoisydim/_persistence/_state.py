@@ -42,6 +42,8 @@ MADE_OF = {
 ASSEMBLED = ("net_", "encoder_", "refinement_", "target_", "channel_")
 # Callbacks of scikit-learn, which `set_callbacks` sets and which belong to a session.
 SESSION = "_skl_callbacks"
+# A parameter that belongs to a machine: nobody's file says where `fit` writes.
+PLACE = "checkpoint"
 # So many columns are believed, whatever the tensors of a file are.
 FEW_COLUMNS = 10**5
 # What the net was trained with, beside its module.
@@ -148,6 +150,7 @@ def _pack(estimator: Any, packer: _Packer) -> dict[str, JSON]:
     rest = {k: v for k, v in vars(estimator).items() if k not in parameters and k not in ASSEMBLED}
     if packer.instead is _leave:
         rest.pop(SESSION, None)
+        parameters[PLACE] = None
     return {
         "parameters": {
             name: packer.put(value, f"parameters.{name}", name)

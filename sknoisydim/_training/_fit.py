@@ -16,13 +16,14 @@ from sknoisydim._data import Batches, Rows, SameClass, Table
 from sknoisydim._inference import Embedder
 from sknoisydim._isolation import borrowed_global_generator, make_generator
 from sknoisydim._labels import UNLABELLED
-from sknoisydim._net import DIMNet, HeldOut, training_state
+from sknoisydim._net import DIMNet, FitCheckpoint, HeldOut, training_state
 from sknoisydim._objective import Objective
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._settings import Settings, auto_epochs
 from sknoisydim.scaling import BY_MOMENTS, Moments, column_moments, fit_scaling, from_moments
 
 from ._build import build, load
+from ._identity import identity
 from ._statistics import align, find_doubt, measure, refine, sample, settle
 
 # Fewer held-out rows than this say nothing about a law, so there is no split.
@@ -114,25 +115,29 @@ def make_net(
 ) -> DIMNet:
     """Return a net for an objective; `options` are those of `DIMNet`."""
     told = announce(objective.channel.capacity, batch_size, settings.clean_weight)
+    last = options.pop("last", [])
     return DIMNet(
         objective,
         batch_size=batch_size,
         lr=settings.lr,
         optimizer=settings.optimizer,
         device=str(settings.device),
-        callbacks=[*options.pop("watching", []), *settings.callbacks, *told],
+        callbacks=[*options.pop("watching", []), *settings.callbacks, *told, *last],
         **options,
         **optimizer_arguments(settings.optimizer, settings.weight_decay),
     )
 
 
-def run(net: DIMNet, batches: Batches, history: Any = None) -> None:
+def run(
+    net: DIMNet, batches: Batches, history: Any = None, checkpoint: FitCheckpoint | None = None
+) -> None:
     """Train a net, behind the history of another one, and drop what nothing goes on from."""
+    epochs = None if checkpoint is None else net.max_epochs - checkpoint.n_epochs
     try:
         net.initialize()
         if history is not None:
             net.history_ = history
-        net.partial_fit(batches)
+        net.partial_fit(batches, epochs=epochs)
     finally:
         for _, callback in getattr(net, "callbacks_", []):
             getattr(callback, "close", lambda: None)()
@@ -141,9 +146,9 @@ def run(net: DIMNet, batches: Batches, history: Any = None) -> None:
 
 def pairs(codes: np.ndarray | None, rows: Rows, probability: float) -> SameClass | None:
     """Return what draws partners of the rows, or None where no row has a class."""
-    if codes is None or codes[rows.index].max() == UNLABELLED:
+    if codes is None or rows.of(codes).max() == UNLABELLED:
         return None
-    return SameClass(codes[rows.index], probability, rows.weights)
+    return SameClass(rows.of(codes), probability, rows.weights)
 
 
 def train(
@@ -175,11 +180,17 @@ def train(
     ------
     ValueError
         If the weights to go on from do not fit, the information stops being a number, a component
-        does not fit the data, or there is nothing to train.
+        does not fit the data, there is nothing to train, or the checkpoint is that of another fit.
     """
+    checkpoint, place = None, settings.checkpoint
+    if place is not None:
+        checkpoint = FitCheckpoint(place.folder, settings.foreign)
+        seed = checkpoint.seed_for(seed, place.any_seed)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(6)]
     with fenced(settings, seeds[0]):
-        trained = _train(table, settings, seeds, announce, start, validation)
+        trained = _train(table, settings, seeds, announce, start, validation, checkpoint)
+    if checkpoint is not None:
+        checkpoint.remove()
     trained.state["seed"] = seed
     return trained
 
@@ -191,9 +202,11 @@ def _train(
     announce: Any,
     start: Start | None,
     validation: Table | None,
+    checkpoint: FitCheckpoint | None,
 ) -> Trained:
     device = settings.device
-    kept, held_out = np.arange(len(table)), None
+    kept: np.ndarray | None = None
+    held_out = None
     stopping = settings.early_stopping
     if stopping is not None and validation is None:
         kept, held_out = split(len(table), stopping.fraction, seeds[1])
@@ -208,6 +221,8 @@ def _train(
     if start is not None:
         load(objective, start.objective.state_dict())
     objective = objective.to(device, torch.float32)
+    if checkpoint is not None:
+        checkpoint.claim(identity(settings, table, validation, objective))
 
     shuffle = make_generator(seeds[3])
     partners = pairs(table.codes, rows, settings.supervision)
@@ -233,8 +248,9 @@ def _train(
         held_out=watched,
         resume=start.state.get("optimizer") if start else None,
         watching=watching,
+        last=[] if checkpoint is None else [checkpoint],
     )
-    run(net, batches)
+    run(net, batches, checkpoint=checkpoint)
     # Twice the size of the weights: kept only where a user wants to go on from it.
     optimizer = training_state(net) if settings.warm_start else None
     net.optimizer_.state.clear()

@@ -1,0 +1,127 @@
+"""Matrix products of training in bfloat16, and fits that ask for trouble."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer
+
+RNG = np.random.default_rng(0)
+X = (RNG.normal(size=(600, 4)) @ RNG.normal(size=(4, 8))).astype(np.float32)
+Y = (X[:, 0] > 0).astype(int)
+
+
+def dim(**parameters):
+    return NoisyDIMTransformer(4, **{"max_epochs": 30, "random_state": 0} | parameters)
+
+
+class Asks(nn.Linear):
+    """Remembers what its products were taken in."""
+
+    def forward(self, x):
+        output = super().forward(x)
+        self.dtypes = [*getattr(self, "dtypes", []), (self.training, output.dtype)]
+        return output
+
+
+def test_products_are_in_bfloat16_in_training_only():
+    model = dim(encoder=Asks, precision="bf16", max_epochs=1).fit(X)
+    dtypes = set(model.encoder_.encoder.dtypes)
+    assert (True, torch.bfloat16) in dtypes
+    assert {dtype for training, dtype in dtypes if not training} <= {torch.float32, torch.float64}
+    plain = dim(encoder=Asks, max_epochs=1).fit(X)
+    assert torch.bfloat16 not in {dtype for _, dtype in plain.encoder_.encoder.dtypes}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"clean_weight": 1.0},
+        {"supervision": 0.5},
+        {"early_stopping": True},
+        {"critic": "concat", "bound": "dv", "max_epochs": 3},
+        {
+            "encoder": nn.Sequential(
+                nn.Linear(8, 64), nn.BatchNorm1d(64), nn.Dropout(0.1), nn.ReLU(), nn.Linear(64, 4)
+            )
+        },
+    ],
+    ids=["defaults", "clean", "labels", "stopping", "concat", "batch norm"],
+)
+def test_tells_as_much_as_float32(parameters):
+    plain, half = (dim(precision=p, **parameters).fit(X, Y) for p in ("32", "bf16"))
+    for model in (plain, half):
+        Z = model.transform(X)
+        assert Z.dtype == np.float32
+        assert np.isfinite(Z).all()
+        np.testing.assert_allclose(np.cov(Z.T, bias=True), np.eye(4), atol=0.05)
+    assert half.score(X) == pytest.approx(plain.score(X), abs=0.03)
+    assert (half.transform(X) != plain.transform(X)).any()
+
+
+def test_weights_stay_in_float32_and_travel():
+    model = dim(precision="bf16").fit(X)
+    assert {p.dtype for p in model.net_.module_.parameters()} == {torch.float32}
+    other = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(other.transform(X), model.transform(X))
+    again = dim(precision="bf16").fit(X)
+    np.testing.assert_array_equal(again.transform(X), model.transform(X))
+
+
+def test_a_stream_reads_it_in_every_call():
+    model = dim().partial_fit(X[:300]).set_params(precision="bf16").partial_fit(X[300:])
+    other = dim().partial_fit(X[:300]).partial_fit(X[300:])
+    assert (model.transform(X) != other.transform(X)).any()
+    assert model.score(X) == pytest.approx(other.score(X), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("precision", "error", "message"),
+    [
+        ("bf61", ValueError, r"precision='bf61' is unknown; .*Did you mean 'bf16'"),
+        ("16", ValueError, r"precision='16' is unknown; it takes one of '32', 'bf16'"),
+        (32, TypeError, r"precision must be one of '32', 'bf16', got 32"),
+        (torch.bfloat16, TypeError, r"got torch.bfloat16"),
+    ],
+)
+def test_is_refused(precision, error, message):
+    with pytest.raises(error, match=message):
+        dim(precision=precision).fit(X)
+
+
+WIDE = RNG.normal(size=(120, 10_000))
+ADVERSE = {
+    "lr 100": ({"lr": 100.0}, X),
+    "noise 1e-6": ({"noise": 1e-6}, X),
+    "noise 1e6": ({"noise": 1e6}, X),
+    "256 components of 300 rows": ({"n_components": 256}, X[:300]),
+    "batches of 2": ({"batch_size": 2, "max_epochs": 1}, X),
+    "10,000 columns": ({"max_epochs": 3}, WIDE),
+}
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize(("parameters", "table"), ADVERSE.values(), ids=ADVERSE)
+def test_trouble_is_told_or_does_no_harm(parameters, table, precision):
+    model = dim(precision=precision, **parameters) if "n_components" not in parameters else None
+    model = model or NoisyDIMTransformer(
+        **parameters, max_epochs=30, random_state=0, precision=precision
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            Z = model.fit(table).transform(table)
+        except ValueError as error:
+            if "training diverged" not in str(error):
+                raise
+            return
+    assert np.isfinite(Z).all()
+    told = any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    healthy = model.score(table) >= 0.05 and (Z.std(axis=0) > 1e-3).all()
+    assert told or healthy
