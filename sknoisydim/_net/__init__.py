@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ._callbacks import HeldOut, reporters
+from ._checkpoint import FitCheckpoint
+from ._parallel import MeanGradients, without_output
 from ._resume import training_state
 from ._skorch import DIMNet
 from ._tasks import CALLBACK_STATE, STACK_LEVEL, CallbackSupportMixin, Tasks, with_callbacks
@@ -12,9 +14,12 @@ __all__ = [
     "STACK_LEVEL",
     "CallbackSupportMixin",
     "DIMNet",
+    "FitCheckpoint",
     "HeldOut",
+    "MeanGradients",
     "Tasks",
     "reporters",
     "training_state",
     "with_callbacks",
+    "without_output",
 ]

@@ -1,0 +1,392 @@
+"""Training in several processes is that of one, and ends when one of them does."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim.distributed import fit_data_parallel
+from sknoisydim.distributed._shard import Shard, SharedEncoder, unshare
+from sknoisydim.encoders import MLPEncoder
+
+ROOT = Path(__file__).parents[1]
+# Seconds: to start a process and import all that it needs, on a machine with other work.
+START = 180
+
+
+class Conv(nn.Module):
+    """Batch normalisation and dropout over images, from torch."""
+
+    def __init__(self, shape, n_components):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(shape[0], 4, 3, bias=False),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Dropout2d(0.2),
+            nn.Flatten(),
+            nn.Linear(4 * (shape[1] - 2) * (shape[2] - 2), n_components),
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def table():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(600, 6)) @ rng.normal(size=(6, 6)), np.arange(600) % 3
+
+
+def model(**parameters):
+    defaults = {"batch_size": 128, "max_epochs": 5, "random_state": 0}
+    return NoisyDIMTransformer(3, **{**defaults, **parameters})
+
+
+# Whole fits: the loss to 1e-5 and the embedding to 1e-3. Training is chaotic: for some seeds a
+# change of the rows by 3e-7 moves the loss of one process by 6e-5. Hence few epochs, and the seed
+# of the third.
+FITS = {
+    "default": {},
+    "uneven shares": {"batch_size": 101},
+    "with classes, and rows held out": {
+        "supervision": 0.5,
+        "early_stopping": True,
+        "random_state": 1,
+    },
+    "batch normalisation of the output": {"normalization": "batch", "augmentation": "mixup"},
+    "residual": {"encoder": MLPEncoder((32, 32), residual=True)},
+    "images": {"encoder": Conv, "augmentation": "jitter", "max_epochs": 3},
+}
+# The gradient of each objective in the first step; those of Adam enlarge rounding errors.
+STEPS = {
+    "separable": {},
+    "clean rows alone": {"clean_weight": 1.0},
+    "views alone": {"clean_weight": 0.0},
+    **{f"critic {name}": {"critic": name} for name in ("exact", "bilinear", "concat")},
+    **{f"bound {name}": {"bound": name} for name in ("nwj", "dv", "smile", "jsd")},
+    "uniform noise": {"noise": "uniform"},
+}
+STEP = {"max_epochs": 1, "batch_size": 600}
+
+
+class Gradients(Callback):
+    """Keep the gradients of the last step, as whoever clips them meets them."""
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        self.found = {name: value.grad.numpy().copy() for name, value in named_parameters}
+
+
+def gradients(fitted):
+    (found,) = (item.found for _, item in fitted.net_.callbacks_ if isinstance(item, Gradients))
+    return {"gradient": np.concatenate([values.ravel() for values in found.values()])}
+
+
+def every_case(fit):
+    """Yield (kind, name, arrays) of each case, fitted by `fit`; None where there is nothing."""
+    X, y = table()
+    images = X.reshape(600, 1, 2, 3).repeat(2, 2).repeat(2, 3)
+    for name, parameters in FITS.items():
+        rows = images if name == "images" else X
+        fitted = fit(model(**parameters), rows, y)
+        if fitted is not None:
+            loss = np.array(fitted.history_["train_loss"])
+            yield "fit", name, {"loss": loss, "embedding": fitted.transform(rows)}
+    for name, parameters in STEPS.items():
+        fitted = fit(model(**STEP, **parameters, callbacks=[Gradients()]), X, y)
+        if fitted is not None:
+            yield "step", name, gradients(fitted)
+
+
+def start(script, rank, n_ranks, port, tmp_path):
+    """Start one of the processes that make up a run: what a launcher does, without the launcher."""
+    env = {
+        **os.environ,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(n_ranks),
+        "LOCAL_WORLD_SIZE": str(n_ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)]),
+    }
+    path = tmp_path / "script.py"
+    path.write_text(textwrap.dedent(script), encoding="utf-8")
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", path],
+        env=env,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Start the processes of a run, and end those that are left."""
+    started = []
+
+    def launch(script, n_ranks=2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        started.extend(start(script, rank, n_ranks, port, tmp_path) for rank in range(n_ranks))
+        return started
+
+    yield launch
+    for process in started:
+        process.kill()
+        process.communicate()  # closes the pipes, too
+
+
+def ends(process, seconds):
+    """Return what a process wrote when it ended, which it does in time."""
+    out, err = process.communicate(timeout=seconds)
+    return process.returncode, out, err
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(launch, tmp_path):
+    ranks = launch(
+        """
+        import pickle
+        from test_accelerate import every_case
+        from sknoisydim.distributed import fit_data_parallel
+
+        found = list(every_case(fit_data_parallel))
+        if found:
+            with open("found.pkl", "wb") as file:
+                pickle.dump(found, file)
+        """
+    )
+    for rank in ranks:
+        code, _, err = ends(rank, 540)
+        assert code == 0, err
+    found = {
+        (kind, name): arrays
+        for kind, name, arrays in np.load(tmp_path / "found.pkl", allow_pickle=True)
+    }
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        wanted = {
+            (kind, name): arrays
+            for kind, name, arrays in every_case(lambda estimator, X, y: estimator.fit(X, y))
+        }
+    finally:
+        torch.set_num_threads(before)
+    assert found.keys() == wanted.keys()
+    too_far = {}
+    for case, arrays in wanted.items():
+        assert found[case].keys() == arrays.keys()
+        for name, values in arrays.items():
+            # A gradient is as long as it is; losses are nats, and embeddings have unit variance.
+            unit = float(np.abs(values).max()) if name == "gradient" else 1.0
+            assert unit > 0
+            tolerance = {"embedding": 1e-3, "gradient": 1e-4}.get(name, 1e-5)
+            difference = float(np.abs(found[case][name] - values).max()) / unit
+            print(f"{case} {name}: {difference:.1e}")
+            if not difference <= tolerance:
+                too_far[(*case, name)] = difference
+    assert too_far == {}
+
+
+@pytest.mark.slow
+def test_main_process_alone_prints_and_returns(launch):
+    ranks = launch(
+        """
+        from skorch.callbacks import PrintLog
+        from sknoisydim.distributed import fit_data_parallel
+        from test_accelerate import model, table
+
+        X, y = table()
+        watched = model(verbose=2, max_epochs=2, callbacks=[PrintLog()], random_state=None)
+        fitted = fit_data_parallel(watched, X)
+        if fitted is None:
+            assert not hasattr(watched, "net_"), "left as it was"
+        else:
+            assert fitted is watched
+            import copy, pickle
+            Z = fitted.transform(X)
+            assert (pickle.loads(pickle.dumps(fitted)).transform(X) == Z).all()
+            assert fitted.partial_fit(X[:100]).n_samples_seen_ == 700
+            print("fitted", type(fitted.net_.module_.encoder).__name__)
+        # A warm start goes on from what the main process alone has.
+        again = model(warm_start=True, max_epochs=2)
+        for _ in range(2):
+            result = fit_data_parallel(again, X)
+        if result is not None:
+            print("warm", len(again.history_["epoch"]))
+        """
+    )
+    (code, out, err), other = (ends(rank, START) for rank in ranks)
+    assert code == 0, err
+    assert other == (0, "", "")
+    assert out.count("epoch ") >= 2
+    assert "fitted Sequential" in out
+    assert "warm 2" in out
+
+
+ENDLESS = """
+    import faulthandler
+    faulthandler.dump_traceback_later({limit}, exit=True)  # whatever happens, the test ends
+    from skorch.callbacks import Callback
+    from sknoisydim.distributed import fit_data_parallel
+    from test_accelerate import model, table
+
+    class Here(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 2:
+                print("here", flush=True)
+
+    fit_data_parallel(model(max_epochs=100_000, callbacks=[Here()]), table()[0], timeout={timeout})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "timeout"), [(signal.SIGKILL, 300), (signal.SIGSTOP, 10)], ids=["dies", "hangs"]
+)
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_is_gone_ends_the_run(launch, number, timeout, victim):
+    ranks = launch(ENDLESS.format(timeout=timeout, limit=START))
+    for rank in ranks:
+        assert rank.stdout.readline() == "here\n", rank.communicate(timeout=START)[1]
+    ranks[victim].send_signal(number)
+    gone = time.monotonic()
+    code, _, err = ends(ranks[1 - victim], 60)
+    print(f"ended {time.monotonic() - gone:.1f} s after {number.name}")
+    assert code != 0
+    assert f"Process {1 - victim} of 2 waited for the others" in err
+
+
+@pytest.mark.slow
+def test_an_error_in_one_process_ends_the_others(launch):
+    ranks = launch(
+        """
+        import os
+        from sknoisydim.distributed import fit_data_parallel
+        from test_accelerate import model, table
+
+        X = table()[0]
+        fit_data_parallel(model(), X[: 300 + 10 * int(os.environ["RANK"])])
+        """
+    )
+    for rank in ranks:
+        code, _, err = ends(rank, START)
+        assert code == 1
+        assert "all need the same" in err
+
+
+@pytest.mark.slow
+def test_example_runs_as_it_says():
+    launcher = Path(sys.executable).parent / "accelerate"
+    script = ROOT / "examples" / "accelerate_fit.py"
+    done = subprocess.run(
+        [launcher, "launch", "--num_processes", "2", "--cpu", script, "--max-epochs", "3"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=START,
+    )
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stdout.splitlines()
+    assert first == "2 processes, batches of 512 rows in all"
+    assert len(rest) == 2, "rank 0 alone prints"
+
+
+class TestOneProcess:
+    @pytest.fixture(autouse=True)
+    def alone(self, monkeypatch):
+        for name in ("MASTER_ADDR", "WORLD_SIZE", "RANK", "LOCAL_RANK"):
+            monkeypatch.delenv(name, raising=False)
+
+    def test_is_fit(self):
+        X, y = table()
+        one = fit_data_parallel(model(supervision=0.5), X, y, X_val=X[:50])
+        wanted = model(supervision=0.5).fit(X, y, X_val=X[:50])
+        np.testing.assert_array_equal(one.transform(X), wanted.transform(X))
+        assert one.history_["valid_loss"] == wanted.history_["valid_loss"]
+
+    def test_launcher_that_starts_one_process_is_named(self, monkeypatch):
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        with pytest.warns(UserWarning, match="torchrun --nproc-per-node"):
+            fit_data_parallel(model(max_epochs=1), table()[0])
+
+    def test_accelerator_that_does_not_know_the_others(self, monkeypatch):
+        from accelerate import Accelerator
+
+        accelerator = Accelerator(cpu=True)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(ValueError, match=r"started 2 processes.* knows of 1"):
+            fit_data_parallel(model(), table()[0], accelerator=accelerator)
+
+    def test_wrong_input(self, monkeypatch):
+        from accelerate import Accelerator
+
+        X = table()[0]
+        with pytest.raises(TypeError, match="takes a NoisyDIMTransformer"):
+            fit_data_parallel(MLPEncoder(), X)
+        with pytest.raises(ValueError, match="timeout"):
+            fit_data_parallel(model(), X, timeout=0)
+        accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+        with pytest.raises(ValueError, match="gradient_accumulation_steps=2"):
+            fit_data_parallel(model(), X, accelerator=accelerator)
+        monkeypatch.setitem(sys.modules, "accelerate", None)
+        with pytest.raises(ImportError, match=r"sknoisydim\[accelerate\]"):
+            fit_data_parallel(model(), X)
+
+
+class TestShard:
+    @pytest.mark.parametrize(("n_rows", "n_ranks"), [(8, 2), (7, 3), (3, 3), (100, 7)])
+    def test_parts_are_the_batch(self, n_rows, n_ranks):
+        rows = []
+        for rank in range(n_ranks):
+            shard = Shard(rank, n_ranks)
+            with shard.batch(n_rows) as part:
+                assert shard.active
+                assert shard.total == n_rows
+                rows += range(n_rows)[part]
+            assert not shard.active
+        assert rows == list(range(n_rows))
+
+    def test_a_row_for_each(self):
+        with pytest.raises(ValueError, match="2 rows is shared among 3"), Shard(0, 3).batch(2):
+            pass
+
+    def test_encoder_is_itself_again(self):
+        plain = MLPEncoder((8,)).build(5, 2, torch.Generator().manual_seed(0))
+        shared = SharedEncoder(MLPEncoder((8,)), Shard(0, 2))
+        built = shared.build(5, 2, torch.Generator().manual_seed(0))
+        assert built.state_dict().keys() == plain.state_dict().keys()
+        x = torch.ones(3, 5)
+        torch.testing.assert_close(built.eval()(x), plain.eval()(x), rtol=0, atol=0)
+        unshare(built)
+        assert not any("forward" in vars(layer) for layer in built.modules())
+
+    def test_a_forward_of_your_own_comes_back(self):
+        layer = nn.Linear(5, 2)
+        mine = layer.forward = lambda x: x[:, :2]
+        built = SharedEncoder(layer, Shard(0, 2)).build(5, 2, torch.Generator())
+        unshare(built)
+        assert built.forward is not mine or built is not layer
+        assert "forward" in vars(built)
+
+    def test_dropout_that_is_no_mask(self):
+        encoder = nn.Sequential(nn.AlphaDropout(0.1), nn.Linear(5, 2))
+        with pytest.raises(TypeError, match="AlphaDropout"):
+            SharedEncoder(encoder, Shard(0, 2)).build(5, 2, torch.Generator())
