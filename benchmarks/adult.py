@@ -1,4 +1,4 @@
-"""The Pipeline of the gallery's table of mixed types on a real one: Adult, the census incomes.
+"""The Pipeline of the gallery on all of Adult, the census incomes.
 
     OMP_NUM_THREADS=1 python benchmarks/adult.py --data adult.csv.gz    # about 12 minutes
     OMP_NUM_THREADS=1 python benchmarks/adult.py --data adult.csv.gz --quick
