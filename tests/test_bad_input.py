@@ -515,6 +515,15 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.fixture
+def listening():
+    """A shell starts what it puts into the background deaf to SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 class TestInterrupt:
     @pytest.mark.parametrize("when", ["begin", "batch", "epoch", "end"])
     @pytest.mark.parametrize("how", [raise_interrupt, press_ctrl_c])

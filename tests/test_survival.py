@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
+from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
-from sklearn.preprocessing import QuantileTransformer
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from skorch.callbacks import (
     Callback,
     Checkpoint,
@@ -442,6 +443,57 @@ class TestAnotherFit:
         loop[-3][1] = 2
         assert _identity.describe(loop) != first
 
+    def test_has_an_identity_of_what_components_may_hold(self):
+        values = [
+            np.array(["a", "b"]),
+            np.array(["a", "c"]),
+            np.array(["a", None], dtype=object),
+            np.array(["b", None], dtype=object),
+            np.array(["2020-01-01"], dtype="M8[D]"),
+            np.arange(3.0)[::-1],
+            np.arange(3.0),
+            np.arange(3).astype(">f4"),
+            torch.zeros(2, dtype=torch.bfloat16),
+            torch.ones(2, dtype=torch.bfloat16),
+            torch.empty(0),
+            slice(0, 2),
+            slice(2, 4),
+            range(3),
+            np.dtype("f4"),
+            torch.float32,
+            torch.bfloat16,
+            np.random.RandomState(0),
+            np.random.RandomState(1),
+            np.random.default_rng(0),
+            np.random.default_rng(1),
+        ]
+        told = [_identity.describe(value) for value in values]
+        assert len(set(told)) == len(values)
+        assert told == [_identity.describe(copy.deepcopy(value)) for value in values]
+
+    def test_of_a_scaling_of_other_columns(self, tmp_path):
+        def fit(columns, **more):
+            scaler = ColumnTransformer([("s", StandardScaler(), columns)], remainder="drop")
+            return dim(checkpoint=tmp_path, scaling=scaler, **more).fit(X)
+
+        with pytest.raises(Crash):
+            fit(slice(0, 2), callbacks=[Bomb()])
+        with pytest.raises(ValueError, match=r"scaling was .*slice\(0, 2, None\)"):
+            fit(slice(2, 4), callbacks=[Bomb()])
+
+    def test_of_images_of_another_shape(self, tmp_path):
+        def fit(*shape):
+            encoder = nn.Sequential(nn.Conv2d(1, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            for parameter in encoder.parameters():
+                nn.init.constant_(parameter, 0.5)
+            given = {"encoder": encoder, "augmentation": "jitter", "callbacks": [Bomb()]}
+            return dim(checkpoint=tmp_path, n_components=3, **given).fit(X.reshape(200, 1, *shape))
+
+        with pytest.raises(Crash):
+            fit(1, 4)
+        with pytest.raises(ValueError, match=r"X was float64 \(200, 1, 1, 4\)"):
+            fit(2, 2)
+
 
 class TestDamage:
     @pytest.mark.parametrize(
@@ -794,6 +846,7 @@ from skorch.callbacks import Callback
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._net import _checkpoint
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is deaf to it
 _checkpoint.SECONDS, _checkpoint.SHARE = 0.0, np.inf
 
 class Waiting(Callback):
