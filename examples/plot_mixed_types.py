@@ -127,6 +127,7 @@ for name, pipe in (("without labels", without), ("with labels", with_labels)):
 # continuous law does.
 
 # %%
-# Conclusion: numbers, gaps and categories go through one Pipeline to four components whose joint law
-# a classifier hardly tells from the uniform one. Without labels they keep a part of what tells the
-# incomes apart; with labels about as much as all columns together, for the same linear classifier.
+# Conclusion: numbers, gaps and categories go through one Pipeline to four components whose joint
+# law a classifier hardly tells from the uniform one. Without labels they keep a part of what tells
+# the incomes apart; with labels about as much as all columns together, for the same linear
+# classifier.

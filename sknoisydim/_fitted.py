@@ -12,10 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 from sknoisydim._files import replacing
 from sknoisydim._inference import embeddings, log_densities
 from sknoisydim._input import check_rows
-from sknoisydim._settings import resolve_device
+from sknoisydim._settings import resolve_device, resolve_missing
 from sknoisydim._sources import FLOATS, RowSource, as_given, is_sparse
 from sknoisydim._training import information_share
-from sknoisydim.encoders import resolve_encoder
+from sknoisydim.encoders import IndicateMissing, resolve_encoder
 from sknoisydim.targets import resolve_target
 
 
@@ -33,6 +33,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     channel_: Any
     batch_size_: int
     encoder: Any
+    missing: Any
     n_features_in_: int
 
     def transform(self, X: Any) -> np.ndarray:
@@ -230,16 +231,24 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return self.n_components_
 
     def _rows(
-        self, X: Any, *, reset: bool = True, **options: Any
+        self, X: Any, *, reset: bool = True, missing: bool | None = None, **options: Any
     ) -> tuple[RowSource, tuple[int, ...] | None]:
-        """Return the rows as a source, and their shape where they have more dimensions than one."""
+        """Return the rows as a source, and their shape where they have more dimensions than one.
+
+        `missing` says whether cells may be missing: by default, what the parameter says before a
+        fit, and what the encoder takes after it.
+        """
         if reset:
+            options["missing"] = resolve_missing(self.missing) == "indicator"
             any_shape = getattr(resolve_encoder(self.encoder), "any_shape", False)
             X, self.row_shape_ = check_rows(self, X, any_shape=any_shape, **options)
             shape = self.row_shape_
         else:
+            if missing is None:
+                missing = isinstance(self.encoder_.encoder, IndicateMissing)
             known = getattr(self, "row_shape_", (self.n_features_in_,))
-            X, shape = check_rows(self, X, known=known, any_shape=len(known) > 1, **options)
+            options |= {"any_shape": len(known) > 1, "missing": missing}
+            X, shape = check_rows(self, X, known=known, **options)
         return X, shape if len(shape) > 1 else None
 
     def _check(self, X: Any, **options: Any) -> RowSource:
@@ -257,5 +266,12 @@ def _check_out(out: np.ndarray, shape: tuple[int, ...], X: RowSource) -> None:
     if not out.flags.writeable:
         raise ValueError("out is read-only; embeddings are written into it.")
     held = as_given(X, None)
-    if np.may_share_memory(out, held.data if is_sparse(X) else held):
+    held = held.data if is_sparse(X) else held
+    # Columns beside those of X in one array do not: bounds alone would refuse them. What takes too
+    # long to tell, which no slice of a table does, is refused.
+    try:
+        shared = np.shares_memory(out, held, max_work=10_000)  # type: ignore[arg-type]  # any count
+    except np.exceptions.TooHardError:
+        shared = True
+    if shared:
         raise ValueError("out shares memory with X, whose rows would be lost as they are read.")

@@ -14,6 +14,37 @@ from sklearn.utils.validation import validate_data
 
 from sknoisydim._sources import RowSource, Source, as_csr, as_source, slices
 
+SEEN_AS_MISSING = (
+    "Fill them in front, with sklearn.impute.SimpleImputer, or fit with missing='indicator', which "
+    "fills them and shows the encoder where they were."
+)
+NO_INFINITY = "Replace infinite cells in front, or leave their rows out."
+_NO_TEXT = (
+    "X has text, and columns have to be numbers: encode categories in front, such as with "
+    "OneHotEncoder in a ColumnTransformer, or leave them out."
+)
+_NO_DATES = (
+    "Columns have to be numbers: turn dates and durations into numbers in front, such as days "
+    "since the first of them, or leave them out."
+)
+# What to do, by a part of the message that says what is wrong.
+REMEDIES = {
+    "contains NaN": SEEN_AS_MISSING,
+    "not 'NAType'": SEEN_AS_MISSING,
+    "contains infinity": NO_INFINITY,
+    "could not convert string": _NO_TEXT,
+    "Cannot cast str": _NO_TEXT,
+    "Cannot cast": _NO_DATES,
+    "DateTime64DType": _NO_DATES,
+    "TimeDelta64DType": _NO_DATES,
+    "must be a string or a real number": "Columns have to be numbers: convert these objects in "
+    "front, or leave them out.",
+    "Complex data not supported": "Pass real and imaginary parts as columns of their own.",
+    "Expected unique column names": "Give each column of X a name of its own, or pass "
+    "X.to_numpy().",
+    "while dim <= 2 is required": "Rows of more dimensions need an encoder of your own.",
+}
+
 
 def check_rows(
     estimator: Any,
@@ -58,7 +89,9 @@ def check_rows(
         may_be_infinite = X.dtype.kind == "f"
     elif sparse.issparse(X):
         if missing:  # infinities of both signs in one cell would add up to NaN
-            assert_all_finite(X.tocoo().data, allow_nan=True, input_name="X")
+            cells: Any = X
+            if np.isinf(cells.tocoo().data).any():
+                raise ValueError(f"Input X contains infinity. {NO_INFINITY}")
         X = as_csr(X)
     elif missing:
         X = _with_nan(X)
@@ -97,22 +130,22 @@ def check_rows(
 
 @contextlib.contextmanager
 def _in_our_words() -> Iterator[None]:
-    """Say what to do where numpy and scikit-learn only say what is wrong."""
+    """Say what to do where numpy, scikit-learn and pandas only say what is wrong."""
     try:
         yield
     except (TypeError, ValueError) as error:
-        if "contains NaN" in str(error) or "not 'NAType'" in str(error):
-            raise ValueError(
-                "Input X contains NaN: cells are missing. Fill them in front, with "
-                "sklearn.impute.SimpleImputer, or fit with missing='indicator', which fills them "
-                "and shows the encoder where they were."
-            ) from error
-        if "could not convert string" not in str(error):
+        said = str(error)
+        remedy = next((text for part, text in REMEDIES.items() if part in said), None)
+        if remedy is None:
             raise
-        raise ValueError(
-            f"{error}. X has text, and columns have to be numbers: encode categories in front, "
-            "such as with OneHotEncoder in a ColumnTransformer, or leave them out."
-        ) from error
+        # Some show the whole table on the lines that follow.
+        said = said.partition("\n")[0].rstrip(".")
+        if remedy is SEEN_AS_MISSING:
+            said = "Input X contains NaN: cells are missing"
+        kind = (
+            ValueError if isinstance(error, ValueError) or remedy is SEEN_AS_MISSING else TypeError
+        )
+        raise kind(f"{said}. {remedy}") from error
 
 
 def _check_finite(rows: RowSource, estimator: Any, missing: bool) -> None:
@@ -128,9 +161,9 @@ def _with_nan(X: Any) -> Any:
         gone = np.frompyfunc(lambda value: type(value).__name__ == "NAType", 1, 1)
         return np.where(gone(X).astype(bool), np.nan, X)
     if hasattr(X, "iloc") and getattr(X, "ndim", 0) == 2:
-        objects = [j for j, dtype in enumerate(X.dtypes) if dtype == object]
+        objects = [j for j, dtype in enumerate(X.dtypes) if getattr(dtype, "kind", "") == "O"]
         if objects:
-            X = X.copy()
+            X = X.copy(deep=False)
             for j in objects:
                 X.isetitem(j, _with_nan(X.iloc[:, j].to_numpy()))
     return X

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sknoisydim._modules import Dropout
+from sknoisydim.encoders import IndicateMissing
 from sknoisydim.normalization import Normalizer
 
 
@@ -68,6 +69,9 @@ class Objective(nn.Module):
     Deep InfoMax", ICLR 2025, arXiv:2410.06993, for w = 0.
     """
 
+    # Dtype of the encoder's matrix products in training, where it is not float32.
+    precision: torch.dtype | None = None
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -111,7 +115,10 @@ class Objective(nn.Module):
         view = _expect(view, tuple(x.shape), x, "the augmentation of a batch of rows")
         if partners is x:
             return view
-        alone = (partners == x).flatten(1).all(1)
+        same = partners == x
+        if isinstance(self.encoder, IndicateMissing):
+            same |= partners.isnan() & x.isnan()  # NaN is not equal to itself
+        alone = same.flatten(1).all(1)
         return torch.where(alone.view(-1, *[1] * (x.ndim - 1)), view, partners)
 
     def _nats(self, scores: torch.Tensor) -> torch.Tensor:
@@ -126,7 +133,12 @@ class Objective(nn.Module):
 
     def embed(self, x: torch.Tensor) -> torch.Tensor:
         """Return normalised embeddings (n, d) of scaled rows (n, p)."""
-        return self.normalizer(self.encoder(x))
+        if self.precision is None:
+            return self.normalizer(self.encoder(x))
+        # The encoder alone: bfloat16 has three digits, and scores of 50 nats would be off by 0.2.
+        with torch.autocast(x.device.type, self.precision, enabled=self.training):
+            output = self.encoder(x)
+        return self.normalizer(output.float())
 
     def forward(self, x: torch.Tensor, partners: torch.Tensor, generator: torch.Generator) -> Nats:
         """Return the nats of a batch.

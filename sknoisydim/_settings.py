@@ -29,6 +29,9 @@ from sknoisydim.scaling import resolve_scaling
 # Components that "auto" takes at most.
 AUTO_COMPONENTS = 16
 
+# What may be done with missing cells.
+MISSING = ("error", "indicator")
+
 # What the encoder's matrix products are taken in; None is float32.
 PRECISIONS: Mapping[str, torch.dtype | None] = {"32": None, "bf16": torch.bfloat16}
 
@@ -64,6 +67,7 @@ class Settings:
     encoder: Any
     normalization: Any
     scaling: Any
+    missing: str
     refine: Any
     max_epochs: int | None
     batch_size: int
@@ -131,6 +135,22 @@ def resolve_precision(precision: Any, device: torch.device) -> torch.dtype | Non
         name = torch.cuda.get_device_name(device)
         raise ValueError(f"precision='bf16' needs a GPU with bfloat16, and {name} has none.")
     return PRECISIONS[precision]
+
+
+def resolve_missing(missing: Any) -> str:
+    """Return what is done with missing cells: a name of `MISSING`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is an unknown name, or none.
+    """
+    table = dict.fromkeys(MISSING)
+    if not isinstance(missing, str):
+        raise TypeError(f"missing must be {allowed(table)}, got {missing!r}.")
+    if missing not in MISSING:
+        raise ValueError(unknown_option(missing, table, "missing"))
+    return missing
 
 
 def _is_auto(value: Any) -> bool:
@@ -251,6 +271,7 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         encoder=encoder,
         normalization=resolve_normalization(parameters.normalization),
         scaling=resolve_scaling(parameters.scaling),
+        missing=resolve_missing(parameters.missing),
         refine=resolve_refinement(parameters.refine),
         max_epochs=None
         if _is_auto(epochs)

@@ -94,6 +94,12 @@ class NoisyDIMTransformer(
         Scaling of the columns, fitted inside. "squash" standardises u and bounds it softly,
         u / sqrt(1 + (u / 3)^2); "standard", "quantile" (to normal scores), any scikit-learn
         transformer (an object, which is cloned, or a class), or None.
+    missing : {"error", "indicator"}, default="error"
+        What to do with missing cells (NaN; NA of pandas, null of polars). "error" refuses them.
+        "indicator" fills each with the mean of its column, and gives the encoder one more column,
+        of 0 and 1, for each column that has a missing cell in `fit`, or in the first call of
+        `partial_fit`; one of another column is filled without a trace later. Views never take the
+        value of a missing cell; a callable of your own sees NaN. Infinity is always refused.
     refine : str, object or None, default=None
         Invertible map that finishes the joint law after training, between encoder and target:
         "rotation" (Gaussianisation along rotated axes, seconds), "flow" (a normalizing flow, closer
@@ -235,6 +241,7 @@ class NoisyDIMTransformer(
         encoder: Any = "mlp",
         normalization: Any = "whiten",
         scaling: Any = "squash",
+        missing: str = "error",
         refine: Any = None,
         max_epochs: int | str = "auto",
         batch_size: int = 512,
@@ -264,6 +271,7 @@ class NoisyDIMTransformer(
         self.encoder = encoder
         self.normalization = normalization
         self.scaling = scaling
+        self.missing = missing
         self.refine = refine
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -297,10 +305,10 @@ class NoisyDIMTransformer(
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n, p)
-            Numbers, finite; any scale. An array of any dtype, a memory map and sparse rows are read
-            batch by batch; the zeros of sparse rows are numbers like others. With an encoder of
-            your own also (n, ...), such as images (n, channels, height, width); columns are their
-            cells then.
+            Numbers, finite, or missing where `missing` allows it; any scale. An array of any dtype,
+            a memory map and sparse rows are read batch by batch; the zeros of sparse rows are
+            numbers like others. With an encoder of your own also (n, ...), such as images
+            (n, channels, height, width); columns are their cells then.
         y : array-like of shape (n,), default=None
             Ignored, unless `supervision` > 0: then integer or string classes, where -1 (or None
             among strings) means unlabelled.
@@ -344,7 +352,8 @@ class NoisyDIMTransformer(
             table = Table(X, codes, weights, shape).without_weightless()
             validation = None
             if X_val is not None:
-                X_val, _ = self._rows(X_val, reset=False, ensure_min_samples=2)
+                masked = settings.missing == "indicator"
+                X_val, _ = self._rows(X_val, reset=False, missing=masked, ensure_min_samples=2)
                 known = settings.supervision > 0 and y_val is not None
                 validation = Table(X_val, encode_labels(X_val, y_val) if known else None)
             elif y_val is not None:
@@ -374,6 +383,7 @@ class NoisyDIMTransformer(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.sparse = takes_sparse(self.scaling)
+        tags.input_tags.allow_nan = isinstance(self.missing, str) and self.missing == "indicator"
         labels = isinstance(self.supervision, numbers.Real) and self.supervision > 0
         tags.target_tags.required = bool(labels)
         return tags

@@ -3,6 +3,9 @@
 A view is a callable `(batch, generator) -> batch` on float32 tensors of scaled rows. One that has
 to know the table has a method `fit`: given a sample of scaled rows, before training, it returns the
 callable that is used in its place.
+
+With `missing="indicator"` a missing cell is NaN, in batches as in the sample, and one that is given
+a value counts as observed. A view may leave cells missing, or make them so.
 """
 
 from __future__ import annotations
@@ -24,12 +27,37 @@ def _bernoulli(x: torch.Tensor, rate: float, generator: torch.Generator) -> torc
     return torch.rand(x.shape, generator=generator, device=x.device) < rate
 
 
+def _has_missing(x: torch.Tensor) -> bool:
+    """Tell whether a cell is NaN, by a sum: scaling bounds cells, so it does not overflow."""
+    return bool(x.sum().isnan())
+
+
+def _draw(
+    x: torch.Tensor, rate: float, generator: torch.Generator, unit: torch.Tensor, n_units: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw which units of columns are replaced, and from which rows that have them observed.
+
+    `unit` (p,) is the unit of each column. Both results are of shape (n, n_units).
+    """
+    shape = (len(x), n_units)
+    mask = torch.rand(shape, generator=generator, device=x.device) < rate
+    if not _has_missing(x):
+        return mask, torch.randint(len(x), shape, generator=generator, device=x.device)
+    gaps = torch.zeros(shape, device=x.device).index_add_(1, unit, x.isnan().float()) > 0
+    count = (~gaps).sum(0)
+    # In float64, where no draw is rounded up to 1.
+    u = torch.rand(shape, generator=generator, device=x.device, dtype=torch.float64)
+    observed_first = gaps.to(torch.uint8).argsort(dim=0, stable=True)
+    return mask & (count > 0), observed_first.gather(0, (u * count).long())
+
+
 def one_hot_blocks(x: torch.Tensor) -> list[list[int]]:
     """Return the blocks of adjacent columns that look like one-hot codes.
 
     Each column of a block has two values (any two: scaling moves 0 and 1), and in every row one
     column alone has its larger value. A column with one value only is a level that the sample
-    happens not to show, where it stands inside a block.
+    happens not to show, where it stands inside a block. Where a cell of the block is missing (NaN),
+    at most one of the others has its larger value.
 
     Parameters
     ----------
@@ -44,23 +72,29 @@ def one_hot_blocks(x: torch.Tensor) -> list[list[int]]:
     >>> one_hot_blocks(torch.cat([torch.arange(4.0)[:, None], codes], 1))
     [[1, 2, 3]]
     """
-    low, high = x.amin(0), x.amax(0)
+    missing = x.isnan()
+    low = x.masked_fill(missing, torch.inf).amin(0)
+    high = x.masked_fill(missing, -torch.inf).amax(0)
     # A value that comes out of another lane of a vectorised scaling may differ in its last bit.
     slack = 1e-4 * (high - low)
     ones = (x >= high - slack) & (low < high)
-    # True for columns of two values, and for those of one.
-    usable = (ones | (x <= low + slack)).all(0).tolist()
-    constant = (low == high).tolist()
+    # True for columns of two values, and for those of one, or none.
+    usable = (ones | (x <= low + slack) | missing).all(0).tolist()
+    constant = (low >= high).tolist()
     blocks, start, p = [], 0, x.shape[1]
     while start < p:
         stop = start
         total = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        settled = gaps = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         while stop < p and usable[stop] and not constant[start]:
             total += ones[:, stop]
+            gaps = gaps | missing[:, stop]
+            settled = (total == 1) | (gaps & (total == 0))
             stop += 1
-            if total.max() > 1 or total.min() == 1:
+            if total.max() > 1 or settled.all():
                 break
-        found = stop - start > 1 and bool((total == 1).all())
+        # Rows with gaps agree with many a block: some without have to say that it is one.
+        found = stop - start > 1 and bool(settled.all() and not gaps.all())
         if found:
             blocks.append(list(range(start, stop)))
         start = stop if found else start + 1
@@ -90,9 +124,8 @@ class _BlockCorruption:
         self.n_units = int(alone.sum()) + len(groups)
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        shape, unit = (len(x), self.n_units), self.unit.to(x.device)
-        mask = torch.rand(shape, generator=generator, device=x.device) < self.rate
-        rows = torch.randint(len(x), shape, generator=generator, device=x.device)
+        unit = self.unit.to(x.device)
+        mask, rows = _draw(x, self.rate, generator, unit, self.n_units)
         return torch.where(mask[:, unit], x.gather(0, rows[:, unit]), x)
 
 
@@ -102,6 +135,9 @@ class FeatureCorruption(BaseEstimator):
     Each cell is replaced with probability `rate`, each from a row of its own, so a corrupted cell
     follows the column's marginal law (SCARF). Columns of a group are replaced together and from one
     row: half of a one-hot block from one row and half from another would be no category at all.
+
+    No value comes from a missing cell: the other row is drawn among those in which the column, or
+    every column of the group, is observed; without any in the batch the cell stays as it is.
 
     Parameters
     ----------
@@ -167,13 +203,16 @@ class FeatureCorruption(BaseEstimator):
         if self.groups is not None:
             return self.fit(x)(x, generator)
         rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
-        mask = _bernoulli(x, rate, generator)
-        rows = torch.randint(len(x), x.shape, generator=generator, device=x.device)
-        return torch.where(mask, x.gather(0, rows), x)
+        cells = x.flatten(1)
+        columns = torch.arange(cells.shape[1], device=x.device)
+        mask, rows = _draw(cells, rate, generator, columns, len(columns))
+        return torch.where(mask, cells.gather(0, rows), cells).view_as(x)
 
 
 class FeatureMasking(BaseEstimator):
     r"""Replace random cells by zero, which is the column's mean after scaling.
+
+    A missing cell is replaced like any other.
 
     Parameters
     ----------
@@ -198,7 +237,7 @@ class FeatureMasking(BaseEstimator):
 
 
 class GaussianJitter(BaseEstimator):
-    r"""Add normal noise to every cell.
+    r"""Add normal noise to every cell; missing ones stay missing.
 
     Parameters
     ----------
@@ -229,7 +268,8 @@ class Mixup(BaseEstimator):
     .. math:: x' = \lambda x + (1 - \lambda) x_{\text{other}}, \qquad
         \lambda = \max(b, 1 - b), \quad b \sim \operatorname{Beta}(\alpha, \alpha)
 
-    The larger share is the row's own, so that the view belongs to it.
+    The larger share is the row's own, so that the view belongs to it. A cell that is missing in
+    either row stays as it is.
 
     Parameters
     ----------
@@ -264,7 +304,8 @@ class Mixup(BaseEstimator):
         share = betaincinv(alpha, alpha, 0.5 + 0.5 * u.double().cpu().numpy())
         weight = torch.as_tensor(share).to(x).view(-1, *[1] * (x.ndim - 1))
         others = torch.randint(len(x), (len(x),), generator=generator, device=x.device)
-        return torch.lerp(x[others], x, weight)
+        mixed = torch.lerp(x[others], x, weight)
+        return torch.where(mixed.isnan(), x, mixed) if _has_missing(x) else mixed
 
 
 class _Chain:

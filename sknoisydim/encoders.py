@@ -125,6 +125,54 @@ class _UserEncoder:
 ENCODERS: Mapping[str, type] = {"mlp": MLPEncoder}
 
 
+class IndicateMissing(nn.Module):
+    """An encoder of rows with missing cells: it is shown where they were.
+
+    A row x becomes (x with its missing cells filled, 1 for each of `columns` that is missing and 0
+    for each that is not), and that goes to the encoder. A missing cell of any other column is
+    filled, and leaves no trace.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        (n, p + k) -> (n, d).
+    columns : Tensor of int of shape (k,)
+        Columns whose missing cells the encoder is shown.
+    fill : Tensor of shape (p,)
+        What a missing cell becomes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.encoders import IndicateMissing
+    >>> layer = IndicateMissing(torch.nn.Identity(), torch.tensor([1]), torch.zeros(2))
+    >>> layer(torch.tensor([[5.0, float("nan")], [6.0, 7.0]]))
+    tensor([[5., 0., 1.],
+            [6., 7., 0.]])
+    """
+
+    columns: torch.Tensor
+    fill: torch.Tensor
+
+    def __init__(self, encoder: nn.Module, columns: torch.Tensor, fill: torch.Tensor) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.register_buffer("columns", columns)
+        self.register_buffer("fill", fill)
+
+    def widen(self, x: torch.Tensor) -> torch.Tensor:
+        """Return rows (n, p + k) without missing cells, as the encoder takes them."""
+        missing = x.isnan()
+        filled = torch.where(missing, self.fill.to(x.dtype), x)
+        if not len(self.columns):
+            return filled
+        return torch.cat([filled, missing.index_select(1, self.columns).to(x.dtype)], 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        encoded: torch.Tensor = self.encoder(self.widen(x))
+        return encoded
+
+
 def resolve_encoder(encoder: Any) -> Any:
     """Return the component that a name, a component, a module or a factory stands for.
 
@@ -225,8 +273,12 @@ def fold(encoder: nn.Module, mean: torch.Tensor, matrix: torch.Tensor) -> nn.Mod
     Returns
     -------
     folded : nn.Module or None
-        None if the encoder is no plain chain that ends in a linear layer.
+        None if the encoder is no plain chain that ends in a linear layer, in front of which
+        missing cells may be filled.
     """
+    if type(encoder) is IndicateMissing:
+        inner = fold(encoder.encoder, mean, matrix)
+        return inner and IndicateMissing(inner, encoder.columns, encoder.fill).eval()
     if type(encoder) is not nn.Sequential or not len(encoder):
         return None  # a subclass may do more in its forward
     if any(m._forward_hooks or m._forward_pre_hooks for m in encoder.modules()):

@@ -121,11 +121,14 @@ class SklearnScaling(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = x.detach().cpu().numpy()
-        missing = None if self.fill is None else np.isnan(rows)
-        if missing is not None:
-            most = np.finfo(rows.dtype).max  # rows of float32 may come to what float64 was fitted to
+        missing = None
+        if self.fill is not None:
+            missing = np.isnan(rows)
+            most = np.finfo(rows.dtype).max  # what was fitted in float64 may meet float32
             rows = np.where(missing, np.clip(self.fill, -most, most).astype(rows.dtype), rows)
-        scaled = self.transformer.transform(rows)
+        # scikit-learn looks for infinities by a sum, and what comes out is looked at below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = self.transformer.transform(rows)
         # Encoders of categories give sparse rows, and set_config may ask for data frames.
         scaled = scaled.toarray() if hasattr(scaled, "toarray") else np.ascontiguousarray(scaled)
         if scaled.ndim < 2 or len(scaled) != len(x) or not scaled[:1].size:

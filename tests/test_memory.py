@@ -294,6 +294,20 @@ class TestTransformTo:
             model.transform_to(X, out)
         assert_array_equal(X, before)
 
+    def test_columns_beside_the_rows_in_one_array(self, model):
+        both = np.hstack([X, np.zeros((300, 2))])
+        model.transform_to(both[:, :8], both[:, 8:])
+        assert_array_equal(both[:, 8:], model.transform(X))
+        with pytest.raises(ValueError, match="shares memory"):
+            model.transform_to(both[:, :8], both[:, 7:9])
+
+    def test_a_folder_is_refused_before_anything_is_embedded(self, model, tmp_path):
+        never = model.retarget("normal")
+        never.target_ = None
+        with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+            never.transform_to(X, tmp_path)
+        assert os.listdir(tmp_path) == []
+
     def test_rows_that_are_refused_leave_no_file(self, model, tmp_path):
         (tmp_path / "Z.npy").write_text("before")
         with pytest.raises(ValueError, match="contains NaN"):

@@ -310,6 +310,19 @@ class Special(NoisyDIMTransformer):
     pass
 
 
+def test_columns_for_which_float32_is_too_narrow(tmp_path):
+    # Their rows of float32 are scaled in float64, and those of others are not.
+    rows = X * [1.0, 1e-35, 1.0, 1.0] + [0.0, 0.0, 1e35, 0.0]
+    model = NoisyDIMTransformer(**SMALL).fit(rows)
+    model.save(tmp_path / "model.safetensors")
+    for again in (
+        pickle.loads(pickle.dumps(model)),
+        NoisyDIMTransformer.load(tmp_path / "model.safetensors"),
+    ):
+        single = rows.astype(np.float32)
+        assert_array_equal(again.transform(single), model.transform(single))
+
+
 def test_before_fit(tmp_path):
     for leave in ("save", "to_onnx"):
         with pytest.raises(NotFittedError):

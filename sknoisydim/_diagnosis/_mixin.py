@@ -18,6 +18,7 @@ from sknoisydim._diagnosis._measures import (
 )
 from sknoisydim._isolation import draw_seed
 from sknoisydim._validation import check_boolean
+from sknoisydim.encoders import IndicateMissing
 from sknoisydim.metrics import MatchReport
 from sknoisydim.metrics._estimators import check_rows, normal_embedding
 from sknoisydim.metrics._reference import subsample
@@ -89,7 +90,10 @@ class Diagnosis:
         rows = rows[:MAX_JUDGED_ROWS]
         Z = normal_embedding(self, rows)
         with torch.inference_mode():
-            scaled = self.encoder_.scaling(torch.from_numpy(np.array(rows))).double().numpy()
+            scaled = self.encoder_.scaling(torch.from_numpy(np.array(rows))).double()
+            front = self.encoder_.encoder
+            if isinstance(front, IndicateMissing):  # as the encoder is shown them
+                scaled = front.widen(scaled)
         figures = {
             "target": _name(self.target),
             "n_rows": len(Z),
@@ -99,7 +103,7 @@ class Diagnosis:
             "training_reachable": training_reachable,
             "training_cap": math.log(self.batch_size_),
             **law(Z, rng, classifier=classifier),
-            **dimensions(scaled.reshape(len(scaled), -1), Z.shape[1], rng),
+            **dimensions(scaled.flatten(1).numpy(), Z.shape[1], rng),
         }
         return MatchReport(
             verdict=judge(figures),

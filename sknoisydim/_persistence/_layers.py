@@ -177,6 +177,10 @@ def _fill(module: nn.Module, node: JSON, reader: Reader) -> None:
             module._buffers[name] = torch.from_numpy(reader.array(value))
     for name, child in children.items():
         _fill(module.get_submodule(name), child, reader)
+    if isinstance(module, scaling.Standardize):
+        # It was made of other numbers than these, and computes as these allow.
+        made = scaling.Standardize(module.mean.numpy(), module.scale.numpy())
+        module.in_single = made.in_single
 
 
 def _read(node: JSON, reader: Reader) -> nn.Module:

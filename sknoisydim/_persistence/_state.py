@@ -17,6 +17,7 @@ from sknoisydim._inference import Embedder
 from sknoisydim._isolation import make_generator
 from sknoisydim._net import DIMNet
 from sknoisydim._objective import Objective
+from sknoisydim.encoders import IndicateMissing
 
 from ._codec import JSON, Kind, Reader, Unknown, Writer
 from ._fittings import FITTINGS
@@ -42,6 +43,8 @@ MADE_OF = {
 ASSEMBLED = ("net_", "encoder_", "refinement_", "target_", "channel_")
 # Callbacks of scikit-learn, which `set_callbacks` sets and which belong to a session.
 SESSION = "_skl_callbacks"
+# The part that says what is done to missing cells, where any may be.
+MISSING = "missing"
 # A parameter that belongs to a machine: nobody's file says where `fit` writes.
 PLACE = "checkpoint"
 # So many columns are believed, whatever the tensors of a file are.
@@ -83,6 +86,12 @@ def _parts(estimator: Any) -> dict[str, Any]:
     shared = all(getattr(embedder, name) is parts[name] for name in _arguments(Embedder))
     if not shared or parts["channel"] is not estimator.channel_:
         raise ValueError("encoder_ or channel_ is no longer what was trained.")
+    front = parts["encoder"]
+    if isinstance(front, IndicateMissing):
+        # The encoder, which may be the user's, by itself; and what is done to missing cells.
+        cells = [front.columns.cpu().numpy(), front.fill.cpu().numpy()]
+        fill = getattr(parts["scaling"], "fill", None)
+        parts |= {"encoder": front.encoder, MISSING: [*cells, fill]}
     return parts | {
         "optimizer": estimator.net_.optimizer,
         "refinement": estimator.refinement_,
@@ -197,6 +206,28 @@ def _row_shape(width: int, fitted: Any, embedding: Any) -> tuple[int, ...] | Non
     return tuple(shape)
 
 
+def _missing_cells(cells: Any, width: int) -> Any:
+    """Return what is done to missing cells: columns to show, and what they are filled with.
+
+    Raises
+    ------
+    ValueError
+        If it does not fit rows of so many cells.
+    """
+    if cells is None:
+        return None
+    columns, *fills = cells
+    shown = columns.dtype == np.int64 and columns.ndim == 1 and (np.diff(columns) > 0).all()
+    if not shown or ((columns < 0) | (columns >= width)).any():
+        raise ValueError(f"{columns!r} are no columns of {width}.")
+    if len(fills) != 2 or fills[0].dtype != np.float32:
+        raise ValueError("what missing cells are filled with is no row.")
+    for fill in fills:
+        if fill is not None and not (fill.shape == (width,) and np.isfinite(fill).all()):
+            raise ValueError(f"missing cells are filled with {fill!r}, no row of {width} numbers.")
+    return cells
+
+
 def to_state(estimator: Any) -> dict[str, Any]:
     """Return the state of a fitted estimator that a pickle carries.
 
@@ -259,12 +290,17 @@ def restore(
                 raise ValueError(f"{size!r} columns are not what its tensors are for.")
         training, embedding = reader.read(header["training"]), reader.read(header["embedding"])
         shape = _row_shape(header["width"], fitted, embedding)
+        cells = _missing_cells(reader.read(header["parts"].get(MISSING)), header["width"])
         # What an encoder is made for, beside the rest.
-        inputs = {"inputs": shape or header["width"]}
-        parts: dict[str, Any] = {**fitted, **inputs, "arrays": reader}
+        inputs = shape or header["width"] + (0 if cells is None else len(cells[0]))
+        parts: dict[str, Any] = {**fitted, "inputs": inputs, "arrays": reader}
         # Critics know the channel, so it comes first.
         for name in sorted(header["parts"], key=lambda name: name != "channel"):
             parts[name] = read(f"parts.{name}", header["parts"][name], parts)
+        if cells is not None:
+            parts["encoder"] = IndicateMissing(parts["encoder"], *map(torch.from_numpy, cells[:2]))
+            if cells[2] is not None:
+                parts["scaling"].fill = cells[2]
         return found | fitted | _assemble(parts, training, embedding)
 
 

@@ -13,6 +13,7 @@ from sklearn.preprocessing import QuantileTransformer
 from torch import nn
 
 from sknoisydim._inference import for_inference
+from sknoisydim.encoders import IndicateMissing
 from sknoisydim.refinement._base import Composed, Identity
 from sknoisydim.refinement._flow import FlowMap
 from sknoisydim.refinement._rotation import RotationMap
@@ -30,6 +31,8 @@ class Served(nn.Module):
     scaling, network, refinement, target : nn.Module
     row_shape : tuple of int or None, default=None
         Shape of a row, where it has more dimensions than one: its cells are scaled as columns.
+    missing : bool, default=False
+        Whether cells may be missing, and the network takes NaN for them.
     """
 
     unit: torch.Tensor
@@ -41,9 +44,11 @@ class Served(nn.Module):
         refinement: nn.Module,
         target: nn.Module,
         row_shape: tuple[int, ...] | None = None,
+        missing: bool = False,
     ) -> None:
         super().__init__()
         self.row_shape = row_shape
+        self.missing = missing
         self.scaling = scaling
         self.network = network
         self.refinement = refinement
@@ -52,7 +57,11 @@ class Served(nn.Module):
         self.register_buffer("unit", torch.ones(()))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.row_shape is None:
+        if self.missing:
+            # Around the scaling: what a runtime's minimum or comparison makes of NaN is its own.
+            gone = x.isnan()
+            scaled = self.scaling(x.masked_fill(gone, 0.0)).masked_fill(gone, torch.nan)
+        elif self.row_shape is None:
             scaled = self.scaling(x)
         else:
             scaled = self.scaling(x.flatten(1)).unflatten(1, self.row_shape)
@@ -306,6 +315,7 @@ def to_module(estimator: Any, target: bool) -> Served:
             _refinement(estimator.refinement_),
             _target(estimator.target_) if target else nn.Identity(),
             embedder.row_shape,
+            isinstance(embedder.encoder, IndicateMissing),
         )
         # A copy, to share nothing with the estimator.
         return copy.deepcopy(served).eval().requires_grad_(False)

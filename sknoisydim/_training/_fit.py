@@ -22,7 +22,7 @@ from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._settings import Settings, auto_epochs
 from sknoisydim.scaling import BY_MOMENTS, Moments, column_moments, fit_scaling, from_moments
 
-from ._build import build, load
+from ._build import build, load, missing_cells
 from ._identity import identity
 from ._statistics import align, find_doubt, measure, refine, sample, settle
 
@@ -96,7 +96,8 @@ def scale(settings: Settings, table: Table, seed: int) -> tuple[nn.Module, Momen
     if isinstance(settings.scaling, str) and settings.scaling in BY_MOMENTS:
         moments = column_moments(table.X, table.weights)
         return from_moments(settings.scaling, moments), moments
-    return fit_scaling(settings.scaling, table.X, seed % 2**31, table.weights), None
+    missing = settings.missing == "indicator"
+    return fit_scaling(settings.scaling, table.X, seed % 2**31, table.weights, missing), None
 
 
 @contextlib.contextmanager
@@ -214,10 +215,12 @@ def _train(
         scaling, moments = scale(settings, table, seeds[1])
     else:
         scaling, moments = start.embedder.scaling, start.moments
+    last = None if start is None else start.objective.encoder
+    front = missing_cells(settings, table, scaling, last)
     rows = Rows(table.X, scaling, device, kept, table.weights, table.shape)
     batch_size = min(settings.batch_size, len(rows))
     channel = settings.noise.build(settings.n_components, batch_size)
-    objective = build(settings, rows, channel, make_generator(seeds[2]))
+    objective = build(settings, rows, channel, make_generator(seeds[2]), front)
     if start is not None:
         load(objective, start.objective.state_dict())
     objective = objective.to(device, torch.float32)

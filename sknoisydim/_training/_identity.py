@@ -22,6 +22,9 @@ from sknoisydim._version import __version__
 HASHED_BYTES = 2**26
 # Bytes that are read at once.
 BLOCK_BYTES = 2**22
+# What says all in its own words.
+PLAIN = (bool, int, float, complex, str, bytes, slice, range)
+KINDS = (np.dtype, torch.dtype, torch.device)
 # Settings that say nothing of the epochs, or are told in another way.
 APART = {"checkpoint", "device", "refine"}
 
@@ -48,13 +51,11 @@ def identity(
     found["device"] = str(settings.device)
     for rows, suffix in ((table, ""), (validation, "_val")):
         if rows is not None:
-            found[f"X{suffix}"] = _describe_rows(rows.X)
+            found[f"X{suffix}"] = _describe_rows(rows)
             found[f"y{suffix}"] = describe(rows.codes)
     found["sample_weight"] = describe(table.weights)
     found["initial weights"] = _digest(
-        value.detach().cpu().reshape(-1).view(torch.uint8).numpy()
-        for value in module.state_dict().values()
-        if isinstance(value, torch.Tensor) and value.numel()
+        _bytes(value) for value in module.state_dict().values() if isinstance(value, torch.Tensor)
     )
     found["sknoisydim"] = __version__
     return found | {name: importlib.metadata.version(name) for name in ("torch", "skorch")}
@@ -64,16 +65,23 @@ def describe(value: Any, around: tuple[Any, ...] = ()) -> str:
     """Return a text that is the same for equal values in any process: no address is in it."""
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+    if value is None or isinstance(value, (*PLAIN, *KINDS)):
         return repr(value)
-    if isinstance(value, (np.ndarray, torch.Tensor)):
-        array = np.asarray(torch.as_tensor(value).detach().cpu())
-        return f"{array.dtype} {array.shape} {_digest([array])}"
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype} {tuple(value.shape)} {_digest([_bytes(value)])}"
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return f"{value.dtype} {value.shape} {_digest([value])}"
     if inspect.isclass(value) or inspect.isroutine(value):
         return f"{getattr(value, '__module__', None)}.{value.__qualname__}"
     if any(value is other for other in around):
         return "itself"
     inside = functools.partial(describe, around=(*around, value))
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {inside(value.tolist())}"
+    if isinstance(value, np.random.RandomState):
+        return inside(value.get_state())
+    if isinstance(value, np.random.Generator):
+        return inside(value.bit_generator.state)
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(inside, value))}]"
     if isinstance(value, (set, frozenset)):
@@ -101,19 +109,26 @@ def _parts(value: Any) -> dict[str, Any]:
     return {k: v for k, v in parts.items() if isinstance(v, (bool, int, float, str))}
 
 
-def _describe_rows(X: Any) -> str:
+def _describe_rows(table: Table) -> str:
     """Describe rows by all of them, or by some at even distances where the table is large."""
-    n_rows = len(X)
+    X, n_rows = table.X, len(table)
     row_bytes = max(1, X.shape[1] * X.dtype.itemsize)
     count = max(1, min(n_rows, HASHED_BYTES // row_bytes))
     positions = np.linspace(0, n_rows - 1, count).round().astype(np.int64)
     step = max(1, BLOCK_BYTES // row_bytes)
     blocks = (X[positions[start : start + step]] for start in range(0, count, step))
-    return f"{X.dtype} {tuple(X.shape)} {_digest(blocks)}"
+    return f"{X.dtype} {(n_rows, *(table.shape or X.shape[1:]))} {_digest(blocks)}"
 
 
 def _digest(arrays: Iterable[np.ndarray]) -> str:
     total = hashlib.sha256()
     for array in arrays:
-        total.update(np.ascontiguousarray(array).data)
+        # As bytes: a buffer of dates, say, is none to Python.
+        total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return f"sha256:{total.hexdigest()[:16]}"
+
+
+def _bytes(value: torch.Tensor) -> np.ndarray:
+    """Return the bytes of a tensor: numpy does not know bfloat16."""
+    flat = value.detach().cpu().reshape(-1)
+    return flat.view(torch.uint8).numpy() if len(flat) else np.empty(0, np.uint8)

@@ -19,7 +19,7 @@ from sknoisydim._settings import Settings
 from sknoisydim._sources import RowSource, StackedRows
 from sknoisydim.scaling import Moments, Standardize, column_moments, from_moments
 
-from ._build import build
+from ._build import build, missing_cells
 from ._fit import Start, Trained, embed_with, fenced, make_net, pairs, run, scale
 from ._statistics import Prior, align, measure, refine, sample, settle
 
@@ -130,7 +130,8 @@ def _train_chunk(
     size = min(batch_size, len(rows))
     if start is None:
         channel = settings.noise.build(settings.n_components, batch_size)
-        objective = build(settings, rows, channel, make_generator(seeds[2]))
+        front = missing_cells(settings, table, scaling)
+        objective = build(settings, rows, channel, make_generator(seeds[2]), front)
     else:
         objective = copy.deepcopy(start.objective)
         objective.precision = settings.precision
