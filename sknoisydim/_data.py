@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from sknoisydim._input import check_weights
 from sknoisydim._sources import ChosenRows, RowSource, slices
 
-# A scaled copy up to this size is kept; beyond it, rows are read and scaled batch by batch.
+# A scaled copy up to this size is kept in memory; beyond it, rows are read and scaled by batch.
 COPY_BYTES = 2**27
 
 
@@ -63,6 +63,14 @@ class Table:
         return Table(ChosenRows(self.X, some), codes, weights, self.shape)
 
 
+def _room(device: torch.device) -> int:
+    """Return the bytes that a scaled copy of the rows may take on a device."""
+    if device.type != "cuda":
+        return COPY_BYTES
+    # Half of what is free: a network and its batches take far less than the other half.
+    return max(COPY_BYTES, torch.cuda.mem_get_info(device)[0] // 2)
+
+
 class Rows(Dataset[torch.Tensor]):
     """Scaled rows of a table.
 
@@ -99,11 +107,13 @@ class Rows(Dataset[torch.Tensor]):
         self.weights = None if weights is None else torch.from_numpy(self.of(weights))
         self._shares = None if self.weights is None else self.weights.cumsum(0)
         self._scaled: torch.Tensor | None = None
-        width = self._read(np.arange(1))[0].numel()
-        if 4 * width * len(self) <= COPY_BYTES:
-            parts = slices(len(self), width)
-            scaled = [self._read(np.arange(part.start, part.stop)) for part in parts]
-            self._scaled = torch.cat(scaled).to(device)
+        first = self._read(np.arange(1))
+        if 4 * first.numel() * len(self) <= _room(device):
+            whole = (len(self), *first.shape[1:])
+            scaled = torch.empty(whole, dtype=torch.float32, device=device)
+            for part in slices(len(self), first.numel()):
+                scaled[part] = self._read(np.arange(part.start, part.stop)).to(device)
+            self._scaled = scaled
 
     def __len__(self) -> int:
         return len(self.X) if self.index is None else len(self.index)
@@ -144,7 +154,12 @@ class Rows(Dataset[torch.Tensor]):
         """Return the rows with these positions (m,) as a float32 tensor (m, p)."""
         if self._scaled is not None:
             return self._scaled.index_select(0, rows.to(self.device))
-        return self._read(rows.numpy()).to(self.device)
+        read = self._read(rows.numpy())
+        if self.device.type == "cuda":
+            # A step only queues its work there, so the next rows are read while it goes on, and
+            # pinned ones travel meanwhile, too.
+            return read.pin_memory().to(self.device, non_blocking=True)
+        return read.to(self.device)
 
     def in_order(self, batch_size: int) -> Iterator[torch.Tensor]:
         """Yield all rows once, in order; the last batch may be smaller."""
