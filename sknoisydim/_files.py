@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -23,8 +24,15 @@ def replacing(path: Any) -> Iterator[Path]:
     ------
     part : Path
         Beside it, to be written, synced and closed inside the block. If that raises, it is removed.
+
+    Raises
+    ------
+    OSError
+        If the path is that of a folder, or nothing can be written there.
     """
     path = Path(os.path.realpath(path))
+    if path.is_dir():  # renaming would say so, but only after all has been written
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         yield part

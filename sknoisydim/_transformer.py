@@ -152,7 +152,7 @@ class NoisyDIMTransformer(
         A torch device; "auto" takes CUDA where there is one.
     precision : {"32", "bf16"}, default="32"
         What the encoder's matrix products are taken in while it trains; "bf16" saves time where
-        the hardware has such products. All else, and `transform`, is in float32.
+        the hardware has such products. All else is in float32; `transform` is as without.
     random_state : int, RandomState instance or None, default=None
         Fixes the embedding bit for bit, for one number of threads and one version of torch. No
         global generator is used or changed.

@@ -10,13 +10,17 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from accelerate import PartialState
+from scipy import sparse
 from skorch.callbacks import Callback
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.distributed import fit_data_parallel
+from sknoisydim.distributed._accelerate import _fingerprint
 from sknoisydim.distributed._shard import Shard, SharedEncoder, unshare
 from sknoisydim.encoders import MLPEncoder
 
@@ -341,6 +345,8 @@ class TestOneProcess:
         X = table()[0]
         with pytest.raises(TypeError, match="takes a NoisyDIMTransformer"):
             fit_data_parallel(MLPEncoder(), X)
+        with pytest.raises(TypeError, match="estimator is a class"):
+            fit_data_parallel(NoisyDIMTransformer, X)
         with pytest.raises(ValueError, match="timeout"):
             fit_data_parallel(model(), X, timeout=0)
         accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
@@ -349,6 +355,39 @@ class TestOneProcess:
         monkeypatch.setitem(sys.modules, "accelerate", None)
         with pytest.raises(ImportError, match=r"sknoisydim\[accelerate\]"):
             fit_data_parallel(model(), X)
+
+
+class TestFingerprint:
+    X = np.random.default_rng(0).normal(size=(50, 4))
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            np.asfortranarray,
+            np.ndarray.tolist,
+            pd.DataFrame,
+            sparse.csc_array,
+            sparse.coo_array,
+            sparse.bsr_array,
+            sparse.lil_array,
+        ],
+    )
+    def test_is_that_of_the_rows(self, make):
+        assert _fingerprint(make(self.X)) == _fingerprint(self.X)
+        assert _fingerprint(make(self.X + 1)) != _fingerprint(self.X)
+
+    def test_of_what_a_fit_may_be_given(self):
+        few = [
+            None,
+            self.X[:1],
+            self.X[:0],
+            self.X[:, 0],
+            2.0,
+            3.0,
+            np.array(["a", "b"]),
+            ["a", "c"],
+        ]
+        assert len({_fingerprint(table) for table in few}) == len(few)
 
 
 class TestShard:
@@ -377,6 +416,25 @@ class TestShard:
         torch.testing.assert_close(built.eval()(x), plain.eval()(x), rtol=0, atol=0)
         unshare(built)
         assert not any("forward" in vars(layer) for layer in built.modules())
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_batch_normalisation_in_either_precision(self, dtype):
+        PartialState()  # of one process, as a fit has made it
+
+        x = 3 + torch.randn(64, 5)
+        outputs, layers = [], []
+        for plain in (True, False):
+            torch.manual_seed(0)
+            layer = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+            if not plain:
+                layer = SharedEncoder(layer, Shard(0, 1)).build(5, 2, torch.Generator())
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+                outputs.append(layer(x))
+            layers.append(layer)
+        assert outputs[0].dtype == outputs[1].dtype == dtype
+        torch.testing.assert_close(outputs[1], outputs[0])
+        for found, wanted in zip(layers[1].buffers(), layers[0].buffers(), strict=True):
+            torch.testing.assert_close(found, wanted)
 
     def test_a_forward_of_your_own_comes_back(self):
         layer = nn.Linear(5, 2)

@@ -1,5 +1,6 @@
 """More than one worker: grids over processes, and collections of Dask."""
 
+import copy
 import pickle
 import resource
 import sys
@@ -13,8 +14,11 @@ import pytest
 import torch
 from dask.distributed import Client, LocalCluster
 from joblib import parallel_config
+from scipy import sparse
+from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -146,6 +150,42 @@ class TestTransform:
         Z = DaskTransformer(fitted).transform(frame)
         assert set(Z.dtypes) == set(Z.compute(scheduler="threads").dtypes) == {np.dtype(wanted)}
 
+    @pytest.mark.parametrize(
+        "kind", ["Float64", "Float32", "float32[pyarrow]", "category", "boolean", "bool"]
+    )
+    def test_types_of_pandas(self, rows, kind):
+        frame = pd.DataFrame(rows, columns=COLUMNS).round()
+        frame["a"] = frame["a"] > 0 if kind.startswith("bool") else frame["a"]
+        frame["a"] = frame["a"].astype(kind)
+        model = small(max_epochs=1).fit(frame)
+        Z = DaskTransformer(model).transform(dd.from_pandas(frame, npartitions=2))
+        found = Z.compute(scheduler="threads")
+        assert set(Z.dtypes) == set(found.dtypes) == {model.transform(frame).dtype}
+        np.testing.assert_allclose(found, model.transform(frame), atol=1e-12)
+
+    def test_sparse_blocks(self, rows, bare):
+        X = da.from_array(rows, chunks=((500, 0, 500), 5)).map_blocks(sparse.csr_array)
+        Z = DaskTransformer(bare).transform(X).compute(scheduler="threads")
+        np.testing.assert_allclose(Z, bare.transform(rows), atol=1e-12)
+
+    def test_stays_lazy_where_scikit_learn_is_asked_for_frames(self, rows, blocks, bare):
+        with config_context(transform_output="pandas"):
+            Z = DaskTransformer(bare).transform(blocks)
+            assert isinstance(Z, da.Array)
+            found = Z.compute(scheduler="sync")
+        np.testing.assert_allclose(found, bare.transform(rows), atol=1e-12)
+        # The setting of the estimator itself holds for tables in memory.
+        framed = copy.deepcopy(bare).set_output(transform="pandas")
+        assert isinstance(DaskTransformer(framed).transform(rows), pd.DataFrame)
+        assert isinstance(DaskTransformer(framed).transform(blocks), da.Array)
+
+    def test_tells_the_columns_of_the_fit(self, fitted, bare):
+        transformer = DaskTransformer(fitted)
+        assert transformer.n_features_in_ == 5
+        assert list(transformer.feature_names_in_) == COLUMNS
+        assert not hasattr(DaskTransformer(bare), "feature_names_in_")
+        assert not hasattr(DaskTransformer(small()), "n_features_in_")
+
     def test_frame_keeps_its_index_and_names_its_columns(self, rows, fitted):
         index = pd.date_range("2020", periods=len(rows), freq="h", name="hour")
         frame = pd.DataFrame(rows, columns=COLUMNS, index=index)
@@ -221,12 +261,26 @@ class TestTransform:
         frame = dd.from_pandas(pd.DataFrame(rows, columns=COLUMNS[::-1]), npartitions=2)
         with pytest.raises(ValueError, match="in that order"):
             DaskTransformer(fitted).transform(frame)
-        with pytest.raises(TypeError, match="one column"):
-            DaskTransformer(fitted).transform(frame.a)
+        for one in (frame.a, da.ones(10)):
+            with pytest.raises(TypeError, match="one column"):
+                DaskTransformer(fitted).transform(one)
 
     def test_before_fit(self):
         with pytest.raises(NotFittedError):
             DaskTransformer(small()).transform(da.ones((10, 4)))
+
+    @pytest.mark.parametrize("estimator", [None, StandardScaler(), NoisyDIMTransformer])
+    def test_another_estimator(self, estimator):
+        transformer = DaskTransformer(estimator)
+        assert "DaskTransformer" in repr(transformer)
+        assert not transformer.__sklearn_is_fitted__()
+        for method in (transformer.fit, transformer.transform):
+            with pytest.raises(TypeError, match="it takes a NoisyDIMTransformer"):
+                method(da.ones((10, 4)))
+
+    def test_in_a_notebook(self, bare):
+        for estimator in (bare, small(), StandardScaler(), None):
+            assert "DaskTransformer" in DaskTransformer(estimator)._repr_html_()
 
 
 class TestFit:
@@ -246,7 +300,9 @@ class TestFit:
         np.testing.assert_array_equal(found.transform(rows), wanted.transform(rows))
         assert found.n_samples_seen_ == 2000
 
-    @pytest.mark.parametrize("case", ["uneven", "in columns", "unknown", "empty", "frame"])
+    @pytest.mark.parametrize(
+        "case", ["uneven", "in columns", "unknown", "empty", "frame", "sparse"]
+    )
     def test_any_blocks(self, rows, case):
         frame = dd.from_pandas(pd.DataFrame(rows, columns=COLUMNS), npartitions=4)
         X = {
@@ -255,6 +311,7 @@ class TestFit:
             "unknown": frame.to_dask_array(),
             "empty": da.from_array(rows, chunks=((0, 500, 0, 500), 5)),
             "frame": frame,
+            "sparse": da.from_array(rows, chunks=(250, 5)).map_blocks(sparse.csr_array),
         }[case]
         model = self.fit(X, max_epochs=3)
         # A block of one row cannot be the first; it has its turn in later passes.
@@ -279,8 +336,11 @@ class TestFit:
     def test_wrong_input(self, rows, blocks, monkeypatch):
         with pytest.raises(TypeError, match="for the estimator itself"):
             self.fit(rows)
-        with pytest.raises(TypeError, match="has no rows"):
-            self.fit(dask.delayed(rows))
+        for nothing in (dask.delayed(rows), blocks.sum()):
+            with pytest.raises(TypeError, match="has no rows"):
+                self.fit(nothing)
+        with pytest.raises(TypeError, match="one column"):
+            self.fit(blocks[:, 0])
         with pytest.raises(ValueError, match="max_epochs"):
             self.fit(blocks, max_epochs=0)
         with pytest.raises(ValueError, match="two rows"):

@@ -472,27 +472,20 @@ class TestAnotherFit:
         assert told == [_identity.describe(copy.deepcopy(value)) for value in values]
 
     def test_of_a_scaling_of_other_columns(self, tmp_path):
-        def fit(columns, **more):
-            scaler = ColumnTransformer([("s", StandardScaler(), columns)], remainder="drop")
-            return dim(checkpoint=tmp_path, scaling=scaler, **more).fit(X)
+        def scaled(columns):
+            scaler = ColumnTransformer([("scaled", StandardScaler(), columns)])
+            return dim(checkpoint=tmp_path, scaling=scaler)
 
-        with pytest.raises(Crash):
-            fit(slice(0, 2), callbacks=[Bomb()])
+        break_at(5, scaled(slice(0, 2)))
         with pytest.raises(ValueError, match=r"scaling was .*slice\(0, 2, None\)"):
-            fit(slice(2, 4), callbacks=[Bomb()])
+            scaled(slice(2, 4)).fit(X)
 
     def test_of_images_of_another_shape(self, tmp_path):
-        def fit(*shape):
-            encoder = nn.Sequential(nn.Conv2d(1, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-            for parameter in encoder.parameters():
-                nn.init.constant_(parameter, 0.5)
-            given = {"encoder": encoder, "augmentation": "jitter", "callbacks": [Bomb()]}
-            return dim(checkpoint=tmp_path, n_components=3, **given).fit(X.reshape(200, 1, *shape))
-
-        with pytest.raises(Crash):
-            fit(1, 4)
+        encoder = nn.Sequential(nn.Conv2d(1, 3, 1), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        images = dim(checkpoint=tmp_path, n_components=3, encoder=encoder, augmentation="jitter")
+        break_at(5, images, X.reshape(200, 1, 1, 4))
         with pytest.raises(ValueError, match=r"X was float64 \(200, 1, 1, 4\)"):
-            fit(2, 2)
+            images.fit(X.reshape(200, 1, 2, 2))
 
 
 class TestDamage:

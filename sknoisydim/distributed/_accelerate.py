@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import numbers
 import os
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
@@ -19,6 +21,7 @@ from sknoisydim._isolation import draw_seed
 from sknoisydim._net import MeanGradients, without_output
 from sknoisydim._validation import check_real
 
+from ._estimator import check_estimator
 from ._shard import Shard, SharedEncoder, unshare, waiting
 
 # Rows, evenly spaced, by which the processes see that they were given the same table.
@@ -71,10 +74,10 @@ def fit_data_parallel(
         If `estimator` is no `NoisyDIMTransformer`, or its encoder has dropout that cannot be
         shared.
     ValueError
-        If the processes were given different tables, a batch has not a row for each of them, the
-        estimator has a `checkpoint`, or the accelerator asks for mixed precision or for accumulated
-        gradients, which this does not do. Also where a launcher started several processes and the
-        accelerator knows of one.
+        If the processes were given different rows, labels or weights, a batch has not a row for
+        each of them, the estimator has a `checkpoint`, or the accelerator asks for mixed precision
+        (that is the estimator's `precision`) or for accumulated gradients, which this does not do.
+        Also where a launcher started several processes and the accelerator knows of one.
     RuntimeError
         If another process has ended, or does not answer within the time-out.
 
@@ -106,11 +109,7 @@ def fit_data_parallel(
     ...     fitted.transform(X).shape
     (200, 2)
     """
-    if not {"encoder", "callbacks", "random_state"} <= vars(estimator).keys():
-        raise TypeError(
-            f"estimator is a {type(estimator).__name__}; it takes a NoisyDIMTransformer. Of a "
-            "pipeline, fit the steps before it first, and pass what they return as X."
-        )
+    check_estimator(estimator)
     accelerator = _resolve(accelerator, timeout)
     if accelerator.num_processes > 1 and getattr(estimator, "checkpoint", None) is not None:
         raise ValueError(
@@ -121,7 +120,7 @@ def fit_data_parallel(
         return estimator.fit(X, y, **fit_params)
     shard = Shard(accelerator.process_index, accelerator.num_processes)
     with waiting(shard):
-        seed = _agree(shard, estimator.random_state, X, y)
+        seed = _agree(shard, estimator.random_state, {"X": X, "y": y, **fit_params})
     worker = _worker(estimator, shard, accelerator, seed)
     with waiting(shard), _warning_once(accelerator.is_main_process):
         worker.fit(X, y, **fit_params)
@@ -171,14 +170,14 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
     if accelerator.mixed_precision != "no" or accelerator.gradient_accumulation_steps != 1:
         raise ValueError(
             f"the accelerator has mixed_precision={accelerator.mixed_precision!r} and "
-            f"gradient_accumulation_steps={accelerator.gradient_accumulation_steps}; training is "
-            "in float32 with a step for each batch: 'no' and 1."
+            f"gradient_accumulation_steps={accelerator.gradient_accumulation_steps}; it takes "
+            "'no' (the estimator has precision='bf16') and 1, a step for each batch."
         )
     return accelerator
 
 
-def _agree(shard: Shard, random_state: Any, X: Any, y: Any) -> int:
-    """Return the seed of the main process, if all were given the same table.
+def _agree(shard: Shard, random_state: Any, tables: Mapping[str, Any]) -> int:
+    """Return the seed of the main process, if all were given the same tables, by name.
 
     Raises
     ------
@@ -189,23 +188,31 @@ def _agree(shard: Shard, random_state: Any, X: Any, y: Any) -> int:
 
     own = isinstance(random_state, (int, np.integer))
     seed = int(random_state) if own else draw_seed(random_state)
-    told = gather_object([(seed, own, _fingerprint(X), _fingerprint(y))])
-    for rank, (other, _, *tables) in enumerate(told):
-        if tables != list(told[0][2:]) or (own and other != told[0][0]):
+    given = {name: _fingerprint(table) for name, table in tables.items()}
+    told = gather_object([(seed, own, given)])
+    first, _, wanted = told[0]
+    for rank, (other, _, found) in enumerate(told):
+        if found != wanted or (own and other != first):
             raise ValueError(
-                f"process {rank} was given (random_state, X, y) = {(other, *tables)}, and process "
-                f"0 {(told[0][0], *told[0][2:])}, each told by its shape and a checksum of "
-                f"{COMPARED_ROWS} rows: all need the same."
+                f"process {rank} was given random_state {other} and {found}, process 0 {first} and "
+                f"{wanted}: all need the same. A table is told by its shape and a checksum of "
+                f"{COMPARED_ROWS} rows."
             )
-    return int(told[0][0])
+    return int(first)
 
 
 def _fingerprint(table: Any) -> tuple[tuple[int, ...], int] | None:
     """Return the shape of a table and a checksum of some of its rows."""
     if table is None:
         return None
+    if sparse.issparse(table):
+        matrix: Any = table
+        table = matrix.tocsr()  # not all formats are read by rows
+    elif isinstance(table, numbers.Real):  # the weight of all rows
+        table = [table]
     n_rows = _num_samples(table)
-    rows = _safe_indexing(table, np.linspace(0, n_rows - 1, COMPARED_ROWS).astype(int))
+    positions = np.linspace(0, n_rows - 1, COMPARED_ROWS if n_rows else 0).astype(int)
+    rows = _safe_indexing(table, positions)
     values = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows)
     content = repr(values.tolist()) if values.dtype.hasobject else values.tobytes()
     content = content.encode() if isinstance(content, str) else content

@@ -9,16 +9,29 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._isolation import draw_seed
 from sknoisydim._validation import check_integer
 
+from ._estimator import check_estimator
+
 # Blocks on their way at once while training: one is trained on, and the next is read meanwhile.
 IN_FLIGHT = 2
+# What is said of a series, and of an array without columns.
+_ONE_COLUMN = (
+    "X is a Dask collection of one column; it takes a Dask array or data frame of several."
+)
 
 
-class DaskTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
+class DaskTransformer(
+    MetaEstimatorMixin,
+    TransformerMixin,
+    BaseEstimator,
+    # What scikit-learn's `set_output` puts into a data frame would be computed for it.
+    auto_wrap_output_keys=None,  # type: ignore[call-arg]  # mypy does not see who takes it
+):
     """Train on a Dask array or data frame block by block, and embed one without computing it.
 
     `fit` is a stream of `partial_fit`: each pass goes through the blocks in another order, one
@@ -92,10 +105,12 @@ class DaskTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         ImportError
             If dask or distributed is not installed.
         TypeError
-            If X is no Dask collection: a table in memory is for the estimator itself.
+            If X is no Dask collection of rows (a table in memory is for the estimator itself), or
+            the estimator no `NoisyDIMTransformer`.
         ValueError
             If X and y come in different blocks, no block has two rows, or as of `partial_fit`.
         """
+        check_estimator(self.estimator)
         max_epochs = check_integer(self.max_epochs, "max_epochs", minimum=1)
         blocks = _blocks(X, "X")
         labels = [None] * len(blocks) if y is None else _blocks(y, "y")
@@ -140,7 +155,7 @@ class DaskTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         NotFittedError
             If neither this nor the estimator is fitted.
         TypeError
-            If X is a Dask collection without rows of several columns.
+            If X is a Dask collection of one dimension, or the estimator no `NoisyDIMTransformer`.
         ValueError
             If X has other columns than in `fit`. What else is wrong with rows is found when they
             are computed.
@@ -150,7 +165,7 @@ class DaskTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         if kind is None:
             return model.transform(X)
         if kind == "series":
-            raise TypeError("X is a Dask Series, one column; it takes a Dask array or data frame.")
+            raise TypeError(_ONE_COLUMN)
         import dask
 
         # One node of the graph, which every block depends on: a worker is sent the model once.
@@ -179,24 +194,50 @@ class DaskTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     def _model(self) -> Any:
         if hasattr(self, "estimator_"):
             return self.estimator_
+        check_estimator(self.estimator)
         check_is_fitted(self.estimator)
         return self.estimator
 
+    @property
+    def n_features_in_(self) -> int:
+        """Columns of the table that the transformer was trained on."""
+        return int(self._model().n_features_in_)
+
+    @property
+    def feature_names_in_(self) -> np.ndarray:
+        """Names of these columns, of shape (p,), where they had any."""
+        names: np.ndarray = self._model().feature_names_in_
+        return names
+
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "estimator_") or self.estimator.__sklearn_is_fitted__()
+        try:
+            self._model()
+        except (NotFittedError, TypeError):
+            return False
+        return True
 
 
 def _kind(X: Any) -> str | None:
-    """Return "array", "frame" or "series" for a Dask collection of rows, None for anything else."""
+    """Return what a Dask collection is, None for anything else.
+
+    "array" or "frame" of rows; "series", of one dimension.
+
+    Raises
+    ------
+    TypeError
+        If it is a collection of another kind.
+    """
     if not hasattr(X, "__dask_graph__"):
         return None
     from dask.array import Array
 
-    if isinstance(X, Array):
-        return "array"
+    if isinstance(X, Array) and X.ndim:
+        return "array" if X.ndim > 1 else "series"
     if hasattr(X, "map_partitions") and hasattr(X, "_meta"):
         return "frame" if hasattr(X, "columns") and X.ndim == 2 else "series"
-    raise TypeError(f"a {type(X).__name__} has no rows; it takes a Dask array or data frame.")
+    raise TypeError(
+        f"X or y is a {type(X).__name__}, which has no rows; it takes a Dask array or data frame."
+    )
 
 
 def _blocks(X: Any, name: str) -> list[Any]:
@@ -209,14 +250,15 @@ def _blocks(X: Any, name: str) -> list[Any]:
             'pip install "sknoisydim[dask]"'
         ) from error
     kind = _kind(X)
-    if kind is None or (kind == "series" and name == "X"):
+    if kind == "series" and name == "X":
+        raise TypeError(_ONE_COLUMN)
+    if kind is None:
         raise TypeError(
             f"{name} is a {type(X).__module__}.{type(X).__name__}; it takes a Dask array or data "
             "frame. A table in memory is for the estimator itself."
         )
-    if kind != "array":
-        return list(X.to_delayed())
-    return list(_in_rows(X).to_delayed().ravel())
+    blocks = _in_rows(X).to_delayed() if kind == "array" else X.to_delayed()
+    return list(np.ravel(blocks))
 
 
 def _in_rows(X: Any) -> Any:
@@ -246,14 +288,19 @@ def _wait_for(model: Any) -> None:
 def _train_on(model: Any, block: Any, labels: Any) -> Any:
     """Return a model that has seen one more block; the task that it came from may run again."""
     started = model.__sklearn_is_fitted__()
-    if len(block) < (1 if started else 2):
+    if block.shape[0] < (1 if started else 2):  # sparse blocks have no length
         return model
     return copy.deepcopy(model).partial_fit(block, labels)
 
 
 def _dtype(kinds: Any) -> np.dtype[Any]:
-    """Return the type of the embedding of columns of these types."""
-    return np.dtype(np.float32 if np.result_type(*kinds) == np.float32 else np.float64)
+    """Return the type of the embedding of columns of these types.
+
+    As scikit-learn has it, what pandas has beside numpy's (nullable numbers, Arrow's, categories)
+    becomes float64.
+    """
+    plain = all(isinstance(kind, np.dtype) for kind in kinds)
+    return np.dtype(np.float32 if plain and np.result_type(*kinds) == np.float32 else np.float64)
 
 
 def _transform_array(X: Any, model: Any, shared: Any) -> Any:
@@ -286,7 +333,7 @@ def _transform_frame(X: Any, model: Any, shared: Any) -> Any:
 
 
 def _embed(block: Any, model: Any, d: int, kind: np.dtype[Any]) -> np.ndarray:
-    if not len(block):
+    if not block.shape[0]:
         return np.empty((0, d), dtype=kind)
     return np.asarray(model.transform(block)).astype(kind, copy=False)
 

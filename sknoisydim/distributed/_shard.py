@@ -194,6 +194,7 @@ class _BatchNorm(_Forward):
             return alone
         across = [0, *range(2, x.ndim)]
         shape = (1, -1, *[1] * (x.ndim - 2))
+        given, x = x.dtype, x.float()  # in bfloat16 it would be neither the layer's nor exact
         variance, mean = (value.double() for value in torch.var_mean(x, across, correction=0))
         # In float64 the squares may cancel, and two numbers a unit are all that is sent.
         moments = torch.stack([mean, variance + mean.square()])
@@ -202,7 +203,8 @@ class _BatchNorm(_Forward):
         mean = mean.to(x.dtype)
         self._remember(mean.detach(), variance.detach(), shard.total * x[0, 0].numel())
         z = (x - mean.view(shape)) * torch.rsqrt(variance + layer.eps).view(shape)
-        return z * layer.weight.view(shape) + layer.bias.view(shape) if layer.affine else z
+        z = z * layer.weight.view(shape) + layer.bias.view(shape) if layer.affine else z
+        return z.to(given)
 
     def _remember(self, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
         layer = self.module
