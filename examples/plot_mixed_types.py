@@ -30,8 +30,9 @@ from sknoisydim.plotting import EmbeddingDisplay
 # 3,000 of the 32,561 rows of Adult (B. Becker, R. Kohavi, UCI Machine Learning Repository, 1996;
 # CC BY 4.0), which are in the folder of this script.
 
-file = Path(__file__).parent / "data" / "adult.csv.gz"
-table = pd.read_csv(file, na_values="?")
+# The gallery runs a page in its folder, and tells it no file.
+folder = Path(__file__).parent if "__file__" in globals() else Path()
+table = pd.read_csv(folder / "data" / "adult.csv.gz", na_values="?")
 income = table.pop("income")
 X, X_test, y, y_test = train_test_split(
     table, income, test_size=0.4, stratify=income, random_state=0
