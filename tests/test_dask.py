@@ -11,6 +11,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from dask.distributed import Client, LocalCluster
 from joblib import parallel_config
@@ -19,6 +20,7 @@ from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.fixes import parse_version
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -278,6 +280,10 @@ class TestTransform:
             with pytest.raises(TypeError, match="it takes a NoisyDIMTransformer"):
                 method(da.ones((10, 4)))
 
+    @pytest.mark.skipif(
+        parse_version(sklearn.__version__) < parse_version("1.9"),
+        reason="scikit-learn < 1.9 compares a parameter that is an estimator with an array",
+    )
     def test_in_a_notebook(self, bare):
         for estimator in (bare, small(), StandardScaler(), None):
             assert "DaskTransformer" in DaskTransformer(estimator)._repr_html_()

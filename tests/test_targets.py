@@ -538,9 +538,7 @@ class TestIndependent:
         np.testing.assert_allclose(stats.expon.cdf(x[:, [0, 2]]), special.ndtr(z[:, [0, 2]]))
 
     def test_range_ends_where_the_law_fails(self):
-        """scipy's t(3).isf is minus infinity at 1e-290, its beta.ppf wrong at 1e-110."""
-        with np.errstate(all="ignore"):
-            assert stats.t(3).isf(1e-290) == -np.inf
+        """scipy's t(3).isf is minus infinity at 1e-290 (1.17), its beta.ppf wrong at 1e-110."""
         for law in (stats.t(3), stats.beta(2, 5)):
             x = resolve_target(law, 1).push(np.linspace(-40, 40, 801)[:, None])
             assert np.isfinite(x).all()
