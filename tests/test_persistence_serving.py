@@ -177,6 +177,7 @@ def test_threads_get_the_rows_of_one():
 QUIET = """
     import os, sys
     import numpy as np
+    import torch._dynamo  # the first optimizer of a process does; torch 2.9 writes a template then
     from sknoisydim import NoisyDIMTransformer
 
     rows = np.random.default_rng(0).normal(size=(300, 3))
