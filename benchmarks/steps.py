@@ -247,8 +247,12 @@ def draw(
 
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
     for axis, (name, values) in zip(axes, sizes.items(), strict=True):
-        axis.loglog(values, seconds[name], "o", color="#0072B2")
-        if name == "rows":
+        (axis.loglog if name == "rows" else axis.semilogx)(
+            values, seconds[name], "o", color="#0072B2"
+        )
+        if name != "rows":
+            axis.set_ylim(bottom=0)
+        else:
             axis.loglog(values, line, color="#0072B2", linewidth=1, label="a + b rows")
             axis.legend(frameon=False)
         axis.set_xlabel(name)

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
+import sklearn
 import torch
 from scipy import stats
 from sklearn.exceptions import SkipTestWarning
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn.utils.fixes import parse_version
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -167,7 +169,9 @@ def test_further_check(name, check):
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_number_of_checks(name):
-    assert len(yielded(name)) >= CONFIGURATIONS[name].n_checks
+    # scikit-learn 1.8 has one check less than 1.9.
+    fewer = parse_version(sklearn.__version__) < parse_version("1.9")
+    assert len(yielded(name)) >= CONFIGURATIONS[name].n_checks - fewer
     assert len(set(FURTHER_CHECKS)) == 10
 
 
