@@ -44,7 +44,8 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"demo\.py",
+    # Only what the site runs: launchers of processes and the demo are scripts beside it.
+    "ignore_pattern": r"(?:^|/)(?!plot_)[^/]*\.py$",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "capture_repr": ("_repr_html_",),  # the card of a report; else what a cell prints

@@ -12,7 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from sknoisydim._files import replacing
 from sknoisydim._inference import embeddings, log_densities
 from sknoisydim._input import check_rows
-from sknoisydim._settings import resolve_device, resolve_missing
+from sknoisydim._options import check_name
+from sknoisydim._settings import MISSING, resolve_device
 from sknoisydim._sources import FLOATS, RowSource, as_given, is_sparse
 from sknoisydim._training import information_share
 from sknoisydim.encoders import IndicateMissing, resolve_encoder
@@ -239,7 +240,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         fit, and what the encoder takes after it.
         """
         if reset:
-            options["missing"] = resolve_missing(self.missing) == "indicator"
+            options["missing"] = MISSING[check_name(self.missing, MISSING, "missing")]
             any_shape = getattr(resolve_encoder(self.encoder), "any_shape", False)
             X, self.row_shape_ = check_rows(self, X, any_shape=any_shape, **options)
             shape = self.row_shape_
@@ -270,7 +271,7 @@ def _check_out(out: np.ndarray, shape: tuple[int, ...], X: RowSource) -> None:
     # Columns beside those of X in one array do not: bounds alone would refuse them. What takes too
     # long to tell, which no slice of a table does, is refused.
     try:
-        shared = np.shares_memory(out, held, max_work=10_000)  # type: ignore[arg-type]  # any count
+        shared = np.shares_memory(out, held, max_work=10_000)  # type: ignore[arg-type]  # the stubs know 0 and -1
     except np.exceptions.TooHardError:
         shared = True
     if shared:

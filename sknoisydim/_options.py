@@ -54,6 +54,23 @@ def resolve(
     )
 
 
+def check_name(value: Any, table: Mapping[str, Any], parameter: str) -> str:
+    """Return a name, which has to be one of a table.
+
+    Raises
+    ------
+    TypeError
+        If it is no text.
+    ValueError
+        If it is not in the table.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{parameter} must be {allowed(table)}, got {value!r}.")
+    if value not in table:
+        raise ValueError(unknown_option(value, table, parameter))
+    return value
+
+
 def allowed(table: Mapping[str, Any], also: str = "") -> str:
     """List the names of a table, and what else there is, for an error message.
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from sknoisydim._optimizers import resolve_optimizer
-from sknoisydim._options import allowed, unknown_option
+from sknoisydim._options import check_name
 from sknoisydim._validation import check_boolean, check_integer, check_real
 from sknoisydim.augmentations import resolve_augmentation
 from sknoisydim.bounds import resolve_bound
@@ -30,7 +30,7 @@ from sknoisydim.scaling import resolve_scaling
 AUTO_COMPONENTS = 16
 
 # What may be done with missing cells.
-MISSING = ("error", "indicator")
+MISSING: Mapping[str, bool] = {"error": False, "indicator": True}
 
 # What the encoder's matrix products are taken in; None is float32.
 PRECISIONS: Mapping[str, torch.dtype | None] = {"32": None, "bf16": torch.bfloat16}
@@ -82,6 +82,11 @@ class Settings:
     checkpoint: Checkpointing | None
     precision: torch.dtype | None
 
+    @property
+    def takes_missing(self) -> bool:
+        """Whether cells may be missing."""
+        return MISSING[self.missing]
+
 
 def auto_steps(n_rows: int) -> int:
     """Return the budget of optimisation steps for a table with so many rows.
@@ -127,30 +132,11 @@ def resolve_precision(precision: Any, device: torch.device) -> torch.dtype | Non
     ValueError, TypeError
         If it is no name, or an unknown one, or the device has no such products.
     """
-    if not isinstance(precision, str):
-        raise TypeError(f"precision must be {allowed(PRECISIONS)}, got {precision!r}.")
-    if precision not in PRECISIONS:
-        raise ValueError(unknown_option(precision, PRECISIONS, "precision"))
+    check_name(precision, PRECISIONS, "precision")
     if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():
         name = torch.cuda.get_device_name(device)
         raise ValueError(f"precision='bf16' needs a GPU with bfloat16, and {name} has none.")
     return PRECISIONS[precision]
-
-
-def resolve_missing(missing: Any) -> str:
-    """Return what is done with missing cells: a name of `MISSING`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If it is an unknown name, or none.
-    """
-    table = dict.fromkeys(MISSING)
-    if not isinstance(missing, str):
-        raise TypeError(f"missing must be {allowed(table)}, got {missing!r}.")
-    if missing not in MISSING:
-        raise ValueError(unknown_option(missing, table, "missing"))
-    return missing
 
 
 def _is_auto(value: Any) -> bool:
@@ -226,7 +212,7 @@ def _copied(value: Any) -> Any:
     except Exception:  # noqa: BLE001 (the copying of a user's object may raise anything)
         try:
             copied = copy.copy(value)
-        except Exception as error:
+        except Exception as error:  # which may be anything, too
             raise TypeError(
                 f"callbacks holds {value!r}, which cannot be copied, and a fit works on copies: "
                 "pass its class, or give it a __copy__."
@@ -271,7 +257,7 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         encoder=encoder,
         normalization=resolve_normalization(parameters.normalization),
         scaling=resolve_scaling(parameters.scaling),
-        missing=resolve_missing(parameters.missing),
+        missing=check_name(parameters.missing, MISSING, "missing"),
         refine=resolve_refinement(parameters.refine),
         max_epochs=None
         if _is_auto(epochs)

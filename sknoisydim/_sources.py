@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -32,7 +33,7 @@ class RowSource(Protocol):
     def __getitem__(self, index: Any, /) -> Any: ...
 
 
-class Source:
+class Source(ABC):
     """A source that is no ndarray.
 
     Parameters
@@ -56,9 +57,9 @@ class Source:
     def __len__(self) -> int:
         return self.shape[0]
 
+    @abstractmethod
     def __getitem__(self, index: Any, /) -> np.ndarray:
         """Return rows as an array; the index is a slice or an array of positions."""
-        raise NotImplementedError
 
 
 class ConvertedRows(Source):

@@ -25,7 +25,7 @@ from sknoisydim._net import (
     with_callbacks,
 )
 from sknoisydim._persistence import Persistent
-from sknoisydim._settings import resolve_settings
+from sknoisydim._settings import MISSING, resolve_settings
 from sknoisydim._sources import as_given
 from sknoisydim._streaming import Streaming
 from sknoisydim._training import fitted_so_far, train
@@ -352,8 +352,8 @@ class NoisyDIMTransformer(
             table = Table(X, codes, weights, shape).without_weightless()
             validation = None
             if X_val is not None:
-                masked = settings.missing == "indicator"
-                X_val, _ = self._rows(X_val, reset=False, missing=masked, ensure_min_samples=2)
+                missing = settings.takes_missing
+                X_val, _ = self._rows(X_val, reset=False, missing=missing, ensure_min_samples=2)
                 known = settings.supervision > 0 and y_val is not None
                 validation = Table(X_val, encode_labels(X_val, y_val) if known else None)
             elif y_val is not None:
@@ -383,7 +383,8 @@ class NoisyDIMTransformer(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.sparse = takes_sparse(self.scaling)
-        tags.input_tags.allow_nan = isinstance(self.missing, str) and self.missing == "indicator"
+        known = isinstance(self.missing, str)
+        tags.input_tags.allow_nan = known and MISSING.get(self.missing, False)
         labels = isinstance(self.supervision, numbers.Real) and self.supervision > 0
         tags.target_tags.required = bool(labels)
         return tags

@@ -6,14 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from sknoisydim import NoisyDIMTransformer
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(4000, 6)) @ RNG.normal(size=(6, 12))).astype(np.float32)

@@ -14,6 +14,8 @@ import time
 import warnings
 from functools import partial
 
+import distributed
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -1040,6 +1042,17 @@ def raising(n_features, n_components):
     raise Crash("from a user")
 
 
+def two_workers():
+    """Return a cluster of two processes on this machine."""
+    return distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        silence_logs=50,
+    )
+
+
 class TestAGridSearch:
     @pytest.mark.parametrize("at", ["encoder", "callback"])
     def test_an_error_costs_its_fit_only(self, at):
@@ -1062,18 +1075,10 @@ class TestAGridSearch:
 
     @pytest.mark.slow
     def test_a_worker_that_dies_costs_its_fit_only(self, tmp_path):
-        distributed = pytest.importorskip("distributed")
-        joblib = pytest.importorskip("joblib")
         grid = {"encoder": [MLPEncoder((8,)), Deadly(tmp_path / "died"), nn.Linear]}
         search = GridSearchCV(dim().set_params(callbacks=None), grid, cv=2, error_score=np.nan)
         with (
-            distributed.LocalCluster(
-                n_workers=2,
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=None,
-                silence_logs=50,
-            ) as cluster,
+            two_workers() as cluster,
             distributed.Client(cluster),
             # Every worker gets the rows: what one has alone is lost with it.
             joblib.parallel_config(backend="dask", scatter=[X]),
@@ -1086,7 +1091,6 @@ class TestAGridSearch:
     @pytest.mark.parametrize("backend", ["loky", "dask"])
     def test_a_fit_that_kills_each_of_its_workers_ends_the_search(self, backend):
         """What docs/guide/saving.rst says: an error_score is not set by somebody who is dead."""
-        joblib = pytest.importorskip("joblib")
         grid = {"encoder": [MLPEncoder((8,)), Deadly()]}
         search = GridSearchCV(dim().set_params(callbacks=None), grid, cv=2, error_score=np.nan)
         if backend == "loky":
@@ -1096,15 +1100,8 @@ class TestAGridSearch:
             ):
                 search.fit(X)
             return
-        distributed = pytest.importorskip("distributed")
         with (
-            distributed.LocalCluster(
-                n_workers=2,
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=None,
-                silence_logs=50,
-            ) as cluster,
+            two_workers() as cluster,
             distributed.Client(cluster),
             joblib.parallel_config(backend="dask", scatter=[X]),
             pytest.raises((distributed.KilledWorker, distributed.client.FutureCancelledError)),

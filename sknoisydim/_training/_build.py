@@ -40,7 +40,7 @@ def missing_cells(
     ValueError
         If `known` is an encoder for another `missing`.
     """
-    wanted = settings.missing == "indicator"
+    wanted = settings.takes_missing
     if known is not None and isinstance(known, IndicateMissing) != wanted:
         raise ValueError(
             "warm_start=True goes on from the last fit's weights, and they are of another network "

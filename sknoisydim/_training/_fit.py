@@ -96,7 +96,7 @@ def scale(settings: Settings, table: Table, seed: int) -> tuple[nn.Module, Momen
     if isinstance(settings.scaling, str) and settings.scaling in BY_MOMENTS:
         moments = column_moments(table.X, table.weights)
         return from_moments(settings.scaling, moments), moments
-    missing = settings.missing == "indicator"
+    missing = settings.takes_missing
     return fit_scaling(settings.scaling, table.X, seed % 2**31, table.weights, missing), None
 
 
