@@ -120,6 +120,7 @@ def methods(table, components, curve):
     variants = {
         "clean_weight=1": {"clean_weight": 1.0},
         "defaults": {},
+        "neighbors": {"augmentation": "neighbors"},
         "supervision=0.5": {"supervision": 0.5},
         "rotation": {"refine": "rotation"},
         "flow": {"refine": "flow"},

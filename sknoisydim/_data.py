@@ -153,7 +153,7 @@ class Rows(Dataset[torch.Tensor]):
     def take(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows with these positions (m,) as a float32 tensor (m, p)."""
         if self._scaled is not None:
-            return self._scaled.index_select(0, rows.to(self.device))
+            return self._scaled.index_select(0, rows.to(self.device, non_blocking=True))
         read = self._read(rows.numpy())
         if self.device.type == "cuda":
             # A step only queues its work there, so the next rows are read while it goes on, and

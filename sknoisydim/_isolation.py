@@ -51,8 +51,15 @@ def borrowed_global_generator(seed: int) -> Iterator[None]:
     weights, and its dropout, from the global one. Threads take turns, so that each gets
     the numbers of its own seed.
     """
-    with _GLOBAL_GENERATOR, torch.random.fork_rng():
-        torch.manual_seed(seed)
+    # GPUs that nobody has used stay out of it: to read their state would start every one. torch
+    # warns of that where there are several, and in a forked process it fails.
+    started = torch.cuda.is_initialized()
+    devices = range(torch.cuda.device_count()) if started else ()
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices):
+        if started or not torch.cuda.is_available():
+            torch.manual_seed(seed)
+        else:  # which would leave the seed for the GPUs to start from
+            torch.default_generator.manual_seed(seed)
         yield
 
 

@@ -109,12 +109,11 @@ def resolve_device(device: Any) -> torch.device:
     ValueError
         If torch does not know the device, or this machine does not have it.
     """
-    if _is_auto(device):
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         # torch knows names of devices that are not there, and says so in an AssertionError; of
         # one that holds no numbers, "meta", when they are read.
-        probe = torch.empty(0, device=torch.device(device))
+        probe = torch.empty(0, device=torch.device(auto if _is_auto(device) else device))
         probe.cpu()
         return probe.device
     except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:

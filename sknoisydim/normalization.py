@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,7 +94,13 @@ class _Whitener(Normalizer):
     isotropic = True
 
     def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
-        factor = torch.linalg.cholesky(_with_ridge(covariance, self.ridge))
+        covariance = _with_ridge(covariance, self.ridge)
+        if covariance.is_cpu:
+            factor = torch.linalg.cholesky(covariance)
+        else:
+            # To raise, every step would wait for the device; NaN says it at the end of the epoch.
+            factor, failed = torch.linalg.cholesky_ex(covariance)
+            factor = torch.where(failed == 0, factor, math.nan)
         eye = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
         return torch.linalg.solve_triangular(factor, eye, upper=False)
 

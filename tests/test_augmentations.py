@@ -8,7 +8,8 @@ import torch
 from numpy.testing import assert_array_equal
 from scipy import stats
 from sklearn.base import clone
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_digits, load_iris
+from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder
 
 from sknoisydim import NoisyDIMTransformer
@@ -19,6 +20,7 @@ from sknoisydim.augmentations import (
     FeatureMasking,
     GaussianJitter,
     Mixup,
+    Neighbors,
     fit_view,
     one_hot_blocks,
     resolve_augmentation,
@@ -206,6 +208,62 @@ class TestMixup:
     def test_refuses_an_alpha_that_is_none(self, rows, alpha):
         with pytest.raises(ValueError, match="augmentation alpha"):
             Mixup(alpha=alpha)(rows, generator())
+
+
+class TestNeighbors:
+    def test_takes_the_nearest_of_the_sample(self, rows):
+        sample = torch.empty(1000, 5).normal_(generator=generator(2))
+        seen = fit_view(Neighbors(3), sample)(rows, generator())
+        rank = (torch.cdist(rows, sample) < torch.cdist(rows, seen).diagonal()[:, None] - 1e-4).sum(
+            1
+        )
+        assert rank.max() < 3
+        assert {0, 1, 2} == set(rank.tolist())
+        assert (seen[:, None] == sample).all(2).any(1).all()
+
+    def test_replaces_at_its_rate(self, rows):
+        replaced = (Neighbors(rate=0.3)(rows, generator()) != rows).any(1)
+        assert replaced.float().mean().item() == pytest.approx(0.3, abs=0.1)
+
+    def test_equal_rows_are_no_neighbours(self):
+        pairs = torch.arange(4.0).repeat(2)[:, None] ** 2
+        seen = Neighbors(2)(pairs, generator())
+        assert (seen != pairs).all()
+        alike = torch.ones(5, 3)
+        assert torch.equal(Neighbors()(alike, generator()), alike)
+
+    def test_more_neighbours_than_rows(self):
+        x = torch.tensor([[0.0], [1.0]])
+        assert torch.equal(Neighbors(10)(x, generator()), x.flip(0))
+
+    def test_gaps_stay_out_of_distance_and_view(self):
+        x = torch.tensor([[5.0, torch.nan], [5.0, 0.1], [-5.0, 0.0], [-5.1, torch.nan]])
+        seen = Neighbors(1)(x, generator())
+        expected = torch.tensor([[5.0, 0.1], [5.0, 0.1], [-5.1, 0.0], [-5.0, 0.0]])
+        assert torch.equal(seen, expected)
+
+    @pytest.mark.parametrize("view", [Neighbors(), Compose([Neighbors(), "corruption"])])
+    def test_a_fitted_transformer_holds_no_rows(self, view):
+        X = np.random.default_rng(0).standard_normal((4000, 5), dtype=np.float32)
+        plain = NoisyDIMTransformer(2, max_epochs=1, random_state=0).fit(X)
+        near = NoisyDIMTransformer(2, augmentation=view, max_epochs=1, random_state=0).fit(X)
+        assert len(pickle.dumps(near)) < len(pickle.dumps(plain)) + 2000
+        assert near.partial_fit(X).transform(X).shape == (4000, 2)
+
+    def test_keeps_what_near_rows_share(self):
+        # Of digits, five nearest neighbours know the class of 98 %.
+        X, y = load_digits(return_X_y=True)
+        accuracy = {}
+        for name in ("corruption", "neighbors"):
+            dim = NoisyDIMTransformer(16, augmentation=name, max_epochs=80, random_state=0)
+            Z = dim.fit(X[::2]).transform(X)
+            accuracy[name] = LogisticRegression().fit(Z[::2], y[::2]).score(Z[1::2], y[1::2])
+        assert accuracy["neighbors"] > accuracy["corruption"] + 0.02
+
+    @pytest.mark.parametrize(("parameter", "value"), [("n_neighbors", 0), ("rate", 1.5)])
+    def test_a_bad_parameter_is_named(self, parameter, value, rows):
+        with pytest.raises(ValueError, match=f"augmentation {parameter}.* got {value}"):
+            Neighbors(**{parameter: value})(rows, generator())
 
 
 class TestCompose:

@@ -6,8 +6,19 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from sknoisydim import NoisyDIMTransformer
+from sknoisydim._isolation import make_generator
+from sknoisydim._modules import mlp
+from sknoisydim._net import _checkpoint
+from sknoisydim._objective import Objective
+from sknoisydim._settings import resolve_device
+from sknoisydim.augmentations import resolve_augmentation
+from sknoisydim.bounds import BOUNDS, resolve_bound
+from sknoisydim.critics import CRITICS
+from sknoisydim.noise import GaussianNoise
+from sknoisydim.normalization import NORMALIZATIONS
 
 pytestmark = pytest.mark.gpu
 
@@ -47,9 +58,53 @@ def test_embeds_the_same_on_both(parameters):
     np.testing.assert_allclose(model.transform(exact), on_cpu.transform(exact), atol=1e-9)
 
 
-def test_weights_are_on_the_cpu_after_a_fit():
-    model = dim().fit(X)
-    assert {p.device.type for p in model.net_.module_.parameters()} == {"cpu"}
+def test_a_fitted_net_is_on_the_cpu():
+    model = dim(bound="dv", critic="exact", clean_weight=0.5).fit(X)
+    net = model.net_
+    tensors = [*net.module_.parameters(), *net.module_.buffers()]
+    assert {t.device.type for t in [*tensors, net.generator]} == {"cpu"}
+    assert net.device == "cpu"
+
+
+def test_auto_and_a_name_without_a_number_are_one_device():
+    assert resolve_device("auto") == resolve_device("cuda") == torch.empty(0, device="cuda").device
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_a_step_waits_for_nothing(normalization, bound):
+    x = torch.from_numpy(X[:256]).cuda()
+    channel = GaussianNoise().build(6, len(x))
+    generator = make_generator(0)
+    for critic in CRITICS.values():
+        objective = Objective(
+            mlp(12, [32], 6, generator, batch_norm=True, dropout=0.1),
+            NORMALIZATIONS[normalization]().build(6),
+            channel,
+            critic().build(6, channel, generator),
+            resolve_bound(bound),
+            resolve_augmentation("masking"),
+            0.5,
+        ).cuda()
+        optimizer = torch.optim.AdamW(objective.parameters(), fused=True)
+        drawn = make_generator(0, x.device)
+        for mode in ("default", "error"):  # the first step makes states, and starts libraries
+            torch.cuda.set_sync_debug_mode(mode)
+            try:
+                optimizer.zero_grad()
+                (-objective(x, x, drawn).objective).backward()
+                optimizer.step()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        assert all(p.isfinite().all() for p in objective.parameters())
+
+
+def test_a_users_module_leaves_the_global_generators_alone():
+    before = torch.cuda.get_rng_state_all()
+    dim(encoder=lambda p, d: torch.nn.Sequential(torch.nn.Dropout(0.1), torch.nn.Linear(p, d))).fit(
+        X
+    )
+    assert all(map(torch.equal, torch.cuda.get_rng_state_all(), before))
 
 
 def test_loads_on_a_machine_without(tmp_path):
@@ -68,8 +123,11 @@ def test_loads_on_a_machine_without(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "Z.npy"), model.transform(X), atol=1e-4)
 
 
-def test_a_checkpoint_goes_on_bit_for_bit(tmp_path):
+def test_a_checkpoint_goes_on(tmp_path, monkeypatch):
     from skorch.callbacks import Callback
+
+    monkeypatch.setattr(_checkpoint, "SECONDS", 0.0)  # written at the end of every epoch
+    monkeypatch.setattr(_checkpoint, "SHARE", np.inf)
 
     class Stop(Callback):
         at = 10
@@ -81,6 +139,7 @@ def test_a_checkpoint_goes_on_bit_for_bit(tmp_path):
     whole = dim().fit(X)
     with pytest.raises(RuntimeError, match="power cut"):
         dim(checkpoint=tmp_path, callbacks=[Stop()]).fit(X)
+    assert _checkpoint._read(tmp_path / _checkpoint.NAME).head["epoch"] == Stop.at - 1
     Stop.at = None
     resumed = dim(checkpoint=tmp_path, callbacks=[Stop()]).fit(X)
     np.testing.assert_allclose(resumed.transform(X), whole.transform(X), atol=1e-5)

@@ -251,6 +251,15 @@ class DIMNet(NeuralNet):
             return one_cycle(self.step_, self.n_steps, self.lr, warm_up=0.0)
         return one_cycle(self.step_, self.n_steps, self.lr)
 
+    def rest(self) -> None:
+        """Come to the CPU, and let go of rows: a trained net may go where neither is."""
+        if hasattr(self.module_.augmentation, "forget"):
+            self.module_.augmentation.forget()
+        self.module_.cpu()
+        self.device = "cpu"
+        if self.generator.device.type != "cpu":
+            self.generator = make_generator(self.generator.initial_seed())
+
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Evaluate the objective on held-out rows."""
         # The law of the held-out rows is judged by their own statistics: exact ones come later.

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from sklearn import preprocessing
 
-from sknoisydim.augmentations import _BlockCorruption, _Chain
+from sknoisydim.augmentations._corruption import BlockCorruption
+from sknoisydim.augmentations._table import Chain
 from sknoisydim.noise import GaussianChannel, UniformChannel
 from sknoisydim.refinement import FlowRefinement
 from sknoisydim.refinement._base import Composed, Identity
@@ -51,7 +52,7 @@ def _write_blocks(value: Any, writer: Writer, path: str) -> JSON:
 
 
 def _read_blocks(node: JSON, reader: Reader) -> Any:
-    view = _BlockCorruption(node[0], [], 0)
+    view = BlockCorruption(node[0], [], 0)
     view.n_units = node[1]
     view.unit = torch.from_numpy(reader.array(node[2]))
     return view
@@ -125,11 +126,11 @@ FITTINGS: Mapping[str, Kind] = {
         lambda value, writer, path: [value.n_components, float(value.half_width)],
         lambda node, reader: UniformChannel(*node),
     ),
-    "blocks": Kind(lambda value: type(value) is _BlockCorruption, _write_blocks, _read_blocks),
+    "blocks": Kind(lambda value: type(value) is BlockCorruption, _write_blocks, _read_blocks),
     "chain": Kind(
-        lambda value: type(value) is _Chain,
+        lambda value: type(value) is Chain,
         lambda value, writer, path: writer.write(list(value.views), path),
-        lambda node, reader: _Chain(reader.read(node)),
+        lambda node, reader: Chain(reader.read(node)),
     ),
     "identity": Kind(
         lambda value: type(value) is Identity,

@@ -268,6 +268,7 @@ def _train(
         (objective.embed(x) for x in sample(rows, batch_size, seeds[5])), channel, seeds[5]
     )
     doubt = find_doubt(objective, rows, batch_size, nats, spread)
+    net.rest()
     embedder = embed_with(scaling, objective, table)
     refinement = refine(settings, embedder, table.X, kept, seeds[5], table.weights)
     state = {

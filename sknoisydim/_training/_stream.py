@@ -162,6 +162,7 @@ def _train_chunk(
     nats = measure(
         (objective.embed(x) for x in sample(rows, size, seeds[1])), objective.channel, seeds[1]
     )
+    net.rest()
     embedder = embed_with(scaling, objective, table)
     refinement = refine(settings, embedder, both.X, None, seeds[1], both.weights)
     state["moments"] = None if moments is None else tuple(moments)

@@ -1,35 +1,15 @@
-"""Views: how a batch of rows becomes a batch of their views.
-
-A view is a callable `(batch, generator) -> batch` on float32 tensors of scaled rows. One that has
-to know the table has a method `fit`: given a sample of scaled rows, before training, it returns the
-callable that is used in its place.
-
-With `missing="indicator"` a missing cell is NaN, in batches as in the sample, and one that is given
-a value counts as observed. A view may leave cells missing, or make them so.
-"""
+"""Cells, or blocks of them, from other rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from scipy.special import betaincinv
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 
-from sknoisydim._options import allowed, unknown_option
 from sknoisydim._validation import check_real
 
-View = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
-
-
-def _bernoulli(x: torch.Tensor, rate: float, generator: torch.Generator) -> torch.Tensor:
-    return torch.rand(x.shape, generator=generator, device=x.device) < rate
-
-
-def _has_missing(x: torch.Tensor) -> bool:
-    """Tell whether a cell is NaN, by a sum: scaling bounds cells, so it does not overflow."""
-    return bool(x.sum().isnan())
+from ._base import View, has_missing
 
 
 def _draw(
@@ -41,7 +21,7 @@ def _draw(
     """
     shape = (len(x), n_units)
     mask = torch.rand(shape, generator=generator, device=x.device) < rate
-    if not _has_missing(x):
+    if not has_missing(x):
         return mask, torch.randint(len(x), shape, generator=generator, device=x.device)
     gaps = torch.zeros(shape, device=x.device).index_add_(1, unit, x.isnan().float()) > 0
     count = (~gaps).sum(0)
@@ -101,7 +81,7 @@ def one_hot_blocks(x: torch.Tensor) -> list[list[int]]:
     return blocks
 
 
-class _BlockCorruption:
+class BlockCorruption:
     """Corruption of units of columns: each unit as one, from one row."""
 
     def __init__(self, rate: float, groups: Sequence[Sequence[int]], n_columns: int) -> None:
@@ -196,7 +176,7 @@ class FeatureCorruption(BaseEstimator):
                     "of lists of column numbers."
                 )
             groups = one_hot_blocks(sample)
-        return _BlockCorruption(rate, groups, sample.shape[1])
+        return BlockCorruption(rate, groups, sample.shape[1])
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view of the rows x (n, p)."""
@@ -207,190 +187,3 @@ class FeatureCorruption(BaseEstimator):
         columns = torch.arange(cells.shape[1], device=x.device)
         mask, rows = _draw(cells, rate, generator, columns, len(columns))
         return torch.where(mask, cells.gather(0, rows), cells).view_as(x)
-
-
-class FeatureMasking(BaseEstimator):
-    r"""Replace random cells by zero, which is the column's mean after scaling.
-
-    A missing cell is replaced like any other.
-
-    Parameters
-    ----------
-    rate : float, default=0.3
-        Probability that a cell is masked, in [0, 1].
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.augmentations import FeatureMasking
-    >>> FeatureMasking(rate=1.0)(torch.ones(2, 3), torch.Generator()).sum().item()
-    0.0
-    """
-
-    def __init__(self, rate: float = 0.3) -> None:
-        self.rate = rate
-
-    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view of the rows x (n, ...)."""
-        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
-        return x.masked_fill(_bernoulli(x, rate, generator), 0.0)
-
-
-class GaussianJitter(BaseEstimator):
-    r"""Add normal noise to every cell; missing ones stay missing.
-
-    Parameters
-    ----------
-    scale : float, default=0.3
-        Standard deviation of the noise, in units of the scaled columns.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.augmentations import GaussianJitter
-    >>> GaussianJitter(scale=0.0)(torch.ones(2, 3), torch.Generator()).sum().item()
-    6.0
-    """
-
-    def __init__(self, scale: float = 0.3) -> None:
-        self.scale = scale
-
-    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view of the rows x (n, ...)."""
-        scale = check_real(self.scale, "augmentation scale", minimum=0)
-        noise = torch.empty_like(x).normal_(generator=generator)
-        return torch.add(x, noise, alpha=scale)
-
-
-class Mixup(BaseEstimator):
-    r"""Mix each row with another row of the batch.
-
-    .. math:: x' = \lambda x + (1 - \lambda) x_{\text{other}}, \qquad
-        \lambda = \max(b, 1 - b), \quad b \sim \operatorname{Beta}(\alpha, \alpha)
-
-    The larger share is the row's own, so that the view belongs to it. A cell that is missing in
-    either row stays as it is.
-
-    Parameters
-    ----------
-    alpha : float, default=0.4
-        :math:`\alpha` > 0. The smaller, the closer views stay to their rows; 1 draws the row's
-        share uniformly from [1/2, 1].
-
-    References
-    ----------
-    H. Zhang, M. Cisse, Y. N. Dauphin, D. Lopez-Paz, "mixup: Beyond Empirical Risk Minimization",
-    ICLR 2018, section 2, for the mixture and the law of its weight.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.augmentations import Mixup
-    >>> x = torch.arange(4.0).reshape(4, 1)
-    >>> view = Mixup(alpha=1.0)(x, torch.Generator().manual_seed(0))
-    >>> bool((view >= x.min()).all()), bool(((view - x).abs() <= 1.5).all())
-    (True, True)
-    """
-
-    def __init__(self, alpha: float = 0.4) -> None:
-        self.alpha = alpha
-
-    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view of the rows x (n, ...)."""
-        alpha = check_real(self.alpha, "augmentation alpha", minimum=0, closed="neither")
-        u = torch.rand(len(x), generator=generator, device=x.device)
-        # torch draws beta variates from its global generator alone; the quantile function takes
-        # ours. The law is symmetric, so its upper half is that of the larger share.
-        share = betaincinv(alpha, alpha, 0.5 + 0.5 * u.double().cpu().numpy())
-        weight = torch.as_tensor(share).to(x).view(-1, *[1] * (x.ndim - 1))
-        others = torch.randint(len(x), (len(x),), generator=generator, device=x.device)
-        mixed = torch.lerp(x[others], x, weight)
-        return torch.where(mixed.isnan(), x, mixed) if _has_missing(x) else mixed
-
-
-class _Chain:
-    def __init__(self, views: Sequence[View]) -> None:
-        self.views = views
-
-    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        for view in self.views:
-            x = view(x, generator)
-        return x
-
-
-class Compose(BaseEstimator):
-    """Several views, one after the other.
-
-    Parameters
-    ----------
-    views : sequence
-        Of what `augmentation` takes: names, objects of this module, callables.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.augmentations import Compose, FeatureMasking
-    >>> view = Compose(["jitter", FeatureMasking(rate=1.0)])
-    >>> view(torch.ones(2, 3), torch.Generator()).sum().item()
-    0.0
-    """
-
-    def __init__(self, views: Sequence[Any]) -> None:
-        self.views = views
-
-    def fit(self, sample: torch.Tensor) -> View:
-        """Return the composition of the views, each for a sample of scaled rows (n, ...)."""
-        return _Chain([fit_view(resolve_augmentation(view), sample) for view in self.views])
-
-    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view of the rows x (n, ...)."""
-        return _Chain([resolve_augmentation(view) for view in self.views])(x, generator)
-
-
-def identity(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return the rows themselves: what `augmentation=None` means."""
-    return x
-
-
-AUGMENTATIONS: Mapping[str, type] = {
-    "corruption": FeatureCorruption,
-    "jitter": GaussianJitter,
-    "masking": FeatureMasking,
-    "mixup": Mixup,
-}
-
-
-def fit_view(view: View, sample: torch.Tensor) -> View:
-    """Return the view for a table of which scaled rows are given; most views need no table."""
-    fit = getattr(view, "fit", None)
-    fitted: View = view if fit is None else fit(sample)
-    return fitted
-
-
-def resolve_augmentation(augmentation: Any) -> View:
-    """Return the view that a name, a class, an object, a callable or None stands for.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown.
-    TypeError
-        If it is no string and cannot be called.
-    """
-    if augmentation is None:
-        return identity
-    if isinstance(augmentation, str):
-        if augmentation not in AUGMENTATIONS:
-            raise ValueError(unknown_option(augmentation, AUGMENTATIONS, "augmentation"))
-        return AUGMENTATIONS[augmentation]()
-    if isinstance(augmentation, type) and issubclass(augmentation, BaseEstimator):
-        return augmentation()
-    if isinstance(augmentation, BaseEstimator):
-        augmentation = clone(augmentation)
-    if not callable(augmentation):
-        raise TypeError(
-            f"augmentation={augmentation!r} of type {type(augmentation).__name__} is not "
-            f"understood: it takes {allowed(AUGMENTATIONS)}, None, or a callable "
-            "(batch, generator) -> batch."
-        )
-    return augmentation

@@ -1,0 +1,719 @@
+"""What holds on a device that is not the CPU, on a machine that has no other.
+
+A device of torch's PrivateUse1 kind is set up in a child process: its tensors carry real values,
+an operation that mixes them with tensors of the CPU fails, as does a generator of the wrong device,
+and every wait of the host for the device is counted. Whole fits run on it, and since CPU kernels
+do the arithmetic, they have to be those of the CPU to the last bit.
+
+It shows where tensors and generators are, and who waits for whom. It does not show that any kernel
+of CUDA works, what is numerically different there, how fast it is, or what the code does for the
+type "cuda" alone (pinned rows, the free memory of a GPU, bfloat16): `test_gpu.py` has to run for
+that. It is stricter than CUDA in one thing: a CPU tensor without dimensions is let into pointwise
+operations only.
+"""
+
+import collections
+import contextlib
+import copy
+import itertools
+import json
+import pickle
+import subprocess
+import sys
+import traceback
+import warnings
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback, EpochScoring, LRScheduler
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sknoisydim import NoisyDIMTransformer, _data, _isolation, _settings
+from sknoisydim._data import Rows
+from sknoisydim._modules import Dropout, mlp
+from sknoisydim._net import _checkpoint
+from sknoisydim._objective import Objective
+from sknoisydim._training._fit import fitted_so_far
+from sknoisydim.augmentations import AUGMENTATIONS, fit_view, resolve_augmentation
+from sknoisydim.bounds import BOUNDS, resolve_bound
+from sknoisydim.critics import CRITICS
+from sknoisydim.noise import NOISES
+from sknoisydim.normalization import NORMALIZATIONS, Whitening
+
+aten = torch.ops.aten
+NAME = "elsewhere"
+HOME = torch.device("cpu")
+# Their tensors may be on two devices on CUDA as well.
+MIXING = {
+    aten.copy_.default,
+    aten._to_copy.default,
+    aten.index.Tensor,
+    aten.index_put_.default,
+}
+# Times that a view makes the host wait for the device in a step, where it does: what is known, and
+# may become less.
+WAITS = {"corruption": 1, "mixup": 3}
+
+# Copies, and which argument is copied: from the CPU the host waits, unless it says not to.
+COPYING = {aten.copy_.default: 1, aten._to_copy.default: 0}
+ARRIVAL = "arrival"
+
+waits = collections.Counter()
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor of the other device; `held` is the tensor of the CPU that has its values."""
+
+    def __new__(cls, held):
+        made = torch.Tensor._make_wrapper_subclass(
+            cls,
+            held.shape,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            device=torch.device(NAME, 0),
+        )
+        made.held = held
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return dispatch(func, args, kwargs or {})
+
+    def __reduce_ex__(self, protocol):
+        # As a tensor of CUDA: whoever reads it needs the device.
+        rest = (self.held.detach().clone(), self.dtype, str(self.device), self.requires_grad)
+        return torch._utils._rebuild_device_tensor_from_cpu_tensor, rest
+
+
+def is_there(value):
+    return isinstance(value, Elsewhere)
+
+
+def each(change, value):
+    """Return an argument, or a result, with its tensors changed: torch's own way takes a while."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)([each(change, item) for item in value])
+    return value
+
+
+def dispatch(func, args, kwargs):
+    """Run an operation on the CPU for tensors of the device they say, if that can be one."""
+    there, here = [], []
+
+    def hold(tensor):
+        (there if is_there(tensor) else here).append(tensor)
+        return tensor.held if is_there(tensor) else tensor
+
+    inner = each(hold, args)
+    inner_kwargs = {name: each(hold, value) for name, value in kwargs.items()}
+    scalars = torch.Tag.pointwise in func.tags and not any(t.ndim for t in here)
+    if there and here and func not in MIXING and not scalars:
+        raise RuntimeError(f"Expected all tensors to be on the same device: {func}")
+    asked = kwargs.get("device")
+    moved = is_there(args[0]) if func is aten.copy_.default else bool(there)
+    moved = moved if asked is None else asked.type == NAME
+    read = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags)
+    if func is aten.index.Tensor:  # by positions, the shape is known
+        read = {t.dtype for t in args[1] if t is not None} - {torch.int64}
+    if there and (read or not moved or func is aten._linalg_check_errors.default):
+        waits[str(func)] += 1
+    if moved and func in COPYING:
+        source = args[COPYING[func]]
+        blocking = not kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
+        waits[ARRIVAL] += blocking and not is_there(source)
+    if asked is not None:
+        inner_kwargs["device"] = HOME
+    found = func(*inner, **inner_kwargs)
+    if func._schema.is_mutable and isinstance(found, torch.Tensor):
+        return kwargs.get("out", args[0])
+    return each(Elsewhere, found) if moved else found
+
+
+class Dispatch(TorchDispatchMode):
+    """For what makes tensors from none."""
+
+    # torch starts no device while such a mode is on.
+    _mode_key = torch._C._TorchDispatchModeKey.FAKE
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return dispatch(func, args, kwargs or {})
+
+
+class Functions(TorchFunctionMode):
+    """For what does not get as far as the dispatcher."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        name = getattr(func, "__name__", "")
+        generator = kwargs.get("generator")
+        if isinstance(generator, Generator):
+            made = args[0] if args and isinstance(args[0], torch.Tensor) else None
+            own = HOME if made is None else made.device
+            wanted = torch.device(kwargs.get("device") or own)
+            if wanted.type != generator.device.type:
+                raise RuntimeError(f"{name}: generator of {generator.device} for {wanted}")
+        if name == "tolist" and is_there(args[0]):
+            waits[name] += 1
+            return args[0].held.tolist()
+        if name in ("tensor", "as_tensor") and kwargs.get("device") is not None:
+            device = kwargs.pop("device")
+            return func(*args, **kwargs).to(device)
+        return func(*args, **kwargs)
+
+
+class Generator(torch.Generator):
+    """A generator that says of which device it is."""
+
+    device = HOME
+
+    def __new__(cls, device="cpu"):
+        made = super().__new__(cls, device="cpu")
+        if torch.device(device).type == NAME:
+            made.device = torch.device(NAME, 0)
+        return made
+
+
+@contextlib.contextmanager
+def other_device():
+    """Have the device."""
+    swaps = torch.__future__.get_swap_module_params_on_conversion()
+    # A parameter that moves stays the same object, as one does that moves to CUDA.
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        with (
+            mock.patch.object(torch, "Generator", Generator),
+            torch.autograd.set_multithreading_enabled(False),
+            Functions(),
+            Dispatch(),
+        ):
+            yield
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(swaps)
+
+
+def set_up():
+    """Let torch know the device, for the rest of the process."""
+    from torch.utils import backend_registration as registration
+
+    registration._setup_privateuseone_for_python_backend(NAME)
+
+
+# What runs in a child process, by name.
+SCENARIOS, SLOW = {}, {}
+
+
+def scenario(function):
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+RNG = np.random.default_rng(0)
+X = (RNG.normal(size=(200, 4)) @ RNG.normal(size=(4, 6))).astype(np.float32)
+Y = (X[:, 0] > 0).astype(int)
+HOLES = np.where(RNG.random(X.shape) < 0.1, np.float32(np.nan), X)
+
+
+def dim(device, **parameters):
+    defaults = {"max_epochs": 2, "batch_size": 64, "random_state": 0, "device": device}
+    return NoisyDIMTransformer(2, **defaults | parameters)
+
+
+def left_there(value, path="", seen=None):
+    """Return paths of all tensors of the other device, and of generators, that an object holds.
+
+    But for those of dropout layers, which are made anew on the device of the next batch.
+    """
+    seen = {} if seen is None else seen
+    if id(value) in seen or isinstance(value, (str, bytes, np.ndarray, type, Dropout)):
+        return []
+    seen[id(value)] = value
+    if isinstance(value, (torch.Tensor, torch.Generator)):
+        return [path] if value.device.type == NAME else []
+    if isinstance(value, dict):
+        parts = list(value.items())
+    elif isinstance(value, (list, tuple, set)):
+        parts = list(enumerate(value))
+    else:
+        parts = list(getattr(value, "__dict__", {}).items())
+    return [p for name, part in parts for p in left_there(part, f"{path}.{name}", seen)]
+
+
+def assert_at_home(model):
+    """See that a fitted model holds nothing of the other device."""
+    left = left_there(vars(model))
+    assert not left, left
+
+
+def assert_same(there, here, rows=X):
+    """See that a fit elsewhere is that of the CPU, and that nothing of it is left there."""
+    assert_at_home(there)
+    for name, values in here.history_.items():
+        if not name.endswith("seconds"):
+            assert there.history_[name] == values, name
+    assert there.mutual_information_ == here.mutual_information_
+    on_cpu = pickle.loads(pickle.dumps(there)).set_params(device="cpu")
+    for exact in (rows, rows.astype(np.float64)):
+        with other_device():
+            Z = there.transform(exact)
+        np.testing.assert_array_equal(on_cpu.transform(exact), here.transform(exact))
+        np.testing.assert_array_equal(Z, here.transform(exact))
+
+
+class Own(nn.Module):
+    """A user's module."""
+
+    dropout = 0.0
+
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        layers = [nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, n_components)]
+        self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(self.dropout), *layers)
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class OwnDropout(Own):
+    """One that draws from the global generator, of which devices draw other numbers."""
+
+    dropout = 0.2
+
+
+def own_optimizer(parameters, lr, weight_decay):
+    return torch.optim.RMSprop(parameters, lr=lr, weight_decay=weight_decay, momentum=0.9)
+
+
+def spread(net, batches, y):
+    return float(net.predict(batches).std())
+
+
+class Cut(Callback):
+    """Ends a fit in its third epoch."""
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 3:
+            raise RuntimeError("power cut")
+
+
+class Look(Callback):
+    """Looks at what scikit-learn's callbacks get."""
+
+    found = ()
+
+    def on_epoch_end(self, net, dataset_train=None, **kwargs):
+        encoder = fitted_so_far(net, dataset_train)["encoder_"]
+        Look.found += (left_there(vars(encoder)),)
+
+
+def watching():
+    return [
+        ("spread", EpochScoring(spread, name="spread", on_train=True)),
+        ("rate", LRScheduler(torch.optim.lr_scheduler.StepLR, step_size=1)),
+    ]
+
+
+VALIDATION = {"X_val": X[:70] + 1, "y_val": Y[:70]}
+# Parameters, and what fit gets beside the rows.
+FITS = {
+    "defaults": ({}, {}),
+    "clean": ({"clean_weight": 1.0, "noise": 0.01}, {}),
+    "uniform": ({"noise": "uniform", "bound": "dv"}, {}),
+    "labels": ({"supervision": 0.5}, {"y": Y} | VALIDATION),
+    "weights": (
+        {"early_stopping": True, "validation_fraction": 0.3},
+        {"sample_weight": np.linspace(0, 2, len(X))},
+    ),
+    "missing": ({"missing": "indicator"}, {"X": HOLES}),
+    "missing_mixed": ({"missing": "indicator", "augmentation": "mixup"}, {"X": HOLES}),
+    "quantiles": ({"scaling": "quantile", "refine": "rotation"}, {}),
+    "images": (
+        {"encoder": Own, "optimizer": own_optimizer, "augmentation": "jitter"},
+        {"X": X.reshape(-1, 1, 2, 3)},
+    ),
+    "sgd": ({"optimizer": "sgd", "lr": 0.01, "callbacks": watching}, {}),
+}
+
+
+def fitted(device, parameters, arguments):
+    given = {k: v() if k == "callbacks" else v for k, v in parameters.items()}
+    return dim(device, **given).fit(**{"X": X} | arguments)
+
+
+def both(parameters, arguments):
+    here = fitted("cpu", parameters, arguments)
+    with other_device():
+        there = fitted(NAME, parameters, arguments)
+    return there, here
+
+
+def fit(parameters, arguments):
+    there, here = both(parameters, arguments)
+    assert_same(there, here, arguments.get("X", X))
+
+
+for name, given in FITS.items():
+    SCENARIOS[f"fit_{name}"] = partial(fit, *given)
+
+
+@scenario
+def the_device_is_one():
+    """Were any of these let through, all other scenarios would show nothing."""
+    with other_device():
+        x = torch.ones(3, device=NAME)
+        assert x.device == torch.device(NAME, 0)
+        for mixed in (
+            lambda: x + torch.ones(3),
+            lambda: x.index_select(0, torch.arange(2)),
+            lambda: torch.cat([x, torch.ones(3)]),
+            lambda: nn.Linear(3, 1)(x),
+            lambda: torch.rand(3, device=NAME, generator=torch.Generator()),
+            lambda: x.normal_(generator=torch.Generator()),
+            lambda: torch.rand(3, generator=torch.Generator(NAME)),
+        ):
+            with pytest.raises(RuntimeError, match=r"device|generator of"):
+                mixed()
+        with pytest.raises((RuntimeError, TypeError), match="numpy"):
+            x.numpy()
+        waits.clear()
+        assert x.sum().item() == 3
+        assert bool(x.isnan().any()) is False
+        assert x.cpu().numpy().tolist() == x.tolist() == [1, 1, 1]
+        x[x > 0]
+        torch.linalg.cholesky(torch.eye(2, device=NAME))
+        assert waits.total() == 6, waits
+        waits.clear()
+        torch.ones(3).to(NAME, non_blocking=True)
+        assert waits.total() == 0, waits
+        torch.ones(3).to(NAME)
+        x.copy_(torch.ones(3))
+        assert waits == {ARRIVAL: 2}
+        assert left_there({"a": [x], "b": torch.Generator(NAME)}) == [".a.0", ".b"]
+    with pytest.raises((AssertionError, RuntimeError)):
+        pickle.loads(pickle.dumps(x))
+
+
+def step(objective, view, x, seed, device):
+    """Do one step; return what it showed, all gradients, and the parameters after it."""
+    objective.augmentation = view
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=0.01, fused=True)
+    generator = _isolation.make_generator(seed, device)
+    waits.clear()
+    nats = objective.train()(x, x, generator)
+    (-nats.objective).backward()
+    optimizer.step()
+    waited = waits.total()
+    parameters = list(objective.parameters())
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    tensors = [*nats, *gradients, *parameters, *objective.buffers()]
+    assert {t.device.type for t in tensors} == {torch.device(device).type}
+    return [t.detach().cpu() for t in tensors], waited
+
+
+def steps(noise, normalization, whole):
+    """Do a step with each critic and bound, and each view: in turn, or all where it is `whole`."""
+    d, n = 2, 16
+    seeds, turns = itertools.count(), itertools.cycle([None, *AUGMENTATIONS])
+    x = torch.from_numpy(X[:n])
+    with other_device():
+        x_there = x.to(NAME)
+    views = {name: fit_view(resolve_augmentation(name), x) for name in [None, *AUGMENTATIONS]}
+    with other_device():
+        views_there = {name: fit_view(resolve_augmentation(name), x_there) for name in views}
+    channel = NOISES[noise]().build(d, n)
+    critics = [name for name in CRITICS if channel.exact or name != "exact"]
+    for critic, bound in itertools.product(critics, BOUNDS):
+        generator = torch.Generator().manual_seed(0)
+        objective = Objective(
+            mlp(6, [8], d, generator, batch_norm=True, dropout=0.1),
+            NORMALIZATIONS[normalization]().build(d),
+            channel,
+            CRITICS[critic]().build(d, channel, generator),
+            resolve_bound(bound),
+            None,
+            0.5,
+        )
+        for view in views if whole else [next(turns)]:
+            seed = next(seeds)
+            here, _ = step(copy.deepcopy(objective), views[view], x, seed, "cpu")
+            with other_device():
+                moved = copy.deepcopy(objective).to(NAME)
+                there, waited = step(moved, views_there[view], x_there, seed, NAME)
+            what = f"{critic}, {bound}, {view}"
+            assert all(map(torch.equal, here, there)), what
+            assert waited <= WAITS.get(view, 0), f"{what}: {waits}"
+
+
+for noise, normalization in itertools.product(NOISES, NORMALIZATIONS):
+    SCENARIOS[f"steps_{noise}_{normalization}"] = partial(steps, noise, normalization, False)
+    SLOW[f"steps_{noise}_{normalization}"] = partial(steps, noise, normalization, True)
+
+
+@scenario
+def an_epoch_waits_once():
+    """More steps, as many waits: the host runs ahead of the device.
+
+    But for the positions of the rows of a batch, which are drawn on the CPU: once in each step.
+    """
+    waited, n_steps = [], []
+    for batch_size in (64, 32):
+        with other_device():
+            waits.clear()
+            model = dim(NAME, batch_size=batch_size, augmentation="masking", clean_weight=0.5)
+            at_end = []
+
+            def note(net, *args, seen=at_end, **kwargs):
+                seen.append(waits.copy())
+
+            with mock.patch("sknoisydim._net.DIMNet.on_train_end", note):
+                model.fit(X)
+        waited.append(at_end[0])
+        n_steps.append(model.net_.step_)
+    few, many = (found.pop(ARRIVAL) for found in waited)
+    assert many - few <= n_steps[1] - n_steps[0], (few, many, n_steps)
+    assert waited[0] == waited[1], waited
+    assert waited[0]["tolist"] == 2, waited
+
+
+@scenario
+def rows_that_are_not_kept_there():
+    """Read and moved by batch, they are those of the copy."""
+    kept = fitted("cpu", {}, {})
+    with other_device(), mock.patch.object(_data, "COPY_BYTES", 0):
+        rows = Rows(X, nn.Identity(), torch.device(NAME))
+        assert rows._scaled is None
+        assert rows.take(torch.tensor([2, 1])).device.type == NAME
+        assert torch.equal(torch.cat(list(rows.in_order(60))).cpu(), torch.from_numpy(X))
+        read = fitted(NAME, {}, {})
+    assert_same(read, kept)
+
+
+@scenario
+def singular_covariances_end_a_fit():
+    """No step waits to see whether it can be factored; the epoch's end says it."""
+    whiten = Whitening().build(2)
+    bad = torch.tensor([[1.0, 9.0], [9.0, 1.0]])
+    with pytest.raises(torch.linalg.LinAlgError):
+        whiten.from_covariance(bad)
+    with other_device():
+        bad = bad.to(NAME)
+        waits.clear()
+        matrix = whiten.from_covariance(bad)
+        assert waits.total() == 0, waits
+        assert matrix.cpu().isnan().any()
+        with pytest.raises(ValueError, match="training diverged"):
+            fitted(NAME, {"encoder": _Diverging, "clean_weight": 1.0}, {})
+
+
+class _Diverging(nn.Linear):
+    def __init__(self, n_features, n_components):
+        super().__init__(n_features, n_components)
+
+    def forward(self, x):
+        z = super().forward(x)
+        return z * float("inf") if self.training else z
+
+
+@scenario
+def partial_fit_goes_on():
+    models = []
+    for device, where in (("cpu", contextlib.nullcontext), (NAME, other_device)):
+        model = dim(device, critic="bilinear")
+        for part in np.array_split(X, 3):
+            with where():
+                model.partial_fit(part)
+            assert_at_home(model)
+            model = pickle.loads(pickle.dumps(model))
+        models.append(model)
+    assert_same(*reversed(models))
+
+
+@scenario
+def a_fit_goes_on():
+    """By a second fit with its moments, and by a stream; on either device."""
+    here = fitted("cpu", {"warm_start": True, "bound": "dv"}, {})
+    with other_device():
+        there = fitted(NAME, {"warm_start": True, "bound": "dv"}, {})
+    changed = pickle.loads(pickle.dumps(there)).set_params(device="cpu").fit(X)
+    here.fit(X)
+    with other_device():
+        there.fit(X)
+    assert_same(there, here)
+    assert_same(changed, here)
+    here.partial_fit(X[:100])
+    with other_device():
+        there.partial_fit(X[:100])
+    assert_same(there, here)
+
+
+@scenario
+def a_checkpoint_goes_on():
+    folder = Path("checkpoint").resolve()
+    parameters = {"max_epochs": 4, "encoder": OwnDropout, "bound": "dv"}
+    with other_device():
+        whole = fitted(NAME, parameters, {})
+    parameters["checkpoint"] = folder
+    with (
+        mock.patch.object(_checkpoint, "SECONDS", 0.0),
+        mock.patch.object(_checkpoint, "SHARE", np.inf),
+        other_device(),
+    ):
+        with pytest.raises(RuntimeError, match="power cut"):
+            fitted(NAME, parameters | {"callbacks": lambda: [Cut()]}, {})
+        assert _checkpoint._read(folder / _checkpoint.NAME).head["epoch"] == 2
+        with mock.patch.object(Cut, "on_epoch_end"):
+            resumed = fitted(NAME, parameters | {"callbacks": lambda: [Cut()]}, {})
+    assert_same(resumed, whole.set_params(device="cpu"))
+
+
+@scenario
+def callbacks_see_a_model_that_works():
+    """What scikit-learn's callbacks get in training is on the CPU."""
+    with other_device():
+        fitted(NAME, {"callbacks": lambda: [Look()]}, {})
+    assert Look.found == ([], [])
+
+
+@scenario
+def models_to_load():
+    """Write models for a process that has no such device."""
+    folder = Path.cwd()
+    there, here = both({"bound": "dv", "critic": "concat", "encoder": Own}, {})
+    (folder / "model.pkl").write_bytes(pickle.dumps(there))
+    np.save(folder / "Z.npy", here.transform(X))
+    there, here = both({"bound": "dv", "supervision": 0.5}, {"y": Y})
+    there.save(folder / "model.safetensors")
+    np.save(folder / "Z_saved.npy", here.transform(X))
+    with other_device():
+        there.partial_fit(X[:100])
+    (folder / "net.pkl").write_bytes(pickle.dumps(there.net_))
+
+
+def main(scenarios):
+    """Run scenarios; write what went wrong, by name, where the process is."""
+    set_up()
+    torch.set_num_threads(1)
+    warnings.simplefilter("error")
+    report = {}
+    for name, function in scenarios.items():
+        try:
+            function()
+            report[name] = None
+        except BaseException:  # noqa: BLE001 (a test fails by what is reported)
+            report[name] = traceback.format_exc()
+    Path("report.json").write_text(json.dumps(report))
+
+
+def run(folder, which):
+    """Run scenarios in a child process, and return the folder in which it has left its report."""
+    from torch.utils import backend_registration as registration
+
+    if not hasattr(registration, "_setup_privateuseone_for_python_backend"):
+        pytest.skip("this torch has no devices that are written in Python")
+    command = [sys.executable, __file__, which]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("elsewhere"), "SCENARIOS")
+
+
+@pytest.fixture(scope="module")
+def slow_child(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("elsewhere"), "SLOW")
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_on_another_device(child, name):
+    failure = json.loads((child / "report.json").read_text())[name]
+    assert failure is None, f"\n{failure}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_all_on_another_device(slow_child, name):
+    failure = json.loads((slow_child / "report.json").read_text())[name]
+    assert failure is None, f"\n{failure}"
+
+
+def test_loads_where_the_device_is_not(child):
+    with pytest.raises(RuntimeError):
+        torch.device(NAME)
+    # The class of its encoder, which the child knew as that of its script.
+    with mock.patch.object(sys.modules["__main__"], "Own", Own, create=True):
+        model = pickle.loads((child / "model.pkl").read_bytes())
+    model.set_params(device="auto")
+    np.testing.assert_allclose(model.transform(X), np.load(child / "Z.npy"), atol=1e-5)
+    model = NoisyDIMTransformer.load(child / "model.safetensors").set_params(device="auto")
+    np.testing.assert_allclose(model.transform(X), np.load(child / "Z_saved.npy"), atol=1e-5)
+
+
+def test_a_net_alone_loads_where_the_device_is_not(child):
+    net = pickle.loads((child / "net.pkl").read_bytes())
+    assert net.device == "cpu"
+    assert {p.device.type for p in net.module_.parameters()} == {"cpu"}
+
+
+class Gpus:
+    """Stands for `torch.cuda` of a machine with two GPUs."""
+
+    def __init__(self, started):
+        self.started = started
+        self.calls = []
+
+    def install(self, monkeypatch):
+        def call(name):
+            def note(*args, **kwargs):
+                self.calls.append(name)
+                return torch.zeros(1, dtype=torch.uint8)
+
+            return note
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: self.started)
+        for name in ("get_rng_state", "set_rng_state", "manual_seed_all"):
+            monkeypatch.setattr(torch.cuda, name, call(name))
+
+
+@pytest.mark.parametrize("started", [False, True], ids=["unused", "used"])
+def test_borrowing_generators_starts_no_gpu(monkeypatch, started):
+    gpus = Gpus(started)
+    gpus.install(monkeypatch)
+    before = torch.get_rng_state()
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(5))
+    with _isolation.borrowed_global_generator(5):
+        assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(torch.get_rng_state(), before)
+    # torch warns, which is an error here, where it is left to take all of several GPUs.
+    seen = ["get_rng_state"] * 2 + ["manual_seed_all"] + ["set_rng_state"] * 2
+    assert gpus.calls == (seen if started else [])
+
+
+def test_auto_names_the_gpu_that_it_takes(monkeypatch):
+    made = torch.empty(0)
+    asked = []
+
+    def empty(*shape, device):
+        asked.append(device)
+        return mock.Mock(device=torch.device("cuda", 1), cpu=lambda: made)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", empty)
+    assert _settings.resolve_device("auto") == torch.device("cuda", 1)
+    assert asked == [torch.device("cuda")]
+
+
+if __name__ == "__main__":
+    main({"SCENARIOS": SCENARIOS, "SLOW": SLOW}[sys.argv[1]])
