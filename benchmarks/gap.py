@@ -148,6 +148,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="ways whose name holds this text")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
+    if not any(options.only in name for name in ways(1)):
+        parser.error(f"--only {options.only}: the ways are {', '.join(ways(1))}.")
     if options.quick:
         options.components, options.epochs = [8], 2
     warnings.simplefilter("ignore", ConvergenceWarning)

@@ -57,10 +57,10 @@ class NoisyDIMTransformer(
         law, a `scipy.stats.rv_histogram`, an object of `sknoisydim.targets`, or a sequence of
         these, one per component.
     noise : "auto", float, str or object, default="auto"
-        Standard deviation s of the noise relative to a unit-variance embedding, "uniform" (the
-        paper's uniform channel, for few components), or an object of `sknoisydim.noise`. The
-        capacity of Gaussian noise is C = d/2 log(1 + 1/s^2) nats. "auto" makes it
-        0.8 log(batch size), which a batch can just show: with less noise training stops at
+        Standard deviation s of the noise relative to a unit-variance embedding, "gaussian" (as
+        "auto"), "uniform" (the paper's uniform channel, for few components), or an object of
+        `sknoisydim.noise`. The capacity of Gaussian noise is C = d/2 log(1 + 1/s^2) nats. "auto"
+        makes it 0.8 log(batch size), which a batch can just show: with less noise training stops at
         log(batch size) and the law is left unfinished.
     augmentation : str, callable, object or None, default="corruption"
         View X' of a row: "corruption" (random cells take the column's value of another row),

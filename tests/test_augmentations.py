@@ -221,6 +221,15 @@ class TestNeighbors:
         assert {0, 1, 2} == set(rank.tolist())
         assert (seen[:, None] == sample).all(2).any(1).all()
 
+    @pytest.mark.parametrize("offset", [0.0, 1000.0])
+    def test_finds_those_in_its_tight_cluster(self, offset):
+        # Distances of 1e-3 beside norms of 1, and of 1,000.
+        centres = torch.empty(20, 5).normal_(generator=generator(3))
+        near = centres.repeat(50, 1) + 1e-3 * torch.empty(1000, 5).normal_(generator=generator(4))
+        seen = Neighbors(5)(near + offset, generator()) - offset
+        assert (seen != near).any(1).all()
+        assert (seen - near).norm(dim=1).max() < 0.02
+
     def test_replaces_at_its_rate(self, rows):
         replaced = (Neighbors(rate=0.3)(rows, generator()) != rows).any(1)
         assert replaced.float().mean().item() == pytest.approx(0.3, abs=0.1)

@@ -26,7 +26,7 @@ from sknoisydim.augmentations import AUGMENTATIONS, Compose, FeatureCorruption
 from sknoisydim.bounds import BOUNDS, DonskerVaradhan
 from sknoisydim.critics import CRITICS, ExactCritic, SeparableCritic
 from sknoisydim.encoders import ENCODERS, MLPEncoder
-from sknoisydim.noise import NOISES, GaussianNoise, UniformNoise
+from sknoisydim.noise import NOISES, GaussianChannel, GaussianNoise, UniformNoise
 from sknoisydim.normalization import NORMALIZATIONS
 from sknoisydim.refinement import REFINEMENTS, FlowRefinement, RotationGaussianization
 from sknoisydim.scaling import SCALINGS
@@ -308,6 +308,47 @@ class TestLoaded:
 
 class Special(NoisyDIMTransformer):
     pass
+
+
+def newcomer():
+    """A critic as somebody adds it to the package: a class, and a module that no file knows."""
+
+    class _Newcomer(type(SeparableCritic().build(1, GaussianChannel(1, 1.0), make_generator(0)))):
+        __module__ = "sknoisydim.critics._newcomer"
+
+    class NewcomerCritic(SeparableCritic):
+        def build(self, n_components, channel, generator):
+            made = super().build(n_components, channel, generator)
+            return _Newcomer(made.view, made.noisy, 0.5)
+
+    return NewcomerCritic
+
+
+class TestNewComponent:
+    """One that has no layer of its own in files yet is made of its name, and given its tensors."""
+
+    def test_needs_nothing_but_its_entry(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(CRITICS, "newcomer", newcomer())
+        model = fit(critic="newcomer", warm_start=True)
+        model.save(tmp_path / "model.safetensors")
+        loaded = NoisyDIMTransformer.load(tmp_path / "model.safetensors")
+        assert loaded.net_.module_.critic.temperature == 0.5
+        check_same(model.fit(X), loaded.fit(X))
+
+    def test_a_version_without_it_says_so(self, tmp_path, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setitem(CRITICS, "newcomer", newcomer())
+            fit(critic="newcomer").save(tmp_path / "model.safetensors")
+        with pytest.raises(ValueError, match="newcomer"):
+            NoisyDIMTransformer.load(tmp_path / "model.safetensors")
+
+    def test_hooks_are_not_lost_in_silence(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(CRITICS, "newcomer", newcomer())
+        model = fit(critic="newcomer")
+        model.net_.module_.critic.register_forward_hook(lambda *arguments: None)
+        model.save(tmp_path / "model.safetensors")
+        with pytest.raises(ValueError, match="name it, as in load"):
+            NoisyDIMTransformer.load(tmp_path / "model.safetensors")
 
 
 def test_columns_for_which_float32_is_too_narrow(tmp_path):

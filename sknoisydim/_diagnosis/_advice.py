@@ -142,7 +142,7 @@ def _joint(figures: Figures, parameters: Parameters) -> Iterator[str]:
         changes.append("refine='rotation' or 'flow'")
     elif isinstance(parameters.refine, str) and parameters.refine == "rotation":
         changes.append("refine='flow'")
-    changes += ["more epochs", "fewer components"]
+    changes += ["a larger batch_size", "more epochs", "fewer components"]
     yield f"{said}. What brings it closer: {'; '.join(changes)}."
 
 

@@ -147,6 +147,7 @@ class DIMNet(NeuralNet):
             if isinstance(item, FitCheckpoint):
                 item.begin(self, X)
         with contextlib.suppress(StopTraining):
+            # skorch's; it calls run_single_epoch below, and that train_step.
             self.fit_loop(X, y, **fit_params)
         self.notify("on_train_end", X=X, y=y)
         return self

@@ -116,11 +116,16 @@ def write_tensor(tensor: torch.Tensor, writer: Writer, path: str) -> str:
         raise Unknown(f"{path} is a tensor that numpy cannot hold: {error}") from error
 
 
+def hooked(module: nn.Module) -> bool:
+    """Whether somebody hung a function on a module."""
+    return any(getattr(module, name, None) for name in _HOOKS)
+
+
 def _write(module: Any, writer: Writer, path: str) -> JSON:
     tag = _TAGS.get(type(module))
     if tag is None:
         raise Unknown(f"{path} is a {type(module).__module__}.{type(module).__qualname__}")
-    if any(getattr(module, name, None) for name in _HOOKS):
+    if hooked(module):
         raise Unknown(f"{path} has hooks")
     return {
         "layer": tag,

@@ -63,7 +63,7 @@ def wanted(header: Mapping[str, JSON]) -> dict[str, str]:
     """Return the parameters that a file leaves to the caller, and what they were."""
     found: dict[str, str] = {}
     for node in [*header["parts"].values(), *header["parameters"].values()]:
-        if isinstance(node, dict) and node["is"] == "own":
+        if isinstance(node, dict) and node["is"] == "own" and not node["of"].get("made"):
             found[str(node["of"]["parameter"])] = str(node["of"]["type"])
     return found
 
@@ -97,7 +97,7 @@ def builder(named: Mapping[str, Any]) -> Callable[[str, JSON, dict[str, Any]], A
     """Return the function that makes a part, or a parameter, of what the caller names."""
 
     def build(name: str, own: JSON, there: dict[str, Any]) -> Any:
-        given = named[own["parameter"]]
+        given = (there["parameters"] if own.get("made") else named)[own["parameter"]]
         if not name.startswith("parts."):
             return clone(given) if name == "scaling" else given
         made = MAKE[name.removeprefix("parts.")](given, there)

@@ -21,7 +21,7 @@ from sknoisydim.encoders import IndicateMissing
 
 from ._codec import JSON, Kind, Reader, Unknown, Writer
 from ._fittings import FITTINGS
-from ._layers import MODULES, write_tensor
+from ._layers import MODULES, hooked, write_tensor
 from ._names import NAMES
 
 KINDS: Mapping[str, Kind] = {**NAMES, **FITTINGS, **MODULES}
@@ -145,7 +145,10 @@ def _leave(value: Any, path: str, parameter: str, packer: _Packer) -> JSON:
                     f"{path} has a state {key!r} that is no tensor: pickle it instead."
                 )
             state[key] = write_tensor(tensor, packer.writer, f"{path}.{key}")
-    return {"is": "own", "of": {"parameter": parameter, "type": name, "state": state}}
+    own: dict[str, JSON] = {"parameter": parameter, "type": name, "state": state}
+    if state and name.startswith("sknoisydim.") and not hooked(value):
+        own["made"] = True  # of the parameter, by a component of ours that has no layer of its own
+    return {"is": "own", "of": own}
 
 
 def _pack(estimator: Any, packer: _Packer) -> dict[str, JSON]:
@@ -293,7 +296,7 @@ def restore(
         cells = _missing_cells(reader.read(header["parts"].get(MISSING)), header["width"])
         # What an encoder is made for, beside the rest.
         inputs = shape or header["width"] + (0 if cells is None else len(cells[0]))
-        parts: dict[str, Any] = {**fitted, "inputs": inputs, "arrays": reader}
+        parts: dict[str, Any] = {**fitted, "inputs": inputs, "arrays": reader, "parameters": found}
         # Critics know the channel, so it comes first.
         for name in sorted(header["parts"], key=lambda name: name != "channel"):
             parts[name] = read(f"parts.{name}", header["parts"][name], parts)

@@ -11,9 +11,9 @@ from sknoisydim._validation import check_integer, check_real
 
 from ._base import View
 
-# Squared distances by a matrix product are exact to this share of the squared norms: what lies
-# nearer is the row itself, or its double.
-_SAME = 1e-5
+# Distances by a matrix product are exact to rounding only: so many candidates beyond those that are
+# asked for are looked at again, by subtraction, the row itself and its doubles among them.
+_SPARE = 16
 
 
 class Neighbors(BaseEstimator):
@@ -25,9 +25,10 @@ class Neighbors(BaseEstimator):
 
     Neighbours are looked for among the rows that training shows to a view before it starts, up to
     4,096 of them, by the Euclidean distance of the scaled rows; used by itself, or in a stream
-    after its first call, among those of the batch. Rows that are equal are no neighbours. A
-    missing cell counts as the column's mean in the distance, and a cell that is missing in the
-    neighbour stays as it is.
+    after its first call, among those of the batch. Rows that are equal are no neighbours, and a row
+    with more than 16 doubles stays as it is. A missing cell counts as the column's mean in the
+    distance, and a cell that is missing in the neighbour stays as it is. In `Compose` it belongs in
+    front: the nearest to a row that another view has changed may be that row itself.
 
     A batch of n rows with p cells takes the distances to the m rows of the sample:
     :math:`2 n m p` operations, and n m numbers.
@@ -82,9 +83,7 @@ class Neighbors(BaseEstimator):
         count = check_integer(self.n_neighbors, "augmentation n_neighbors", minimum=1)
         rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
         candidates = x if self._candidates is None else self._candidates.to(x.device)
-        distance, near = _squared_distances(x, candidates).topk(
-            min(count, len(candidates)), largest=False
-        )
+        distance, near = _nearest(x.flatten(1), candidates.flatten(1), count)
         found = distance.isfinite().sum(1)
         # In float64, where no draw is rounded up to 1.
         shape = (2, len(x))
@@ -97,9 +96,18 @@ class Neighbors(BaseEstimator):
         return torch.where(keep | partners.isnan(), x, partners)
 
 
-def _squared_distances(x: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
-    """Return the squared distances (n, m) of rows, infinite where they are equal."""
-    a, b = x.flatten(1).nan_to_num(0.0), candidates.flatten(1).nan_to_num(0.0)
-    norms = a.square().sum(1)[:, None] + b.square().sum(1)
-    squared = torch.addmm(norms, a, b.T, alpha=-2)
-    return squared.masked_fill_(squared <= _SAME * norms, torch.inf)
+def _nearest(
+    x: torch.Tensor, candidates: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return squared distances (n, k) and positions (n, k) of the nearest other candidates.
+
+    Those of rows that are equal are infinite. A missing cell counts as the candidates' mean.
+    """
+    centre = candidates.nanmean(0)
+    a, b = (x - centre).nan_to_num(0.0), (candidates - centre).nan_to_num(0.0)
+    roughly = torch.addmm(b.square().sum(1), a, b.T, alpha=-2)
+    near = roughly.topk(min(count + _SPARE, len(b)), largest=False).indices
+    distance = (b[near] - a[:, None]).square().sum(2)
+    distance.masked_fill_(distance == 0, torch.inf)
+    distance, order = distance.topk(min(count, len(b)), largest=False)
+    return distance, near.gather(1, order)
