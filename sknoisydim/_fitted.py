@@ -274,5 +274,26 @@ def _check_out(out: np.ndarray, shape: tuple[int, ...], X: RowSource) -> None:
         shared = np.shares_memory(out, held, max_work=10_000)  # type: ignore[arg-type]  # the stubs know 0 and -1
     except np.exceptions.TooHardError:
         shared = True
-    if shared:
+    if shared or _in_one_file(out, held):
         raise ValueError("out shares memory with X, whose rows would be lost as they are read.")
+
+
+def _in_one_file(out: np.ndarray, held: Any) -> bool:
+    """Whether two arrays are of overlapping bytes of one file, each by a memory map of its own."""
+    (a, first, last), (b, start, stop) = _bytes_of_file(out), _bytes_of_file(held)
+    return first < stop and start < last and os.path.samefile(a, b)
+
+
+def _bytes_of_file(array: Any) -> tuple[Any, int, int]:
+    """Return the file that an array maps, and its first byte there and the one behind its last."""
+    owner = array
+    while owner is not None and getattr(owner, "filename", None) is None:
+        owner = getattr(owner, "base", None)
+    if owner is None:
+        return None, 0, 0
+    low, high = np.lib.array_utils.byte_bounds(array)
+    # The first map of the chain starts where the file's bytes do; views of it lie behind.
+    while isinstance(owner.base, np.memmap):
+        owner = owner.base
+    start = owner.offset - np.lib.array_utils.byte_bounds(owner)[0]
+    return owner.filename, low + start, high + start

@@ -331,6 +331,10 @@ class TestOneProcess:
         with pytest.warns(UserWarning, match="torchrun --nproc-per-node"):
             fit_data_parallel(model(max_epochs=1), table()[0])
 
+    def test_what_is_no_accelerator(self):
+        with pytest.raises(TypeError, match=r"accelerate.Accelerator\(\), got 'cpu'"):
+            fit_data_parallel(model(), table()[0], accelerator="cpu")
+
     def test_accelerator_that_does_not_know_the_others(self, monkeypatch):
         from accelerate import Accelerator
 

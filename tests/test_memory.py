@@ -301,6 +301,23 @@ class TestTransformTo:
         with pytest.raises(ValueError, match="shares memory"):
             model.transform_to(both[:, :8], both[:, 7:9])
 
+    def test_two_maps_of_one_file(self, model, tmp_path):
+        table = np.memmap(tmp_path / "table", np.float64, "w+", shape=(700, 8))
+        table[:] = np.resize(X, (700, 8))
+        table.flush()
+        rows = np.memmap(tmp_path / "table", np.float64, "r", shape=(300, 8))
+        expected = model.transform(rows)
+        held = rows.tobytes()
+        again = np.memmap(tmp_path / "table", np.float64, "r+")
+        for out in (again[:600], np.asarray(again)[2399:2999]):
+            with pytest.raises(ValueError, match="out shares memory with X"):
+                model.transform_to(np.asarray(rows), out.reshape(300, 2))
+        assert rows.tobytes() == held
+        behind = np.memmap(tmp_path / "table", np.float64, "r+", offset=300 * 8 * 8)
+        model.transform_to(rows, behind[:600].reshape(300, 2))
+        assert_array_equal(again[2400:3000].reshape(300, 2), expected)
+        assert rows.tobytes() == held
+
     def test_a_folder_is_refused_before_anything_is_embedded(self, model, tmp_path):
         never = model.retarget("normal")
         never.target_ = None

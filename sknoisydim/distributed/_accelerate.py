@@ -152,6 +152,10 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
 
         group = InitProcessGroupKwargs(timeout=datetime.timedelta(seconds=timeout))
         accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[group])
+    elif not isinstance(accelerator, Accelerator):
+        raise TypeError(
+            f"accelerator must be None or accelerate.Accelerator(), got {accelerator!r}."
+        )
     n_started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != n_started:
         raise ValueError(
