@@ -151,3 +151,10 @@ def test_a_stream_goes_on(tmp_path):
         model.partial_fit(part)
     assert np.isfinite(model.transform(X)).all()
     assert model.n_samples_seen_ == len(X)
+
+
+def test_a_compiled_encoder_learns_the_same():
+    network = torch.nn.Sequential(torch.nn.Linear(12, 64), torch.nn.Tanh(), torch.nn.Linear(64, 6))
+    compiled = torch.compile(network, mode="reduce-overhead")
+    plain, quick = (dim(encoder=encoder).fit(X).transform(X) for encoder in (network, compiled))
+    assert np.abs(plain - quick).mean() < 1e-2

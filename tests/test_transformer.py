@@ -1,6 +1,7 @@
 """What NoisyDIMTransformer adds to the scikit-learn contract."""
 
 import copy
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -275,3 +276,15 @@ def test_score_is_a_share_at_any_noise():
     for noise in (1e-3, 1.0, 100.0):
         model = NoisyDIMTransformer(2, noise=noise, max_epochs=3, random_state=0).fit(X)
         assert 0 <= model.score(X) <= 1
+
+
+def test_a_compiled_encoder_learns_the_same():
+    X = np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32)
+    network = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 2))
+    plain, compiled = (
+        NoisyDIMTransformer(2, encoder=encoder, max_epochs=2, random_state=0).fit(X)
+        for encoder in (network, torch.compile(network, backend="eager"))
+    )
+    np.testing.assert_allclose(compiled.transform(X), plain.transform(X), atol=1e-4)
+    again = pickle.loads(pickle.dumps(compiled))
+    np.testing.assert_array_equal(again.transform(X), compiled.transform(X))
