@@ -151,7 +151,7 @@ def main() -> None:
     if not any(options.only in name for name in ways(1)):
         parser.error(f"--only {options.only}: the ways are {', '.join(ways(1))}.")
     if options.quick:
-        options.components, options.epochs = [8], 2
+        options.components, options.epochs, options.seeds = [8], 2, 1
     warnings.simplefilter("ignore", ConvergenceWarning)
     data = match.load("synthetic")
     epochs = options.epochs or auto_epochs(len(data[0]), BATCH_SIZE)

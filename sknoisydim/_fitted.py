@@ -280,20 +280,29 @@ def _check_out(out: np.ndarray, shape: tuple[int, ...], X: RowSource) -> None:
 
 def _in_one_file(out: np.ndarray, held: Any) -> bool:
     """Whether two arrays are of overlapping bytes of one file, each by a memory map of its own."""
-    (a, first, last), (b, start, stop) = _bytes_of_file(out), _bytes_of_file(held)
-    return first < stop and start < last and os.path.samefile(a, b)
+    a, b = _map_of(out), _map_of(held)
+    if a is None or b is None or a is b or a.mode == "c":
+        return False
+    try:
+        same = os.path.samefile(str(a.filename), str(b.filename))
+    except OSError:  # one is gone, or has another name: as two files
+        return False
+    (first, last), (start, stop) = _bytes_of_file(out, a), _bytes_of_file(held, b)
+    return same and first < stop and start < last
 
 
-def _bytes_of_file(array: Any) -> tuple[Any, int, int]:
-    """Return the file that an array maps, and its first byte there and the one behind its last."""
-    owner = array
-    while owner is not None and getattr(owner, "filename", None) is None:
-        owner = getattr(owner, "base", None)
-    if owner is None:
-        return None, 0, 0
+def _map_of(array: Any) -> np.memmap | None:
+    """Return the memory map of a named file that an array is a view of, the one opened first."""
+    found = None
+    while array is not None:
+        if isinstance(array, np.memmap) and array.filename is not None:
+            found = array
+        array = getattr(array, "base", None)
+    return found
+
+
+def _bytes_of_file(array: Any, whole: np.memmap) -> tuple[int, int]:
+    """Return the first byte of the file that an array holds, and the one behind its last."""
     low, high = np.lib.array_utils.byte_bounds(array)
-    # The first map of the chain starts where the file's bytes do; views of it lie behind.
-    while isinstance(owner.base, np.memmap):
-        owner = owner.base
-    start = owner.offset - np.lib.array_utils.byte_bounds(owner)[0]
-    return owner.filename, low + start, high + start
+    start = whole.offset - np.lib.array_utils.byte_bounds(whole)[0]
+    return low + start, high + start

@@ -318,6 +318,18 @@ class TestTransformTo:
         assert_array_equal(again[2400:3000].reshape(300, 2), expected)
         assert rows.tobytes() == held
 
+    def test_maps_that_do_not_share_rows(self, model, tmp_path):
+        both = np.memmap(tmp_path / "both", np.float64, "w+", shape=(300, 10))
+        both[:, :8] = X
+        model.transform_to(both[:, :8], both[:, 8:])  # columns beside the rows
+        assert_array_equal(both[:, 8:], model.transform(X))
+        private = np.memmap(tmp_path / "both", np.float64, "c", shape=(300, 2))
+        gone = np.memmap(tmp_path / "gone", np.float64, "w+", shape=(300, 2))
+        os.remove(tmp_path / "gone")
+        for out in (private, gone):
+            model.transform_to(both[:, :8], out)
+            assert_array_equal(out, both[:, 8:])
+
     def test_a_folder_is_refused_before_anything_is_embedded(self, model, tmp_path):
         never = model.retarget("normal")
         never.target_ = None

@@ -339,13 +339,21 @@ class TestNewComponent:
         with monkeypatch.context() as patch:
             patch.setitem(CRITICS, "newcomer", newcomer())
             fit(critic="newcomer").save(tmp_path / "model.safetensors")
-        with pytest.raises(ValueError, match="newcomer"):
+        with pytest.raises(ValueError, match=r"Newcomer\w*>.*name it"):
             NoisyDIMTransformer.load(tmp_path / "model.safetensors")
+
+    def test_with_parameters_it_is_named(self, tmp_path):
+        critic = newcomer()(width=3)
+        model = fit(critic=critic)
+        model.save(tmp_path / "model.safetensors")
+        with pytest.raises(ValueError, match=r"Newcomer\w*>.*name it"):
+            NoisyDIMTransformer.load(tmp_path / "model.safetensors")
+        check_same(model, NoisyDIMTransformer.load(tmp_path / "model.safetensors", critic=critic))
 
     def test_hooks_are_not_lost_in_silence(self, tmp_path, monkeypatch):
         monkeypatch.setitem(CRITICS, "newcomer", newcomer())
         model = fit(critic="newcomer")
-        model.net_.module_.critic.register_forward_hook(lambda *arguments: None)
+        model.net_.module_.critic.view.register_forward_hook(lambda *arguments: None)
         model.save(tmp_path / "model.safetensors")
         with pytest.raises(ValueError, match="name it, as in load"):
             NoisyDIMTransformer.load(tmp_path / "model.safetensors")

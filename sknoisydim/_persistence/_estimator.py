@@ -13,7 +13,7 @@ from sknoisydim.scaling import Standardize
 
 from . import _file
 from ._onnx import write_onnx
-from ._own import builder, check_named
+from ._own import builder, check_named, made
 from ._state import PLACE, restore, to_file, to_state
 from ._torch import to_module
 
@@ -138,7 +138,7 @@ class Persistent:
         header, arrays = _file.read(path)
         try:
             check_named(header, own)
-            state = restore(header, arrays, {}, builder(own)) | {PLACE: None}
+            state = restore(header, arrays, {}, builder(own | made(header))) | {PLACE: None}
             model = cls(**{name: state[name] for name in header["parameters"]})
             model.__dict__.update(state)
             _check_works(model, header["width"])

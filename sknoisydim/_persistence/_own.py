@@ -16,7 +16,7 @@ from sknoisydim._isolation import make_generator
 from sknoisydim._optimizers import resolve_optimizer
 from sknoisydim.augmentations import resolve_augmentation
 from sknoisydim.bounds import resolve_bound
-from sknoisydim.critics import resolve_critic
+from sknoisydim.critics import CRITICS, resolve_critic
 from sknoisydim.encoders import resolve_encoder
 from sknoisydim.noise import resolve_noise
 from sknoisydim.normalization import resolve_normalization
@@ -36,6 +36,9 @@ def _scaling(given: Any, there: dict[str, Any]) -> Any:
         ) from error
     return SklearnScaling(given)
 
+
+# Of a critic that is made anew, whose size may be the square of it.
+MOST_COMPONENTS = 2**11
 
 # How each part is made of what the caller names, given what is there already.
 MAKE: Mapping[str, Callable[[Any, dict[str, Any]], Any]] = {
@@ -63,9 +66,22 @@ def wanted(header: Mapping[str, JSON]) -> dict[str, str]:
     """Return the parameters that a file leaves to the caller, and what they were."""
     found: dict[str, str] = {}
     for node in [*header["parts"].values(), *header["parameters"].values()]:
-        if isinstance(node, dict) and node["is"] == "own" and not node["of"].get("made"):
+        if isinstance(node, dict) and node["is"] == "own":
             found[str(node["of"]["parameter"])] = str(node["of"]["type"])
     return found
+
+
+def made(header: Mapping[str, JSON]) -> dict[str, str]:
+    """Return the critic, if the name in the file says how to make what its tensors are for.
+
+    A name alone: parameters of a component could ask for a network of any size.
+    """
+    name, node = header["parameters"]["critic"], header["parts"].get("critic")
+    if not (isinstance(name, str) and isinstance(node, dict) and node["is"] == "own"):
+        return {}
+    d = header["fitted"]["n_components_"]
+    known = node["of"].get("made") is True and node["of"]["state"] and name in CRITICS
+    return {"critic": name} if known and type(d) is int and d <= MOST_COMPONENTS else {}
 
 
 def check_named(header: Mapping[str, JSON], named: Mapping[str, Any]) -> None:
@@ -76,14 +92,14 @@ def check_named(header: Mapping[str, JSON], named: Mapping[str, Any]) -> None:
     ValueError
         If not.
     """
-    needed = wanted(header)
+    needed = {name: kind for name, kind in wanted(header).items() if name not in made(header)}
     missing = {name: kind for name, kind in needed.items() if name not in named}
     if missing:
         kinds = ", ".join(f"{name}=<{kind}>" for name, kind in missing.items())
         example = ", ".join(f"{name}=..." for name in missing)
         raise ValueError(
-            f"the file was saved with {kinds}, which is not a part of sknoisydim, so it does not "
-            f"hold it: name it, as in load(path, {example})."
+            f"the file was saved with {kinds}, which it does not hold, since this is not a part "
+            f"of sknoisydim that files know: name it, as in load(path, {example})."
         )
     more = sorted(named.keys() - needed.keys())
     if more:
@@ -97,7 +113,7 @@ def builder(named: Mapping[str, Any]) -> Callable[[str, JSON, dict[str, Any]], A
     """Return the function that makes a part, or a parameter, of what the caller names."""
 
     def build(name: str, own: JSON, there: dict[str, Any]) -> Any:
-        given = (there["parameters"] if own.get("made") else named)[own["parameter"]]
+        given = named[own["parameter"]]
         if not name.startswith("parts."):
             return clone(given) if name == "scaling" else given
         made = MAKE[name.removeprefix("parts.")](given, there)

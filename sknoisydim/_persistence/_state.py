@@ -146,8 +146,8 @@ def _leave(value: Any, path: str, parameter: str, packer: _Packer) -> JSON:
                 )
             state[key] = write_tensor(tensor, packer.writer, f"{path}.{key}")
     own: dict[str, JSON] = {"parameter": parameter, "type": name, "state": state}
-    if state and name.startswith("sknoisydim.") and not hooked(value):
-        own["made"] = True  # of the parameter, by a component of ours that has no layer of its own
+    if state and name.startswith("sknoisydim.") and not any(map(hooked, value.modules())):
+        own["made"] = True  # by a component of ours that has no layer of its own
     return {"is": "own", "of": own}
 
 
@@ -296,7 +296,7 @@ def restore(
         cells = _missing_cells(reader.read(header["parts"].get(MISSING)), header["width"])
         # What an encoder is made for, beside the rest.
         inputs = shape or header["width"] + (0 if cells is None else len(cells[0]))
-        parts: dict[str, Any] = {**fitted, "inputs": inputs, "arrays": reader, "parameters": found}
+        parts: dict[str, Any] = {**fitted, "inputs": inputs, "arrays": reader}
         # Critics know the channel, so it comes first.
         for name in sorted(header["parts"], key=lambda name: name != "channel"):
             parts[name] = read(f"parts.{name}", header["parts"][name], parts)

@@ -19,19 +19,21 @@ _SPARE = 16
 class Neighbors(BaseEstimator):
     r"""Take one of the nearest other rows in the place of a row.
 
-    Rows that lie near each other often belong to one class, so this is `supervision` without
-    labels: what neighbours have in common is kept. It helps a linear classifier on the embedding
-    where 5-nearest-neighbours does well on the columns.
+    Where rows that lie near each other belong to one class, this is `supervision` without labels:
+    what neighbours have in common is kept, and what tells them apart may be lost. Classifiers on
+    the embedding gain or lose by it, table by table.
 
     Neighbours are looked for among the rows that training shows to a view before it starts, up to
     4,096 of them, by the Euclidean distance of the scaled rows; used by itself, or in a stream
     after its first call, among those of the batch. Rows that are equal are no neighbours, and a row
-    with more than 16 doubles stays as it is. A missing cell counts as the column's mean in the
-    distance, and a cell that is missing in the neighbour stays as it is. In `Compose` it belongs in
-    front: the nearest to a row that another view has changed may be that row itself.
+    with many doubles, `n_neighbors` + 15 or more, stays as it is. A missing cell counts as the
+    column's mean in the distance, and a cell that is missing in the neighbour stays as it is. In
+    `Compose` it belongs in front: the nearest to a row that another view has changed may be that
+    row itself.
 
     A batch of n rows with p cells takes the distances to the m rows of the sample:
-    :math:`2 n m p` operations, and n m numbers.
+    :math:`2 n m p` operations, and n m numbers of memory. Distances below a ten-thousandth of the
+    rows' spread are lost in rounding.
 
     Parameters
     ----------
@@ -107,7 +109,8 @@ def _nearest(
     a, b = (x - centre).nan_to_num(0.0), (candidates - centre).nan_to_num(0.0)
     roughly = torch.addmm(b.square().sum(1), a, b.T, alpha=-2)
     near = roughly.topk(min(count + _SPARE, len(b)), largest=False).indices
-    distance = (b[near] - a[:, None]).square().sum(2)
+    # One column of positions after the other: all at once would be n k p numbers.
+    distance = torch.stack([(b[rows] - a).square().sum(1) for rows in near.unbind(1)], 1)
     distance.masked_fill_(distance == 0, torch.inf)
     distance, order = distance.topk(min(count, len(b)), largest=False)
     return distance, near.gather(1, order)
