@@ -190,22 +190,17 @@ def draw_between(
 
 
 class SameClass:
-    """Draw, with a given probability, another row of a row's class in its place.
+    """Draw another row of a row's class.
 
     Parameters
     ----------
     codes : ndarray of int of shape (n,)
         Class of each row, -1 where it is unknown; such rows stand for themselves.
-    probability : float
-        Of drawing a row of the class.
     weights : Tensor of shape (n,), optional
         How often a row is drawn among those of its class, in proportion.
     """
 
-    def __init__(
-        self, codes: np.ndarray, probability: float, weights: torch.Tensor | None = None
-    ) -> None:
-        self.probability = probability
+    def __init__(self, codes: np.ndarray, weights: torch.Tensor | None = None) -> None:
         self.codes = torch.as_tensor(codes, dtype=torch.int64)
         self.order = torch.argsort(self.codes, stable=True)
         ordered = self.codes[self.order]
@@ -219,15 +214,15 @@ class SameClass:
         codes = self.codes[rows]
         known = codes >= 0
         codes = codes.clamp(min=0)
-        chance = torch.rand(2, len(rows), generator=generator)
+        chance = torch.rand(len(rows), generator=generator)
         start, count = self.start[codes], self.count[codes]
         if self.shares is None:
-            drawn = start + (chance[1] * count).long()
+            drawn = start + (chance * count).long()
         else:
             # A class may have no row here: its draw is not used.
             stop = (start + count).clamp(min=1)
-            drawn = draw_between(self.shares, chance[1].double(), start.minimum(stop - 1), stop)
-        return torch.where(known & (chance[0] < self.probability), self.order[drawn], rows)
+            drawn = draw_between(self.shares, chance.double(), start.minimum(stop - 1), stop)
+        return torch.where(known, self.order[drawn], rows)
 
 
 class Batches:

@@ -63,3 +63,8 @@ def encode_labels(X: np.ndarray, y: Any) -> np.ndarray:
     codes = np.full(len(y), UNLABELLED)
     codes[known] = np.unique(labels, return_inverse=True)[1]
     return codes
+
+
+def mostly_labelled(codes: np.ndarray | None) -> bool:
+    """Tell whether more than half of the rows have a class."""
+    return codes is not None and bool((codes != UNLABELLED).mean() > 0.5)

@@ -44,7 +44,7 @@ class Objective(nn.Module):
     :math:`\hat I` the bound: with the learned critic for the view, with the channel's own density
     for the clean row; where that has no gradient (`channel.exact` is False), with the learned
     critic too. Each branch is normalised by its own statistics, and dropout is part of the
-    view.
+    view where `view_dropout` is True.
 
     Parameters
     ----------
@@ -62,6 +62,8 @@ class Objective(nn.Module):
         (batch, generator) -> batch.
     clean_weight : float
         w.
+    supervision : float
+        Probability that the view of a row that has a partner is the partner.
 
     References
     ----------
@@ -71,6 +73,9 @@ class Objective(nn.Module):
 
     # Dtype of the encoder's matrix products in training, where it is not float32.
     precision: torch.dtype | None = None
+    # Whether the encoder's dropout is part of the view. It makes up for what rows of one's own
+    # leave alike, and takes from views that are other rows of a class.
+    view_dropout = True
 
     def __init__(
         self,
@@ -81,6 +86,7 @@ class Objective(nn.Module):
         bound: Callable[[torch.Tensor], torch.Tensor],
         augmentation: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
         clean_weight: float,
+        supervision: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -90,6 +96,7 @@ class Objective(nn.Module):
         self.bound = bound
         self.augmentation = augmentation
         self.clean_weight = clean_weight
+        self.supervision = supervision
         if not self._exact:
             normalizer.suit(channel.deviation)
         kinds = (Dropout, nn.modules.dropout._DropoutNd)
@@ -118,8 +125,16 @@ class Objective(nn.Module):
         same = partners == x
         if isinstance(self.encoder, IndicateMissing):
             same |= partners.isnan() & x.isnan()  # NaN is not equal to itself
-        alone = same.flatten(1).all(1)
-        return torch.where(alone.view(-1, *[1] * (x.ndim - 1)), view, partners)
+        among = getattr(self.augmentation, "among", None)
+        mixed = view
+        if among is not None and self.supervision < 1:
+            mixed = _expect(among(x, partners, generator), tuple(x.shape), x, "the augmentation")
+        chance = torch.rand(len(x), generator=generator, device=x.device)
+        whole, alone = (
+            rows.view(-1, *[1] * (x.ndim - 1))
+            for rows in (chance < self.supervision, same.flatten(1).all(1))
+        )
+        return torch.where(alone, view, torch.where(whole, partners, mixed))
 
     def _nats(self, scores: torch.Tensor) -> torch.Tensor:
         return _expect(self.bound(scores), (), scores, "the bound, of scores (n, n),")
@@ -140,7 +155,13 @@ class Objective(nn.Module):
             output = self.encoder(x)
         return self.normalizer(output.float())
 
-    def forward(self, x: torch.Tensor, partners: torch.Tensor, generator: torch.Generator) -> Nats:
+    def forward(
+        self,
+        x: torch.Tensor,
+        partners: torch.Tensor,
+        generator: torch.Generator,
+        clean_weight: float | None = None,
+    ) -> Nats:
         """Return the nats of a batch.
 
         Parameters
@@ -148,21 +169,24 @@ class Objective(nn.Module):
         x : Tensor of shape (n, p)
             Scaled rows.
         partners : Tensor of shape (n, p)
-            x itself, or for some rows another of the same class, which then is the view as it
-            is; a row that is its own partner is augmented.
+            x itself, or for some rows another of the same class. That one is the view with the
+            probability `supervision`, and else what the view takes values from, if it takes any
+            from other rows. A row that is its own partner is augmented.
         generator : torch.Generator
             Of noise and views, on the device of x.
+        clean_weight : float, optional
+            In place of w, in one step of training.
         """
         self._drop(False)
         clean = self.embed(x)
         noisy = self.channel.transmit(clean, generator)
-        w = self.clean_weight
+        w = self.clean_weight if clean_weight is None else clean_weight
         in_clean = in_view = clean.new_zeros(())
         if w > 0:
             score = self.channel.log_ratio if self._exact else self._score
             in_clean = self._nats(score(clean, noisy))
         if w < 1:
-            self._drop(True)
+            self._drop(self.view_dropout)
             view = self.embed(self._view(x, partners, generator))
             in_view = self._nats(self._score(view, noisy))
         return Nats((1 - w) * in_view + w * in_clean, in_view.detach(), in_clean.detach())

@@ -83,6 +83,13 @@ class Settings:
     precision: torch.dtype | None
 
     @property
+    def course(self) -> str | None:
+        """How the weight of the clean row changes in training: a name of `COURSES`, or None."""
+        if self.refine is not None:
+            return "falling"
+        return "classes first" if self.supervision > 0 else None
+
+    @property
     def takes_missing(self) -> bool:
         """Whether cells may be missing."""
         return MISSING[self.missing]

@@ -76,18 +76,22 @@ class NoisyDIMTransformer(
         Turns scores (n, n) into nats: "infonce", "dv", "nwj", "smile", "jsd", or a callable.
     clean_weight : float, default=0.5
         w, between 0 and 1. At 1 only the row itself counts, without any view: the law matches
-        best. Smaller values keep what views have in common, which is what classifiers use.
+        best. Smaller values keep what views have in common, which is what classifiers use. The mean
+        over `fit`: with `refine` it falls, with labels it starts small ("Views", in the guide).
     supervision : float, default=0.0
-        Probability that a row's view is made from another row of its class. 0 ignores `y`.
+        Probability that a row's view is another row of its class; its other views take values from
+        rows of its class where they take any. Components get the axes that suit the classes. 0
+        ignores `y`.
     encoder : str, object, module or callable, default="mlp"
-        "mlp", a `sknoisydim.encoders.MLPEncoder`, or your own `torch.nn.Module`: a class or
-        factory (n_features, n_components) -> module, or an instance, which is copied. "mlp" is
-        `MLPEncoder((256, 256), dropout=0.3)`; dropout, also that of your own module, acts on the
-        view only. With a module of your own rows may be images, or have any other shape: a factory
-        gets that shape, a tuple without the number of rows, as n_features, and views are made of
-        batches of it; scaling works cell by cell. Rows of float64 are embedded in float64, unless
-        your module casts to float32, or uses tensors that are neither parameters nor buffers: then
-        in float32, and returned as float64.
+        "mlp", a `sknoisydim.encoders.MLPEncoder`, or your own `torch.nn.Module`: a class or factory
+        (n_features, n_components) -> module, or an instance, which is copied. "mlp" is
+        `MLPEncoder((256, 256), dropout=0.3)`; dropout, also that of your own module, acts on views
+        only, and on none where most rows have a label that `supervision` uses. With a module of
+        your own rows may be images, or have any other shape: a factory gets that shape, a tuple
+        without the number of rows, as n_features, and views are made of batches of it; scaling
+        works cell by cell. Rows of float64 are embedded in float64, unless your module casts to
+        float32, or uses tensors that are neither parameters nor buffers: then in float32, and
+        returned as float64.
     normalization : str or object, default="whiten"
         How the encoder's output is normalised: "whiten" (identity covariance) or "batch" (each
         component by itself; enough for a few components only).

@@ -253,7 +253,7 @@ class TestReport:
     def test_a_refinement_is_judged_as_part_of_the_embedding(self):
         rows = np.random.default_rng(0).exponential(size=(300, 3))
         refined, plain = (
-            quick(refine=refine).fit(rows).diagnose(rows, classifier=False)
+            quick(refine=refine, clean_weight=1).fit(rows).diagnose(rows, classifier=False)
             for refine in ("rotation", None)
         )
         assert refined.information == plain.information

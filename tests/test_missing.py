@@ -503,7 +503,7 @@ class TestViews:
         x = torch.tensor([[1.0, torch.nan], [torch.nan, 2.0]])
         encoder = IndicateMissing(nn.Linear(4, 1), torch.arange(2), torch.zeros(2))
         view = torch.full_like(x, 9.0)
-        objective = Objective(encoder, None, Channel(), None, None, lambda x, g: view, 0.5)
+        objective = Objective(encoder, None, Channel(), None, None, lambda x, g: view, 0.5, 1.0)
         found = objective._view(x, torch.stack([x[0], x[0]]), generator())
         assert_array_equal(found, torch.stack([view[0], x[0]]))
 

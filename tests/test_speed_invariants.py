@@ -293,7 +293,7 @@ class TestBatches:
 
     def test_partners_are_rows_of_the_class(self):
         codes = np.repeat([0, 1, -1], 30)
-        batches = Batches(self.numbers(90), 90, seeded(), SameClass(codes, 1.0))
+        batches = Batches(self.numbers(90), 90, seeded(), SameClass(codes))
         x, partners = (part.flatten().long() for part in next(iter(batches)))
         assert torch.equal(torch.as_tensor(codes)[x], torch.as_tensor(codes)[partners])
         unlabelled = x >= 60

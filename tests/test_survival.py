@@ -292,9 +292,9 @@ class TestGoingOn:
         again = dim(random_state=np.random.RandomState(3), checkpoint=tmp_path).fit(X)
         check_equal(again, dim(random_state=np.random.RandomState(3)).fit(X))
 
-    @pytest.mark.parametrize("parameter", ["target", "refine", "verbose"])
+    @pytest.mark.parametrize("parameter", ["target", "verbose"])
     def test_what_plays_no_part_in_the_epochs_may_change(self, parameter, tmp_path, capsys):
-        change = {parameter: {"target": "uniform", "refine": "rotation", "verbose": 2}[parameter]}
+        change = {parameter: {"target": "uniform", "verbose": 2}[parameter]}
         break_at(5, dim(checkpoint=tmp_path))
         check_equal(dim(checkpoint=tmp_path, **change).fit(X), dim(**change).fit(X))
 
@@ -383,6 +383,11 @@ class TestAnotherFit:
         assert f"Use another folder, or delete {tmp_path / NAME}" in str(raised.value)
         assert (tmp_path / NAME).read_bytes() == data
         check_equal(dim(checkpoint=tmp_path).fit(X), dim().fit(X))
+
+    def test_with_a_refinement_for_which_the_objective_changes(self, tmp_path):
+        break_at(5, dim(checkpoint=tmp_path))
+        with pytest.raises(ValueError, match=r"another one: refine was None and is falling\."):
+            dim(checkpoint=tmp_path, refine="rotation").fit(X)
 
     def test_with_other_classes(self, tmp_path):
         break_at(5, dim(checkpoint=tmp_path, supervision=0.5), y=Y)

@@ -226,13 +226,12 @@ class TestLabels:
         with pytest.raises(ValueError, match="continuous"):
             encode_labels(X[:4], np.array([1.5, None, 2.2, 10], dtype=object))
 
-    def test_components_are_uncorrelated_within_classes(self):
+    def test_the_first_components_tell_classes_apart_best(self):
         model = NoisyDIMTransformer(supervision=0.5, max_epochs=20, random_state=0).fit(X, Y)
         z = model.transform(X)
-        within = sum(np.cov(z[label == Y].T) for label in np.unique(Y)) / 3
-        spread = np.sqrt(np.outer(within.diagonal(), within.diagonal()))
-        assert np.abs(within / spread - np.eye(4)).max() < 0.2
-        assert (np.diff(within.diagonal()) > -0.1).all()
+        within = sum(z[label == Y].var(0) for label in np.unique(Y)) / 3
+        assert within[0] < 0.5 * within[-1]
+        assert (np.diff(within) > -0.1).all()
 
 
 class TestForeignEncoders:

@@ -18,7 +18,7 @@ from torch import nn
 
 from sknoisydim._data import Batches
 from sknoisydim._isolation import make_generator
-from sknoisydim._optimizers import check_optimizer, one_cycle
+from sknoisydim._optimizers import COURSES, check_optimizer, one_cycle
 
 from ._callbacks import OURS, StopTraining, check_callbacks, show
 from ._checkpoint import FitCheckpoint
@@ -60,6 +60,8 @@ class DIMNet(NeuralNet):
     resume : dict, optional
         From `training_state`: moments of the optimizer and schedules to go on from. A cycle of the
         learning rate then starts at its peak, since the moments need no warm-up.
+    course : str, optional
+        Name of `COURSES`: how the weight of the clean row changes in training.
     **kwargs
         skorch's.
     """
@@ -72,6 +74,7 @@ class DIMNet(NeuralNet):
         n_steps: int | None,
         held_out: Batches | None = None,
         resume: Mapping[str, Any] | None = None,
+        course: str | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs = {"criterion": nn.Identity, "train_split": None, "verbose": 0} | kwargs
@@ -81,6 +84,7 @@ class DIMNet(NeuralNet):
         self.n_steps = n_steps
         self.held_out = held_out
         self.resume = resume
+        self.course = course
         self.step_ = 0
 
     @property
@@ -226,7 +230,7 @@ class DIMNet(NeuralNet):
                 group["lr"] = rate
         self.optimizer_.zero_grad()
         x, partners = unpack_data(batch)
-        nats = self.module_(x, partners, self.generator)
+        nats = self.module_(x, partners, self.generator, self._clean_weight())
         loss = -nats.objective
         if not loss.requires_grad:
             raise ValueError(
@@ -251,6 +255,13 @@ class DIMNet(NeuralNet):
         if self.warm_:
             return one_cycle(self.step_, self.n_steps, self.lr, warm_up=0.0)
         return one_cycle(self.step_, self.n_steps, self.lr)
+
+    def _clean_weight(self) -> float | None:
+        """Return the weight of the clean row in this step, None for that of the objective."""
+        if self.course is None or self.n_steps is None or self.warm_:
+            return None
+        done = min(1.0, self.step_ / self.n_steps)
+        return COURSES[self.course](self.module_.clean_weight, done)
 
     def rest(self) -> None:
         """Come to the CPU, and let go of rows: a trained net may go where neither is."""

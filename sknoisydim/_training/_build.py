@@ -101,6 +101,7 @@ def build(
         settings.bound,
         fit_view(settings.augmentation, _some(rows, generator)),
         settings.clean_weight,
+        settings.supervision,
     )
     objective.precision = settings.precision
     if not any(parameter.requires_grad for parameter in objective.parameters()):

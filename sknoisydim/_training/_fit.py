@@ -15,16 +15,17 @@ from torch import nn
 from sknoisydim._data import Batches, Rows, SameClass, Table
 from sknoisydim._inference import Embedder
 from sknoisydim._isolation import borrowed_global_generator, make_generator
-from sknoisydim._labels import UNLABELLED
+from sknoisydim._labels import UNLABELLED, mostly_labelled
 from sknoisydim._net import DIMNet, FitCheckpoint, HeldOut, training_state
 from sknoisydim._objective import Objective
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._settings import Settings, auto_epochs
 from sknoisydim.scaling import BY_MOMENTS, Moments, column_moments, fit_scaling, from_moments
 
+from ._axes import align
 from ._build import build, load, missing_cells
 from ._identity import identity
-from ._statistics import align, find_doubt, measure, refine, sample, settle
+from ._statistics import find_doubt, measure, refine, sample, settle
 
 # Fewer held-out rows than this say nothing about a law, so there is no split.
 MIN_HELD_OUT = 20
@@ -145,11 +146,11 @@ def run(
     net.held_out = net.resume = None  # rows of the table, which a pickled net must not carry along
 
 
-def pairs(codes: np.ndarray | None, rows: Rows, probability: float) -> SameClass | None:
+def pairs(codes: np.ndarray | None, rows: Rows) -> SameClass | None:
     """Return what draws partners of the rows, or None where no row has a class."""
     if codes is None or rows.of(codes).max() == UNLABELLED:
         return None
-    return SameClass(rows.of(codes), probability, rows.weights)
+    return SameClass(rows.of(codes), rows.weights)
 
 
 def train(
@@ -228,13 +229,14 @@ def _train(
         checkpoint.claim(identity(settings, table, validation, objective))
 
     shuffle = make_generator(seeds[3])
-    partners = pairs(table.codes, rows, settings.supervision)
+    partners = pairs(table.codes, rows)
+    objective.view_dropout = not mostly_labelled(table.codes)
     batches = Batches(rows, batch_size, shuffle, partners)
     watched = None
     if held_out is not None or validation is not None:
         others = _held_out(table, validation, scaling, device, held_out, seeds[1])
         codes = table.codes if validation is None else validation.codes
-        partners = pairs(codes, others, settings.supervision)
+        partners = pairs(codes, others)
         watched = Batches(others, batch_size, shuffle, partners, shuffle=False)
     watching = []
     if stopping is not None and watched is not None:
@@ -248,6 +250,7 @@ def _train(
         generator=make_generator(seeds[4], device),
         n_steps=epochs * len(batches),
         max_epochs=epochs,
+        course=settings.course,
         held_out=watched,
         resume=start.state.get("optimizer") if start else None,
         watching=watching,
@@ -260,10 +263,7 @@ def _train(
     objective = net.module_
     spread = settle(objective, rows, batch_size, seeds[5])
     objective.eval()
-    partners = pairs(table.codes, rows, 1.0)
-    axes = None
-    if partners is not None:
-        axes = align(objective, Batches(rows, batch_size, make_generator(seeds[5]), partners))
+    axes = align(objective, rows, table.codes, batch_size, seeds[5])
     nats = measure(
         (objective.embed(x) for x in sample(rows, batch_size, seeds[5])), channel, seeds[5]
     )

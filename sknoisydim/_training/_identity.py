@@ -49,6 +49,8 @@ def identity(
         if field.name not in APART
     }
     found["device"] = str(settings.device)
+    # The map itself comes after the epochs, but whether there is one changes their objective.
+    found["refine"] = str(settings.course)
     for rows, suffix in ((table, ""), (validation, "_val")):
         if rows is not None:
             found[f"X{suffix}"] = _describe_rows(rows)

@@ -1,8 +1,7 @@
-"""What follows training: exact statistics, axes, and how much the embedding tells."""
+"""What follows training: exact statistics, and how much the embedding tells."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from sknoisydim._data import Batches, Rows
+from sknoisydim._data import Rows
 from sknoisydim._inference import SLICE_ROWS, Embedder, embeddings
 from sknoisydim._isolation import make_generator
 from sknoisydim._objective import Objective
@@ -193,28 +192,6 @@ def find_doubt(
             "Ask for fewer components, use a wider encoder, or a smaller lr."
         )
     return None
-
-
-def align(objective: Objective, pairs: Batches) -> np.ndarray | None:
-    """Turn a white embedding so that components are uncorrelated within the classes, too.
-
-    N(0, I) has no preferred axes, so these are free to choose. Taken as the principal axes of the
-    difference of two rows of a class, the first components tell classes apart best, and models that
-    look at one component at a time, such as naive Bayes, lose nothing by doing so. Returns the
-    rotation (d, d), or None where there was none.
-    """
-    if not objective.normalizer.isotropic:
-        return None
-    total = torch.zeros_like(objective.normalizer.matrix, dtype=torch.float64, device="cpu")
-    with torch.no_grad():
-        for x, partners in itertools.islice(pairs, max(1, INFORMATION_ROWS // pairs.batch_size)):
-            change = (objective.embed(partners) - objective.embed(x)).double().cpu()
-            total += change.T @ change
-    axes = torch.linalg.eigh(total).eigenvectors
-    signs = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
-    rotation = (axes * signs).T
-    objective.normalizer.rotate(rotation)
-    return rotation.numpy()
 
 
 def refine(

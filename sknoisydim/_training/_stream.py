@@ -12,16 +12,17 @@ from torch import nn
 
 from sknoisydim._data import Batches, Rows, SameClass, Table
 from sknoisydim._isolation import make_generator
-from sknoisydim._labels import UNLABELLED
+from sknoisydim._labels import UNLABELLED, mostly_labelled
 from sknoisydim._net import training_state
 from sknoisydim._objective import Objective
 from sknoisydim._settings import Settings
 from sknoisydim._sources import RowSource, StackedRows
 from sknoisydim.scaling import Moments, Standardize, column_moments, from_moments
 
+from ._axes import align
 from ._build import build, missing_cells
 from ._fit import Start, Trained, embed_with, fenced, make_net, pairs, run, scale
-from ._statistics import Prior, align, measure, refine, sample, settle
+from ._statistics import Prior, measure, refine, sample, settle
 
 # Earlier rows that are kept, at most, to embed them with the weights of today: they give each entry
 # of the covariance to 2 %. Fewer where rows are wide.
@@ -135,9 +136,11 @@ def _train_chunk(
     else:
         objective = copy.deepcopy(start.objective)
         objective.precision = settings.precision
+        objective.supervision = settings.supervision
     prior = _prior(objective, start, n_before)
     objective = objective.to(device, torch.float32).train()
-    partners = pairs(both.codes, rows, settings.supervision)
+    partners = pairs(both.codes, rows)
+    objective.view_dropout = not mostly_labelled(table.codes)
     net = make_net(
         objective,
         settings,
@@ -204,10 +207,7 @@ def _turn(
         if axes is not None:
             objective.normalizer.rotate(torch.from_numpy(axes))
         return axes
-    partners = pairs(both.codes, rows, 1.0)
-    if partners is None:
-        return None
-    return align(objective, Batches(rows, size, make_generator(seed), partners))
+    return align(objective, rows, both.codes, size, seed)
 
 
 def _keep(

@@ -65,7 +65,7 @@ class GaussianJitter(BaseEstimator):
 
 
 class Mixup(BaseEstimator):
-    r"""Mix each row with another row of the batch.
+    r"""Mix each row with another row of the batch; in a fit with labels, with one of its class.
 
     .. math:: x' = \lambda x + (1 - \lambda) x_{\text{other}}, \qquad
         \lambda = \max(b, 1 - b), \quad b \sim \operatorname{Beta}(\alpha, \alpha)
@@ -99,12 +99,18 @@ class Mixup(BaseEstimator):
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view of the rows x (n, ...)."""
+        others = torch.randint(len(x), (len(x),), generator=generator, device=x.device)
+        return self.among(x, x[others], generator)
+
+    def among(
+        self, x: torch.Tensor, others: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Return a view of the rows x (n, ...) mixed with others (n, ...), row by row."""
         alpha = check_real(self.alpha, "augmentation alpha", minimum=0, closed="neither")
         u = torch.rand(len(x), generator=generator, device=x.device)
         # torch draws beta variates from its global generator alone; the quantile function takes
         # ours. The law is symmetric, so its upper half is that of the larger share.
         share = betaincinv(alpha, alpha, 0.5 + 0.5 * u.double().cpu().numpy())
         weight = torch.as_tensor(share).to(x).view(-1, *[1] * (x.ndim - 1))
-        others = torch.randint(len(x), (len(x),), generator=generator, device=x.device)
-        mixed = torch.lerp(x[others], x, weight)
+        mixed = torch.lerp(others, x, weight)
         return torch.where(mixed.isnan(), x, mixed) if has_missing(x) else mixed

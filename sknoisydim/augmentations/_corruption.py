@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 
 from sknoisydim._validation import check_real
 
-from ._base import View, has_missing
+from ._base import bernoulli, has_missing
 
 
 def _draw(
@@ -108,12 +108,22 @@ class BlockCorruption:
         mask, rows = _draw(x, self.rate, generator, unit, self.n_units)
         return torch.where(mask[:, unit], x.gather(0, rows[:, unit]), x)
 
+    def among(
+        self, x: torch.Tensor, others: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        unit = self.unit.to(x.device)
+        shape = (len(x), self.n_units)
+        mask = torch.rand(shape, generator=generator, device=x.device) < self.rate
+        gaps = torch.zeros(shape, device=x.device).index_add_(1, unit, others.isnan().float()) > 0
+        return torch.where((mask & ~gaps)[:, unit], others, x)
+
 
 class FeatureCorruption(BaseEstimator):
     r"""Replace random cells by the same column's value in another row of the batch.
 
     Each cell is replaced with probability `rate`, each from a row of its own, so a corrupted cell
-    follows the column's marginal law (SCARF). Columns of a group are replaced together and from one
+    follows the column's marginal law (SCARF). In a fit with labels, those of a row that has one all
+    come from one other row of its class. Columns of a group are replaced together and from one
     row: half of a one-hot block from one row and half from another would be no category at all.
 
     No value comes from a missing cell: the other row is drawn among those in which the column, or
@@ -131,6 +141,10 @@ class FeatureCorruption(BaseEstimator):
     ----------
     D. Bahri, H. Jiang, Y. Tay, D. Metzler, "SCARF: Self-Supervised Contrastive Learning using
     Random Feature Corruption", ICLR 2022, section 3. Groups are ours.
+
+    W. Cui, R. Hosseinzadeh, J. Ma, T. Wu, Y. Sui, K. Golestan, "Tabular Data Contrastive Learning
+    via Class-Conditioned and Feature-Correlation Based Augmentation", arXiv:2404.17489, for
+    values from rows of the class.
 
     Examples
     --------
@@ -151,7 +165,7 @@ class FeatureCorruption(BaseEstimator):
         self.rate = rate
         self.groups = groups
 
-    def fit(self, sample: torch.Tensor) -> View:
+    def fit(self, sample: torch.Tensor) -> FeatureCorruption | BlockCorruption:
         """Return the view for the groups that stand in a sample of scaled rows (n, p).
 
         Raises
@@ -187,3 +201,15 @@ class FeatureCorruption(BaseEstimator):
         columns = torch.arange(cells.shape[1], device=x.device)
         mask, rows = _draw(cells, rate, generator, columns, len(columns))
         return torch.where(mask, cells.gather(0, rows), cells).view_as(x)
+
+    def among(
+        self, x: torch.Tensor, others: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Return a view of the rows x (n, p) with values of others (n, p), row by row.
+
+        What a row is shown of another one then is of its class, in a fit with labels.
+        """
+        if self.groups is not None:
+            return self.fit(x).among(x, others, generator)
+        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
+        return torch.where(bernoulli(x, rate, generator) & ~others.isnan(), others, x)

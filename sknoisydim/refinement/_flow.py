@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,6 @@ def start_for(n_rows: int, n_components: int) -> RotationGaussianization:
     share = n_rows / n_components
     return RotationGaussianization(
         max_layers=int(np.clip(0.64 * share, 100, 700)),
-        knots=int(np.clip(round(math.sqrt(share) / 3.1), 5, 12)),
         patience=30,
     )
 
@@ -87,16 +85,16 @@ class FlowRefinement(BaseEstimator):
     ----------
     transforms : int, default=3
         Autoregressive layers.
-    hidden : int, default=64
+    hidden : int, default=256
         Units in the two hidden layers of each.
     bins : int, default=8
         Bins of each spline.
-    transport : float, default=0.3
+    transport : float, default=1.5
         :math:`\lambda`, the price of moving a row.
     start : object or None, default="rotation"
-        Refinement that comes first: "rotation" (100 to 700 layers through 5 to 12 quantiles, by the
+        Refinement that comes first: "rotation" (100 to 700 layers through 5 to 14 quantiles, by the
         rows for each component), a `RotationGaussianization`, or None.
-    max_epochs : int, default=12
+    max_epochs : int, default=24
         Passes over the rows.
     batch_size : int, default=512
         Rows in a batch.
@@ -106,9 +104,10 @@ class FlowRefinement(BaseEstimator):
         Share of the rows that is held out. With less than 20 of them the map is the identity.
     patience : int, default=8
         Epochs without improvement before it stops.
-    jitter : float, default=0.01
+    jitter : float, default=0.1
         Standard deviation of noise on the rows of the fit, drawn anew for each batch: see
-        `RotationGaussianization`.
+        `RotationGaussianization`. Larger than there, since the flow has parameters enough to follow
+        single rows.
 
     See Also
     --------
@@ -132,16 +131,16 @@ class FlowRefinement(BaseEstimator):
     def __init__(
         self,
         transforms: int = 3,
-        hidden: int = 64,
+        hidden: int = 256,
         bins: int = 8,
-        transport: float = 0.3,
+        transport: float = 1.5,
         start: Any = "rotation",
-        max_epochs: int = 12,
+        max_epochs: int = 24,
         batch_size: int = 512,
         lr: float = 1e-3,
         validation_fraction: float = 0.1,
         patience: int = 8,
-        jitter: float = 0.01,
+        jitter: float = 0.1,
     ) -> None:
         self.transforms = transforms
         self.hidden = hidden

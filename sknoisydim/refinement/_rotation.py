@@ -75,8 +75,9 @@ class RotationGaussianization(BaseEstimator):
     step : float, default=0.3
         :math:`\eta`, above 0 and at most 1. With short steps the embedding keeps more of its
         geometry for the same match, and more layers are needed.
-    knots : int, default=8
-        Quantiles that describe a coordinate, at least 3.
+    knots : int or "auto", default="auto"
+        Quantiles that describe a coordinate, at least 3. "auto": 5 to 14, by the rows for each
+        component; many quantiles of few rows fit those rows and no others.
     validation_fraction : float, default=0.1
         Share of the rows that is held out. With less than 20 of them the map is the identity.
     patience : int, default=20
@@ -113,7 +114,7 @@ class RotationGaussianization(BaseEstimator):
         self,
         max_layers: int = 300,
         step: float = 0.3,
-        knots: int = 8,
+        knots: int | str = "auto",
         validation_fraction: float = 0.1,
         patience: int = 20,
         jitter: float = 0.01,
@@ -135,7 +136,12 @@ class RotationGaussianization(BaseEstimator):
         """
         max_layers = check_integer(self.max_layers, "refine max_layers", minimum=1)
         patience = check_integer(self.patience, "refine patience", minimum=1)
-        knots = check_integer(self.knots, "refine knots", minimum=3)
+        knots = check_integer(
+            auto_knots(*np.shape(z)) if self.knots == "auto" else self.knots,
+            "refine knots",
+            minimum=3,
+            also="'auto'",
+        )
         step = check_real(self.step, "refine step", minimum=0, maximum=1, closed="right")
         fraction = check_real(
             self.validation_fraction,
@@ -168,6 +174,11 @@ class RotationGaussianization(BaseEstimator):
             if value > best + TOL:
                 best, n_best = value, len(layers)
         return RotationMap(d, layers[:n_best])
+
+
+def auto_knots(n_rows: int, n_components: int) -> int:
+    """Return the quantiles that so many rows tell of each of so many components."""
+    return int(np.clip(round(n_rows / n_components / 96), 5, 14))
 
 
 def independent_axes(z: FloatArray, rng: np.random.Generator) -> FloatArray:

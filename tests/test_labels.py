@@ -1,0 +1,258 @@
+"""What labels change in a fit: views, axes, dropout, and the weight of the clean row."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits, load_iris
+from sklearn.model_selection import train_test_split
+from sklearn.naive_bayes import GaussianNB
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim._modules import Dropout
+from sknoisydim._objective import Objective
+from sknoisydim._optimizers import COURSES
+from sknoisydim._training._axes import class_axes
+from sknoisydim.augmentations import Compose, FeatureCorruption, GaussianJitter, Mixup
+from sknoisydim.encoders import MLPEncoder
+
+X, Y = load_iris(return_X_y=True)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+class TestAmong:
+    """Views with values of other rows, row by row."""
+
+    def rows(self):
+        x = torch.arange(40.0).reshape(10, 4)
+        return x, x + 1000
+
+    @pytest.mark.parametrize("groups", [None, [[0, 2]]], ids=["cells", "groups"])
+    def test_corruption_takes_its_rate_of_cells_from_the_other_row(self, groups):
+        x, others = (part.repeat(500, 1) for part in self.rows())
+        view = FeatureCorruption(0.3, groups=groups).among(x, others, seeded())
+        taken = view == others
+        assert (taken | (view == x)).all()
+        assert taken.float().mean(0).tolist() == pytest.approx([0.3] * 4, abs=0.03)
+        assert bool((taken[:, 0] == taken[:, 2]).all()) == (groups is not None)
+
+    @pytest.mark.parametrize("groups", [None, [[0, 2]]], ids=["cells", "groups"])
+    def test_corruption_takes_no_missing_cell(self, groups):
+        x, others = self.rows()
+        others[:, 0] = torch.nan
+        view = FeatureCorruption(1.0, groups=groups).among(x, others, seeded())
+        kept = [0] if groups is None else [0, 2]
+        assert torch.equal(view[:, kept], x[:, kept])
+        rest = [j for j in range(4) if j not in kept]
+        assert torch.equal(view[:, rest], others[:, rest])
+
+    def test_mixup_stays_nearer_to_its_own_row(self):
+        x, others = self.rows()
+        view = Mixup(1.0).among(x, others, seeded())
+        assert ((view >= x) & (view <= (x + others) / 2)).all()
+        assert (view > x).any()
+
+    def test_compose_passes_them_on(self):
+        x, others = self.rows()
+        view = Compose([GaussianJitter(0.0), "masking", FeatureCorruption(1.0)]).fit(x)
+        assert torch.equal(view.among(x, others, seeded()), others)
+
+
+class TestViews:
+    """What the critic is shown of a batch with partners."""
+
+    @staticmethod
+    def view(x, partners, supervision, augmentation=None):
+        objective = Objective(
+            nn.Identity(),
+            None,
+            None,
+            None,
+            None,
+            FeatureCorruption(0.5) if augmentation is None else augmentation,
+            0.5,
+            supervision,
+        )
+        return objective._view(x, partners, seeded())
+
+    def batch(self):
+        # The class is the first column, and every cell tells its row.
+        x = torch.arange(2000.0).reshape(500, 4)
+        return x, x + 10_000
+
+    def test_the_share_of_whole_partners_is_the_supervision(self):
+        x, partners = self.batch()
+        whole = (self.view(x, partners, 0.6) == partners).all(1).float().mean()
+        # The corruption takes all four cells in one of 16 of the other views.
+        assert whole == pytest.approx(0.6 + 0.4 / 16, abs=0.06)
+
+    def test_other_views_take_their_values_from_the_partner(self):
+        x, partners = self.batch()
+        view = self.view(x, partners, 0.0)
+        assert ((view == x) | (view == partners)).all()
+        assert (view == partners).float().mean() == pytest.approx(0.5, abs=0.05)
+
+    def test_a_row_without_a_partner_is_augmented(self):
+        x, partners = self.batch()
+        partners[:250] = x[:250]
+        view = self.view(x, partners, 1.0)
+        assert torch.equal(view[250:], partners[250:])
+        assert 0.4 < (view[:250] == x[:250]).float().mean() < 0.6
+
+    def test_a_view_that_takes_nothing_from_other_rows_is_made_as_ever(self):
+        x, partners = self.batch()
+        view = self.view(x, partners, 0.0, GaussianJitter(0.1))
+        assert (view - x).abs().max() < 1
+
+
+class TestAxes:
+    """Class axes, on rows whose classes are independent along known axes."""
+
+    @staticmethod
+    def rows(n=3000, d=4, seed=0):
+        rng = np.random.default_rng(seed)
+        codes = rng.integers(3, size=n)
+        # Means in one plane; spreads that differ by class, so that no pooled covariance shows the
+        # axes.
+        deviations = np.array([[0.2, 1, 1, 0.3], [1, 0.2, 0.3, 1], [0.6, 0.6, 1, 1]])
+        u = rng.standard_normal((n, d)) * deviations[codes]
+        u = (u - u.mean(0)) / u.std(0)
+        turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
+        return u, u @ turn.T, codes
+
+    def test_naive_bayes_is_as_good_as_along_the_true_axes(self):
+        u, z, codes = self.rows()
+        axes = class_axes(torch.from_numpy(z), torch.from_numpy(codes)).numpy()
+        np.testing.assert_allclose(axes @ axes.T, np.eye(4), atol=1e-9)
+
+        def score(rows):
+            return GaussianNB().fit(rows[:2000], codes[:2000]).score(rows[2000:], codes[2000:])
+
+        assert score(z @ axes.T) > score(u) - 0.02 > score(z)
+
+    def test_the_first_axis_tells_most(self):
+        rng = np.random.default_rng(0)
+        codes = rng.integers(2, size=2000)
+        z = rng.standard_normal((2000, 3))
+        z[:, 2] += 4 * codes
+        z = (z - z.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(z.T))).T
+        axes = class_axes(torch.from_numpy(z), torch.from_numpy(codes))
+        assert axes[0, 2] > 0.99
+
+    @pytest.mark.parametrize("d", [1, 3])
+    @pytest.mark.parametrize(
+        "codes",
+        [[0] * 12, [*range(11), 10], [0] * 11 + [1]],
+        ids=["one class", "classes of a row", "a class of a row"],
+    )
+    def test_few_rows_of_a_class(self, d, codes):
+        z = torch.randn(12, d, generator=seeded(), dtype=torch.float64)
+        axes = class_axes(z, torch.tensor(codes))
+        np.testing.assert_allclose(axes @ axes.T, np.eye(d), atol=1e-9)
+
+    def test_naive_bayes_gains_behind_a_fit(self, monkeypatch):
+        images, y = load_digits(return_X_y=True)
+        rows, rest, y, y_rest = train_test_split(images, y, random_state=0, stratify=y)
+        scores = []
+        for work in (5e9, 0):  # the search, and where it begins
+            monkeypatch.setattr("sknoisydim._training._axes.WORK", work)
+            dim = NoisyDIMTransformer(16, supervision=0.5, max_epochs=10, random_state=0)
+            z = dim.fit(rows, y).transform(rows)
+            scores.append(GaussianNB().fit(z, y).score(dim.transform(rest), y_rest))
+        assert scores[0] > scores[1]
+
+
+class TestDropout:
+    @staticmethod
+    def calls(monkeypatch, y, **parameters):
+        """Return whether each call of a dropout layer in training dropped anything."""
+        active = []
+        forward = Dropout.forward
+
+        def recorded(self, x):
+            active.append(self.training and self.p > 0)
+            return forward(self, x)
+
+        monkeypatch.setattr(Dropout, "forward", recorded)
+        parameters = {"supervision": 0.5, "max_epochs": 1, "random_state": 0} | parameters
+        NoisyDIMTransformer(2, encoder=MLPEncoder((8,), dropout=0.3), **parameters).fit(X, y)
+        return active
+
+    def test_none_where_most_rows_have_a_label(self, monkeypatch):
+        y = Y.copy()
+        y[:70] = -1
+        assert not any(self.calls(monkeypatch, y))
+
+    def test_views_have_it_where_few_have_one(self, monkeypatch):
+        y = Y.copy()
+        y[:90] = -1
+        assert any(self.calls(monkeypatch, y))
+
+    def test_views_have_it_without_labels(self, monkeypatch):
+        assert any(self.calls(monkeypatch, None, supervision=0.0))
+
+
+class TestCourse:
+    """How the weight of the clean row changes in training."""
+
+    @pytest.mark.parametrize("name", COURSES)
+    @pytest.mark.parametrize("weight", [0.0, 0.05, 0.5, 0.9, 1.0])
+    def test_the_mean_is_the_weight(self, name, weight):
+        values = np.array([COURSES[name](weight, done) for done in np.arange(0.0005, 1, 0.001)])
+        assert values.mean() == pytest.approx(weight, abs=1e-3)
+        if weight in (0, 1):
+            assert (values == weight).all()
+        else:
+            assert ((values > 0) & (values < 1)).all()
+            assert abs(values[0] - values[-1]) > 0.01
+
+    @staticmethod
+    def weights(monkeypatch, **parameters):
+        seen = []
+        forward = Objective.forward
+
+        def recorded(self, x, partners, generator, clean_weight=None):
+            seen.append(self.clean_weight if clean_weight is None else clean_weight)
+            return forward(self, x, partners, generator, clean_weight)
+
+        monkeypatch.setattr(Objective, "forward", recorded)
+        dim = NoisyDIMTransformer(2, batch_size=15, max_epochs=2, random_state=0, **parameters)
+        return dim.fit(X, Y), seen
+
+    def test_constant_by_default(self, monkeypatch):
+        _, seen = self.weights(monkeypatch)
+        assert set(seen) == {0.5}
+
+    def test_falls_before_a_refinement(self, monkeypatch):
+        dim, seen = self.weights(monkeypatch, refine="rotation")
+        assert len(seen) == 20
+        assert seen[0] == pytest.approx(0.9)
+        assert seen[-1] == pytest.approx(0.1, abs=0.05)
+        assert (np.diff(seen) < 0).all()
+        assert dim.net_.module_.clean_weight == 0.5
+
+    def test_starts_small_with_labels(self, monkeypatch):
+        _, seen = self.weights(monkeypatch, supervision=0.5)
+        assert seen == pytest.approx([0.1] * 4 + [0.6] * 16)
+
+    def test_a_refinement_comes_before_labels(self, monkeypatch):
+        _, seen = self.weights(monkeypatch, supervision=0.5, refine="rotation")
+        assert seen[0] == pytest.approx(0.9)
+
+    def test_held_out_rows_are_judged_by_the_weight_itself(self, monkeypatch):
+        dim, seen = self.weights(
+            monkeypatch, refine="rotation", early_stopping=True, validation_fraction=0.2
+        )
+        # Eight batches of 15 to train on, then two held out; twice.
+        assert seen[8:10] == seen[18:20] == [0.5, 0.5]
+        assert 0.5 not in seen[:8]
+        assert dim.history_["valid_information"][-1] is not None
+
+    def test_a_warm_start_does_not_begin_anew(self, monkeypatch):
+        dim, seen = self.weights(monkeypatch, refine="rotation", warm_start=True)
+        seen.clear()
+        dim.fit(X, Y)
+        assert set(seen) == {0.5}
