@@ -16,7 +16,7 @@ import torch
 
 from sknoisydim._optimizers import resolve_optimizer
 from sknoisydim._options import check_name
-from sknoisydim._validation import check_boolean, check_integer, check_real
+from sknoisydim._validation import check_boolean, check_integer, check_real, is_auto
 from sknoisydim.augmentations import resolve_augmentation
 from sknoisydim.bounds import resolve_bound
 from sknoisydim.critics import resolve_critic
@@ -120,7 +120,7 @@ def resolve_device(device: Any) -> torch.device:
     try:
         # torch knows names of devices that are not there, and says so in an AssertionError; of
         # one that holds no numbers, "meta", when they are read.
-        probe = torch.empty(0, device=torch.device(auto if _is_auto(device) else device))
+        probe = torch.empty(0, device=torch.device(auto if is_auto(device) else device))
         probe.cpu()
         return probe.device
     except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
@@ -143,10 +143,6 @@ def resolve_precision(precision: Any, device: torch.device) -> torch.dtype | Non
         name = torch.cuda.get_device_name(device)
         raise ValueError(f"precision='bf16' needs a GPU with bfloat16, and {name} has none.")
     return PRECISIONS[precision]
-
-
-def _is_auto(value: Any) -> bool:
-    return isinstance(value, str) and value == "auto"
 
 
 def _early_stopping(parameters: Any) -> EarlyStopping | None:
@@ -246,7 +242,7 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         With the parameter's name, what came and what is allowed.
     """
     n_components = parameters.n_components
-    if _is_auto(n_components):
+    if is_auto(n_components):
         n_components = min(n_features, AUTO_COMPONENTS)
     epochs = parameters.max_epochs
     device = resolve_device(parameters.device)
@@ -266,7 +262,7 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         missing=check_name(parameters.missing, MISSING, "missing"),
         refine=resolve_refinement(parameters.refine),
         max_epochs=None
-        if _is_auto(epochs)
+        if is_auto(epochs)
         else check_integer(epochs, "max_epochs", minimum=1, also="'auto'"),
         batch_size=check_integer(parameters.batch_size, "batch_size", minimum=2),
         optimizer=resolve_optimizer(parameters.optimizer),

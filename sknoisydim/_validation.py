@@ -36,10 +36,12 @@ def check_real(
     minimum: float = -math.inf,
     maximum: float = math.inf,
     closed: str = "both",
+    also: str = "",
 ) -> float:
     """Return `value` as a finite float within the bounds.
 
-    `closed` says which of the bounds are allowed themselves: "both", "left", "right" or "neither".
+    `closed` says which of the bounds are allowed themselves: "both", "left", "right" or "neither";
+    `also` is as for integers.
 
     Raises
     ------
@@ -54,7 +56,8 @@ def check_real(
         limits.append(f"{'>=' if left else '>'} {minimum:g}")
     if maximum < math.inf:
         limits.append(f"{'<=' if right else '<'} {maximum:g}")
-    message = f"{name} must be a finite number {' and '.join(limits)}".rstrip()
+    kind = f"{also} or a finite number" if also else "a finite number"
+    message = f"{name} must be {kind} {' and '.join(limits)}".rstrip()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{message}, got {value!r}.")
     number = float(value)
@@ -63,6 +66,11 @@ def check_real(
     if not (above and below and math.isfinite(number)):
         raise ValueError(f"{message}, got {value!r}.")
     return number
+
+
+def is_auto(value: Any) -> bool:
+    """Tell whether a value is the string "auto"; arrays would answer the comparison with many."""
+    return isinstance(value, str) and value == "auto"
 
 
 def check_boolean(value: Any, name: str) -> bool:

@@ -188,11 +188,39 @@ def test_an_unknown_name_and_a_wrong_object():
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"step": 0}, {"step": 1.5}, {"knots": 2}, {"max_layers": 0}, {"validation_fraction": 1.0}],
+    [
+        {"step": 0},
+        {"step": 1.5},
+        {"knots": 2},
+        {"max_layers": 0},
+        {"validation_fraction": 1.0},
+    ],
 )
 def test_parameters_are_checked(parameters):
     with pytest.raises(ValueError, match=f"refine {next(iter(parameters))}"):
         RotationGaussianization(**parameters).build(bent(300), seed=0)
+
+
+@pytest.mark.parametrize(
+    "component",
+    [
+        RotationGaussianization(knots="some"),
+        RotationGaussianization(knots=None),
+        FlowRefinement(transport="some"),
+    ],
+    ids=["knots", "no knots", "transport"],
+)
+def test_what_may_be_auto_is_no_other_string(component):
+    with pytest.raises(TypeError, match=r"refine (knots|transport) must be 'auto' or a"):
+        component.build(bent(300), seed=0)
+
+
+def test_auto_follows_the_rows_of_a_component():
+    few, many = (
+        RotationGaussianization(max_layers=1).build(bent(n), seed=0).layers[0][1].x.shape[1]
+        for n in (400, 8000)
+    )
+    assert few < many
 
 
 def test_the_flow_starts_at_the_identity():

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 
 from .._isolation import borrowed_global_generator, make_generator
-from .._validation import check_integer, check_real
+from .._validation import check_integer, check_real, is_auto
 from ._base import Composed, FloatArray, Identity, InvertibleMap, split_rows
 from ._rotation import RotationGaussianization
 
@@ -89,8 +89,9 @@ class FlowRefinement(BaseEstimator):
         Units in the two hidden layers of each.
     bins : int, default=8
         Bins of each spline.
-    transport : float, default=1.5
-        :math:`\lambda`, the price of moving a row.
+    transport : float or "auto", default="auto"
+        :math:`\lambda`, the price of moving a row. "auto": 2, and with less than 1,000 rows for
+        each component less in proportion, since the start then leaves more to do; at least 0.5.
     start : object or None, default="rotation"
         Refinement that comes first: "rotation" (100 to 700 layers through 5 to 14 quantiles, by the
         rows for each component), a `RotationGaussianization`, or None.
@@ -133,7 +134,7 @@ class FlowRefinement(BaseEstimator):
         transforms: int = 3,
         hidden: int = 256,
         bins: int = 8,
-        transport: float = 1.5,
+        transport: float | str = "auto",
         start: Any = "rotation",
         max_epochs: int = 24,
         batch_size: int = 512,
@@ -174,6 +175,11 @@ class FlowRefinement(BaseEstimator):
         )
         z = np.asarray(z, dtype=np.float64)
         d = z.shape[1]
+        transport = (
+            float(np.clip(len(z) / d / 500, 0.5, 2.0))
+            if is_auto(self.transport)
+            else check_real(self.transport, "refine transport", minimum=0, also="'auto'")
+        )
         flow = self._flow(d, seed)
         if split_rows(z, fraction, np.random.default_rng(seed)) is None:
             return Identity(d)
@@ -186,7 +192,7 @@ class FlowRefinement(BaseEstimator):
         if parts is not None:
             # The caller may be inside torch.no_grad() or torch.inference_mode().
             with torch.inference_mode(False), torch.enable_grad():
-                self._train(flow, *parts, jitter, make_generator(seed))
+                self._train(flow, *parts, jitter, transport, make_generator(seed))
         return Composed([first, FlowMap(d, flow.double().eval().requires_grad_(False))])
 
     def _flow(self, d: int, seed: int) -> Any:
@@ -222,6 +228,7 @@ class FlowRefinement(BaseEstimator):
         fitted: FloatArray,
         held_out: FloatArray,
         jitter: float,
+        transport: float,
         generator: torch.Generator,
     ) -> None:
         """Fit, and leave the flow with the weights that were best on held-out rows."""
@@ -229,7 +236,6 @@ class FlowRefinement(BaseEstimator):
         epochs = check_integer(self.max_epochs, "refine max_epochs", minimum=1)
         patience = check_integer(self.patience, "refine patience", minimum=1)
         lr = check_real(self.lr, "refine lr", minimum=0, closed="neither")
-        transport = check_real(self.transport, "refine transport", minimum=0)
         rows = torch.from_numpy(fitted).float()
         judged = torch.from_numpy(held_out).float()
         judged = judged + jitter * torch.randn(judged.shape, generator=generator)

@@ -10,7 +10,7 @@ from scipy.special import ndtr, ndtri
 from sklearn.base import BaseEstimator
 
 from .._normal import normal_logpdf
-from .._validation import check_integer, check_real
+from .._validation import check_integer, check_real, is_auto
 from ._base import FloatArray, Identity, InvertibleMap, split_rows
 from ._spline import Splines
 
@@ -137,7 +137,7 @@ class RotationGaussianization(BaseEstimator):
         max_layers = check_integer(self.max_layers, "refine max_layers", minimum=1)
         patience = check_integer(self.patience, "refine patience", minimum=1)
         knots = check_integer(
-            auto_knots(*np.shape(z)) if self.knots == "auto" else self.knots,
+            auto_knots(*np.shape(z)) if is_auto(self.knots) else self.knots,
             "refine knots",
             minimum=3,
             also="'auto'",
