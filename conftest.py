@@ -16,4 +16,5 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         import torch
 
         if not torch.cuda.is_available():
+            # Such tests are about the device itself; without one nothing is left of them.
             pytest.skip("needs a CUDA device")

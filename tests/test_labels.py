@@ -107,6 +107,27 @@ class TestViews:
         view = self.view(x, partners, 0.0, GaussianJitter(0.1))
         assert (view - x).abs().max() < 1
 
+    def test_a_view_of_ones_own_gets_rows_of_the_class(self):
+        class Own:
+            def __call__(self, batch, generator):
+                return batch
+
+            def among(self, batch, others, generator):
+                seen.append((batch, others))
+                return others
+
+        seen = []
+        # One batch of clean and shifted rows: the classes are far apart in the first column.
+        rows = (
+            np.random.default_rng(0).normal(size=(200, 3))
+            + [[50, 0, 0]] * (np.arange(200) % 2)[:, None]
+        )
+        dim = NoisyDIMTransformer(2, augmentation=Own(), supervision=0.5, max_epochs=1)
+        dim.fit(rows, np.arange(200) % 2)
+        for batch, others in seen:
+            assert torch.equal(batch[:, 0] > 0, others[:, 0] > 0)
+        assert seen
+
 
 class TestAxes:
     """Class axes, on rows whose classes are independent along known axes."""
