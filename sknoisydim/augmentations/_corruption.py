@@ -12,6 +12,12 @@ from sknoisydim._validation import check_real
 from ._base import bernoulli, has_missing
 
 
+def _gaps(x: torch.Tensor, unit: torch.Tensor, n_units: int) -> torch.Tensor:
+    """Tell which units (n, n_units) of columns miss a cell; `unit` (p,) is that of each column."""
+    total = torch.zeros(len(x), n_units, device=x.device)
+    return total.index_add_(1, unit, x.isnan().float()) > 0
+
+
 def _draw(
     x: torch.Tensor, rate: float, generator: torch.Generator, unit: torch.Tensor, n_units: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,7 +29,7 @@ def _draw(
     mask = torch.rand(shape, generator=generator, device=x.device) < rate
     if not has_missing(x):
         return mask, torch.randint(len(x), shape, generator=generator, device=x.device)
-    gaps = torch.zeros(shape, device=x.device).index_add_(1, unit, x.isnan().float()) > 0
+    gaps = _gaps(x, unit, n_units)
     count = (~gaps).sum(0)
     # In float64, where no draw is rounded up to 1.
     u = torch.rand(shape, generator=generator, device=x.device, dtype=torch.float64)
@@ -114,8 +120,8 @@ class BlockCorruption:
         unit = self.unit.to(x.device)
         shape = (len(x), self.n_units)
         mask = torch.rand(shape, generator=generator, device=x.device) < self.rate
-        gaps = torch.zeros(shape, device=x.device).index_add_(1, unit, others.isnan().float()) > 0
-        return torch.where((mask & ~gaps)[:, unit], others, x)
+        observed = ~_gaps(others, unit, self.n_units)
+        return torch.where((mask & observed)[:, unit], others, x)
 
 
 class FeatureCorruption(BaseEstimator):
