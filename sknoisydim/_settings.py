@@ -40,7 +40,6 @@ PRECISIONS: Mapping[str, torch.dtype | None] = {"32": None, "bf16": torch.bfloat
 class EarlyStopping:
     """When to stop on held-out rows."""
 
-    fraction: float
     patience: int
     tol: float
 
@@ -55,7 +54,10 @@ class Checkpointing:
 
 @dataclass(frozen=True)
 class Settings:
-    """Validated parameters of a fit; components are resolved objects."""
+    """Validated parameters of a fit; components are resolved objects.
+
+    `validation_fraction` is 0 where nothing asks for rows that training does not see.
+    """
 
     n_components: int
     noise: Any
@@ -75,6 +77,7 @@ class Settings:
     lr: float
     weight_decay: float
     early_stopping: EarlyStopping | None
+    validation_fraction: float
     device: torch.device
     foreign: bool
     callbacks: list[Any]
@@ -146,6 +149,14 @@ def resolve_precision(precision: Any, device: torch.device) -> torch.dtype | Non
 
 
 def _early_stopping(parameters: Any) -> EarlyStopping | None:
+    patience = check_integer(parameters.n_iter_no_change, "n_iter_no_change", minimum=1)
+    tol = check_real(parameters.tol, "tol", minimum=0)
+    if not check_boolean(parameters.early_stopping, "early_stopping"):
+        return None
+    return EarlyStopping(patience, tol)
+
+
+def _validation_fraction(parameters: Any, *wanted: Any) -> float:
     fraction = check_real(
         parameters.validation_fraction,
         "validation_fraction",
@@ -153,11 +164,7 @@ def _early_stopping(parameters: Any) -> EarlyStopping | None:
         maximum=1,
         closed="neither",
     )
-    patience = check_integer(parameters.n_iter_no_change, "n_iter_no_change", minimum=1)
-    tol = check_real(parameters.tol, "tol", minimum=0)
-    if not check_boolean(parameters.early_stopping, "early_stopping"):
-        return None
-    return EarlyStopping(fraction, patience, tol)
+    return fraction if any(item is not None for item in wanted) else 0.0
 
 
 def _checkpointing(parameters: Any) -> Checkpointing | None:
@@ -248,6 +255,8 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
     device = resolve_device(parameters.device)
     encoder = resolve_encoder(parameters.encoder)
     check_verbose(parameters.verbose)
+    refine = resolve_refinement(parameters.refine)
+    stopping = _early_stopping(parameters)
     return Settings(
         n_components=check_integer(n_components, "n_components", minimum=1, also="'auto'"),
         noise=resolve_noise(parameters.noise),
@@ -260,7 +269,7 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         normalization=resolve_normalization(parameters.normalization),
         scaling=resolve_scaling(parameters.scaling),
         missing=check_name(parameters.missing, MISSING, "missing"),
-        refine=resolve_refinement(parameters.refine),
+        refine=refine,
         max_epochs=None
         if is_auto(epochs)
         else check_integer(epochs, "max_epochs", minimum=1, also="'auto'"),
@@ -268,7 +277,8 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         optimizer=resolve_optimizer(parameters.optimizer),
         lr=check_real(parameters.lr, "lr", minimum=0, closed="neither"),
         weight_decay=check_real(parameters.weight_decay, "weight_decay", minimum=0),
-        early_stopping=_early_stopping(parameters),
+        early_stopping=stopping,
+        validation_fraction=_validation_fraction(parameters, refine, stopping),
         device=device,
         foreign=not getattr(encoder, "own_generator", False),
         callbacks=resolve_callbacks(parameters.callbacks),

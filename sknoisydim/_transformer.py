@@ -108,7 +108,8 @@ class NoisyDIMTransformer(
     refine : str, object or None, default=None
         Invertible map that finishes the joint law after training, between encoder and target:
         "rotation" (Gaussianisation along rotated axes, seconds), "flow" (a normalizing flow, closer
-        to the law, at a price in geometry; needs zuko), or an object of `sknoisydim.refinement`.
+        to the law, at a price in geometry; needs zuko), or an object of `sknoisydim.refinement`. It
+        stops by rows that training does not see: `X_val` of `fit`, or `validation_fraction`.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" takes as many as make 12 sqrt(n) optimisation steps for n
         training rows, but at least 200 and at most 2400: small tables overfit. An epoch has a step
@@ -128,7 +129,8 @@ class NoisyDIMTransformer(
         Hold rows out, or take `X_val` of `fit`, stop when their information stops improving, and
         go back to the best weights. With too few rows to hold out there is no split.
     validation_fraction : float, default=0.1
-        Share of the rows that is held out; with fewer than 20 of them there is no split.
+        Share of the rows that `early_stopping` and `refine` hold out of training; with fewer than
+        20 of them there is no split.
     n_iter_no_change : int, default=10
         Epochs without improvement before training stops.
     tol : float, default=0.001

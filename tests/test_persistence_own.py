@@ -159,5 +159,5 @@ class OwnMap:
 
 
 class OwnRefinement:
-    def build(self, z, seed):
+    def build(self, z, seed, held_out):
         return OwnMap()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import load_iris
 
 from sknoisydim import NoisyDIMTransformer
@@ -19,6 +19,8 @@ from sknoisydim.refinement import (
     RotationGaussianization,
     resolve_refinement,
 )
+from sknoisydim.refinement._base import Identity, Scale
+from sknoisydim.refinement._flow import spread_of
 
 X, _ = load_iris(return_X_y=True)
 TABLE = np.concatenate([X + 0.01 * shift for shift in range(4)])
@@ -44,6 +46,15 @@ def bent(n, seed=0):
     return np.stack([u, 0.9 * v + np.sqrt(0.19) * rng.standard_normal(n)], axis=1)
 
 
+class Keeper(BaseEstimator):
+    """A refinement that changes nothing, and tells what it was given."""
+
+    def build(self, z, seed, held_out):
+        given = Identity(z.shape[1])
+        given.z, given.held_out = z, held_out
+        return given
+
+
 @pytest.fixture(scope="module")
 def maps():
     return {name: component(name).build(bent(4000), seed=0) for name in REFINEMENTS}
@@ -61,7 +72,7 @@ class TestMap:
         for method in ("forward", "inverse", "log_abs_det"):
             assert np.isfinite(getattr(maps[name], method)(rows)).all()
         # A far row is moved by a bounded distance: no number of layers makes it much farther.
-        assert np.abs(maps[name].forward(rows)).max() < 1.01e300
+        assert np.abs(maps[name].forward(rows)).max() < 2.1e300
 
     def test_log_det_is_that_of_the_jacobian(self, maps, name):
         step = 1e-6
@@ -150,9 +161,7 @@ def fitted():
 class TestEstimator:
     def test_comes_between_encoder_and_target(self, fitted, name):
         model = fitted[name]
-        plain = clone(model).set_params(refine=None)
-        plain.fit(TABLE)
-        assert plain.refinement_ is None
+        plain = clone(model).set_params(refine=Keeper()).fit(TABLE)
         z, refined = plain.transform(X), model.transform(X)
         assert_allclose(refined, model.refinement_.forward(z))
         assert_allclose(model.refinement_.inverse(refined), z, atol=1e-5)
@@ -177,6 +186,98 @@ class TestEstimator:
     def test_by_name(self, name):
         model = NoisyDIMTransformer(2, refine=name, max_epochs=1, random_state=0).fit(X)
         assert model.transform(X).shape == (len(X), 2)
+
+
+class TestRowsThatTrainingDoesNotSee:
+    """A refinement stops by rows that are embedded as new ones are."""
+
+    def given(self, table=TABLE, fit=None, **parameters):
+        parameters = {"refine": Keeper(), "max_epochs": 2, "random_state": 0} | parameters
+        model = NoisyDIMTransformer(2, **parameters).fit(table, **fit or {})
+        return model, model.refinement_.z, model.refinement_.held_out
+
+    def test_they_are_a_share_of_the_table(self):
+        model, z, held_out = self.given(validation_fraction=0.25)
+        assert (len(z), len(held_out)) == (450, 150)
+        everything = model.transform(TABLE)
+        rows = np.concatenate([z, held_out])
+        assert_allclose(np.sort(rows, axis=0), np.sort(everything, axis=0), atol=1e-5)
+        assert "valid_information" not in model.history_
+
+    def test_the_encoder_does_not_know_them(self):
+        table = np.random.default_rng(0).standard_normal((600, 4))
+        model, _, held_out = self.given(table, scaling=None)
+        z = model.transform(table)
+        gone = np.array([np.abs(held_out - row).max(1).min() < 1e-5 for row in z])
+        assert gone.sum() == len(held_out) == 60
+        other = table + 3 * gone[:, np.newaxis]
+        again, _, moved = self.given(other, scaling=None)
+        assert_array_equal(again.transform(table), z)
+        assert np.abs(moved - held_out).max() > 0.1
+
+    def test_early_stopping_and_the_refinement_share_them(self):
+        _, z, held_out = self.given()
+        model, z_too, held_out_too = self.given(early_stopping=True)
+        assert (z.shape, held_out.shape) == (z_too.shape, held_out_too.shape)
+        assert len(model.history_["valid_information"]) == 2
+
+    @pytest.mark.parametrize("early_stopping", [False, True])
+    def test_rows_that_are_passed_take_their_place(self, early_stopping):
+        model, z, held_out = self.given(fit={"X_val": X}, early_stopping=early_stopping)
+        assert_allclose(z, model.transform(TABLE), atol=1e-5)
+        assert_allclose(held_out, model.transform(X), atol=1e-5)
+
+    def test_a_small_table_has_none_to_spare(self):
+        model, z, held_out = self.given(X)
+        assert held_out is None
+        assert_allclose(z, model.transform(X), atol=1e-5)
+
+    def test_a_stream_holds_none_out(self):
+        model = NoisyDIMTransformer(2, refine=Keeper()).partial_fit(TABLE)
+        assert model.refinement_.held_out is None
+
+    def test_without_a_refinement_training_sees_all(self):
+        seen = []
+        for fraction in (0.1, 0.4):
+            model = NoisyDIMTransformer(2, validation_fraction=fraction, max_epochs=2)
+            seen.append(model.set_params(random_state=0).fit(TABLE).transform(X))
+        assert_array_equal(*seen)
+
+    def test_rows_of_weight_zero_are_not_among_them(self):
+        weights = np.repeat([0.0, 1.0], len(TABLE) // 2)
+        model, _, held_out = self.given(fit={"sample_weight": weights})
+        z = model.transform(TABLE[300:])
+        assert len(held_out) == 30
+        assert max(np.abs(z - row).max(1).min() for row in held_out) < 1e-5
+
+    @each
+    def test_the_map_stops_by_them(self, name):
+        z = bent(600)
+        # The law of these has no need of any map.
+        normal = np.random.default_rng(0).standard_normal((4000, 2))
+        kept = component(name).build(z, 0, normal)
+        moved = component(name).build(z, 0, bent(4000, 2))
+        near, far_off = (np.abs(map_.forward(z) - z).mean() for map_ in (kept, moved))
+        assert near < 0.05 < far_off
+        # Too few say nothing.
+        few = component(name).build(z, 0, z[:19])
+        assert_array_equal(few.forward(z), component(name).build(z, 0).forward(z))
+
+
+def test_the_spread_is_that_of_held_out_rows():
+    rng = np.random.default_rng(0)
+    held_out = rng.standard_normal((2000, 4))
+    fitted = rng.standard_normal((20_000, 4))
+    assert spread_of(1.1 * held_out, held_out, fitted).factor == pytest.approx(1.1, abs=0.01)
+    # What is chance stays out: these rows are further out than others before the map, too.
+    far = held_out[np.square(held_out).sum(1) > 2]
+    assert spread_of(far, far, fitted).factor == pytest.approx(1, abs=0.01)
+    few = held_out[:20]
+    noise = few + 0.3 * rng.standard_normal(few.shape)
+    assert abs(spread_of(noise, few, fitted).factor - 1) < 0.1
+    scale = Scale(4, 2.0)
+    assert_allclose(scale.inverse(scale.forward(few)), few)
+    assert_allclose(scale.log_abs_det(few), -4 * np.log(2))
 
 
 def test_an_unknown_name_and_a_wrong_object():

@@ -13,7 +13,7 @@ from sknoisydim.augmentations._corruption import BlockCorruption
 from sknoisydim.augmentations._table import Chain
 from sknoisydim.noise import GaussianChannel, UniformChannel
 from sknoisydim.refinement import FlowRefinement
-from sknoisydim.refinement._base import Composed, Identity
+from sknoisydim.refinement._base import Composed, Identity, Scale
 from sknoisydim.refinement._flow import FlowMap
 from sknoisydim.refinement._rotation import RotationMap
 from sknoisydim.refinement._spline import Splines
@@ -141,6 +141,11 @@ FITTINGS: Mapping[str, Kind] = {
         lambda value: type(value) is Composed,
         lambda value, writer, path: writer.write(list(value.maps), path),
         lambda node, reader: Composed(reader.read(node)),
+    ),
+    "scale": Kind(
+        lambda value: type(value) is Scale,
+        lambda value, writer, path: [value.n_components, value.factor],
+        lambda node, reader: Scale(*node),
     ),
     "rotation": Kind(lambda value: type(value) is RotationMap, _write_rotation, _read_rotation),
     "flow": Kind(lambda value: type(value) is FlowMap, _write_flow, _read_flow),

@@ -14,7 +14,7 @@ from torch import nn
 
 from sknoisydim._inference import for_inference
 from sknoisydim.encoders import IndicateMissing
-from sknoisydim.refinement._base import Composed, Identity
+from sknoisydim.refinement._base import Composed, Identity, Scale
 from sknoisydim.refinement._flow import FlowMap
 from sknoisydim.refinement._rotation import RotationMap
 from sknoisydim.scaling import SklearnScaling, Standardize
@@ -214,6 +214,24 @@ class Flow(nn.Module):
         return moved
 
 
+class Quotient(_Double):
+    """`Scale`.
+
+    Parameters
+    ----------
+    fitted : Scale
+    """
+
+    factor: torch.Tensor
+
+    def __init__(self, fitted: Scale) -> None:
+        super().__init__()
+        self.keep(factor=np.asarray(fitted.factor))
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return z / self.factor
+
+
 class Box(_Double):
     """`Uniform`: the distribution function of N(0, 1), to 1e-7 in float32, stretched.
 
@@ -261,6 +279,8 @@ def _refinement(fitted: Any) -> nn.Module:
         return Rotation(fitted) if fitted.layers else nn.Identity()
     if type(fitted) is FlowMap:
         return Flow(fitted.transform)
+    if type(fitted) is Scale:
+        return Quotient(fitted)
     if type(fitted) is Composed:
         return nn.Sequential(*map(_refinement, fitted.maps))
     raise ValueError(f"the refinement {type(fitted).__name__} has no form in torch.")

@@ -20,15 +20,14 @@ from sknoisydim._net import DIMNet, FitCheckpoint, HeldOut, training_state
 from sknoisydim._objective import Objective
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._settings import Settings, auto_epochs
+from sknoisydim._sources import ChosenRows
+from sknoisydim.refinement import MIN_HELD_OUT
 from sknoisydim.scaling import BY_MOMENTS, Moments, column_moments, fit_scaling, from_moments
 
 from ._axes import align
 from ._build import build, load, missing_cells
 from ._identity import identity
 from ._statistics import find_doubt, measure, refine, sample, settle
-
-# Fewer held-out rows than this say nothing about a law, so there is no split.
-MIN_HELD_OUT = 20
 
 
 @dataclass(frozen=True)
@@ -83,13 +82,23 @@ class Trained:
         return {name: [row.get(name) for row in rows] for name in names}
 
 
-def split(n_rows: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the positions of rows to train on, and of rows held out (None with too few rows)."""
+def split(table: Table, fraction: float, seed: int) -> tuple[np.ndarray | None, Table | None]:
+    """Return the positions of rows to train on, and a table of those held out, by their weights.
+
+    None twice where these would be too few to tell anything.
+    """
+    n_rows = len(table)
     n_held_out = round(fraction * n_rows)
     if n_held_out < MIN_HELD_OUT or n_rows - n_held_out < MIN_HELD_OUT:
-        return np.arange(n_rows), None
+        return None, None
     order = np.random.default_rng(seed).permutation(n_rows)
-    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+    index = np.sort(order[:n_held_out])
+    if table.weights is not None:
+        shares = table.weights[index] / table.weights[index].sum()
+        index = np.random.default_rng(seed).choice(index, len(index), p=shares)
+    codes = None if table.codes is None else table.codes[index]
+    held_out = Table(ChosenRows(table.X, index), codes, shape=table.shape)
+    return np.sort(order[n_held_out:]), held_out
 
 
 def scale(settings: Settings, table: Table, seed: int) -> tuple[nn.Module, Moments | None]:
@@ -176,7 +185,8 @@ def train(
     start : Start, optional
         Weights, scaling and moments to go on from.
     validation : Table, optional
-        Rows to evaluate on after each epoch. Without, early stopping splits them off.
+        Rows to evaluate on after each epoch, and for the refinement to stop by. Without, early
+        stopping and a refinement split some off.
 
     Raises
     ------
@@ -207,11 +217,9 @@ def _train(
     checkpoint: FitCheckpoint | None,
 ) -> Trained:
     device = settings.device
-    kept: np.ndarray | None = None
-    held_out = None
-    stopping = settings.early_stopping
-    if stopping is not None and validation is None:
-        kept, held_out = split(len(table), stopping.fraction, seeds[1])
+    kept, unseen = None, validation
+    if settings.validation_fraction > 0 and validation is None:
+        kept, unseen = split(table, settings.validation_fraction, seeds[1])
     if start is None:
         scaling, moments = scale(settings, table, seeds[1])
     else:
@@ -233,10 +241,10 @@ def _train(
     objective.view_dropout = not mostly_labelled(table.codes)
     batches = Batches(rows, batch_size, shuffle, partners)
     watched = None
-    if held_out is not None or validation is not None:
-        others = _held_out(table, validation, scaling, device, held_out, seeds[1])
-        codes = table.codes if validation is None else validation.codes
-        partners = pairs(codes, others)
+    stopping = settings.early_stopping
+    if unseen is not None and (stopping is not None or validation is not None):
+        others = Rows(unseen.X, scaling, device, shape=table.shape)
+        partners = pairs(unseen.codes, others)
         watched = Batches(others, batch_size, shuffle, partners, shuffle=False)
     watching = []
     if stopping is not None and watched is not None:
@@ -270,7 +278,8 @@ def _train(
     doubt = find_doubt(objective, rows, batch_size, nats, spread)
     net.rest()
     embedder = embed_with(scaling, objective, table)
-    refinement = refine(settings, embedder, table.X, kept, seeds[5], table.weights)
+    held_out = None if unseen is None else unseen.X
+    refinement = refine(settings, embedder, table.X, kept, seeds[5], table.weights, held_out)
     state = {
         "moments": None if moments is None else tuple(moments),
         "axes": axes,
@@ -278,23 +287,6 @@ def _train(
         "n_seen": len(table),
     }
     return Trained(net, embedder, nats, refinement, doubt, state)
-
-
-def _held_out(
-    table: Table,
-    validation: Table | None,
-    scaling: nn.Module,
-    device: torch.device,
-    index: np.ndarray | None,
-    seed: int,
-) -> Rows:
-    """Return the rows to evaluate on: those passed, or those split off, drawn by their weights."""
-    if validation is not None:
-        return Rows(validation.X, scaling, device, shape=table.shape)
-    if index is not None and table.weights is not None:
-        shares = table.weights[index] / table.weights[index].sum()
-        index = np.random.default_rng(seed).choice(index, len(index), p=shares)
-    return Rows(table.X, scaling, device, index, shape=table.shape)
 
 
 def fitted_so_far(net: DIMNet, batches: Batches, **further: Any) -> dict[str, Any]:

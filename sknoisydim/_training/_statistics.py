@@ -24,6 +24,8 @@ INFORMATION_ROWS = 2**15
 SCORE_ROWS = 2**14
 # Rows that a refinement is fitted to: minutes for more would buy little.
 REFINEMENT_ROWS = 2**15
+# Rows that it stops by.
+HELD_OUT_ROWS = 2**12
 # A channel with less capacity than this, in nats, cannot shape anything.
 LEAST_CAPACITY = 0.01
 # Share of the information that can be reached, below which an embedding tells nothing.
@@ -201,11 +203,13 @@ def refine(
     kept: np.ndarray | None,
     seed: int,
     weights: np.ndarray | None = None,
+    held_out: RowSource | None = None,
 ) -> Any:
     """Return the map that finishes the law of the clean training rows, or None.
 
     These are the rows of X at the positions `kept`, all of them with None. Rows that have weights
-    are drawn in proportion to them.
+    are drawn in proportion to them. It stops by rows held out, which training has not seen, and
+    without such by some of the others.
 
     Raises
     ------
@@ -214,6 +218,7 @@ def refine(
     """
     if settings.refine is None:
         return None
+    device = settings.device
     pool: Any = len(X) if kept is None else kept
     n_rows = len(X) if kept is None else len(kept)
     if weights is not None:
@@ -223,8 +228,14 @@ def refine(
     elif n_rows > REFINEMENT_ROWS:
         kept = np.random.default_rng(seed).choice(pool, REFINEMENT_ROWS, replace=False)
     rows = X if kept is None else ChosenRows(X, kept)
-    clean = [z for _, z in embeddings(embedder, rows, settings.device)]
-    return settings.refine.build(np.concatenate(clean), seed)
+    if held_out is not None and len(held_out) > HELD_OUT_ROWS:
+        some = np.random.default_rng(seed).choice(len(held_out), HELD_OUT_ROWS, replace=False)
+        held_out = ChosenRows(held_out, some)
+    clean, unseen = (
+        None if part is None else np.concatenate([z for _, z in embeddings(embedder, part, device)])
+        for part in (rows, held_out)
+    )
+    return settings.refine.build(clean, seed, unseen)
 
 
 def sample(rows: Rows, batch_size: int, seed: int) -> Any:

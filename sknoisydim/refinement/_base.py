@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._normal import normal_logpdf
+from .._validation import check_real
 
 FloatArray = NDArray[np.float64]
 
-# Fewer held-out rows than this say nothing about a law, so the map stays the identity.
+# Fewer held-out rows than this say nothing about a law: a refinement stays the identity.
 MIN_HELD_OUT = 20
 
 
@@ -70,6 +71,28 @@ class Identity(InvertibleMap):
     """The map that changes nothing: what is left of a refinement with too few rows, or None."""
 
 
+class Scale(InvertibleMap):
+    """Division by one number.
+
+    Parameters
+    ----------
+    n_components : int
+        Number d of components.
+    factor : float
+        What rows are divided by, above 0.
+    """
+
+    def __init__(self, n_components: int, factor: float) -> None:
+        super().__init__(n_components)
+        self.factor = factor
+
+    def _forward(self, z: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return z / self.factor, np.full(len(z), -self.n_components * np.log(self.factor))
+
+    def _inverse(self, z: FloatArray) -> FloatArray:
+        return z * self.factor
+
+
 class Composed(InvertibleMap):
     """Several maps, one after the other.
 
@@ -97,9 +120,23 @@ class Composed(InvertibleMap):
 
 
 def split_rows(
-    z: FloatArray, fraction: float, rng: np.random.Generator
+    z: ArrayLike, held_out: ArrayLike | None, fraction: float, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray] | None:
-    """Return rows to fit and rows held out; None where these are too few to tell anything."""
+    """Return rows to fit and rows held out; None where these are too few to tell anything.
+
+    Those held out are the ones passed, where these are enough, or a share of z.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the fraction is not usable.
+    """
+    fraction = check_real(
+        fraction, "refine validation_fraction", minimum=0, maximum=1, closed="neither"
+    )
+    z = np.asarray(z, dtype=np.float64)
+    if held_out is not None and min(len(z), np.shape(held_out)[0]) >= MIN_HELD_OUT:
+        return z, np.asarray(held_out, dtype=np.float64)
     n_held_out = round(fraction * len(z))
     if n_held_out < MIN_HELD_OUT or len(z) - n_held_out < MIN_HELD_OUT:
         return None

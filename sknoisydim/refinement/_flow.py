@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 
 from .._isolation import borrowed_global_generator, make_generator
 from .._validation import check_integer, check_real, is_auto
-from ._base import Composed, FloatArray, Identity, InvertibleMap, split_rows
+from ._base import Composed, FloatArray, Identity, InvertibleMap, Scale, split_rows
 from ._rotation import RotationGaussianization
 
 # Rows that go through the flow at once.
@@ -68,6 +68,19 @@ def start_for(n_rows: int, n_components: int) -> RotationGaussianization:
     )
 
 
+def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> Scale:
+    """Return the map to a mean square of one, by held-out rows of which `refined` are the image.
+
+    A flow stretches rows that it was not fitted to. That these few are by chance further out than
+    the others, or nearer, is taken off, and of the rest what may be chance (James and Stein 1961).
+    """
+    moved = np.square(refined).mean(1) - np.square(held_out).mean(1)
+    excess = np.square(fitted).mean() + moved.mean() - 1
+    chance = moved.var() / len(moved) / max(excess**2, 1e-12)
+    square = 1 + excess * max(0.0, 1 - chance)
+    return Scale(refined.shape[1], float(np.sqrt(max(square, 0.25))))
+
+
 class FlowRefinement(BaseEstimator):
     r"""A spline flow after rotation-based Gaussianisation, by penalised maximum likelihood.
 
@@ -102,7 +115,8 @@ class FlowRefinement(BaseEstimator):
     lr : float, default=0.001
         Peak of the one-cycle learning rate.
     validation_fraction : float, default=0.1
-        Share of the rows that is held out. With less than 20 of them the map is the identity.
+        Share of the rows that is held out where none are passed to `build`. With less than 20 of
+        them the map is the identity.
     patience : int, default=8
         Epochs without improvement before it stops.
     jitter : float, default=0.1
@@ -155,8 +169,10 @@ class FlowRefinement(BaseEstimator):
         self.patience = patience
         self.jitter = jitter
 
-    def build(self, z: ArrayLike, seed: int) -> InvertibleMap:
+    def build(self, z: ArrayLike, seed: int, held_out: ArrayLike | None = None) -> InvertibleMap:
         """Return the map for embeddings z (n, d), finite and about N(0, I).
+
+        It stops by the rows `held_out` (m, d), and without 20 of them by rows held out of z.
 
         Raises
         ------
@@ -166,34 +182,28 @@ class FlowRefinement(BaseEstimator):
             If a parameter is not usable.
         """
         jitter = check_real(self.jitter, "refine jitter", minimum=0)
-        fraction = check_real(
-            self.validation_fraction,
-            "refine validation_fraction",
-            minimum=0,
-            maximum=1,
-            closed="neither",
-        )
-        z = np.asarray(z, dtype=np.float64)
-        d = z.shape[1]
+        n, d = np.shape(z)
         transport = (
-            float(np.clip(len(z) / d / 500, 0.5, 2.0))
+            float(np.clip(n / d / 500, 0.5, 2.0))
             if is_auto(self.transport)
             else check_real(self.transport, "refine transport", minimum=0, also="'auto'")
         )
         flow = self._flow(d, seed)
-        if split_rows(z, fraction, np.random.default_rng(seed)) is None:
+        rng = np.random.default_rng(seed)
+        parts = split_rows(z, held_out, self.validation_fraction, rng)
+        if parts is None:
             return Identity(d)
         first: InvertibleMap = Identity(d)
         if self.start is not None:
             named = isinstance(self.start, str) and self.start == "rotation"
-            start = start_for(*z.shape) if named else clone(self.start, safe=False)
-            first = start.build(z, seed)
-        parts = split_rows(first.forward(z), fraction, np.random.default_rng(seed))
-        if parts is not None:
-            # The caller may be inside torch.no_grad() or torch.inference_mode().
-            with torch.inference_mode(False), torch.enable_grad():
-                self._train(flow, *parts, jitter, transport, make_generator(seed))
-        return Composed([first, FlowMap(d, flow.double().eval().requires_grad_(False))])
+            start = start_for(n, d) if named else clone(self.start, safe=False)
+            first = start.build(parts[0], seed, parts[1])
+        fitted, judged = (first.forward(part) for part in parts)
+        # The caller may be inside torch.no_grad() or torch.inference_mode().
+        with torch.inference_mode(False), torch.enable_grad():
+            self._train(flow, fitted, judged, jitter, transport, make_generator(seed))
+        then = FlowMap(d, flow.double().eval().requires_grad_(False))
+        return Composed([first, then, spread_of(then.forward(judged), parts[1], parts[0])])
 
     def _flow(self, d: int, seed: int) -> Any:
         """Return a lazy transform of d components, float32, that is the identity."""

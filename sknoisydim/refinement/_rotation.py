@@ -79,7 +79,8 @@ class RotationGaussianization(BaseEstimator):
         Quantiles that describe a coordinate, at least 3. "auto": 5 to 14, by the rows for each
         component; many quantiles of few rows fit those rows and no others.
     validation_fraction : float, default=0.1
-        Share of the rows that is held out. With less than 20 of them the map is the identity.
+        Share of the rows that is held out where none are passed to `build`. With less than 20 of
+        them the map is the identity.
     patience : int, default=20
         Layers without improvement before it stops; they are dropped.
     jitter : float, default=0.01
@@ -126,8 +127,11 @@ class RotationGaussianization(BaseEstimator):
         self.patience = patience
         self.jitter = jitter
 
-    def build(self, z: ArrayLike, seed: int) -> InvertibleMap:
+    def build(self, z: ArrayLike, seed: int, held_out: ArrayLike | None = None) -> InvertibleMap:
         """Return the map for embeddings z (n, d), finite and about N(0, I).
+
+        Layers are added until the rows `held_out` (m, d) stop gaining; without 20 of them, until
+        rows held out of z do.
 
         Raises
         ------
@@ -136,28 +140,20 @@ class RotationGaussianization(BaseEstimator):
         """
         max_layers = check_integer(self.max_layers, "refine max_layers", minimum=1)
         patience = check_integer(self.patience, "refine patience", minimum=1)
+        step = check_real(self.step, "refine step", minimum=0, maximum=1, closed="right")
+        jitter = check_real(self.jitter, "refine jitter", minimum=0)
+        rng = np.random.default_rng(seed)
+        parts = split_rows(z, held_out, self.validation_fraction, rng)
         knots = check_integer(
             auto_knots(*np.shape(z)) if is_auto(self.knots) else self.knots,
             "refine knots",
             minimum=3,
             also="'auto'",
         )
-        step = check_real(self.step, "refine step", minimum=0, maximum=1, closed="right")
-        fraction = check_real(
-            self.validation_fraction,
-            "refine validation_fraction",
-            minimum=0,
-            maximum=1,
-            closed="neither",
-        )
-        jitter = check_real(self.jitter, "refine jitter", minimum=0)
-        rng = np.random.default_rng(seed)
-        z = np.asarray(z, dtype=np.float64)
-        d = z.shape[1]
-        parts = split_rows(z + jitter * rng.standard_normal(z.shape), fraction, rng)
+        d = np.shape(z)[1]
         if parts is None:
             return Identity(d)
-        rows, held_out = parts
+        rows, held_out = (part + jitter * rng.standard_normal(part.shape) for part in parts)
         log_det = np.zeros(len(held_out))
         layers: list[tuple[FloatArray, Splines]] = []
         best, n_best = normal_logpdf(held_out).mean(), 0
