@@ -21,6 +21,7 @@ from sknoisydim.refinement import (
 )
 from sknoisydim.refinement._base import Identity, Scale
 from sknoisydim.refinement._flow import spread_of
+from sknoisydim.refinement._rotation import towards_normal
 
 X, _ = load_iris(return_X_y=True)
 TABLE = np.concatenate([X + 0.01 * shift for shift in range(4)])
@@ -294,6 +295,7 @@ def test_an_unknown_name_and_a_wrong_object():
         {"step": 1.5},
         {"knots": 2},
         {"max_layers": 0},
+        {"shrinkage": -1},
         {"validation_fraction": 1.0},
     ],
 )
@@ -322,6 +324,19 @@ def test_auto_follows_the_rows_of_a_component():
         for n in (400, 8000)
     )
     assert few < many
+
+
+def test_what_may_be_chance_is_moved_less():
+    rng = np.random.default_rng(0)
+    normal, far = rng.standard_normal((1000, 8)), np.tile(bent(1000), 4)
+    moved = {}
+    for shrinkage in (0, 1, 4):
+        for rows, name in ((normal, "normal"), (far, "far")):
+            splines = towards_normal(rows, 14, 0.3, shrinkage)
+            moved[name, shrinkage] = np.square(splines.y - splines.x).sum()
+    assert moved["normal", 1] < 0.5 * moved["normal", 0]
+    assert moved["normal", 4] < 1e-3 * moved["normal", 0]
+    assert moved["far", 4] > 0.6 * moved["far", 0]
 
 
 def test_the_flow_starts_at_the_identity():

@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._options import resolve
-from ._base import MIN_HELD_OUT
 from ._flow import FlowRefinement
 from ._rotation import RotationGaussianization
 
 __all__ = [
-    "MIN_HELD_OUT",
     "REFINEMENTS",
     "FlowRefinement",
     "RotationGaussianization",

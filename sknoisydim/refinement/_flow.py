@@ -64,7 +64,10 @@ def start_for(n_rows: int, n_components: int) -> RotationGaussianization:
     share = n_rows / n_components
     return RotationGaussianization(
         max_layers=int(np.clip(0.64 * share, 100, 700)),
+        knots=int(np.clip(round(share / 96), 5, 14)),
         patience=30,
+        shrinkage=0,
+        jitter=0.01,
     )
 
 
@@ -106,7 +109,7 @@ class FlowRefinement(BaseEstimator):
         :math:`\lambda`, the price of moving a row. "auto": 2, and with less than 1,000 rows for
         each component less in proportion, since the start then leaves more to do; at least 0.5.
     start : object or None, default="rotation"
-        Refinement that comes first: "rotation" (100 to 700 layers through 5 to 14 quantiles, by the
+        Refinement that comes first: "rotation" (100 to 700 layers through 5 to 24 quantiles, by the
         rows for each component), a `RotationGaussianization`, or None.
     max_epochs : int, default=24
         Passes over the rows.
