@@ -35,8 +35,8 @@ X, X_test, a, a_test = train_test_split(table, hidden[:, 0] > 0, test_size=0.5, 
 # Train once, and refine
 # ----------------------
 #
-# ``refine="rotation"`` does this inside ``fit``. Here the map is fitted to the embedding by hand,
-# which shows what it does and what it costs.
+# ``refine="rotation"`` does this inside ``fit``, and stops by rows that training does not see. Here
+# the map is fitted to the embedding by hand, which shows what it does and what it costs.
 
 start = time.perf_counter()
 dim = NoisyDIMTransformer(8, clean_weight=1, max_epochs=100, random_state=0).fit(X)
