@@ -76,12 +76,16 @@ def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> 
 
     A flow stretches rows that it was not fitted to. That these few are by chance further out than
     the others, or nearer, is taken off, and of the rest what may be chance (James and Stein 1961).
+    Rows held out may follow another law: where their images are too far out, nothing is pushed
+    further.
     """
     moved = np.square(refined).mean(1) - np.square(held_out).mean(1)
     excess = np.square(fitted).mean() + moved.mean() - 1
     chance = moved.var() / len(moved) / max(excess**2, 1e-12)
     square = 1 + excess * max(0.0, 1 - chance)
-    return Scale(refined.shape[1], float(np.sqrt(max(square, 0.25))))
+    return Scale(
+        refined.shape[1], float(np.sqrt(max(square, min(1.0, np.square(refined).mean()), 0.25)))
+    )
 
 
 class FlowRefinement(BaseEstimator):
@@ -95,7 +99,8 @@ class FlowRefinement(BaseEstimator):
 
     on the clean embeddings of the training rows, which `start` has moved before in short steps:
     what geometry costs is paid mainly by the flow, so it should have little left to do. Keeps the
-    weights that were best on held-out rows. Needs zuko: `pip install "sknoisydim[flow]"`.
+    weights that were best on held-out rows, and divides by one number at the end, since a flow
+    stretches rows that it was not fitted to. Needs zuko: `pip install "sknoisydim[flow]"`.
 
     Parameters
     ----------
@@ -109,7 +114,7 @@ class FlowRefinement(BaseEstimator):
         :math:`\lambda`, the price of moving a row. "auto": 2, and with less than 1,000 rows for
         each component less in proportion, since the start then leaves more to do; at least 0.5.
     start : object or None, default="rotation"
-        Refinement that comes first: "rotation" (100 to 700 layers through 5 to 24 quantiles, by the
+        Refinement that comes first: "rotation" (100 to 700 layers through 5 to 14 quantiles, by the
         rows for each component), a `RotationGaussianization`, or None.
     max_epochs : int, default=24
         Passes over the rows.
