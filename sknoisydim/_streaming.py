@@ -68,9 +68,9 @@ class Streaming:
         stays. Read in every call: `lr`, `weight_decay`, `optimizer`, `supervision`, `callbacks`,
         `target`, `device`, `verbose` and `refine`, which is fitted anew, so leave it None in a long
         stream. `max_epochs`, `early_stopping`, `validation_fraction` and `warm_start` play no part,
-        and `random_state` in the first call only. `history_` has one entry for each call, up to 1,000. A pickle, or a
-        file of `save`, holds the rows that are kept and the moments of the optimizer, twice the
-        size of the weights; what is loaded goes on as if nothing had happened.
+        and `random_state` in the first call only. `history_` has one entry for each call, up to
+        1,000. A pickle, or a file of `save`, holds the rows that are kept and the moments of the
+        optimizer, twice the size of the weights; what is loaded goes on as if nothing had happened.
 
         Examples
         --------
