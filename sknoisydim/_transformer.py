@@ -109,7 +109,7 @@ class NoisyDIMTransformer(
         Invertible map that finishes the joint law after training, between encoder and target:
         "rotation" (Gaussianisation along rotated axes, seconds), "flow" (a normalizing flow, closer
         to the law, at a price in geometry; needs zuko), or an object of `sknoisydim.refinement`. It
-        stops by rows that training does not see: `X_val` of `fit`, or `validation_fraction`.
+        stops by rows that `fit` does not train on: `X_val`, or `validation_fraction` of X.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" takes as many as make 12 sqrt(n) optimisation steps for n
         training rows, but at least 200 and at most 2400: small tables overfit. An epoch has a step
@@ -129,8 +129,8 @@ class NoisyDIMTransformer(
         Hold rows out, or take `X_val` of `fit`, stop when their information stops improving, and
         go back to the best weights. With too few rows to hold out there is no split.
     validation_fraction : float, default=0.1
-        Share of the rows that `early_stopping` and `refine` hold out of training; with fewer than
-        20 of them there is no split.
+        Share of the rows that `early_stopping` and `refine` (4,096 at most) hold out of training;
+        with fewer than 20 of them, or of others, there is no split.
     n_iter_no_change : int, default=10
         Epochs without improvement before training stops.
     tol : float, default=0.001
@@ -321,7 +321,8 @@ class NoisyDIMTransformer(
             among strings) means unlabelled.
         X_val : array-like or sparse matrix of shape (m, p), default=None
             Rows to evaluate the objective on after each epoch, as `valid_information` in
-            `history_`, at least two. `early_stopping` goes by them, and holds no rows of X out.
+            `history_`, at least two. `early_stopping` and `refine` (it needs 20) stop by them, and
+            hold no rows of X out.
         y_val : array-like of shape (m,), default=None
             Their classes, with `supervision` > 0; without, their views are their own.
         sample_weight : array-like of shape (n,), default=None

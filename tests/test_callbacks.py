@@ -143,7 +143,9 @@ class TestThatAreRefused:
     @pytest.mark.parametrize("make", HELD_OUT.values(), ids=HELD_OUT)
     @pytest.mark.parametrize("parameters", [{}, EARLY], ids=["plain", "too few rows"])
     def test_without_held_out_rows(self, make, parameters, tmp_path):
-        message = r"callbacks: \w+ reads .*no rows are held out: use early_stopping=True.* or \w+="
+        message = (
+            r"callbacks: \w+ reads .*no held-out rows are evaluated: use early_stopping.* or \w+="
+        )
         with pytest.raises(ValueError, match=message):
             dim(make(str(tmp_path)), max_epochs=10**9, **parameters).fit(X)
 

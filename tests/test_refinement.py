@@ -216,6 +216,13 @@ class TestRowsThatTrainingDoesNotSee:
         assert_array_equal(again.transform(table), z)
         assert np.abs(moved - held_out).max() > 0.1
 
+    def test_no_more_than_the_refinement_reads(self, monkeypatch):
+        monkeypatch.setattr("sknoisydim._training._fit.HELD_OUT_ROWS", 30)
+        _, z, held_out = self.given()
+        assert (len(z), len(held_out)) == (570, 30)
+        _, z, held_out = self.given(early_stopping=True)
+        assert (len(z), len(held_out)) == (540, 60)
+
     def test_early_stopping_and_the_refinement_share_them(self):
         _, z, held_out = self.given()
         model, z_too, held_out_too = self.given(early_stopping=True)
@@ -288,6 +295,18 @@ def test_an_unknown_name_and_a_wrong_object():
         NoisyDIMTransformer(refine="rotatoin").fit(X)
     with pytest.raises(TypeError, match="an object with a method 'build'"):
         NoisyDIMTransformer(refine=3).fit(X)
+
+
+def test_a_refinement_that_takes_no_held_out_rows_is_refused_before_training():
+    class Old(BaseEstimator):
+        def build(self, z, seed):
+            raise AssertionError
+
+    model = NoisyDIMTransformer(refine=Old(), max_epochs=10**9)
+    with pytest.raises(
+        TypeError, match=r"refine=Old\(\) .* as build\(z, seed, held_out\): too many"
+    ):
+        model.fit(X)
 
 
 @pytest.mark.parametrize(

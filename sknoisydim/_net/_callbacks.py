@@ -179,8 +179,8 @@ def check_callbacks(callbacks: Sequence[Any], held_out: bool) -> None:
             instead = f"monitor={monitor.replace('valid_', 'train_')!r}"
         if asked and not held_out:
             raise ValueError(
-                f"{name} reads {asked}, and no rows are held out: use early_stopping=True (with "
-                f"rows enough to hold some out), X_val in fit, or {instead}."
+                f"{name} reads {asked}, and no held-out rows are evaluated: use "
+                f"early_stopping=True (with rows enough to hold some out), X_val in fit, or {instead}."
             )
 
 

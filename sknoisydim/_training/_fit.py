@@ -27,7 +27,7 @@ from sknoisydim.scaling import BY_MOMENTS, Moments, column_moments, fit_scaling,
 from ._axes import align
 from ._build import build, load, missing_cells
 from ._identity import identity
-from ._statistics import find_doubt, measure, refine, sample, settle
+from ._statistics import HELD_OUT_ROWS, find_doubt, measure, refine, sample, settle
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,15 @@ class Trained:
         return {name: [row.get(name) for row in rows] for name in names}
 
 
-def split(table: Table, fraction: float, seed: int) -> tuple[np.ndarray | None, Table | None]:
+def split(
+    table: Table, fraction: float, seed: int, most: int
+) -> tuple[np.ndarray | None, Table | None]:
     """Return the positions of rows to train on, and a table of those held out, by their weights.
 
-    None twice where these would be too few to tell anything.
+    These are `most` at most. None twice where either would be too few to tell anything.
     """
     n_rows = len(table)
-    n_held_out = round(fraction * n_rows)
+    n_held_out = min(most, round(fraction * n_rows))
     if n_held_out < MIN_HELD_OUT or n_rows - n_held_out < MIN_HELD_OUT:
         return None, None
     order = np.random.default_rng(seed).permutation(n_rows)
@@ -218,8 +220,10 @@ def _train(
 ) -> Trained:
     device = settings.device
     kept, unseen = None, validation
+    stopping = settings.early_stopping
     if settings.validation_fraction > 0 and validation is None:
-        kept, unseen = split(table, settings.validation_fraction, seeds[1])
+        most = HELD_OUT_ROWS if stopping is None else len(table)  # a refinement reads no more
+        kept, unseen = split(table, settings.validation_fraction, seeds[1], most)
     if start is None:
         scaling, moments = scale(settings, table, seeds[1])
     else:
@@ -241,7 +245,6 @@ def _train(
     objective.view_dropout = not mostly_labelled(table.codes)
     batches = Batches(rows, batch_size, shuffle, partners)
     watched = None
-    stopping = settings.early_stopping
     if unseen is not None and (stopping is not None or validation is not None):
         others = Rows(unseen.X, scaling, device, shape=table.shape)
         partners = pairs(unseen.codes, others)

@@ -26,7 +26,7 @@ BLOCK_BYTES = 2**22
 PLAIN = (bool, int, float, complex, str, bytes, slice, range)
 KINDS = (np.dtype, torch.dtype, torch.device)
 # Settings that say nothing of the epochs, or are told in another way.
-APART = {"checkpoint", "device", "refine"}
+APART = {"checkpoint", "device", "refine", "validation_fraction"}
 
 
 def identity(
@@ -50,7 +50,9 @@ def identity(
     }
     found["device"] = str(settings.device)
     # The map itself comes after the epochs, but whether there is one changes their objective.
-    found["refine"] = str(settings.course)
+    found["refine"] = "None" if settings.refine is None else "set"
+    if validation is None:
+        found["validation_fraction"] = describe(settings.validation_fraction)
     for rows, suffix in ((table, ""), (validation, "_val")):
         if rows is not None:
             found[f"X{suffix}"] = _describe_rows(rows)

@@ -6,6 +6,7 @@ noise, which a classifier sees. An invertible map closes it and loses no informa
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,23 @@ REFINEMENTS: Mapping[str, type] = {"flow": FlowRefinement, "rotation": RotationG
 
 
 def resolve_refinement(refine: Any) -> Any:
-    """Return the component that a name, a class or an object stands for; None for None."""
+    """Return the component that a name, a class or an object stands for; None for None.
+
+    Raises
+    ------
+    ValueError
+        If it is an unknown name.
+    TypeError
+        If it has no method `build` of embeddings, a seed and rows held out.
+    """
     if refine is None:
         return None
-    return resolve(refine, REFINEMENTS, "refine", method="build", also="None")
+    component = resolve(refine, REFINEMENTS, "refine", method="build", also="None")
+    try:
+        inspect.signature(component.build).bind(None, 0, None)
+    except TypeError as error:  # before training, not after it
+        raise TypeError(
+            f"refine={component!r} has a method build that cannot be called as "
+            f"build(z, seed, held_out): {error}."
+        ) from error
+    return component

@@ -22,6 +22,8 @@ SEARCH_STEPS = 10
 TAIL_ROWS = 10
 # Share of the identity that each marginal map keeps, so that no slope exceeds one over it.
 FLOOR = 0.02
+# Least departure from N(0, 1) that is divided by.
+TINY = 1e-300
 
 
 class RotationMap(InvertibleMap):
@@ -215,10 +217,9 @@ def towards_normal(u: FloatArray, n_knots: int, step: float, shrinkage: float) -
     share = ndtr(y)
     quantiles: FloatArray = np.quantile(u, share, axis=0).T
     density = np.exp(-0.5 * y**2) / np.sqrt(2 * np.pi)
-    # Squared density: quantiles are drawn with the variance share (1 - share) / (n density^2).
+    # By the squared density, since a quantile has the variance share (1 - share) / (n density^2).
     departure = (density**2 * (quantiles - y) ** 2).sum(1)
     chance = shrinkage * (share * (1 - share)).sum() / len(u)
-    sure = 1 - chance / np.maximum(departure, chance) if chance else np.ones(len(departure))
-    steps = step * sure[:, np.newaxis]
+    steps = step * (1 - np.minimum(1, chance / np.maximum(departure, TINY)))[:, np.newaxis]
     x = (1 - FLOOR) * quantiles + FLOOR * y
     return Splines.through(x, (1 - steps) * x + steps * y)
