@@ -180,7 +180,8 @@ def check_callbacks(callbacks: Sequence[Any], held_out: bool) -> None:
         if asked and not held_out:
             raise ValueError(
                 f"{name} reads {asked}, and no held-out rows are evaluated: use "
-                f"early_stopping=True (with rows enough to hold some out), X_val in fit, or {instead}."
+                "early_stopping=True (with rows enough to hold some out), X_val in fit, or "
+                f"{instead}."
             )
 
 
