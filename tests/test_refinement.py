@@ -297,6 +297,16 @@ def test_an_unknown_name_and_a_wrong_object():
         NoisyDIMTransformer(refine=3).fit(X)
 
 
+@pytest.mark.parametrize(
+    "refine",
+    [RotationGaussianization(shrinkage=-1), RotationGaussianization(knots=2), FlowRefinement(lr=0)],
+    ids=["shrinkage", "knots", "lr"],
+)
+def test_unusable_parameters_are_refused_before_training(refine):
+    with pytest.raises(ValueError, match=r"refine (shrinkage|knots|lr) must be"):
+        NoisyDIMTransformer(refine=refine, max_epochs=10**9).fit(X)
+
+
 def test_a_refinement_that_takes_no_held_out_rows_is_refused_before_training():
     class Old(BaseEstimator):
         def build(self, z, seed):
@@ -370,7 +380,7 @@ def test_the_flow_starts_at_the_identity():
 
 def test_without_zuko_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "zuko", None)
-    model = NoisyDIMTransformer(refine="flow", max_epochs=1)
+    model = NoisyDIMTransformer(refine="flow", max_epochs=10**9)
     with pytest.raises(ImportError, match=r'pip install "sknoisydim\[flow\]"'):
         model.fit(X)
     assert not hasattr(model, "net_")

@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from .._options import resolve
 from ._flow import FlowRefinement
 from ._rotation import RotationGaussianization
@@ -21,27 +23,35 @@ __all__ = [
     "resolve_refinement",
 ]
 
-REFINEMENTS: Mapping[str, type] = {"flow": FlowRefinement, "rotation": RotationGaussianization}
+REFINEMENTS: Mapping[str, type[Any]] = {"flow": FlowRefinement, "rotation": RotationGaussianization}
 
 
 def resolve_refinement(refine: Any) -> Any:
     """Return the component that a name, a class or an object stands for; None for None.
 
+    What is wrong with it comes to light here, before training and not after it.
+
     Raises
     ------
+    ImportError
+        If it needs a package that is not installed.
     ValueError
-        If it is an unknown name.
+        If it is an unknown name, or has a parameter that is not usable.
     TypeError
         If it has no method `build` of embeddings, a seed and rows held out.
     """
     if refine is None:
         return None
-    component = resolve(refine, REFINEMENTS, "refine", method="build", also="None")
+    component: Any = resolve(refine, REFINEMENTS, "refine", method="build", also="None")
     try:
         inspect.signature(component.build).bind(None, 0, None)
-    except TypeError as error:  # before training, not after it
+    except TypeError as error:
         raise TypeError(
             f"refine={component!r} has a method build that cannot be called as "
             f"build(z, seed, held_out): {error}."
         ) from error
+    if isinstance(component, tuple(REFINEMENTS.values())):
+        component.build(
+            np.zeros((1, 1)), 0
+        )  # one row is too few to fit, and parameters are checked
     return component

@@ -198,6 +198,9 @@ class FlowRefinement(BaseEstimator):
             if is_auto(self.transport)
             else check_real(self.transport, "refine transport", minimum=0, also="'auto'")
         )
+        for name in ("batch_size", "max_epochs", "patience"):
+            check_integer(getattr(self, name), f"refine {name}", minimum=1)
+        check_real(self.lr, "refine lr", minimum=0, closed="neither")
         flow = self._flow(d, seed)
         rng = np.random.default_rng(seed)
         parts = split_rows(z, held_out, self.validation_fraction, rng)
@@ -252,16 +255,13 @@ class FlowRefinement(BaseEstimator):
         generator: torch.Generator,
     ) -> None:
         """Fit, and leave the flow with the weights that were best on held-out rows."""
-        size = check_integer(self.batch_size, "refine batch_size", minimum=1)
-        epochs = check_integer(self.max_epochs, "refine max_epochs", minimum=1)
-        patience = check_integer(self.patience, "refine patience", minimum=1)
-        lr = check_real(self.lr, "refine lr", minimum=0, closed="neither")
+        size, epochs, patience = self.batch_size, self.max_epochs, self.patience
         rows = torch.from_numpy(fitted).float()
         judged = torch.from_numpy(held_out).float()
         judged = judged + jitter * torch.randn(judged.shape, generator=generator)
-        optimizer = torch.optim.Adam(flow.parameters(), lr=lr)
+        optimizer = torch.optim.Adam(flow.parameters(), lr=self.lr)
         n_batches = -(-len(rows) // size)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * n_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, epochs * n_batches)
         weights, since = copy.deepcopy(flow.state_dict()), 0
         with torch.no_grad():
             best = self._loss(flow, judged, transport)
