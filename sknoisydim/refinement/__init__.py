@@ -23,7 +23,7 @@ __all__ = [
     "resolve_refinement",
 ]
 
-REFINEMENTS: Mapping[str, type[Any]] = {"flow": FlowRefinement, "rotation": RotationGaussianization}
+REFINEMENTS: Mapping[str, type] = {"flow": FlowRefinement, "rotation": RotationGaussianization}
 
 
 def resolve_refinement(refine: Any) -> Any:
@@ -50,7 +50,7 @@ def resolve_refinement(refine: Any) -> Any:
             f"refine={component!r} has a method build that cannot be called as "
             f"build(z, seed, held_out): {error}."
         ) from error
-    if isinstance(component, tuple(REFINEMENTS.values())):
+    if type(component) in REFINEMENTS.values():
         component.build(
             np.zeros((1, 1)), 0
         )  # one row is too few to fit, and parameters are checked
