@@ -291,7 +291,9 @@ def test_an_error_in_one_process_ends_the_others(launch):
     )
     for rank in ranks:
         code, _, err = ends(rank, START)
-        assert code == 1
+        # 1; or -6, where torch aborts as the interpreter ends, since a thread of gloo still runs.
+        assert code in (1, -signal.SIGABRT)
+        assert "ValueError: process" in err
         assert "all need the same" in err
 
 
