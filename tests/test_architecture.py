@@ -35,6 +35,7 @@ FLOORS = {
     },
     0: {
         "_files",
+        "_filters",
         "_isolation",
         "_labels",
         "_modules",

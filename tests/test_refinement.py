@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import adjusted_rand_score, log_loss, roc_auc_score
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.metrics import classifier_auc, in_floors
@@ -20,8 +23,9 @@ from sknoisydim.refinement import (
     resolve_refinement,
 )
 from sknoisydim.refinement._base import Identity, Scale
+from sknoisydim.refinement._clusters import find_clusters
 from sknoisydim.refinement._flow import spread_of
-from sknoisydim.refinement._rotation import towards_normal
+from sknoisydim.refinement._rotation import discriminant_axes, towards_normal
 
 X, _ = load_iris(return_X_y=True)
 TABLE = np.concatenate([X + 0.01 * shift for shift in range(4)])
@@ -299,11 +303,19 @@ def test_an_unknown_name_and_a_wrong_object():
 
 @pytest.mark.parametrize(
     "refine",
-    [RotationGaussianization(shrinkage=-1), RotationGaussianization(knots=2), FlowRefinement(lr=0)],
-    ids=["shrinkage", "knots", "lr"],
+    [
+        RotationGaussianization(shrinkage=-1),
+        RotationGaussianization(knots=2),
+        RotationGaussianization(clusters=-1),
+        FlowRefinement(lr=0),
+        FlowRefinement(transport=-1),
+        FlowRefinement(clusters=-1),
+        FlowRefinement(separation=-1),
+    ],
+    ids=["shrinkage", "knots", "clusters", "lr", "transport", "flow clusters", "separation"],
 )
 def test_unusable_parameters_are_refused_before_training(refine):
-    with pytest.raises(ValueError, match=r"refine (shrinkage|knots|lr) must be"):
+    with pytest.raises(ValueError, match=r"refine \w+ must be"):
         NoisyDIMTransformer(refine=refine, max_epochs=10**9).fit(X)
 
 
@@ -340,12 +352,11 @@ def test_parameters_are_checked(parameters):
     [
         RotationGaussianization(knots="some"),
         RotationGaussianization(knots=None),
-        FlowRefinement(transport="some"),
     ],
-    ids=["knots", "no knots", "transport"],
+    ids=["knots", "no knots"],
 )
 def test_what_may_be_auto_is_no_other_string(component):
-    with pytest.raises(TypeError, match=r"refine (knots|transport) must be 'auto' or a"):
+    with pytest.raises(TypeError, match="refine knots must be 'auto' or a"):
         component.build(bent(300), seed=0)
 
 
@@ -368,6 +379,72 @@ def test_what_may_be_chance_is_moved_less():
     assert moved["normal", 1] < 0.5 * moved["normal", 0]
     assert moved["normal", 4] < 1e-3 * moved["normal", 0]
     assert moved["far", 4] > 0.6 * moved["far", 0]
+
+
+def blobs(seed, n=2400, d=3):
+    """Twelve round clusters, white together, and the cluster of each row."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(12, size=n)
+    z = rng.standard_normal((12, d))[y] + 0.1 * rng.standard_normal((n, d))
+    z = z - z.mean(0)
+    return z @ np.linalg.inv(np.linalg.cholesky(np.cov(z.T))).T, y
+
+
+class TestClusters:
+    def test_they_are_found_without_labels(self):
+        z, y = blobs(0)
+        found = find_clusters(z, 12, seed=0).predict(z)
+        assert adjusted_rand_score(y, found) > 0.8
+
+    @pytest.mark.parametrize(("n", "most", "expected"), [(2400, 12, 12), (100, 12, 3), (59, 12, 0)])
+    def test_few_rows_have_few(self, n, most, expected):
+        found = find_clusters(blobs(0, n)[0], most, seed=0)
+        assert (0 if found is None else found.n_components) == expected
+
+    def test_repeated_rows_and_no_convergence_warn_of_nothing(self):
+        before = list(warnings.filters)
+        rows = np.repeat(blobs(0)[0][:2], 300, axis=0)
+        assert np.isfinite(find_clusters(rows, 12, seed=0).means_).all()
+        assert list(warnings.filters) == before
+
+    def test_an_axis_tells_two_of_them_apart(self):
+        z, y = blobs(0)
+        told = []
+        for seed in range(10):
+            axes = discriminant_axes(z[y < 2], y[y < 2], np.random.default_rng(seed))
+            assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
+            share = roc_auc_score(y[y < 2], z[y < 2] @ axes[0])
+            told.append(max(share, 1 - share))
+        # The pair is drawn, and may be one cluster twice.
+        assert np.median(told) > 0.99
+
+    def test_every_other_layer_follows_them(self):
+        z, _ = blobs(0)
+        with_, without = (
+            RotationGaussianization(max_layers=4, clusters=clusters, knots=5).build(z, seed=0)
+            for clusters in (12, 0)
+        )
+        assert_array_equal(with_.layers[0][0], without.layers[0][0])
+        assert np.abs(with_.layers[1][0] - without.layers[1][0]).max() > 1e-3
+
+    def test_separation_keeps_them_for_a_linear_model(self):
+        lost = {}
+        for separation in (0, 3):
+            flow = FlowRefinement(
+                hidden=64,
+                start=None,
+                max_epochs=10,
+                batch_size=64,
+                clusters=12,
+                separation=separation,
+            )
+            lost[separation] = 0
+            for seed in range(2):
+                z, y = blobs(seed)
+                refined = flow.build(z[:1600], seed).forward(z)
+                model = LogisticRegression(max_iter=1000).fit(refined[:1600], y[:1600])
+                lost[separation] += log_loss(y[1600:], model.predict_proba(refined[1600:]))
+        assert lost[3] < 0.8 * lost[0]
 
 
 def test_the_flow_starts_at_the_identity():

@@ -11,14 +11,19 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 
 from .._isolation import borrowed_global_generator, make_generator
-from .._validation import check_integer, check_real, is_auto
+from .._validation import check_integer, check_real
 from ._base import Composed, FloatArray, Identity, InvertibleMap, Scale, split_rows
+from ._clusters import check_clusters, find_clusters
 from ._rotation import RotationGaussianization
 
 # Rows that go through the flow at once.
 SLICE_ROWS = 4096
 # Largest norm of a gradient: single rows beside the bulk have huge ones.
 CLIP = 5.0
+# Steps, and their size, in which the linear model of clusters is fitted before the flow moves.
+HEAD_STEPS, HEAD_LR = 200, 0.1
+# Its learning rate then, over that of the flow.
+HEAD_PACE = 10.0
 # Least mean square that is scaled to one: rows that are all alike have none.
 LEAST_SQUARE = 0.25
 
@@ -56,7 +61,7 @@ class FlowMap(InvertibleMap):
         return out
 
 
-def start_for(n_rows: int, n_components: int) -> RotationGaussianization:
+def start_for(n_rows: int, n_components: int, clusters: int) -> RotationGaussianization:
     """Return what comes before the flow, as rich as rows for each component allow.
 
     Long, since its layers cost less geometry than the flow does for the same match. But with few
@@ -67,10 +72,12 @@ def start_for(n_rows: int, n_components: int) -> RotationGaussianization:
     share = n_rows / n_components
     return RotationGaussianization(
         max_layers=int(np.clip(0.64 * share, 100, 700)),
+        step=0.3,
         knots=int(np.clip(round(share / 96), 5, 14)),
         patience=30,
         shrinkage=0,
         jitter=0.01,
+        clusters=clusters,
     )
 
 
@@ -90,18 +97,55 @@ def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> 
     return Scale(refined.shape[1], float(np.sqrt(max(square, least))))
 
 
+def linear_head(rows: torch.Tensor, codes: torch.Tensor, n_clusters: int) -> torch.nn.Linear:
+    """Return a linear model of the clusters `codes` (n,), fitted to rows (n, d)."""
+    head = torch.nn.utils.skip_init(torch.nn.Linear, rows.shape[1], n_clusters, dtype=torch.float32)
+    for parameter in head.parameters():
+        torch.nn.init.zeros_(parameter)
+    optimizer = torch.optim.Adam(head.parameters(), lr=HEAD_LR)
+    for _ in range(HEAD_STEPS):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(head(rows), codes).backward()
+        optimizer.step()
+    return head
+
+
+class _Objective:
+    """What the flow minimises, on rows z (n, d) of the clusters `codes` (n,).
+
+    `head` gives the logits of the clusters from refined rows; without, nothing is kept apart.
+    """
+
+    def __init__(self, transport: float, separation: float, head: torch.nn.Linear | None) -> None:
+        self.transport = transport
+        self.separation = separation
+        self.head = head
+
+    def __call__(self, flow: Any, z: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        moved, log_det = flow().call_and_ladj(z)
+        loss = 0.5 * moved.square().sum(1) - log_det
+        if self.transport:
+            loss = loss + self.transport * (moved - z).square().sum(1)
+        if self.head is not None:
+            told = torch.nn.functional.cross_entropy(self.head(moved), codes, reduction="none")
+            loss = loss + self.separation * told
+        return loss.mean()
+
+
 class FlowRefinement(BaseEstimator):
     r"""A spline flow after rotation-based Gaussianisation, by penalised maximum likelihood.
 
-    Minimises, over autoregressive rational-quadratic spline flows r that start at the identity,
+    Minimises, over autoregressive rational-quadratic spline flows r that start at the identity and
+    over linear models q of clusters c,
 
     .. math:: \hat E \bigl[ \tfrac12 \lVert r(z) \rVert^2
               - \log \lvert \det \partial r / \partial z \rvert
-              + \lambda \lVert r(z) - z \rVert^2 \bigr]
+              + \lambda \lVert r(z) - z \rVert^2 - \mu \log q(c \mid r(z)) \bigr]
 
-    on the clean embeddings of the training rows, which `start` has moved before in short steps:
-    what geometry costs is paid mainly by the flow, so it should have little left to do. Keeps the
-    weights that were best on held-out rows, and divides by one number at the end, since a flow
+    on the clean embeddings of the training rows, which `start` has moved before in short steps. The
+    clusters are those of a Gaussian mixture of the embedding, found without labels: a map that
+    leaves them linearly separable leaves a linear model of the refined rows what it needs. Keeps
+    the weights that were best on held-out rows, and divides by one number at the end, since a flow
     stretches rows that it was not fitted to. Needs zuko: `pip install "sknoisydim[flow]"`.
 
     Parameters
@@ -112,9 +156,8 @@ class FlowRefinement(BaseEstimator):
         Units in the two hidden layers of each.
     bins : int, default=8
         Bins of each spline.
-    transport : float or "auto", default="auto"
-        :math:`\lambda`, the price of moving a row. "auto": 2, and with less than 1,000 rows for
-        each component less in proportion, since the start then leaves more to do; at least 0.5.
+    transport : float, default=0.4
+        :math:`\lambda`, the price of moving a row, at least 0.
     start : object or None, default="rotation"
         Refinement that comes first: "rotation" (100 to 700 layers through 5 to 14 quantiles, by the
         rows for each component), a `RotationGaussianization`, or None.
@@ -133,6 +176,12 @@ class FlowRefinement(BaseEstimator):
         Standard deviation of noise on the rows of the fit, drawn anew for each batch: see
         `RotationGaussianization`. Larger than there, since the flow has parameters enough to follow
         single rows.
+    clusters : int, default=16
+        Components of the Gaussian mixture; see `RotationGaussianization`. With 0 nothing is kept
+        apart.
+    separation : float, default=0.35
+        :math:`\mu`, the weight of telling clusters apart, at least 0. More keeps more of what a
+        linear model needs and matches less well.
 
     See Also
     --------
@@ -158,7 +207,7 @@ class FlowRefinement(BaseEstimator):
         transforms: int = 3,
         hidden: int = 256,
         bins: int = 8,
-        transport: float | str = "auto",
+        transport: float = 0.4,
         start: Any = "rotation",
         max_epochs: int = 24,
         batch_size: int = 512,
@@ -166,6 +215,8 @@ class FlowRefinement(BaseEstimator):
         validation_fraction: float = 0.1,
         patience: int = 8,
         jitter: float = 0.1,
+        clusters: int = 16,
+        separation: float = 0.35,
     ) -> None:
         self.transforms = transforms
         self.hidden = hidden
@@ -178,6 +229,8 @@ class FlowRefinement(BaseEstimator):
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.jitter = jitter
+        self.clusters = clusters
+        self.separation = separation
 
     def build(self, z: ArrayLike, seed: int, held_out: ArrayLike | None = None) -> InvertibleMap:
         """Return the map for embeddings z (n, d), finite and about N(0, I).
@@ -192,12 +245,10 @@ class FlowRefinement(BaseEstimator):
             If a parameter is not usable.
         """
         jitter = check_real(self.jitter, "refine jitter", minimum=0)
+        transport = check_real(self.transport, "refine transport", minimum=0)
+        separation = check_real(self.separation, "refine separation", minimum=0)
+        clusters = check_clusters(self.clusters)
         n, d = np.shape(z)
-        transport = (
-            float(np.clip(n / d / 500, 0.5, 2.0))
-            if is_auto(self.transport)
-            else check_real(self.transport, "refine transport", minimum=0, also="'auto'")
-        )
         for name in ("batch_size", "max_epochs", "patience"):
             check_integer(getattr(self, name), f"refine {name}", minimum=1)
         check_real(self.lr, "refine lr", minimum=0, closed="neither")
@@ -209,12 +260,20 @@ class FlowRefinement(BaseEstimator):
         first: InvertibleMap = Identity(d)
         if self.start is not None:
             named = isinstance(self.start, str) and self.start == "rotation"
-            start = start_for(n, d) if named else clone(self.start, safe=False)
+            start = start_for(n, d, clusters) if named else clone(self.start, safe=False)
             first = start.build(parts[0], seed, parts[1])
+        mixture = find_clusters(parts[0], clusters, seed) if separation else None
+        codes = [np.zeros(len(z), int) if mixture is None else mixture.predict(z) for z in parts]
         fitted, judged = (first.forward(part) for part in parts)
         # The caller may be inside torch.no_grad() or torch.inference_mode().
         with torch.inference_mode(False), torch.enable_grad():
-            self._train(flow, fitted, judged, jitter, transport, make_generator(seed))
+            data = [
+                (torch.from_numpy(z).float(), torch.from_numpy(c).long())
+                for z, c in zip((fitted, judged), codes, strict=True)
+            ]
+            head = None if mixture is None else linear_head(*data[0], mixture.n_components)
+            objective = _Objective(transport, separation, head)
+            self._train(flow, objective, data[0], data[1], jitter, make_generator(seed))
         then = FlowMap(d, flow.double().eval().requires_grad_(False))
         return Composed([first, then, spread_of(then.forward(judged), parts[1], parts[0])])
 
@@ -248,45 +307,41 @@ class FlowRefinement(BaseEstimator):
     def _train(
         self,
         flow: Any,
-        fitted: FloatArray,
-        held_out: FloatArray,
+        objective: _Objective,
+        fitted: tuple[torch.Tensor, torch.Tensor],
+        held_out: tuple[torch.Tensor, torch.Tensor],
         jitter: float,
-        transport: float,
         generator: torch.Generator,
     ) -> None:
-        """Fit, and leave the flow with the weights that were best on held-out rows."""
+        """Fit to rows and their clusters, and leave the weights that were best on held-out ones."""
         size, epochs, patience = self.batch_size, self.max_epochs, self.patience
-        rows = torch.from_numpy(fitted).float()
-        judged = torch.from_numpy(held_out).float()
+        rows, codes = fitted
+        judged, judged_codes = held_out
         judged = judged + jitter * torch.randn(judged.shape, generator=generator)
-        optimizer = torch.optim.Adam(flow.parameters(), lr=self.lr)
+        groups, peaks = [{"params": list(flow.parameters())}], [self.lr]
+        if objective.head is not None:
+            groups.append({"params": list(objective.head.parameters())})
+            peaks.append(HEAD_PACE * self.lr)
+        optimizer = torch.optim.Adam(groups, lr=self.lr)
         n_batches = -(-len(rows) // size)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, epochs * n_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, epochs * n_batches)
         weights, since = copy.deepcopy(flow.state_dict()), 0
         with torch.no_grad():
-            best = self._loss(flow, judged, transport)
+            best = objective(flow, judged, judged_codes)
         for _ in range(epochs):
             for index in torch.randperm(len(rows), generator=generator).split(size):
                 batch = rows[index]
                 batch = batch + jitter * torch.randn(batch.shape, generator=generator)
                 optimizer.zero_grad()
-                self._loss(flow, batch, transport).backward()
+                objective(flow, batch, codes[index]).backward()
                 torch.nn.utils.clip_grad_norm_(flow.parameters(), CLIP)
                 optimizer.step()
                 schedule.step()
             with torch.no_grad():
-                value = self._loss(flow, judged, transport)
+                value = objective(flow, judged, judged_codes)
             since += 1
             if value < best:  # never true of NaN
                 best, since, weights = value, 0, copy.deepcopy(flow.state_dict())
             if since >= patience:
                 break
         flow.load_state_dict(weights)
-
-    @staticmethod
-    def _loss(flow: Any, z: torch.Tensor, transport: float) -> torch.Tensor:
-        moved, log_det = flow().call_and_ladj(z)
-        loss = 0.5 * moved.square().sum(1) - log_det
-        if transport:
-            loss = loss + transport * (moved - z).square().sum(1)
-        return loss.mean()

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from .._normal import normal_logpdf
 from .._validation import check_integer, check_real, is_auto
 from ._base import FloatArray, Identity, InvertibleMap, split_rows
+from ._clusters import check_clusters, find_clusters
 from ._spline import Splines
 
 # Improvement of the held-out log density, in nats, that counts as one.
@@ -22,6 +23,8 @@ SEARCH_STEPS = 10
 TAIL_ROWS = 10
 # Share of the identity that each marginal map keeps, so that no slope exceeds one over it.
 FLOOR = 0.02
+# Added to variances within clusters, and to axes, so that none is zero.
+TINY_RIDGE = 1e-6
 # Least departure from N(0, 1) that is divided by.
 TINY = 1e-300
 
@@ -71,11 +74,15 @@ class RotationGaussianization(BaseEstimator):
     may be chance is moved less, in the manner of James and Stein. Layers are added until the mean
     log density of held-out rows stops growing.
 
+    Every other layer follows axes that tell clusters of the embedding apart (Fisher's discriminants
+    of pairs of components of a Gaussian mixture, found without labels): a boundary across such an
+    axis is moved and not bent, so a linear model of the refined rows still finds it.
+
     Parameters
     ----------
-    max_layers : int, default=500
+    max_layers : int, default=700
         Layers at most.
-    step : float, default=0.3
+    step : float, default=0.17
         :math:`\eta`, above 0 and at most 1. With short steps the embedding keeps more of its
         geometry for the same match, and more layers are needed.
     knots : int or "auto", default="auto"
@@ -86,12 +93,15 @@ class RotationGaussianization(BaseEstimator):
         them the map is the identity.
     patience : int, default=20
         Layers without improvement before it stops; they are dropped.
-    shrinkage : float, default=1
+    shrinkage : float, default=1.3
         How many times what chance would show is taken off the square of a coordinate's distance to
         N(0, 1), at least 0. More keeps more of the geometry and matches less well.
-    jitter : float, default=0.05
+    jitter : float, default=0.03
         Standard deviation of noise on the rows of the fit. Repeated rows have a law without a
         density, which would be stretched without end; finer structure than this is left alone.
+    clusters : int, default=24
+        Components of the Gaussian mixture, fewer where there are not ten rows for each of them and
+        each component of the embedding. With 0 every layer follows FastICA.
 
     See Also
     --------
@@ -99,6 +109,9 @@ class RotationGaussianization(BaseEstimator):
 
     References
     ----------
+    R. A. Fisher, "The Use of Multiple Measurements in Taxonomic Problems", Annals of Eugenics 7
+    (1936), 179-188.
+
     V. Laparra, G. Camps-Valls, J. Malo, "Iterative Gaussianization: From ICA to Random Rotations",
     IEEE Transactions on Neural Networks 22 (2011), 537-549.
 
@@ -122,13 +135,14 @@ class RotationGaussianization(BaseEstimator):
 
     def __init__(
         self,
-        max_layers: int = 500,
-        step: float = 0.3,
+        max_layers: int = 700,
+        step: float = 0.17,
         knots: int | str = "auto",
         validation_fraction: float = 0.1,
         patience: int = 20,
-        shrinkage: float = 1.0,
-        jitter: float = 0.05,
+        shrinkage: float = 1.3,
+        jitter: float = 0.03,
+        clusters: int = 24,
     ) -> None:
         self.max_layers = max_layers
         self.step = step
@@ -137,6 +151,7 @@ class RotationGaussianization(BaseEstimator):
         self.patience = patience
         self.shrinkage = shrinkage
         self.jitter = jitter
+        self.clusters = clusters
 
     def build(self, z: ArrayLike, seed: int, held_out: ArrayLike | None = None) -> InvertibleMap:
         """Return the map for embeddings z (n, d), finite and about N(0, I).
@@ -154,6 +169,7 @@ class RotationGaussianization(BaseEstimator):
         step = check_real(self.step, "refine step", minimum=0, maximum=1, closed="right")
         shrinkage = check_real(self.shrinkage, "refine shrinkage", minimum=0)
         jitter = check_real(self.jitter, "refine jitter", minimum=0)
+        clusters = check_clusters(self.clusters)
         rng = np.random.default_rng(seed)
         parts = split_rows(z, held_out, self.validation_fraction, rng)
         knots = check_integer(
@@ -165,12 +181,17 @@ class RotationGaussianization(BaseEstimator):
         d = np.shape(z)[1]
         if parts is None:
             return Identity(d)
+        mixture = find_clusters(parts[0], clusters, seed)
+        labels = None if mixture is None else mixture.predict(parts[0])
         rows, held_out = (part + jitter * rng.standard_normal(part.shape) for part in parts)
         log_det = np.zeros(len(held_out))
         layers: list[tuple[FloatArray, Splines]] = []
         best, n_best = normal_logpdf(held_out).mean(), 0
         while len(layers) < max_layers and len(layers) - n_best < patience:
-            axes = independent_axes(rows, rng)
+            if labels is not None and len(layers) % 2:
+                axes = discriminant_axes(rows, labels, rng)
+            else:
+                axes = independent_axes(rows, rng)
             turned = rows @ axes.T
             splines = towards_normal(turned, knots, step, shrinkage)
             rows = splines.forward(turned)[0] @ axes
@@ -204,6 +225,25 @@ def independent_axes(z: FloatArray, rng: np.random.Generator) -> FloatArray:
         left, _, right = np.linalg.svd(u.T @ z / len(z) - (1 - u**2).mean(0)[:, np.newaxis] * axes)
         axes = left @ right
     return axes
+
+
+def discriminant_axes(z: FloatArray, labels: np.ndarray, rng: np.random.Generator) -> FloatArray:
+    """Return orthogonal axes (d, d), the first of which best tell a pair of clusters apart.
+
+    Fisher's discriminants, with the covariance within the clusters `labels` (n,), of d pairs drawn
+    at random; each is made orthogonal to those before it.
+    """
+    d = z.shape[1]
+    member = labels == np.unique(labels)[:, np.newaxis]
+    means = member @ z / member.sum(1, keepdims=True)
+    within = z - means[member.argmax(0)]
+    pairs = rng.integers(len(means), size=(2, d))
+    apart = means[pairs[0]] - means[pairs[1]]
+    axes = np.linalg.solve(within.T @ within / len(z) + TINY_RIDGE * np.eye(d), apart.T)
+    # A pair may be a cluster and itself.
+    axes += TINY_RIDGE * rng.standard_normal((d, d))
+    turned: FloatArray = np.linalg.qr(axes)[0].T
+    return turned
 
 
 def towards_normal(u: FloatArray, n_knots: int, step: float, shrinkage: float) -> Splines:
