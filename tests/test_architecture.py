@@ -35,7 +35,6 @@ FLOORS = {
     },
     0: {
         "_files",
-        "_filters",
         "_isolation",
         "_labels",
         "_modules",

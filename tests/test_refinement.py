@@ -20,6 +20,7 @@ from sknoisydim.refinement import (
     REFINEMENTS,
     FlowRefinement,
     RotationGaussianization,
+    _clusters,
     resolve_refinement,
 )
 from sknoisydim.refinement._base import Identity, Scale
@@ -401,11 +402,21 @@ class TestClusters:
         found = find_clusters(blobs(0, n)[0], most, seed=0)
         assert (0 if found is None else found.n_components) == expected
 
-    def test_repeated_rows_and_no_convergence_warn_of_nothing(self):
+    def test_repeated_rows_warn_of_nothing(self):
         before = list(warnings.filters)
         rows = np.repeat(blobs(0)[0][:2], 300, axis=0)
         assert np.isfinite(find_clusters(rows, 12, seed=0).means_).all()
         assert list(warnings.filters) == before
+
+    def test_the_rows_that_they_are_found_from_count(self, monkeypatch):
+        monkeypatch.setattr(_clusters, "CLUSTER_ROWS", 90)
+        assert find_clusters(blobs(0)[0], 12, seed=0).n_components == 3
+
+    def test_a_row_too_far_out_for_a_covariance_leaves_none(self):
+        z = blobs(0)[0]
+        z[0] = 1e100
+        assert find_clusters(z, 12, seed=0) is None
+        assert np.isfinite(RotationGaussianization(max_layers=2).build(z, seed=0).forward(z)).all()
 
     def test_an_axis_tells_two_of_them_apart(self):
         z, y = blobs(0)

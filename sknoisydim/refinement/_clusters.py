@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from .._filters import FILTERS_LOCK
 from .._validation import check_integer
 from ._base import FloatArray
 
@@ -18,8 +14,8 @@ ROWS_PER_CLUSTER = 10
 CLUSTER_ROWS = 20_000
 # Standard deviation of noise on them, so that repeated rows are no cluster of their own.
 JITTER = 0.05
-# Steps of expectation maximisation. It need not converge.
-CLUSTER_STEPS = 50
+# Steps of expectation maximisation at most, and the gain in nats that is worth another.
+CLUSTER_STEPS, CLUSTER_TOL = 50, 1e-3
 # Added to the variances of a cluster.
 RIDGE = 1e-3
 
@@ -41,20 +37,30 @@ def find_clusters(z: FloatArray, n_clusters: int, seed: int) -> GaussianMixture 
     It has fewer than `n_clusters` components where there are too few rows for so many.
     """
     n, d = z.shape
-    n_clusters = min(n_clusters, n // (ROWS_PER_CLUSTER * d))
+    n_clusters = min(n_clusters, min(n, CLUSTER_ROWS) // (ROWS_PER_CLUSTER * d))
     if n_clusters < 2:
         return None
     rng = np.random.default_rng(seed)
     rows = z[rng.choice(n, CLUSTER_ROWS, replace=False)] if n > CLUSTER_ROWS else z
     rows = rows + JITTER * rng.standard_normal(rows.shape)
-    # k-means would add in the order in which its threads come.
+    # k-means would add in the order in which its threads come. Where it stops by itself before it
+    # has converged, scikit-learn warns, and filters belong to the whole process: so it goes one
+    # step at a time, each of which is as good as converged by this tolerance.
     mixture = GaussianMixture(
         n_clusters,
         init_params="k-means++",
         reg_covar=RIDGE,
-        max_iter=CLUSTER_STEPS,
-        random_state=seed,
+        max_iter=2,
+        tol=1e300,
+        warm_start=True,
+        random_state=seed % 2**32,
     )
-    with FILTERS_LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return mixture.fit(rows)
+    before = -np.inf
+    try:
+        for _ in range(CLUSTER_STEPS):
+            gain, before = mixture.fit(rows).lower_bound_ - before, mixture.lower_bound_
+            if gain < CLUSTER_TOL:
+                break
+    except ValueError:  # a row so far out that a covariance has no Cholesky factor in float64
+        return None
+    return mixture

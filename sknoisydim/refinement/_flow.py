@@ -97,6 +97,11 @@ def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> 
     return Scale(refined.shape[1], float(np.sqrt(max(square, least))))
 
 
+def blurred(rows: torch.Tensor, jitter: float, generator: torch.Generator) -> torch.Tensor:
+    """Return rows with noise of standard deviation `jitter`."""
+    return rows + jitter * torch.randn(rows.shape, generator=generator, dtype=rows.dtype)
+
+
 def linear_head(rows: torch.Tensor, codes: torch.Tensor, n_clusters: int) -> torch.nn.Linear:
     """Return a linear model of the clusters `codes` (n,), fitted to rows (n, d)."""
     head = torch.nn.utils.skip_init(torch.nn.Linear, rows.shape[1], n_clusters, dtype=torch.float32)
@@ -177,11 +182,11 @@ class FlowRefinement(BaseEstimator):
         `RotationGaussianization`. Larger than there, since the flow has parameters enough to follow
         single rows.
     clusters : int, default=16
-        Components of the Gaussian mixture; see `RotationGaussianization`. With 0 nothing is kept
-        apart.
+        Components of the Gaussian mixture, here and in the start called "rotation"; see
+        `RotationGaussianization`. With 0 neither keeps anything apart.
     separation : float, default=0.35
-        :math:`\mu`, the weight of telling clusters apart, at least 0. More keeps more of what a
-        linear model needs and matches less well.
+        :math:`\mu`, the weight of telling clusters apart by the flow, at least 0. More keeps more
+        of what a linear model needs and matches less well.
 
     See Also
     --------
@@ -317,7 +322,9 @@ class FlowRefinement(BaseEstimator):
         size, epochs, patience = self.batch_size, self.max_epochs, self.patience
         rows, codes = fitted
         judged, judged_codes = held_out
-        judged = judged + jitter * torch.randn(judged.shape, generator=generator)
+        judged = judged + jitter * torch.randn(
+            judged.shape, generator=generator, dtype=judged.dtype
+        )
         groups, peaks = [{"params": list(flow.parameters())}], [self.lr]
         if objective.head is not None:
             groups.append({"params": list(objective.head.parameters())})
@@ -331,7 +338,9 @@ class FlowRefinement(BaseEstimator):
         for _ in range(epochs):
             for index in torch.randperm(len(rows), generator=generator).split(size):
                 batch = rows[index]
-                batch = batch + jitter * torch.randn(batch.shape, generator=generator)
+                batch = batch + jitter * torch.randn(
+                    batch.shape, generator=generator, dtype=batch.dtype
+                )
                 optimizer.zero_grad()
                 objective(flow, batch, codes[index]).backward()
                 torch.nn.utils.clip_grad_norm_(flow.parameters(), CLIP)

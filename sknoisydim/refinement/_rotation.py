@@ -61,10 +61,10 @@ class RotationMap(InvertibleMap):
 
 
 class RotationGaussianization(BaseEstimator):
-    r"""Rotation-based iterative Gaussianisation: many small steps along the least normal axes.
+    r"""Rotation-based iterative Gaussianisation: many small steps, one set of axes after another.
 
-    A layer turns the rows to axes that are as independent as a few steps of FastICA make them,
-    moves each coordinate part of the way to normal scores, and turns back:
+    A layer turns the rows to orthogonal axes, moves each coordinate part of the way to normal
+    scores, and turns back:
 
     .. math:: z \mapsto A^\top \bigl( (1 - \eta) u + \eta \, \Phi^{-1}(\hat F(u)) \bigr),
               \qquad u = A z
@@ -74,9 +74,10 @@ class RotationGaussianization(BaseEstimator):
     may be chance is moved less, in the manner of James and Stein. Layers are added until the mean
     log density of held-out rows stops growing.
 
-    Every other layer follows axes that tell clusters of the embedding apart (Fisher's discriminants
-    of pairs of components of a Gaussian mixture, found without labels): a boundary across such an
-    axis is moved and not bent, so a linear model of the refined rows still finds it.
+    The axes are in turn as independent as a few steps of FastICA make them, and such as tell
+    clusters of the embedding apart (Fisher's discriminants of pairs of components of a Gaussian
+    mixture, found without labels): a boundary across such an axis is moved and not bent, so a
+    linear model of the refined rows still finds it.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ class RotationGaussianization(BaseEstimator):
         density, which would be stretched without end; finer structure than this is left alone.
     clusters : int, default=24
         Components of the Gaussian mixture, fewer where there are not ten rows for each of them and
-        each component of the embedding. With 0 every layer follows FastICA.
+        each component of the embedding. With 0 or 1 every layer follows FastICA.
 
     See Also
     --------
@@ -183,6 +184,8 @@ class RotationGaussianization(BaseEstimator):
             return Identity(d)
         mixture = find_clusters(parts[0], clusters, seed)
         labels = None if mixture is None else mixture.predict(parts[0])
+        if labels is not None and len(np.unique(labels)) < 2:
+            labels = None
         rows, held_out = (part + jitter * rng.standard_normal(part.shape) for part in parts)
         log_det = np.zeros(len(held_out))
         layers: list[tuple[FloatArray, Splines]] = []
@@ -228,10 +231,11 @@ def independent_axes(z: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def discriminant_axes(z: FloatArray, labels: np.ndarray, rng: np.random.Generator) -> FloatArray:
-    """Return orthogonal axes (d, d), the first of which best tell a pair of clusters apart.
+    """Return orthogonal axes (d, d), the first of which best tells a pair of clusters apart.
 
     Fisher's discriminants, with the covariance within the clusters `labels` (n,), of d pairs drawn
-    at random; each is made orthogonal to those before it.
+    at random; each is made orthogonal to those before it, so the later ones are what is left. A
+    pair may be one cluster twice, and then stands for an axis at random.
     """
     d = z.shape[1]
     member = labels == np.unique(labels)[:, np.newaxis]
@@ -240,7 +244,6 @@ def discriminant_axes(z: FloatArray, labels: np.ndarray, rng: np.random.Generato
     pairs = rng.integers(len(means), size=(2, d))
     apart = means[pairs[0]] - means[pairs[1]]
     axes = np.linalg.solve(within.T @ within / len(z) + TINY_RIDGE * np.eye(d), apart.T)
-    # A pair may be a cluster and itself.
     axes += TINY_RIDGE * rng.standard_normal((d, d))
     turned: FloatArray = np.linalg.qr(axes)[0].T
     return turned

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import os
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +15,6 @@ import scipy
 from scipy import stats
 from scipy.special import ndtr, ndtri
 
-from .._filters import FILTERS_LOCK
 from ._base import Z_MAX, FloatArray, Target
 
 ALLOWED = (
@@ -43,6 +43,9 @@ _GENERATIONS = (
     _Names("ppf", "isf", "cdf", "sf"),
     _Names("icdf", "iccdf", "cdf", "ccdf"),
 )
+
+# Warning filters belong to the whole process, so only one thread at a time may change them.
+_FILTERS_LOCK = threading.Lock()
 
 _SCIPY = os.path.dirname(scipy.__file__)
 
@@ -90,7 +93,7 @@ class ScipyLaw(Target):
         self.median_ = _check_law(self.law, self._names)
         # The quantile functions of scipy give infinity, NaN, the wrong sign (t(3) at 1e-290) or
         # a wrong value with a warning (beta at 1e-110) in tails that nobody asks for but us.
-        with FILTERS_LOCK, warnings.catch_warnings(record=True) as caught:
+        with _FILTERS_LOCK, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             self.z_low_ = self._reach(-1.0, caught)
             self.z_high_ = self._reach(1.0, caught)
