@@ -322,9 +322,7 @@ class FlowRefinement(BaseEstimator):
         size, epochs, patience = self.batch_size, self.max_epochs, self.patience
         rows, codes = fitted
         judged, judged_codes = held_out
-        judged = judged + jitter * torch.randn(
-            judged.shape, generator=generator, dtype=judged.dtype
-        )
+        judged = blurred(judged, jitter, generator)
         groups, peaks = [{"params": list(flow.parameters())}], [self.lr]
         if objective.head is not None:
             groups.append({"params": list(objective.head.parameters())})
@@ -337,10 +335,7 @@ class FlowRefinement(BaseEstimator):
             best = objective(flow, judged, judged_codes)
         for _ in range(epochs):
             for index in torch.randperm(len(rows), generator=generator).split(size):
-                batch = rows[index]
-                batch = batch + jitter * torch.randn(
-                    batch.shape, generator=generator, dtype=batch.dtype
-                )
+                batch = blurred(rows[index], jitter, generator)
                 optimizer.zero_grad()
                 objective(flow, batch, codes[index]).backward()
                 torch.nn.utils.clip_grad_norm_(flow.parameters(), CLIP)
