@@ -1056,7 +1056,8 @@ def two_workers():
         n_workers=2,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        host="127.0.0.1",
+        dashboard_address=":0",  # any free port: tests may run beside others
         silence_logs=50,
     )
 
