@@ -28,7 +28,7 @@ def fit(**parameters):
 
 @pytest.fixture(scope="module")
 def model():
-    return fit(critic="bilinear", refine=RotationGaussianization(max_layers=2))
+    return fit(critic="bilinear", refine=RotationGaussianization(2, couplings=2))
 
 
 @pytest.fixture(scope="module")

@@ -42,9 +42,10 @@ SERVED = {
     "unscaled": {"scaling": None},
     "residual": {"encoder": MLPEncoder((8, 8), "gelu", residual=True)},
     "own": {"encoder": lambda p, d: nn.Sequential(nn.Linear(p, 8), nn.Softplus(), nn.Linear(8, d))},
-    "rotation": {"refine": RotationGaussianization(max_layers=10), "target": "uniform"},
+    "rotation": {"refine": RotationGaussianization(10, couplings=0), "target": "uniform"},
+    "couplings": {"refine": RotationGaussianization(2, couplings=3)},
     "flow": {
-        "refine": FlowRefinement(1, start=RotationGaussianization(max_layers=2), max_epochs=1),
+        "refine": FlowRefinement(1, start=RotationGaussianization(2, couplings=1), max_epochs=1),
         "n_components": 2,
     },
 }

@@ -21,20 +21,22 @@ from sknoisydim.refinement import (
     FlowRefinement,
     RotationGaussianization,
     _clusters,
+    _coupling,
     resolve_refinement,
 )
-from sknoisydim.refinement._base import Identity, Scale
+from sknoisydim.refinement._base import Identity, Scale, spread_of
 from sknoisydim.refinement._clusters import find_clusters
-from sknoisydim.refinement._flow import spread_of
-from sknoisydim.refinement._rotation import discriminant_axes, towards_normal
+from sknoisydim.refinement._coupling import Couplings, auto_couplings
+from sknoisydim.refinement._flow import auto_lr
+from sknoisydim.refinement._rotation import RotationMap, discriminant_axes, towards_normal
 
 X, _ = load_iris(return_X_y=True)
 TABLE = np.concatenate([X + 0.01 * shift for shift in range(4)])
 
 # Parameters with which a member of the table is quick; a new one is tested without an entry.
 QUICK = {
-    "flow": {"max_epochs": 4, "start": RotationGaussianization(max_layers=40)},
-    "rotation": {"max_layers": 60},
+    "flow": {"max_epochs": 4, "start": RotationGaussianization(max_layers=40, couplings=2)},
+    "rotation": {"max_layers": 60, "couplings": 4},
 }
 
 each = pytest.mark.parametrize("name", REFINEMENTS)
@@ -308,12 +310,17 @@ def test_an_unknown_name_and_a_wrong_object():
         RotationGaussianization(shrinkage=-1),
         RotationGaussianization(knots=2),
         RotationGaussianization(clusters=-1),
+        RotationGaussianization(couplings=-1),
+        RotationGaussianization(separation=-1),
         FlowRefinement(lr=0),
         FlowRefinement(transport=-1),
         FlowRefinement(clusters=-1),
         FlowRefinement(separation=-1),
     ],
-    ids=["shrinkage", "knots", "clusters", "lr", "transport", "flow clusters", "separation"],
+    ids=[
+        *("shrinkage", "knots", "clusters", "couplings", "separation"),
+        *("lr", "transport", "flow clusters", "flow separation"),
+    ],
 )
 def test_unusable_parameters_are_refused_before_training(refine):
     with pytest.raises(ValueError, match=r"refine \w+ must be"):
@@ -353,20 +360,28 @@ def test_parameters_are_checked(parameters):
     [
         RotationGaussianization(knots="some"),
         RotationGaussianization(knots=None),
+        RotationGaussianization(couplings="some"),
+        RotationGaussianization(couplings=None),
+        FlowRefinement(lr="some"),
     ],
-    ids=["knots", "no knots"],
+    ids=["knots", "no knots", "couplings", "no couplings", "lr"],
 )
 def test_what_may_be_auto_is_no_other_string(component):
-    with pytest.raises(TypeError, match="refine knots must be 'auto' or a"):
+    with pytest.raises(TypeError, match=r"refine (knots|couplings|lr) must be 'auto' or a"):
         component.build(bent(300), seed=0)
 
 
 def test_auto_follows_the_rows_of_a_component():
     few, many = (
-        RotationGaussianization(max_layers=1).build(bent(n), seed=0).layers[0][1].x.shape[1]
+        RotationGaussianization(max_layers=1, couplings=0).build(bent(n), seed=0)
         for n in (400, 8000)
     )
-    assert few < many
+    assert few.layers[0][1].x.shape[1] < many.layers[0][1].x.shape[1]
+
+
+@pytest.mark.parametrize(("n", "expected"), [(2500, 2.5e-4), (10_000, 1e-3), (10**6, 1e-3)])
+def test_few_rows_have_short_steps(n, expected):
+    assert auto_lr(n, 10) == pytest.approx(expected)
 
 
 def test_what_may_be_chance_is_moved_less():
@@ -432,7 +447,7 @@ class TestClusters:
     def test_every_other_layer_follows_them(self):
         z, _ = blobs(0)
         with_, without = (
-            RotationGaussianization(max_layers=4, clusters=clusters, knots=5).build(z, seed=0)
+            RotationGaussianization(4, clusters=clusters, knots=5, couplings=0).build(z, seed=0)
             for clusters in (12, 0)
         )
         assert_array_equal(with_.layers[0][0], without.layers[0][0])
@@ -456,6 +471,106 @@ class TestClusters:
                 model = LogisticRegression(max_iter=1000).fit(refined[:1600], y[:1600])
                 lost[separation] += log_loss(y[1600:], model.predict_proba(refined[1600:]))
         assert lost[3] < 0.8 * lost[0]
+
+
+class TestCouplings:
+    def layers(self, d, n_layers=6, size=0.5):
+        """Layers whose weights are not zero, as training leaves them."""
+        layers = Couplings(n_layers, d, torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in (layers.turn, layers.outer, layers.outer_bias):
+                parameter.normal_(0, size, generator=generator)
+        return layers
+
+    @pytest.mark.parametrize("d", [2, 3, 8])
+    def test_they_start_at_the_identity(self, d):
+        z = torch.randn(50, d, generator=torch.Generator().manual_seed(0))
+        moved, log_det = Couplings(4, d, torch.Generator().manual_seed(0))(z)
+        assert_allclose(moved.detach().numpy(), z.numpy(), atol=1e-5)
+        assert_array_equal(log_det.detach().numpy(), 0)
+
+    @pytest.mark.parametrize("d", [2, 3, 8])
+    def test_the_map_is_what_was_trained(self, d):
+        layers = self.layers(d)
+        z = 2 * np.random.default_rng(0).standard_normal((200, d))
+        moved, log_det = layers(torch.from_numpy(z).float())
+        fitted = layers.to_map()
+        assert np.abs(fitted.forward(z) - z).max() > 1
+        assert_allclose(fitted.forward(z), moved.detach().numpy(), atol=1e-3)
+        close = np.isclose(fitted.log_abs_det(z), log_det.detach().numpy(), atol=1e-3)
+        assert close.mean() > 0.98  # a row may lie on either side of a bound in float32
+
+    @pytest.mark.parametrize("d", [2, 3, 8])
+    def test_inverse_and_log_det(self, d):
+        fitted = self.layers(d).to_map()
+        z = 3 * np.random.default_rng(0).standard_normal((6000, d))
+        assert_allclose(fitted.inverse(fitted.forward(z)), z, atol=1e-8)
+        assert_allclose(fitted.forward(fitted.inverse(z)), z, atol=1e-8)
+        for row in np.random.default_rng(1).standard_normal((10, d)):
+            steps = row + 1e-6 * np.concatenate([np.eye(d), -np.eye(d)])
+            ends = fitted.forward(steps)
+            expected = np.linalg.slogdet((ends[:d] - ends[d:]) / 2e-6)[1]
+            assert_allclose(fitted.log_abs_det(row[None])[0], expected, atol=1e-3)
+
+    def test_a_far_row_is_moved_by_a_bounded_distance(self):
+        fitted = self.layers(4).to_map()
+        far = np.random.default_rng(0).standard_normal((100, 4))
+        far *= 1e6 / np.linalg.norm(far, axis=1, keepdims=True)
+        for size in (1, 1e6):
+            assert np.abs(fitted.forward(size * far) - size * far).max() < 1e3
+
+    @pytest.mark.parametrize(("n", "d", "expected"), [(220, 4, 0), (1200, 4, 5)])
+    def test_few_rows_have_few(self, n, d, expected):
+        z = np.random.default_rng(0).standard_t(4, size=(n, d))
+        refined = RotationGaussianization(max_layers=1).build(z, seed=0)
+        assert auto_couplings(n, d) == expected
+        assert isinstance(refined, RotationMap) == (expected == 0)
+
+    def test_one_component_has_none(self):
+        z = np.random.default_rng(0).standard_t(4, size=(400, 1))
+        assert type(RotationGaussianization(couplings=3).build(z, seed=0)) is RotationMap
+
+    def test_more_rows_take_no_more_steps(self, monkeypatch):
+        epochs = []
+
+        def descend(*args, max_epochs, **kwargs):
+            epochs.append(max_epochs)
+
+        monkeypatch.setattr(_coupling, "descend", descend)
+        for n in (1000, 100_000, 2_000_000):
+            rows = (np.zeros((n, 2)), None)
+            _coupling.fit_couplings(rows, rows, 1, 0, 1.0, seed=0)
+        assert epochs == [16, 6, 1]
+
+    def test_they_are_left_out_where_held_out_rows_do_not_gain(self):
+        rng = np.random.default_rng(0)
+        z, held_out = rng.standard_normal((40, 8)), rng.standard_normal((40, 8))
+        assert type(_coupling.fit_couplings((z, None), (held_out, None), 16, 0, 1.0, 0)) is Identity
+
+    def test_they_see_what_the_steps_along_axes_leave(self):
+        for seed in range(2):
+            z, _ = blobs(seed)
+            density = {
+                couplings: RotationGaussianization(60, clusters=12, couplings=couplings)
+                .build(z[:1600], seed)
+                .log_density(z[1600:])
+                .mean()
+                for couplings in (0, 8)
+            }
+            assert density[8] > density[0] + 0.05
+
+    def test_separation_keeps_clusters_for_a_linear_model(self):
+        lost = {}
+        for separation in (0, 3):
+            rotation = RotationGaussianization(60, clusters=12, separation=separation)
+            lost[separation] = 0
+            for seed in range(2):
+                z, y = blobs(seed)
+                refined = rotation.build(z[:1600], seed).forward(z)
+                model = LogisticRegression(max_iter=1000).fit(refined[:1600], y[:1600])
+                lost[separation] += log_loss(y[1600:], model.predict_proba(refined[1600:]))
+        assert lost[3] < 0.9 * lost[0]
 
 
 def test_the_flow_starts_at_the_identity():

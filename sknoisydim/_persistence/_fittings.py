@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from sklearn import preprocessing
 
+from sknoisydim._validation import check_real
 from sknoisydim.augmentations._corruption import BlockCorruption
 from sknoisydim.augmentations._table import Chain
 from sknoisydim.noise import GaussianChannel, UniformChannel
 from sknoisydim.refinement import FlowRefinement
 from sknoisydim.refinement._base import Composed, Identity, Scale
+from sknoisydim.refinement._coupling import ARRAYS, CouplingMap
 from sknoisydim.refinement._flow import FlowMap
 from sknoisydim.refinement._rotation import RotationMap
 from sknoisydim.refinement._spline import Splines
@@ -21,6 +23,7 @@ from sknoisydim.refinement._spline import Splines
 from ._codec import JSON, Kind, Reader, Unknown, Writer
 from ._layers import write_tensor
 
+POSITIVE: Any = {"minimum": 0, "closed": "neither"}
 #: scikit-learn's scalers whose whole state is numbers and arrays.
 SCALERS = {
     kind.__name__: kind
@@ -79,6 +82,15 @@ def _read_rotation(node: JSON, reader: Reader) -> Any:
     axes, *knots = (reader.array(named[name]) for name in ("axes", *_SPLINE))
     layers = [(a, Splines(*parts)) for a, *parts in zip(axes, *knots, strict=True)]
     return RotationMap(d, layers)
+
+
+def _write_couplings(value: Any, writer: Writer, path: str) -> JSON:
+    named = zip(ARRAYS, value.arrays, strict=True)
+    return {name: writer.array(array, f"{path}.{name}") for name, array in named}
+
+
+def _read_couplings(node: JSON, reader: Reader) -> Any:
+    return CouplingMap(*(reader.array(node[name]) for name in ARRAYS))
 
 
 def _flow_settings(d: int, transform: Any) -> dict[str, int]:
@@ -145,8 +157,9 @@ FITTINGS: Mapping[str, Kind] = {
     "scale": Kind(
         lambda value: type(value) is Scale,
         lambda value, writer, path: [value.n_components, value.factor],
-        lambda node, reader: Scale(*node),
+        lambda node, reader: Scale(node[0], check_real(node[1], "a scale", **POSITIVE)),
     ),
     "rotation": Kind(lambda value: type(value) is RotationMap, _write_rotation, _read_rotation),
+    "couplings": Kind(lambda value: type(value) is CouplingMap, _write_couplings, _read_couplings),
     "flow": Kind(lambda value: type(value) is FlowMap, _write_flow, _read_flow),
 }

@@ -15,6 +15,7 @@ from torch import nn
 from sknoisydim._inference import for_inference
 from sknoisydim.encoders import IndicateMissing
 from sknoisydim.refinement._base import Composed, Identity, Scale
+from sknoisydim.refinement._coupling import ARRAYS, CouplingMap, couple
 from sknoisydim.refinement._flow import FlowMap
 from sknoisydim.refinement._rotation import RotationMap
 from sknoisydim.scaling import SklearnScaling, Standardize
@@ -191,6 +192,22 @@ def _exporting() -> bool:
     return False
 
 
+class Coupled(_Double):
+    """`CouplingMap`, with its gradients.
+
+    Parameters
+    ----------
+    fitted : CouplingMap
+    """
+
+    def __init__(self, fitted: CouplingMap) -> None:
+        super().__init__()
+        self.keep(**dict(zip(ARRAYS, fitted.arrays, strict=True)))
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return couple(z.to(torch.float64), [getattr(self, name) for name in ARRAYS])[0]
+
+
 class Flow(nn.Module):
     """`FlowMap`, with its gradients.
 
@@ -277,6 +294,8 @@ def _refinement(fitted: Any) -> nn.Module:
         return nn.Identity()
     if type(fitted) is RotationMap:
         return Rotation(fitted) if fitted.layers else nn.Identity()
+    if type(fitted) is CouplingMap:
+        return Coupled(fitted)
     if type(fitted) is FlowMap:
         return Flow(fitted.transform)
     if type(fitted) is Scale:

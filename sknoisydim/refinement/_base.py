@@ -14,6 +14,10 @@ FloatArray = NDArray[np.float64]
 
 # Fewer held-out rows than this say nothing about a law: a refinement stays the identity.
 MIN_HELD_OUT = 20
+# Least mean square that is scaled to one: rows that are all alike have none.
+LEAST_SQUARE = 0.25
+# Standard deviations, of the mean square of a normal row, beyond which a row counts as there.
+FAR = 10.0
 
 
 class InvertibleMap:
@@ -142,3 +146,28 @@ def split_rows(
         return None
     order = rng.permutation(len(z))
     return z[order[n_held_out:]], z[order[:n_held_out]]
+
+
+def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> Scale:
+    """Return the map to a mean square of one, by held-out rows of which `refined` are the image.
+
+    A flow stretches rows that it was not fitted to. That these few are by chance further out than
+    the others, or nearer, is taken off, and of the rest what may be chance (James and Stein 1961).
+    Rows held out may follow another law: where their images are too far out, nothing is pushed
+    further. Single rows far out count as if they were nearer.
+    """
+    after, before, of_fit = map(_mean_squares, (refined, held_out, fitted))
+    moved = after - before
+    excess = of_fit.mean() + moved.mean() - 1
+    chance = moved.var() / len(moved) / max(excess**2, 1e-12)
+    square = 1 + excess * max(0.0, 1 - chance)
+    least = min(1.0, max(after.mean(), LEAST_SQUARE))
+    return Scale(refined.shape[1], float(np.sqrt(max(square, least))))
+
+
+def _mean_squares(z: FloatArray) -> FloatArray:
+    """Return the mean square of each row of z (n, d), as far as a normal row may have it."""
+    most = 1 + FAR * np.sqrt(2 / z.shape[1])
+    bound = np.sqrt(most * z.shape[1])
+    squares: FloatArray = np.square(np.clip(z, -bound, bound)).mean(1)
+    return np.minimum(squares, most)

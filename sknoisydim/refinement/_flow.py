@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -11,21 +10,16 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 
 from .._isolation import borrowed_global_generator, make_generator
-from .._validation import check_integer, check_real
-from ._base import Composed, FloatArray, Identity, InvertibleMap, Scale, split_rows
+from .._validation import check_integer, check_real, is_auto
+from ._base import Composed, FloatArray, Identity, InvertibleMap, split_rows, spread_of
 from ._clusters import check_clusters, find_clusters
+from ._descent import Clustered, Objective, clusters_of, descend, linear_head
 from ._rotation import RotationGaussianization
 
 # Rows that go through the flow at once.
 SLICE_ROWS = 4096
-# Largest norm of a gradient: single rows beside the bulk have huge ones.
-CLIP = 5.0
-# Steps, and their size, in which the linear model of clusters is fitted before the flow moves.
-HEAD_STEPS, HEAD_LR = 200, 0.1
-# Its learning rate then, over that of the flow.
-HEAD_PACE = 10.0
-# Least mean square that is scaled to one: rows that are all alike have none.
-LEAST_SQUARE = 0.25
+# Peak of the learning rate, where there are so many rows for each component at least.
+LR, LR_ROWS = 1e-3, 1000
 
 
 class FlowMap(InvertibleMap):
@@ -61,82 +55,6 @@ class FlowMap(InvertibleMap):
         return out
 
 
-def start_for(n_rows: int, n_components: int, clusters: int) -> RotationGaussianization:
-    """Return what comes before the flow, as rich as rows for each component allow.
-
-    Long, since its layers cost less geometry than the flow does for the same match. But with few
-    rows, as MNIST's 469 for each of 16 components, many layers through many quantiles fit the rows
-    of the fit and no others. It goes all the way, without shrinkage and through fewer quantiles
-    than a rotation that comes alone: what it leaves, the flow would do at a higher price.
-    """
-    share = n_rows / n_components
-    return RotationGaussianization(
-        max_layers=int(np.clip(0.64 * share, 100, 700)),
-        step=0.3,
-        knots=int(np.clip(round(share / 96), 5, 14)),
-        patience=30,
-        shrinkage=0,
-        jitter=0.01,
-        clusters=clusters,
-    )
-
-
-def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> Scale:
-    """Return the map to a mean square of one, by held-out rows of which `refined` are the image.
-
-    A flow stretches rows that it was not fitted to. That these few are by chance further out than
-    the others, or nearer, is taken off, and of the rest what may be chance (James and Stein 1961).
-    Rows held out may follow another law: where their images are too far out, nothing is pushed
-    further.
-    """
-    moved = np.square(refined).mean(1) - np.square(held_out).mean(1)
-    excess = np.square(fitted).mean() + moved.mean() - 1
-    chance = moved.var() / len(moved) / max(excess**2, 1e-12)
-    square = 1 + excess * max(0.0, 1 - chance)
-    least = min(1.0, max(np.square(refined).mean(), LEAST_SQUARE))
-    return Scale(refined.shape[1], float(np.sqrt(max(square, least))))
-
-
-def blurred(rows: torch.Tensor, jitter: float, generator: torch.Generator) -> torch.Tensor:
-    """Return rows with noise of standard deviation `jitter`."""
-    return rows + jitter * torch.randn(rows.shape, generator=generator, dtype=rows.dtype)
-
-
-def linear_head(rows: torch.Tensor, codes: torch.Tensor, n_clusters: int) -> torch.nn.Linear:
-    """Return a linear model of the clusters `codes` (n,), fitted to rows (n, d)."""
-    head = torch.nn.utils.skip_init(torch.nn.Linear, rows.shape[1], n_clusters, dtype=torch.float32)
-    for parameter in head.parameters():
-        torch.nn.init.zeros_(parameter)
-    optimizer = torch.optim.Adam(head.parameters(), lr=HEAD_LR)
-    for _ in range(HEAD_STEPS):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(head(rows), codes).backward()
-        optimizer.step()
-    return head
-
-
-class _Objective:
-    """What the flow minimises, on rows z (n, d) of the clusters `codes` (n,).
-
-    `head` gives the logits of the clusters from refined rows; without, nothing is kept apart.
-    """
-
-    def __init__(self, transport: float, separation: float, head: torch.nn.Linear | None) -> None:
-        self.transport = transport
-        self.separation = separation
-        self.head = head
-
-    def __call__(self, flow: Any, z: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        moved, log_det = flow().call_and_ladj(z)
-        loss = 0.5 * moved.square().sum(1) - log_det
-        if self.transport:
-            loss = loss + self.transport * (moved - z).square().sum(1)
-        if self.head is not None:
-            told = torch.nn.functional.cross_entropy(self.head(moved), codes, reduction="none")
-            loss = loss + self.separation * told
-        return loss.mean()
-
-
 class FlowRefinement(BaseEstimator):
     r"""A spline flow after rotation-based Gaussianisation, by penalised maximum likelihood.
 
@@ -164,14 +82,15 @@ class FlowRefinement(BaseEstimator):
     transport : float, default=0.4
         :math:`\lambda`, the price of moving a row, at least 0.
     start : object or None, default="rotation"
-        Refinement that comes first: "rotation" (100 to 700 layers through 5 to 14 quantiles, by the
-        rows for each component), a `RotationGaussianization`, or None.
+        Refinement that comes first: "rotation" (`RotationGaussianization` with these `clusters`),
+        an object such as it, or None.
     max_epochs : int, default=24
         Passes over the rows.
     batch_size : int, default=512
         Rows in a batch.
-    lr : float, default=0.001
-        Peak of the one-cycle learning rate.
+    lr : float or "auto", default="auto"
+        Peak of the one-cycle learning rate. "auto": 0.001, and less in proportion where there are
+        fewer than 1,000 rows for each component; large steps fit those rows and no others.
     validation_fraction : float, default=0.1
         Share of the rows that is held out where none are passed to `build`. With less than 20 of
         them the map is the identity.
@@ -216,7 +135,7 @@ class FlowRefinement(BaseEstimator):
         start: Any = "rotation",
         max_epochs: int = 24,
         batch_size: int = 512,
-        lr: float = 1e-3,
+        lr: float | str = "auto",
         validation_fraction: float = 0.1,
         patience: int = 8,
         jitter: float = 0.1,
@@ -253,10 +172,16 @@ class FlowRefinement(BaseEstimator):
         transport = check_real(self.transport, "refine transport", minimum=0)
         separation = check_real(self.separation, "refine separation", minimum=0)
         clusters = check_clusters(self.clusters)
-        n, d = np.shape(z)
+        d = np.shape(z)[1]
         for name in ("batch_size", "max_epochs", "patience"):
             check_integer(getattr(self, name), f"refine {name}", minimum=1)
-        check_real(self.lr, "refine lr", minimum=0, closed="neither")
+        lr = check_real(
+            auto_lr(*np.shape(z)) if is_auto(self.lr) else self.lr,
+            "refine lr",
+            minimum=0,
+            closed="neither",
+            also="'auto'",
+        )
         flow = self._flow(d, seed)
         rng = np.random.default_rng(seed)
         parts = split_rows(z, held_out, self.validation_fraction, rng)
@@ -265,22 +190,36 @@ class FlowRefinement(BaseEstimator):
         first: InvertibleMap = Identity(d)
         if self.start is not None:
             named = isinstance(self.start, str) and self.start == "rotation"
-            start = start_for(n, d, clusters) if named else clone(self.start, safe=False)
+            start = (
+                RotationGaussianization(clusters=clusters)
+                if named
+                else clone(self.start, safe=False)
+            )
             first = start.build(parts[0], seed, parts[1])
         mixture = find_clusters(parts[0], clusters, seed) if separation else None
-        codes = [np.zeros(len(z), int) if mixture is None else mixture.predict(z) for z in parts]
-        fitted, judged = (first.forward(part) for part in parts)
+        moved = [first.forward(part) for part in parts]
         # The caller may be inside torch.no_grad() or torch.inference_mode().
         with torch.inference_mode(False), torch.enable_grad():
-            data = [
-                (torch.from_numpy(z).float(), torch.from_numpy(c).long())
-                for z, c in zip((fitted, judged), codes, strict=True)
-            ]
-            head = None if mixture is None else linear_head(*data[0], mixture.n_components)
-            objective = _Objective(transport, separation, head)
-            self._train(flow, objective, data[0], data[1], jitter, make_generator(seed))
+            fitted, judged = (
+                Clustered(rows, clusters_of(mixture, part))
+                for rows, part in zip(moved, parts, strict=True)
+            )
+            head = None if mixture is None else linear_head(fitted, mixture.n_components)
+            descend(
+                flow,
+                lambda z: flow().call_and_ladj(z),
+                Objective(transport, separation, head),
+                fitted,
+                judged,
+                jitter=jitter,
+                batch_size=self.batch_size,
+                max_epochs=self.max_epochs,
+                patience=self.patience,
+                lr=lr,
+                generator=make_generator(seed),
+            )
         then = FlowMap(d, flow.double().eval().requires_grad_(False))
-        return Composed([first, then, spread_of(then.forward(judged), parts[1], parts[0])])
+        return Composed([first, then, spread_of(then.forward(moved[1]), parts[1], parts[0])])
 
     def _flow(self, d: int, seed: int) -> Any:
         """Return a lazy transform of d components, float32, that is the identity."""
@@ -309,43 +248,7 @@ class FlowRefinement(BaseEstimator):
                     parameter.zero_()
         return flow
 
-    def _train(
-        self,
-        flow: Any,
-        objective: _Objective,
-        fitted: tuple[torch.Tensor, torch.Tensor],
-        held_out: tuple[torch.Tensor, torch.Tensor],
-        jitter: float,
-        generator: torch.Generator,
-    ) -> None:
-        """Fit to rows and their clusters, and leave the weights that were best on held-out ones."""
-        size, epochs, patience = self.batch_size, self.max_epochs, self.patience
-        rows, codes = fitted
-        judged, judged_codes = held_out
-        judged = blurred(judged, jitter, generator)
-        groups, peaks = [{"params": list(flow.parameters())}], [self.lr]
-        if objective.head is not None:
-            groups.append({"params": list(objective.head.parameters())})
-            peaks.append(HEAD_PACE * self.lr)
-        optimizer = torch.optim.Adam(groups, lr=self.lr)
-        n_batches = -(-len(rows) // size)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, epochs * n_batches)
-        weights, since = copy.deepcopy(flow.state_dict()), 0
-        with torch.no_grad():
-            best = objective(flow, judged, judged_codes)
-        for _ in range(epochs):
-            for index in torch.randperm(len(rows), generator=generator).split(size):
-                batch = blurred(rows[index], jitter, generator)
-                optimizer.zero_grad()
-                objective(flow, batch, codes[index]).backward()
-                torch.nn.utils.clip_grad_norm_(flow.parameters(), CLIP)
-                optimizer.step()
-                schedule.step()
-            with torch.no_grad():
-                value = objective(flow, judged, judged_codes)
-            since += 1
-            if value < best:  # never true of NaN
-                best, since, weights = value, 0, copy.deepcopy(flow.state_dict())
-            if since >= patience:
-                break
-        flow.load_state_dict(weights)
+
+def auto_lr(n_rows: int, n_components: int) -> float:
+    """Return the peak of the learning rate for so many rows of so many components."""
+    return LR * min(1.0, n_rows / n_components / LR_ROWS)

@@ -32,10 +32,13 @@ MODELS = {
     "newer-law": {"target": stats.Uniform(a=-1.0, b=2.0), "bound": DonskerVaradhan(0.2)},
     "joint": {"target": MultivariateNormal([1, 0], [[2, 0.5], [0.5, 1]]), "n_components": 2},
     "ball": {"target": UniformBall(2.0), "scaling": None, "augmentation": None},
-    "rotation": {"refine": RotationGaussianization(max_layers=4), "clean_weight": 1.0},
+    "rotation": {"refine": RotationGaussianization(4, couplings=0), "clean_weight": 1.0},
+    "couplings": {"refine": RotationGaussianization(2, couplings=2), "clean_weight": 1.0},
     "separable": {"critic": "separable"},
     "flow": {
-        "refine": FlowRefinement(1, 8, 4, start=RotationGaussianization(2), max_epochs=1),
+        "refine": FlowRefinement(
+            1, 8, 4, start=RotationGaussianization(2, couplings=0), max_epochs=1
+        ),
         "n_components": 2,
     },
 }
