@@ -14,7 +14,7 @@ from ._descent import Clustered, Objective, descend, linear_head
 HIDDEN = 64
 # Training: passes over the rows, or so many steps where these are fewer; rows in a batch; peak of
 # the learning rate; price of moving a row.
-EPOCHS, STEPS, BATCH, LR, TRANSPORT = 16, 1000, 512, 0.01, 0.4
+EPOCHS, STEPS, BATCH, LR, TRANSPORT = 16, 350, 512, 0.01, 0.4
 # Standard deviation of noise on the rows, between these: the second over the rows for each
 # component. Few rows have to stand for more of the space around them.
 LEAST_JITTER, JITTER_ROWS, MOST_JITTER = 0.05, 64, 0.2

@@ -16,7 +16,7 @@ from ._base import FloatArray
 CLIP = 5.0
 # Steps, and their size, in which the linear model of clusters is fitted before the map moves, and
 # about how many rows it sees.
-HEAD_STEPS, HEAD_LR, HEAD_ROWS = 200, 0.1, 20_000
+HEAD_STEPS, HEAD_LR, HEAD_ROWS = 200, 0.1, 5000
 # Peak of its learning rate then.
 HEAD_PEAK = 0.01
 
@@ -59,7 +59,7 @@ def linear_head(data: Clustered, n_clusters: int) -> nn.Linear:
     head = nn.utils.skip_init(nn.Linear, rows.shape[1], n_clusters, dtype=torch.float32)
     for parameter in head.parameters():
         nn.init.zeros_(parameter)
-    optimizer = torch.optim.Adam(head.parameters(), lr=HEAD_LR)
+    optimizer = torch.optim.Adam(head.parameters(), lr=HEAD_LR, fused=True)
     for _ in range(HEAD_STEPS):
         optimizer.zero_grad()
         nn.functional.cross_entropy(head(rows), codes).backward()
@@ -114,7 +114,7 @@ def descend(
     if objective.head is not None:
         groups.append({"params": list(objective.head.parameters())})
         peaks.append(HEAD_PEAK)
-    optimizer = torch.optim.Adam(groups, lr=lr)
+    optimizer = torch.optim.Adam(groups, lr=lr, fused=True)
     n_batches = -(-len(rows) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, max_epochs * n_batches)
     weights, best_epoch = copy.deepcopy(module.state_dict()), 0
