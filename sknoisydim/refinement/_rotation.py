@@ -218,38 +218,66 @@ class RotationGaussianization(BaseEstimator):
         if labels is not None and len(np.unique(labels)) < 2:
             labels = None
         rows, held_out = (part + jitter * rng.standard_normal(part.shape) for part in parts)
-        best, moved = normal_logpdf(held_out).mean(), (rows, held_out)
-        log_det = np.zeros(len(held_out))
-        layers: list[tuple[FloatArray, Splines]] = []
-        n_best = 0
-        while len(layers) < max_layers and len(layers) - n_best < patience:
-            if labels is not None and len(layers) % 2:
-                axes = discriminant_axes(rows, labels, rng)
-            else:
-                axes = independent_axes(rows, rng)
-            turned = rows @ axes.T
-            splines = towards_normal(turned, knots, step, shrinkage)
-            rows = splines.forward(turned)[0] @ axes
-            turned, part = splines.forward(held_out @ axes.T)
-            held_out = turned @ axes
-            log_det += part
-            layers.append((axes, splines))
-            value = (normal_logpdf(held_out) + log_det).mean()
-            if value > best + TOL:
-                best, n_best, moved = value, len(layers), (rows, held_out)
-        rotation = RotationMap(d, layers[:n_best])
+        layers, rows, held_out = gaussianize(
+            (rows, held_out), labels, (knots, step, shrinkage), (max_layers, patience), rng
+        )
+        rotation = RotationMap(d, layers)
         if couplings == 0 or d == 1:  # one component has no other to be moved by
             return rotation
         coupled = fit_couplings(
-            (moved[0], labels),
-            (moved[1], held_out_labels),
+            (rows, labels),
+            (held_out, held_out_labels),
             couplings,
             1 if mixture is None else mixture.n_components,
             separation,
             seed,
         )
-        spread = spread_of(coupled.forward(moved[1]), parts[1], parts[0])
+        spread = spread_of(coupled.forward(held_out), parts[1], parts[0])
         return Composed([rotation, coupled, spread])
+
+
+def gaussianize(
+    parts: tuple[FloatArray, FloatArray],
+    labels: np.ndarray | None,
+    towards: tuple[int, float, float],
+    limits: tuple[int, int],
+    rng: np.random.Generator,
+) -> tuple[list[tuple[FloatArray, Splines]], FloatArray, FloatArray]:
+    """Return layers that take rows (n, d) towards N(0, I), and where they take both parts.
+
+    Parameters
+    ----------
+    parts : tuple of ndarray
+        Rows to fit, and held-out ones that say when to stop.
+    labels : ndarray of shape (n,) or None
+        Clusters of the rows to fit, which every other layer follows.
+    towards : tuple of int, float and float
+        Knots, step and shrinkage.
+    limits : tuple of int
+        Layers at most, and without improvement.
+    rng : Generator
+    """
+    rows, held_out = parts
+    max_layers, patience = limits
+    log_det = np.zeros(len(held_out))
+    layers: list[tuple[FloatArray, Splines]] = []
+    best, n_best, moved = normal_logpdf(held_out).mean(), 0, parts
+    while len(layers) < max_layers and len(layers) - n_best < patience:
+        if labels is not None and len(layers) % 2:
+            axes = discriminant_axes(rows, labels, rng)
+        else:
+            axes = independent_axes(rows, rng)
+        turned = rows @ axes.T
+        splines = towards_normal(turned, *towards)
+        rows = splines.forward(turned)[0] @ axes
+        turned, part = splines.forward(held_out @ axes.T)
+        held_out = turned @ axes
+        log_det += part
+        layers.append((axes, splines))
+        value = (normal_logpdf(held_out) + log_det).mean()
+        if value > best + TOL:
+            best, n_best, moved = value, len(layers), (rows, held_out)
+    return layers[:n_best], *moved
 
 
 def auto_knots(n_rows: int, n_components: int) -> int:
