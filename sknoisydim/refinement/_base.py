@@ -16,8 +16,10 @@ FloatArray = NDArray[np.float64]
 MIN_HELD_OUT = 20
 # Least mean square that is scaled to one: rows that are all alike have none.
 LEAST_SQUARE = 0.25
-# Standard deviations, of the mean square of a normal row, beyond which a row counts as there.
+# Standard deviations, of the mean square of a normal row, beyond which a row is far out.
 FAR = 10.0
+# Rows that go through a map at once, where it needs much for each.
+SLICE_ROWS = 4096
 
 
 class InvertibleMap:
@@ -123,8 +125,33 @@ class Composed(InvertibleMap):
         return z
 
 
+def check_rows(z: ArrayLike, held_out: ArrayLike | None) -> tuple[FloatArray, FloatArray | None]:
+    """Return finite embeddings (n, d), and the rows held out (m, d), in float64.
+
+    Raises
+    ------
+    ValueError
+        If they are no such thing.
+    """
+    rows = np.asarray(z, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise ValueError(f"a refinement is fitted to rows of shape (n, d), got {rows.shape}.")
+    d, others = rows.shape[1], None
+    if held_out is not None:
+        others = np.asarray(held_out, dtype=np.float64)
+        if others.ndim != 2 or others.shape[1] != d:
+            raise ValueError(
+                f"the rows held out for a refinement must have the shape (m, {d}), got "
+                f"{others.shape}."
+            )
+    for part in (rows, others):
+        if part is not None and not np.isfinite(part).all():
+            raise ValueError("a refinement is fitted to finite rows, got NaN or infinity.")
+    return rows, others
+
+
 def split_rows(
-    z: ArrayLike, held_out: ArrayLike | None, fraction: float, rng: np.random.Generator
+    z: FloatArray, held_out: FloatArray | None, fraction: float, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray] | None:
     """Return rows to fit and rows held out; None where these are too few to tell anything.
 
@@ -138,9 +165,8 @@ def split_rows(
     fraction = check_real(
         fraction, "refine validation_fraction", minimum=0, maximum=1, closed="neither"
     )
-    z = np.asarray(z, dtype=np.float64)
-    if held_out is not None and min(len(z), np.shape(held_out)[0]) >= MIN_HELD_OUT:
-        return z, np.asarray(held_out, dtype=np.float64)
+    if held_out is not None and min(len(z), len(held_out)) >= MIN_HELD_OUT:
+        return z, held_out
     n_held_out = round(fraction * len(z))
     if n_held_out < MIN_HELD_OUT or len(z) - n_held_out < MIN_HELD_OUT:
         return None
@@ -151,12 +177,15 @@ def split_rows(
 def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> Scale:
     """Return the map to a mean square of one, by held-out rows of which `refined` are the image.
 
-    A flow stretches rows that it was not fitted to. That these few are by chance further out than
-    the others, or nearer, is taken off, and of the rest what may be chance (James and Stein 1961).
+    A trained map stretches rows that it was not fitted to. That these few are by chance further out
+    than the others, or nearer, is taken off, and of the rest what may be chance (James and Stein
+    1961).
     Rows held out may follow another law: where their images are too far out, nothing is pushed
     further. Single rows far out count as if they were nearer.
     """
-    after, before, of_fit = map(_mean_squares, (refined, held_out, fitted))
+    after, before, of_fit = (
+        np.minimum(mean_squares(z), most_of(z)) for z in (refined, held_out, fitted)
+    )
     moved = after - before
     excess = of_fit.mean() + moved.mean() - 1
     chance = moved.var() / len(moved) / max(excess**2, 1e-12)
@@ -165,9 +194,29 @@ def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> 
     return Scale(refined.shape[1], float(np.sqrt(max(square, least))))
 
 
-def _mean_squares(z: FloatArray) -> FloatArray:
-    """Return the mean square of each row of z (n, d), as far as a normal row may have it."""
-    most = 1 + FAR * np.sqrt(2 / z.shape[1])
-    bound = np.sqrt(most * z.shape[1])
-    squares: FloatArray = np.square(np.clip(z, -bound, bound)).mean(1)
-    return np.minimum(squares, most)
+def gains(fitted: InvertibleMap, held_out: FloatArray) -> bool:
+    """Return whether rows (n, d) have a higher density with the map, and not by chance.
+
+    In the mean of those that are not far out, by two standard errors.
+    """
+    z = held_out[are_near(held_out)]
+    if len(z) < MIN_HELD_OUT:
+        return False
+    gain = fitted.log_density(z) - normal_logpdf(z)
+    return bool(gain.mean() > 2 * gain.std() / np.sqrt(len(z)))
+
+
+def are_near(z: FloatArray) -> np.ndarray:
+    """Return which rows of z (n, d) are not far out: as good as all, where z is about N(0, I)."""
+    return mean_squares(z) <= most_of(z)
+
+
+def most_of(z: FloatArray) -> float:
+    """Return the mean square beyond which a row of z (n, d) is far out."""
+    return 1 + FAR * float(np.sqrt(2 / z.shape[1]))
+
+
+def mean_squares(z: FloatArray) -> FloatArray:
+    """Return the mean square of each row of z (n, d), without overflow."""
+    squares: FloatArray = np.square(np.clip(z, -1e9, 1e9)).mean(1)
+    return squares

@@ -7,23 +7,29 @@ import torch
 from torch import nn
 
 from .._isolation import make_generator
-from ._base import FloatArray, Identity, InvertibleMap
+from ._base import (
+    MIN_HELD_OUT,
+    SLICE_ROWS,
+    FloatArray,
+    Identity,
+    InvertibleMap,
+    are_near,
+    gains,
+)
 from ._descent import Clustered, Objective, descend, linear_head
 
 # Units of the hidden layer of each coupling.
 HIDDEN = 64
-# Training: passes over the rows, or so many steps where these are fewer; rows in a batch; peak of
-# the learning rate; price of moving a row.
-EPOCHS, STEPS, BATCH, LR, TRANSPORT = 16, 350, 512, 0.01, 0.4
+# Training: passes over the rows at most, and steps at most; rows in a batch; peak of the learning
+# rate; price of moving a row.
+EPOCHS, STEPS, BATCH, LR, TRANSPORT = 16, 360, 512, 0.01, 0.4
 # Standard deviation of noise on the rows, between these: the second over the rows for each
 # component. Few rows have to stand for more of the space around them.
 LEAST_JITTER, JITTER_ROWS, MOST_JITTER = 0.05, 64, 0.2
 # Rows for each component that another layer is worth, and layers at most.
-ROWS_PER_LAYER, MOST_LAYERS = 60, 16
+ROWS_PER_LAYER, MOST_LAYERS = 50, 16
 # A coordinate is scaled within this distance of 0, and shifted beyond.
 BOUND = 5.0
-# Rows that go through the layers at once.
-SLICE_ROWS = 4096
 # What describes the layers, stacked.
 ARRAYS = ("axes", "inner", "inner_bias", "outer", "outer_bias")
 
@@ -165,33 +171,36 @@ class Couplings(nn.Module):
         return CouplingMap((left @ right).numpy(), *weights)
 
 
-def auto_couplings(n_rows: int, n_components: int) -> int:
-    """Return the layers that so many rows are worth."""
-    return min(n_rows // (ROWS_PER_LAYER * n_components), MOST_LAYERS)
+def auto_couplings(n_rows: int, n_components: int, most: int = MOST_LAYERS) -> int:
+    """Return the layers that so many rows are worth, and `most` at most."""
+    return min(n_rows // (ROWS_PER_LAYER * n_components), most)
 
 
 def fit_couplings(
     fitted: tuple[FloatArray, np.ndarray | None],
     held_out: tuple[FloatArray, np.ndarray | None],
     n_layers: int,
-    n_clusters: int,
+    n_clusters: int | None,
     separation: float,
     seed: int,
 ) -> InvertibleMap:
     """Return coupling layers for rows (n, d) and their clusters, or the identity.
 
-    By penalised maximum likelihood, as `FlowRefinement`; the identity where the held-out rows and
-    their clusters never gained.
+    By penalised maximum likelihood, as `FlowRefinement`. The identity where the density of the
+    held-out rows did not gain: rows that have no clusters are not to be pulled apart for some.
     """
+    parts = [_near(*part) for part in (fitted, held_out)]
+    if min(len(rows) for rows, _ in parts) < MIN_HELD_OUT:
+        return Identity(fitted[0].shape[1])
+    some = slice(None, None, -(-len(parts[0][0]) // (STEPS * BATCH)))
     generator = make_generator(seed)
     # The caller may be inside torch.no_grad() or torch.inference_mode().
     with torch.inference_mode(False), torch.enable_grad():
-        rows, judged = Clustered(*fitted), Clustered(*held_out)
+        rows, judged = Clustered(*(part[some] for part in parts[0])), Clustered(*parts[1])
         n, d = rows.rows.shape
         layers = Couplings(n_layers, d, generator)
-        kept_apart = separation > 0 and fitted[1] is not None
-        head = linear_head(rows, n_clusters) if kept_apart else None
-        gained = descend(
+        head = linear_head(rows, n_clusters) if n_clusters and separation else None
+        descend(
             layers,
             layers,
             Objective(TRANSPORT, separation, head),
@@ -199,9 +208,16 @@ def fit_couplings(
             judged,
             jitter=min(max(JITTER_ROWS * d / n, LEAST_JITTER), MOST_JITTER),
             batch_size=BATCH,
-            max_epochs=min(EPOCHS, -(-STEPS // -(-n // BATCH))),
+            max_epochs=min(EPOCHS, STEPS // -(-n // BATCH)),
             patience=EPOCHS,
             lr=LR,
             generator=generator,
         )
-        return layers.to_map() if gained else Identity(d)
+        coupled = layers.to_map()
+    return coupled if gains(coupled, parts[1][0]) else Identity(d)
+
+
+def _near(z: FloatArray, labels: np.ndarray | None) -> tuple[FloatArray, np.ndarray]:
+    """Return the rows that are not far out, and their clusters; zeros where there are none."""
+    near = are_near(z)
+    return z[near], np.zeros(near.sum()) if labels is None else labels[near]

@@ -17,7 +17,7 @@ CLIP = 5.0
 # Steps, and their size, in which the linear model of clusters is fitted before the map moves, and
 # about how many rows it sees.
 HEAD_STEPS, HEAD_LR, HEAD_ROWS = 200, 0.1, 5000
-# Peak of its learning rate then.
+# Peak of the learning rate of that model while the map moves.
 HEAD_PEAK = 0.01
 
 Forward = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -102,8 +102,8 @@ def descend(
     patience: int,
     lr: float,
     generator: torch.Generator,
-) -> bool:
-    """Fit `forward`, whose parameters are those of `module`, and return whether it gained.
+) -> None:
+    """Fit `forward`, whose parameters are those of `module`.
 
     Leaves the weights that were best on held-out rows, which may be those of the start. Adam with
     a one-cycle learning rate.
@@ -135,4 +135,3 @@ def descend(
         if epoch - best_epoch >= patience:
             break
     module.load_state_dict(weights)
-    return best_epoch > 0

@@ -11,15 +11,26 @@ from sklearn.base import BaseEstimator, clone
 
 from .._isolation import borrowed_global_generator, make_generator
 from .._validation import check_integer, check_real, is_auto
-from ._base import Composed, FloatArray, Identity, InvertibleMap, split_rows, spread_of
+from ._base import (
+    SLICE_ROWS,
+    Composed,
+    FloatArray,
+    Identity,
+    InvertibleMap,
+    check_rows,
+    gains,
+    split_rows,
+    spread_of,
+)
 from ._clusters import check_clusters, find_clusters
+from ._coupling import auto_couplings
 from ._descent import Clustered, Objective, clusters_of, descend, linear_head
 from ._rotation import RotationGaussianization
 
-# Rows that go through the flow at once.
-SLICE_ROWS = 4096
+# Coupling layers of the rotation that comes first, at most: these cost less geometry than the flow.
+START_COUPLINGS = 32
 # Peak of the learning rate, where there are so many rows for each component at least.
-LR, LR_ROWS = 1e-3, 1000
+LR, LR_ROWS = 1e-3, 850
 
 
 class FlowMap(InvertibleMap):
@@ -79,18 +90,18 @@ class FlowRefinement(BaseEstimator):
         Units in the two hidden layers of each.
     bins : int, default=8
         Bins of each spline.
-    transport : float, default=0.4
+    transport : float, default=0.2
         :math:`\lambda`, the price of moving a row, at least 0.
     start : object or None, default="rotation"
-        Refinement that comes first: "rotation" (`RotationGaussianization` with these `clusters`),
-        an object such as it, or None.
+        Refinement that comes first: "rotation" (`RotationGaussianization` with these `clusters` and
+        up to 32 couplings), an object such as it, or None.
     max_epochs : int, default=24
         Passes over the rows.
     batch_size : int, default=512
         Rows in a batch.
     lr : float or "auto", default="auto"
-        Peak of the one-cycle learning rate. "auto": 0.001, and less in proportion where there are
-        fewer than 1,000 rows for each component; large steps fit those rows and no others.
+        Peak of the one-cycle learning rate. "auto": 0.001, and less, with their square, where there
+        are fewer than 850 rows for each component; large steps fit those rows and no others.
     validation_fraction : float, default=0.1
         Share of the rows that is held out where none are passed to `build`. With less than 20 of
         them the map is the identity.
@@ -103,7 +114,7 @@ class FlowRefinement(BaseEstimator):
     clusters : int, default=16
         Components of the Gaussian mixture, here and in the start called "rotation"; see
         `RotationGaussianization`. With 0 neither keeps anything apart.
-    separation : float, default=0.35
+    separation : float, default=0.2
         :math:`\mu`, the weight of telling clusters apart by the flow, at least 0. More keeps more
         of what a linear model needs and matches less well.
 
@@ -131,7 +142,7 @@ class FlowRefinement(BaseEstimator):
         transforms: int = 3,
         hidden: int = 256,
         bins: int = 8,
-        transport: float = 0.4,
+        transport: float = 0.2,
         start: Any = "rotation",
         max_epochs: int = 24,
         batch_size: int = 512,
@@ -140,7 +151,7 @@ class FlowRefinement(BaseEstimator):
         patience: int = 8,
         jitter: float = 0.1,
         clusters: int = 16,
-        separation: float = 0.35,
+        separation: float = 0.2,
     ) -> None:
         self.transforms = transforms
         self.hidden = hidden
@@ -166,17 +177,18 @@ class FlowRefinement(BaseEstimator):
         ImportError
             If zuko is not installed.
         ValueError, TypeError
-            If a parameter is not usable.
+            If a parameter or the rows are not usable.
         """
+        rows, held_out = check_rows(z, held_out)
         jitter = check_real(self.jitter, "refine jitter", minimum=0)
         transport = check_real(self.transport, "refine transport", minimum=0)
         separation = check_real(self.separation, "refine separation", minimum=0)
         clusters = check_clusters(self.clusters)
-        d = np.shape(z)[1]
+        d = rows.shape[1]
         for name in ("batch_size", "max_epochs", "patience"):
             check_integer(getattr(self, name), f"refine {name}", minimum=1)
         lr = check_real(
-            auto_lr(*np.shape(z)) if is_auto(self.lr) else self.lr,
+            auto_lr(*rows.shape) if is_auto(self.lr) else self.lr,
             "refine lr",
             minimum=0,
             closed="neither",
@@ -184,18 +196,16 @@ class FlowRefinement(BaseEstimator):
         )
         flow = self._flow(d, seed)
         rng = np.random.default_rng(seed)
-        parts = split_rows(z, held_out, self.validation_fraction, rng)
+        parts = split_rows(rows, held_out, self.validation_fraction, rng)
         if parts is None:
             return Identity(d)
         first: InvertibleMap = Identity(d)
         if self.start is not None:
-            named = isinstance(self.start, str) and self.start == "rotation"
-            start = (
-                RotationGaussianization(clusters=clusters)
-                if named
-                else clone(self.start, safe=False)
-            )
-            first = start.build(parts[0], seed, parts[1])
+            start = self.start
+            if isinstance(start, str) and start == "rotation":
+                couplings = auto_couplings(len(parts[0]), d, START_COUPLINGS)
+                start = RotationGaussianization(clusters=clusters, couplings=couplings)
+            first = clone(start, safe=False).build(parts[0], seed, parts[1])
         mixture = find_clusters(parts[0], clusters, seed) if separation else None
         moved = [first.forward(part) for part in parts]
         # The caller may be inside torch.no_grad() or torch.inference_mode().
@@ -219,6 +229,9 @@ class FlowRefinement(BaseEstimator):
                 generator=make_generator(seed),
             )
         then = FlowMap(d, flow.double().eval().requires_grad_(False))
+        # Rows that have no clusters are not to be pulled apart for some.
+        if not gains(then, moved[1]):
+            return first
         return Composed([first, then, spread_of(then.forward(moved[1]), parts[1], parts[0])])
 
     def _flow(self, d: int, seed: int) -> Any:
@@ -251,4 +264,4 @@ class FlowRefinement(BaseEstimator):
 
 def auto_lr(n_rows: int, n_components: int) -> float:
     """Return the peak of the learning rate for so many rows of so many components."""
-    return LR * min(1.0, n_rows / n_components / LR_ROWS)
+    return LR * min(1.0, n_rows / n_components / LR_ROWS) ** 2

@@ -11,7 +11,17 @@ from sklearn.base import BaseEstimator
 
 from .._normal import normal_logpdf
 from .._validation import check_integer, check_real, is_auto
-from ._base import Composed, FloatArray, Identity, InvertibleMap, split_rows, spread_of
+from ._base import (
+    MIN_HELD_OUT,
+    Composed,
+    FloatArray,
+    Identity,
+    InvertibleMap,
+    are_near,
+    check_rows,
+    split_rows,
+    spread_of,
+)
 from ._clusters import check_clusters, find_clusters
 from ._coupling import auto_couplings, fit_couplings
 from ._descent import clusters_of
@@ -86,8 +96,11 @@ class RotationGaussianization(BaseEstimator):
     one hidden layer). They are trained together, by maximum likelihood, a price on moving a row
     and another on what a linear model of the refined rows no longer tells of the clusters: the
     objective of `FlowRefinement`, in its terms with :math:`\lambda = 0.4` and :math:`\mu` the
-    `separation`. Last, all is divided by one number, by which held-out rows have a mean square of
-    one.
+    `separation`. They stay away where the density of held-out rows does not gain. Last, rows are
+    divided by one number, since what is trained stretches rows that it was not fitted to.
+
+    What stops and what is trained does not look at rows far out (ten standard deviations from the
+    mean square of a normal row); the steps along axes move these too.
 
     Parameters
     ----------
@@ -115,7 +128,7 @@ class RotationGaussianization(BaseEstimator):
         each component of the embedding. With 0 or 1 every layer follows FastICA, and nothing is
         kept apart.
     couplings : int or "auto", default="auto"
-        Coupling layers. "auto": one for 60 rows of each component, at most 16. With 0, or one
+        Coupling layers. "auto": one for 50 rows of each component, at most 16. With 0, or one
         component, the method of Laparra et al. is alone.
     separation : float, default=1.0
         :math:`\mu`, the weight of telling clusters apart by the coupling layers, at least 0. More
@@ -187,8 +200,9 @@ class RotationGaussianization(BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If a parameter is not usable.
+            If a parameter or the rows are not usable.
         """
+        z, held_out = check_rows(z, held_out)
         max_layers = check_integer(self.max_layers, "refine max_layers", minimum=1)
         patience = check_integer(self.patience, "refine patience", minimum=1)
         step = check_real(self.step, "refine step", minimum=0, maximum=1, closed="right")
@@ -197,43 +211,44 @@ class RotationGaussianization(BaseEstimator):
         clusters = check_clusters(self.clusters)
         separation = check_real(self.separation, "refine separation", minimum=0)
         couplings = check_integer(
-            auto_couplings(*np.shape(z)) if is_auto(self.couplings) else self.couplings,
+            auto_couplings(*z.shape) if is_auto(self.couplings) else self.couplings,
             "refine couplings",
             minimum=0,
             also="'auto'",
         )
-        rng = np.random.default_rng(seed)
-        parts = split_rows(z, held_out, self.validation_fraction, rng)
         knots = check_integer(
-            auto_knots(*np.shape(z)) if is_auto(self.knots) else self.knots,
+            auto_knots(*z.shape) if is_auto(self.knots) else self.knots,
             "refine knots",
             minimum=3,
             also="'auto'",
         )
-        d = np.shape(z)[1]
+        rng = np.random.default_rng(seed)
+        d, parts = z.shape[1], split_rows(z, held_out, self.validation_fraction, rng)
         if parts is None:
             return Identity(d)
-        mixture = find_clusters(parts[0], clusters, seed)
-        labels, held_out_labels = (clusters_of(mixture, part) for part in parts)
-        if labels is not None and len(np.unique(labels)) < 2:
-            labels = None
-        rows, held_out = (part + jitter * rng.standard_normal(part.shape) for part in parts)
-        layers, rows, held_out = gaussianize(
-            (rows, held_out), labels, (knots, step, shrinkage), (max_layers, patience), rng
+        z, held_out = parts
+        mixture = find_clusters(z, clusters, seed)
+        labels = clusters_of(mixture, z)
+        if labels is None or len(np.unique(labels)) < 2:
+            mixture = labels = None
+        rows, judged = (part + jitter * rng.standard_normal(part.shape) for part in parts)
+        layers, rows, judged = gaussianize(
+            (rows, judged), labels, (knots, step, shrinkage), (max_layers, patience), rng
         )
         rotation = RotationMap(d, layers)
         if couplings == 0 or d == 1:  # one component has no other to be moved by
             return rotation
+        head = None if mixture is None else mixture.n_components
         coupled = fit_couplings(
             (rows, labels),
-            (held_out, held_out_labels),
+            (judged, clusters_of(mixture, held_out)),
             couplings,
-            1 if mixture is None else mixture.n_components,
+            head,
             separation,
             seed,
         )
-        spread = spread_of(coupled.forward(held_out), parts[1], parts[0])
-        return Composed([rotation, coupled, spread])
+        both = Composed([rotation, coupled])
+        return Composed([*both.maps, spread_of(both.forward(held_out), held_out, z)])
 
 
 def gaussianize(
@@ -261,7 +276,9 @@ def gaussianize(
     max_layers, patience = limits
     log_det = np.zeros(len(held_out))
     layers: list[tuple[FloatArray, Splines]] = []
-    best, n_best, moved = normal_logpdf(held_out).mean(), 0, parts
+    near = are_near(held_out)
+    near |= near.sum() < MIN_HELD_OUT
+    best, n_best, moved = normal_logpdf(held_out[near]).mean(), 0, parts
     while len(layers) < max_layers and len(layers) - n_best < patience:
         if labels is not None and len(layers) % 2:
             axes = discriminant_axes(rows, labels, rng)
@@ -274,7 +291,7 @@ def gaussianize(
         held_out = turned @ axes
         log_det += part
         layers.append((axes, splines))
-        value = (normal_logpdf(held_out) + log_det).mean()
+        value = (normal_logpdf(held_out) + log_det)[near].mean()
         if value > best + TOL:
             best, n_best, moved = value, len(layers), (rows, held_out)
     return layers[:n_best], *moved
