@@ -27,7 +27,7 @@ EPOCHS, STEPS, BATCH, LR, TRANSPORT = 16, 360, 512, 0.01, 0.4
 # component. Few rows have to stand for more of the space around them.
 LEAST_JITTER, JITTER_ROWS, MOST_JITTER = 0.05, 64, 0.2
 # Rows for each component that another layer is worth, and layers at most.
-ROWS_PER_LAYER, MOST_LAYERS = 50, 16
+ROWS_PER_LAYER, MOST_LAYERS = 42, 16
 # A coordinate is scaled within this distance of 0, and shifted beyond.
 BOUND = 5.0
 # What describes the layers, stacked.

@@ -95,7 +95,7 @@ class FlowRefinement(BaseEstimator):
     start : object or None, default="rotation"
         Refinement that comes first: "rotation" (`RotationGaussianization` with these `clusters` and
         up to 32 couplings), an object such as it, or None.
-    max_epochs : int, default=24
+    max_epochs : int, default=30
         Passes over the rows.
     batch_size : int, default=512
         Rows in a batch.
@@ -144,7 +144,7 @@ class FlowRefinement(BaseEstimator):
         bins: int = 8,
         transport: float = 0.2,
         start: Any = "rotation",
-        max_epochs: int = 24,
+        max_epochs: int = 30,
         batch_size: int = 512,
         lr: float | str = "auto",
         validation_fraction: float = 0.1,

@@ -128,7 +128,7 @@ class RotationGaussianization(BaseEstimator):
         each component of the embedding. With 0 or 1 every layer follows FastICA, and nothing is
         kept apart.
     couplings : int or "auto", default="auto"
-        Coupling layers. "auto": one for 50 rows of each component, at most 16. With 0, or one
+        Coupling layers. "auto": one for 42 rows of each component, at most 16. With 0, or one
         component, the method of Laparra et al. is alone.
     separation : float, default=1.0
         :math:`\mu`, the weight of telling clusters apart by the coupling layers, at least 0. More
