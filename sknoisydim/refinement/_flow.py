@@ -80,7 +80,8 @@ class FlowRefinement(BaseEstimator):
     clusters are those of a Gaussian mixture of the embedding, found without labels: a map that
     leaves them linearly separable leaves a linear model of the refined rows what it needs. Keeps
     the weights that were best on held-out rows, and divides by one number at the end, since a flow
-    stretches rows that it was not fitted to. Needs zuko: `pip install "sknoisydim[flow]"`.
+    stretches rows that it was not fitted to. The flow stays away where the density of held-out rows
+    does not gain by it. Needs zuko: `pip install "sknoisydim[flow]"`.
 
     Parameters
     ----------
