@@ -79,8 +79,11 @@ CHOICES = {
     "optimizer-class": {"optimizer": torch.optim.RMSprop},
     "rotation-object": {"refine": RotationGaussianization(max_layers=3, couplings=0)},
     "couplings": {"refine": RotationGaussianization(max_layers=3, couplings=2)},
-    "flow-alone": {"refine": FlowRefinement(transforms=1, start=None, max_epochs=1)},
-    "flow-1d": {"refine": FlowRefinement(start=None, max_epochs=1), "n_components": 1},
+    "flow-alone": {"refine": FlowRefinement(1, start=None, max_epochs=9, lr=0.02, separation=0)},
+    "flow-1d": {
+        "refine": FlowRefinement(start=None, max_epochs=9, lr=0.02, separation=0),
+        "n_components": 1,
+    },
     "frozen": {"target": stats.beta(2, b=5, scale=np.float64(3))},
     "newer": {"target": Independent(stats.Normal(mu=1.0, sigma=2.0))},
     "newer-uniform": {"target": stats.Uniform(a=-1.0, b=2.0)},

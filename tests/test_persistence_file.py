@@ -200,7 +200,9 @@ class TestCrafted:
         self.check(data, 2000, tmp_path / "model")
 
     def test_a_flow_that_claims_to_be_large(self, tmp_path):
-        fit(refine=FlowRefinement(transforms=1, start=None, max_epochs=1)).save(tmp_path / "model")
+        fit(refine=FlowRefinement(1, start=None, max_epochs=9, lr=0.02, separation=0)).save(
+            tmp_path / "model"
+        )
         head, body = parsed((tmp_path / "model").read_bytes())
         parts = json.loads(head["__metadata__"]["parts"])
         (flow,) = (p for p in parts["refinement"]["of"] if p["is"] == "flow")

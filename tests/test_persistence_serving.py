@@ -24,6 +24,9 @@ from sknoisydim._persistence._quantiles import NormalScores, normal_quantile
 from sknoisydim._persistence._torch import Box
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.refinement import FlowRefinement, RotationGaussianization
+from sknoisydim.refinement._base import Composed
+from sknoisydim.refinement._coupling import CouplingMap
+from sknoisydim.refinement._flow import FlowMap
 from sknoisydim.targets import MultivariateNormal, Uniform, UniformBall
 
 RNG = np.random.default_rng(0)
@@ -45,7 +48,9 @@ SERVED = {
     "rotation": {"refine": RotationGaussianization(10, couplings=0), "target": "uniform"},
     "couplings": {"refine": RotationGaussianization(2, couplings=3)},
     "flow": {
-        "refine": FlowRefinement(1, start=RotationGaussianization(2, couplings=1), max_epochs=1),
+        "refine": FlowRefinement(
+            1, start=RotationGaussianization(2, couplings=1), max_epochs=9, lr=0.02, separation=0
+        ),
         "n_components": 2,
     },
 }
@@ -59,6 +64,18 @@ def some(names):
 
 def fit(**parameters):
     return NoisyDIMTransformer(**SMALL | parameters).fit(X)
+
+
+def kinds(fitted):
+    """Return the kinds of maps that a refinement is made of."""
+    if isinstance(fitted, Composed):
+        return set().union(*map(kinds, fitted.maps))
+    return {type(fitted)}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("couplings", CouplingMap), ("flow", FlowMap)])
+def test_what_is_trained_is_there_to_be_served(name, kind):
+    assert kind in kinds(fit(**SERVED[name]).refinement_)
 
 
 class TestTorch:

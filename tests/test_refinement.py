@@ -394,7 +394,9 @@ def test_auto_follows_the_rows_of_a_component():
     assert few.layers[0][1].x.shape[1] < many.layers[0][1].x.shape[1]
 
 
-@pytest.mark.parametrize(("n", "expected"), [(4250, 2.5e-4), (8500, 1e-3), (10**6, 1e-3)])
+@pytest.mark.parametrize(
+    ("n", "expected"), [(9, 2.5e-4), (4250, 2.5e-4), (6800, 6.4e-4), (8500, 1e-3), (10**6, 1e-3)]
+)
 def test_few_rows_have_short_steps(n, expected):
     assert auto_lr(n, 10) == pytest.approx(expected)
 

@@ -197,13 +197,13 @@ def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> 
 def gains(fitted: InvertibleMap, held_out: FloatArray) -> bool:
     """Return whether rows (n, d) have a higher density with the map, and not by chance.
 
-    In the mean of those that are not far out, by two standard errors.
+    In the mean of those that are not far out, by a standard error.
     """
     z = held_out[are_near(held_out)]
     if len(z) < MIN_HELD_OUT:
         return False
     gain = fitted.log_density(z) - normal_logpdf(z)
-    return bool(gain.mean() > 2 * gain.std() / np.sqrt(len(z)))
+    return bool(gain.mean() > gain.std() / np.sqrt(len(z)))
 
 
 def are_near(z: FloatArray) -> np.ndarray:

@@ -29,8 +29,9 @@ from ._rotation import RotationGaussianization
 
 # Coupling layers of the rotation that comes first, at most: these cost less geometry than the flow.
 START_COUPLINGS = 32
-# Peak of the learning rate, where there are so many rows for each component at least.
-LR, LR_ROWS = 1e-3, 850
+# Peak of the learning rate, where there are so many rows for each component at least; and the least
+# share of it.
+LR, LR_ROWS, LEAST_SHARE = 1e-3, 850, 0.25
 
 
 class FlowMap(InvertibleMap):
@@ -102,7 +103,8 @@ class FlowRefinement(BaseEstimator):
         Rows in a batch.
     lr : float or "auto", default="auto"
         Peak of the one-cycle learning rate. "auto": 0.001, and less, with their square, where there
-        are fewer than 850 rows for each component; large steps fit those rows and no others.
+        are fewer than 850 rows for each component, down to a quarter; large steps fit those rows
+        and no others.
     validation_fraction : float, default=0.1
         Share of the rows that is held out where none are passed to `build`. With less than 20 of
         them the map is the identity.
@@ -265,4 +267,5 @@ class FlowRefinement(BaseEstimator):
 
 def auto_lr(n_rows: int, n_components: int) -> float:
     """Return the peak of the learning rate for so many rows of so many components."""
-    return LR * min(1.0, n_rows / n_components / LR_ROWS) ** 2
+    share = (n_rows / n_components / LR_ROWS) ** 2
+    return LR * min(1.0, max(share, LEAST_SHARE))

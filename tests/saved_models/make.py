@@ -37,7 +37,7 @@ MODELS = {
     "separable": {"critic": "separable"},
     "flow": {
         "refine": FlowRefinement(
-            1, 8, 4, start=RotationGaussianization(2, couplings=0), max_epochs=1
+            *(1, 8, 4), start=RotationGaussianization(2, couplings=0), lr=0.02, separation=0
         ),
         "n_components": 2,
     },
