@@ -423,6 +423,17 @@ def blobs(seed, n=2400, d=3):
     return z @ np.linalg.inv(np.linalg.cholesky(np.cov(z.T))).T, y
 
 
+def loss_of_clusters(refinement):
+    """Return what a linear model of refined rows does not know of the clusters of new ones."""
+    lost = 0
+    for seed in range(2):
+        z, y = blobs(seed)
+        refined = refinement.build(z[:1600], seed).forward(z)
+        model = LogisticRegression(max_iter=1000).fit(refined[:1600], y[:1600])
+        lost += log_loss(y[1600:], model.predict_proba(refined[1600:]))
+    return lost
+
+
 class TestClusters:
     def test_they_are_found_without_labels(self):
         z, y = blobs(0)
@@ -471,22 +482,11 @@ class TestClusters:
         assert np.abs(with_.layers[1][0] - without.layers[1][0]).max() > 1e-3
 
     def test_separation_keeps_them_for_a_linear_model(self):
-        lost = {}
-        for separation in (0, 3):
-            flow = FlowRefinement(
-                hidden=64,
-                start=None,
-                max_epochs=10,
-                batch_size=64,
-                clusters=12,
-                separation=separation,
-            )
-            lost[separation] = 0
-            for seed in range(2):
-                z, y = blobs(seed)
-                refined = flow.build(z[:1600], seed).forward(z)
-                model = LogisticRegression(max_iter=1000).fit(refined[:1600], y[:1600])
-                lost[separation] += log_loss(y[1600:], model.predict_proba(refined[1600:]))
+        settings = {"hidden": 64, "start": None, "max_epochs": 10, "batch_size": 64, "clusters": 12}
+        lost = {
+            separation: loss_of_clusters(FlowRefinement(**settings, separation=separation))
+            for separation in (0, 3)
+        }
         assert lost[3] < 0.8 * lost[0]
 
 
@@ -597,15 +597,12 @@ class TestCouplings:
             assert density[8] > density[0] + 0.05
 
     def test_separation_keeps_clusters_for_a_linear_model(self):
-        lost = {}
-        for separation in (0, 3):
-            rotation = RotationGaussianization(60, clusters=12, separation=separation)
-            lost[separation] = 0
-            for seed in range(2):
-                z, y = blobs(seed)
-                refined = rotation.build(z[:1600], seed).forward(z)
-                model = LogisticRegression(max_iter=1000).fit(refined[:1600], y[:1600])
-                lost[separation] += log_loss(y[1600:], model.predict_proba(refined[1600:]))
+        lost = {
+            separation: loss_of_clusters(
+                RotationGaussianization(60, clusters=12, separation=separation)
+            )
+            for separation in (0, 3)
+        }
         assert lost[3] < 0.9 * lost[0]
 
 

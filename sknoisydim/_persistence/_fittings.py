@@ -23,7 +23,6 @@ from sknoisydim.refinement._spline import Splines
 from ._codec import JSON, Kind, Reader, Unknown, Writer
 from ._layers import write_tensor
 
-POSITIVE: Any = {"minimum": 0, "closed": "neither"}
 #: scikit-learn's scalers whose whole state is numbers and arrays.
 SCALERS = {
     kind.__name__: kind
@@ -59,6 +58,10 @@ def _read_blocks(node: JSON, reader: Reader) -> Any:
     view.n_units = node[1]
     view.unit = torch.from_numpy(reader.array(node[2]))
     return view
+
+
+def _read_scale(node: JSON, reader: Reader) -> Any:
+    return Scale(node[0], check_real(node[1], "a scale", minimum=0, closed="neither"))
 
 
 _SPLINE = ("x", "y", "slopes")
@@ -157,7 +160,7 @@ FITTINGS: Mapping[str, Kind] = {
     "scale": Kind(
         lambda value: type(value) is Scale,
         lambda value, writer, path: [value.n_components, value.factor],
-        lambda node, reader: Scale(node[0], check_real(node[1], "a scale", **POSITIVE)),
+        _read_scale,
     ),
     "rotation": Kind(lambda value: type(value) is RotationMap, _write_rotation, _read_rotation),
     "couplings": Kind(lambda value: type(value) is CouplingMap, _write_couplings, _read_couplings),

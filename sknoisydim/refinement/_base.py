@@ -179,9 +179,8 @@ def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> 
 
     A trained map stretches rows that it was not fitted to. That these few are by chance further out
     than the others, or nearer, is taken off, and of the rest what may be chance (James and Stein
-    1961).
-    Rows held out may follow another law: where their images are too far out, nothing is pushed
-    further. Single rows far out count as if they were nearer.
+    1961). Rows held out may follow another law: where their images are too far out, nothing is
+    pushed further. Single rows far out count as if they were nearer.
     """
     after, before, of_fit = (
         np.minimum(mean_squares(z), most_of(z)) for z in (refined, held_out, fitted)

@@ -189,15 +189,13 @@ def fit_couplings(
     By penalised maximum likelihood, as `FlowRefinement`. The identity where the density of the
     held-out rows did not gain: rows that have no clusters are not to be pulled apart for some.
     """
-    parts = [_near(*part) for part in (fitted, held_out)]
-    if min(len(rows) for rows, _ in parts) < MIN_HELD_OUT:
-        return Identity(fitted[0].shape[1])
-    some = slice(None, None, -(-len(parts[0][0]) // (STEPS * BATCH)))
     generator = make_generator(seed)
     # The caller may be inside torch.no_grad() or torch.inference_mode().
     with torch.inference_mode(False), torch.enable_grad():
-        rows, judged = Clustered(*(part[some] for part in parts[0])), Clustered(*parts[1])
-        n, d = rows.rows.shape
+        rows, judged = _near(*fitted, most=STEPS * BATCH), _near(*held_out)
+        n, d = len(rows), fitted[0].shape[1]
+        if min(n, len(judged)) < MIN_HELD_OUT:
+            return Identity(d)
         layers = Couplings(n_layers, d, generator)
         head = linear_head(rows, n_clusters) if n_clusters and separation else None
         descend(
@@ -214,10 +212,12 @@ def fit_couplings(
             generator=generator,
         )
         coupled = layers.to_map()
-    return coupled if gains(coupled, parts[1][0]) else Identity(d)
+    return coupled if gains(coupled, held_out[0]) else Identity(d)
 
 
-def _near(z: FloatArray, labels: np.ndarray | None) -> tuple[FloatArray, np.ndarray]:
-    """Return the rows that are not far out, and their clusters; zeros where there are none."""
-    near = are_near(z)
-    return z[near], np.zeros(near.sum()) if labels is None else labels[near]
+def _near(z: FloatArray, labels: np.ndarray | None, most: int | None = None) -> Clustered:
+    """Return the rows of z (n, d) that are not far out, about `most` of them from all over it."""
+    near = np.flatnonzero(are_near(z))
+    if most is not None and len(near) > most:
+        near = near[:: -(-len(near) // most)]
+    return Clustered(z[near], None if labels is None else labels[near])
