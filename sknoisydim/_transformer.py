@@ -112,8 +112,8 @@ class NoisyDIMTransformer(
         stops by rows that `fit` does not train on: `X_val`, or `validation_fraction` of X.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" takes as many as make 12 sqrt(n) optimisation steps for n
-        training rows, but at least 200 and at most 2400: small tables overfit. An epoch has a step
-        for each full batch.
+        training rows, but at least 200 and at most 2400: small tables overfit. Where `supervision`
+        uses a label of most rows, 2.5 times as many. An epoch has a step for each full batch.
     batch_size : int, default=512
         Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
         information that training can see to log(batch_size) nats.

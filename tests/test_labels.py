@@ -1,4 +1,4 @@
-"""What labels change in a fit: views, axes, dropout, and the weight of the clean row."""
+"""What labels change in a fit: views, axes, dropout, steps, and the weight of the clean row."""
 
 import numpy as np
 import pytest
@@ -214,6 +214,26 @@ class TestDropout:
 
     def test_views_have_it_without_labels(self, monkeypatch):
         assert any(self.calls(monkeypatch, None, supervision=0.0))
+
+
+class TestBudget:
+    """Optimisation steps of `max_epochs="auto"`: 200 for so few rows."""
+
+    @pytest.mark.parametrize(
+        ("n_unlabelled", "parameters", "n_steps"),
+        [(0, {}, 500), (70, {}, 500), (90, {}, 200), (0, {"clean_weight": 1.0}, 200)],
+        ids=["all", "most", "few", "no view"],
+    )
+    def test_more_where_labels_make_views(self, n_unlabelled, parameters, n_steps):
+        y = Y.copy()
+        y[:n_unlabelled] = -1
+        encoder = MLPEncoder((8,))
+        dim = NoisyDIMTransformer(2, encoder=encoder, supervision=0.5, random_state=0, **parameters)
+        assert dim.fit(X, y).n_epochs_ == n_steps  # an epoch of 150 rows is one batch
+
+    def test_without_labels(self):
+        dim = NoisyDIMTransformer(2, encoder=MLPEncoder((8,)), random_state=0)
+        assert dim.fit(X, Y).n_epochs_ == 200
 
 
 class TestCourse:

@@ -242,7 +242,8 @@ def _train(
 
     shuffle = make_generator(seeds[3])
     partners = pairs(table.codes, rows)
-    objective.view_dropout = not mostly_labelled(table.codes)
+    labelled = mostly_labelled(table.codes)
+    objective.view_dropout = not labelled
     batches = Batches(rows, batch_size, shuffle, partners)
     watched = None
     if unseen is not None and (stopping is not None or validation is not None):
@@ -252,7 +253,8 @@ def _train(
     watching = []
     if stopping is not None and watched is not None:
         watching = [HeldOut(stopping.patience, stopping.tol)]
-    epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
+    by_labels = labelled and settings.clean_weight < 1
+    epochs = settings.max_epochs or auto_epochs(len(rows), batch_size, by_labels)
     net = make_net(
         objective,
         settings,
