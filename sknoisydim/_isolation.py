@@ -1,9 +1,12 @@
-"""Randomness that stays ours: seeds, generators, and a fence around other people's modules."""
+"""A process that stays as it was: seeds, generators, and fences around other people's code."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +16,18 @@ from sklearn.utils import check_random_state
 
 # torch's global generator belongs to the process, so only one thread may borrow it at a time.
 _GLOBAL_GENERATOR = threading.RLock()
+_COMPILER = threading.Lock()
+
+
+def import_compiler() -> None:
+    """Import torch's compiler, as torch does for its first optimizer, and keep warning filters.
+
+    The compiler imports sympy, which adds a filter to those of the process.
+    """
+    if "torch._dynamo" in sys.modules:
+        return
+    with _COMPILER, warnings.catch_warnings():
+        importlib.import_module("torch._dynamo")
 
 
 def draw_seed(random_state: Any) -> int:

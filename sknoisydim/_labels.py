@@ -66,5 +66,8 @@ def encode_labels(X: np.ndarray, y: Any) -> np.ndarray:
 
 
 def mostly_labelled(codes: np.ndarray | None) -> bool:
-    """Tell whether more than half of the rows have a class."""
-    return codes is not None and bool((codes != UNLABELLED).mean() > 0.5)
+    """Tell whether more than half of the rows have a class, and another row in it."""
+    if codes is None:
+        return False
+    known = codes[codes != UNLABELLED]
+    return bool((np.bincount(known)[known] > 1).sum() > 0.5 * len(codes))

@@ -41,10 +41,10 @@ class Objective(nn.Module):
     .. math:: (1 - w) \hat I(f(X'); f(X) + Z) + w \hat I(f(X); f(X) + Z)
 
     where f is the encoder with its normalisation, X' the view of row X, Z the channel's noise, and
-    :math:`\hat I` the bound: with the learned critic for the view, with the channel's own density
-    for the clean row; where that has no gradient (`channel.exact` is False), with the learned
-    critic too. Each branch is normalised by its own statistics, and dropout is part of the
-    view where `view_dropout` is True.
+    :math:`\hat I` the bound: with `critic` for the view, with the channel's own density for the
+    clean row; where that has no gradient (`channel.exact` is False), with `critic` too. Each branch
+    is normalised by its own statistics, and dropout is part of the view where `view_dropout` is
+    True.
 
     Parameters
     ----------

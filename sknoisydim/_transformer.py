@@ -112,8 +112,8 @@ class NoisyDIMTransformer(
         stops by rows that `fit` does not train on: `X_val`, or `validation_fraction` of X.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" takes as many as make 12 sqrt(n) optimisation steps for n
-        training rows, but at least 200 and at most 2400: small tables overfit. Where `supervision`
-        uses a label of most rows, 2.5 times as many. An epoch has a step for each full batch.
+        training rows, but at least 200 and at most 2400: small tables overfit. Where most rows have
+        views by `supervision`, 2.5 times as many. An epoch has a step for each full batch.
     batch_size : int, default=512
         Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
         information that training can see to log(batch_size) nats.
@@ -184,8 +184,8 @@ class NoisyDIMTransformer(
     noise_scale_ : float
         Standard deviation of the noise; the full width 2e of uniform noise.
     capacity_ : float
-        Capacity of the channel, C = d/2 log(1 + 1/s^2) nats with d = `n_components_` and
-        s = `noise_scale_`.
+        Capacity of the channel in nats: d/2 log(1 + 1/s^2), and d log(1 + 1/s) for uniform noise,
+        with d = `n_components_` and s = `noise_scale_`.
     mutual_information_ : float
         I(f(X); f(X) + Z) on the training rows, in nats: InfoNCE with the channel's own density
         over batches of `batch_size_`. The channel comes before `refine`, and so does `score`.

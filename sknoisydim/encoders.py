@@ -203,8 +203,8 @@ def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -
     Raises
     ------
     ValueError
-        If it does not take them, the output has another shape or is not finite, or a row's output
-        depends on the rows beside it.
+        If it does not take them, the output has another shape, is not real or not finite, or the
+        first row's output depends on the second.
     """
     norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if any(not layer.track_running_stats for layer in norms):
@@ -216,22 +216,31 @@ def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -
     encoder.eval()
     try:
         with torch.no_grad():
-            output = encoder(example)
+            output, alone = encoder(example), encoder(example[:1])
     except RuntimeError as error:
         raise ValueError(
             f"the encoder does not take a batch of shape {tuple(example.shape)}, rows by scaled "
             f"columns: {error}"
         ) from error
     encoder.train(mode)
-    expected = (len(example), n_components)
-    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if shape != expected:
-        raise ValueError(
-            f"the encoder maps a batch of shape {tuple(example.shape)} to {shape}; "
-            f"n_components={n_components} needs {expected}."
-        )
+    for rows, result in ((example, output), (example[:1], alone)):
+        expected = (len(rows), n_components)
+        shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+        if shape != expected:
+            raise ValueError(
+                f"the encoder maps a batch of shape {tuple(rows.shape)} to {shape}; "
+                f"n_components={n_components} needs {expected}."
+            )
+    if not output.is_floating_point():
+        raise ValueError(f"the encoder returns {output.dtype}; it has to return real numbers.")
     if not output.isfinite().all():
         raise ValueError("the encoder returns NaN or infinite values for finite rows.")
+    # Rounding depends on the number of rows, and hardware may multiply in ten bits.
+    if (alone - output[:1]).abs().max() > 0.02 * output.abs().max():
+        raise ValueError(
+            "the encoder returns something else for a row alone than for the same row with another "
+            "beside it, so an embedding would depend on the rows that are embedded with it."
+        )
 
 
 def recalibrate(encoder: nn.Module, batches: Any) -> None:

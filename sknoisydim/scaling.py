@@ -189,7 +189,7 @@ def column_moments(X: RowSource, weights: np.ndarray | None = None) -> Moments:
     Raises
     ------
     ValueError
-        If a variance is too large for float64.
+        If a sum of squares is too large for float64.
     """
     scaler = StandardScaler()
     with np.errstate(over="ignore", invalid="ignore"):
@@ -205,8 +205,8 @@ def column_moments(X: RowSource, weights: np.ndarray | None = None) -> Moments:
         column = int(np.flatnonzero(bad)[0])
         _, largest = extremes(X, column)
         raise ValueError(
-            f"column {column} overflows: it holds values up to {largest:.3g}, and its variance is "
-            "too large for float64. Divide the column, take its logarithm, or use "
+            f"column {column} overflows: it holds values up to {largest:.3g}, and the sum of "
+            "their squares is too large for float64. Divide the column, take its logarithm, or use "
             "scaling='quantile'."
         )
     n_rows = scaler.n_samples_seen_

@@ -27,6 +27,7 @@ from sknoisydim import NoisyDIMTransformer
 from sknoisydim.augmentations import FeatureCorruption, FeatureMasking, GaussianJitter
 from sknoisydim.critics import SeparableCritic
 from sknoisydim.encoders import MLPEncoder
+from sknoisydim.noise import UniformNoise
 from sknoisydim.normalization import BatchNormalization, Whitening
 
 X = np.random.default_rng(0).normal(size=(60, 4))
@@ -189,6 +190,9 @@ WRONG = [
     ({"noise": -0.5}, ValueError, r"noise must be.*> 0, got -0\.5"),
     ({"noise": np.nan}, ValueError, r"noise must be.*> 0, got nan"),
     ({"noise": np.inf}, ValueError, r"noise must be.*> 0, got inf"),
+    ({"noise": 1e-155}, ValueError, r"noise must be.*>= 1e-18 and <= 1e\+18, got 1e-155"),
+    ({"noise": 1e39}, ValueError, r"noise must be.*<= 1e\+18, got 1e\+39"),
+    ({"noise": UniformNoise(1e-320)}, ValueError, r"half_width must be.*>= 1e-18"),
     ({"batch_size": 1}, ValueError, r"batch_size must be an integer >= 2, got 1"),
     ({"max_epochs": 0}, ValueError, r"max_epochs must be 'auto' or an integer >= 1, got 0"),
     ({"supervision": 2}, ValueError, r"supervision must be.*>= 0 and <= 1, got 2"),

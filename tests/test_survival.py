@@ -872,7 +872,6 @@ def dim(**parameters):
     )
 
 X = np.random.default_rng(0).normal(size=(200, 4))
-# The first fit of a process makes torch import its compiler, which filters warnings.
 expected = dim().fit(X).transform(X)
 Waiting.quick = False
 model = dim(checkpoint=sys.argv[1])

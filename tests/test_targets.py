@@ -641,6 +641,7 @@ class TestResolve:
             ([MultivariateNormal(MEAN, COV)] * 2, 2, ValueError, ["component 0", "n_components=1"]),
             (stats.poisson(3), 2, ValueError, [r"poisson\(3\) is discrete", "continuous"]),
             (stats.randint(0, 5), 2, ValueError, ["discrete"]),
+            (stats.rv_discrete(values=([0, 1], [0.5, 0.5])), 2, ValueError, ["discrete"]),
             (stats.Binomial(n=3, p=0.2), 2, ValueError, ["Binomial", "discrete"]),
             (["normal", stats.poisson(3)], 2, ValueError, [r"target\[1\]", "discrete"]),
             (stats.norm, 2, TypeError, ["'norm'", "not frozen", r"norm\(\.\.\.\)"]),

@@ -261,6 +261,25 @@ class TestForeignEncoders:
         with pytest.raises(ValueError, match="track_running_stats"):
             NoisyDIMTransformer(2, encoder=encoder).fit(X)
 
+    @pytest.mark.parametrize(
+        ("last", "message"),
+        [
+            (lambda x: x.softmax(0), "something else for a row alone"),
+            (lambda x: x - x.mean(0), "something else for a row alone"),
+            (lambda x: x.squeeze(0), r"shape \(1, 4\) to \(2,\)"),
+            (lambda x: x.long(), r"torch\.int64.*real numbers"),
+            (lambda x: x * 1j, r"torch\.complex64.*real numbers"),
+        ],
+        ids=["softmax", "centred", "squeezed", "integers", "complex"],
+    )
+    def test_what_no_row_could_be_embedded_by_is_refused(self, last, message):
+        class Encoder(nn.Linear):
+            def forward(self, x):
+                return last(super().forward(x))
+
+        with pytest.raises(ValueError, match=message):
+            NoisyDIMTransformer(2, encoder=Encoder).fit(X)
+
 
 def test_a_users_schedule_takes_the_place_of_ours():
     frozen = LRScheduler("StepLR", step_size=1, gamma=1e-9)

@@ -9,6 +9,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from sknoisydim._isolation import import_compiler
 from sknoisydim.scaling import Standardize
 
 from . import _file
@@ -136,6 +137,7 @@ class Persistent:
             components of your own are missing, too many, or do not fit.
         """
         header, arrays = _file.read(path)
+        import_compiler()
         try:
             check_named(header, own)
             state = restore(header, arrays, {}, builder(own | made(header))) | {PLACE: None}

@@ -14,7 +14,7 @@ from torch import nn
 
 from sknoisydim._data import Batches, Rows, SameClass, Table
 from sknoisydim._inference import Embedder
-from sknoisydim._isolation import borrowed_global_generator, make_generator
+from sknoisydim._isolation import borrowed_global_generator, import_compiler, make_generator
 from sknoisydim._labels import UNLABELLED, mostly_labelled
 from sknoisydim._net import DIMNet, FitCheckpoint, HeldOut, training_state
 from sknoisydim._objective import Objective
@@ -118,6 +118,7 @@ def fenced(settings: Settings, seed: int) -> Iterator[None]:
 
     The caller may be inside torch.no_grad() or torch.inference_mode().
     """
+    import_compiler()
     fence = borrowed_global_generator(seed) if settings.foreign else contextlib.nullcontext()
     with fence, torch.inference_mode(False), torch.enable_grad():
         yield

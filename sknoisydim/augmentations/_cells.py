@@ -12,7 +12,7 @@ from ._base import bernoulli, has_missing
 
 
 class FeatureMasking(BaseEstimator):
-    r"""Replace random cells by zero, which is the column's mean after scaling.
+    r"""Replace random cells by zero, the column's mean where `scaling` centres it.
 
     A missing cell is replaced like any other.
 
@@ -65,7 +65,7 @@ class GaussianJitter(BaseEstimator):
 
 
 class Mixup(BaseEstimator):
-    r"""Mix each row with another row of the batch; in a fit with labels, with one of its class.
+    r"""Mix each row with a random one of the batch; in a fit with labels, with one of its class.
 
     .. math:: x' = \lambda x + (1 - \lambda) x_{\text{other}}, \qquad
         \lambda = \max(b, 1 - b), \quad b \sim \operatorname{Beta}(\alpha, \alpha)

@@ -125,11 +125,11 @@ class BlockCorruption:
 
 
 class FeatureCorruption(BaseEstimator):
-    r"""Replace random cells by the same column's value in another row of the batch.
+    r"""Replace random cells by the same column's value in a random row of the batch.
 
     Each cell is replaced with probability `rate`, each from a row of its own, so a corrupted cell
-    follows the column's marginal law (SCARF). In a fit with labels, those of a row that has one all
-    come from one other row of its class. Columns of a group are replaced together and from one
+    follows the column's marginal law (SCARF). In a fit with labels, all new cells of a row with a
+    label come from one other row of its class. Columns of a group are replaced together, from one
     row: half of a one-hot block from one row and half from another would be no category at all.
 
     No value comes from a missing cell: the other row is drawn among those in which the column, or

@@ -37,10 +37,10 @@ def nwj(scores: torch.Tensor) -> torch.Tensor:
     .. math:: 1 + E_p[T] - E_q[e^T] \le I
 
     It is an equality for the log density ratio alone, :math:`T = \log p(y \mid x) - \log p(y)`, to
-    which a constant must not be added. In a batch its standard error is about :math:`e^I / n`, so
-    log n nats are its practical limit too, though no strict one. Where the log of
-    :math:`E_q[e^T]` exceeds 5, exp goes on as its tangent: the value then lies between this bound
-    and `dv`, so it stays a bound, and numbers and gradients stay finite.
+    which a constant must not be added. In a batch the standard error of its second mean is about
+    :math:`e^I / n`, so log n nats are its practical limit too, though no strict one. Where the log
+    of :math:`E_q[e^T]` exceeds 5, exp goes on as its tangent: the value then lies between this
+    bound and `dv`, so it stays a bound, and numbers and gradients stay finite.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ def dv(scores: torch.Tensor) -> torch.Tensor:
     .. math:: E_p[T] - \log E_q[e^T] \le I
 
     It does not change when a constant is added to T. The log of a mean over a batch is biased: it
-    is too small on average, so the value is too large by about half the variance of the mean,
-    :math:`e^{2 I} / 2 n^2` for a Gaussian channel at capacity. `DonskerVaradhan` removes that bias
-    from the gradient.
+    is too small on average, so the value is too large by about half the variance of the mean where
+    that is small, :math:`e^{2 I} / 2 n^2` for a Gaussian channel at capacity. `DonskerVaradhan`
+    removes that bias from the gradient.
 
     Parameters
     ----------

@@ -99,7 +99,7 @@ class QuadraticRatio(nn.Module):
     r"""Log density ratio of jointly normal pairs, every coefficient a parameter.
 
     .. math:: T(x, y) = p \left( y^T W x - \frac{1}{2} x^T A x - \frac{1}{2} y^T B y \right)
-        + \frac{|y|^2}{2 (1 + \sigma^2)} + \frac{d}{2} \log p (1 + \sigma^2) + c
+        + \frac{|y|^2}{2 (1 + \sigma^2)} + \frac{d}{2} \log \bigl( p (1 + \sigma^2) \bigr) + c
 
     Starts at :math:`W = A = B = I, c = 0`: as the density ratio of the channel for views about
     their rows with precision :math:`p = 1 / (\sigma^2 + 0.2)`.
@@ -154,7 +154,8 @@ class BilinearCritic(BaseEstimator):
     The family of all density ratios of jointly normal pairs, so with embeddings on their way to
     N(0, I) it comes close to the optimum, with 3 d^2 + 2 parameters and one matrix product. The
     bilinear term alone cannot: an inner product also grows with the length of a rival, and
-    :math:`y^T W x` shows d / 2 (1 + s^2) nats at most, 1.0 of 5.1 at d = 2 and a noise of 0.08.
+    :math:`y^T W x` shows d / (2 (1 + s^2)) nats at most with a noise of s, 1.0 of 5.1 at d = 2 and
+    s = 0.08.
 
     Parameters
     ----------

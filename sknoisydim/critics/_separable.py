@@ -55,7 +55,8 @@ class SeparableCritic(BaseEstimator):
     width : int, default=64
         Dimension in which the inner product is taken.
     temperature : float, default=1.0
-        :math:`\tau`; larger values make flatter scores.
+        :math:`\tau`. The scores that training starts from do not depend on it; with larger values
+        they follow a change of g and h less.
 
     Examples
     --------

@@ -8,13 +8,21 @@ import torch
 from sklearn.base import BaseEstimator
 
 from sknoisydim._isolation import draw_seed, make_generator
-from sknoisydim._validation import check_integer
+from sknoisydim._validation import check_integer, check_real
 
 # Share of log(batch size) that the capacity takes when the size of the noise is "auto": InfoNCE
 # cannot show more than log(batch size) nats, and a channel with more than that is never filled.
 AUTO_SHARE = 0.8
 # Batch size that "auto" stands for where none is named: that of the transformer.
 BATCH_SIZE = 512
+# Sizes of noise whose squares float32 holds, as it does those of many components of such noise.
+SMALLEST, LARGEST = 1e-18, 1e18
+
+
+def check_scale(value: Any, name: str) -> float:
+    """Return the size of the noise as a float that its channel can work with."""
+    scale = check_real(value, name, minimum=0, closed="neither")
+    return check_real(scale, name, minimum=SMALLEST, maximum=LARGEST)
 
 
 class Noise(BaseEstimator):
@@ -97,7 +105,7 @@ class Noise(BaseEstimator):
         Returns
         -------
         log_density : Tensor of shape (n,)
-            In nats; minus infinity where there is no noise.
+            In nats; minus infinity outside the support of the noise.
 
         Examples
         --------

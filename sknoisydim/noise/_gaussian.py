@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from sknoisydim._validation import check_integer, check_real
+from sknoisydim._validation import check_integer
 
-from ._base import AUTO_SHARE, Noise
+from ._base import AUTO_SHARE, Noise, check_scale
 
 
 def auto_scale(n_components: int, batch_size: int) -> float:
@@ -159,7 +159,7 @@ class GaussianNoise(Noise):
         Raises
         ------
         ValueError, TypeError
-            If `scale` is neither "auto" nor a number > 0.
+            If `scale` is neither "auto" nor a number > 0 whose square is one of float32.
         """
         check_integer(n_components, "n_components", minimum=1)
         check_integer(batch_size, "batch_size", minimum=2)
@@ -169,5 +169,5 @@ class GaussianNoise(Noise):
                     f"noise={self.scale!r} is unknown; it takes 'auto' or a number > 0."
                 )
             return GaussianChannel(n_components, auto_scale(n_components, batch_size))
-        scale = check_real(self.scale, "noise", minimum=0, closed="neither")
+        scale = check_scale(self.scale, "noise")
         return GaussianChannel(n_components, scale)

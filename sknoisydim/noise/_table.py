@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sknoisydim._options import resolve
-from sknoisydim._validation import check_real
 
+from ._base import check_scale
 from ._gaussian import GaussianNoise
 from ._uniform import UniformNoise
 
@@ -21,11 +21,11 @@ def resolve_noise(noise: Any) -> Any:
     Raises
     ------
     ValueError
-        If a name is unknown, or a number is not > 0.
+        If a name is unknown, or a number is not > 0 or of no use as a noise.
     TypeError
         If it is none of these.
     """
     if isinstance(noise, numbers.Real):
-        return GaussianNoise(check_real(noise, "noise", minimum=0, closed="neither"))
+        return GaussianNoise(check_scale(noise, "noise"))
     table = {"auto": GaussianNoise, **NOISES}
     return resolve(noise, table, "noise", method="build", also="a number > 0")

@@ -8,9 +8,9 @@ import warnings
 
 import torch
 
-from sknoisydim._validation import check_integer, check_real
+from sknoisydim._validation import check_integer
 
-from ._base import AUTO_SHARE, Noise
+from ._base import AUTO_SHARE, Noise, check_scale
 
 # Log density ratio where there is no noise: exp of it is zero, and sums of it are still numbers.
 NEVER = -1e4
@@ -219,7 +219,7 @@ class UniformNoise(Noise):
         Raises
         ------
         ValueError, TypeError
-            If `half_width` is neither "auto" nor a number > 0.
+            If `half_width` is neither "auto" nor a number > 0 whose square is one of float32.
 
         Warns
         -----
@@ -229,7 +229,7 @@ class UniformNoise(Noise):
         check_integer(n_components, "n_components", minimum=1)
         check_integer(batch_size, "batch_size", minimum=2)
         if not isinstance(self.half_width, str):
-            half_width = check_real(self.half_width, "half_width", minimum=0, closed="neither")
+            half_width = check_scale(self.half_width, "half_width")
             return UniformChannel(n_components, half_width)
         if self.half_width != "auto":
             raise ValueError(

@@ -118,8 +118,8 @@ class Target(BaseEstimator):
         Returns
         -------
         z : ndarray of shape (n_samples, n_components), dtype float64
-            Rows of N(0, I). At the edge of the support and beyond it they are the outermost
-            finite ones; NaN stays NaN.
+            Rows of N(0, I). At an edge of the support and beyond it they are the finite ones
+            nearest to that edge; NaN stays NaN.
 
         Raises
         ------

@@ -227,7 +227,8 @@ def law_methods(value: Any, name: str) -> _Names:
     """
     is_class = inspect.isclass(value)
     kind = value if is_class else type(value)
-    if isinstance(value, (stats.rv_continuous, stats.rv_discrete)) or kind is _MultivariateNormal:
+    of_scipy = isinstance(value, (stats.rv_continuous, stats.rv_discrete))
+    if (of_scipy and not hasattr(value, "xk")) or kind is _MultivariateNormal:  # with xk: atoms
         label = getattr(value, "name", "multivariate_normal")
         raise TypeError(
             f"{name} is the distribution {label!r} of scipy.stats, but it is not frozen: call it "
@@ -260,7 +261,7 @@ def law_methods(value: Any, name: str) -> _Names:
 
 
 def _is_discrete(law: Any) -> bool:
-    if isinstance(getattr(law, "dist", None), stats.rv_discrete):
+    if isinstance(getattr(law, "dist", law), stats.rv_discrete):
         return True
     if not all(callable(getattr(law, method, None)) for method in ("icdf", "logpdf")):
         return False
