@@ -113,7 +113,8 @@ class NoisyDIMTransformer(
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" takes as many as make 12 sqrt(n) optimisation steps for n
         training rows, but at least 200 and at most 2400: small tables overfit. Where most rows have
-        views by `supervision`, 2.5 times as many. An epoch has a step for each full batch.
+        views by `supervision`, sqrt(n) / 44 times as many, from 1 to 2.5 times. An epoch has a step
+        for each full batch.
     batch_size : int, default=512
         Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
         information that training can see to log(batch_size) nats.

@@ -12,6 +12,8 @@ from sknoisydim import NoisyDIMTransformer
 from sknoisydim._modules import Dropout
 from sknoisydim._objective import Objective
 from sknoisydim._optimizers import COURSES
+from sknoisydim._settings import auto_steps
+from sknoisydim._training import _fit
 from sknoisydim._training._axes import class_axes
 from sknoisydim.augmentations import Compose, FeatureCorruption, GaussianJitter, Mixup
 from sknoisydim.encoders import MLPEncoder
@@ -217,23 +219,35 @@ class TestDropout:
 
 
 class TestBudget:
-    """Optimisation steps of `max_epochs="auto"`: 200 for so few rows."""
+    """Epochs of `max_epochs="auto"`."""
 
     @pytest.mark.parametrize(
-        ("n_unlabelled", "parameters", "n_steps"),
-        [(70, {}, 500), (90, {}, 200), (0, {"clean_weight": 1.0}, 200)],
+        ("n_rows", "without", "with_labels"),
+        [(150, 200, 200), (1900, 523, 523), (7500, 1039, 2045), (12000, 1314, 3272)],
+    )
+    def test_steps(self, n_rows, without, with_labels):
+        assert auto_steps(n_rows) == without
+        assert auto_steps(n_rows, labelled=True) == with_labels
+
+    def test_most_steps(self):
+        assert (auto_steps(10**7), auto_steps(10**7, labelled=True)) == (2400, 6000)
+
+    @pytest.mark.parametrize(
+        ("n_unlabelled", "parameters", "more"),
+        [(70, {}, True), (90, {}, False), (0, {"clean_weight": 1.0}, False)],
         ids=["most", "few", "no view"],
     )
-    def test_more_where_labels_make_views(self, n_unlabelled, parameters, n_steps):
+    def test_more_where_labels_make_views(self, monkeypatch, n_unlabelled, parameters, more):
         y = Y.copy()
         y[:n_unlabelled] = -1
-        encoder = MLPEncoder((8,))
-        dim = NoisyDIMTransformer(2, encoder=encoder, supervision=0.5, random_state=0, **parameters)
-        assert dim.fit(X, y).n_epochs_ == n_steps  # an epoch of 150 rows is one batch
+        monkeypatch.setattr(_fit, "auto_epochs", lambda *given: 3 if given[2] else 2)
+        dim = NoisyDIMTransformer(2, supervision=0.5, random_state=0, **parameters)
+        assert dim.fit(X, y).n_epochs_ == 2 + more
 
-    def test_classes_of_one_row_make_no_views(self):
-        dim = NoisyDIMTransformer(2, encoder=MLPEncoder((8,)), supervision=0.5, random_state=0)
-        assert dim.fit(X, np.arange(150)).n_epochs_ == 200
+    def test_classes_of_one_row_make_no_views(self, monkeypatch):
+        monkeypatch.setattr(_fit, "auto_epochs", lambda *given: 3 if given[2] else 2)
+        dim = NoisyDIMTransformer(2, supervision=0.5, random_state=0)
+        assert dim.fit(X, np.arange(150)).n_epochs_ == 2
 
 
 class TestCourse:
