@@ -24,10 +24,10 @@ def import_compiler() -> None:
 
     The compiler imports sympy, which adds a filter to those of the process.
     """
-    if "torch._dynamo" in sys.modules:
-        return
-    with _COMPILER, warnings.catch_warnings():
-        importlib.import_module("torch._dynamo")
+    with _COMPILER:  # a thread that finds the import begun waits for its end
+        if "torch._dynamo" not in sys.modules:
+            with warnings.catch_warnings():
+                importlib.import_module("torch._dynamo")
 
 
 def draw_seed(random_state: Any) -> int:

@@ -105,7 +105,7 @@ def auto_steps(n_rows: int, labelled: bool = False) -> int:
     labels make the views, more rows than some thousand are worth up to 2.5 times as many steps, in
     which the last of them between classes find their side; fewer would be learnt by heart.
     """
-    root = math.sqrt(n_rows)
+    root = math.sqrt(n_rows)  # 44 is that of 2,000 rows, and 2.5 times 44 that of 12,000
     more = np.clip(root / 44, 1, 2.5) if labelled else 1.0
     return int(more * np.clip(12 * root, 200, 2400))
 

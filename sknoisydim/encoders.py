@@ -239,7 +239,7 @@ def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -
     if (alone - output[:1]).abs().max() > 0.02 * output.abs().max():
         raise ValueError(
             "the encoder returns something else for a row alone than for the same row with another "
-            "beside it, so an embedding would depend on the rows that are embedded with it."
+            "beside it: its embedding would depend on the rows embedded with it, or on chance."
         )
 
 
