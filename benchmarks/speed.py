@@ -3,6 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/speed.py            # about 25 minutes on one core
     OMP_NUM_THREADS=1 python benchmarks/speed.py --quick    # about 1 minute
     OMP_NUM_THREADS=1 python benchmarks/speed.py --small    # iris, and 60 fits of a grid search
+    python benchmarks/speed.py --only fit --device cuda --clock wall    # both sides on a GPU
 
 fit. Ours is the whole `NoisyDIMTransformer.fit`, as a user calls it, with one callback. The other
 side does the same work by hand, with the same modules, objective, optimiser and schedule, and the
@@ -57,6 +58,16 @@ COLUMNS = 50
 CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
 
 
+def waiting(now: Callable[[], float], device: str) -> Callable[[], float]:
+    """Return a clock that is read when the GPU has done what it was given."""
+
+    def read() -> float:
+        torch.cuda.synchronize(device)
+        return now()
+
+    return read
+
+
 def table(n_rows: int) -> np.ndarray:
     """Correlated columns of float32."""
     rng = np.random.default_rng(0)
@@ -68,21 +79,22 @@ def hand_written(X: np.ndarray, model: NoisyDIMTransformer) -> Iterator[None]:
     """Train what `model` would by a plain torch loop; pause after the setup and each epoch."""
     parts = resolve_settings(model, X.shape[1])
     batch_size, epochs, d = parts.batch_size, parts.max_epochs, parts.n_components
-    generator = torch.Generator().manual_seed(0)
+    start_of_weights = torch.Generator().manual_seed(0)
+    generator = torch.Generator(parts.device).manual_seed(0)
     scaling = fit_scaling(parts.scaling, X, 0)
     with torch.no_grad():
-        rows = scaling(torch.from_numpy(X))
+        rows = scaling(torch.from_numpy(X)).to(parts.device)
     n = len(rows)
     channel = parts.noise.build(d, batch_size)
     objective = Objective(
-        parts.encoder.build(X.shape[1], d, generator),
+        parts.encoder.build(X.shape[1], d, start_of_weights),
         parts.normalization.build(d),
         channel,
-        parts.critic.build(d, channel, generator) if parts.clean_weight < 1 else None,
+        parts.critic.build(d, channel, start_of_weights) if parts.clean_weight < 1 else None,
         parts.bound,
         parts.augmentation,
         parts.clean_weight,
-    )
+    ).to(parts.device)
     optimizer = torch.optim.AdamW(
         objective.parameters(), lr=parts.lr, weight_decay=parts.weight_decay, fused=True
     )
@@ -91,8 +103,8 @@ def hand_written(X: np.ndarray, model: NoisyDIMTransformer) -> Iterator[None]:
     yield
     objective.train()
     for _ in range(epochs):
-        order = torch.randperm(n, generator=generator)
-        sums = torch.zeros(3)
+        order = torch.randperm(n, generator=generator, device=parts.device)
+        sums = torch.zeros(3, device=parts.device)
         for start in starts:
             x = rows.index_select(0, order[start : start + batch_size])
             rate = one_cycle(step, n_steps, parts.lr)
@@ -116,7 +128,8 @@ def finish(
     """Set the statistics of evaluation on clean rows, and measure the information."""
     encoder, channel = objective.encoder, objective.channel
     norms = [module for module in encoder.modules() if isinstance(module, torch.nn.BatchNorm1d)]
-    sample = torch.randperm(len(rows), generator=generator)[: 2**15].split(batch_size)
+    order = torch.randperm(len(rows), generator=generator, device=rows.device)
+    sample = order[: 2**15].split(batch_size)
     sample = [index for index in sample if len(index) == batch_size]
     encoder.eval()
     for norm in norms:
@@ -126,7 +139,7 @@ def finish(
     for index in sample:
         encoder(rows[index])
     encoder.eval()
-    z = torch.cat([encoder(part) for part in rows.split(1024)]).double()
+    z = torch.cat([encoder(part) for part in rows.split(1024)]).cpu().double()
     objective.normalizer.fix(z.mean(0), z.T.cov(correction=0))
     objective.eval()
     nats = []
@@ -196,7 +209,9 @@ def spread(values: list[float]) -> str:
     return f"{median:.3f} ({low:.3f}-{high:.3f})"
 
 
-def print_fit(cases: list[tuple[int, int, int]], runs: int, now: Callable[[], float]) -> None:
+def print_fit(
+    cases: list[tuple[int, int, int]], runs: int, now: Callable[[], float], device: str
+) -> None:
     print("\nfit, ratio to the hand-written loop: median (quartiles)\n")
     print("| rows | batch | clean_weight | fit | epochs | pairs |\n|---|---|---|---|---|---|")
     for number, (n_rows, batch_size, epochs) in enumerate(cases):
@@ -209,7 +224,12 @@ def print_fit(cases: list[tuple[int, int, int]], runs: int, now: Callable[[], fl
             rows.insert(0, ("0.5, control", 0.5, one_control))
         for name, w, run in rows:
             model = NoisyDIMTransformer(
-                D, clean_weight=w, batch_size=batch_size, max_epochs=epochs, random_state=0
+                D,
+                clean_weight=w,
+                batch_size=batch_size,
+                max_epochs=epochs,
+                device=device,
+                random_state=0,
             )
             results = [run(X, model, now) for _ in range(runs)]
             pairs = [ratio for _, ratios in results for ratio in ratios]
@@ -349,10 +369,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few pairs, 20,000 rows only")
     parser.add_argument("--small", action="store_true", help="small data only")
     parser.add_argument("--clock", choices=CLOCKS, default="cpu", help="default: cpu")
+    parser.add_argument("--device", default="cpu", help="of the part fit; default: cpu")
     parser.add_argument("--runs", type=int, default=None, help="fits a cell")
     parser.add_argument("--only", choices=["fit", "transform", "import"], help="one part only")
     arguments = parser.parse_args()
     now = CLOCKS[arguments.clock]
+    if arguments.device.startswith("cuda"):
+        now = waiting(now, arguments.device)
     modules = ", ".join(f"{m.__name__} {m.__version__}" for m in (torch, skorch, sklearn, np))
     print(f"python {platform.python_version()}, {modules}")
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, ", end="")
@@ -369,7 +392,8 @@ def main() -> None:
         if not arguments.quick:
             cases = [(20_000, 512, 10), (20_000, 128, 8), (20_000, 2048, 10)]
             cases += [(200_000, 512, 3), (200_000, 128, 2), (200_000, 2048, 2)]
-        print_fit(cases, arguments.runs or (1 if arguments.quick else 3), now)
+        runs = arguments.runs or (1 if arguments.quick else 3)
+        print_fit(cases, runs, now, arguments.device)
 
 
 if __name__ == "__main__":

@@ -71,3 +71,11 @@ def mostly_labelled(codes: np.ndarray | None) -> bool:
         return False
     known = codes[codes != UNLABELLED]
     return bool((np.bincount(known)[known] > 1).sum() > 0.5 * len(codes))
+
+
+def entropy(codes: np.ndarray) -> float:
+    """Return the entropy of the classes, in nats, among the rows that have one."""
+    shares = np.unique(codes[codes != UNLABELLED], return_counts=True)[1] / max(
+        1, (codes != UNLABELLED).sum()
+    )
+    return float(-(shares * np.log(shares)).sum())

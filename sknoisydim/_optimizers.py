@@ -120,31 +120,3 @@ def one_cycle(step: int, n_steps: int, peak: float, warm_up: float = 0.3) -> flo
         return start + (peak - start) * (1 - math.cos(math.pi * position / warm_up)) / 2
     position = min(1.0, (position - warm_up) / (1 - warm_up))
     return end + (peak - end) * (1 + math.cos(math.pi * position)) / 2
-
-
-def falling(weight: float, done: float) -> float:
-    r"""Return the weight w of the clean row after a share of training, where a refinement follows.
-
-    .. math:: w_t = w + 0.8 (1 - 2 t) \min(w, 1 - w)
-
-    The law first, then what views tell: an invertible map finishes the law, and costs less of what
-    the last steps have learnt than of what the first have.
-    """
-    return weight + 0.8 * (1 - 2 * done) * min(weight, 1 - weight)
-
-
-def classes_first(weight: float, done: float) -> float:
-    """Return the weight w of the clean row after a share of training, where there are labels.
-
-    Small in the first fifth, in which the classes come apart; then the law of the whole, to which
-    labels say nothing, gets a little more than its share. The mean is w.
-    """
-    room = min(weight, 1 - weight)
-    return weight - 0.8 * room if done < 0.2 else weight + 0.2 * room
-
-
-# How the weight of the clean row changes in training: (weight, share that is done) -> weight.
-COURSES: Mapping[str, Callable[[float, float], float]] = {
-    "falling": falling,
-    "classes first": classes_first,
-}

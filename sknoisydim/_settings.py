@@ -86,13 +86,6 @@ class Settings:
     precision: torch.dtype | None
 
     @property
-    def course(self) -> str | None:
-        """How the weight of the clean row changes in training: a name of `COURSES`, or None."""
-        if self.refine is not None:
-            return "falling"
-        return "classes first" if self.supervision > 0 else None
-
-    @property
     def takes_missing(self) -> bool:
         """Whether cells may be missing."""
         return MISSING[self.missing]
@@ -102,12 +95,11 @@ def auto_steps(n_rows: int, labelled: bool = False) -> int:
     """Return the budget of optimisation steps for a table with so many rows.
 
     Small tables overfit: they need few steps, large ones gain little beyond some thousand. Where
-    labels make the views, more rows than some thousand are worth up to 2.5 times as many steps, in
+    labels make the views, more rows than some thousand are worth up to four times as many steps, in
     which the last of them between classes find their side; fewer would be learnt by heart.
     """
-    root = math.sqrt(n_rows)  # 44 is that of 2,000 rows, and 2.5 times 44 that of 12,000
-    more = np.clip(root / 44, 1, 2.5) if labelled else 1.0
-    return int(more * np.clip(12 * root, 200, 2400))
+    more = np.clip(n_rows / 3000, 1, 4) if labelled else 1.0
+    return int(more * np.clip(12 * math.sqrt(n_rows), 200, 2400))
 
 
 def auto_epochs(n_rows: int, batch_size: int, labelled: bool = False) -> int:

@@ -77,11 +77,11 @@ class NoisyDIMTransformer(
     clean_weight : float, default=0.5
         w, between 0 and 1. At 1 only the row itself counts, without any view: the law matches
         best. Smaller values keep what views have in common, which is what classifiers use. The mean
-        over `fit`: with `refine` it falls, with labels it starts small ("Views", in the guide).
+        over `fit`: it changes with `refine`, and with labels ("Views", in the guide).
     supervision : float, default=0.0
         Probability that a row's view is another row of its class; its other views take values from
-        rows of its class where they take any. Components get the axes that suit the classes. 0
-        ignores `y`.
+        rows of its class where they take any. Components get the axes that suit the classes, and
+        the noise changes during `fit` ("Views", in the guide). 0 ignores `y`.
     encoder : str, object, module or callable, default="mlp"
         "mlp", a `sknoisydim.encoders.MLPEncoder`, or your own `torch.nn.Module`: a class or factory
         (n_features, n_components) -> module, or an instance, which is copied. "mlp" is
@@ -113,8 +113,8 @@ class NoisyDIMTransformer(
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" takes as many as make 12 sqrt(n) optimisation steps for n
         training rows, but at least 200 and at most 2400: small tables overfit. Where most rows have
-        views by `supervision`, sqrt(n) / 44 times as many, from 1 to 2.5 times. An epoch has a step
-        for each full batch.
+        views by `supervision`, n / 3000 times as many, from 1 to 4 times. An epoch has a step for
+        each full batch.
     batch_size : int, default=512
         Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
         information that training can see to log(batch_size) nats.

@@ -340,7 +340,7 @@ class TestOneProcess:
     def test_accelerator_that_does_not_know_the_others(self, monkeypatch):
         from accelerate import Accelerator
 
-        accelerator = Accelerator(cpu=True)
+        accelerator = Accelerator()
         monkeypatch.setenv("WORLD_SIZE", "2")
         with pytest.raises(ValueError, match=r"started 2 processes.* knows of 1"):
             fit_data_parallel(model(), table()[0], accelerator=accelerator)
@@ -355,7 +355,7 @@ class TestOneProcess:
             fit_data_parallel(NoisyDIMTransformer, X)
         with pytest.raises(ValueError, match="timeout"):
             fit_data_parallel(model(), X, timeout=0)
-        accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+        accelerator = Accelerator(gradient_accumulation_steps=2)
         with pytest.raises(ValueError, match="gradient_accumulation_steps=2"):
             fit_data_parallel(model(), X, accelerator=accelerator)
         monkeypatch.setitem(sys.modules, "accelerate", None)

@@ -21,6 +21,7 @@ FLOORS = {
     3: {"_net", "metrics"},
     2: {"_data", "_inference", "_objective", "_settings"},
     1: {
+        "_courses",
         "_input",
         "_optimizers",
         "augmentations",

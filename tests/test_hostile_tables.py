@@ -41,6 +41,7 @@ CAUSES = re.compile(
     r"Complex data not supported.*real and imaginary parts|"
     r"column \d+ overflows: it holds values up to.*Divide the column|"
     r"X holds \S+, too large for float32.*Use scaling=|"
+    r"the embedding of the training rows is not finite.*scale the rows|"
     r"Feature names are only supported if all input features have string names.*you must convert|"
     r"Expected unique column names, got.*a name of its own|"
     r"Cannot cast (Datetime|Timedelta|Period)Array to dtype float.*into numbers|"

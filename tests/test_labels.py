@@ -1,4 +1,4 @@
-"""What labels change in a fit: views, axes, dropout, steps, and the weight of the clean row."""
+"""What labels change in a fit: views, axes, dropout, steps, noise, weight of the clean row."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,16 @@ from sklearn.naive_bayes import GaussianNB
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
+from sknoisydim._courses import Falling, Labelled
+from sknoisydim._labels import entropy
 from sknoisydim._modules import Dropout
 from sknoisydim._objective import Objective
-from sknoisydim._optimizers import COURSES
 from sknoisydim._settings import auto_steps
 from sknoisydim._training import _fit
 from sknoisydim._training._axes import class_axes
 from sknoisydim.augmentations import Compose, FeatureCorruption, GaussianJitter, Mixup
 from sknoisydim.encoders import MLPEncoder
+from sknoisydim.noise import GaussianChannel
 
 X, Y = load_iris(return_X_y=True)
 
@@ -223,14 +225,14 @@ class TestBudget:
 
     @pytest.mark.parametrize(
         ("n_rows", "without", "with_labels"),
-        [(150, 200, 200), (1900, 523, 523), (7500, 1039, 2045), (12000, 1314, 3272)],
+        [(150, 200, 200), (1900, 523, 523), (7500, 1039, 2598), (12000, 1314, 5258)],
     )
     def test_steps(self, n_rows, without, with_labels):
         assert auto_steps(n_rows) == without
         assert auto_steps(n_rows, labelled=True) == with_labels
 
     def test_most_steps(self):
-        assert (auto_steps(10**7), auto_steps(10**7, labelled=True)) == (2400, 6000)
+        assert (auto_steps(10**7), auto_steps(10**7, labelled=True)) == (2400, 9600)
 
     @pytest.mark.parametrize(
         ("n_unlabelled", "parameters", "more"),
@@ -250,13 +252,19 @@ class TestBudget:
         assert dim.fit(X, np.arange(150)).n_epochs_ == 2
 
 
+COURSES = {"falling": Falling(), "labelled": Labelled(np.log(3), 2)}
+
+
 class TestCourse:
-    """How the weight of the clean row changes in training."""
+    """How the weight of the clean row and the noise change in training."""
+
+    DONE = np.arange(0.0005, 1, 0.001)
 
     @pytest.mark.parametrize("name", COURSES)
     @pytest.mark.parametrize("weight", [0.0, 0.05, 0.5, 0.9, 1.0])
-    def test_the_mean_is_the_weight(self, name, weight):
-        values = np.array([COURSES[name](weight, done) for done in np.arange(0.0005, 1, 0.001)])
+    @pytest.mark.parametrize("capacity", [1e-9, 0.1, 1.2, 2.5, 40.0])
+    def test_the_mean_is_the_weight(self, name, weight, capacity):
+        values = np.array([COURSES[name].clean_weight(weight, capacity, t) for t in self.DONE])
         assert values.mean() == pytest.approx(weight, abs=1e-3)
         if weight in (0, 1):
             assert (values == weight).all()
@@ -264,50 +272,123 @@ class TestCourse:
             assert ((values > 0) & (values < 1)).all()
             assert abs(values[0] - values[-1]) > 0.01
 
+    @pytest.mark.parametrize(
+        ("capacity", "first", "last"),
+        [(20.0, 0.6, 0.4), (4.0, 0.5, 0.5), (2.0, 0.35, 0.65), (0.1, 0.2, 0.8)],
+    )
+    def test_the_law_waits_where_the_noise_is_large(self, capacity, first, last):
+        weights = [COURSES["labelled"].clean_weight(0.5, capacity, done) for done in (0.0, 1.0)]
+        assert weights == pytest.approx([first, last])
+
+    @pytest.mark.parametrize(
+        ("classes", "d", "whole", "start"),
+        [
+            (10, 2, 5.0, np.log(10)),
+            (1, 2, 5.0, 0.5),
+            (10, 8, 5.0, 7.5),
+            (2, 6, 5.0, 4.5),
+            (1000, 2, 5.0, 5.0),
+            (10, 2, 0.1, 0.15),
+        ],
+        ids=["classes", "one class", "many components", "components", "many classes", "noise"],
+    )
+    def test_the_capacity_starts_where_classes_come_apart(self, classes, d, whole, start):
+        course = Labelled(entropy(np.arange(classes)), d)
+        values = [course.capacity(whole, done) for done in (0.0, 0.5, 1.0)]
+        assert values == pytest.approx([start, start + (whole - start) / 4, whole])
+
+    def test_the_capacity_is_constant_before_a_refinement(self):
+        assert {COURSES["falling"].capacity(5.0, done) for done in self.DONE} == {5.0}
+
+    def test_entropy_is_of_rows_with_a_label(self):
+        assert entropy(np.array([0, 0, 1, 1, -1, -1, -1])) == pytest.approx(np.log(2))
+        assert entropy(np.array([0, 0, 0, 2])) == pytest.approx(0.5623, abs=1e-4)
+
     @staticmethod
     def weights(monkeypatch, **parameters):
         seen = []
         forward = Objective.forward
 
         def recorded(self, x, partners, generator, clean_weight=None):
-            seen.append(self.clean_weight if clean_weight is None else clean_weight)
+            weight = self.clean_weight if clean_weight is None else clean_weight
+            seen.append((weight, self.channel.capacity))
             return forward(self, x, partners, generator, clean_weight)
 
         monkeypatch.setattr(Objective, "forward", recorded)
-        dim = NoisyDIMTransformer(2, batch_size=15, max_epochs=2, random_state=0, **parameters)
-        return dim.fit(X, Y), seen
+        given = {"batch_size": 15, "max_epochs": 2, "random_state": 0} | parameters
+        return NoisyDIMTransformer(2, **given).fit(X, Y), seen
 
     def test_constant_by_default(self, monkeypatch):
-        _, seen = self.weights(monkeypatch)
-        assert set(seen) == {0.5}
+        dim, seen = self.weights(monkeypatch)
+        assert set(seen) == {(0.5, dim.capacity_)}
 
     def test_falls_before_a_refinement(self, monkeypatch):
         dim, seen = self.weights(monkeypatch, refine="rotation")
+        weights = [weight for weight, _ in seen]
         assert len(seen) == 20
-        assert seen[0] == pytest.approx(0.9)
-        assert seen[-1] == pytest.approx(0.1, abs=0.05)
-        assert (np.diff(seen) < 0).all()
+        assert weights[0] == pytest.approx(0.9)
+        assert weights[-1] == pytest.approx(0.1, abs=0.05)
+        assert (np.diff(weights) < 0).all()
+        assert {capacity for _, capacity in seen} == {dim.capacity_}
         assert dim.net_.module_.clean_weight == 0.5
 
-    def test_starts_small_with_labels(self, monkeypatch):
-        _, seen = self.weights(monkeypatch, supervision=0.5)
-        assert seen == pytest.approx([0.1] * 4 + [0.6] * 16)
+    def test_grows_with_labels(self, monkeypatch):
+        dim, seen = self.weights(monkeypatch, supervision=0.5)
+        weights, capacities = np.transpose(seen)
+        assert capacities[0] == pytest.approx(np.log(3))
+        assert dim.capacity_ - 0.2 < capacities[-1] < dim.capacity_
+        assert (np.diff(capacities) > 0).all()
+        assert (np.diff(weights) != 0).all()
+        assert dim.net_.module_.channel.scale == dim.noise_scale_
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [{"clean_weight": 1.0}, {"supervision": 0.0}],
+        ids=["no view", "without labels"],
+    )
+    def test_does_not_grow_where_labels_make_no_views(self, monkeypatch, parameters):
+        dim, seen = self.weights(monkeypatch, **{"supervision": 0.5} | parameters)
+        assert {capacity for _, capacity in seen} == {dim.capacity_}
+
+    def test_uniform_noise_has_a_grid_that_stays(self, monkeypatch):
+        dim, seen = self.weights(monkeypatch, supervision=0.5, noise="uniform")
+        weights, capacities = np.transpose(seen)
+        assert set(capacities) == {dim.capacity_}
+        assert (np.diff(weights) != 0).all()
+
+    def test_a_step_that_fails_leaves_the_noise(self):
+        channel = GaussianChannel(2, 0.1)
+        for capacity in (1.0, 50.0):
+            with channel.carrying(capacity):
+                assert channel.capacity == pytest.approx(capacity)
+        with pytest.raises(ZeroDivisionError), channel.carrying(1.0):
+            1 / 0  # noqa: B018  # a step that fails
+        assert channel.scale == 0.1
+
+    @pytest.mark.filterwarnings("ignore:the channel passes:sklearn.exceptions.ConvergenceWarning")
+    @pytest.mark.parametrize("noise", [1e-18, 1e-3, 1e3, 1e18])
+    @pytest.mark.parametrize("d", [1, 3, 40])
+    def test_noise_of_any_size(self, noise, d):
+        dim = NoisyDIMTransformer(d, noise=noise, supervision=0.5, max_epochs=1, random_state=0)
+        assert np.isfinite(dim.fit_transform(X, Y)).all()
+        assert dim.noise_scale_ == noise
 
     def test_a_refinement_comes_before_labels(self, monkeypatch):
-        _, seen = self.weights(monkeypatch, supervision=0.5, refine="rotation")
-        assert seen[0] == pytest.approx(0.9)
+        dim, seen = self.weights(monkeypatch, supervision=0.5, refine="rotation")
+        assert seen[0] == (pytest.approx(0.9), dim.capacity_)
 
-    def test_held_out_rows_are_judged_by_the_weight_itself(self, monkeypatch):
+    def test_held_out_rows_are_judged_by_the_fit_itself(self, monkeypatch):
         dim, seen = self.weights(
-            monkeypatch, refine="rotation", early_stopping=True, validation_fraction=0.2
+            monkeypatch, supervision=0.5, early_stopping=True, validation_fraction=0.2
         )
         # Eight batches of 15 to train on, then two held out; twice.
-        assert seen[8:10] == seen[18:20] == [0.5, 0.5]
-        assert 0.5 not in seen[:8]
+        assert set(seen[8:10] + seen[18:20]) == {(0.5, dim.capacity_)}
+        assert 0.5 not in {weight for weight, _ in seen[:8]}
         assert dim.history_["valid_information"][-1] is not None
 
-    def test_a_warm_start_does_not_begin_anew(self, monkeypatch):
-        dim, seen = self.weights(monkeypatch, refine="rotation", warm_start=True)
+    @pytest.mark.parametrize("parameters", [{"refine": "rotation"}, {"supervision": 0.5}])
+    def test_a_warm_start_does_not_begin_anew(self, monkeypatch, parameters):
+        dim, seen = self.weights(monkeypatch, warm_start=True, **parameters)
         seen.clear()
         dim.fit(X, Y)
-        assert set(seen) == {0.5}
+        assert set(seen) == {(0.5, dim.capacity_)}

@@ -100,7 +100,8 @@ class TestDtype:
 
     @pytest.mark.parametrize("encoder", [Casting, PlainTensor])
     def test_a_module_that_knows_float32_only(self, encoder):
-        model = dim(encoder=encoder, refine="rotation").fit(X)
+        # A tensor that is no buffer stays on the CPU.
+        model = dim(encoder=encoder, refine="rotation", device="cpu").fit(X)
         assert not model.encoder_.in_double
         for fitted in (model, pickle.loads(pickle.dumps(model))):
             double = fitted.transform(X)

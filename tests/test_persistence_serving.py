@@ -87,6 +87,7 @@ class TestTorch:
         assert not module.training
         z = module(torch.from_numpy(ROWS))
         assert z.dtype == torch.float32
+        model.set_params(device="cpu")  # where the module is
         assert_allclose(z.numpy(), model.transform(ROWS), rtol=1e-6, atol=1e-6)
         wide = ROWS.astype(np.float64)
         double = module.double()(torch.from_numpy(wide)).numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from skorch.dataset import unpack_data
 from skorch.exceptions import SkorchException
 from torch import nn
 
+from sknoisydim._courses import Course
 from sknoisydim._data import Batches
 from sknoisydim._isolation import make_generator
-from sknoisydim._optimizers import COURSES, check_optimizer, one_cycle
+from sknoisydim._optimizers import check_optimizer, one_cycle
 
 from ._callbacks import OURS, StopTraining, check_callbacks, show
 from ._checkpoint import FitCheckpoint
@@ -60,8 +61,8 @@ class DIMNet(NeuralNet):
     resume : dict, optional
         From `training_state`: moments of the optimizer and schedules to go on from. A cycle of the
         learning rate then starts at its peak, since the moments need no warm-up.
-    course : str, optional
-        Name of `COURSES`: how the weight of the clean row changes in training.
+    course : Course, optional
+        How the weight of the clean row and the capacity change in training; by default they do not.
     **kwargs
         skorch's.
     """
@@ -74,7 +75,7 @@ class DIMNet(NeuralNet):
         n_steps: int | None,
         held_out: Batches | None = None,
         resume: Mapping[str, Any] | None = None,
-        course: str | None = None,
+        course: Course | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs = {"criterion": nn.Identity, "train_split": None, "verbose": 0} | kwargs
@@ -230,7 +231,8 @@ class DIMNet(NeuralNet):
                 group["lr"] = rate
         self.optimizer_.zero_grad()
         x, partners = unpack_data(batch)
-        nats = self.module_(x, partners, self.generator, self._clean_weight())
+        with self._stage() as clean_weight:
+            nats = self.module_(x, partners, self.generator, clean_weight)
         loss = -nats.objective
         if not loss.requires_grad:
             raise ValueError(
@@ -256,12 +258,21 @@ class DIMNet(NeuralNet):
             return one_cycle(self.step_, self.n_steps, self.lr, warm_up=0.0)
         return one_cycle(self.step_, self.n_steps, self.lr)
 
-    def _clean_weight(self) -> float | None:
-        """Return the weight of the clean row in this step, None for that of the objective."""
+    @contextlib.contextmanager
+    def _stage(self) -> Iterator[float | None]:
+        """Give the weight of the clean row in this step, and the channel its capacity."""
         if self.course is None or self.n_steps is None or self.warm_:
-            return None
+            yield None
+            return
         done = min(1.0, self.step_ / self.n_steps)
-        return COURSES[self.course](self.module_.clean_weight, done)
+        channel = self.module_.channel
+        whole = channel.capacity
+        weight = self.course.clean_weight(self.module_.clean_weight, whole, done)
+        # One of another kind, or of one's own, may have no size of noise to change.
+        carrying = getattr(channel, "carrying", contextlib.nullcontext)
+        capacity = self.course.capacity(whole, done)
+        with carrying(capacity) if capacity != whole else contextlib.nullcontext():
+            yield weight
 
     def rest(self) -> None:
         """Come to the CPU, and let go of rows: a trained net may go where neither is."""

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from sknoisydim._courses import Course, Falling, Labelled
 from sknoisydim._data import Batches, Rows, SameClass, Table
 from sknoisydim._inference import Embedder
 from sknoisydim._isolation import borrowed_global_generator, import_compiler, make_generator
-from sknoisydim._labels import UNLABELLED, mostly_labelled
+from sknoisydim._labels import UNLABELLED, entropy, mostly_labelled
 from sknoisydim._net import DIMNet, FitCheckpoint, HeldOut, training_state
 from sknoisydim._objective import Objective
 from sknoisydim._optimizers import optimizer_arguments
@@ -165,6 +166,15 @@ def pairs(codes: np.ndarray | None, rows: Rows) -> SameClass | None:
     return SameClass(rows.of(codes), rows.weights)
 
 
+def _course(settings: Settings, codes: np.ndarray | None) -> Course | None:
+    """Return how the weight of the clean row and the noise change in a fit."""
+    if settings.refine is not None:
+        return Falling()
+    if codes is None or settings.clean_weight == 1:
+        return None
+    return Labelled(entropy(codes), settings.n_components)
+
+
 def train(
     table: Table,
     settings: Settings,
@@ -264,7 +274,7 @@ def _train(
         generator=make_generator(seeds[4], device),
         n_steps=epochs * len(batches),
         max_epochs=epochs,
-        course=settings.course,
+        course=_course(settings, table.codes),
         held_out=watched,
         resume=start.state.get("optimizer") if start else None,
         watching=watching,

@@ -116,7 +116,7 @@ def settle(
     if not (mean.isfinite().all() and covariance.isfinite().all()):
         raise ValueError(
             "training diverged: the embedding of the training rows is not finite. Use a smaller "
-            "lr or a larger noise."
+            "lr or a larger noise, and scale the rows (scaling='standard') if nothing does."
         )
     objective.normalizer.fix(mean, covariance)
     matrix = objective.normalizer.matrix.double().cpu()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from sknoisydim._validation import check_integer
 
-from ._base import AUTO_SHARE, Noise, check_scale
+from ._base import AUTO_SHARE, SMALLEST, Noise, check_scale
 
 
 def auto_scale(n_components: int, batch_size: int) -> float:
@@ -37,7 +39,12 @@ def auto_scale(n_components: int, batch_size: int) -> float:
     >>> round(auto_scale(2, 512), 2), round(auto_scale(16, 512), 2)
     (0.08, 1.07)
     """
-    return 1 / math.sqrt(math.expm1(2 * AUTO_SHARE * math.log(batch_size) / n_components))
+    return _scale_of(AUTO_SHARE * math.log(batch_size), n_components)
+
+
+def _scale_of(capacity: float, n_components: int) -> float:
+    """Return the noise scale of this capacity."""
+    return 1 / math.sqrt(math.expm1(2 * capacity / n_components))
 
 
 class GaussianChannel:
@@ -65,6 +72,16 @@ class GaussianChannel:
     def capacity(self) -> float:
         """Capacity in nats."""
         return 0.5 * self.n_components * math.log1p(self.scale**-2)
+
+    @contextlib.contextmanager
+    def carrying(self, capacity: float) -> Iterator[None]:
+        """Let this many nats through while it lasts."""
+        own = self.scale
+        self.scale = max(SMALLEST, _scale_of(capacity, self.n_components))
+        try:
+            yield
+        finally:
+            self.scale = own
 
     def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return `clean` (n, d) with noise drawn from `generator`."""
