@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pandas as pd
@@ -300,10 +299,12 @@ class TestParameters:
         assert repr(value) in str(raised.value)
 
     def test_a_target_with_the_wrong_number_of_components_is_refused_before_training(self):
-        started = time.perf_counter()
+        class Trains(Callback):
+            def on_train_begin(self, net, **kwargs):
+                pytest.fail("training began")
+
         with pytest.raises(ValueError, match="3 laws"):
-            dim(target=["normal"] * 3, max_epochs=10**9).fit(X)
-        assert time.perf_counter() - started < 5
+            dim(target=["normal"] * 3, callbacks=[Trains()]).fit(X)
 
     @pytest.mark.parametrize("value", [np.True_, True, 1, np.int64(1), np.uint8(1)])
     def test_numpy_scalars_are_numbers(self, value):

@@ -3,7 +3,6 @@
 import dataclasses
 import subprocess
 import sys
-import time
 import tracemalloc
 
 import numpy as np
@@ -13,7 +12,6 @@ from scipy.special import ndtr
 
 from sknoisydim import metrics
 from sknoisydim.metrics import (
-    CLASSIFIERS,
     DISTANCES,
     JOINT_TESTS,
     MARGINAL_TESTS,
@@ -279,33 +277,6 @@ def test_importing_metrics_loads_no_heavy_module():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in ALL if name != "classifier_auc"])
-def test_ten_thousand_rows_take_less_than_five_seconds(name):
-    Z = np.random.default_rng(0).standard_normal((10_000, 16))
-    start = time.process_time()
-    call(name, Z)
-    assert time.process_time() - start < 5.0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", DISTANCES)
-def test_floors_of_ten_thousand_rows_take_less_than_five_seconds(name):
-    Z = np.random.default_rng(0).standard_normal((10_000, 16))
-    start = time.process_time()
-    in_floors(name, Z, random_state=0)
-    assert time.process_time() - start < 5.0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_classifier_auc_of_four_thousand_rows(classifier):
-    Z = np.random.default_rng(0).standard_normal((4_000, 8))
-    start = time.process_time()
-    classifier_auc(Z, classifier=classifier, random_state=0)
-    assert time.process_time() - start < 15.0
 
 
 @pytest.mark.slow
