@@ -28,7 +28,8 @@ Z = dim.transform(X_test)
 # How training went
 # -----------------
 #
-# The objective in nats, with the two levels that bound it.
+# The objective in nats, with what bounds it: what a batch can show, and the capacity of the channel,
+# whose noise becomes less in training when there are labels.
 
 TrainingDisplay.from_estimator(dim)
 

@@ -78,8 +78,8 @@ class Labelled(Course):
 
     def clean_weight(self, weight: float, capacity: float, done: float) -> float:
         """Return the weight w of the clean row after a share `done` of training."""
-        slope = 0.3 * math.log2(capacity / (2 * self.n_components))
-        return weight + min(0.2, max(-0.6, slope)) * (1 - 2 * done) * min(weight, 1 - weight)
+        slope = 0.3 * math.log2(max(0.25, capacity / (2 * self.n_components)))
+        return weight + min(0.2, slope) * (1 - 2 * done) * min(weight, 1 - weight)
 
     def capacity(self, whole: float, done: float) -> float:
         """Return the nats that the channel lets through after a share `done` of training."""

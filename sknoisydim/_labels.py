@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.special import entr
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length
@@ -65,17 +66,29 @@ def encode_labels(X: np.ndarray, y: Any) -> np.ndarray:
     return codes
 
 
+def share_in_classes(codes: np.ndarray | None) -> float:
+    """Return the share of rows that have a class, and another row in it."""
+    if codes is None:
+        return 0.0
+    known = codes[codes != UNLABELLED]
+    return float((np.bincount(known)[known] > 1).sum() / len(codes))
+
+
 def mostly_labelled(codes: np.ndarray | None) -> bool:
     """Tell whether more than half of the rows have a class, and another row in it."""
-    if codes is None:
-        return False
-    known = codes[codes != UNLABELLED]
-    return bool((np.bincount(known)[known] > 1).sum() > 0.5 * len(codes))
+    return share_in_classes(codes) > 0.5
 
 
-def entropy(codes: np.ndarray) -> float:
-    """Return the entropy of the classes, in nats, among the rows that have one."""
-    shares = np.unique(codes[codes != UNLABELLED], return_counts=True)[1] / max(
-        1, (codes != UNLABELLED).sum()
-    )
-    return float(-(shares * np.log(shares)).sum())
+def class_entropy(codes: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Return the entropy of the classes, in nats, among the rows that have one.
+
+    Parameters
+    ----------
+    codes : ndarray of int of shape (n,)
+        Class of each row, -1 for unlabelled; at least one is not.
+    weights : ndarray of shape (n,), optional
+        How often each row is drawn.
+    """
+    known = codes != UNLABELLED
+    counts = np.bincount(codes[known], None if weights is None else weights[known])
+    return float(entr(counts / counts.sum()).sum())

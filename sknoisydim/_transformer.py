@@ -81,7 +81,7 @@ class NoisyDIMTransformer(
     supervision : float, default=0.0
         Probability that a row's view is another row of its class; its other views take values from
         rows of its class where they take any. Components get the axes that suit the classes, and
-        the noise changes during `fit` ("Views", in the guide). 0 ignores `y`.
+        noise and weights change in `fit` ("Views", in the guide). 0 ignores `y`.
     encoder : str, object, module or callable, default="mlp"
         "mlp", a `sknoisydim.encoders.MLPEncoder`, or your own `torch.nn.Module`: a class or factory
         (n_features, n_components) -> module, or an instance, which is copied. "mlp" is
@@ -198,8 +198,8 @@ class NoisyDIMTransformer(
         Batch size that was used: not more than the number of rows.
     history_ : dict of lists
         One entry per epoch: `train_information` (the objective) and its parts
-        `train_view_information` and `train_clean_information`, `valid_information` with early
-        stopping or `X_val`, all in nats; and what callbacks record.
+        `train_view_information` and `train_clean_information`, `train_capacity` where the noise
+        changes, `valid_information` if rows are held out, in nats; and what callbacks record.
     n_features_in_ : int
         Number of columns seen in `fit`, or of the cells of a row that has more dimensions.
     n_samples_seen_ : int

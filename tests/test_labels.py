@@ -6,11 +6,12 @@ import torch
 from sklearn.datasets import load_digits, load_iris
 from sklearn.model_selection import train_test_split
 from sklearn.naive_bayes import GaussianNB
+from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._courses import Falling, Labelled
-from sknoisydim._labels import entropy
+from sknoisydim._labels import class_entropy
 from sknoisydim._modules import Dropout
 from sknoisydim._objective import Objective
 from sknoisydim._settings import auto_steps
@@ -18,7 +19,8 @@ from sknoisydim._training import _fit
 from sknoisydim._training._axes import class_axes
 from sknoisydim.augmentations import Compose, FeatureCorruption, GaussianJitter, Mixup
 from sknoisydim.encoders import MLPEncoder
-from sknoisydim.noise import GaussianChannel
+from sknoisydim.noise import GaussianChannel, GaussianNoise, auto_scale
+from sknoisydim.noise._base import SMALLEST
 
 X, Y = load_iris(return_X_y=True)
 
@@ -293,7 +295,7 @@ class TestCourse:
         ids=["classes", "one class", "many components", "components", "many classes", "noise"],
     )
     def test_the_capacity_starts_where_classes_come_apart(self, classes, d, whole, start):
-        course = Labelled(entropy(np.arange(classes)), d)
+        course = Labelled(class_entropy(np.arange(classes)), d)
         values = [course.capacity(whole, done) for done in (0.0, 0.5, 1.0)]
         assert values == pytest.approx([start, start + (whole - start) / 4, whole])
 
@@ -301,11 +303,15 @@ class TestCourse:
         assert {COURSES["falling"].capacity(5.0, done) for done in self.DONE} == {5.0}
 
     def test_entropy_is_of_rows_with_a_label(self):
-        assert entropy(np.array([0, 0, 1, 1, -1, -1, -1])) == pytest.approx(np.log(2))
-        assert entropy(np.array([0, 0, 0, 2])) == pytest.approx(0.5623, abs=1e-4)
+        assert class_entropy(np.array([0, 0, 1, 1, -1, -1, -1])) == pytest.approx(np.log(2))
+        assert class_entropy(np.array([0, 0, 0, 2])) == pytest.approx(0.5623, abs=1e-4)
+
+    def test_a_weight_is_how_often_a_row_counts(self):
+        codes, weights = np.array([0, -1, 2, 2]), np.array([3, 5, 1, 1])
+        assert class_entropy(codes, weights) == class_entropy(np.repeat(codes, weights))
 
     @staticmethod
-    def weights(monkeypatch, **parameters):
+    def weights(monkeypatch, d=2, y=Y, **parameters):
         seen = []
         forward = Objective.forward
 
@@ -316,7 +322,7 @@ class TestCourse:
 
         monkeypatch.setattr(Objective, "forward", recorded)
         given = {"batch_size": 15, "max_epochs": 2, "random_state": 0} | parameters
-        return NoisyDIMTransformer(2, **given).fit(X, Y), seen
+        return NoisyDIMTransformer(d, **given).fit(X, y), seen
 
     def test_constant_by_default(self, monkeypatch):
         dim, seen = self.weights(monkeypatch)
@@ -335,20 +341,53 @@ class TestCourse:
     def test_grows_with_labels(self, monkeypatch):
         dim, seen = self.weights(monkeypatch, supervision=0.5)
         weights, capacities = np.transpose(seen)
-        assert capacities[0] == pytest.approx(np.log(3))
-        assert dim.capacity_ - 0.2 < capacities[-1] < dim.capacity_
-        assert (np.diff(capacities) > 0).all()
+        grown = np.log(3) + (dim.capacity_ - np.log(3)) * (np.arange(20) / 20) ** 2
+        assert capacities == pytest.approx(grown)
         assert (np.diff(weights) != 0).all()
-        assert dim.net_.module_.channel.scale == dim.noise_scale_
+        assert dim.noise_scale_ == auto_scale(2, 15)
+        means = grown.reshape(2, 10).mean(1)
+        assert dim.history_["train_capacity"] == pytest.approx(means)
+
+    def test_shrinks_in_many_components(self, monkeypatch):
+        dim, seen = self.weights(monkeypatch, d=8, supervision=0.5)
+        capacities = [capacity for _, capacity in seen]
+        assert capacities[0] == pytest.approx(1.5 * dim.capacity_, abs=0.01)
+        assert dim.capacity_ < capacities[-1] < capacities[0]
+        assert dim.noise_scale_ == auto_scale(8, 15)
 
     @pytest.mark.parametrize(
-        "parameters",
-        [{"clean_weight": 1.0}, {"supervision": 0.0}],
-        ids=["no view", "without labels"],
+        ("parameters", "n_labelled"),
+        [
+            ({"clean_weight": 1.0}, 150),
+            ({"supervision": 0.0}, 150),
+            ({}, 7),
+            ({}, 50),
+            ({"y": np.arange(150)}, 150),
+            ({"early_stopping": True, "validation_fraction": 0.2}, 150),
+            ({"callbacks": [EarlyStopping("train_loss", patience=9)]}, 150),
+        ],
+        ids=["no view", "no labels", "few labels", "one class", "no two", "early", "skorch's"],
     )
-    def test_does_not_grow_where_labels_make_no_views(self, monkeypatch, parameters):
-        dim, seen = self.weights(monkeypatch, **{"supervision": 0.5} | parameters)
-        assert {capacity for _, capacity in seen} == {dim.capacity_}
+    def test_constant_where_labels_make_no_views_or_no_end_is_known(
+        self, monkeypatch, parameters, n_labelled
+    ):
+        y = parameters.pop("y", Y).copy()
+        y[n_labelled:] = -1
+        dim, seen = self.weights(monkeypatch, y=y, **{"supervision": 0.5} | parameters)
+        assert set(seen) == {(dim.clean_weight, dim.capacity_)}
+        assert "train_capacity" not in dim.history_
+
+    def test_changes_where_a_twentieth_of_the_rows_makes_views(self, monkeypatch):
+        y = np.full(150, -1)
+        y[::19] = Y[::19]  # eight rows, two or more of each class
+        _, seen = self.weights(monkeypatch, y=y, supervision=0.5)
+        assert len(set(seen)) == 20
+
+    def test_a_stream_has_no_end(self, monkeypatch):
+        dim, seen = self.weights(monkeypatch, supervision=0.5)
+        seen.clear()
+        dim.partial_fit(X, Y)
+        assert set(seen) == {(0.5, dim.capacity_)}
 
     def test_uniform_noise_has_a_grid_that_stays(self, monkeypatch):
         dim, seen = self.weights(monkeypatch, supervision=0.5, noise="uniform")
@@ -365,6 +404,24 @@ class TestCourse:
             1 / 0  # noqa: B018  # a step that fails
         assert channel.scale == 0.1
 
+    def test_the_noise_stays_a_number(self):
+        channel = GaussianChannel(400, 1e-18)
+        with channel.carrying(1.5 * channel.capacity):
+            assert channel.scale == SMALLEST
+
+    def test_a_channel_of_ones_own_stays(self, monkeypatch):
+        class Own(GaussianChannel):
+            carrying = property()  # no such attribute
+
+        class OwnNoise(GaussianNoise):
+            def build(self, n_components, batch_size):
+                return Own(n_components, 0.5)
+
+        dim, seen = self.weights(monkeypatch, supervision=0.5, noise=OwnNoise())
+        weights, capacities = np.transpose(seen)
+        assert set(capacities) == {dim.capacity_}
+        assert (np.diff(weights) != 0).all()
+
     @pytest.mark.filterwarnings("ignore:the channel passes:sklearn.exceptions.ConvergenceWarning")
     @pytest.mark.parametrize("noise", [1e-18, 1e-3, 1e3, 1e18])
     @pytest.mark.parametrize("d", [1, 3, 40])
@@ -378,13 +435,13 @@ class TestCourse:
         assert seen[0] == (pytest.approx(0.9), dim.capacity_)
 
     def test_held_out_rows_are_judged_by_the_fit_itself(self, monkeypatch):
-        dim, seen = self.weights(
-            monkeypatch, supervision=0.5, early_stopping=True, validation_fraction=0.2
-        )
-        # Eight batches of 15 to train on, then two held out; twice.
-        assert set(seen[8:10] + seen[18:20]) == {(0.5, dim.capacity_)}
-        assert 0.5 not in {weight for weight, _ in seen[:8]}
-        assert dim.history_["valid_information"][-1] is not None
+        dim, seen = self.weights(monkeypatch, supervision=0.5)
+        seen.clear()
+        dim.fit(X, Y, X_val=X[:30], y_val=Y[:30])
+        # Ten batches of 15 to train on, then two held out; twice.
+        assert len(seen) == 24
+        assert set(seen[10:12] + seen[22:]) == {(0.5, dim.capacity_)}
+        assert not {capacity for _, capacity in seen[:10]} & {dim.capacity_}
 
     @pytest.mark.parametrize("parameters", [{"refine": "rotation"}, {"supervision": 0.5}])
     def test_a_warm_start_does_not_begin_anew(self, monkeypatch, parameters):

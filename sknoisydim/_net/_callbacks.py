@@ -70,13 +70,16 @@ class Progress(Callback):
     ----------
     branch : {"clean", "view"}
         Whose information is shown.
-    limit : float
-        The least of the capacity and the log of the batch size, in nats.
+    capacity : float
+        Of the channel, in nats, where an epoch does not record its own.
+    batch_size : int
+        Rows in a batch, whose log is the other limit.
     """
 
-    def __init__(self, branch: str, limit: float) -> None:
+    def __init__(self, branch: str, capacity: float, batch_size: int) -> None:
         self.branch = branch
-        self.limit = limit
+        self.capacity = capacity
+        self.batch_size = batch_size
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         self.bar_ = tqdm(total=net.max_epochs, unit="epoch", desc="NoisyDIM")
@@ -93,8 +96,10 @@ class Progress(Callback):
         self.close()
 
     def _show(self, net: Any) -> None:
-        nats = net.history[-1][f"train_{self.branch}_information"]
-        text = f"{self.branch} {nats:.2f} of {self.limit:.2f} nats"
+        row = net.history[-1]
+        nats = row[f"train_{self.branch}_information"]
+        limit = min(row.get("train_capacity", self.capacity), math.log(self.batch_size))
+        text = f"{self.branch} {nats:.2f} of {limit:.2f} nats"
         self.bar_.set_postfix_str(text, refresh=False)
 
     def close(self) -> None:
@@ -110,7 +115,7 @@ class EpochLines(Callback):
     Parameters
     ----------
     capacity : float
-        Of the channel, in nats.
+        Of the channel, in nats, where an epoch does not record its own.
     """
 
     def __init__(self, capacity: float) -> None:
@@ -129,9 +134,8 @@ class EpochLines(Callback):
             ]
             if key in row
         ]
-        show(
-            f"{', '.join(parts)} (capacity {self.capacity:.3f} nats), {row['train_seconds']:.2f} s"
-        )
+        capacity = row.get("train_capacity", self.capacity)
+        show(f"{', '.join(parts)} (capacity {capacity:.3f} nats), {row['train_seconds']:.2f} s")
 
 
 OURS = (HeldOut, Progress, EpochLines, Quiet)
@@ -191,5 +195,5 @@ def reporters(
     """Return the callbacks that show progress: a bar for 1, a line per epoch above."""
     if verbose == 1:
         branch = "clean" if clean_weight > 0 else "view"
-        return [Progress(branch, min(capacity, math.log(batch_size)))]
+        return [Progress(branch, capacity, batch_size)]
     return [EpochLines(capacity)] if verbose > 1 else []

@@ -21,7 +21,7 @@ from sknoisydim._data import Batches
 from sknoisydim._isolation import make_generator
 from sknoisydim._optimizers import check_optimizer, one_cycle
 
-from ._callbacks import OURS, StopTraining, check_callbacks, show
+from ._callbacks import OURS, HeldOut, StopTraining, check_callbacks, show
 from ._checkpoint import FitCheckpoint
 from ._resume import restore_optimizer, restore_schedules
 from ._tasks import Tasks
@@ -62,7 +62,9 @@ class DIMNet(NeuralNet):
         From `training_state`: moments of the optimizer and schedules to go on from. A cycle of the
         learning rate then starts at its peak, since the moments need no warm-up.
     course : Course, optional
-        How the weight of the clean row and the capacity change in training; by default they do not.
+        How the weight of the clean row and the capacity change in training; by default they do not,
+        nor in a warm start, nor where a callback may end training early: a course has to be run to
+        its end.
     **kwargs
         skorch's.
     """
@@ -141,10 +143,12 @@ class DIMNet(NeuralNet):
         fit_params.pop("_routing_method", None)
         # A user's own schedule takes the place of ours, which would overwrite it in every step.
         self.scheduled_ = any(isinstance(item, LRScheduler) for _, item in self.callbacks_)
+        ends_early = any(isinstance(item, (HeldOut, EarlyStopping)) for _, item in self.callbacks_)
         # What callbacks of skorch read of batches is a copy to the CPU each: not without them.
         self.watched_ = not all(isinstance(item, (*OURS, Tasks)) for _, item in self.callbacks_)
         self.least_: dict[str, float] = {}
         self.warm_ = self.resume is not None and restore_optimizer(self, self.resume)
+        self.course_ = None if self.warm_ or ends_early else self.course
         self.notify("on_train_begin", X=X, y=y)
         if self.warm_ and self.resume is not None:
             restore_schedules(self, self.resume)
@@ -187,6 +191,7 @@ class DIMNet(NeuralNet):
         self._set_training(training)
         sums: torch.Tensor | None = None
         count = 0
+        self.capacities_: list[float] = []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             try:
@@ -213,6 +218,8 @@ class DIMNet(NeuralNet):
         self.history.record(f"{prefix}_information", information)
         self.history.record(f"{prefix}_view_information", view)
         self.history.record(f"{prefix}_clean_information", clean)
+        if self.capacities_:  # they change
+            self.history.record(f"{prefix}_capacity", sum(self.capacities_) / count)
         self.history.record(f"{prefix}_batch_count", count)
         self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
 
@@ -261,17 +268,20 @@ class DIMNet(NeuralNet):
     @contextlib.contextmanager
     def _stage(self) -> Iterator[float | None]:
         """Give the weight of the clean row in this step, and the channel its capacity."""
-        if self.course is None or self.n_steps is None or self.warm_:
+        if self.course_ is None or self.n_steps is None:
             yield None
             return
         done = min(1.0, self.step_ / self.n_steps)
         channel = self.module_.channel
         whole = channel.capacity
-        weight = self.course.clean_weight(self.module_.clean_weight, whole, done)
-        # One of another kind, or of one's own, may have no size of noise to change.
-        carrying = getattr(channel, "carrying", contextlib.nullcontext)
-        capacity = self.course.capacity(whole, done)
-        with carrying(capacity) if capacity != whole else contextlib.nullcontext():
+        weight = self.course_.clean_weight(self.module_.clean_weight, whole, done)
+        capacity = self.course_.capacity(whole, done)
+        # A channel of another kind, or of one's own, may have no size of noise to change.
+        if capacity == whole or not hasattr(channel, "carrying"):
+            yield weight
+            return
+        with channel.carrying(capacity):
+            self.capacities_.append(channel.capacity)
             yield weight
 
     def rest(self) -> None:

@@ -16,7 +16,7 @@ from sknoisydim._courses import Course, Falling, Labelled
 from sknoisydim._data import Batches, Rows, SameClass, Table
 from sknoisydim._inference import Embedder
 from sknoisydim._isolation import borrowed_global_generator, import_compiler, make_generator
-from sknoisydim._labels import UNLABELLED, entropy, mostly_labelled
+from sknoisydim._labels import UNLABELLED, class_entropy, mostly_labelled, share_in_classes
 from sknoisydim._net import DIMNet, FitCheckpoint, HeldOut, training_state
 from sknoisydim._objective import Objective
 from sknoisydim._optimizers import optimizer_arguments
@@ -29,6 +29,9 @@ from ._axes import align
 from ._build import build, load, missing_cells
 from ._identity import identity
 from ._statistics import HELD_OUT_ROWS, find_doubt, measure, refine, sample, settle
+
+# Share of the rows in a class with another row from which on their views shape a fit.
+LABELLED_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -166,13 +169,15 @@ def pairs(codes: np.ndarray | None, rows: Rows) -> SameClass | None:
     return SameClass(rows.of(codes), rows.weights)
 
 
-def _course(settings: Settings, codes: np.ndarray | None) -> Course | None:
+def _course(settings: Settings, table: Table) -> Course | None:
     """Return how the weight of the clean row and the noise change in a fit."""
     if settings.refine is not None:
         return Falling()
-    if codes is None or settings.clean_weight == 1:
+    codes = table.codes
+    if codes is None or settings.clean_weight == 1 or share_in_classes(codes) < LABELLED_SHARE:
         return None
-    return Labelled(entropy(codes), settings.n_components)
+    entropy = class_entropy(codes, table.weights)
+    return None if entropy == 0 else Labelled(entropy, settings.n_components)
 
 
 def train(
@@ -274,7 +279,7 @@ def _train(
         generator=make_generator(seeds[4], device),
         n_steps=epochs * len(batches),
         max_epochs=epochs,
-        course=_course(settings, table.codes),
+        course=_course(settings, table),
         held_out=watched,
         resume=start.state.get("optimizer") if start else None,
         watching=watching,

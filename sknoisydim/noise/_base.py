@@ -29,7 +29,7 @@ class Noise(BaseEstimator):
     """Noise of one kind; `build` makes the channel of a fit from it."""
 
     def build(self, n_components: int, batch_size: int) -> Any:
-        """Return the channel for `n_components` and the batch size really used."""
+        """Return a new channel, for `n_components` and the batch size really used."""
         raise TypeError(f"{type(self).__name__} does not say which channel it makes.")
 
     def capacity(self, n_components: int, batch_size: int = BATCH_SIZE) -> float:
