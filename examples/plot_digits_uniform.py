@@ -28,8 +28,8 @@ Z = dim.transform(X_test)
 # How training went
 # -----------------
 #
-# The objective in nats, with what bounds it: what a batch can show, and the capacity of the channel.
-# With labels the noise becomes less in training.
+# The objective in nats, with what bounds it: what a batch can show, and the capacity of the
+# channel. With labels the noise falls in training.
 
 TrainingDisplay.from_estimator(dim)
 
