@@ -144,7 +144,13 @@ class Whitening(BaseEstimator):
         self.ridge = ridge
 
     def build(self, n_components: int) -> Normalizer:
-        """Return the module for `n_components`."""
+        """Return the module: outputs (n, d) of the encoder -> embeddings (n, d).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `ridge` is no number > 0.
+        """
         ridge = check_real(self.ridge, "normalization ridge", minimum=0, closed="neither")
         return _Whitener(n_components, ridge)
 
@@ -172,7 +178,13 @@ class BatchNormalization(BaseEstimator):
         self.ridge = ridge
 
     def build(self, n_components: int) -> Normalizer:
-        """Return the module for `n_components`."""
+        """Return the module: outputs (n, d) of the encoder -> embeddings (n, d).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `ridge` is no number > 0.
+        """
         ridge = check_real(self.ridge, "normalization ridge", minimum=0, closed="neither")
         return _PerComponent(n_components, ridge)
 

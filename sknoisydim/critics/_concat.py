@@ -90,7 +90,9 @@ class ConcatCritic(BaseEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
 
     def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
-        """Return the module; of `channel`, its `scale` is used.
+        """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
+
+        Of `channel`, its `scale` is used.
 
         Raises
         ------

@@ -79,7 +79,9 @@ class ExactCritic(BaseEstimator):
     """
 
     def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
-        """Return the module; of `channel`, its `scale` and `log_ratio` are used.
+        """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
+
+        Of `channel`, its `scale` and `log_ratio` are used.
 
         Raises
         ------
@@ -182,7 +184,15 @@ class BilinearCritic(BaseEstimator):
         self.temperature = temperature
 
     def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
-        """Return the module; of `channel`, its `scale` is used."""
+        """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
+
+        Of `channel`, its `scale` is used.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `temperature` is no number > 0.
+        """
         temperature = check_real(
             self.temperature, "critic temperature", minimum=0, closed="neither"
         )

@@ -80,7 +80,15 @@ class SeparableCritic(BaseEstimator):
         self.temperature = temperature
 
     def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
-        """Return the module; of `channel`, its `scale` is used."""
+        """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
+
+        Of `channel`, its `scale` is used.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a size or `width` is no integer >= 1, or `temperature` no number > 0.
+        """
         hidden = [
             check_integer(size, "critic hidden_layer_sizes", minimum=1)
             for size in self.hidden_layer_sizes
