@@ -371,9 +371,9 @@ class TestCourse:
     def test_constant_where_labels_make_no_views_or_no_end_is_known(
         self, monkeypatch, parameters, n_labelled
     ):
-        y = parameters.pop("y", Y).copy()
+        y = parameters.get("y", Y).copy()
         y[n_labelled:] = -1
-        dim, seen = self.weights(monkeypatch, y=y, **{"supervision": 0.5} | parameters)
+        dim, seen = self.weights(monkeypatch, **{"supervision": 0.5} | parameters | {"y": y})
         assert set(seen) == {(dim.clean_weight, dim.capacity_)}
         assert "train_capacity" not in dim.history_
 
