@@ -36,6 +36,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,6 +86,8 @@ HELD_OUT = {"synthetic": 8000}
 JUDGED_ROWS = 4000
 UNIT_STEPS = 30
 WARM_UP_ROWS = 150
+# A package that is absent, or a table that is not for this method.
+REFUSALS = (ImportError, TypeError, ValueError)
 KEYS = ("table", "d", "method", "weight", "seed")
 
 # (X, y, d, seed, weight) to what transforms rows, or predicts.
@@ -259,6 +262,16 @@ class Line(NamedTuple):
         return self.method if self.weight is None else f"{self.method} {self.weight}"
 
 
+def chosen(task: Task, texts: list[str] | None) -> list[Line]:
+    """Lines whose label holds one of the texts; all without any."""
+    lines = [
+        Line(name, weight, fit)
+        for name, (fit, weights) in methods(task).items()
+        for weight in weights
+    ]
+    return [line for line in lines if not texts or any(text in line.label for text in texts)]
+
+
 @cache
 def load(kind: str, table: str) -> tuple[np.ndarray, np.ndarray]:
     """Rows in float32, and what is known of them."""
@@ -300,20 +313,16 @@ def run(line: Line, task: Task, data: Split, d: int, seed: int) -> list[float]:
     return judged + [np.nan] * (len(task.columns) - len(judged)) + cost
 
 
-def can_run(line: Line, data: Split) -> bool:
-    """Fit a few rows: it says what cannot be, and imports count for no method."""
+def warm_up(line: Line, data: Split) -> None:
+    """Fit a few rows, so that imports and compilation count for no method."""
     X, _, y, _ = data
     few = slice(WARM_UP_ROWS)
-    try:
+    with suppress(*REFUSALS):  # said where the whole table is fitted
         line.fit(X[few], None if y is None else y[few], 2, 0, line.weight)
-    except (ImportError, TypeError, ValueError) as error:
-        print(f"{line.label}: skipped, {error}")
-        return False
-    return True
 
 
-def append(path: Path, fields: tuple[str, ...], row: tuple) -> None:
-    """Write one fit to the csv file."""
+def append(path: Path, fields: tuple[str, ...], rows: list[tuple]) -> None:
+    """Write fits to the csv file."""
     known = path.read_text(encoding="utf-8").partition("\n")[0] if path.exists() else None
     if known not in (None, ",".join(fields)):
         raise SystemExit(f"{path} has the columns {known}, and not those of this task")
@@ -321,7 +330,7 @@ def append(path: Path, fields: tuple[str, ...], row: tuple) -> None:
         writer = csv.writer(file, lineterminator="\n")
         if known is None:
             writer.writerow(fields)
-        writer.writerow(row)
+        writer.writerows(rows)
 
 
 def show(label: str, values: Any) -> None:
@@ -339,23 +348,29 @@ def measure(kind: str, table: str, lines: list[Line], options) -> dict[str, np.n
     print(f"{'':32}" + "".join(f"{name:>9}" for name in columns))
     means = {}
     for line in lines:
-        runs = []
-        for seed in range(options.seeds):
-            runs.append(run(line, task, task.split(table, X, y, seed), d, seed))
-            if options.csv:
-                keys = (table, d, line.method, line.weight, seed)
-                append(options.csv, KEYS + columns, (*keys, *runs[-1]))
+        splits = (task.split(table, X, y, seed) for seed in range(options.seeds))
+        try:
+            runs = [run(line, task, data, d, seed) for seed, data in enumerate(splits)]
+        except REFUSALS as error:
+            print(f"{line.label}: skipped, {error}", flush=True)
+            continue
+        if options.csv:
+            keys = (table, d, line.method, line.weight)
+            rows = [(*keys, seed, *values) for seed, values in enumerate(runs)]
+            append(options.csv, KEYS + columns, rows)
         means[line.label] = np.mean(runs, axis=0)
         show(line.label, means[line.label])
     return means
 
 
 def summarise(kind: str, results: dict[str, dict[str, np.ndarray]]) -> None:
-    """Print means over tables."""
+    """Print means over tables, of what all of them have."""
     columns = (*TASKS[kind].columns, "s", "units")
     print(f"\nmean over {len(results)} tables: {' '.join(results)}")
     print(f"{'':32}" + "".join(f"{name:>9}" for name in columns))
     for label in next(iter(results.values()), {}):
+        if not all(label in means for means in results.values()):
+            continue
         values = np.array([means[label] for means in results.values()])
         mean = values.mean(0)
         if "var" in columns:
@@ -369,7 +384,7 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tables", nargs="+", help="names; all when left out")
-    parser.add_argument("--methods", nargs="+", help="those whose name holds one of these texts")
+    parser.add_argument("--methods", nargs="+", help="those that hold one of these texts")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--csv", type=Path, help="file to which a row a fit is appended")
     parser.add_argument("--picture", type=Path, help="draw what --csv has, and measure nothing")
@@ -412,13 +427,9 @@ def main() -> None:
             continue
         if lines is None:
             small = task.split(table, X, y, 0)
-            wanted = [
-                Line(name, weight, fit)
-                for name, (fit, weights) in methods(task).items()
-                if not options.methods or any(text in name for text in options.methods)
-                for weight in weights
-            ]
-            lines = [line for line in wanted if can_run(line, small)]
+            lines = chosen(task, options.methods)
+            for line in lines:
+                warm_up(line, small)
         results[table] = measure(options.kind, table, lines, options)
     summarise(options.kind, results)
 

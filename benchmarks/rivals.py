@@ -156,8 +156,9 @@ def umap(X: np.ndarray, y: Any, d: int, seed: int, weight: None) -> Pipeline:
 
     scaler = StandardScaler().fit(X)
     model = UMAP(n_components=d, random_state=seed, n_jobs=1)
-    whitening = PCA(whiten=True).fit(model.fit_transform(scaler.transform(X)))
-    return make_pipeline(scaler, FunctionTransformer(model.transform), whitening)
+    whitening = PCA(whiten=True).fit(model.fit_transform(scaler.transform(X)).astype(float))
+    embed = FunctionTransformer(lambda rows: model.transform(rows).astype(float))
+    return make_pipeline(scaler, embed, whitening)
 
 
 # Name, method and weights.
