@@ -90,7 +90,11 @@ class Streaming:
             alone = start is None or start.state.get("kept") is None
             X, shape = this._rows(X, reset=fresh, ensure_min_samples=2 if alone else 1)
             settings = resolve_settings(this, X.shape[1])
-            codes = encode_labels(X, y) if settings.supervision > 0 and y is not None else None
+            codes = (
+                encode_labels(X, y, whole=False)
+                if settings.supervision > 0 and y is not None
+                else None
+            )
             trained = train_chunk(
                 Table(X, codes, shape=shape),
                 settings,
