@@ -12,10 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OutputCodeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._data import Rows, SameClass
 from sknoisydim._labels import encode_labels
+from sknoisydim._objective import Objective
 from sknoisydim._settings import auto_epochs, auto_steps
 
 X = np.random.default_rng(0).normal(size=(40, 2))
@@ -215,6 +217,90 @@ class TestDraws:
             seen = drawn[rows == row].unique().tolist()
             # What weighs nothing beside another one is hardly ever drawn.
             assert set(seen) <= set(others) if weighted else seen == others
+
+
+class Functional(nn.Module):
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_components)
+
+    def forward(self, x):
+        return self.linear(nn.functional.dropout(x, 0.5, self.training))
+
+
+class Attention(Functional):
+    def __init__(self, n_features, n_components):
+        super().__init__(n_features, n_components)
+        self.attention = nn.MultiheadAttention(n_features, 1, dropout=0.5, batch_first=True)
+
+    def forward(self, x):
+        tokens = x[:, None].repeat(1, 3, 1)
+        return self.linear(self.attention(tokens, tokens, tokens)[0].mean(1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.layers = nn.LSTM(n_features, n_components, num_layers=2, dropout=0.5)
+
+    def forward(self, x):
+        return self.layers(x[None])[0][0]
+
+
+class Layer(nn.Sequential):
+    def __init__(self, n_features, n_components):
+        super().__init__(nn.Linear(n_features, n_components), nn.Dropout(0.5))
+
+
+ENCODERS = [Functional, Attention, Recurrent, Layer]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_whatever_drops_leaves_clean_rows_alone(encoder, monkeypatch):
+    """Clean rows are embedded as `transform` does; views drop, unless labels make them."""
+
+    def embed(self, x):
+        if self.training:
+            torch.manual_seed(0)
+            first = self.encoder(x)
+            torch.manual_seed(1)
+            drops.append(not torch.equal(first, self.encoder(x)))
+        return embedded(self, x)
+
+    embedded, drops = Objective.embed, []
+    monkeypatch.setattr(Objective, "embed", embed)
+    model = dim(encoder=encoder, n_components=2).fit(X)
+    assert drops == [False, True] * (len(drops) // 2)
+    drops.clear()
+    dim(encoder=encoder, supervision=0.5).fit(X, np.arange(40) % 2)
+    assert not any(drops)
+    for module in model.encoder_.modules():
+        assert getattr(module, "dropout", 0.5) == 0.5
+
+
+def test_batch_normalisation_goes_by_the_batch_in_clean_rows():
+    """Also a frozen one stays as its module has it."""
+
+    class Frozen(nn.BatchNorm1d):
+        def train(self, mode=True):
+            return super().train(False)
+
+    class Two(nn.Module):
+        def __init__(self, n_features, n_components):
+            super().__init__()
+            self.norm, self.frozen = nn.BatchNorm1d(n_features), Frozen(n_features)
+            self.linear = nn.Linear(n_features, n_components)
+
+        def forward(self, x):
+            seen.add((self.training, self.norm.training, self.frozen.training))
+            return self.linear(self.frozen(self.norm(x)))
+
+    seen = set()
+    objective = dim(encoder=Two).fit(X).net_.module_.train()
+    seen.clear()
+    x = torch.from_numpy(X).float()
+    objective(x, x, torch.Generator().manual_seed(0))
+    assert seen == {(False, True, False), (True, True, False)}
 
 
 @pytest.mark.parametrize("n_rows", [600, 10**5, 1_228_800, 1_300_000, 10**8])
