@@ -1,6 +1,7 @@
 """Tables and labels that look as if they could be read: what is wrong with them is said."""
 
 import datetime
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -217,6 +218,36 @@ class TestDraws:
             seen = drawn[rows == row].unique().tolist()
             # What weighs nothing beside another one is hardly ever drawn.
             assert set(seen) <= set(others) if weighted else seen == others
+
+
+class TestRowsInAFile:
+    def test_are_those_of_a_stream_until_it_forgets_them(self, tmp_path):
+        def held(model):
+            model.save(tmp_path / "model")
+            found = (tmp_path / "model").read_bytes(), pickle.dumps(model)
+            return [any(row.tobytes() in data for row in X) for data in found]
+
+        assert held(dim().fit(X)) == [False, False]
+        model = dim().partial_fit(X).partial_fit(X[::-1])
+        expected, copy = model.transform(X), model.retarget("normal")
+        assert held(model) == [True, True]
+        assert held(model.forget_rows()) == [False, False]
+        assert held(copy) == [True, True]
+        np.testing.assert_array_equal(model.transform(X), expected)
+        np.testing.assert_array_equal(
+            NoisyDIMTransformer.load(tmp_path / "model").transform(X), expected
+        )
+
+    def test_a_stream_goes_on_without_them(self):
+        rng = np.random.default_rng(1)
+        model = dim(batch_size=64)
+        for _ in range(5):
+            model.partial_fit(rng.normal(size=(200, 2)))
+        model.forget_rows().partial_fit(rng.normal(size=(200, 2)))
+        assert model.n_samples_seen_ == 1200
+        assert len(model.training_state_["kept"]) == 200
+        z = model.transform(rng.normal(size=(2000, 2)))
+        np.testing.assert_allclose(np.cov(z.T), np.eye(2), atol=0.3)
 
 
 class Functional(nn.Module):
