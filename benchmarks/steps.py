@@ -116,8 +116,8 @@ def print_shares(rounds: int) -> None:
 
     def encode(rows: torch.Tensor, drop: bool) -> Callable[[], None]:
         def run() -> None:
-            objective._drop(drop)
-            output = objective.encoder(rows)
+            with objective._dropping(drop):
+                output = objective.encoder(rows)
             output.backward(torch.ones_like(output))
 
         return run

@@ -148,7 +148,7 @@ class Rows(Dataset[torch.Tensor]):
             kind = torch.int32 if n_rows < 2**31 else torch.int64
             drawn = torch.randperm(n_rows, generator=generator, dtype=kind)
             return drawn if count >= n_rows else drawn[:count].clone()
-        return draw_between(self._shares, torch.rand(count, generator=generator).double())
+        return _find(self._shares, _uniform(count, generator) * self._shares[-1], 0, len(self))
 
     def take(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows with these positions (m,) as a float32 tensor (m, p)."""
@@ -167,26 +167,18 @@ class Rows(Dataset[torch.Tensor]):
             yield self.take(torch.arange(start, min(start + batch_size, len(self))))
 
 
-def draw_between(
-    shares: torch.Tensor, chance: torch.Tensor, start: Any = 0, stop: Any = None
-) -> torch.Tensor:
-    """Return positions from `start` to before `stop`, in proportion to their weights.
+def _uniform(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Return uniform numbers (count,) in [0, 1): in float32 there are too few for a large table."""
+    return torch.rand(count, generator=generator, dtype=torch.float64)
 
-    Parameters
-    ----------
-    shares : Tensor of shape (n,)
-        Cumulative sums of the weights, in float64.
-    chance : Tensor of shape (m,)
-        Uniform numbers in [0, 1).
-    start, stop : Tensor of shape (m,) or int
-        Where each draw looks; everywhere by default.
+
+def _find(shares: torch.Tensor, value: torch.Tensor, start: Any, stop: Any) -> torch.Tensor:
+    """Return the position of the row whose weight takes the cumulative sum beyond each value (m,).
+
+    `shares` (n,) are the cumulative sums of the weights. What rounding moves out of the range from
+    `start` to before `stop`, each (m,) or a number, is moved back.
     """
-    start = torch.as_tensor(start).expand(len(chance))
-    stop = torch.as_tensor(len(shares) if stop is None else stop).expand(len(chance))
-    below = torch.where(start > 0, shares[start - 1], 0.0)
-    value = below + chance * (shares[stop - 1] - below)
-    found = torch.searchsorted(shares, value, right=True)
-    return found.maximum(start).minimum(stop - 1)
+    return torch.searchsorted(shares, value, right=True).clamp(start, stop - 1)
 
 
 class SameClass:
@@ -195,7 +187,8 @@ class SameClass:
     Parameters
     ----------
     codes : ndarray of int of shape (n,)
-        Class of each row, -1 where it is unknown; such rows stand for themselves.
+        Class of each row, -1 where it is unknown. Such rows stand for themselves, and so does the
+        only row of a class.
     weights : Tensor of shape (n,), optional
         How often a row is drawn among those of its class, in proportion.
     """
@@ -207,22 +200,39 @@ class SameClass:
         classes = torch.arange(int(self.codes.max()) + 1)
         self.start = torch.searchsorted(ordered, classes)
         self.count = torch.searchsorted(ordered, classes, right=True) - self.start
-        self.shares = None if weights is None else weights[self.order].cumsum(0)
+        self.place = torch.empty_like(self.order)
+        self.place[self.order] = torch.arange(len(self.order))
+        self.shares = None
+        if weights is not None:
+            self.shares = torch.cat([weights.new_zeros(1), weights[self.order].cumsum(0)])
 
     def __call__(self, rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return the positions (m,) of partners of the rows at these positions (m,)."""
         codes = self.codes[rows]
-        known = codes >= 0
-        codes = codes.clamp(min=0)
-        chance = torch.rand(len(rows), generator=generator)
-        start, count = self.start[codes], self.count[codes]
+        paired = (codes >= 0) & (self.count[codes] > 1)
+        codes, own = codes[paired], self.place[rows[paired]]
+        chance, start = _uniform(len(codes), generator), self.start[codes]
         if self.shares is None:
-            drawn = start + (chance * count).long()
+            drawn = start + (chance * (self.count[codes] - 1)).long()
+            drawn += drawn >= own
         else:
-            # A class may have no row here: its draw is not used.
-            stop = (start + count).clamp(min=1)
-            drawn = draw_between(self.shares, chance.double(), start.minimum(stop - 1), stop)
-        return torch.where(known, self.order[drawn], rows)
+            drawn = self._by_weight(chance, start, own, start + self.count[codes])
+        partners = rows.clone()
+        partners[paired] = self.order[drawn]
+        return partners
+
+    def _by_weight(
+        self, chance: torch.Tensor, start: torch.Tensor, own: torch.Tensor, stop: torch.Tensor
+    ) -> torch.Tensor:
+        """Draw from the places in front of the own one and behind it."""
+        shares: Any = self.shares
+        front = shares[own] - shares[start]
+        value = chance * (front + shares[stop] - shares[own + 1])
+        # Rounding leads to no side on which there is nobody.
+        early = ((value < front) | (own + 1 == stop)) & (own > start)
+        value = torch.where(early, shares[start] + value, shares[own + 1] + value - front)
+        first, last = torch.where(early, start, own + 1), torch.where(early, own, stop)
+        return _find(shares[1:], value, first, last)
 
 
 class Batches:

@@ -28,11 +28,17 @@ def replacing(path: Any) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If the path is that of a folder, or nothing can be written there.
+        If the path is that of a folder, its own folder is not there, or nothing can be written.
     """
     path = Path(os.path.realpath(path))
     if path.is_dir():  # renaming would say so, but only after all has been written
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT,
+            f"no such folder to write {path.name!r} in; make it first",
+            str(path.parent),
+        )
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         yield part

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import numbers
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,16 +37,20 @@ REMEDIES = {
     "contains infinity": NO_INFINITY,
     "could not convert string": _NO_TEXT,
     "Cannot cast str": _NO_TEXT,
-    "Cannot cast": _NO_DATES,
-    "DateTime64DType": _NO_DATES,
-    "TimeDelta64DType": _NO_DATES,
+    "not 'Period'": _NO_DATES,
     "must be a string or a real number": "Columns have to be numbers: convert these objects in "
     "front, or leave them out.",
     "Complex data not supported": "Pass real and imaginary parts as columns of their own.",
-    "Expected unique column names": "Give each column of X a name of its own, or pass "
-    "X.to_numpy().",
+    "unsupported ScalarType": "numpy has no such numbers: pass X.float().",
     "while dim <= 2 is required": "Rows of more dimensions need an encoder of your own.",
 }
+# Text that stands for a missing cell, in small letters, and text that is a number with a comma.
+_MARKS = {"", "?", "-", "--", ".", "*", "na", "n/a", "n.a.", "#n/a", "null", "none", "missing"}
+_WITH_COMMA = re.compile(r"(?=.*,)(?=.*\d)[-+\d., ]+(e[-+]?\d+)?", re.IGNORECASE)
+_UNREADABLE = re.compile(r"could not convert string to float: (?:np\.str_\()?'(.*)'\)?$")
+# What a column of dates or durations is called: by numpy, pandas, polars and pyarrow.
+_OF_TIME = re.compile(r"\b(date|time|duration|period|month_day)", re.IGNORECASE)
+_TIMES = (np.datetime64, np.timedelta64, datetime.date, datetime.time, datetime.timedelta)
 
 
 def check_rows(
@@ -84,6 +91,10 @@ def check_rows(
     options["ensure_all_finite"] = "allow-nan" if missing else True
     shape: tuple[int, ...] | None = None
     may_be_infinite = False
+    if not isinstance(X, Source):
+        with _in_our_words():
+            _check_kinds(X, "X")
+        X = _unmasked(X)
     if isinstance(X, np.ndarray) and X.dtype.kind in "biuf":
         options |= {"dtype": None, "ensure_all_finite": False}
         may_be_infinite = X.dtype.kind == "f"
@@ -138,6 +149,9 @@ def _in_our_words() -> Iterator[None]:
         remedy = next((text for part, text in REMEDIES.items() if part in said), None)
         if remedy is None:
             raise
+        text = _UNREADABLE.search(said)
+        if text:
+            remedy = _for_text(text[1])
         # Some show the whole table on the lines that follow.
         said = said.partition("\n")[0].rstrip(".")
         if remedy is SEEN_AS_MISSING:
@@ -146,6 +160,84 @@ def _in_our_words() -> Iterator[None]:
             ValueError if isinstance(error, ValueError) or remedy is SEEN_AS_MISSING else TypeError
         )
         raise kind(f"{said}. {remedy}") from error
+
+
+def _for_text(text: str) -> str:
+    """Return what to do about a cell of text."""
+    if text.strip().lower() in _MARKS:
+        return (
+            "Such a mark of a missing cell has to be NaN, as pandas.read_csv(..., "
+            f"na_values={text!r}) makes it. {SEEN_AS_MISSING}"
+        )
+    if _WITH_COMMA.fullmatch(text.strip()):
+        return (
+            "It looks like a number with a comma, and numbers take a point alone: read the file "
+            "with pandas.read_csv(..., decimal=',') or thousands=',', whichever the comma is."
+        )
+    return _NO_TEXT
+
+
+def _check_kinds(X: Any, name: str) -> None:
+    """See that X holds no dates or durations, and is no structured array.
+
+    numpy reads dates as integers, in whatever unit they have, and NaT as -9.2e18.
+
+    Raises
+    ------
+    TypeError
+        If it does.
+    """
+    seen = np.asarray(X) if isinstance(X, (list, tuple)) else X
+    kinds = getattr(seen, "dtypes", None)  # pandas and polars
+    if kinds is None:
+        kinds = getattr(getattr(seen, "schema", None), "types", None)  # pyarrow
+    if kinds is None:
+        kinds = getattr(seen, "dtype", None)
+    kinds = list(kinds) if isinstance(kinds, Iterable) else [kinds]
+    fields = getattr(kinds[0], "names", None) if isinstance(seen, np.ndarray) else None
+    if fields is not None:
+        raise TypeError(
+            f"{name} is a structured array with the fields {list(fields)}; columns have to be "
+            f"those of a table. Pass numpy.lib.recfunctions.structured_to_unstructured({name}), or "
+            f"pandas.DataFrame({name})."
+        )
+    if any(map(_is_of_time, kinds)) or any(
+        isinstance(cell, _TIMES) for cells in _objects(seen) for cell in cells.flat
+    ):
+        raise TypeError(f"{name} holds dates or durations. {_NO_DATES}")
+
+
+def _is_of_time(kind: Any) -> bool:
+    # Categories have a type of their own.
+    kind = getattr(getattr(kind, "categories", kind), "dtype", kind)
+    return _OF_TIME.search(str(kind)) is not None
+
+
+def _objects(X: Any) -> Iterator[np.ndarray]:
+    """Yield the columns of objects of a pandas frame, or a whole array of them."""
+    if isinstance(X, np.ndarray) and X.dtype == object:
+        yield X
+    elif hasattr(X, "iloc") and getattr(X, "ndim", 0) == 2:
+        for j in _object_columns(X):
+            yield X.iloc[:, j].to_numpy()
+
+
+def _object_columns(frame: Any) -> list[int]:
+    return [j for j, kind in enumerate(frame.dtypes) if getattr(kind, "kind", "") == "O"]
+
+
+def _unmasked(X: Any) -> Any:
+    """Return a masked array, or a list of such, as an array with NaN where cells are masked."""
+    if isinstance(X, (list, tuple)) and any(isinstance(row, np.ma.MaskedArray) for row in X):
+        X = np.ma.stack(X)
+    if not isinstance(X, np.ma.MaskedArray):
+        return X
+    if not np.ma.is_masked(X):
+        return X.data
+    # Numbers that have no NaN, and text that may be numbers.
+    whole = {"b": np.float64, "i": np.float64, "u": np.float64, "S": object, "U": object}
+    cells: Any = X.astype(whole.get(X.dtype.kind, X.dtype))
+    return cells.filled(np.nan)
 
 
 def _check_finite(rows: RowSource, estimator: Any, missing: bool) -> None:
@@ -161,7 +253,7 @@ def _with_nan(X: Any) -> Any:
         gone = np.frompyfunc(lambda value: type(value).__name__ == "NAType", 1, 1)
         return np.where(gone(X).astype(bool), np.nan, X)
     if hasattr(X, "iloc") and getattr(X, "ndim", 0) == 2:
-        objects = [j for j, dtype in enumerate(X.dtypes) if getattr(dtype, "kind", "") == "O"]
+        objects = _object_columns(X)
         if objects:
             X = X.copy(deep=False)
             for j in objects:
@@ -170,7 +262,15 @@ def _with_nan(X: Any) -> Any:
 
 
 def _check_frame(X: Any) -> None:
-    """See to what scikit-learn does not see in a pandas frame, or says in other words."""
+    """See to what scikit-learn does not see in a frame, or says in other words."""
+    names = getattr(X, "column_names", getattr(X, "columns", ()))
+    times = [(name, n) for name, n in Counter(names).items() if n > 1]
+    if times:
+        said = ", ".join(f"{name!r} {n} times" for name, n in times)
+        raise ValueError(
+            f"Expected unique column names, got {said}. Give each column of X a name of its own, "
+            "or pass X.to_numpy()."
+        )
     dtypes = getattr(X, "dtypes", None)
     if dtypes is None or not hasattr(X, "iloc"):
         return
@@ -220,6 +320,8 @@ def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:
         return None
     if isinstance(weights, numbers.Real):
         weights = np.full(n_rows, weights)
+    _check_kinds(weights, "sample_weight")
+    weights = _unmasked(weights)
     weights = check_array(weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     if weights.ndim > 1:
         raise ValueError(f"Sample weights must be a 1D array, got one with {weights.ndim}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+import warnings
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ def _is_missing(label: Any) -> bool:
     )
 
 
-def encode_labels(X: np.ndarray, y: Any) -> np.ndarray:
+def encode_labels(X: np.ndarray, y: Any, *, whole: bool = True) -> np.ndarray:
     """Return the class code of each row.
 
     Parameters
@@ -28,8 +30,10 @@ def encode_labels(X: np.ndarray, y: Any) -> np.ndarray:
     X : ndarray of shape (n, ...)
         Rows.
     y : array-like of shape (n,)
-        Integer or string classes; -1, None, NaN or NA means unlabelled, as -1 does in
-        `sklearn.semi_supervised`.
+        Integer or string classes; -1, None, NaN, NA or a masked label means unlabelled, as -1 does
+        in `sklearn.semi_supervised`.
+    whole : bool, default=True
+        Whether these are all labels of a fit. A part of them may hold one class by chance.
 
     Returns
     -------
@@ -39,7 +43,14 @@ def encode_labels(X: np.ndarray, y: Any) -> np.ndarray:
     Raises
     ------
     ValueError
-        If y is missing, has another length, holds continuous values, or no label at all.
+        If y is missing, has another length, holds continuous values, or no label at all. If all
+        that it holds is -1 and one class: -1 is the name of the other class then, more often than
+        not.
+
+    Warns
+    -----
+    UserWarning
+        In place of the latter, of a part of the labels.
     """
     if y is None:
         raise ValueError(
@@ -48,6 +59,8 @@ def encode_labels(X: np.ndarray, y: Any) -> np.ndarray:
         )
     if isinstance(y, (list, tuple)) and any(isinstance(label, str) for label in y):
         y = np.array(y, dtype=object)  # numpy would turn None and -1 among names into names
+    if np.ma.is_masked(y):
+        y = np.where(np.ma.getmaskarray(y), None, y.data)
     y = column_or_1d(getattr(y, "array", y))
     check_consistent_length(X, y)
     known = np.array([not _is_missing(label) for label in y])
@@ -62,7 +75,16 @@ def encode_labels(X: np.ndarray, y: Any) -> np.ndarray:
     if kind not in ("binary", "multiclass"):
         raise ValueError(f"y holds {kind} values; supervision takes integer or string classes.")
     codes = np.full(len(y), UNLABELLED)
-    codes[known] = np.unique(labels, return_inverse=True)[1]
+    classes, codes[known] = np.unique(labels, return_inverse=True)
+    if len(classes) == 1 and any(isinstance(label, numbers.Real) and label == -1 for label in y):
+        message = (
+            f"y holds -1 and one class, {classes[0]}, and -1 means unlabelled. If -1 is a class, "
+            "give the classes other names, such as 0 and 1; if it is none, write None or NaN for "
+            "rows without a label."
+        )
+        if whole:
+            raise ValueError(message)
+        warnings.warn(message, stacklevel=3)
     return codes
 
 

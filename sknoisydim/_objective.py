@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from sknoisydim._modules import Dropout
 from sknoisydim.encoders import IndicateMissing
 from sknoisydim.normalization import Normalizer
 
@@ -99,21 +99,38 @@ class Objective(nn.Module):
         self.supervision = supervision
         if not self._exact:
             normalizer.suit(channel.deviation)
-        kinds = (Dropout, nn.modules.dropout._DropoutNd)
-        self._dropouts = tuple(m for m in encoder.modules() if isinstance(m, kinds))
 
     @property
     def _exact(self) -> bool:
         return getattr(self.channel, "exact", True)
 
-    def _drop(self, active: bool) -> None:
-        """Turn the encoder's dropout on for a view, or off for clean rows.
+    @contextlib.contextmanager
+    def _dropping(self, active: bool) -> Iterator[None]:
+        """Let the encoder drop what it wants, in a view, or nothing, in clean rows.
 
-        The law of f(X) that has to match is that of `transform`, which drops nothing.
+        What has to match is the distribution of the f(X) of `transform`, which drops nothing.
+        Whatever drops (layers, functions, attention) asks whether it is in training, so nothing is
+        but what normalises by the batch. Recurrent layers are, too, at a rate of 0: cuDNN has no
+        gradients of them in evaluation.
         """
-        if self.training:
-            for layer in self._dropouts:
-                layer.training = active
+        resting, rates = [], []
+        if self.training and not active:
+            for module in self.encoder.modules():
+                if isinstance(module, nn.RNNBase):
+                    rates.append((module, module.dropout))
+                elif module.training and "running_mean" not in module._buffers:
+                    resting.append(module)
+        try:
+            for module in resting:
+                module.training = False
+            for module, _ in rates:
+                module.dropout = 0.0
+            yield
+        finally:
+            for module in resting:
+                module.training = True
+            for module, rate in rates:
+                module.dropout = rate
 
     def _view(
         self, x: torch.Tensor, partners: torch.Tensor, generator: torch.Generator
@@ -177,8 +194,8 @@ class Objective(nn.Module):
         clean_weight : float, optional
             In place of w, in one step of training.
         """
-        self._drop(False)
-        clean = self.embed(x)
+        with self._dropping(False):
+            clean = self.embed(x)
         noisy = self.channel.transmit(clean, generator)
         w = self.clean_weight if clean_weight is None else clean_weight
         in_clean = in_view = clean.new_zeros(())
@@ -186,7 +203,8 @@ class Objective(nn.Module):
             score = self.channel.log_ratio if self._exact else self._score
             in_clean = self._nats(score(clean, noisy))
         if w < 1:
-            self._drop(self.view_dropout)
-            view = self.embed(self._view(x, partners, generator))
+            rows = self._view(x, partners, generator)
+            with self._dropping(self.view_dropout):
+                view = self.embed(rows)
             in_view = self._nats(self._score(view, noisy))
         return Nats((1 - w) * in_view + w * in_clean, in_view.detach(), in_clean.detach())

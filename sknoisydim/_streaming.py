@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+from sklearn.utils.validation import check_is_fitted
+
 from sknoisydim._data import Table
 from sknoisydim._inference import Embedder
 from sknoisydim._isolation import draw_seed
@@ -27,6 +29,7 @@ class Streaming:
     target: Any
     random_state: Any
     n_epochs_: int
+    training_state_: dict[str, Any]
 
     def partial_fit(self: Self, X: Any, y: Any = None) -> Self:
         """Train on a chunk of rows, and go on from the chunks before, or from `fit`.
@@ -71,6 +74,7 @@ class Streaming:
         and `random_state` in the first call only. `history_` has one entry for each call, up to
         1,000. A pickle, or a file of `save`, holds the rows that are kept and the moments of the
         optimizer, twice the size of the weights; what is loaded goes on as if nothing had happened.
+        `forget_rows` takes the rows away.
 
         Examples
         --------
@@ -90,7 +94,8 @@ class Streaming:
             alone = start is None or start.state.get("kept") is None
             X, shape = this._rows(X, reset=fresh, ensure_min_samples=2 if alone else 1)
             settings = resolve_settings(this, X.shape[1])
-            codes = encode_labels(X, y) if settings.supervision > 0 and y is not None else None
+            labelled = settings.supervision > 0 and y is not None
+            codes = encode_labels(X, y, whole=False) if labelled else None
             trained = train_chunk(
                 Table(X, codes, shape=shape),
                 settings,
@@ -102,6 +107,40 @@ class Streaming:
             n_components = settings.n_components if fresh else this.n_components_
             self._set(trained, n_components, trained.net.batch_size if fresh else this.batch_size_)
             self.n_epochs_ = n_epochs + 1
+        return self
+
+    def forget_rows(self: Self) -> Self:
+        """Let go of the rows that `partial_fit` keeps, such as before a model is passed on.
+
+        What the transformer does is the same. A stream can go on, as it goes on from `fit`: the
+        rows so far then count as 32 rows for each component.
+
+        Returns
+        -------
+        self : NoisyDIMTransformer
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoisydim import NoisyDIMTransformer
+        >>> X = load_iris().data
+        >>> embedder = NoisyDIMTransformer(2, random_state=0).partial_fit(X)
+        >>> len(embedder.training_state_["kept"])
+        150
+        >>> "kept" in embedder.forget_rows().training_state_
+        False
+        """
+        check_is_fitted(self)
+        # Another dict: that of before may be a copy's, too. Older files have none.
+        state = dict(getattr(self, "training_state_", {}))
+        for name in ("kept", "n_streamed"):
+            state.pop(name, None)
+        self.training_state_ = state
         return self
 
     def _last(self) -> Start | None:

@@ -112,7 +112,8 @@ class NoisyDIMTransformer(
         stops by rows that `fit` does not train on: `X_val`, or `validation_fraction` of X.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" takes as many as make 12 sqrt(n) optimisation steps for n
-        training rows, but at least 200 and at most 2400: small tables overfit. Where most rows have
+        training rows, but at least 200 and at most 2400: small tables overfit. Passes are whole,
+        so the last one may exceed that, and one is made of any number of rows. Where most rows have
         views by `supervision`, n / 3000 times as many, from 1 to 4 times. An epoch has a step for
         each full batch.
     batch_size : int, default=512
@@ -318,8 +319,8 @@ class NoisyDIMTransformer(
             numbers like others. With an encoder of your own also (n, ...), such as images
             (n, channels, height, width); columns are their cells then.
         y : array-like of shape (n,), default=None
-            Ignored, unless `supervision` > 0: then integer or string classes, where -1 (or None
-            among strings) means unlabelled.
+            Ignored, unless `supervision` > 0: then integer or string classes, where -1, None or NaN
+            means unlabelled. Beside one class alone -1 is refused: it may be a class, too.
         X_val : array-like or sparse matrix of shape (m, p), default=None
             Rows to evaluate the objective on after each epoch, as `valid_information` in
             `history_`, at least two. `early_stopping` and `refine` (it needs 20) stop by them, and
@@ -364,7 +365,9 @@ class NoisyDIMTransformer(
                 missing = settings.takes_missing
                 X_val, _ = self._rows(X_val, reset=False, missing=missing, ensure_min_samples=2)
                 known = settings.supervision > 0 and y_val is not None
-                validation = Table(X_val, encode_labels(X_val, y_val) if known else None)
+                validation = Table(
+                    X_val, encode_labels(X_val, y_val, whole=False) if known else None
+                )
             elif y_val is not None:
                 raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
             so_far = partial(fitted_so_far, target_=target)

@@ -286,6 +286,8 @@ SCALINGS: Mapping[str, Callable[[RowSource, int, np.ndarray | None], nn.Module]]
     "standard": _by_moments("standard"),
     "quantile": _quantile,
 }
+# What scikit-learn says of columns that are chosen by name or type in an array.
+_BY_NAMES = ("columns using strings", "make_column_selector")
 # Those that need the moments of the columns only, which a stream can keep up to date.
 BY_MOMENTS = ("squash", "standard")
 
@@ -391,6 +393,13 @@ def fit_scaling(
     try:
         fitted = SklearnScaling(transformer.fit(rows))
     except Exception as error:  # a user's code may raise anything; it goes on
+        if any(part in str(error) for part in _BY_NAMES):
+            raise ValueError(
+                f"scaling={transformer!r} chooses columns of data frames, by name or type, and is "
+                "given rows as arrays: choose them by number, such as [0, 2], or put the "
+                "transformer in front, make_pipeline(ColumnTransformer(...), "
+                "NoisyDIMTransformer(...))."
+            ) from error
         error.add_note(f"It came from the fit of scaling={transformer!r}.")
         raise
     fitted.fill = fill

@@ -44,8 +44,7 @@ CAUSES = re.compile(
     r"the embedding of the training rows is not finite.*scale the rows|"
     r"Feature names are only supported if all input features have string names.*you must convert|"
     r"Expected unique column names, got.*a name of its own|"
-    r"Cannot cast (Datetime|Timedelta|Period)Array to dtype float.*into numbers|"
-    r"(DateTime64DType|TimeDelta64DType).*into numbers",
+    r"X holds dates or durations.*into numbers",
     re.DOTALL,
 )
 

@@ -371,8 +371,8 @@ class TestCourse:
     def test_constant_where_labels_make_no_views_or_no_end_is_known(
         self, monkeypatch, parameters, n_labelled
     ):
-        y = parameters.get("y", Y).copy()
-        y[n_labelled:] = -1
+        y = parameters.get("y", Y).astype(float)
+        y[n_labelled:] = np.nan
         dim, seen = self.weights(monkeypatch, **{"supervision": 0.5} | parameters | {"y": y})
         assert set(seen) == {(dim.clean_weight, dim.capacity_)}
         assert "train_capacity" not in dim.history_

@@ -485,7 +485,7 @@ LABELS = {
     "a column": Y[:, None],
     "one class": np.zeros(200, dtype=int),
     "a class of one row": np.where(np.arange(200) == 3, 1, 0),
-    "one labelled row": np.where(np.arange(200) == 3, 1, -1),
+    "one labelled row": np.where(np.arange(200) == 3, 1, np.nan),
     "large codes": Y * 10**12 - 5,
 }
 

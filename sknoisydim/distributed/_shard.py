@@ -165,7 +165,8 @@ class _Forward:
 
 class _Encode(_Forward):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.module.training:
+        # Only training takes gradients; what it does to clean rows is in evaluation mode.
+        if not torch.is_grad_enabled():
             whole: torch.Tensor = self.original(x)
             return whole
         with self.shard.batch(len(x)) as part:

@@ -1,0 +1,340 @@
+"""Tables and labels that look as if they could be read: what is wrong with them is said."""
+
+import datetime
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OutputCodeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim._data import Rows, SameClass
+from sknoisydim._labels import encode_labels
+from sknoisydim._objective import Objective
+from sknoisydim._settings import auto_epochs, auto_steps
+
+X = np.random.default_rng(0).normal(size=(40, 2))
+METHODS = ["fit", "partial_fit", "transform", "score", "score_samples", "diagnose"]
+
+
+def dim(**parameters):
+    given = {"n_components": 2, "max_epochs": 2, "batch_size": 16, "random_state": 0}
+    return NoisyDIMTransformer(**given | parameters)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return dim().fit(X)
+
+
+class TestClassesNamedMinusOne:
+    Y = np.where(np.arange(40) % 2, 1, -1)
+
+    KINDS = (Y, Y.astype(float), pd.Series(Y), Y.tolist(), 3 * (Y > 0) - 1, [None, *Y[1:]])
+
+    @pytest.mark.parametrize("y", KINDS, ids=lambda y: type(y).__name__)
+    def test_are_refused(self, y):
+        with pytest.raises(ValueError, match=r"y holds -1 and one class.*names.*None or NaN"):
+            dim(supervision=0.5).fit(X, y)
+
+    def test_are_refused_where_a_meta_estimator_makes_them(self):
+        model = OutputCodeClassifier(
+            make_pipeline(dim(supervision=0.5), LogisticRegression()), random_state=0
+        )
+        with pytest.raises(ValueError, match="y holds -1 and one class"):
+            model.fit(X, np.arange(40) % 3)
+
+    def test_are_warned_of_where_one_class_may_be_there_by_chance(self):
+        with pytest.warns(UserWarning, match="y holds -1 and one class"):
+            dim(supervision=0.5).partial_fit(X, self.Y)
+        with pytest.warns(UserWarning, match="y holds -1 and one class"):
+            dim(supervision=0.5).fit(X, np.arange(40) % 2, X_val=X, y_val=self.Y)
+
+    def test_what_is_unlabelled_may_stand_beside_one_class(self):
+        masked = np.ma.array(np.where(self.Y > 0, 7, -1), mask=self.Y < 0)
+        for y in (
+            np.where(self.Y > 0, 1.0, np.nan),
+            np.where(self.Y > 0, "a", None),
+            masked,
+            [-1, *np.arange(39) % 2],
+        ):
+            assert (encode_labels(X, y) == -1).any()
+        assert encode_labels(X, masked).tolist() == np.where(self.Y > 0, 0, -1).tolist()
+
+
+DAYS = pd.DataFrame({"in": pd.date_range("2020", periods=40, freq="7h")})
+DAYS["out"] = DAYS["in"] + pd.Timedelta("1D")
+SPANS = DAYS - pd.Timestamp("2020")
+OF_TIME = {
+    "array of dates": DAYS.to_numpy(),
+    "array of durations": SPANS.to_numpy(),
+    "objects": np.array([[np.timedelta64(1, "s"), 1.0]] * 40, dtype=object),
+    "NaT among objects": np.array([[1.0, np.datetime64("NaT")]] * 40, dtype=object),
+    "list": [[day.to_pydatetime(), day.date()] for day in DAYS["in"]],
+    "list of numpy's": [[np.timedelta64(3, "h"), 1.0]] * 40,
+    "frame of dates": DAYS,
+    "frame of durations": SPANS,
+    "frame with a zone": DAYS.apply(lambda column: column.dt.tz_localize("UTC")),
+    "frame of periods": DAYS.apply(lambda column: column.dt.to_period("D")),
+    "frame of objects": DAYS.apply(lambda column: column.dt.date),
+    "frame of categories": DAYS.astype("category"),
+    "beside numbers": DAYS[["in"]].assign(x=1.0),
+    "polars": pl.DataFrame({name: list(DAYS[name]) for name in DAYS}),
+    "polars beside numbers": pl.DataFrame({"x": X[:, 0], "day": [datetime.date(2020, 1, 1)] * 40}),
+    "polars of durations": pl.DataFrame({"a": [datetime.timedelta(1)] * 40, "x": X[:, 0]}),
+}
+
+
+@pytest.mark.parametrize("table", OF_TIME.values(), ids=OF_TIME)
+def test_dates_and_durations_are_no_numbers(table, fitted):
+    """They would be read as integers, of a unit that nobody chose, and NaT as the smallest."""
+    message = r"X holds dates or durations.*such as days since the first"
+    for missing in ("error", "indicator"):
+        with pytest.raises(TypeError, match=message):
+            dim(missing=missing).fit(table)
+    for method in METHODS:
+        model = fitted if "fit" not in method else dim()
+        with pytest.raises(TypeError, match=message):
+            getattr(model, method)(table)
+    with pytest.raises(TypeError, match=message):
+        dim().fit(X, X_val=table)
+
+
+def test_dates_of_pyarrow_and_as_weights_are_no_numbers():
+    with pytest.raises(TypeError, match="sample_weight holds dates or durations"):
+        dim().fit(X, sample_weight=SPANS["out"])
+    pyarrow = pytest.importorskip("pyarrow", reason="it comes with no extra of ours")
+    for table in (DAYS, SPANS, DAYS[["in"]].assign(x=1.0)):
+        with pytest.raises(TypeError, match="X holds dates or durations"):
+            dim().fit(pyarrow.Table.from_pandas(table))
+
+
+class TestMaskedArrays:
+    @pytest.mark.parametrize("dtype", [float, np.float32, int, object, str])
+    def test_masked_cells_are_missing_cells(self, dtype):
+        table = (9 * X).astype(dtype)
+        masked = np.ma.array(table, mask=X > 1)
+        gone = np.where(X > 1, np.nan, table.astype(float)).astype(
+            np.float32 if dtype == np.float32 else float
+        )
+        model = dim(missing="indicator").fit(masked)
+        expected = dim(missing="indicator").fit(gone).transform(gone)
+        for same in (masked, list(masked)):
+            np.testing.assert_array_equal(model.transform(same), expected)
+        for method in ("fit", "partial_fit"):
+            with pytest.raises(ValueError, match="Input X contains NaN: cells are missing"):
+                getattr(dim(), method)(masked)
+
+    def test_without_a_mask_they_are_arrays(self, fitted):
+        np.testing.assert_array_equal(fitted.transform(np.ma.array(X)), fitted.transform(X))
+
+    def test_a_masked_weight_is_none(self):
+        with pytest.raises(ValueError, match="sample_weight contains NaN"):
+            dim().fit(X, sample_weight=np.ma.array(np.ones(40), mask=X[:, 0] > 1))
+
+
+FIELDS = np.array([(1.0, 2.0)] * 40, dtype=[("a", float), ("b", float)])
+SAYS = [
+    (FIELDS, TypeError, r"structured array with the fields \['a', 'b'\].*to_unstructured\(X\)"),
+    (list(FIELDS), TypeError, r"structured array with the fields"),
+    (torch.from_numpy(X).bfloat16(), TypeError, r"BFloat16.*pass X\.float\(\)"),
+    (np.where(X > 1, "?", X.astype(str)), ValueError, r"'\?'.*missing cell.*na_values='\?'"),
+    (pd.DataFrame(np.where(X > 1, "", X.astype(str))), ValueError, r"''.*missing cell"),
+    (pl.DataFrame({"a": ["1", "n/a"] * 20}), ValueError, r"'n/a'.*missing cell.*na_values='n/a'"),
+    (np.array([["1,5", "2,5"]] * 40), ValueError, r"'1,5'.*decimal=','"),
+    (pd.DataFrame({"a": ["-1,234.5"] * 40}), ValueError, r"'-1,234\.5'.*thousands=','"),
+    (pd.DataFrame({"a": ["red, or so"] * 40}), ValueError, r"'red, or so'.*encode categories"),
+    (
+        pd.DataFrame(np.hstack([X, X, X]), columns=list("abcabd")),
+        ValueError,
+        r"unique column names, got 'a' 2 times, 'b' 2 times\. Give each column",
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "error", "message"), SAYS)
+def test_a_table_that_cannot_be_read_is_told_what_to_do(table, error, message):
+    for method in ("fit", "partial_fit"):
+        with pytest.raises(error, match=message) as raised:
+            getattr(dim(), method)(table)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("columns", [["a", "b"], make_column_selector("a")], ids=["names", "rule"])
+def test_a_scaling_that_chooses_columns_by_name(columns):
+    scaling = ColumnTransformer([("scale", StandardScaler(), columns)])
+    with pytest.raises(
+        ValueError, match=r"(?s)scaling=ColumnTransformer.*by number.*make_pipeline"
+    ):
+        dim(scaling=scaling).fit(pd.DataFrame(X, columns=["a", "b"]))
+
+
+def test_a_folder_that_is_not_there_is_named(fitted, tmp_path):
+    place = tmp_path / "no such" / "model.safetensors"
+    for write in (fitted.save, lambda path: fitted.transform_to(X, path), fitted.to_onnx):
+        with pytest.raises(FileNotFoundError, match="make it first") as raised:
+            write(place)
+        assert raised.value.filename == str(place.parent)
+
+
+class Itself:
+    """An order of rows that leaves each where it is."""
+
+    def __getitem__(self, positions):
+        return positions
+
+
+class TestDraws:
+    @pytest.mark.parametrize("what", ["rows", "partners"])
+    def test_reach_every_row_of_a_large_table(self, what):
+        """Uniform numbers of float32 are multiples of 2**-24: they reach every other of 2**25."""
+        n, generator = 2**25, torch.Generator().manual_seed(0)
+        if what == "rows":
+            rows = Rows.__new__(Rows)
+            rows.index, rows._shares = range(n), torch.arange(1, n + 1, dtype=torch.float64)
+            drawn = rows.draw(1000, generator)
+        else:
+            partners = SameClass(np.zeros(2, dtype=int))
+            partners.count, partners.order = torch.tensor([n + 1]), Itself()
+            drawn = partners(torch.zeros(1000, dtype=torch.int64), generator)
+        assert 0.4 < (drawn % 2).double().mean() < 0.6
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_another_row_of_a_class_is_another_one(self, weighted):
+        codes = np.array([1, 0, 2, 1, -1, 1, 2, 3])
+        weights = torch.tensor([1.0, 2, 1e-300, 1e300, 5, 1e-9, 1, 7]) if weighted else None
+        partners = SameClass(codes, None if weights is None else weights.double())
+        rows = torch.arange(8).repeat(2000)
+        drawn = partners(rows, torch.Generator().manual_seed(0))
+        for row, others in enumerate([[3, 5], [1], [6], [0, 5], [4], [0, 3], [2], [7]]):
+            seen = drawn[rows == row].unique().tolist()
+            # What weighs nothing beside another one is hardly ever drawn.
+            assert set(seen) <= set(others) if weighted else seen == others
+
+
+class TestRowsInAFile:
+    def test_are_those_of_a_stream_until_it_forgets_them(self, tmp_path):
+        def held(model):
+            model.save(tmp_path / "model")
+            found = (tmp_path / "model").read_bytes(), pickle.dumps(model)
+            return [any(row.tobytes() in data for row in X) for data in found]
+
+        assert held(dim().fit(X)) == [False, False]
+        model = dim().partial_fit(X).partial_fit(X[::-1])
+        expected, copy = model.transform(X), model.retarget("normal")
+        assert held(model) == [True, True]
+        assert held(model.forget_rows()) == [False, False]
+        assert held(copy) == [True, True]
+        np.testing.assert_array_equal(model.transform(X), expected)
+        np.testing.assert_array_equal(
+            NoisyDIMTransformer.load(tmp_path / "model").transform(X), expected
+        )
+
+    def test_a_stream_goes_on_without_them(self):
+        rng = np.random.default_rng(1)
+        model = dim(batch_size=64)
+        for _ in range(5):
+            model.partial_fit(rng.normal(size=(200, 2)))
+        model.forget_rows().partial_fit(rng.normal(size=(200, 2)))
+        assert model.n_samples_seen_ == 1200
+        assert len(model.training_state_["kept"]) == 200
+        z = model.transform(rng.normal(size=(2000, 2)))
+        np.testing.assert_allclose(np.cov(z.T), np.eye(2), atol=0.3)
+
+
+class Functional(nn.Module):
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_components)
+
+    def forward(self, x):
+        return self.linear(nn.functional.dropout(x, 0.5, self.training))
+
+
+class Attention(Functional):
+    def __init__(self, n_features, n_components):
+        super().__init__(n_features, n_components)
+        self.attention = nn.MultiheadAttention(n_features, 1, dropout=0.5, batch_first=True)
+
+    def forward(self, x):
+        tokens = x[:, None].repeat(1, 3, 1)
+        return self.linear(self.attention(tokens, tokens, tokens)[0].mean(1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.layers = nn.LSTM(n_features, n_components, num_layers=2, dropout=0.5)
+
+    def forward(self, x):
+        return self.layers(x[None])[0][0]
+
+
+class Layer(nn.Sequential):
+    def __init__(self, n_features, n_components):
+        super().__init__(nn.Linear(n_features, n_components), nn.Dropout(0.5))
+
+
+ENCODERS = [Functional, Attention, Recurrent, Layer]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_whatever_drops_leaves_clean_rows_alone(encoder, monkeypatch):
+    """Clean rows are embedded as `transform` does; views drop, unless labels make them."""
+
+    def embed(self, x):
+        if self.training:
+            torch.manual_seed(0)
+            first = self.encoder(x)
+            torch.manual_seed(1)
+            drops.append(not torch.equal(first, self.encoder(x)))
+        return embedded(self, x)
+
+    embedded, drops = Objective.embed, []
+    monkeypatch.setattr(Objective, "embed", embed)
+    model = dim(encoder=encoder, n_components=2).fit(X)
+    assert drops == [False, True] * (len(drops) // 2)
+    drops.clear()
+    dim(encoder=encoder, supervision=0.5).fit(X, np.arange(40) % 2)
+    assert not any(drops)
+    for module in model.encoder_.modules():
+        assert getattr(module, "dropout", 0.5) == 0.5
+
+
+def test_batch_normalisation_goes_by_the_batch_in_clean_rows():
+    """Also a frozen one stays as its module has it."""
+
+    class Frozen(nn.BatchNorm1d):
+        def train(self, mode=True):
+            return super().train(False)
+
+    class Two(nn.Module):
+        def __init__(self, n_features, n_components):
+            super().__init__()
+            self.norm, self.frozen = nn.BatchNorm1d(n_features), Frozen(n_features)
+            self.linear = nn.Linear(n_features, n_components)
+
+        def forward(self, x):
+            seen.add((self.training, self.norm.training, self.frozen.training))
+            return self.linear(self.frozen(self.norm(x)))
+
+    seen = set()
+    objective = dim(encoder=Two).fit(X).net_.module_.train()
+    seen.clear()
+    x = torch.from_numpy(X).float()
+    objective(x, x, torch.Generator().manual_seed(0))
+    assert seen == {(False, True, False), (True, True, False)}
+
+
+@pytest.mark.parametrize("n_rows", [600, 10**5, 1_228_800, 1_300_000, 10**8])
+def test_auto_epochs_are_the_fewest_whole_passes_that_spend_the_steps(n_rows):
+    epochs, a_pass = auto_epochs(n_rows, 512), n_rows // 512
+    assert (epochs - 1) * a_pass < auto_steps(n_rows) <= max(epochs * a_pass, 2400)
