@@ -148,7 +148,9 @@ class Rows(Dataset[torch.Tensor]):
             kind = torch.int32 if n_rows < 2**31 else torch.int64
             drawn = torch.randperm(n_rows, generator=generator, dtype=kind)
             return drawn if count >= n_rows else drawn[:count].clone()
-        return draw_between(self._shares, torch.rand(count, generator=generator).double())
+        return draw_between(
+            self._shares, torch.rand(count, generator=generator, dtype=torch.float32).double()
+        )
 
     def take(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows with these positions (m,) as a float32 tensor (m, p)."""
@@ -214,7 +216,7 @@ class SameClass:
         codes = self.codes[rows]
         known = codes >= 0
         codes = codes.clamp(min=0)
-        chance = torch.rand(len(rows), generator=generator)
+        chance = torch.rand(len(rows), generator=generator, dtype=torch.float32)
         start, count = self.start[codes], self.count[codes]
         if self.shares is None:
             drawn = start + (chance * count).long()
