@@ -11,6 +11,7 @@ neither torch nor scikit-learn.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from sknoisydim._version import __version__
@@ -56,10 +57,17 @@ _HOMES = {"NoisyDIMTransformer": "sknoisydim._transformer"}
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-    else:
-        value = importlib.import_module(f"{__name__}.{name}")
+    try:
+        if name in _HOMES:
+            value = getattr(importlib.import_module(_HOMES[name]), name)
+        else:
+            value = importlib.import_module(f"{__name__}.{name}")
+    except AttributeError as error:  # which Python would take to say that there is no such name
+        hint = " under python -OO, which takes docstrings away" if sys.flags.optimize > 1 else ""
+        raise ImportError(
+            f"{__name__}.{name} cannot be imported{hint}, since something that it imports fails: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     globals()[name] = value  # the next access does not come through here
     return value
 

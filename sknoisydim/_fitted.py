@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
+from sknoisydim._context import own_context
 from sknoisydim._files import replacing
 from sknoisydim._inference import embeddings, log_densities
 from sknoisydim._input import check_rows
@@ -37,6 +38,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     missing: Any
     n_features_in_: int
 
+    @own_context()
     def transform(self, X: Any) -> np.ndarray:
         """Embed rows.
 
@@ -60,6 +62,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         X = self._check(X)
         return self._embed(X, np.empty((len(X), self.n_components_), dtype=X.dtype))
 
+    @own_context()
     def transform_to(self, X: Any, out: Any) -> np.ndarray:
         """Embed rows into an array that is there already, or into a file.
 
@@ -136,6 +139,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 np.clip(rows, -limit, limit, out=out[part])
         return out
 
+    @own_context()
     def score_samples(self, X: Any) -> np.ndarray:
         r"""Log density of each row's embedding f(x), before any map after the encoder.
 
@@ -163,6 +167,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         X = self._check(X)
         return log_densities(self.encoder_, X, resolve_device(self.device), self.refinement_)
 
+    @own_context()
     def score(self, X: Any, y: Any = None) -> float:
         r"""Share of the reachable information that the embedding sends through the channel.
 
@@ -198,6 +203,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         )
         return information_share(z, self.channel_, self.batch_size_)
 
+    @own_context()
     def retarget(self, target: Any) -> Any:
         """Return a fitted copy with another target, without a second training.
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sknoisydim._context import own_forward
 from sknoisydim._normal import normal_logpdf
 from sknoisydim._sources import RowSource
 from sknoisydim.encoders import fold
@@ -44,6 +45,7 @@ class Embedder(nn.Module):
         self.encoder = encoder
         self.normalizer: Normalizer = normalizer
 
+    @own_forward
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         known = x.dtype in (torch.float32, torch.float64)
         if self.row_shape is not None:

@@ -22,7 +22,7 @@ def linear(
     n_inputs: int, n_outputs: int, generator: torch.Generator, *, bias: bool = True
 ) -> nn.Linear:
     """Return an `nn.Linear` with torch's usual initial law, drawn from `generator`."""
-    layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs, bias=bias)
+    layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs, bias=bias, dtype=torch.float32)
     bound = 1 / math.sqrt(n_inputs)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     if bias:
@@ -52,7 +52,9 @@ class Dropout(nn.Module):
             return x
         if self._generator is None or self._generator.device != x.device:
             self._generator = torch.Generator(x.device).manual_seed(self.seed)
-        factor = torch.rand(x.shape, generator=self._generator, device=x.device)
+        factor = torch.rand(
+            x.shape, generator=self._generator, device=x.device, dtype=torch.float32
+        )
         factor.ge_(self.p).mul_(1 / (1 - self.p))  # in place: half the time of a mask of booleans
         return x * factor.to(x.dtype)
 
@@ -93,7 +95,7 @@ def mlp(
         # Batch normalisation subtracts whatever a bias before it adds.
         block: list[nn.Module] = [linear(width, size, generator, bias=not batch_norm)]
         if batch_norm:
-            block.append(nn.BatchNorm1d(size))
+            block.append(nn.BatchNorm1d(size, dtype=torch.float32))
         block.append(ACTIVATIONS[activation]())
         if dropout:
             seed = int(torch.randint(2**31 - 1, (), generator=generator))

@@ -146,7 +146,7 @@ class Objective(nn.Module):
         mixed = view
         if among is not None and self.supervision < 1:
             mixed = _expect(among(x, partners, generator), tuple(x.shape), x, "the augmentation")
-        chance = torch.rand(len(x), generator=generator, device=x.device)
+        chance = torch.rand(len(x), generator=generator, device=x.device, dtype=torch.float32)
         whole, alone = (
             rows.view(-1, *[1] * (x.ndim - 1))
             for rows in (chance < self.supervision, same.flatten(1).all(1))
@@ -168,7 +168,9 @@ class Objective(nn.Module):
         if self.precision is None:
             return self.normalizer(self.encoder(x))
         # The encoder alone: bfloat16 has three digits, and scores of 50 nats would be off by 0.2.
-        with torch.autocast(x.device.type, self.precision, enabled=self.training):
+        # Inside of another one, casts of the weights would be kept from one step to the next.
+        options = {"enabled": self.training, "cache_enabled": False}
+        with torch.autocast(x.device.type, self.precision, **options):
             output = self.encoder(x)
         return self.normalizer(output.float())
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sklearn.utils.validation import check_is_fitted
 
+from sknoisydim._context import own_context
 from sknoisydim._data import Table
 from sknoisydim._inference import Embedder
 from sknoisydim._isolation import draw_seed
@@ -170,10 +171,11 @@ class Streaming:
 
     @contextlib.contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """Leave the estimator as it was when a fit does not end well."""
+        """Fit in a context of our own, and leave the estimator as it was if that fails."""
         before = dict(vars(self))
         try:
-            yield
+            with own_context():
+                yield
         except BaseException:
             # What callbacks of scikit-learn need to be told that the fit is over stays.
             self.__dict__ = before | {k: v for k, v in vars(self).items() if k in CALLBACK_STATE}

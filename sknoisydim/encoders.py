@@ -11,6 +11,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from sknoisydim._context import own_context
 from sknoisydim._isolation import borrowed_global_generator
 from sknoisydim._modules import ACTIVATIONS, Residual, mlp
 from sknoisydim._options import allowed, resolve, unknown_option
@@ -60,6 +61,7 @@ class MLPEncoder(BaseEstimator):
         self.dropout = dropout
         self.residual = residual
 
+    @own_context()
     def build(self, n_features: int, n_components: int, generator: torch.Generator) -> nn.Module:
         """Return the module, (n, n_features) -> (n, n_components).
 
@@ -99,6 +101,7 @@ class _UserEncoder:
     def __init__(self, source: Any) -> None:
         self.source = source
 
+    @own_context()
     def build(
         self,
         n_features: int | tuple[int, ...],

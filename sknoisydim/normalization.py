@@ -10,6 +10,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from sknoisydim._context import own_context, own_forward
 from sknoisydim._options import resolve
 from sknoisydim._validation import check_real
 
@@ -44,8 +45,8 @@ class Normalizer(nn.Module):
     def __init__(self, n_components: int, ridge: float) -> None:
         super().__init__()
         self.ridge = ridge
-        self.register_buffer("mean", torch.zeros(n_components))
-        self.register_buffer("matrix", torch.eye(n_components))
+        self.register_buffer("mean", torch.zeros(n_components, dtype=torch.float32))
+        self.register_buffer("matrix", torch.eye(n_components, dtype=torch.float32))
 
     def suit(self, deviation: float) -> None:
         """Normalise to this standard deviation, for a channel that has axes of its own."""
@@ -70,6 +71,7 @@ class Normalizer(nn.Module):
         """Return the matrix (d, d) that normalises this covariance."""
         raise TypeError(f"{type(self).__name__} does not say how it normalises.")
 
+    @own_forward
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return (x - self.mean) @ self.matrix.T
@@ -143,6 +145,7 @@ class Whitening(BaseEstimator):
     def __init__(self, ridge: float = 1e-4) -> None:
         self.ridge = ridge
 
+    @own_context()
     def build(self, n_components: int) -> Normalizer:
         """Return the module: outputs (n, d) of the encoder -> embeddings (n, d).
 
@@ -177,6 +180,7 @@ class BatchNormalization(BaseEstimator):
     def __init__(self, ridge: float = 1e-4) -> None:
         self.ridge = ridge
 
+    @own_context()
     def build(self, n_components: int) -> Normalizer:
         """Return the module: outputs (n, d) of the encoder -> embeddings (n, d).
 

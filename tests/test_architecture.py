@@ -35,6 +35,7 @@ FLOORS = {
         "targets",
     },
     0: {
+        "_context",
         "_files",
         "_isolation",
         "_labels",

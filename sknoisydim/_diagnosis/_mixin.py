@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sknoisydim._context import own_context
 from sknoisydim._diagnosis._advice import Parameters, advise, judge
 from sknoisydim._diagnosis._measures import (
     MAX_JUDGED_ROWS,
@@ -36,6 +37,7 @@ class Diagnosis:
     batch_size_: int
     mutual_information_: float
 
+    @own_context()
     def diagnose(self, X: Any, *, random_state: Any = 0, classifier: bool = True) -> MatchReport:
         """Judge the embedding of held-out rows, and say what to change.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,7 +83,9 @@ class Progress(Callback):
         self.batch_size = batch_size
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        self.bar_ = tqdm(total=net.max_epochs, unit="epoch", desc="NoisyDIM")
+        # A program without a console, such as a service, has nowhere to show a bar.
+        mute = sys.stderr is None or sys.stderr.closed
+        self.bar_ = tqdm(total=net.max_epochs, unit="epoch", desc="NoisyDIM", disable=mute)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         self._show(net)

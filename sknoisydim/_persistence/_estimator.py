@@ -9,6 +9,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from sknoisydim._context import own_context
 from sknoisydim._isolation import import_compiler
 from sknoisydim.scaling import Standardize
 
@@ -47,7 +48,7 @@ def _check_works(model: Any, width: int) -> None:
             shapes = {tuple(v.shape) for v in (embedder.scaling.mean, embedder.scaling.scale)}
             if shapes != {(model.n_features_in_,)}:
                 raise ValueError(f"it scales {shapes} columns, not {model.n_features_in_}.")
-        rows = torch.zeros(2, *(embedder.row_shape or (width,)))
+        rows = torch.zeros(2, *(embedder.row_shape or (width,)), dtype=torch.float32)
         z = embedder.normalizer(embedder.encoder(rows)).double().numpy()
     if z.shape != (2, d):
         raise ValueError(f"its encoder gives {z.shape[1:]} components, not {d}.")
@@ -62,6 +63,7 @@ class Persistent:
     n_features_in_: int
     encoder_: Any
 
+    @own_context()
     def __getstate__(self) -> dict[str, Any]:
         state: Any = super().__getstate__()
         if not hasattr(self, "net_"):
@@ -71,12 +73,14 @@ class Persistent:
         except (AttributeError, ValueError):  # fitted attributes that the user changed
             return state
 
+    @own_context()
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state.keys() == {"header", "arrays", "objects"}:
             header = json.loads(state["header"])
             state = restore(header, state["arrays"], state["objects"], builder({}))
         self.__dict__.update(state)
 
+    @own_context()
     def save(self, path: Any) -> None:
         """Write the fitted transformer to one file that is safe to load.
 
@@ -105,6 +109,7 @@ class Persistent:
         _file.write(path, *to_file(self))
 
     @classmethod
+    @own_context()
     def load(cls: type[Self], path: Any, **own: Any) -> Self:
         """Return the transformer that a file holds.
 
@@ -148,6 +153,7 @@ class Persistent:
             raise ValueError(f"{path} cannot be loaded: {error}") from error
         return model
 
+    @own_context()
     def to_torch(self, *, target: bool = True) -> nn.Module:
         """Return the fitted transformer as a plain torch module.
 
@@ -178,6 +184,7 @@ class Persistent:
         check_is_fitted(self)
         return to_module(self, target)
 
+    @own_context()
     def to_onnx(self, path: Any, *, target: bool = True) -> None:
         """Write the fitted transformer to an ONNX file.
 

@@ -27,9 +27,9 @@ def write_onnx(module: nn.Module, row_shape: tuple[int, ...], path: Any) -> None
             'to_onnx needs onnx and onnxscript: pip install "sknoisydim[onnx]".'
         ) from error
     # Two rows: a dynamic dimension is not traced with one.
-    example = torch.zeros(2, *row_shape)
+    example = torch.zeros(2, *row_shape, dtype=torch.float32)
     rows = torch.export.Dim("rows", min=1)
-    with warnings.catch_warnings(), torch.inference_mode(False):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch and onnxscript say of their own insides
         program = torch.onnx.export(
             module,

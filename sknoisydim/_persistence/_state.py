@@ -183,7 +183,7 @@ def _scaled_width(estimator: Any) -> int:
     """Return how many columns the encoder takes, for encoders that have to be made anew."""
     try:
         with torch.no_grad():
-            row = torch.zeros(1, estimator.n_features_in_)
+            row = torch.zeros(1, estimator.n_features_in_, dtype=torch.float32)
             return int(estimator.encoder_.scaling(row)[0].numel())
     except (TypeError, ValueError):  # a transformer of the user's that does not take zeros
         return int(estimator.n_features_in_)
@@ -283,28 +283,27 @@ def restore(
             return build(name, node["of"], there)
         return reader.read(node)
 
-    with torch.inference_mode(False):
-        found = {name: read(name, n, {}) for name, n in header["parameters"].items()}
-        fitted = {name: reader.read(node) for name, node in header["fitted"].items()}
-        # Components are made for so many columns: about as many as there are numbers in the file.
-        numbers = max(FEW_COLUMNS, sum(array.size for array in arrays.values()))
-        for size in (header["width"], fitted["n_components_"]):
-            if type(size) is not int or not 1 <= size <= numbers:
-                raise ValueError(f"{size!r} columns are not what its tensors are for.")
-        training, embedding = reader.read(header["training"]), reader.read(header["embedding"])
-        shape = _row_shape(header["width"], fitted, embedding)
-        cells = _missing_cells(reader.read(header["parts"].get(MISSING)), header["width"])
-        # What an encoder is made for, beside the rest.
-        inputs = shape or header["width"] + (0 if cells is None else len(cells[0]))
-        parts: dict[str, Any] = {**fitted, "inputs": inputs, "arrays": reader}
-        # Critics know the channel, so it comes first.
-        for name in sorted(header["parts"], key=lambda name: name != "channel"):
-            parts[name] = read(f"parts.{name}", header["parts"][name], parts)
-        if cells is not None:
-            parts["encoder"] = IndicateMissing(parts["encoder"], *map(torch.from_numpy, cells[:2]))
-            if cells[2] is not None:
-                parts["scaling"].fill = cells[2]
-        return found | fitted | _assemble(parts, training, embedding)
+    found = {name: read(name, n, {}) for name, n in header["parameters"].items()}
+    fitted = {name: reader.read(node) for name, node in header["fitted"].items()}
+    # Components are made for so many columns: about as many as there are numbers in the file.
+    numbers = max(FEW_COLUMNS, sum(array.size for array in arrays.values()))
+    for size in (header["width"], fitted["n_components_"]):
+        if type(size) is not int or not 1 <= size <= numbers:
+            raise ValueError(f"{size!r} columns are not what its tensors are for.")
+    training, embedding = reader.read(header["training"]), reader.read(header["embedding"])
+    shape = _row_shape(header["width"], fitted, embedding)
+    cells = _missing_cells(reader.read(header["parts"].get(MISSING)), header["width"])
+    # What an encoder is made for, beside the rest.
+    inputs = shape or header["width"] + (0 if cells is None else len(cells[0]))
+    parts: dict[str, Any] = {**fitted, "inputs": inputs, "arrays": reader}
+    # Critics know the channel, so it comes first.
+    for name in sorted(header["parts"], key=lambda name: name != "channel"):
+        parts[name] = read(f"parts.{name}", header["parts"][name], parts)
+    if cells is not None:
+        parts["encoder"] = IndicateMissing(parts["encoder"], *map(torch.from_numpy, cells[:2]))
+        if cells[2] is not None:
+            parts["scaling"].fill = cells[2]
+    return found | fitted | _assemble(parts, training, embedding)
 
 
 def _assemble(

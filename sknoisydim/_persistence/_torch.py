@@ -12,6 +12,7 @@ import torch
 from sklearn.preprocessing import QuantileTransformer
 from torch import nn
 
+from sknoisydim._context import own_forward
 from sknoisydim._inference import for_inference
 from sknoisydim.encoders import IndicateMissing
 from sknoisydim.refinement._base import Composed, Identity, Scale
@@ -55,8 +56,9 @@ class Served(nn.Module):
         self.refinement = refinement
         self.target = target
         # Follows `double()` and the like: what the network computes in.
-        self.register_buffer("unit", torch.ones(()))
+        self.register_buffer("unit", torch.ones((), dtype=torch.float32))
 
+    @own_forward
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.missing:
             # Around the scaling: what a runtime's minimum or comparison makes of NaN is its own.
@@ -345,16 +347,14 @@ def to_module(estimator: Any, target: bool) -> Served:
     embedder = estimator.encoder_
     scaling = _scaling(embedder.scaling)
     cpu = torch.device("cpu")
-    # inference_mode of the caller would make tensors that torch.export cannot take.
-    with torch.inference_mode(False):
-        network = list(for_inference(embedder, np.dtype(np.float32), cpu).children())[-1]
-        served = Served(
-            scaling,
-            network,
-            _refinement(estimator.refinement_),
-            _target(estimator.target_) if target else nn.Identity(),
-            embedder.row_shape,
-            isinstance(embedder.encoder, IndicateMissing),
-        )
-        # A copy, to share nothing with the estimator.
-        return copy.deepcopy(served).eval().requires_grad_(False)
+    network = list(for_inference(embedder, np.dtype(np.float32), cpu).children())[-1]
+    served = Served(
+        scaling,
+        network,
+        _refinement(estimator.refinement_),
+        _target(estimator.target_) if target else nn.Identity(),
+        embedder.row_shape,
+        isinstance(embedder.encoder, IndicateMissing),
+    )
+    # A copy, to share nothing with the estimator.
+    return copy.deepcopy(served).eval().requires_grad_(False)

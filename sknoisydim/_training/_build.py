@@ -53,7 +53,9 @@ def missing_cells(
         return IndicateMissing(nn.Identity(), columns, fill)
     columns = torch.from_numpy(missing_columns(table.X))
     if isinstance(scaling, Standardize):  # its zero is the mean, also when a stream moves it
-        return IndicateMissing(nn.Identity(), columns, torch.zeros(table.X.shape[1]))
+        return IndicateMissing(
+            nn.Identity(), columns, torch.zeros(table.X.shape[1], dtype=torch.float32)
+        )
     mean = column_means(table.X, table.weights)
     with torch.no_grad():
         fill = scaling(torch.from_numpy(mean)[None])[0].float()

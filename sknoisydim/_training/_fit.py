@@ -118,13 +118,10 @@ def scale(settings: Settings, table: Table, seed: int) -> tuple[nn.Module, Momen
 
 @contextlib.contextmanager
 def fenced(settings: Settings, seed: int) -> Iterator[None]:
-    """Train in a mode of our own, and keep a user's module from the global generator.
-
-    The caller may be inside torch.no_grad() or torch.inference_mode().
-    """
+    """Keep a user's module from the global generator, and the compiler from the filters."""
     import_compiler()
     fence = borrowed_global_generator(seed) if settings.foreign else contextlib.nullcontext()
-    with fence, torch.inference_mode(False), torch.enable_grad():
+    with fence:
         yield
 
 

@@ -10,7 +10,7 @@ View = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
 def bernoulli(x: torch.Tensor, rate: float, generator: torch.Generator) -> torch.Tensor:
-    return torch.rand(x.shape, generator=generator, device=x.device) < rate
+    return torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32) < rate
 
 
 def has_missing(x: torch.Tensor) -> bool:

@@ -6,6 +6,7 @@ import torch
 from scipy.special import betaincinv
 from sklearn.base import BaseEstimator
 
+from sknoisydim._context import own_context
 from sknoisydim._validation import check_real
 
 from ._base import bernoulli, has_missing
@@ -32,6 +33,7 @@ class FeatureMasking(BaseEstimator):
     def __init__(self, rate: float = 0.3) -> None:
         self.rate = rate
 
+    @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view of the rows x (n, ...)."""
         rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
@@ -57,6 +59,7 @@ class GaussianJitter(BaseEstimator):
     def __init__(self, scale: float = 0.3) -> None:
         self.scale = scale
 
+    @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view of the rows x (n, ...)."""
         scale = check_real(self.scale, "augmentation scale", minimum=0)
@@ -97,17 +100,19 @@ class Mixup(BaseEstimator):
     def __init__(self, alpha: float = 0.4) -> None:
         self.alpha = alpha
 
+    @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view of the rows x (n, ...)."""
         others = torch.randint(len(x), (len(x),), generator=generator, device=x.device)
         return self.among(x, x[others], generator)
 
+    @own_context(gradients=False)
     def among(
         self, x: torch.Tensor, others: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
         """Return a view of the rows x (n, ...) mixed with others (n, ...), row by row."""
         alpha = check_real(self.alpha, "augmentation alpha", minimum=0, closed="neither")
-        u = torch.rand(len(x), generator=generator, device=x.device)
+        u = torch.rand(len(x), generator=generator, device=x.device, dtype=torch.float32)
         # torch draws beta variates from its global generator alone; the quantile function takes
         # ours. The law is symmetric, so its upper half is that of the larger share.
         share = betaincinv(alpha, alpha, 0.5 + 0.5 * u.double().cpu().numpy())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from sklearn.base import BaseEstimator
 
+from sknoisydim._context import own_context
 from sknoisydim._validation import check_real
 
 from ._base import bernoulli, has_missing
@@ -14,7 +15,7 @@ from ._base import bernoulli, has_missing
 
 def _gaps(x: torch.Tensor, unit: torch.Tensor, n_units: int) -> torch.Tensor:
     """Tell which units (n, n_units) of columns miss a cell; `unit` (p,) is that of each column."""
-    total = torch.zeros(len(x), n_units, device=x.device)
+    total = torch.zeros(len(x), n_units, device=x.device, dtype=torch.float32)
     return total.index_add_(1, unit, x.isnan().float()) > 0
 
 
@@ -26,7 +27,7 @@ def _draw(
     `unit` (p,) is the unit of each column. Both results are of shape (n, n_units).
     """
     shape = (len(x), n_units)
-    mask = torch.rand(shape, generator=generator, device=x.device) < rate
+    mask = torch.rand(shape, generator=generator, device=x.device, dtype=torch.float32) < rate
     if not has_missing(x):
         return mask, torch.randint(len(x), shape, generator=generator, device=x.device)
     gaps = _gaps(x, unit, n_units)
@@ -37,6 +38,7 @@ def _draw(
     return mask & (count > 0), observed_first.gather(0, (u * count).long())
 
 
+@own_context(gradients=False)
 def one_hot_blocks(x: torch.Tensor) -> list[list[int]]:
     """Return the blocks of adjacent columns that look like one-hot codes.
 
@@ -109,17 +111,21 @@ class BlockCorruption:
         self.unit[alone] = torch.arange(int(alone.sum())) + len(groups)
         self.n_units = int(alone.sum()) + len(groups)
 
+    @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         unit = self.unit.to(x.device)
         mask, rows = _draw(x, self.rate, generator, unit, self.n_units)
         return torch.where(mask[:, unit], x.gather(0, rows[:, unit]), x)
 
+    @own_context(gradients=False)
     def among(
         self, x: torch.Tensor, others: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
         unit = self.unit.to(x.device)
         shape = (len(x), self.n_units)
-        mask = torch.rand(shape, generator=generator, device=x.device) < self.rate
+        mask = (
+            torch.rand(shape, generator=generator, device=x.device, dtype=torch.float32) < self.rate
+        )
         observed = ~_gaps(others, unit, self.n_units)
         return torch.where((mask & observed)[:, unit], others, x)
 
@@ -171,6 +177,7 @@ class FeatureCorruption(BaseEstimator):
         self.rate = rate
         self.groups = groups
 
+    @own_context(gradients=False)
     def fit(self, sample: torch.Tensor) -> FeatureCorruption | BlockCorruption:
         """Return the view for the groups that stand in a sample of scaled rows (n, p).
 
@@ -198,6 +205,7 @@ class FeatureCorruption(BaseEstimator):
             groups = one_hot_blocks(sample)
         return BlockCorruption(rate, groups, sample.shape[1])
 
+    @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view of the rows x (n, p)."""
         if self.groups is not None:
@@ -208,6 +216,7 @@ class FeatureCorruption(BaseEstimator):
         mask, rows = _draw(cells, rate, generator, columns, len(columns))
         return torch.where(mask, cells.gather(0, rows), cells).view_as(x)
 
+    @own_context(gradients=False)
     def among(
         self, x: torch.Tensor, others: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from sklearn.base import BaseEstimator, clone
 
+from sknoisydim._context import own_context
 from sknoisydim._validation import check_integer, check_real
 
 from ._base import View
@@ -80,6 +81,7 @@ class Neighbors(BaseEstimator):
         """Let go of the sample: from here on the batch itself is searched."""
         self._candidates = None
 
+    @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view of the rows x (n, ...)."""
         count = check_integer(self.n_neighbors, "augmentation n_neighbors", minimum=1)

@@ -148,7 +148,9 @@ class DonskerVaradhan(nn.Module):
         super().__init__()
         self.decay = check_real(decay, "bound decay", minimum=0, maximum=1, closed="left")
         # In logs, where scores of any size have a number; NaN before the first batch.
-        self.register_buffer("log_average", torch.tensor(math.nan))
+        self.register_buffer(
+            "log_average", torch.tensor(math.nan, dtype=torch.float32, device="cpu")
+        )
 
     def forward(self, scores: torch.Tensor) -> torch.Tensor:
         rivals = log_mean_exp_rivals(scores)

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from sknoisydim._context import own_context, own_forward
 from sknoisydim._modules import linear, mlp
 from sknoisydim._validation import check_integer
 
@@ -35,6 +36,7 @@ class _Concat(nn.Module):
         scores: torch.Tensor = self.network((noisy[:, None] + view).relu()).squeeze(-1)
         return scores
 
+    @own_forward
     def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         start: torch.Tensor = self.start(view, noisy)
         # A linear layer of two joined vectors is the sum of one of each: n products, not n^2.
@@ -89,6 +91,7 @@ class ConcatCritic(BaseEstimator):
     def __init__(self, hidden_layer_sizes: Sequence[int] = (64,)) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
 
+    @own_context()
     def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
         """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
 

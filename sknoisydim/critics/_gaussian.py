@@ -9,6 +9,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from sknoisydim._context import own_context, own_forward
 from sknoisydim._validation import check_real
 
 # Variance of a view about its row, per component of unit variance, that critics start from.
@@ -26,7 +27,7 @@ class _Exact(nn.Module):
         super().__init__()
         self.channel = channel
         # E |f(X') - f(X)|^2 per component; NaN before the first batch.
-        self.register_buffer("spread", torch.full((n_components,), math.nan))
+        self.register_buffer("spread", torch.full((n_components,), math.nan, dtype=torch.float32))
 
     def _observe(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         # Noise is independent of view and row, so E |f(X) + Z - f(X')|^2 exceeds the spread by its
@@ -38,6 +39,7 @@ class _Exact(nn.Module):
         self.spread.copy_(torch.lerp(spread, past, DECAY))
         return self.spread
 
+    @own_forward
     def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         spread = self._observe(view, noisy).clamp(0, 2)
         # f(X) is about r f(X'), and varies about that by 1 - r^2, where both have unit variance and
@@ -78,6 +80,7 @@ class ExactCritic(BaseEstimator):
     torch.Size([10, 10])
     """
 
+    @own_context()
     def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
         """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
 
@@ -120,11 +123,11 @@ class QuadraticRatio(nn.Module):
         self.start = -math.log(scale**2 + SPREAD)
         # The precision that is right may be a hundred times as large (little noise, no views), and
         # an optimizer moves a parameter by its learning rate per step: so its log, in large units.
-        self.gain = nn.Parameter(torch.zeros(()))
-        self.product = nn.Parameter(torch.eye(n_components))
-        self.view = nn.Parameter(torch.eye(n_components))
-        self.noisy = nn.Parameter(torch.eye(n_components))
-        self.constant = nn.Parameter(torch.zeros(()))
+        self.gain = nn.Parameter(torch.zeros((), dtype=torch.float32))
+        self.product = nn.Parameter(torch.eye(n_components, dtype=torch.float32))
+        self.view = nn.Parameter(torch.eye(n_components, dtype=torch.float32))
+        self.noisy = nn.Parameter(torch.eye(n_components, dtype=torch.float32))
+        self.constant = nn.Parameter(torch.zeros((), dtype=torch.float32))
 
     def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         log_precision = self.start + GAIN * self.gain
@@ -143,6 +146,7 @@ class _Tempered(nn.Module):
         self.ratio = ratio
         self.temperature = temperature
 
+    @own_forward
     def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         return self.ratio(view, noisy) / self.temperature
 
@@ -183,6 +187,7 @@ class BilinearCritic(BaseEstimator):
     def __init__(self, temperature: float = 1.0) -> None:
         self.temperature = temperature
 
+    @own_context()
     def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
         """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
 

@@ -11,6 +11,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from sknoisydim._context import own_context, own_forward
 from sknoisydim._modules import linear, mlp
 from sknoisydim._validation import check_integer, check_real
 
@@ -38,6 +39,7 @@ class _Separable(nn.Module):
         self.noisy = noisy
         self.temperature = temperature
 
+    @own_forward
     def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         return (self.noisy(noisy) / self.temperature) @ self.view(view).T
 
@@ -79,6 +81,7 @@ class SeparableCritic(BaseEstimator):
         self.width = width
         self.temperature = temperature
 
+    @own_context()
     def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
         """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
 

@@ -17,6 +17,7 @@ from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
+from sknoisydim._context import own_context
 from sknoisydim._isolation import draw_seed
 from sknoisydim._net import MeanGradients, without_output
 from sknoisydim._validation import check_real
@@ -28,6 +29,7 @@ from ._shard import Shard, SharedEncoder, unshare, waiting
 COMPARED_ROWS = 16
 
 
+@own_context()
 def fit_data_parallel(
     estimator: Any,
     X: Any,
@@ -169,7 +171,7 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
             "with `torchrun --nproc-per-node N`, with mpirun, or in the script with "
             "`accelerate.debug_launcher(function, num_processes=N)`.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,  # the third is the decorator's
         )
     if accelerator.mixed_precision != "no" or accelerator.gradient_accumulation_steps != 1:
         raise ValueError(

@@ -16,6 +16,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from .._context import own_context
 from .._options import allowed, unknown_option
 from .._validation import check_integer
 from ._reference import RandomState, Space, compare, generator, seed_of, subsample
@@ -38,6 +39,7 @@ def _mlp(seed: int) -> Any:
 CLASSIFIERS: dict[str, Callable[[int], Any]] = {"boosting": _boosting, "mlp": _mlp}
 
 
+@own_context()
 def classifier_auc(
     Z: Any,
     reference: Any = "normal",

@@ -9,6 +9,7 @@ from scipy.linalg import solve_triangular
 from scipy.special import ndtri
 from sklearn.neighbors import NearestNeighbors
 
+from .._context import own_context
 from .._validation import check_integer
 from ._reference import (
     FloatArray,
@@ -24,6 +25,7 @@ from ._reference import (
 MAX_NEIGHBOR_ROWS = 10_000
 
 
+@own_context()
 def max_correlation(
     Z: Any,
     reference: Any = "normal",
@@ -90,6 +92,7 @@ def max_correlation(
     return float(np.abs(correlation).max())
 
 
+@own_context()
 def total_correlation(
     Z: Any,
     reference: Any = "normal",

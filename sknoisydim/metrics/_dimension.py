@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from .._context import own_context
 from ._reference import FloatArray, RandomState, check_sample, generator, subsample
 
 #: Rows whose neighbours are searched, at most.
@@ -16,6 +17,7 @@ MAX_DIMENSION_ROWS = 4_000
 MIN_DIMENSION_ROWS = 20
 
 
+@own_context()
 def intrinsic_dimension(X: Any, *, random_state: RandomState = 0) -> float:
     r"""Intrinsic dimension of rows, from the distances to two nearest neighbours (TwoNN).
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
+from .._context import own_context
 from .._validation import check_integer
 from ._reference import FloatArray, RandomState, Space, compare, generator, subsample
 
@@ -19,6 +20,7 @@ MAX_PAIRWISE_ROWS = 2_000
 N_WIDTHS = 4
 
 
+@own_context()
 def sliced_wasserstein(
     Z: Any,
     reference: Any = "normal",
@@ -106,6 +108,7 @@ def sliced_wasserstein(
     return float(np.sqrt(np.square(gap).mean()))
 
 
+@own_context()
 def energy_distance(
     Z: Any,
     reference: Any = "normal",
@@ -174,6 +177,7 @@ def energy_distance(
     return _root(2.0 * cdist(A, B).mean() - _mean_within(A) - _mean_within(B))
 
 
+@own_context()
 def mmd_distance(
     Z: Any,
     reference: Any = "normal",

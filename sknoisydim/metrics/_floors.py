@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._context import own_context
 from .._options import unknown_option
 from .._validation import check_integer
 from ._reference import (
@@ -24,6 +25,7 @@ from ._results import JointTest
 from ._tables import DISTANCES
 
 
+@own_context()
 def in_floors(
     distance: str | Callable[..., float],
     Z: Any,
@@ -100,6 +102,7 @@ def in_floors(
     return above / below if below > 0.0 else float("nan")
 
 
+@own_context()
 def monte_carlo_test(
     distance: str | Callable[..., float],
     Z: Any,

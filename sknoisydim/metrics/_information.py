@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
+from .._context import own_context
 from .._options import unknown_option
 from .._validation import check_integer, check_real
 from ._estimators import check_rows, find_transformer, normal_embedding
@@ -83,6 +84,7 @@ class InformationEstimate:
         )
 
 
+@own_context()
 def mutual_information(
     est: Any,
     X: Any,

@@ -9,11 +9,13 @@ import numpy as np
 from scipy import stats
 from scipy.special import log_ndtr, ndtr
 
+from .._context import own_context
 from ._anderson_darling import anderson_darling_survival
 from ._reference import FloatArray, constant_columns, normal_preimage
 from ._results import MarginalTest, holm
 
 
+@own_context()
 def kolmogorov_smirnov(Z: Any, reference: Any = "normal") -> MarginalTest:
     r"""Kolmogorov-Smirnov test of each component against N(0, 1).
 
@@ -73,6 +75,7 @@ def kolmogorov_smirnov(Z: Any, reference: Any = "normal") -> MarginalTest:
     return _by_component(Z, reference, "kolmogorov_smirnov", _ks)
 
 
+@own_context()
 def cramer_von_mises(Z: Any, reference: Any = "normal") -> MarginalTest:
     r"""Cramer-von Mises test of each component against N(0, 1).
 
@@ -130,6 +133,7 @@ def cramer_von_mises(Z: Any, reference: Any = "normal") -> MarginalTest:
     return _by_component(Z, reference, "cramer_von_mises", _cvm)
 
 
+@own_context()
 def anderson_darling(Z: Any, reference: Any = "normal") -> MarginalTest:
     r"""Anderson-Darling test of each component against the fully specified N(0, 1).
 
@@ -189,6 +193,7 @@ def anderson_darling(Z: Any, reference: Any = "normal") -> MarginalTest:
     return _by_component(Z, reference, "anderson_darling", _ad)
 
 
+@own_context()
 def dagostino_pearson(Z: Any, reference: Any = "normal") -> MarginalTest:
     r"""D'Agostino-Pearson test of the skewness and kurtosis of each component.
 

@@ -10,6 +10,7 @@ from scipy.linalg import solve_triangular
 from scipy.spatial.distance import pdist
 from scipy.special import chdtrc, ndtr, ndtri
 
+from .._context import own_context
 from ._distances import MAX_PAIRWISE_ROWS
 from ._reference import (
     FloatArray,
@@ -32,6 +33,7 @@ _CHUNK = 2_000_000
 N_RESAMPLES = 199
 
 
+@own_context()
 def henze_zirkler(
     Z: Any, reference: Any = "normal", *, random_state: RandomState = None
 ) -> JointTest:
@@ -105,6 +107,7 @@ def henze_zirkler(
     return JointTest(statistic, pvalue)
 
 
+@own_context()
 def mardia(Z: Any, reference: Any = "normal", *, random_state: RandomState = None) -> JointTest:
     r"""Mardia's test of joint skewness and kurtosis, with any mean and covariance.
 

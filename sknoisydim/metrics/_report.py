@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._context import own_context
 from ._information import InformationEstimate
 from ._reference import FloatArray
 from ._results import holm
@@ -342,6 +343,7 @@ class MatchReport:
             f"n_rows={self.n_rows}, n_components={self.n_components}, ...)"
         )
 
+    @own_context()
     def _repr_html_(self) -> str:
         from ._report_html import card
 

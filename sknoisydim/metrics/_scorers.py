@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._context import own_context
 from .._options import unknown_option
 from ._classifier import classifier_auc
 from ._estimators import check_rows, find_transformer, normal_embedding
@@ -72,6 +73,7 @@ def match_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     return _match(estimator, X, y)
 
 
+@own_context()
 def information_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     r"""Share of the reachable information that the embedding sends through the channel.
 
@@ -177,6 +179,7 @@ def make_match_scorer(
     return partial(_match, metric=metric, random_state=random_state, **params)
 
 
+@own_context()
 def _match(
     estimator: Any,
     X: Any,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaincc
 
+from .._context import own_context
 from .._validation import check_integer
 from ._reference import FloatArray, RandomState, generator, normal_preimage
 from ._results import JointTest
@@ -15,6 +16,7 @@ from ._results import JointTest
 _CHUNK_ROWS = 2_048
 
 
+@own_context()
 def epps_pulley_sliced(
     Z: Any,
     reference: Any = "normal",

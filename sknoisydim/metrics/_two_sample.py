@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from .._context import own_context
 from .._validation import check_integer
 from ._distances import MAX_PAIRWISE_ROWS, N_WIDTHS, gaussian_kernels
 from ._reference import FloatArray, RandomState, Space, compare, generator, subsample
@@ -17,6 +18,7 @@ from ._results import JointTest
 DRAWS_PER_ROW = 4
 
 
+@own_context()
 def energy_test(
     Z: Any,
     reference: Any = "normal",
@@ -98,6 +100,7 @@ def energy_test(
     return _rank(n * m / (n + m) * _discrepancy(similarity, member))
 
 
+@own_context()
 def mmd_test(
     Z: Any,
     reference: Any = "normal",

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from sklearn.base import BaseEstimator
 
+from sknoisydim._context import own_context
 from sknoisydim._isolation import draw_seed, make_generator
 from sknoisydim._validation import check_integer, check_real
 
@@ -32,6 +33,7 @@ class Noise(BaseEstimator):
         """Return a new channel, for `n_components` and the batch size really used."""
         raise TypeError(f"{type(self).__name__} does not say which channel it makes.")
 
+    @own_context(gradients=False)
     def capacity(self, n_components: int, batch_size: int = BATCH_SIZE) -> float:
         """Return the capacity of the channel in nats.
 
@@ -55,6 +57,7 @@ class Noise(BaseEstimator):
         """
         return float(self.build(n_components, batch_size).capacity)
 
+    @own_context(gradients=False)
     def sample(
         self,
         n_samples: int,
@@ -92,6 +95,7 @@ class Noise(BaseEstimator):
         noise: torch.Tensor = channel.sample(n_samples, make_generator(draw_seed(random_state)))
         return noise
 
+    @own_context(gradients=False)
     def log_prob(self, noise: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
         """Return the log density of noise vectors.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from sknoisydim._context import own_context
 from sknoisydim._validation import check_integer
 
 from ._base import AUTO_SHARE, SMALLEST, Noise, check_scale
@@ -90,12 +91,16 @@ class GaussianChannel:
 
     def sample(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         """Return noise (n_samples, d) of float32."""
-        noise = torch.empty(n_samples, self.n_components, device=generator.device)
+        noise = torch.empty(
+            n_samples, self.n_components, device=generator.device, dtype=torch.float32
+        )
         return noise.normal_(std=self.scale, generator=generator)
 
     def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         """Return draws (n_samples, d) of the embedding that reaches the capacity, N(0, I)."""
-        clean = torch.empty(n_samples, self.n_components, device=generator.device)
+        clean = torch.empty(
+            n_samples, self.n_components, device=generator.device, dtype=torch.float32
+        )
         return clean.normal_(generator=generator)
 
     def log_prob(self, noise: torch.Tensor) -> torch.Tensor:
@@ -103,6 +108,7 @@ class GaussianChannel:
         constant = self.n_components * math.log(self.scale * math.sqrt(2 * math.pi))
         return -0.5 * (noise / self.scale).square().sum(-1) - constant
 
+    @own_context(gradients=False)
     def log_ratio(
         self, clean: torch.Tensor, noisy: torch.Tensor, spread: torch.Tensor | None = None
     ) -> torch.Tensor:

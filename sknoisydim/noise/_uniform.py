@@ -8,6 +8,7 @@ import warnings
 
 import torch
 
+from sknoisydim._context import own_context
 from sknoisydim._validation import check_integer
 
 from ._base import AUTO_SHARE, Noise, check_scale
@@ -116,7 +117,9 @@ class UniformChannel:
     def sample(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         """Return noise (n_samples, d) of float32."""
         e = self.half_width
-        noise = torch.empty(n_samples, self.n_components, device=generator.device)
+        noise = torch.empty(
+            n_samples, self.n_components, device=generator.device, dtype=torch.float32
+        )
         return noise.uniform_(-e, e, generator=generator)
 
     def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
@@ -124,7 +127,7 @@ class UniformChannel:
 
         It does so where 1/2e is an integer, but for the ends: they are 1 % of a cell inside.
         """
-        grid = torch.tensor(self._grid(), device=generator.device)
+        grid = torch.tensor(self._grid(), device=generator.device, dtype=torch.float32)
         shape = (n_samples, self.n_components)
         cells = torch.randint(len(grid), shape, generator=generator, device=generator.device)
         return grid[cells]
@@ -147,6 +150,7 @@ class UniformChannel:
         unit = math.sqrt(12)
         return unit * (torch.special.ndtr(view) - 0.5), unit * (noisy - 0.5)
 
+    @own_context(gradients=False)
     def log_ratio(self, clean: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         r"""Return the log density ratio of each noisy row to each clean row.
 

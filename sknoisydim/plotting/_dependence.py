@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
+from sknoisydim._context import own_context
+
 from ._common import SMALL, TINY, check_embedding, fitted_step, panels, preimage
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class DependenceDisplay:
         self.n_samples = n_samples
 
     @classmethod
+    @own_context()
     def from_estimator(cls, estimator: Any, X: Any, *, ax: Any = None) -> DependenceDisplay:
         """Embed rows and draw how their components depend on each other.
 
@@ -83,6 +86,7 @@ class DependenceDisplay:
         return cls.from_embedding(estimator.transform(X), step.target_, ax=ax)
 
     @classmethod
+    @own_context()
     def from_embedding(cls, Z: Any, target: Any = "normal", *, ax: Any = None) -> DependenceDisplay:
         """Draw how the components of embedded rows depend on each other.
 
@@ -113,6 +117,7 @@ class DependenceDisplay:
         np.fill_diagonal(dependence, np.nan)
         return cls(dependence, len(z)).plot(ax)
 
+    @own_context()
     def plot(self, ax: Any = None) -> DependenceDisplay:
         """Draw.
 

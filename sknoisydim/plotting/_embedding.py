@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.utils import check_consistent_length, column_or_1d
 
+from sknoisydim._context import own_context
 from sknoisydim.targets import Target
 
 from ._common import (
@@ -94,6 +95,7 @@ class EmbeddingDisplay:
         self.names = names
 
     @classmethod
+    @own_context()
     def from_estimator(
         cls, estimator: Any, X: Any, y: Any = None, *, pairs: Any = None, ax: Any = None
     ) -> EmbeddingDisplay:
@@ -129,6 +131,7 @@ class EmbeddingDisplay:
         return cls.from_embedding(Z, step.target_, y, pairs=pairs, ax=ax)
 
     @classmethod
+    @own_context()
     def from_embedding(
         cls, Z: Any, target: Any = "normal", y: Any = None, *, pairs: Any = None, ax: Any = None
     ) -> EmbeddingDisplay:
@@ -165,6 +168,7 @@ class EmbeddingDisplay:
             check_consistent_length(rows, y)
         return cls(rows, bound, y=y, names=names).plot(pairs, ax=ax)
 
+    @own_context()
     def plot(self, pairs: Any = None, *, ax: Any = None) -> EmbeddingDisplay:
         """Draw.
 

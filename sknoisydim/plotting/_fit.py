@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import ndtr, ndtri
 
+from sknoisydim._context import own_context
 from sknoisydim._validation import check_real
 
 from ._common import (
@@ -84,6 +85,7 @@ class TargetFitDisplay:
         self.level = level
 
     @classmethod
+    @own_context()
     def from_estimator(
         cls,
         estimator: Any,
@@ -123,6 +125,7 @@ class TargetFitDisplay:
         )
 
     @classmethod
+    @own_context()
     def from_embedding(
         cls,
         Z: Any,
@@ -159,6 +162,7 @@ class TargetFitDisplay:
         rows, bound = check_embedding(Z, target)
         return cls(preimage(rows, bound), level=level).plot(components, ax=ax)
 
+    @own_context()
     def plot(self, components: Any = None, *, ax: Any = None) -> TargetFitDisplay:
         """Draw.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sknoisydim._context import own_context
+
 from ._common import PALETTE, REFERENCE, TINY, panels, tidy
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ class TradeOffDisplay:
         self.y_name = y_name
 
     @classmethod
+    @own_context()
     def from_estimator(
         cls, search: Any, *, x: str = "match", y: str = "accuracy", ax: Any = None
     ) -> TradeOffDisplay:
@@ -108,6 +111,7 @@ class TradeOffDisplay:
         return cls.from_cv_results(results, x=x, y=y, ax=ax)
 
     @classmethod
+    @own_context()
     def from_cv_results(
         cls, results: Any, *, x: str = "match", y: str = "accuracy", ax: Any = None
     ) -> TradeOffDisplay:
@@ -145,6 +149,7 @@ class TradeOffDisplay:
         )
         return cls(left, up, left_error, up_error, labels, x, y).plot(ax)
 
+    @own_context()
     def plot(self, ax: Any = None) -> TradeOffDisplay:
         """Draw.
 

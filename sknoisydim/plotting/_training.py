@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sknoisydim._context import own_context
+
 from ._common import PALETTE, REFERENCE, TINY, fitted_step, panels, tidy
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class TrainingDisplay:
         self.batch_size = batch_size
 
     @classmethod
+    @own_context()
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> TrainingDisplay:
         """Draw the history of a fitted transformer.
 
@@ -95,6 +98,7 @@ class TrainingDisplay:
         step = fitted_step(estimator)
         return cls(step.history_, step.capacity_, step.batch_size_).plot(ax)
 
+    @own_context()
     def plot(self, ax: Any = None) -> TrainingDisplay:
         """Draw.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._context import own_context
 from .._normal import normal_logpdf
 from .._validation import check_real
 
@@ -37,18 +38,22 @@ class InvertibleMap:
     def __init__(self, n_components: int) -> None:
         self.n_components = n_components
 
+    @own_context()
     def forward(self, z: ArrayLike) -> FloatArray:
         """Map embeddings (n, d) closer to N(0, I); finite rows stay finite."""
         return self._forward(self._rows(z))[0]
 
+    @own_context()
     def inverse(self, z: ArrayLike) -> FloatArray:
         """Map refined rows (n, d) back: the inverse of `forward`."""
         return self._inverse(self._rows(z))
 
+    @own_context()
     def log_abs_det(self, z: ArrayLike) -> FloatArray:
         """Log of the absolute Jacobian determinant of `forward` at each row (n,), in nats."""
         return self._forward(self._rows(z))[1]
 
+    @own_context()
     def log_density(self, z: ArrayLike) -> FloatArray:
         r"""Log density of embeddings (n, d) whose refined rows are N(0, I), in nats.
 

@@ -190,28 +190,26 @@ def fit_couplings(
     held-out rows did not gain: rows that have no clusters are not to be pulled apart for some.
     """
     generator = make_generator(seed)
-    # The caller may be inside torch.no_grad() or torch.inference_mode().
-    with torch.inference_mode(False), torch.enable_grad():
-        rows, judged = _near(*fitted, most=STEPS * BATCH), _near(*held_out)
-        n, d = len(rows), fitted[0].shape[1]
-        if min(n, len(judged)) < MIN_HELD_OUT:
-            return Identity(d)
-        layers = Couplings(n_layers, d, generator)
-        head = linear_head(rows, n_clusters) if n_clusters and separation else None
-        descend(
-            layers,
-            layers,
-            Objective(TRANSPORT, separation, head),
-            rows,
-            judged,
-            jitter=min(max(JITTER_ROWS * d / n, LEAST_JITTER), MOST_JITTER),
-            batch_size=BATCH,
-            max_epochs=min(EPOCHS, STEPS // -(-n // BATCH)),
-            patience=EPOCHS,
-            lr=LR,
-            generator=generator,
-        )
-        coupled = layers.to_map()
+    rows, judged = _near(*fitted, most=STEPS * BATCH), _near(*held_out)
+    n, d = len(rows), fitted[0].shape[1]
+    if min(n, len(judged)) < MIN_HELD_OUT:
+        return Identity(d)
+    layers = Couplings(n_layers, d, generator)
+    head = linear_head(rows, n_clusters) if n_clusters and separation else None
+    descend(
+        layers,
+        layers,
+        Objective(TRANSPORT, separation, head),
+        rows,
+        judged,
+        jitter=min(max(JITTER_ROWS * d / n, LEAST_JITTER), MOST_JITTER),
+        batch_size=BATCH,
+        max_epochs=min(EPOCHS, STEPS // -(-n // BATCH)),
+        patience=EPOCHS,
+        lr=LR,
+        generator=generator,
+    )
+    coupled = layers.to_map()
     return coupled if gains(coupled, held_out[0]) else Identity(d)
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
+from torch import nn
 
+from .._context import own_context
 from .._isolation import borrowed_global_generator, make_generator
 from .._validation import check_integer, check_real, is_auto
 from ._base import (
@@ -170,6 +172,7 @@ class FlowRefinement(BaseEstimator):
         self.clusters = clusters
         self.separation = separation
 
+    @own_context()
     def build(self, z: ArrayLike, seed: int, held_out: ArrayLike | None = None) -> InvertibleMap:
         """Return the map for embeddings z (n, d), finite and about N(0, I).
 
@@ -211,26 +214,24 @@ class FlowRefinement(BaseEstimator):
             first = clone(start, safe=False).build(parts[0], seed, parts[1])
         mixture = find_clusters(parts[0], clusters, seed) if separation else None
         moved = [first.forward(part) for part in parts]
-        # The caller may be inside torch.no_grad() or torch.inference_mode().
-        with torch.inference_mode(False), torch.enable_grad():
-            fitted, judged = (
-                Clustered(rows, clusters_of(mixture, part))
-                for rows, part in zip(moved, parts, strict=True)
-            )
-            head = None if mixture is None else linear_head(fitted, mixture.n_components)
-            descend(
-                flow,
-                lambda z: flow().call_and_ladj(z),
-                Objective(transport, separation, head),
-                fitted,
-                judged,
-                jitter=jitter,
-                batch_size=self.batch_size,
-                max_epochs=self.max_epochs,
-                patience=self.patience,
-                lr=lr,
-                generator=make_generator(seed),
-            )
+        fitted, judged = (
+            Clustered(rows, clusters_of(mixture, part))
+            for rows, part in zip(moved, parts, strict=True)
+        )
+        head = None if mixture is None else linear_head(fitted, mixture.n_components)
+        descend(
+            flow,
+            lambda z: flow().call_and_ladj(z),
+            Objective(transport, separation, head),
+            fitted,
+            judged,
+            jitter=jitter,
+            batch_size=self.batch_size,
+            max_epochs=self.max_epochs,
+            patience=self.patience,
+            lr=lr,
+            generator=make_generator(seed),
+        )
         then = FlowMap(d, flow.double().eval().requires_grad_(False))
         # Rows that have no clusters are not to be pulled apart for some.
         if not gains(then, moved[1]):
@@ -247,14 +248,19 @@ class FlowRefinement(BaseEstimator):
                 "needs nothing more."
             ) from error
         hidden = check_integer(self.hidden, "refine hidden", minimum=1)
-        # zuko draws its weights from torch's global generator, in torch's default dtype.
-        with borrowed_global_generator(seed), torch.inference_mode(False):
+        # zuko draws its weights from torch's global generator, in torch's default dtype: the draws
+        # of another dtype are others, so they are made again.
+        with borrowed_global_generator(seed):
             flow = zuko.flows.NSF(
                 d,
                 bins=check_integer(self.bins, "refine bins", minimum=2),
                 transforms=check_integer(self.transforms, "refine transforms", minimum=1),
                 hidden_features=(hidden, hidden),
             ).transform.float()
+        with borrowed_global_generator(seed):
+            for module in flow.modules():
+                if isinstance(module, nn.Linear):
+                    module.reset_parameters()
         with torch.no_grad():
             # A spline whose parameters are all zero is the identity. They are the outputs of a
             # network, or, with one component, parameters themselves.

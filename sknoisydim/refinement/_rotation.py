@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 from sklearn.base import BaseEstimator
 
+from .._context import own_context
 from .._normal import normal_logpdf
 from .._validation import check_integer, check_real, is_auto
 from ._base import (
@@ -191,6 +192,7 @@ class RotationGaussianization(BaseEstimator):
         self.couplings = couplings
         self.separation = separation
 
+    @own_context()
     def build(self, z: ArrayLike, seed: int, held_out: ArrayLike | None = None) -> InvertibleMap:
         """Return the map for embeddings z (n, d), finite and about N(0, I).
 

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 
+from .._context import own_context
 from .._validation import check_integer
 
 FloatArray = NDArray[np.float64]
@@ -47,6 +48,7 @@ class Target(BaseEstimator):
        Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
     """
 
+    @own_context()
     def bind(self: SomeTarget, n_components: int) -> SomeTarget:
         """Return a copy for embeddings with `n_components` components.
 
@@ -75,6 +77,7 @@ class Target(BaseEstimator):
         bound._bind(n_components)
         return bound
 
+    @own_context()
     def push(self, z: ArrayLike) -> FloatArray:
         """Map rows of N(0, I) to the target.
 
@@ -99,6 +102,7 @@ class Target(BaseEstimator):
         """
         return self._push(self._rows(z, "z"))
 
+    @own_context()
     def push_into(self, z: FloatArray, out: NDArray[np.floating]) -> None:
         """Map rows of N(0, I) to the target, into an array of float32 or float64.
 
@@ -107,6 +111,7 @@ class Target(BaseEstimator):
         limit = np.finfo(out.dtype).max
         np.clip(self._push(z), -limit, limit, out=out)
 
+    @own_context()
     def pull(self, x: ArrayLike) -> FloatArray:
         """Map rows of the target to rows of N(0, I): the inverse of :meth:`push`.
 
@@ -132,6 +137,7 @@ class Target(BaseEstimator):
         """
         return self._pull(self._rows(x, "x"))
 
+    @own_context()
     def sample(
         self, n_samples: int, random_state: int | np.random.RandomState | None = None
     ) -> FloatArray:
@@ -161,6 +167,7 @@ class Target(BaseEstimator):
         rng = check_random_state(random_state)
         return self._push(rng.standard_normal((n_samples, n_components)))
 
+    @own_context()
     def logpdf(self, x: ArrayLike) -> FloatArray:
         """Log density of each row under the target.
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
+from .._context import own_context
 from .._normal import normal_logpdf
 from ._base import TINY, FloatArray, Target, check_vector
 
@@ -140,6 +141,7 @@ class Uniform(Target):
             np.minimum(z, self.high_, out=z)
         return z
 
+    @own_context()
     def push_into(self, z: FloatArray, out: NDArray[np.floating]) -> None:
         """Map rows of N(0, I) to the box, into an array of float32 or float64."""
         if out.dtype != np.float32 or not self._in_single or not out.flags.c_contiguous:

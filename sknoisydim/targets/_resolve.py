@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._context import own_context
 from .._validation import check_integer
 from ._base import Target
 from ._independent import Independent, as_components, as_target
 from ._laws import ScipyLaw
 
 
+@own_context()
 def resolve_target(target: Any, n_components: int) -> Target:
     """Return the target that `target` stands for, bound to a number of components.
 
