@@ -112,10 +112,9 @@ class NoisyDIMTransformer(
         stops by rows that `fit` does not train on: `X_val`, or `validation_fraction` of X.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" takes as many as make 12 sqrt(n) optimisation steps for n
-        training rows, but at least 200 and at most 2400: small tables overfit. Passes are whole,
-        so the last one may exceed that, and one is made of any number of rows. Where most rows have
-        views by `supervision`, n / 3000 times as many, from 1 to 4 times. An epoch has a step for
-        each full batch.
+        training rows, at least 200 and at most 2400, rounded up to whole passes: the one over two
+        million rows takes 3906. Where most rows have views by `supervision`, n / 3000 times as
+        many, from 1 to 4 times. An epoch has a step for each full batch.
     batch_size : int, default=512
         Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
         information that training can see to log(batch_size) nats.
@@ -365,9 +364,8 @@ class NoisyDIMTransformer(
                 missing = settings.takes_missing
                 X_val, _ = self._rows(X_val, reset=False, missing=missing, ensure_min_samples=2)
                 known = settings.supervision > 0 and y_val is not None
-                validation = Table(
-                    X_val, encode_labels(X_val, y_val, whole=False) if known else None
-                )
+                classes = encode_labels(X_val, y_val, whole=False) if known else None
+                validation = Table(X_val, classes)
             elif y_val is not None:
                 raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
             so_far = partial(fitted_so_far, target_=target)

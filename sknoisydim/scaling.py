@@ -286,8 +286,6 @@ SCALINGS: Mapping[str, Callable[[RowSource, int, np.ndarray | None], nn.Module]]
     "standard": _by_moments("standard"),
     "quantile": _quantile,
 }
-# What scikit-learn says of columns that are chosen by name or type in an array.
-_BY_NAMES = ("columns using strings", "make_column_selector")
 # Those that need the moments of the columns only, which a stream can keep up to date.
 BY_MOMENTS = ("squash", "standard")
 
@@ -383,24 +381,18 @@ def fit_scaling(
     rows = _resampled(X, weights, seed)
     if fill is not None:
         rows = np.where(np.isnan(rows), fill, rows).astype(rows.dtype, copy=False)
-    transformer = scaling
-    unseeded = [
-        name
-        for name, value in transformer.get_params().items()
-        if value is None and name.rpartition("__")[2] == "random_state"
-    ]
-    transformer.set_params(**dict.fromkeys(unseeded, seed))
+    for name, value in scaling.get_params().items():
+        if value is None and name.rpartition("__")[2] == "random_state":
+            scaling.set_params(**{name: seed})
     try:
-        fitted = SklearnScaling(transformer.fit(rows))
+        fitted = SklearnScaling(scaling.fit(rows))
     except Exception as error:  # a user's code may raise anything; it goes on
-        if any(part in str(error) for part in _BY_NAMES):
+        if "columns using strings" in str(error) or "make_column_selector" in str(error):
             raise ValueError(
-                f"scaling={transformer!r} chooses columns of data frames, by name or type, and is "
-                "given rows as arrays: choose them by number, such as [0, 2], or put the "
-                "transformer in front, make_pipeline(ColumnTransformer(...), "
-                "NoisyDIMTransformer(...))."
+                f"scaling={scaling!r} is given arrays, without names: choose columns by number, or "
+                "put it in front, make_pipeline(ColumnTransformer(...), NoisyDIMTransformer(...))."
             ) from error
-        error.add_note(f"It came from the fit of scaling={transformer!r}.")
+        error.add_note(f"It came from the fit of scaling={scaling!r}.")
         raise
     fitted.fill = fill
     return fitted

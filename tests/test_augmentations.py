@@ -21,8 +21,8 @@ from sknoisydim.augmentations import (
     GaussianJitter,
     Mixup,
     Neighbors,
-    fit_view,
     one_hot_blocks,
+    prepare_view,
     resolve_augmentation,
 )
 from sknoisydim.scaling import fit_scaling
@@ -52,7 +52,7 @@ def rows():
 @each_view
 @pytest.mark.parametrize("fitted", [False, True])
 def test_keeps_shape_and_type_and_leaves_the_rows_alone(name, fitted, rows):
-    view = fit_view(VIEWS[name], rows) if fitted else VIEWS[name]
+    view = prepare_view(VIEWS[name], rows) if fitted else VIEWS[name]
     before = rows.clone()
     seen = view(rows, generator())
     assert (seen.shape, seen.dtype) == (rows.shape, rows.dtype)
@@ -72,9 +72,9 @@ def test_the_generator_alone_decides(name, rows):
 
 
 @each_view
-def test_fitted_or_not_it_draws_the_same(name, rows):
+def test_prepared_or_not_it_draws_the_same(name, rows):
     view = VIEWS[name]
-    assert torch.equal(fit_view(view, rows)(rows, generator()), view(rows, generator()))
+    assert torch.equal(prepare_view(view, rows)(rows, generator()), view(rows, generator()))
 
 
 @each_view
@@ -89,10 +89,31 @@ def test_is_a_scikit_learn_object(name, rows):
     view = VIEWS[name]
     copy = clone(view)
     assert repr(copy) == repr(view)
-    for one in (view, fit_view(view, rows)):
+    assert not hasattr(view, "fit")  # which would have to return the view itself
+    for one in (view, prepare_view(view, rows)):
         again = pickle.loads(pickle.dumps(one))
         assert torch.equal(again(rows, generator()), one(rows, generator()))
     assert resolve_augmentation(view) is not view
+
+
+def test_a_view_of_ones_own_is_prepared_with_scaled_rows():
+    class Own:
+        def prepare(self, sample):
+            samples.append(sample)
+            return lambda batch, generator: batch.flip(1)
+
+        def __call__(self, batch, generator):
+            pytest.fail("what prepare returned is the view")
+
+    samples = []
+    X = 5 + np.random.default_rng(0).normal(size=(100, 3))
+    view = Compose([Own(), "jitter"])
+    for augmentation in (Own(), view):
+        NoisyDIMTransformer(2, augmentation=augmentation, max_epochs=1).fit(X)
+    for sample in samples:
+        assert sample.shape == (100, 3)
+        assert sample.mean().abs() < 0.1
+    assert len(samples) == 2
 
 
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
@@ -138,11 +159,11 @@ class TestCorruption:
     )
     def test_refuses_groups_that_are_none(self, rows, groups, message):
         with pytest.raises(ValueError, match=message):
-            FeatureCorruption(groups=groups).fit(rows)
+            FeatureCorruption(groups=groups).prepare(rows)
 
     def test_refuses_groups_of_pixels(self):
         with pytest.raises(ValueError, match="groups of columns"):
-            FeatureCorruption(groups=[[0]]).fit(torch.zeros(4, 3, 2))
+            FeatureCorruption(groups=[[0]]).prepare(torch.zeros(4, 3, 2))
 
 
 class TestOneHotBlocks:
@@ -177,7 +198,7 @@ class TestOneHotBlocks:
     def test_a_corrupted_block_is_a_category(self, table):
         X, blocks = table
         x = torch.as_tensor(X).float()
-        seen = fit_view(FeatureCorruption(0.5, groups="auto"), x)(x, generator())
+        seen = prepare_view(FeatureCorruption(0.5, groups="auto"), x)(x, generator())
         alone = FeatureCorruption(0.5)(x, generator())
         for block in blocks:
             assert (seen[:, block].sum(1) == 1).all()
@@ -213,7 +234,7 @@ class TestMixup:
 class TestNeighbors:
     def test_takes_the_nearest_of_the_sample(self, rows):
         sample = torch.empty(1000, 5).normal_(generator=generator(2))
-        seen = fit_view(Neighbors(3), sample)(rows, generator())
+        seen = prepare_view(Neighbors(3), sample)(rows, generator())
         rank = (torch.cdist(rows, sample) < torch.cdist(rows, seen).diagonal()[:, None] - 1e-4).sum(
             1
         )
@@ -288,7 +309,7 @@ class TestCompose:
 
     def test_a_wrong_name_is_named(self, rows):
         with pytest.raises(ValueError, match="Did you mean 'jitter'"):
-            Compose(["jiter"]).fit(rows)
+            Compose(["jiter"]).prepare(rows)
 
     def test_in_a_fit(self):
         X, _ = load_iris(return_X_y=True)

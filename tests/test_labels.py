@@ -63,7 +63,7 @@ class TestAmong:
 
     def test_compose_passes_them_on(self):
         x, others = self.rows()
-        view = Compose([GaussianJitter(0.0), "masking", FeatureCorruption(1.0)]).fit(x)
+        view = Compose([GaussianJitter(0.0), "masking", FeatureCorruption(1.0)]).prepare(x)
         assert torch.equal(view.among(x, others, seeded()), others)
 
 

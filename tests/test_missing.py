@@ -37,8 +37,8 @@ from sknoisydim.augmentations import (
     AUGMENTATIONS,
     Compose,
     FeatureCorruption,
-    fit_view,
     one_hot_blocks,
+    prepare_view,
 )
 from sknoisydim.distributed import DaskTransformer
 from sknoisydim.encoders import IndicateMissing, MLPEncoder
@@ -426,18 +426,18 @@ class TestViews:
 
     @each_view
     def test_leave_a_finite_value_where_there_was_one(self, name, rows):
-        view = fit_view(VIEWS[name], rows)(rows, generator())
+        view = prepare_view(VIEWS[name], rows)(rows, generator())
         assert view.shape == rows.shape
         assert not (view.isnan() & ~rows.isnan()).any()
 
     @each_view
     def test_are_fixed_by_the_generator(self, name, rows):
-        view = fit_view(VIEWS[name], rows)
+        view = prepare_view(VIEWS[name], rows)
         assert_array_equal(view(rows, generator(5)), view(rows, generator(5)))
 
     @pytest.mark.parametrize("groups", [None, [[0, 2], [3]]])
     def test_no_source_is_missing(self, groups, rows):
-        view = fit_view(FeatureCorruption(1.0, groups=groups), rows)(rows, generator())
+        view = prepare_view(FeatureCorruption(1.0, groups=groups), rows)(rows, generator())
         # Every cell is replaced: none is missing, but in the column that is observed nowhere.
         assert view[:, :4].isfinite().all()
         assert view[:, 4].isnan().all()

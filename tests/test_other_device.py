@@ -40,7 +40,7 @@ from sknoisydim._modules import Dropout, mlp
 from sknoisydim._net import _checkpoint
 from sknoisydim._objective import Objective
 from sknoisydim._training._fit import fitted_so_far
-from sknoisydim.augmentations import AUGMENTATIONS, fit_view, resolve_augmentation
+from sknoisydim.augmentations import AUGMENTATIONS, prepare_view, resolve_augmentation
 from sknoisydim.bounds import BOUNDS, resolve_bound
 from sknoisydim.critics import CRITICS
 from sknoisydim.noise import NOISES
@@ -425,9 +425,9 @@ def steps(noise, normalization, whole):
     x = torch.from_numpy(X[:n])
     with other_device():
         x_there = x.to(NAME)
-    views = {name: fit_view(resolve_augmentation(name), x) for name in [None, *AUGMENTATIONS]}
+    views = {name: prepare_view(resolve_augmentation(name), x) for name in [None, *AUGMENTATIONS]}
     with other_device():
-        views_there = {name: fit_view(resolve_augmentation(name), x_there) for name in views}
+        views_there = {name: prepare_view(resolve_augmentation(name), x_there) for name in views}
     channel = NOISES[noise]().build(d, n)
     critics = [name for name in CRITICS if channel.exact or name != "exact"]
     for critic, bound in itertools.product(critics, BOUNDS):
@@ -519,7 +519,7 @@ class _Diverging(nn.Linear):
 
     def forward(self, x):
         z = super().forward(x)
-        return z * float("inf") if self.training else z
+        return z * float("inf") if z.requires_grad else z
 
 
 @scenario

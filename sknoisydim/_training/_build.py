@@ -12,7 +12,7 @@ from sknoisydim._data import Rows, Table
 from sknoisydim._objective import Objective
 from sknoisydim._settings import Settings
 from sknoisydim._sources import column_means, missing_columns
-from sknoisydim.augmentations import fit_view
+from sknoisydim.augmentations import prepare_view
 from sknoisydim.encoders import IndicateMissing, check_output
 from sknoisydim.scaling import Standardize
 
@@ -101,7 +101,7 @@ def build(
         channel,
         critic,
         settings.bound,
-        fit_view(settings.augmentation, _some(rows, generator)),
+        prepare_view(settings.augmentation, _some(rows, generator)),
         settings.clean_weight,
         settings.supervision,
     )

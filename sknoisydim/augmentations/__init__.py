@@ -1,8 +1,8 @@
 """Views: how a batch of rows becomes a batch of their views.
 
 A view is a callable `(batch, generator) -> batch` on float32 tensors of scaled rows. One that has
-to know the table has a method `fit`: given a sample of scaled rows, before training, it returns the
-callable that is used in its place. If that keeps rows of the sample, it has a method `forget`,
+to know the table has a method `prepare`: given a sample of scaled rows, before training, it returns
+the callable that is used in its place. If that keeps rows of the sample, it has a method `forget`,
 which is called when training ends. One that takes values from other rows may have a method
 `among(batch, others, generator)`, which is called in its place where there are labels: `others`
 holds a row of the same class for each.
@@ -16,7 +16,7 @@ from __future__ import annotations
 from ._cells import FeatureMasking, GaussianJitter, Mixup
 from ._corruption import FeatureCorruption, one_hot_blocks
 from ._neighbors import Neighbors
-from ._table import AUGMENTATIONS, Compose, fit_view, identity, resolve_augmentation
+from ._table import AUGMENTATIONS, Compose, identity, prepare_view, resolve_augmentation
 
 __all__ = [
     "AUGMENTATIONS",
@@ -26,8 +26,8 @@ __all__ = [
     "GaussianJitter",
     "Mixup",
     "Neighbors",
-    "fit_view",
     "identity",
     "one_hot_blocks",
+    "prepare_view",
     "resolve_augmentation",
 ]

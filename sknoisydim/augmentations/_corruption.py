@@ -178,7 +178,7 @@ class FeatureCorruption(BaseEstimator):
         self.groups = groups
 
     @own_context(gradients=False)
-    def fit(self, sample: torch.Tensor) -> FeatureCorruption | BlockCorruption:
+    def prepare(self, sample: torch.Tensor) -> FeatureCorruption | BlockCorruption:
         """Return the view for the groups that stand in a sample of scaled rows (n, p).
 
         Raises
@@ -209,7 +209,7 @@ class FeatureCorruption(BaseEstimator):
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view of the rows x (n, p)."""
         if self.groups is not None:
-            return self.fit(x)(x, generator)
+            return self.prepare(x)(x, generator)
         rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
         cells = x.flatten(1)
         columns = torch.arange(cells.shape[1], device=x.device)
@@ -225,6 +225,6 @@ class FeatureCorruption(BaseEstimator):
         What a row is shown of another one then is of its class, in a fit with labels.
         """
         if self.groups is not None:
-            return self.fit(x).among(x, others, generator)
+            return self.prepare(x).among(x, others, generator)
         rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
         return torch.where(bernoulli(x, rate, generator) & ~others.isnan(), others, x)

@@ -71,11 +71,11 @@ class Neighbors(BaseEstimator):
         state.pop("_candidates", None)
         return state
 
-    def fit(self, sample: torch.Tensor) -> View:
+    def prepare(self, sample: torch.Tensor) -> View:
         """Return the view that looks for neighbours in a sample of scaled rows (m, ...)."""
-        fitted: Neighbors = clone(self)
-        fitted._candidates = sample
-        return fitted
+        ready: Neighbors = clone(self)
+        ready._candidates = sample
+        return ready
 
     def forget(self) -> None:
         """Let go of the sample: from here on the batch itself is searched."""

@@ -62,9 +62,9 @@ class Compose(BaseEstimator):
     def __init__(self, views: Sequence[Any]) -> None:
         self.views = views
 
-    def fit(self, sample: torch.Tensor) -> View:
+    def prepare(self, sample: torch.Tensor) -> View:
         """Return the composition of the views, each for a sample of scaled rows (n, ...)."""
-        return Chain([fit_view(resolve_augmentation(view), sample) for view in self.views])
+        return Chain([prepare_view(resolve_augmentation(view), sample) for view in self.views])
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view of the rows x (n, ...)."""
@@ -85,11 +85,11 @@ AUGMENTATIONS: Mapping[str, type] = {
 }
 
 
-def fit_view(view: View, sample: torch.Tensor) -> View:
+def prepare_view(view: View, sample: torch.Tensor) -> View:
     """Return the view for a table of which scaled rows are given; most views need no table."""
-    fit = getattr(view, "fit", None)
-    fitted: View = view if fit is None else fit(sample)
-    return fitted
+    prepare = getattr(view, "prepare", None)
+    ready: View = view if prepare is None else prepare(sample)
+    return ready
 
 
 def resolve_augmentation(augmentation: Any) -> View:
