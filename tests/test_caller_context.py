@@ -1,0 +1,433 @@
+"""What is public returns the same in any context of the caller, and leaves the context as it was.
+
+A table of contexts times a table of calls: a new one of either is one line.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+import sknoisydim
+from sknoisydim import NoisyDIMTransformer, metrics, plotting
+from sknoisydim.augmentations import AUGMENTATIONS, one_hot_blocks, resolve_augmentation
+from sknoisydim.bounds import BOUNDS, resolve_bound
+from sknoisydim.critics import CRITICS
+from sknoisydim.encoders import MLPEncoder
+from sknoisydim.noise import NOISES, resolve_noise
+from sknoisydim.normalization import NORMALIZATIONS
+from sknoisydim.refinement import FlowRefinement, RotationGaussianization
+from sknoisydim.targets import TARGETS, MultivariateNormal, PushForward, resolve_target
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(80, 4)).astype(np.float32)
+Y = np.arange(80) % 2
+GAPS = np.where(RNG.random(X.shape) < 0.1, np.nan, X)
+CLUSTERS = np.r_[RNG.normal(size=(100, 4)), RNG.normal(size=(100, 4)) + 100]
+Z = RNG.normal(size=(60, 2))
+FAR = 30 * Z  # squares of densities underflow there
+TINY = X * np.array([1, 1, 1e-300, 1e-300])
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextlib.contextmanager
+def default_device(device):
+    torch.set_default_device(device)
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+@contextlib.contextmanager
+def no_console():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", None)
+        yield
+
+
+@contextlib.contextmanager
+def all_at_once():
+    with contextlib.ExitStack() as stack:
+        for name, context in CONTEXTS.items():
+            if name != "all":
+                stack.enter_context(context())
+        yield
+
+
+CONTEXTS = {
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "autocast off": lambda: torch.autocast("cpu", enabled=False),
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "device": lambda: torch.device("meta"),
+    "set device": lambda: default_device("meta"),
+    "float64": lambda: default_dtype(torch.float64),
+    "bfloat16": lambda: default_dtype(torch.bfloat16),
+    "errstate": lambda: np.errstate(all="raise"),
+    "no console": no_console,
+    "all": all_at_once,
+}
+
+
+def state():
+    """What a caller's context consists of."""
+    modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    defaults = torch.get_default_device(), torch.get_default_dtype()
+    autocast = torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()
+    return *modes, *defaults, *autocast, np.geterr(), sys.stderr
+
+
+def new(**parameters):
+    return NoisyDIMTransformer(
+        2, **({"max_epochs": 2, "random_state": 0, "device": "cpu"} | parameters)
+    )
+
+
+@functools.cache
+def model(**parameters):
+    return new(**parameters).fit(CLUSTERS if "refine" in parameters else X)
+
+
+@functools.cache
+def saved(**parameters):
+    path = Path(tempfile.mkdtemp()) / "model"
+    model(**parameters).save(path)
+    return path, pickle.dumps(model(**parameters))
+
+
+def embedded(dim, rows=X):
+    """Return what a fit is worth: embeddings, densities, information, and the weights."""
+    weights = [value for value in dim.net_.module_.state_dict().values() if torch.is_tensor(value)]
+    return dim.transform(rows), dim.score_samples(rows), dim.mutual_information_, weights
+
+
+def fit(rows=X, y=None, **parameters):
+    return lambda: embedded(new(**parameters).fit(rows, y), rows)
+
+
+def in_folder(call):
+    """Return a call of a path in an empty folder."""
+
+    def inside():
+        with tempfile.TemporaryDirectory() as folder:
+            return call(Path(folder) / "file.npy")
+
+    return inside
+
+
+def save(path):
+    model().save(path)
+    return embedded(NoisyDIMTransformer.load(path))
+
+
+def served(**parameters):
+    rows = torch.from_numpy(CLUSTERS if "refine" in parameters else X)
+    module = model(**parameters).to_torch()
+    double = model(**parameters).to_torch().double()(rows.double())
+    return module(rows.float()), double, model(**parameters).encoder_(rows)
+
+
+def drawn(display):
+    figure = display.figure_
+    figure.canvas.draw()
+    picture = np.array(figure.canvas.buffer_rgba())
+    plt.close(figure)
+    return picture
+
+
+def generator():
+    return torch.Generator("cpu").manual_seed(0)
+
+
+def tensors():
+    return torch.from_numpy(X)
+
+
+def called(module, *rows):
+    """Return what a module makes of rows, and its weights."""
+    return module(*rows), list(module.state_dict().values())
+
+
+def of_target(target):
+    bound = resolve_target(target, 2)
+    x = bound.sample(30, random_state=0)
+    out = np.empty((30, 2), np.float32)
+    bound.push_into(np.full((30, 2), 20.0), out)
+    return x, bound.push(FAR), bound.pull(x), bound.logpdf(x), bound.logpdf(FAR), out
+
+
+def of_noise(noise):
+    noise = resolve_noise(noise)
+    channel = noise.build(2, 64)
+    z = torch.from_numpy(Z).float()
+    noisy = channel.transmit(z, generator())
+    found = channel.log_ratio(z, noisy), channel.sample_input(9, generator())
+    return noise.capacity(2), noise.sample(9, 2, 0), noise.log_prob(z / 9), noisy, *found
+
+
+def of_map(refinement, z=CLUSTERS[:, :2] / 50 - 1):
+    fitted = refinement.build(z, 0)
+    moved = fitted.forward(z)
+    return moved, fitted.inverse(moved), fitted.log_abs_det(z), fitted.log_density(z)
+
+
+def of_critic(kind):
+    channel = resolve_noise("gaussian").build(2, 64)
+    z = torch.from_numpy(Z).float()
+    return called(kind().build(2, channel, generator()), z, z + 0.1)
+
+
+FITS = {
+    "of float32": fit(verbose=1),
+    "of columns of 1e-300": fit(TINY),
+    "in bfloat16": fit(precision="bf16"),
+    "with labels": fit(X, Y, supervision=0.5, early_stopping=True),
+    "with gaps": fit(GAPS, missing="indicator"),
+    "with sparse draws": lambda: embedded(new().fit(X, sample_weight=1.0 + Y)),
+    "scaling=quantile": fit(scaling="quantile"),
+    "scaling=quantile of 1e-300": fit(TINY, scaling="quantile"),
+    "refine=rotation": fit(CLUSTERS, refine="rotation"),
+    "refine=flow": fit(CLUSTERS, refine=FlowRefinement(max_epochs=2)),
+    "target": fit(target=stats.t(1), noise="uniform"),
+    "groups": fit(augmentation=sknoisydim.augmentations.FeatureCorruption(groups=[[0, 1]])),
+    **{f"augmentation={name}": fit(augmentation=name) for name in AUGMENTATIONS},
+    **{f"bound={name}": fit(bound=name) for name in BOUNDS},
+    **{f"critic={name}": fit(critic=name) for name in CRITICS},
+    **{f"normalization={name}": fit(normalization=name) for name in NORMALIZATIONS},
+}
+CALLS = {
+    **{f"fit {name}": call for name, call in FITS.items()},
+    "fit_transform": lambda: new().fit_transform(X),
+    "partial_fit": lambda: embedded(new().partial_fit(X).partial_fit(X)),
+    "partial_fit after fit": lambda: embedded(pickle.loads(saved()[1]).partial_fit(X)),
+    "transform": lambda: model().transform(X),
+    "transform_to": in_folder(lambda path: np.array(model().transform_to(X, path))),
+    "score": lambda: model().score(X),
+    "score_samples": lambda: model().score_samples(X),
+    "retarget": lambda: model().retarget(stats.gamma(2)).transform(X),
+    "diagnose": lambda: model().diagnose(FAR[:, [0, 1, 0, 1]]).to_dict(),
+    "diagnose html": lambda: model().diagnose(X, classifier=False)._repr_html_(),
+    "save": in_folder(save),
+    "load": lambda: embedded(NoisyDIMTransformer.load(saved()[0])),
+    "pickle": lambda: embedded(pickle.loads(pickle.dumps(model()))),
+    "unpickle": lambda: embedded(pickle.loads(saved()[1])),
+    "to_torch": served,
+    "to_torch scaling": lambda: served(scaling="quantile", target="uniform"),
+    "to_torch refine": lambda: served(refine="rotation"),
+    **{f"targets {name}": functools.partial(of_target, name) for name in TARGETS},
+    "targets mixed": lambda: of_target(["uniform", stats.expon()]),
+    "targets MultivariateNormal": lambda: of_target(MultivariateNormal(0.0, [[4, 2], [2, 2]])),
+    "targets PushForward": lambda: of_target(
+        PushForward(np.exp, inverse=np.log, log_abs_det_jacobian=lambda z: z.sum(1))
+    ),
+    "targets UniformBall": lambda: of_target(sknoisydim.targets.UniformBall()),
+    "targets SphericalShell": lambda: of_target(sknoisydim.targets.SphericalShell(1.0, 2.0)),
+    **{f"noise {name}": functools.partial(of_noise, name) for name in NOISES},
+    "refinement rotation": lambda: of_map(RotationGaussianization()),
+    "refinement flow": lambda: of_map(FlowRefinement(max_epochs=2)),
+    **{f"critics {name}": functools.partial(of_critic, kind) for name, kind in CRITICS.items()},
+    # Its weights: a module of torch's own layers is in autocast what torch says.
+    "encoders": lambda: list(MLPEncoder((8,)).build(4, 2, generator()).state_dict().values()),
+    **{
+        f"normalization {name}": lambda kind=kind: called(kind().build(4), tensors())
+        for name, kind in NORMALIZATIONS.items()
+    },
+    **{
+        f"augmentations {name}": lambda name=name: resolve_augmentation(name)(
+            tensors(), generator()
+        )
+        for name in AUGMENTATIONS
+    },
+    **{
+        f"bounds {name}": lambda name=name: resolve_bound(name)(torch.from_numpy(X[:, :4][:4]))
+        for name in BOUNDS
+    },
+    "augmentations one_hot_blocks": lambda: one_hot_blocks(torch.from_numpy(np.eye(3)[Y])),
+    **{
+        f"metrics {name}": lambda test=test: test(FAR, "normal")
+        for name, test in metrics.MARGINAL_TESTS.items()
+    },
+    **{
+        f"metrics {name}": lambda test=test: test(FAR, "normal", random_state=0)
+        for name, test in (metrics.JOINT_TESTS | metrics.DISTANCES).items()
+    },
+    **{
+        f"metrics classifier_auc {name}": lambda name=name: metrics.classifier_auc(
+            FAR, classifier=name, random_state=0
+        )
+        for name in metrics.CLASSIFIERS
+    },
+    "metrics in_floors": lambda: metrics.in_floors("energy_distance", FAR, random_state=0),
+    "metrics monte_carlo_test": lambda: metrics.monte_carlo_test(
+        "energy_distance", FAR, n_resamples=19, random_state=0
+    ),
+    "metrics total_correlation": lambda: metrics.total_correlation(FAR, random_state=0),
+    "metrics intrinsic_dimension": lambda: metrics.intrinsic_dimension(X),
+    "metrics mutual_information": lambda: metrics.mutual_information(model(), X, n_draws=2),
+    "metrics information_scorer": lambda: metrics.information_scorer(model(), X),
+    "metrics match_scorer": lambda: metrics.match_scorer(model(), X),
+    "metrics make_match_scorer": lambda: metrics.make_match_scorer("mmd_distance")(model(), X),
+    "plotting EmbeddingDisplay": lambda: drawn(
+        plotting.EmbeddingDisplay.from_estimator(model(), X)
+    ),
+    "plotting TargetFitDisplay": lambda: drawn(
+        plotting.TargetFitDisplay.from_estimator(model(), X)
+    ),
+    "plotting DependenceDisplay": lambda: drawn(
+        plotting.DependenceDisplay.from_embedding(FAR, "normal")
+    ),
+    "plotting TrainingDisplay": lambda: drawn(plotting.TrainingDisplay.from_estimator(model())),
+}
+
+
+def numbers(result):
+    """Return a result as a list of arrays and texts."""
+    if dataclasses.is_dataclass(result):
+        result = vars(result)
+    if isinstance(result, dict):
+        result = list(result.values())
+    if isinstance(result, (list, tuple)):
+        return [number for part in result for number in numbers(part)]
+    return [result.detach().numpy() if torch.is_tensor(result) else result]
+
+
+@functools.cache
+def outside(call):
+    return numbers(CALLS[call]())
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_result_is_that_outside_of_the_context(call, context):
+    expected = outside(call)
+    with CONTEXTS[context]():
+        before = state()
+        result = CALLS[call]()
+        assert state() == before
+    result = numbers(result)
+    assert len(result) == len(expected) > 0
+    for a, b in zip(result, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert getattr(a, "dtype", None) == getattr(b, "dtype", None)
+
+
+def test_an_onnx_file_is_that_outside_of_all_contexts(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    dim = model()
+    expected = dim.to_torch()(torch.from_numpy(X)).numpy()
+    with all_at_once():
+        dim.to_onnx(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    np.testing.assert_allclose(session.run(None, {"X": X})[0], expected, rtol=1e-4, atol=1e-5)
+
+
+class OfOnes(nn.Module):
+    """A module of the user's, whose weights have torch's default dtype."""
+
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(n_features)[:, :n_components] + 1)
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_module_of_the_users_is_trained_in_any_context(context):
+    expected = embedded(new(encoder=OfOnes).fit(X))
+    with CONTEXTS[context]():
+        result = embedded(new(encoder=OfOnes).fit(X))
+    for a, b in zip(numbers(result), numbers(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+ERRORS = {
+    "fit": lambda: new(lr=-1).fit(X),
+    "partial_fit": lambda: new().partial_fit(X[:1]),
+    "transform": lambda: model().transform(X[:, :3]),
+    "load": lambda: NoisyDIMTransformer.load("no such file"),
+    "metrics": lambda: metrics.energy_test(Z, "no such law"),
+    "targets": lambda: resolve_target("no such law", 2),
+    "encoder_": lambda: model().encoder_(tensors()[:, :3]),
+}
+
+
+@pytest.mark.parametrize("call", ERRORS)
+def test_an_error_leaves_the_context_as_it_was(call):
+    with all_at_once():
+        before = state()
+        with pytest.raises((ValueError, OSError, RuntimeError)):
+            ERRORS[call]()
+        assert state() == before
+
+
+def test_gradients_go_through_what_takes_tensors():
+    rows = tensors().requires_grad_()
+    for module in (model().to_torch(), model().encoder_, model().channel_.log_prob):
+        with torch.autocast("cpu", torch.bfloat16):
+            assert module(rows).requires_grad
+        with torch.no_grad():
+            assert not module(rows).requires_grad
+
+
+def public(owner):
+    """Yield the names of the methods of ours that a class has."""
+    for name, member in inspect.getmembers(owner, inspect.isroutine):
+        ours = (getattr(member, "__module__", None) or "").startswith("sknoisydim.")
+        if ours and not name.startswith("_"):
+            yield name
+
+
+def test_the_table_calls_all_that_is_public():
+    called = {word for call in [*CALLS, "to_onnx"] for word in call.split()}
+    methods = set(public(NoisyDIMTransformer))
+    assert methods >= {"fit", "transform", "load"}
+    assert methods <= called
+    functions = {n for n in metrics.__all__ if inspect.isfunction(getattr(metrics, n))}
+    assert functions - {"make_match_scorer"} <= called
+    assert set(plotting.__all__) - {"TradeOffDisplay"} <= called  # it draws a table that is given
+
+
+BROKEN = ["from sknoisydim import NoisyDIMTransformer", "from sknoisydim import encoders"]
+
+
+@pytest.mark.parametrize("line", BROKEN)
+@pytest.mark.parametrize("flag", ["-O", "-OO"])
+def test_an_import_that_fails_says_its_cause(line, flag, tmp_path):
+    (tmp_path / "torch.py").write_text("import numpy\nnumpy.float_\n")
+    done = subprocess.run(
+        [sys.executable, flag, "-c", line], cwd=tmp_path, capture_output=True, text=True
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: sknoisydim.")
+    assert "`np.float_` was removed" in last
+    assert ("python -OO" in last) == (flag == "-OO")
+
+
+def test_a_bar_needs_no_open_console(monkeypatch, tmp_path):
+    with open(tmp_path / "closed", "w", encoding="utf-8") as file:
+        pass
+    monkeypatch.setattr(sys, "stderr", file)
+    assert new(verbose=1).fit(X).n_epochs_ == 2
