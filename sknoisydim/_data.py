@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from torch.utils.data import Dataset
 
 from sknoisydim._input import check_weights
 from sknoisydim._sources import ChosenRows, RowSource, slices
+
+# (positions of rows, these rows scaled) -> reference features (n, k).
+Reference = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # A scaled copy up to this size is kept in memory; beyond it, rows are read and scaled by batch.
 COPY_BYTES = 2**27
@@ -26,8 +29,9 @@ class Table:
     ----------
     X : RowSource of shape (n, p)
         Finite rows; those of more dimensions are flattened.
-    codes : ndarray of int of shape (n,) or None
-        Class of each row, -1 for unlabelled; None without supervision.
+    targets : ndarray of int of shape (n,), or of float32 of shape (n, k), or None
+        Class of each row, -1 for unlabelled; or numbers, NaN where unknown; None without
+        supervision.
     weights : ndarray of shape (n,) or None
         Positive, with mean 1; None where rows count alike.
     shape : tuple of int or None
@@ -35,7 +39,7 @@ class Table:
     """
 
     X: RowSource
-    codes: np.ndarray | None = None
+    targets: np.ndarray | None = None
     weights: np.ndarray | None = None
     shape: tuple[int, ...] | None = None
 
@@ -58,9 +62,9 @@ class Table:
                 "sample_weight leaves 1 sample with a weight above 0, and a minimum of 2 is "
                 "required."
             )
-        codes = None if self.codes is None else self.codes[some]
+        targets = None if self.targets is None else self.targets[some]
         weights = check_weights(self.weights[some], len(some))
-        return Table(ChosenRows(self.X, some), codes, weights, self.shape)
+        return Table(ChosenRows(self.X, some), targets, weights, self.shape)
 
 
 def _room(device: torch.device) -> int:
@@ -181,62 +185,8 @@ def _find(shares: torch.Tensor, value: torch.Tensor, start: Any, stop: Any) -> t
     return torch.searchsorted(shares, value, right=True).clamp(start, stop - 1)
 
 
-class SameClass:
-    """Draw another row of a row's class.
-
-    Parameters
-    ----------
-    codes : ndarray of int of shape (n,)
-        Class of each row, -1 where it is unknown. Such rows stand for themselves, and so does the
-        only row of a class.
-    weights : Tensor of shape (n,), optional
-        How often a row is drawn among those of its class, in proportion.
-    """
-
-    def __init__(self, codes: np.ndarray, weights: torch.Tensor | None = None) -> None:
-        self.codes = torch.as_tensor(codes, dtype=torch.int64)
-        self.order = torch.argsort(self.codes, stable=True)
-        ordered = self.codes[self.order]
-        classes = torch.arange(int(self.codes.max()) + 1)
-        self.start = torch.searchsorted(ordered, classes)
-        self.count = torch.searchsorted(ordered, classes, right=True) - self.start
-        self.place = torch.empty_like(self.order)
-        self.place[self.order] = torch.arange(len(self.order))
-        self.shares = None
-        if weights is not None:
-            self.shares = torch.cat([weights.new_zeros(1), weights[self.order].cumsum(0)])
-
-    def __call__(self, rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return the positions (m,) of partners of the rows at these positions (m,)."""
-        codes = self.codes[rows]
-        paired = (codes >= 0) & (self.count[codes] > 1)
-        codes, own = codes[paired], self.place[rows[paired]]
-        chance, start = _uniform(len(codes), generator), self.start[codes]
-        if self.shares is None:
-            drawn = start + (chance * (self.count[codes] - 1)).long()
-            drawn += drawn >= own
-        else:
-            drawn = self._by_weight(chance, start, own, start + self.count[codes])
-        partners = rows.clone()
-        partners[paired] = self.order[drawn]
-        return partners
-
-    def _by_weight(
-        self, chance: torch.Tensor, start: torch.Tensor, own: torch.Tensor, stop: torch.Tensor
-    ) -> torch.Tensor:
-        """Draw from the places in front of the own one and behind it."""
-        shares: Any = self.shares
-        front = shares[own] - shares[start]
-        value = chance * (front + shares[stop] - shares[own + 1])
-        # Rounding leads to no side on which there is nobody.
-        early = ((value < front) | (own + 1 == stop)) & (own > start)
-        value = torch.where(early, shares[start] + value, shares[own + 1] + value - front)
-        first, last = torch.where(early, start, own + 1), torch.where(early, own, stop)
-        return _find(shares[1:], value, first, last)
-
-
 class Batches:
-    """One epoch of pairs (rows, their partners), the same tensor twice without supervision.
+    """One epoch of pairs (rows, their reference features).
 
     The last batch is dropped when it is not full, unless it is the only one: a batch of a
     different size has another bound, and one row has no statistics. Rows that have weights are
@@ -248,25 +198,25 @@ class Batches:
         rows: Rows,
         batch_size: int,
         generator: torch.Generator,
-        partners: SameClass | None = None,
+        references: Sequence[Reference] = (),
         shuffle: bool = True,
     ) -> None:
         self.shuffle = shuffle
         self.rows = rows
         self.batch_size = min(batch_size, len(rows))
         self.generator = generator
-        self.partners = partners
+        self.references = references
 
     def __len__(self) -> int:
         return len(self.rows) // self.batch_size
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def of(self, positions: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Return the rows at these positions, and their reference features."""
+        x = self.rows.take(positions)
+        return x, tuple(reference(positions, x) for reference in self.references)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, ...]]]:
         n_rows = len(self.rows)
         order = self.rows.draw(n_rows, self.generator) if self.shuffle else torch.arange(n_rows)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            positions = order[start : start + self.batch_size].long()
-            x = self.rows.take(positions)
-            if self.partners is None:
-                yield x, x
-            else:
-                yield x, self.rows.take(self.partners(positions, self.generator))
+            yield self.of(order[start : start + self.batch_size].long())

@@ -1,4 +1,4 @@
-"""Labels for supervision: class codes, and which rows have none."""
+"""What `fit` makes of y: codes of classes, or numbers, and which rows have none."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import warnings
 from typing import Any
 
 import numpy as np
-from scipy.special import entr
-from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length
 
 UNLABELLED = -1
+# Integers with more values than this, and fewer rows than the second for each, are numbers.
+MANY_CLASSES, ROWS_PER_CLASS = 20, 5
 
 
 def _is_missing(label: Any) -> bool:
@@ -22,47 +22,55 @@ def _is_missing(label: Any) -> bool:
     )
 
 
-def encode_labels(X: np.ndarray, y: Any, *, whole: bool = True) -> np.ndarray:
-    """Return the class code of each row.
+def encode_target(X: Any, y: Any, *, whole: bool = True) -> np.ndarray:
+    """Return the class code of each row, or the numbers of y.
 
     Parameters
     ----------
-    X : ndarray of shape (n, ...)
-        Rows.
-    y : array-like of shape (n,)
-        Integer or string classes; -1, None, NaN, NA or a masked label means unlabelled, as -1 does
-        in `sklearn.semi_supervised`.
+    X : sequence of n rows
+    y : array-like of shape (n,) or (n, k)
+        Integer or string classes, where -1, None, NaN, NA or a masked label means unlabelled, as -1
+        does in `sklearn.semi_supervised`; or numbers, of which one that is not an integer is
+        enough, where NaN means unknown. Of shape (n, k), such as several targets of a regression or
+        several labels of 0 and 1, always numbers.
     whole : bool, default=True
         Whether these are all labels of a fit. A part of them may hold one class by chance.
 
     Returns
     -------
-    codes : ndarray of int of shape (n,)
-        From 0 to the number of classes - 1; -1 for unlabelled rows.
+    ndarray of int of shape (n,) or of float32 of shape (n, k)
+        Codes from 0 to the number of classes - 1, and -1 for unlabelled rows; or columns of unit
+        variance, and NaN in rows of which a number is unknown.
 
     Raises
     ------
     ValueError
-        If y is missing, has another length, holds continuous values, or no label at all. If all
-        that it holds is -1 and one class: -1 is the name of the other class then, more often than
-        not.
+        If y is missing, has another length, holds infinity, or no label at all. If all that it
+        holds is -1 and one class: -1 is the name of the other class then, more often than not.
 
     Warns
     -----
     UserWarning
-        In place of the latter, of a part of the labels.
+        In place of the latter, of a part of the labels; and where integers have so many values that
+        they are taken for numbers.
     """
     if y is None:
         raise ValueError(
-            "supervision > 0 makes views from rows of the same class, and requires y to be "
-            "passed, but the target y is None. Pass labels, or supervision=0."
+            "supervision > 0 keeps what y says, and requires y to be passed, but the target y is "
+            "None. Pass labels, or supervision=0."
         )
     if isinstance(y, (list, tuple)) and any(isinstance(label, str) for label in y):
         y = np.array(y, dtype=object)  # numpy would turn None and -1 among names into names
     if np.ma.is_masked(y):
         y = np.where(np.ma.getmaskarray(y), None, y.data)
-    y = column_or_1d(getattr(y, "array", y))
+    y = np.asarray(getattr(y, "array", y))
     check_consistent_length(X, y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 2:
+        return _numbers(y)
+    if y.ndim != 1:
+        raise ValueError(f"y must have the shape (n,) or (n, k), got {y.shape}.")
     known = np.array([not _is_missing(label) for label in y])
     if not known.any():
         raise ValueError(f"supervision > 0 needs labelled rows; all {len(y)} of y are unlabelled.")
@@ -71,11 +79,25 @@ def encode_labels(X: np.ndarray, y: Any, *, whole: bool = True) -> np.ndarray:
         labels = labels.astype(str)
     elif labels.dtype == object:
         labels = np.array(labels.tolist())
-    kind = type_of_target(labels)
+    if labels.dtype.kind == "f" and np.isinf(labels).any():
+        raise ValueError("y holds infinity.")
+    kind = type_of_target(labels) if labels.dtype.kind != "f" or _whole(labels) else "continuous"
+    if kind == "continuous":
+        return _numbers(np.array([np.nan if _missing_number(v) else v for v in y])[:, None])
     if kind not in ("binary", "multiclass"):
-        raise ValueError(f"y holds {kind} values; supervision takes integer or string classes.")
+        raise ValueError(f"y holds {kind} values; it takes integer or string classes, or numbers.")
+    classes, found = np.unique(labels, return_inverse=True)
+    counted = labels.dtype.kind in "iuf"
+    if counted and len(classes) > max(MANY_CLASSES, len(labels) / ROWS_PER_CLASS):
+        warnings.warn(
+            f"y holds {len(classes)} different integers in {len(labels)} rows: they are taken for "
+            "numbers, as of a regression. If they are classes, pass them as strings; if they are "
+            "numbers, y.astype(float) + 0.0 with any fraction says so.",
+            stacklevel=3,
+        )
+        return _numbers(np.where(known, y, np.nan).astype(np.float64)[:, None])
     codes = np.full(len(y), UNLABELLED)
-    classes, codes[known] = np.unique(labels, return_inverse=True)
+    codes[known] = found
     if len(classes) == 1 and any(isinstance(label, numbers.Real) and label == -1 for label in y):
         message = (
             f"y holds -1 and one class, {classes[0]}, and -1 means unlabelled. If -1 is a class, "
@@ -88,29 +110,36 @@ def encode_labels(X: np.ndarray, y: Any, *, whole: bool = True) -> np.ndarray:
     return codes
 
 
-def share_in_classes(codes: np.ndarray | None) -> float:
-    """Return the share of rows that have a class, and another row in it."""
-    if codes is None:
-        return 0.0
-    known = codes[codes != UNLABELLED]
-    return float((np.bincount(known)[known] > 1).sum() / len(codes))
+def _whole(labels: np.ndarray) -> bool:
+    return bool((labels == np.floor(labels)).all())
 
 
-def mostly_labelled(codes: np.ndarray | None) -> bool:
-    """Tell whether more than half of the rows have a class, and another row in it."""
-    return share_in_classes(codes) > 0.5
+def _missing_number(value: Any) -> bool:
+    # -1 is a number like others here.
+    return value is None or type(value).__name__ == "NAType" or value != value
 
 
-def class_entropy(codes: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Return the entropy of the classes, in nats, among the rows that have one.
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """Return columns (n, k) of unit variance, in float32."""
+    try:
+        numbers_: np.ndarray = np.array(
+            [[np.nan if _missing_number(v) else v for v in row] for row in values], dtype=np.float64
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"y of shape {values.shape} has to hold numbers, or be one column of classes: {error}"
+        ) from error
+    if np.isinf(numbers_).any():
+        raise ValueError("y holds infinity.")
+    if np.isnan(numbers_).any(1).all():
+        raise ValueError(f"supervision > 0 needs labelled rows; all {len(values)} are unlabelled.")
+    return standardised(numbers_)
 
-    Parameters
-    ----------
-    codes : ndarray of int of shape (n,)
-        Class of each row, -1 for unlabelled; at least one is not.
-    weights : ndarray of shape (n,), optional
-        How often each row is drawn.
-    """
-    known = codes != UNLABELLED
-    counts = np.bincount(codes[known], None if weights is None else weights[known])
-    return float(entr(counts / counts.sum()).sum())
+
+def standardised(values: np.ndarray) -> np.ndarray:
+    """Return the columns of values (n, k), with NaN where unknown, with unit variance, float32."""
+    known = values[~np.isnan(values).any(1)]
+    deviation = known.std(0)
+    deviation[deviation == 0] = 1.0
+    result: np.ndarray = ((values - known.mean(0)) / deviation).astype(np.float32)
+    return result

@@ -1,24 +1,26 @@
-"""The objective: row -> view -> encoder -> normalisation -> noise -> critic -> bound."""
+"""The objective: what crosses the channel, what stays linear in it, and the distribution."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from sknoisydim.encoders import IndicateMissing
+from sknoisydim._linear import gaussian_mmd, linear_information
 from sknoisydim.normalization import Normalizer
 
 
 class Nats(NamedTuple):
-    """What one batch showed, in nats."""
+    """What one batch showed, in nats; `mismatch` is the excess of the distribution, 0 at best."""
 
     objective: torch.Tensor
     view: torch.Tensor
     clean: torch.Tensor
+    linear: torch.Tensor
+    mismatch: torch.Tensor
 
 
 def _expect(value: Any, shape: tuple[int, ...], like: torch.Tensor, source: str) -> torch.Tensor:
@@ -36,15 +38,17 @@ def _expect(value: Any, shape: tuple[int, ...], like: torch.Tensor, source: str)
 
 
 class Objective(nn.Module):
-    r"""Noise-injected Deep InfoMax on a batch of rows.
+    r"""Noise-injected Deep InfoMax on a batch of rows, with what keeps and shapes its embedding.
 
     .. math:: (1 - w) \hat I(f(X'); f(X) + Z) + w \hat I(f(X); f(X) + Z)
+              + \sum_j \lambda_j I_{lin}(U_j; f(X) + Z) - \gamma B \hat T(f(X))
 
     where f is the encoder with its normalisation, X' the view of row X, Z the channel's noise, and
     :math:`\hat I` the bound: with `critic` for the view, with the channel's own density for the
-    clean row; where that has no gradient (`channel.exact` is False), with `critic` too. Each branch
-    is normalised by its own statistics, and dropout is part of the view where `view_dropout` is
-    True.
+    clean row; where that has no gradient (`channel.exact` is False), with `critic` too.
+    :math:`I_{lin}` is `linear_information` about reference features U of the row, :math:`\hat T`
+    `gaussian_mmd` to N(0, I) over its largest value, times the B rows of the batch. Each branch
+    is normalised by its own statistics, and dropout is part of the view.
 
     Parameters
     ----------
@@ -62,20 +66,19 @@ class Objective(nn.Module):
         (batch, generator) -> batch.
     clean_weight : float
         w.
-    supervision : float
-        Probability that the view of a row that has a partner is the partner.
+    linear_weights : tuple of float
+        :math:`\lambda_j`, one for each block of reference features.
+    match_weight : float
+        :math:`\gamma`.
 
     References
     ----------
     I. Butakov et al., "Efficient Distribution Matching of Representations via Noise-Injected
-    Deep InfoMax", ICLR 2025, arXiv:2410.06993, for w = 0.
+    Deep InfoMax", ICLR 2025, arXiv:2410.06993, for w = 0 and no further term.
     """
 
     # Dtype of the encoder's matrix products in training, where it is not float32.
     precision: torch.dtype | None = None
-    # Whether the encoder's dropout is part of the view. It makes up for what rows of one's own
-    # leave alike, and takes from views that are other rows of a class.
-    view_dropout = True
 
     def __init__(
         self,
@@ -85,8 +88,9 @@ class Objective(nn.Module):
         critic: nn.Module | None,
         bound: Callable[[torch.Tensor], torch.Tensor],
         augmentation: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
-        clean_weight: float,
-        supervision: float = 0.0,
+        clean_weight: float = 1.0,
+        linear_weights: tuple[float, ...] = (),
+        match_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -96,7 +100,8 @@ class Objective(nn.Module):
         self.bound = bound
         self.augmentation = augmentation
         self.clean_weight = clean_weight
-        self.supervision = supervision
+        self.linear_weights = linear_weights
+        self.match_weight = match_weight
         if not self._exact:
             normalizer.suit(channel.deviation)
 
@@ -132,27 +137,6 @@ class Objective(nn.Module):
             for module, rate in rates:
                 module.dropout = rate
 
-    def _view(
-        self, x: torch.Tensor, partners: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
-        view = self.augmentation(x, generator)
-        view = _expect(view, tuple(x.shape), x, "the augmentation of a batch of rows")
-        if partners is x:
-            return view
-        same = partners == x
-        if isinstance(self.encoder, IndicateMissing):
-            same |= partners.isnan() & x.isnan()  # NaN is not equal to itself
-        among = getattr(self.augmentation, "among", None)
-        mixed = view
-        if among is not None and self.supervision < 1:
-            mixed = _expect(among(x, partners, generator), tuple(x.shape), x, "the augmentation")
-        chance = torch.rand(len(x), generator=generator, device=x.device, dtype=torch.float32)
-        whole, alone = (
-            rows.view(-1, *[1] * (x.ndim - 1))
-            for rows in (chance < self.supervision, same.flatten(1).all(1))
-        )
-        return torch.where(alone, view, torch.where(whole, partners, mixed))
-
     def _nats(self, scores: torch.Tensor) -> torch.Tensor:
         return _expect(self.bound(scores), (), scores, "the bound, of scores (n, n),")
 
@@ -177,9 +161,8 @@ class Objective(nn.Module):
     def forward(
         self,
         x: torch.Tensor,
-        partners: torch.Tensor,
+        references: Sequence[torch.Tensor],
         generator: torch.Generator,
-        clean_weight: float | None = None,
     ) -> Nats:
         """Return the nats of a batch.
 
@@ -187,26 +170,32 @@ class Objective(nn.Module):
         ----------
         x : Tensor of shape (n, p)
             Scaled rows.
-        partners : Tensor of shape (n, p)
-            x itself, or for some rows another of the same class. That one is the view with the
-            probability `supervision`, and else what the view takes values from, if it takes any
-            from other rows. A row that is its own partner is augmented.
+        references : sequence of Tensor of shape (n, k)
+            Reference features of the rows, a block for each of `linear_weights`; NaN where they
+            are unknown.
         generator : torch.Generator
             Of noise and views, on the device of x.
-        clean_weight : float, optional
-            In place of w, in one step of training.
         """
         with self._dropping(False):
             clean = self.embed(x)
         noisy = self.channel.transmit(clean, generator)
-        w = self.clean_weight if clean_weight is None else clean_weight
-        in_clean = in_view = clean.new_zeros(())
+        w = self.clean_weight
+        in_clean = in_view = linear = mismatch = clean.new_zeros(())
         if w > 0:
             score = self.channel.log_ratio if self._exact else self._score
             in_clean = self._nats(score(clean, noisy))
         if w < 1:
-            rows = self._view(x, partners, generator)
-            with self._dropping(self.view_dropout):
+            rows = self.augmentation(x, generator)
+            rows = _expect(rows, tuple(x.shape), x, "the augmentation of a batch of rows")
+            with self._dropping(True):
                 view = self.embed(rows)
             in_view = self._nats(self._score(view, noisy))
-        return Nats((1 - w) * in_view + w * in_clean, in_view.detach(), in_clean.detach())
+        total = (1 - w) * in_view + w * in_clean
+        for weight, features in zip(self.linear_weights, references, strict=True):
+            nats = linear_information(clean, features, self.channel.scale)
+            total = total + weight * nats
+            linear = linear + nats.detach()
+        if self.match_weight > 0:
+            mismatch = gaussian_mmd(clean) * len(clean)
+            total = total - self.match_weight * mismatch
+        return Nats(total, in_view.detach(), in_clean.detach(), linear, mismatch.detach())

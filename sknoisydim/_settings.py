@@ -16,6 +16,7 @@ import torch
 
 from sknoisydim._optimizers import resolve_optimizer
 from sknoisydim._options import check_name
+from sknoisydim._references import resolve_keep
 from sknoisydim._validation import check_boolean, check_integer, check_real, is_auto
 from sknoisydim.augmentations import resolve_augmentation
 from sknoisydim.bounds import resolve_bound
@@ -28,6 +29,9 @@ from sknoisydim.scaling import resolve_scaling
 
 # Components that "auto" takes at most.
 AUTO_COMPONENTS = 16
+
+# Steps of "auto" for n rows: so many times the root of n, within a range.
+AUTO_STEPS, AUTO_RANGE = 4.0, (67, 800)
 
 # What may be done with missing cells.
 MISSING: Mapping[str, bool] = {"error": False, "indicator": True}
@@ -65,7 +69,10 @@ class Settings:
     critic: Any
     bound: Any
     clean_weight: float
+    keep: Any
+    keep_weight: float
     supervision: float
+    match_weight: float
     encoder: Any
     normalization: Any
     scaling: Any
@@ -91,20 +98,17 @@ class Settings:
         return MISSING[self.missing]
 
 
-def auto_steps(n_rows: int, labelled: bool = False) -> int:
+def auto_steps(n_rows: int) -> int:
     """Return the budget of optimisation steps for a table with so many rows.
 
-    Small tables overfit: they need few steps, large ones gain little beyond some thousand. Where
-    labels make the views, more rows than some thousand are worth up to four times as many steps, in
-    which the last of them between classes find their side; fewer would be learnt by heart.
+    Small tables overfit: they need few steps, large ones gain little beyond some hundred.
     """
-    more = np.clip(n_rows / 3000, 1, 4) if labelled else 1.0
-    return int(more * np.clip(12 * math.sqrt(n_rows), 200, 2400))
+    return int(np.clip(AUTO_STEPS * math.sqrt(n_rows), *AUTO_RANGE))
 
 
-def auto_epochs(n_rows: int, batch_size: int, labelled: bool = False) -> int:
+def auto_epochs(n_rows: int, batch_size: int) -> int:
     """Return the epochs that spend the budget of steps, at least one."""
-    return max(1, math.ceil(auto_steps(n_rows, labelled) / max(1, n_rows // batch_size)))
+    return max(1, math.ceil(auto_steps(n_rows) / max(1, n_rows // batch_size)))
 
 
 def resolve_device(device: Any) -> torch.device:
@@ -260,7 +264,10 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         critic=resolve_critic(parameters.critic),
         bound=resolve_bound(parameters.bound),
         clean_weight=check_real(parameters.clean_weight, "clean_weight", minimum=0, maximum=1),
-        supervision=check_real(parameters.supervision, "supervision", minimum=0, maximum=1),
+        keep=resolve_keep(parameters.keep),
+        keep_weight=check_real(parameters.keep_weight, "keep_weight", minimum=0),
+        supervision=check_real(parameters.supervision, "supervision", minimum=0),
+        match_weight=check_real(parameters.match_weight, "match_weight", minimum=0),
         encoder=encoder,
         normalization=resolve_normalization(parameters.normalization),
         scaling=resolve_scaling(parameters.scaling),

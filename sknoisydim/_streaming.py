@@ -12,7 +12,7 @@ from sknoisydim._context import own_context
 from sknoisydim._data import Table
 from sknoisydim._inference import Embedder
 from sknoisydim._isolation import draw_seed
-from sknoisydim._labels import encode_labels
+from sknoisydim._labels import encode_target
 from sknoisydim._net import CALLBACK_STATE, DIMNet
 from sknoisydim._settings import resolve_settings
 from sknoisydim._training import Start, Trained, train_chunk
@@ -96,9 +96,9 @@ class Streaming:
             X, shape = this._rows(X, reset=fresh, ensure_min_samples=2 if alone else 1)
             settings = resolve_settings(this, X.shape[1])
             labelled = settings.supervision > 0 and y is not None
-            codes = encode_labels(X, y, whole=False) if labelled else None
+            targets = encode_target(X, y, whole=False) if labelled else None
             trained = train_chunk(
-                Table(X, codes, shape=shape),
+                Table(X, targets, shape=shape),
                 settings,
                 draw_seed(self.random_state) if fresh else 0,
                 this._announce,

@@ -16,7 +16,7 @@ from sknoisydim._diagnosis import Diagnosis
 from sknoisydim._fitted import Fitted
 from sknoisydim._input import check_same_columns, check_weights
 from sknoisydim._isolation import draw_seed
-from sknoisydim._labels import encode_labels
+from sknoisydim._labels import encode_target
 from sknoisydim._net import (
     STACK_LEVEL,
     CallbackSupportMixin,
@@ -244,8 +244,11 @@ class NoisyDIMTransformer(
         augmentation: Any = "corruption",
         critic: Any = "separable",
         bound: Any = "infonce",
-        clean_weight: float = 0.5,
+        clean_weight: float = 1.0,
+        keep: Any = "kernel_pca",
+        keep_weight: float = 3.0,
         supervision: float = 0.0,
+        match_weight: float = 1.0,
         encoder: Any = "mlp",
         normalization: Any = "whiten",
         scaling: Any = "squash",
@@ -275,7 +278,10 @@ class NoisyDIMTransformer(
         self.critic = critic
         self.bound = bound
         self.clean_weight = clean_weight
+        self.keep = keep
+        self.keep_weight = keep_weight
         self.supervision = supervision
+        self.match_weight = match_weight
         self.encoder = encoder
         self.normalization = normalization
         self.scaling = scaling
@@ -356,16 +362,16 @@ class NoisyDIMTransformer(
                 check_same_columns(before, vars(self))
             settings = resolve_settings(self, X.shape[1])
             target = resolve_target(self.target, settings.n_components)
-            codes = encode_labels(X, y) if settings.supervision > 0 else None
+            targets = encode_target(X, y) if settings.supervision > 0 else None
             weights = check_weights(sample_weight, len(X))
-            table = Table(X, codes, weights, shape).without_weightless()
+            table = Table(X, targets, weights, shape).without_weightless()
             validation = None
             if X_val is not None:
                 missing = settings.takes_missing
                 X_val, _ = self._rows(X_val, reset=False, missing=missing, ensure_min_samples=2)
                 known = settings.supervision > 0 and y_val is not None
-                classes = encode_labels(X_val, y_val, whole=False) if known else None
-                validation = Table(X_val, classes)
+                known_y = encode_target(X_val, y_val, whole=False) if known else None
+                validation = Table(X_val, known_y)
             elif y_val is not None:
                 raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
             so_far = partial(fitted_so_far, target_=target)

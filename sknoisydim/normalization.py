@@ -39,8 +39,6 @@ class Normalizer(nn.Module):
     isotropic = False
     #: Standard deviation of a normalised component.
     deviation = 1.0
-    #: Whether the axes are the channel's, so that rows must not be turned.
-    fixed_axes = False
 
     def __init__(self, n_components: int, ridge: float) -> None:
         super().__init__()
@@ -51,21 +49,11 @@ class Normalizer(nn.Module):
     def suit(self, deviation: float) -> None:
         """Normalise to this standard deviation, for a channel that has axes of its own."""
         self.deviation = deviation
-        self.fixed_axes = True
 
     def fix(self, mean: torch.Tensor, covariance: torch.Tensor) -> None:
         """Set the statistics of evaluation from float64 mean (d,) and covariance (d, d)."""
         self.mean.copy_(mean)
         self.matrix.copy_(self.deviation * self.from_covariance(covariance))
-
-    def rotate(self, rotation: torch.Tensor) -> None:
-        """Apply an orthogonal matrix (d, d) behind the normalisation of evaluation.
-
-        It does nothing where the axes are the channel's: a grid that is turned is none.
-        """
-        if self.fixed_axes:
-            return
-        self.matrix.copy_(rotation.to(self.matrix) @ self.matrix)
 
     def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
         """Return the matrix (d, d) that normalises this covariance."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,11 @@ from skorch.dataset import unpack_data
 from skorch.exceptions import SkorchException
 from torch import nn
 
-from sknoisydim._courses import Course
 from sknoisydim._data import Batches
 from sknoisydim._isolation import make_generator
 from sknoisydim._optimizers import check_optimizer, one_cycle
 
-from ._callbacks import OURS, HeldOut, StopTraining, check_callbacks, show
+from ._callbacks import OURS, StopTraining, check_callbacks, show
 from ._checkpoint import FitCheckpoint
 from ._resume import restore_optimizer, restore_schedules
 from ._tasks import Tasks
@@ -61,10 +60,6 @@ class DIMNet(NeuralNet):
     resume : dict, optional
         From `training_state`: moments of the optimizer and schedules to go on from. A cycle of the
         learning rate then starts at its peak, since the moments need no warm-up.
-    course : Course, optional
-        How the weight of the clean row and the capacity change in training; by default they do not,
-        nor in a warm start, nor where a callback may end training early: a course has to be run to
-        its end.
     **kwargs
         skorch's.
     """
@@ -77,7 +72,6 @@ class DIMNet(NeuralNet):
         n_steps: int | None,
         held_out: Batches | None = None,
         resume: Mapping[str, Any] | None = None,
-        course: Course | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs = {"criterion": nn.Identity, "train_split": None, "verbose": 0} | kwargs
@@ -87,7 +81,6 @@ class DIMNet(NeuralNet):
         self.n_steps = n_steps
         self.held_out = held_out
         self.resume = resume
-        self.course = course
         self.step_ = 0
 
     @property
@@ -143,12 +136,10 @@ class DIMNet(NeuralNet):
         fit_params.pop("_routing_method", None)
         # A user's own schedule takes the place of ours, which would overwrite it in every step.
         self.scheduled_ = any(isinstance(item, LRScheduler) for _, item in self.callbacks_)
-        ends_early = any(isinstance(item, (HeldOut, EarlyStopping)) for _, item in self.callbacks_)
         # What callbacks of skorch read of batches is a copy to the CPU each: not without them.
         self.watched_ = not all(isinstance(item, (*OURS, Tasks)) for _, item in self.callbacks_)
         self.least_: dict[str, float] = {}
         self.warm_ = self.resume is not None and restore_optimizer(self, self.resume)
-        self.course_ = None if self.warm_ or ends_early else self.course
         self.notify("on_train_begin", X=X, y=y)
         if self.warm_ and self.resume is not None:
             restore_schedules(self, self.resume)
@@ -191,7 +182,6 @@ class DIMNet(NeuralNet):
         self._set_training(training)
         sums: torch.Tensor | None = None
         count = 0
-        self.capacities_: list[float] = []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             try:
@@ -207,7 +197,7 @@ class DIMNet(NeuralNet):
             count += 1
         if sums is None:
             return
-        information, view, clean = (sums / count).tolist()
+        information, view, clean, linear, mismatch = (sums / count).tolist()
         if not math.isfinite(information):
             raise self._diverged(f"the information became {information} nats")
         self.history.record(f"{prefix}_loss", -information)
@@ -218,8 +208,8 @@ class DIMNet(NeuralNet):
         self.history.record(f"{prefix}_information", information)
         self.history.record(f"{prefix}_view_information", view)
         self.history.record(f"{prefix}_clean_information", clean)
-        if self.capacities_:  # they change
-            self.history.record(f"{prefix}_capacity", sum(self.capacities_) / count)
+        self.history.record(f"{prefix}_linear_information", linear)
+        self.history.record(f"{prefix}_mismatch", mismatch)
         self.history.record(f"{prefix}_batch_count", count)
         self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
 
@@ -237,9 +227,8 @@ class DIMNet(NeuralNet):
             for group in self.optimizer_.param_groups:
                 group["lr"] = rate
         self.optimizer_.zero_grad()
-        x, partners = unpack_data(batch)
-        with self._stage() as clean_weight:
-            nats = self.module_(x, partners, self.generator, clean_weight)
+        x, references = unpack_data(batch)
+        nats = self.module_(x, references, self.generator)
         loss = -nats.objective
         if not loss.requires_grad:
             raise ValueError(
@@ -265,25 +254,6 @@ class DIMNet(NeuralNet):
             return one_cycle(self.step_, self.n_steps, self.lr, warm_up=0.0)
         return one_cycle(self.step_, self.n_steps, self.lr)
 
-    @contextlib.contextmanager
-    def _stage(self) -> Iterator[float | None]:
-        """Give the weight of the clean row in this step, and the channel its capacity."""
-        if self.course_ is None or self.n_steps is None:
-            yield None
-            return
-        done = min(1.0, self.step_ / self.n_steps)
-        channel = self.module_.channel
-        whole = channel.capacity
-        weight = self.course_.clean_weight(self.module_.clean_weight, whole, done)
-        capacity = self.course_.capacity(whole, done)
-        # A channel of another kind, or of one's own, may have no size of noise to change.
-        if capacity == whole or not hasattr(channel, "carrying"):
-            yield weight
-            return
-        with channel.carrying(capacity):
-            self.capacities_.append(channel.capacity)
-            yield weight
-
     def rest(self) -> None:
         """Come to the CPU, and let go of rows: a trained net may go where neither is."""
         if hasattr(self.module_.augmentation, "forget"):
@@ -297,10 +267,10 @@ class DIMNet(NeuralNet):
         """Evaluate the objective on held-out rows."""
         # The law of the held-out rows is judged by their own statistics: exact ones come later.
         self.module_.normalizer.train()
-        x, partners = unpack_data(batch)
+        x, references = unpack_data(batch)
         generator = make_generator(0, self.generator.device)
         with torch.no_grad():
-            nats = self.module_(x, partners, generator)
+            nats = self.module_(x, references, generator)
         return {"loss": -nats.objective, "y_pred": nats}
 
     def predict(self, X: Any) -> np.ndarray:

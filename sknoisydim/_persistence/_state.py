@@ -310,7 +310,9 @@ def _assemble(
     parts: dict[str, Any], training: dict[str, Any], embedding: dict[str, Any]
 ) -> dict[str, Any]:
     """Put the fitted attributes together of their parts."""
-    parts.setdefault("supervision", 0.0)  # older files do not say; training sets it anew
+    # Files of before say another thing by it, or nothing; training sets these anew.
+    parts.setdefault("linear_weights", ())
+    parts.setdefault("match_weight", 0.0)
     objective = Objective(**{name: parts[name] for name in _arguments(Objective)}).eval()
     embedder = Embedder(**{name: parts[name] for name in _arguments(Embedder)}).eval()
     for name, value in embedding.items():

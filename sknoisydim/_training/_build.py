@@ -68,10 +68,12 @@ def build(
     channel: Any,
     generator: torch.Generator,
     front: IndicateMissing | None = None,
+    linear_weights: tuple[float, ...] = (),
 ) -> Objective:
     """Return the objective for these rows, with weights from the generator.
 
-    `front` stands in front of the encoder, if anything does.
+    `front` stands in front of the encoder, if anything does; `linear_weights` are those of the
+    reference features.
 
     Raises
     ------
@@ -103,7 +105,8 @@ def build(
         settings.bound,
         prepare_view(settings.augmentation, _some(rows, generator)),
         settings.clean_weight,
-        settings.supervision,
+        linear_weights,
+        settings.match_weight if getattr(channel, "exact", True) else 0.0,
     )
     objective.precision = settings.precision
     if not any(parameter.requires_grad for parameter in objective.parameters()):

@@ -12,26 +12,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from sknoisydim._courses import Course, Falling, Labelled
-from sknoisydim._data import Batches, Rows, SameClass, Table
+from sknoisydim._data import Batches, Reference, Rows, Table
 from sknoisydim._inference import Embedder
 from sknoisydim._isolation import borrowed_global_generator, import_compiler, make_generator
-from sknoisydim._labels import UNLABELLED, class_entropy, mostly_labelled, share_in_classes
 from sknoisydim._net import DIMNet, FitCheckpoint, HeldOut, training_state
 from sknoisydim._objective import Objective
 from sknoisydim._optimizers import optimizer_arguments
+from sknoisydim._references import Kept, of_targets, unknown
 from sknoisydim._settings import Settings, auto_epochs
 from sknoisydim._sources import ChosenRows
 from sknoisydim.refinement._base import MIN_HELD_OUT
 from sknoisydim.scaling import BY_MOMENTS, Moments, column_moments, fit_scaling, from_moments
 
-from ._axes import align
 from ._build import build, load, missing_cells
 from ._identity import identity
 from ._statistics import HELD_OUT_ROWS, find_doubt, measure, refine, sample, settle
-
-# Share of the rows in a class with another row from which on their views shape a fit.
-LABELLED_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -102,8 +97,8 @@ def split(
     if table.weights is not None:
         shares = table.weights[index] / table.weights[index].sum()
         index = np.random.default_rng(seed).choice(index, len(index), p=shares)
-    codes = None if table.codes is None else table.codes[index]
-    held_out = Table(ChosenRows(table.X, index), codes, shape=table.shape)
+    targets = None if table.targets is None else table.targets[index]
+    held_out = Table(ChosenRows(table.X, index), targets, shape=table.shape)
     return np.sort(order[n_held_out:]), held_out
 
 
@@ -159,22 +154,32 @@ def run(
     net.held_out = net.resume = None  # rows of the table, which a pickled net must not carry along
 
 
-def pairs(codes: np.ndarray | None, rows: Rows) -> SameClass | None:
-    """Return what draws partners of the rows, or None where no row has a class."""
-    if codes is None or rows.of(codes).max() == UNLABELLED:
-        return None
-    return SameClass(rows.of(codes), rows.weights)
+def reference_weights(settings: Settings, table: Table) -> tuple[float, ...]:
+    """Return the weights of what `references` returns."""
+    nothing = settings.keep is None or settings.keep_weight == 0
+    weights = [] if nothing else [settings.keep_weight]
+    return (*weights, *([] if table.targets is None else [settings.supervision]))
 
 
-def _course(settings: Settings, table: Table) -> Course | None:
-    """Return how the weight of the clean row and the noise change in a fit."""
-    if settings.refine is not None:
-        return Falling()
-    codes = table.codes
-    if codes is None or settings.clean_weight == 1 or share_in_classes(codes) < LABELLED_SHARE:
+def references(
+    settings: Settings, rows: Rows, table: Table, kept: Kept | None, labelled: bool
+) -> tuple[Reference, ...]:
+    """Return the reference features of rows of a table: what is kept, and y.
+
+    `labelled` says whether the rows that training sees have a y.
+    """
+    found: list[Reference] = [] if kept is None else [kept.of(rows)]
+    if labelled:
+        targets = table.targets
+        found.append(unknown if targets is None else of_targets(rows.of(targets), rows.device))
+    return tuple(found)
+
+
+def fit_kept(settings: Settings, rows: Rows, seed: int) -> Kept | None:
+    """Return the fitted features that stay readable, or None."""
+    if settings.keep is None or settings.keep_weight == 0:
         return None
-    entropy = class_entropy(codes, table.weights)
-    return None if entropy == 0 else Labelled(entropy, settings.n_components)
+    return Kept(settings.keep, rows, settings.n_components, seed)
 
 
 def train(
@@ -246,7 +251,8 @@ def _train(
     rows = Rows(table.X, scaling, device, kept, table.weights, table.shape)
     batch_size = min(settings.batch_size, len(rows))
     channel = settings.noise.build(settings.n_components, batch_size)
-    objective = build(settings, rows, channel, make_generator(seeds[2]), front)
+    weights = reference_weights(settings, table)
+    objective = build(settings, rows, channel, make_generator(seeds[2]), front, weights)
     if start is not None:
         load(objective, start.objective.state_dict())
     objective = objective.to(device, torch.float32)
@@ -254,20 +260,18 @@ def _train(
         checkpoint.claim(identity(settings, table, validation, objective))
 
     shuffle = make_generator(seeds[3])
-    partners = pairs(table.codes, rows)
-    labelled = mostly_labelled(table.codes)
-    objective.view_dropout = not labelled
-    batches = Batches(rows, batch_size, shuffle, partners)
+    features, labelled = fit_kept(settings, rows, seeds[1]), table.targets is not None
+    known = references(settings, rows, table, features, labelled)
+    batches = Batches(rows, batch_size, shuffle, known)
     watched = None
     if unseen is not None and (stopping is not None or validation is not None):
         others = Rows(unseen.X, scaling, device, shape=table.shape)
-        partners = pairs(unseen.codes, others)
-        watched = Batches(others, batch_size, shuffle, partners, shuffle=False)
+        known = references(settings, others, unseen, features, labelled)
+        watched = Batches(others, batch_size, shuffle, known, shuffle=False)
     watching = []
     if stopping is not None and watched is not None:
         watching = [HeldOut(stopping.patience, stopping.tol)]
-    by_labels = labelled and settings.clean_weight < 1
-    epochs = settings.max_epochs or auto_epochs(len(rows), batch_size, by_labels)
+    epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
     net = make_net(
         objective,
         settings,
@@ -276,7 +280,6 @@ def _train(
         generator=make_generator(seeds[4], device),
         n_steps=epochs * len(batches),
         max_epochs=epochs,
-        course=_course(settings, table),
         held_out=watched,
         resume=start.state.get("optimizer") if start else None,
         watching=watching,
@@ -289,7 +292,6 @@ def _train(
     objective = net.module_
     spread = settle(objective, rows, batch_size, seeds[5])
     objective.eval()
-    axes = align(objective, rows, table.codes, batch_size, seeds[5])
     nats = measure(
         (objective.embed(x) for x in sample(rows, batch_size, seeds[5])), channel, seeds[5]
     )
@@ -300,7 +302,6 @@ def _train(
     refinement = refine(settings, embedder, table.X, kept, seeds[5], table.weights, held_out)
     state = {
         "moments": None if moments is None else tuple(moments),
-        "axes": axes,
         "optimizer": optimizer,
         "n_seen": len(table),
     }

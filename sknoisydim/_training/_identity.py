@@ -56,7 +56,7 @@ def identity(
     for rows, suffix in ((table, ""), (validation, "_val")):
         if rows is not None:
             found[f"X{suffix}"] = _describe_rows(rows)
-            found[f"y{suffix}"] = describe(rows.codes)
+            found[f"y{suffix}"] = describe(rows.targets)
     found["sample_weight"] = describe(table.weights)
     found["initial weights"] = _digest(
         _bytes(value) for value in module.state_dict().values() if isinstance(value, torch.Tensor)

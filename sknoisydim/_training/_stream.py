@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from sknoisydim._data import Batches, Rows, SameClass, Table
+from sknoisydim._data import Batches, Reference, Rows, Table
 from sknoisydim._isolation import make_generator
-from sknoisydim._labels import UNLABELLED, mostly_labelled
+from sknoisydim._labels import UNLABELLED
 from sknoisydim._net import training_state
 from sknoisydim._objective import Objective
 from sknoisydim._settings import Settings
 from sknoisydim._sources import RowSource, StackedRows
 from sknoisydim.scaling import Moments, Standardize, column_moments, from_moments
 
-from ._axes import align
 from ._build import build, missing_cells
-from ._fit import Start, Trained, embed_with, fenced, make_net, pairs, run, scale
+from ._fit import (
+    Start,
+    Trained,
+    embed_with,
+    fenced,
+    fit_kept,
+    make_net,
+    reference_weights,
+    references,
+    run,
+    scale,
+)
 from ._statistics import Prior, measure, refine, sample, settle
 
 # Earlier rows that are kept, at most, to embed them with the weights of today: they give each entry
@@ -44,7 +54,7 @@ class _Chunk(Batches):
         New rows first, then earlier ones.
     n_new : int
         Number of new rows.
-    batch_size, generator, partners
+    batch_size, generator, references
         As of `Batches`.
     """
 
@@ -54,25 +64,21 @@ class _Chunk(Batches):
         n_new: int,
         batch_size: int,
         generator: torch.Generator,
-        partners: SameClass | None,
+        references: Sequence[Reference],
     ) -> None:
-        super().__init__(rows, batch_size, generator, partners)
+        super().__init__(rows, batch_size, generator, references)
         self.n_new = n_new
 
     def __len__(self) -> int:
         return -(-self.n_new // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, ...]]]:
         new = torch.randperm(self.n_new, generator=self.generator)
         old = torch.randperm(len(self.rows) - self.n_new, generator=self.generator) + self.n_new
         # Earlier rows; without enough of them, new rows of the first batches once more.
         order = torch.cat([new, old, new])[: len(self) * self.batch_size]
         for positions in order.split(self.batch_size):
-            x = self.rows.take(positions)
-            if self.partners is None:
-                yield x, x
-            else:
-                yield x, self.rows.take(self.partners(positions, self.generator))
+            yield self.of(positions)
 
 
 def train_chunk(
@@ -121,7 +127,7 @@ def _train_chunk(
     n_before = state.get("n_streamed", 0)
     both = Table(
         table.X if kept is None else StackedRows(table.X, kept),
-        None if table.codes is None else np.append(table.codes, np.full(n_kept, UNLABELLED)),
+        _and_unknown(table.targets, n_kept),
         # A row that is kept stands for those that are not.
         np.repeat([1.0, n_before / n_kept], [n_new, n_kept]) if n_before > n_kept else None,
         table.shape,
@@ -136,11 +142,11 @@ def _train_chunk(
     else:
         objective = copy.deepcopy(start.objective)
         objective.precision = settings.precision
-        objective.supervision = settings.supervision
     prior = _prior(objective, start, n_before)
     objective = objective.to(device, torch.float32).train()
-    partners = pairs(both.codes, rows)
-    objective.view_dropout = not mostly_labelled(table.codes)
+    objective.linear_weights = reference_weights(settings, both)
+    features = fit_kept(settings, rows, seeds[1])
+    known = references(settings, rows, both, features, both.targets is not None)
     net = make_net(
         objective,
         settings,
@@ -155,13 +161,12 @@ def _train_chunk(
     history = copy.copy(start.history) if start else None
     if history is not None:
         del history[: -HISTORY + 1]
-    run(net, _Chunk(rows, n_new, size, make_generator(seeds[4]), partners), history)
+    run(net, _Chunk(rows, n_new, size, make_generator(seeds[4]), known), history)
     state["optimizer"], state["step"] = training_state(net), net.step_
     net.optimizer_.state.clear()
     objective = net.module_
     settle(objective, rows, size, seeds[1], prior)
     objective.eval()
-    state["axes"] = _turn(objective, rows, both, size, seeds[1], start)
     nats = measure(
         (objective.embed(x) for x in sample(rows, size, seeds[1])), objective.channel, seeds[1]
     )
@@ -198,16 +203,13 @@ def _prior(objective: Objective, start: Start | None, n_before: int) -> Prior | 
     return Prior.of(objective, count) if count > 0 else None
 
 
-def _turn(
-    objective: Objective, rows: Rows, both: Table, size: int, seed: int, start: Start | None
-) -> np.ndarray | None:
-    """Turn to the axes of the classes, found once: axes that a user has seen stay."""
-    if start is not None:
-        axes: np.ndarray | None = start.state.get("axes")
-        if axes is not None:
-            objective.normalizer.rotate(torch.from_numpy(axes))
-        return axes
-    return align(objective, rows, both.codes, size, seed)
+def _and_unknown(targets: np.ndarray | None, n_kept: int) -> np.ndarray | None:
+    """Return the targets of new rows, and of the earlier ones, which are unknown."""
+    if targets is None:
+        return None
+    if targets.ndim == 1:
+        return np.append(targets, np.full(n_kept, UNLABELLED))
+    return np.concatenate([targets, np.full((n_kept, targets.shape[1]), np.nan, np.float32)])
 
 
 def _keep(

@@ -3,9 +3,7 @@
 A view is a callable `(batch, generator) -> batch` on float32 tensors of scaled rows. One that has
 to know the table has a method `prepare`: given a sample of scaled rows, before training, it returns
 the callable that is used in its place. If that keeps rows of the sample, it has a method `forget`,
-which is called when training ends. One that takes values from other rows may have a method
-`among(batch, others, generator)`, which is called in its place where there are labels: `others`
-holds a row of the same class for each.
+which is called when training ends.
 
 With `missing="indicator"` a missing cell is NaN, in batches as in the sample, and one that is given
 a value counts as observed. A view may leave cells missing, or make them so.

@@ -104,13 +104,7 @@ class Mixup(BaseEstimator):
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view of the rows x (n, ...)."""
         others = torch.randint(len(x), (len(x),), generator=generator, device=x.device)
-        return self.among(x, x[others], generator)
-
-    @own_context(gradients=False)
-    def among(
-        self, x: torch.Tensor, others: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
-        """Return a view of the rows x (n, ...) mixed with others (n, ...), row by row."""
+        others = x[others]
         alpha = check_real(self.alpha, "augmentation alpha", minimum=0, closed="neither")
         u = torch.rand(len(x), generator=generator, device=x.device, dtype=torch.float32)
         # torch draws beta variates from its global generator alone; the quantile function takes

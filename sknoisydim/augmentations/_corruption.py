@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sknoisydim._context import own_context
 from sknoisydim._validation import check_real
 
-from ._base import bernoulli, has_missing
+from ._base import has_missing
 
 
 def _gaps(x: torch.Tensor, unit: torch.Tensor, n_units: int) -> torch.Tensor:
@@ -117,26 +117,13 @@ class BlockCorruption:
         mask, rows = _draw(x, self.rate, generator, unit, self.n_units)
         return torch.where(mask[:, unit], x.gather(0, rows[:, unit]), x)
 
-    @own_context(gradients=False)
-    def among(
-        self, x: torch.Tensor, others: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
-        unit = self.unit.to(x.device)
-        shape = (len(x), self.n_units)
-        mask = (
-            torch.rand(shape, generator=generator, device=x.device, dtype=torch.float32) < self.rate
-        )
-        observed = ~_gaps(others, unit, self.n_units)
-        return torch.where((mask & observed)[:, unit], others, x)
-
 
 class FeatureCorruption(BaseEstimator):
     r"""Replace random cells by the same column's value in a random row of the batch.
 
     Each cell is replaced with probability `rate`, each from a row of its own, so a corrupted cell
-    follows the column's marginal law (SCARF). In a fit with labels, all new cells of a row with a
-    label come from one other row of its class. Columns of a group are replaced together, from one
-    row: half of a one-hot block from one row and half from another would be no category at all.
+    follows the column's marginal distribution (SCARF). Columns of a group are replaced together,
+    from one row: half of a one-hot block from one row and half from another is no category.
 
     No value comes from a missing cell: the other row is drawn among those in which the column, or
     every column of the group, is observed; without any in the batch the cell stays as it is.
@@ -153,10 +140,6 @@ class FeatureCorruption(BaseEstimator):
     ----------
     D. Bahri, H. Jiang, Y. Tay, D. Metzler, "SCARF: Self-Supervised Contrastive Learning using
     Random Feature Corruption", ICLR 2022, section 3. Groups are ours.
-
-    W. Cui, R. Hosseinzadeh, J. Ma, T. Wu, Y. Sui, K. Golestan, "Tabular Data Contrastive Learning
-    via Class-Conditioned and Feature-Correlation Based Augmentation", arXiv:2404.17489, for
-    values from rows of the class.
 
     Examples
     --------
@@ -215,16 +198,3 @@ class FeatureCorruption(BaseEstimator):
         columns = torch.arange(cells.shape[1], device=x.device)
         mask, rows = _draw(cells, rate, generator, columns, len(columns))
         return torch.where(mask, cells.gather(0, rows), cells).view_as(x)
-
-    @own_context(gradients=False)
-    def among(
-        self, x: torch.Tensor, others: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
-        """Return a view of the rows x (n, p) with values of others (n, p), row by row.
-
-        What a row is shown of another one then is of its class, in a fit with labels.
-        """
-        if self.groups is not None:
-            return self.prepare(x).among(x, others, generator)
-        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
-        return torch.where(bernoulli(x, rate, generator) & ~others.isnan(), others, x)

@@ -20,8 +20,7 @@ _SPARE = 16
 class Neighbors(BaseEstimator):
     r"""Take one of the nearest other rows in the place of a row.
 
-    Where rows that lie near each other belong to one class, this is `supervision` without labels:
-    what neighbours have in common is kept, and what tells them apart may be lost. Classifiers on
+    What neighbours have in common is kept, and what tells them apart may be lost. Classifiers on
     the embedding gain or lose by it, table by table.
 
     Neighbours are looked for among the rows that training shows to a view before it starts, up to

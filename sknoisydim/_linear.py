@@ -1,0 +1,85 @@
+"""Closed forms of a batch: its linear information about features, its distance to N(0, I)."""
+
+from __future__ import annotations
+
+import torch
+
+# Added to the variances of reference features of unit variance, so that some may be alike.
+RIDGE = 1e-3
+
+
+def linear_information(z: torch.Tensor, features: torch.Tensor, scale: float) -> torch.Tensor:
+    r"""Return the Gaussian information that noisy embeddings have about features, in nats.
+
+    .. math:: I_{lin}(U; f(X) + Z) = \frac{1}{2} \log
+              \frac{\det(C_{zz} + s^2 I)}{\det(C_{zz} + s^2 I - C_{zu} C_{uu}^{-1} C_{uz})}
+
+    That of a Gaussian with these covariances: the information of a linear model, at most
+    :math:`\min(d, k) / 2 \cdot \log(1 + 1 / s^2)` for a white embedding. No linear map of the
+    features changes it. Since U, X, f(X) and f(X) + Z are a Markov chain, the channel's capacity
+    bounds what it estimates.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, d)
+        Embeddings.
+    features : Tensor of shape (n, k)
+        Of about unit variance. A row with a NaN is left out.
+    scale : float
+        Standard deviation s of the noise.
+
+    References
+    ----------
+    T. Cover, J. Thomas, "Elements of Information Theory", 2nd edition (2006), theorem 8.4.1: the
+    entropy of a Gaussian.
+    """
+    known = ~features.isnan().any(1, keepdim=True)
+    weights = known.to(z) / known.sum().clamp(min=1)
+    u = torch.where(known, features, 0.0)
+    u = u - (weights * u).sum(0)
+    z = z - (weights * z).sum(0)
+    weighted = weights * z
+    eye_u = torch.eye(u.shape[1], dtype=z.dtype, device=z.device)
+    noise = scale**2 * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    within_u = (weights * u).T @ u + RIDGE * eye_u
+    across = weighted.T @ u
+    explained = across @ torch.linalg.solve(within_u, across.T)
+    whole = weighted.T @ z + noise
+    nats: torch.Tensor = 0.5 * (torch.logdet(whole) - torch.logdet(whole - explained))
+    return nats
+
+
+def gaussian_mmd(z: torch.Tensor) -> torch.Tensor:
+    r"""Return the squared Gaussian-kernel distance (MMD) of embeddings to N(0, I), unbiased.
+
+    With the bandwidth :math:`\beta = 1 / \sqrt d`, over the largest value that it takes far out:
+
+    .. math:: T = \frac{1}{n (n - 1)} \sum_{i \ne j} e^{-\beta^2 |z_i - z_j|^2 / 2}
+              - \frac{2 (1 + \beta^2)^{-d / 2}}{n} \sum_i e^{-\beta^2 |z_i|^2 / (2 (1 + \beta^2))}
+              + (1 + 2 \beta^2)^{-d / 2}
+
+    Joint: radius, clusters and dependence all count. One row has no pairs, and counts as 0.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, d)
+
+    References
+    ----------
+    N. Henze, B. Zirkler, "A class of invariant consistent tests for multivariate normality",
+    Communications in Statistics 19 (1990), equation 2.2, there for rows with their own pairs.
+
+    A. Gretton et al., "A Kernel Two-Sample Test", JMLR 13 (2012), equation 3.
+    """
+    n, d = z.shape
+    if n < 2:
+        return z.sum() * 0.0
+    square = 1.0 / d
+    norms = z.square().sum(1)
+    distances = (norms[:, None] + norms - 2 * z @ z.T).clamp(min=0)
+    kernel = torch.exp(-0.5 * square * distances)
+    pairs = (kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1))
+    crossed = torch.exp(-0.5 * square / (1 + square) * norms).mean()
+    reference = (1 + 2 * square) ** (-d / 2)
+    result: torch.Tensor = pairs - 2 * (1 + square) ** (-d / 2) * crossed + reference
+    return result / (1 - reference)

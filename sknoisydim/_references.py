@@ -1,0 +1,236 @@
+"""Reference features: what of a row a linear model shall be able to read in its embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.decomposition import PCA
+from sklearn.kernel_approximation import Nystroem
+from sklearn.metrics.pairwise import rbf_kernel
+from torch import nn
+
+from ._data import Reference, Rows
+from ._labels import standardised
+
+# Rows, and cells of them, that reference features are fitted to.
+FITTED_ROWS, FITTED_CELLS = 2**12, 2**22
+# Principal components that the kernel sees, at most.
+KERNEL_COLUMNS = 64
+# Rows that stand for all others in the kernel, at most.
+LANDMARKS = 256
+# Squared distance over its mean at which the kernel is exp(-2 * WIDTH), and the power of the
+# components' variances by which they are divided in it: 0.3 and 0.25 leave no table's
+# LogisticRegression 0.02 below that of PCA (benchmarks/frontier.py --references).
+WIDTH, POWER = 0.3, 0.25
+# Share of the first variance, or of the mean one, below which a component is rounding.
+LEAST_VARIANCE = 1e-6
+
+
+class Components(nn.Module):
+    """Principal components of scaled rows, or those of a Gaussian kernel: (n, ...) -> (n, k).
+
+    Parameters
+    ----------
+    center : ndarray of shape (p,)
+    axes : ndarray of shape (p, m)
+        What centred rows are multiplied by.
+    landmarks : ndarray of shape (l, m), optional
+        Rows z of the kernel exp(-|x - z|^2 / 2).
+    mean, weights : ndarray of shape (l,) and (l, k), optional
+        Of the kernel's values.
+    """
+
+    center: torch.Tensor
+    axes: torch.Tensor
+    landmarks: torch.Tensor
+    mean: torch.Tensor
+    weights: torch.Tensor
+
+    def __init__(self, center: Any, axes: Any, *kernel: Any) -> None:
+        super().__init__()
+        names = ("center", "axes", "landmarks", "mean", "weights")
+        for name, value in zip(names, (center, axes, *kernel), strict=False):
+            self.register_buffer(name, torch.as_tensor(np.ascontiguousarray(value)).float())
+        self.in_kernel = bool(kernel)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the components of scaled rows; a missing cell counts as 0."""
+        u = (x.flatten(1).nan_to_num(0.0) - self.center) @ self.axes
+        if not self.in_kernel:
+            return u
+        squares = u.square().sum(1, keepdim=True) + self.landmarks.square().sum(1)
+        kernel = torch.exp(-0.5 * (squares - 2 * u @ self.landmarks.T).clamp(min=0))
+        return (kernel - self.mean) @ self.weights
+
+
+class PrincipalComponents(BaseEstimator):
+    """The first d principal components of the scaled columns."""
+
+    def build(self, rows: torch.Tensor, n_components: int, seed: int) -> Components:
+        """Return the module for scaled rows (n, ...)."""
+        x = rows.flatten(1).nan_to_num(0.0).numpy()
+        pca, deviations = _principal(x, n_components, seed)
+        return Components(pca.mean_, pca.components_[: len(deviations)].T / deviations)
+
+
+class KernelComponents(BaseEstimator):
+    r"""The first d principal components of a Gaussian kernel of the scaled columns.
+
+    .. math:: k(x, x') = e^{-0.3 |u - u'|^2 / v}, \qquad u_i = c_i / \operatorname{var}(c_i)^{1/4}
+
+    with c the principal components of the scaled columns, v the sum of the variances of u, and the
+    kernel by 256 rows (Nystroem). Linear ones where rows are near each other, by their distance
+    where they are not: so a linear model of them knows rings and clusters, too.
+
+    References
+    ----------
+    B. Schoelkopf, A. Smola, K.-R. Mueller, "Nonlinear Component Analysis as a Kernel Eigenvalue
+    Problem", Neural Computation 10 (1998), section 3.
+
+    C. Williams, M. Seeger, "Using the Nystroem Method to Speed Up Kernel Machines", NIPS 2000.
+    """
+
+    def build(self, rows: torch.Tensor, n_components: int, seed: int) -> Components:
+        """Return the module for scaled rows (n, ...)."""
+        x = rows.flatten(1).nan_to_num(0.0).numpy()
+        first, deviations = _principal(x, KERNEL_COLUMNS, seed)
+        axes = first.components_[: len(deviations)].T / np.maximum(
+            deviations, deviations[0] * 1e-3**0.5
+        ) ** (2 * POWER)
+        u = (x - first.mean_) @ axes
+        u_scale = np.sqrt(2 * WIDTH / max(u.var(0).sum(), 1e-12))
+        axes, u = axes * u_scale, u * u_scale
+        n_landmarks = min(LANDMARKS, len(u))
+        nystroem = Nystroem(gamma=0.5, n_components=n_landmarks, random_state=seed).fit(u)
+        second, deviations = _principal(nystroem.transform(u), n_components, seed)
+        weights = second.components_[: len(deviations)].T / deviations
+        # Nystroem multiplies the kernel by a matrix; the two products are one.
+        weights = nystroem.normalization_.T @ weights
+        mean = rbf_kernel(u, nystroem.components_, gamma=0.5).mean(0)
+        return Components(first.mean_, axes, nystroem.components_, mean, weights)
+
+
+def _principal(x: np.ndarray, most: int, seed: int) -> tuple[PCA, np.ndarray]:
+    """Return the components of rows that are more than rounding, and their deviations."""
+    pca = PCA(min(most, *x.shape), random_state=seed).fit(x)
+    variances = pca.explained_variance_
+    kept = int((variances > LEAST_VARIANCE * max(variances[0], LEAST_VARIANCE)).sum())
+    return pca, np.sqrt(np.maximum(variances[: max(1, kept)], LEAST_VARIANCE**2))
+
+
+KEPT: Mapping[str, Any] = {"kernel_pca": KernelComponents, "pca": PrincipalComponents}
+
+
+def resolve_keep(keep: Any) -> Any:
+    """Return the component that a name stands for, a scikit-learn transformer as it is, or None.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is something else.
+    """
+    if keep is None:
+        return None
+    if isinstance(keep, str):
+        if keep not in KEPT:
+            raise ValueError(
+                f"keep={keep!r} is unknown; it takes {', '.join(map(repr, KEPT))}, a scikit-learn "
+                "transformer, or None."
+            )
+        return KEPT[keep]()
+    if isinstance(keep, type):
+        keep = keep()
+    if not (callable(getattr(keep, "fit", None)) and callable(getattr(keep, "transform", None))):
+        raise TypeError(
+            f"keep must be {', '.join(map(repr, KEPT))}, a scikit-learn transformer with fit and "
+            f"transform, or None, got {keep!r}."
+        )
+    return keep
+
+
+class Kept:
+    """Fitted reference features: of the rows that training sees, and of others.
+
+    Parameters
+    ----------
+    keep : object
+        What `resolve_keep` returned.
+    rows : Rows
+        Of training.
+    n_components, seed : int
+    """
+
+    def __init__(self, keep: Any, rows: Rows, n_components: int, seed: int) -> None:
+        n_rows, width = len(rows), max(1, rows.X.shape[1])
+        most = max(LANDMARKS, min(FITTED_ROWS, FITTED_CELLS // width))
+        some = np.arange(n_rows)
+        if n_rows > most:
+            some = np.sort(np.random.default_rng(seed).choice(n_rows, most, replace=False))
+        self.keep = keep
+        self.module: nn.Module | None = None
+        if hasattr(keep, "build"):
+            sample = rows.take(torch.from_numpy(some)).cpu()
+            self.module = keep.build(sample, n_components, seed % 2**31).to(rows.device)
+        else:
+            self.fitted = clone(keep).fit(rows.X[some if rows.index is None else rows.index[some]])
+
+    def of(self, rows: Rows) -> Reference:
+        """Return the reference features of rows.
+
+        Raises
+        ------
+        ValueError
+            If a transformer does not make a table of finite numbers of them.
+        """
+        module = self.module
+        if module is not None:
+            return lambda positions, x: module(x)
+        parts = []
+        for start in range(0, len(rows), FITTED_ROWS):
+            part = np.arange(start, min(start + FITTED_ROWS, len(rows)))
+            made = self.fitted.transform(rows.X[part if rows.index is None else rows.index[part]])
+            made = np.asarray(made.toarray() if hasattr(made, "toarray") else made, np.float64)
+            if made.ndim != 2 or len(made) != len(part) or not np.isfinite(made).all():
+                raise ValueError(
+                    f"keep={self.keep!r} has to make finite numbers (n, k) of {len(part)} rows, "
+                    f"and made an array of shape {made.shape}, or NaN or infinity."
+                )
+            parts.append(made)
+        return by_position(standardised(np.concatenate(parts)), rows.device)
+
+
+def by_position(values: np.ndarray, device: torch.device) -> Reference:
+    """Return the reference that looks values (n, k) up."""
+    table = torch.from_numpy(values).to(device)
+    return lambda positions, x: table[positions.to(table.device)]
+
+
+def unknown(positions: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Return the reference features of rows of which nothing is known."""
+    return x.new_full((len(x), 1), torch.nan)
+
+
+def of_targets(targets: np.ndarray, device: torch.device) -> Reference:
+    """Return the reference features of y: its numbers (n, k), or one-hot codes of classes (n,).
+
+    Of classes, those with two rows or more in the batch: no linear information is lost by leaving
+    out what no two rows share.
+    """
+    if targets.ndim == 2:
+        return by_position(targets, device)
+    codes = torch.from_numpy(targets.astype(np.int64))
+
+    def one_hot(positions: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        classes, inverse, counts = codes[positions].unique(return_inverse=True, return_counts=True)
+        told = (classes >= 0) & (counts > 1)
+        features = nn.functional.one_hot(inverse, len(classes)).float()
+        share = counts / counts[classes >= 0].sum().clamp(min=1)
+        features = features / (share * (1 - share)).clamp(min=1e-6).sqrt()
+        features[~told[inverse]] = torch.nan
+        return features[:, told].to(x.device) if told.any() else unknown(positions, x)
+
+    return one_hot
