@@ -390,16 +390,18 @@ TURNS = list(itertools.product([np.float64, np.float32], ["normal", "uniform", s
 # Many of these tell an encoder little or nothing, which tests/test_collapse.py is about.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 class TestTables:
-    @over(name=TABLES.keys())
+    @over(number=range(len(TABLES)))
     @pytest.mark.parametrize("scaling", SCALINGS)
-    def test_output_is_finite(self, scaling, name):
-        turn = list(TABLES).index(name) + 5 * SCALINGS.index(scaling)
-        dtype, target = TURNS[turn % 6]
+    def test_output_is_finite(self, scaling, number):
+        turn, name = number + 5 * SCALINGS.index(scaling), list(TABLES)[number]
+        if scaling != "squash" and turn % 2:
+            return  # of the others each sees half of the tables
+        dtype, target = TURNS[turn // 2 % 6]
         table = TABLES[name].astype(dtype)
         model = dim(
             target=target,
             scaling=scaling,
-            normalization=("whiten", "batch")[turn // 2 % 2],
+            normalization=("whiten", "batch")[turn // 4 % 2],
             encoder=("mlp", "mlp", nn.Linear)[turn // 6 % 3],
         ).fit(table)
         z = embed(model, table)
