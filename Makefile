@@ -16,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-oldest test-newest lint format docs docs-serve bench clean
+.PHONY: help demo test test-slow test-oldest test-newest mutants lint format docs docs-serve bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,9 @@ test-oldest:  ## the tests with the oldest versions that are supported, in an en
 
 test-newest:  ## the tests with the newest versions of the registry, in an environment of their own
 	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
+
+mutants: $(VENV)/.installed-test  ## make faults on purpose, and see that tests find them (about ten minutes)
+	$(BIN)/python tests/mutants.py $(ARGS)
 
 lint: $(VENV)/.installed-lint  ## ruff and mypy; changes nothing
 	$(BIN)/ruff check .

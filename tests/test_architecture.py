@@ -262,37 +262,39 @@ def always_there():
 
 
 MODULES = [Module(path) for path in sorted((ROOT / PACKAGE).rglob("*.py"))]
-each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
 
 
-@each_module
-def test_is_on_the_map(module):
-    assert module.room in FLOOR, (
-        f"{module.name} is a new room: place {module.room!r} in FLOORS here and in CONTRIBUTING.md"
-    )
+def test_every_room_is_on_the_map():
+    unplaced = {module.room for module in MODULES} - FLOOR.keys()
+    assert not unplaced, "a new room: place it in FLOORS here and in CONTRIBUTING.md"
 
 
-@each_module
-def test_imports_only_go_down(module):
-    if module.room in FLOOR:
-        assert list(violations(module)) == []
+def test_imports_only_go_down():
+    assert [found for module in MODULES for found in violations(module)] == []
 
 
-@each_module
-def test_holds_one_idea(module):
-    n_lines = len(module.text.splitlines())
-    assert n_lines <= MAX_LINES, f"{n_lines} lines hold two ideas: split the room"
+def test_a_module_holds_one_idea():
+    n_lines = {module.name: len(module.text.splitlines()) for module in MODULES}
+    assert {name: n for name, n in n_lines.items() if n > MAX_LINES} == {}, "split the room"
 
 
-@each_module
-def test_does_not_assert(module):
-    lines = [node.lineno for node, _ in module.nodes if isinstance(node, ast.Assert)]
-    assert lines == [], "a user's input gets a ValueError or TypeError that says what is allowed"
+def test_nothing_asserts():
+    found = [
+        (module.name, node.lineno)
+        for module in MODULES
+        for node, _ in module.nodes
+        if isinstance(node, ast.Assert)
+    ]
+    assert found == [], "a user's input gets a ValueError or TypeError that says what is allowed"
 
 
-@each_module
-def test_leaves_the_process_as_it_was(module):
-    found = [call for call in module.global_changes if (module.room, call[0]) not in ALLOWED]
+def test_the_process_is_left_as_it_was():
+    found = [
+        (module.name, call)
+        for module in MODULES
+        for call in module.global_changes
+        if (module.room, call[0]) not in ALLOWED
+    ]
     assert found == []
 
 

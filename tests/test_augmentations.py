@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
+from over import over
 from scipy import stats
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
@@ -37,7 +38,7 @@ VIEWS = {
 # The parameter that says how strong a view is, where zero is none at all.
 STRENGTHS = {"rate", "scale"}
 
-each_view = pytest.mark.parametrize("name", sorted(VIEWS))
+each_view = over(name=sorted(VIEWS))
 
 
 def generator(seed=0):
@@ -50,7 +51,7 @@ def rows():
 
 
 @each_view
-@pytest.mark.parametrize("fitted", [False, True])
+@over(fitted=[False, True])
 def test_keeps_shape_and_type_and_leaves_the_rows_alone(name, fitted, rows):
     view = prepare_view(VIEWS[name], rows) if fitted else VIEWS[name]
     before = rows.clone()
@@ -116,7 +117,7 @@ def test_a_view_of_ones_own_is_prepared_with_scaled_rows():
     assert len(samples) == 2
 
 
-@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+@over(name=sorted(AUGMENTATIONS))
 def test_without_strength_it_is_the_row(name, rows):
     view = AUGMENTATIONS[name]()
     for parameter in STRENGTHS & view.get_params().keys():
@@ -124,7 +125,7 @@ def test_without_strength_it_is_the_row(name, rows):
         assert torch.equal(view(rows, generator()), rows)
 
 
-@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+@over(name=sorted(AUGMENTATIONS))
 def test_takes_rows_of_any_shape(name):
     images = torch.rand((16, 3, 4, 4), generator=generator())
     assert AUGMENTATIONS[name]()(images, generator()).shape == images.shape

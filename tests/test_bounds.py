@@ -1,11 +1,13 @@
 """Laws of every bound: what comes out is nats, within the bias that the bound is known for."""
 
 import copy
+import functools
 import math
 import pickle
 
 import pytest
 import torch
+from over import over
 
 from sknoisydim.bounds import BOUNDS, DonskerVaradhan, dv, infonce, resolve_bound
 from sknoisydim.noise import GaussianNoise
@@ -17,14 +19,15 @@ N_BATCHES = 8
 CHANNELS = [(d, s) for d in (1, 4, 16) for s in (0.3, 1.0, 3.0)] + [(1, 0.05), (4, 0.1)]
 CLIP = 5.0
 
-each_bound = pytest.mark.parametrize("name", sorted(BOUNDS))
-each_channel = pytest.mark.parametrize(("d", "scale"), CHANNELS)
+each_bound = over(name=sorted(BOUNDS))
+each_channel = over(channel=CHANNELS)
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+@functools.cache
 def batches(d, scale, n=N, n_batches=N_BATCHES):
     """The channel at capacity, and its exact scores in float64: the log density ratio itself."""
     channel = GaussianNoise(scale).build(d, n)
@@ -73,14 +76,15 @@ def value(name, scores):
 
 @each_bound
 @each_channel
-def test_is_within_its_known_bias_of_the_closed_form(name, d, scale):
+def test_is_within_its_known_bias_of_the_closed_form(name, channel):
+    d, scale = channel
     capacity, scores = batches(d, scale)
     low, high = known_bias(capacity, d, scores)[name]
     assert low <= value(name, scores) - capacity <= high
 
 
-@pytest.mark.parametrize("name", sorted(BOUNDS))
-@pytest.mark.parametrize("d", [1, 4, 16])
+@each_bound
+@over(d=[1, 4, 16])
 def test_is_close_to_one_nat(name, d):
     """Where every bound is good: one nat, of which n = 512 shows all but a little."""
     capacity, scores = batches(d, 1 / math.sqrt(math.expm1(2 / d)))
@@ -131,8 +135,7 @@ def test_no_information_is_zero(name):
 
 
 @each_bound
-@pytest.mark.parametrize("size", [1.0, 1e2, 1e4])
-@pytest.mark.parametrize("case", ["random", "right", "wrong", "flat"])
+@over(size=[1.0, 1e2, 1e4], case=["random", "right", "wrong", "flat"])
 def test_values_and_gradients_are_finite_in_float32(name, size, case):
     scores = torch.empty(16, 16).normal_(generator=generator())
     extra = {"random": 0, "right": torch.eye(16), "wrong": -torch.eye(16), "flat": 1}[case]

@@ -306,22 +306,18 @@ class TestFit:
         np.testing.assert_array_equal(found.transform(rows), wanted.transform(rows))
         assert found.n_samples_seen_ == 2000
 
-    @pytest.mark.parametrize(
-        "case", ["uneven", "in columns", "unknown", "empty", "frame", "sparse"]
-    )
+    @pytest.mark.parametrize("case", ["uneven, in columns", "unknown", "frame", "sparse"])
     def test_any_blocks(self, rows, case):
         frame = dd.from_pandas(pd.DataFrame(rows, columns=COLUMNS), npartitions=4)
         X = {
-            "uneven": da.from_array(rows, chunks=((1, 500, 7, 492), 5)),
-            "in columns": da.from_array(rows, chunks=(500, 2)),
+            "uneven, in columns": da.from_array(rows, chunks=((0, 1, 500, 0, 7, 492), 2)),
             "unknown": frame.to_dask_array(),
-            "empty": da.from_array(rows, chunks=((0, 500, 0, 500), 5)),
             "frame": frame,
             "sparse": da.from_array(rows, chunks=(250, 5)).map_blocks(sparse.csr_array),
         }[case]
-        model = self.fit(X, max_epochs=3)
+        model = self.fit(X)
         # A block of one row cannot be the first; it has its turn in later passes.
-        assert 2999 <= model.n_samples_seen_ <= 3000
+        assert 1999 <= model.n_samples_seen_ <= 2000
         if case == "frame":
             assert list(model.feature_names_in_) == COLUMNS
 

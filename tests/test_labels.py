@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from over import over
 from sklearn.datasets import load_digits, load_iris
 from sklearn.model_selection import train_test_split
 from sklearn.naive_bayes import GaussianNB
@@ -262,9 +263,9 @@ class TestCourse:
 
     DONE = np.arange(0.0005, 1, 0.001)
 
-    @pytest.mark.parametrize("name", COURSES)
-    @pytest.mark.parametrize("weight", [0.0, 0.05, 0.5, 0.9, 1.0])
-    @pytest.mark.parametrize("capacity", [1e-9, 0.1, 1.2, 2.5, 40.0])
+    @over(
+        name=list(COURSES), weight=[0.0, 0.05, 0.5, 0.9, 1.0], capacity=[1e-9, 0.1, 1.2, 2.5, 40.0]
+    )
     def test_the_mean_is_the_weight(self, name, weight, capacity):
         values = np.array([COURSES[name].clean_weight(weight, capacity, t) for t in self.DONE])
         assert values.mean() == pytest.approx(weight, abs=1e-3)
@@ -423,8 +424,7 @@ class TestCourse:
         assert (np.diff(weights) != 0).all()
 
     @pytest.mark.filterwarnings("ignore:the channel passes:sklearn.exceptions.ConvergenceWarning")
-    @pytest.mark.parametrize("noise", [1e-18, 1e-3, 1e3, 1e18])
-    @pytest.mark.parametrize("d", [1, 3, 40])
+    @over(noise=[1e-18, 1e-3, 1e3, 1e18], d=[1, 40])
     def test_noise_of_any_size(self, noise, d):
         dim = NoisyDIMTransformer(d, noise=noise, supervision=0.5, max_epochs=1, random_state=0)
         assert np.isfinite(dim.fit_transform(X, Y)).all()

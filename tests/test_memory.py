@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from over import over
 from pyarrow import parquet
 from scipy import sparse, stats
 from sklearn.exceptions import NotFittedError
@@ -70,11 +71,9 @@ SOURCES = {
 }
 
 
-@pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
-@pytest.mark.parametrize(
-    "index",
-    [slice(None), slice(90, 130), slice(5, 5), np.array([299, 0, 7, 7]), np.arange(25, 35)],
-    ids=["all", "slice", "none", "some", "some in order"],
+@over(
+    make=SOURCES,
+    index=[slice(None), slice(90, 130), slice(5, 5), np.array([299, 0, 7, 7]), np.arange(25, 35)],
 )
 def test_a_source_is_read_as_an_array(make, index):
     rows = np.rint(X)  # halves, too, hold them exactly
@@ -87,9 +86,9 @@ def test_a_source_is_read_as_an_array(make, index):
 
 
 class TestMaps:
-    @pytest.mark.parametrize("order", ["C", "F"])
-    @pytest.mark.parametrize("dtype", DTYPES)
-    def test_are_the_rows_in_memory(self, dtype, order, tmp_path, reading):
+    @over(number=range(len(DTYPES)))
+    def test_are_the_rows_in_memory(self, number, tmp_path, reading):
+        dtype, order = DTYPES[number], "CF"[number % 2]
         table = (10 * X).astype(dtype) if dtype != "?" else X > 2
         mapped = on_disk(tmp_path, table, order)
         expected = dim().fit(floats(table))
@@ -99,8 +98,7 @@ class TestMaps:
         assert z.dtype == (np.float32 if table.dtype == np.float32 else np.float64)
         assert found.score(mapped) == expected.score(floats(table))
 
-    @pytest.mark.parametrize("order", ["C", "F"])
-    @pytest.mark.parametrize("dtype", ["u1", "f4"])
+    @pytest.mark.parametrize(("dtype", "order"), [("u1", "F"), ("f4", "C")])
     def test_of_images(self, dtype, order, tmp_path):
         images = (20 * X).astype(dtype).reshape(300, 2, 4)
         mapped = on_disk(tmp_path, images, order)
@@ -114,11 +112,10 @@ class TestMaps:
         with pytest.raises(ValueError, match=r"X has rows of shape \(2, 3\), but .* \(2, 4\)"):
             found.transform(mapped[:, :, 1:])
 
-    @pytest.mark.parametrize("order", ["C", "F"])
-    def test_with_weights_classes_and_a_refinement(self, order, tmp_path, reading):
+    def test_with_weights_classes_and_a_refinement(self, tmp_path, reading):
         weights = np.arange(300) % 4
         parameters = {"supervision": 0.5, "refine": "rotation", "early_stopping": True}
-        mapped = on_disk(tmp_path, X.astype("f2"), order)
+        mapped = on_disk(tmp_path, X.astype("f2"), "F")
         found = dim(**parameters).fit(mapped, Y, sample_weight=weights)
         expected = dim(**parameters).fit(floats(mapped), Y, sample_weight=weights)
         assert_array_equal(found.transform(mapped), expected.transform(floats(mapped)))
@@ -150,18 +147,19 @@ class TestMaps:
             model.partial_fit(mapped)
         assert 0 < max(read) <= 4_200
 
-    @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", "longdouble"])
-    @pytest.mark.parametrize(
-        ("value", "message"), [(np.nan, "contains NaN"), (-np.inf, "contains infinity")]
+    @over(
+        dtype=["f2", "f4", "f8", ">f4", "longdouble"],
+        cell={"NaN": (np.nan, "contains NaN"), "infinity": (-np.inf, "contains infinity")},
     )
-    def test_that_are_not_finite_in_the_last_row(self, dtype, value, message, tmp_path):
+    def test_that_are_not_finite_in_the_last_row(self, model, dtype, cell, tmp_path):
+        value, message = cell
         table = X.astype(dtype)
         table[-1, -1] = value
         mapped = on_disk(tmp_path, table, "F")
         with pytest.raises(ValueError, match=message):
             dim().fit(mapped)
         with pytest.raises(ValueError, match=message):
-            dim().fit(X).transform(mapped)
+            model.transform(mapped)
 
     def test_that_are_too_large_for_float64(self, tmp_path):
         table = X.astype("longdouble")
@@ -218,23 +216,20 @@ def test_memory_does_not_grow_with_the_table(dtype, order, tmp_path):
 
 
 class TestTransformTo:
-    @pytest.mark.parametrize("dtype", ["f4", "f8"])
-    @pytest.mark.parametrize(
-        "make",
-        [
-            lambda shape, dtype: np.empty(shape, dtype),
-            lambda shape, dtype: np.empty(shape, dtype, order="F"),
-            lambda shape, dtype: np.empty((2 * shape[0], 5), dtype)[::-2, 1:3],
-        ],
-        ids=["C", "F", "a view"],
+    @over(
+        dtype=["f4", "f8"],
+        make={
+            "C": lambda shape, dtype: np.empty(shape, dtype),
+            "F": lambda shape, dtype: np.empty(shape, dtype, order="F"),
+            "a view": lambda shape, dtype: np.empty((2 * shape[0], 5), dtype)[::-2, 1:3],
+        },
     )
     def test_an_array(self, model, make, dtype):
         out = make((300, 2), dtype)
         assert model.transform_to(X.astype(dtype), out) is out
         assert_array_equal(out, model.transform(X.astype(dtype)))
 
-    @pytest.mark.parametrize("dtype", ["f4", "f8"])
-    @pytest.mark.parametrize("kind", [str, Path])
+    @over(dtype=["f4", "f8"], kind=[str, Path])
     def test_a_file(self, model, kind, dtype, tmp_path):
         path = tmp_path / "Z.npy"
         path.write_text("what was there before")

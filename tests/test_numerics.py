@@ -1,6 +1,8 @@
 """Dtypes, company of rows, seeds, the process around a fit, and tables at the edge."""
 
 import contextlib
+import functools
+import itertools
 import pickle
 import random
 import signal
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from over import over
 from scipy import stats
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
@@ -74,25 +77,29 @@ MODELS = {
     "masking": {"augmentation": "masking", "clean_weight": 0.0},
     "clean": {"clean_weight": 1.0, "scaling": None},
 }
-models = pytest.mark.parametrize("parameters", MODELS.values(), ids=MODELS)
+
+
+@functools.cache
+def fitted(name, dtype=np.float64):
+    """One fit of each model for all tests that only look at it."""
+    return dim(**MODELS[name]).fit(X.astype(dtype), Y)
 
 
 class TestDtype:
-    @models
-    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-    def test_is_kept(self, parameters, dtype):
-        model = dim(**parameters).fit(X.astype(dtype), Y)
+    @over(name=MODELS.keys(), dtype=[np.float64, np.float32])
+    def test_is_kept(self, name, dtype):
+        model = fitted(name, dtype)
         assert model.transform(X.astype(dtype)).dtype == dtype
         assert model.score_samples(X.astype(dtype)).dtype == np.float64
 
-    @pytest.mark.parametrize("dtype", [np.int64, np.int8, np.bool_, np.float16, ">f8", object])
+    @over(dtype=[np.int64, np.int8, np.bool_, np.float16, ">f8", object])
     def test_others_become_float64(self, dtype):
         table = (X > 0).astype(dtype)
         assert dim().fit(table).transform(table).dtype == np.float64
 
-    @models
-    def test_inference_is_in_the_dtype_of_the_rows(self, parameters):
-        model = dim(**parameters).fit(X, Y)
+    @over(name=MODELS.keys())
+    def test_inference_is_in_the_dtype_of_the_rows(self, name):
+        model = fitted(name)
         double = model.transform(X)
         # float32 gives about 7 digits; more of them agree only if it was not used.
         assert_allclose(double, model.transform(X.astype(np.float32)), rtol=2e-2, atol=1e-3)
@@ -112,25 +119,33 @@ class TestDtype:
             assert fitted.encoder_(torch.from_numpy(X)).dtype == torch.float32
 
     def test_either_dtype_can_be_transformed(self):
-        model = dim().fit(X.astype(np.float32))
+        model = fitted("default", np.float32)
         assert model.transform(X).dtype == np.float64
         assert model.transform(X.astype(np.float32)).dtype == np.float32
 
 
+LAYOUTS = {
+    "fortran": np.asfortranarray,
+    "strided": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "rows backwards": lambda x: x[::-1].copy()[::-1],
+    "columns backwards": lambda x: x[:, ::-1].copy()[:, ::-1],
+    "list": lambda x: x.tolist(),
+}
+
+
 class TestCompany:
-    @models
-    @pytest.mark.parametrize(
-        ("dtype", "rtol", "atol"), [(np.float64, 1e-7, 1e-9), (np.float32, 1e-3, 1e-4)]
-    )
-    def test_a_row_is_the_same_in_any(self, parameters, dtype, rtol, atol):
-        table = X.astype(dtype)
-        model = dim(**parameters).fit(table, Y)
+    @over(name=MODELS.keys(), dtype=[np.float64, np.float32])
+    def test_a_row_is_the_same_in_any(self, name, dtype):
+        table, model = X.astype(dtype), fitted(name, dtype)
+        digits = (
+            {"rtol": 1e-7, "atol": 1e-9} if dtype == np.float64 else {"rtol": 1e-3, "atol": 1e-4}
+        )
         together = model.transform(table)
         order = np.random.default_rng(1).permutation(len(X))
-        alone = np.concatenate([model.transform(table[[row]]) for row in range(40)])
-        assert_allclose(alone, together[:40], rtol=rtol, atol=atol)
-        assert_allclose(model.transform(table[:7]), together[:7], rtol=rtol, atol=atol)
-        assert_allclose(model.transform(table[order]), together[order], rtol=rtol, atol=atol)
+        alone = np.concatenate([model.transform(table[[row]]) for row in range(20)])
+        assert_allclose(alone, together[:20], **digits)
+        assert_allclose(model.transform(table[:7]), together[:7], **digits)
+        assert_allclose(model.transform(table[order]), together[order], **digits)
 
     def test_across_slices(self):
         table = np.random.default_rng(1).normal(size=(9000, 6))
@@ -140,19 +155,9 @@ class TestCompany:
             assert_allclose(model.transform(table[rows]), together[rows], rtol=1e-7, atol=1e-9)
             assert_allclose(model.score_samples(table[rows]), model.score_samples(table)[rows])
 
-    @pytest.mark.parametrize(
-        "view",
-        [
-            np.asfortranarray,
-            lambda x: np.repeat(x, 2, axis=1)[:, ::2],
-            lambda x: x[::-1].copy()[::-1],
-            lambda x: x[:, ::-1].copy()[:, ::-1],
-            lambda x: x.tolist(),
-        ],
-        ids=["fortran", "strided", "rows backwards", "columns backwards", "list"],
-    )
+    @over(view=LAYOUTS)
     def test_layout_does_not_matter(self, view):
-        expected = dim().fit(X)
+        expected = fitted("default")
         model = dim().fit(view(X))
         assert_array_equal(model.transform(view(X)), expected.transform(X))
         assert model.score(view(X)) == expected.score(X)
@@ -177,24 +182,22 @@ def seed_globals(seed):
 
 
 class TestSeed:
-    @models
-    def test_same_seed_same_embedding(self, parameters):
-        first = dim(**parameters).fit(X, Y)
-        again = dim(**parameters).fit(X, Y)
+    @over(name=MODELS.keys())
+    def test_same_seed_same_embedding(self, name):
+        first, before = fitted(name), process()
+        again = dim(**MODELS[name]).fit(X, Y)
+        assert process() == before
         assert_array_equal(first.transform(X), again.transform(X))
         assert first.mutual_information_ == again.mutual_information_
-        without_times = [
-            {name: column for name, column in model.history_.items() if "dur" not in name}
-            for model in (first, again)
-        ]
-        for name, column in without_times[0].items():
-            if not name.endswith("seconds"):
-                assert column == without_times[1][name]
+        assert process() == before
+        for column, values in first.history_.items():
+            if not column.endswith("seconds") and "dur" not in column:
+                assert values == again.history_[column]
 
-    @pytest.mark.parametrize("name", ["default", "dropout", "module", "laws", "supervised"])
+    @over(name=["dropout", "module", "supervised"])
     def test_in_four_threads_at_once(self, name):
-        seeds = [0, 1, 2, 3] * 2
-        alone = [dim(**MODELS[name], random_state=seed).fit(X, Y).transform(X) for seed in range(4)]
+        seeds = [0, 1] * 2
+        alone = [dim(**MODELS[name], random_state=seed).fit(X, Y).transform(X) for seed in (0, 1)]
         start = threading.Barrier(4)
         before = process()
 
@@ -208,7 +211,7 @@ class TestSeed:
         assert process() == before
 
     def test_one_estimator_transforms_in_four_threads(self):
-        model = dim().fit(X)
+        model = fitted("default")
         expected = model.transform(X)
         with ThreadPoolExecutor(4) as threads:
             for z in threads.map(model.transform, [X] * 8):
@@ -232,9 +235,7 @@ class TestSeed:
         seed_globals(0)
         assert not np.array_equal(first, dim(random_state=None).fit_transform(X))
 
-    @pytest.mark.parametrize(
-        "encoder", ["mlp", WithDropout, nn.Linear(6, 6)], ids=["mlp", "class", "instance"]
-    )
+    @over(encoder=["mlp", WithDropout, nn.Linear(6, 6)])
     def test_global_generators_do_not_reach_a_fit(self, encoder):
         seed_globals(1)
         first = dim(encoder=encoder).fit_transform(X)
@@ -271,16 +272,6 @@ def process():
 
 
 @contextlib.contextmanager
-def default_dtype(dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-@contextlib.contextmanager
 def deterministic():
     torch.use_deterministic_algorithms(True)
     try:
@@ -289,59 +280,43 @@ def deterministic():
         torch.use_deterministic_algorithms(False)
 
 
-# Modes that a caller may be in; each is entered anew by every test.
-MODES = {
-    "plain": contextlib.nullcontext,
-    "no_grad": torch.no_grad,
-    "inference_mode": torch.inference_mode,
-    "float64": lambda: default_dtype(torch.float64),
-    "deterministic": deterministic,
-    "errstate": lambda: np.errstate(all="raise"),
-}
-modes = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
-
-
 def failing(x, generator):
     raise ZeroDivisionError
 
 
 class TestProcess:
-    @models
-    @pytest.mark.parametrize(
-        "random_state", [0, None, np.random.RandomState(0)], ids=["int", "None", "RandomState"]
-    )
-    def test_is_as_before_a_fit(self, parameters, random_state):
+    """Modes that results may depend on are in tests/test_caller_context.py."""
+
+    @over(name=["default", "module"], random_state=[None, np.random.RandomState(0)])
+    def test_is_as_before_a_fit(self, name, random_state):
         before = process()
-        model = dim(**parameters).set_params(random_state=random_state).fit(X, Y)
+        model = dim(**MODELS[name]).set_params(random_state=random_state).fit(X, Y)
         assert process() == before
         model.transform(X)
         model.score(X)
         model.score_samples(X)
         assert process() == before
 
-    @modes
-    @pytest.mark.parametrize("encoder", ["mlp", WithDropout])
-    def test_in_any_mode_of_the_caller(self, mode, encoder):
-        with mode():
+    @over(encoder=["mlp", WithDropout])
+    def test_where_algorithms_have_to_be_deterministic(self, encoder):
+        with deterministic():
             before = process()
             model = dim(encoder=encoder, target=stats.t(1)).fit(X)
             assert np.isfinite(model.transform(X)).all()
             assert np.isfinite(model.score(X))
             assert process() == before
 
-    @pytest.mark.parametrize(
-        "parameters",
-        [
+    @over(
+        parameters=[
             {"augmentation": failing},
             {"augmentation": failing, "encoder": WithDropout},
             {"lr": 1e9},
             {"noise": -1},
             {"encoder": nn.Linear(3, 6)},
-        ],
+        ]
     )
-    @modes
-    def test_is_as_before_a_fit_that_fails(self, mode, parameters):
-        with mode():
+    def test_is_as_before_a_fit_that_fails(self, parameters):
+        with deterministic():
             before = process()
             with pytest.raises((ValueError, ZeroDivisionError)):
                 dim(**parameters).fit(X)
@@ -355,7 +330,7 @@ class TestProcess:
         assert_array_equal(dim(scaling=scaling).fit_transform(X), first)
 
     def test_an_abandoned_transform_leaves_grad_mode_alone(self):
-        model = dim().fit(X)
+        model = fitted("default")
         parts = embeddings(model.encoder_, X, torch.device("cpu"))
         next(parts)
         assert torch.is_grad_enabled()
@@ -392,9 +367,6 @@ TABLES = {
     "small integers": RNG.integers(0, 3, size=(200, 4)).astype(float),
     "sorted": np.sort(X, axis=0),
 }
-TARGETS = {"normal": "normal", "uniform": "uniform", "t1": stats.t(1)}
-targets = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
-dtypes = pytest.mark.parametrize("dtype", [np.float64, np.float32])
 
 
 def embed(model, rows):
@@ -410,43 +382,41 @@ def embed(model, rows):
     return z
 
 
+# Each scaling with each table; dtypes, targets and the rest take turns, so that all pairs meet.
+SCALINGS = ("squash", "standard", "quantile", None)
+TURNS = list(itertools.product([np.float64, np.float32], ["normal", "uniform", stats.t(1)]))
+
+
 # Many of these tell an encoder little or nothing, which tests/test_collapse.py is about.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 class TestTables:
-    @targets
-    @dtypes
-    @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
-    def test_output_is_finite(self, table, target, dtype):
-        table = table.astype(dtype)
-        model = dim(target=target).fit(table)
+    @over(number=range(len(TABLES)))
+    @pytest.mark.parametrize("scaling", SCALINGS)
+    def test_output_is_finite(self, scaling, number):
+        turn, name = number + 5 * SCALINGS.index(scaling), list(TABLES)[number]
+        if scaling != "squash" and turn % 2:
+            return  # of the others each sees half of the tables
+        dtype, target = TURNS[turn // 2 % 6]
+        table = TABLES[name].astype(dtype)
+        model = dim(
+            target=target,
+            scaling=scaling,
+            normalization=("whiten", "batch")[turn // 4 % 2],
+            encoder=("mlp", "mlp", nn.Linear)[turn // 6 % 3],
+        ).fit(table)
         z = embed(model, table)
         assert z.shape[1] == min(table.shape[1], 16)
         assert np.isfinite([model.mutual_information_, model.score(table)]).all()
         # Rows far outside training.
         limit = {np.float64: 1e300, np.float32: 1e38}[dtype]
-        for cell in (limit, -limit, limit / 1e10, 1e20, -1e20):
-            embed(model, np.full((2, table.shape[1]), cell, dtype=dtype))
-            embed(model, np.diag(np.full(table.shape[1], cell, dtype=dtype)))
+        far = np.ones((2, table.shape[1]), dtype=dtype)
+        for rows in (limit * far, -1e20 * far, np.diag(-limit * far[0]), np.diag(1e20 * far[0])):
+            embed(model, rows)
 
-    @pytest.mark.parametrize("scaling", ["squash", "standard", "quantile", None])
-    @pytest.mark.parametrize("normalization", ["whiten", "batch"])
-    @pytest.mark.parametrize("name", TABLES)
-    def test_output_is_finite_with_every_scaling(self, name, scaling, normalization):
-        model = dim(scaling=scaling, normalization=normalization).fit(TABLES[name])
-        embed(model, TABLES[name])
-        embed(model, np.full((2, TABLES[name].shape[1]), 1e300))
-
-    @pytest.mark.parametrize("name", TABLES)
-    def test_output_is_finite_with_a_module(self, name):
-        model = dim(encoder=nn.Linear, max_epochs=5).fit(TABLES[name])
-        embed(model, TABLES[name])
-
-    @targets
-    @pytest.mark.parametrize(
-        ("n_rows", "n_components"), [(200, 20), (20, 64), (2, 1), (2, 40), (50, 33)]
-    )
-    @pytest.mark.parametrize("batch_size", [2, 32])
-    def test_components_beyond_columns_and_batch(self, n_rows, n_components, batch_size, target):
+    @over(shape=[(200, 20), (20, 64), (2, 1), (2, 40), (50, 33)], batch_size=[2, 32])
+    def test_components_beyond_columns_and_batch(self, shape, batch_size):
+        n_rows, n_components = shape
+        target = ("normal", "uniform")[batch_size // 32]
         model = dim(n_components=n_components, batch_size=batch_size, target=target)
         embed(model.fit(X[:n_rows]), X)
 
@@ -491,14 +461,12 @@ LABELS = {
 
 
 class TestSupervision:
-    @pytest.mark.parametrize("early_stopping", [False, True])
-    @pytest.mark.parametrize("supervision", [0.5, 1.0])
-    @pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
-    def test_labels(self, labels, supervision, early_stopping):
-        model = dim(supervision=supervision, early_stopping=early_stopping)
+    @over(supervision=[0.5, 1.0], labels=LABELS)
+    def test_labels(self, labels, supervision):
+        model = dim(supervision=supervision, early_stopping=supervision == 0.5)
         embed(model.fit(X, labels), X)
 
-    @pytest.mark.parametrize("n_rows", [2, 3])
+    @over(n_rows=[2, 3])
     def test_few_rows(self, n_rows):
         embed(dim(supervision=0.5).fit(X[:n_rows], [0] * n_rows), X)
 
@@ -513,6 +481,6 @@ class TestSupervision:
             assert_array_equal(dim(supervision=0.5).fit(X, labels).transform(X), expected)
 
     def test_y_is_ignored_without(self):
-        expected = dim().fit(X).transform(X)
+        expected = fitted("default").transform(X)
         for labels in (Y, NAMES, X[:, 0], [1, 2], "anything"):
             assert_array_equal(dim().fit(X, labels).transform(X), expected)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from over import over
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.encoders import MLPEncoder
@@ -210,8 +211,7 @@ class TestCrafted:
         head["__metadata__"]["parts"] = json.dumps(parts)
         refused(tmp_path / "model", sealed(head, body))
 
-    @pytest.mark.parametrize("size", [2**40, 0, -1, True, 2.5, None])
-    @pytest.mark.parametrize("name", ["width", "n_components_", "n_features_in_"])
+    @over(size=[2**40, 0, -1, True, 2.5, None], name=["width", "n_components_", "n_features_in_"])
     def test_columns_that_the_tensors_are_not_for(self, name, size, data, tmp_path):
         head, body = parsed(data)
         metadata = head["__metadata__"]
@@ -292,11 +292,11 @@ KILLED = """
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 class TestWriting:
-    @pytest.mark.parametrize("times", [10, pytest.param(300, marks=pytest.mark.slow)])
-    def test_a_kill_leaves_the_old_file_or_the_new_one(self, times, tmp_path):
+    @pytest.mark.slow
+    def test_a_kill_leaves_the_old_file_or_the_new_one(self, tmp_path):
         script = textwrap.dedent(KILLED)
         done = subprocess.run(
-            [sys.executable, "-c", script, tmp_path / "model", str(times)],
+            [sys.executable, "-c", script, tmp_path / "model", "100"],
             capture_output=True,
             text=True,
             check=False,

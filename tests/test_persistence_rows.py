@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from over import over
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -48,8 +49,9 @@ def chain(shape, n_components):
     return Convolutions(shape, n_components).layers
 
 
+# Encoders and scalings that meet.
+PAIRS = [("class", "squash"), ("chain", "standard"), ("module", "quantile"), ("chain", None)]
 ENCODERS = {"class": Convolutions, "chain": chain, "module": Convolutions((1, 8, 8), 2)}
-SCALINGS = ["squash", "standard", "quantile", None]
 
 
 def dim(**parameters):
@@ -63,9 +65,9 @@ def fitted():
 
 
 class TestFile:
-    @pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
-    @pytest.mark.parametrize("scaling", SCALINGS)
-    def test_gives_the_same_bits(self, encoder, scaling, tmp_path):
+    @over(pair=PAIRS)
+    def test_gives_the_same_bits(self, pair, tmp_path):
+        encoder, scaling = ENCODERS[pair[0]], pair[1]
         model = dim(encoder=encoder, scaling=scaling).fit(X)
         model.save(tmp_path / "model")
         # A chain of torch's own layers is held by the file, and its factory is a function.
@@ -96,10 +98,10 @@ class TestFile:
             with pytest.raises(ValueError, match=r"model cannot be loaded"):
                 NoisyDIMTransformer.load(tmp_path / "model", encoder=encoder)
 
-    @pytest.mark.parametrize(
-        "shape", [(1, 8, 7), (64,), (), (-1, -64), (1, 0, 64), (2, 4, 8), (1.0, 8, 8), (True, 64)]
+    @over(
+        shape=[(1, 8, 7), (64,), (), (-1, -64), (1, 0, 64), (2, 4, 8), (1.0, 8, 8), (True, 64)],
+        everywhere=[False, True],
     )
-    @pytest.mark.parametrize("everywhere", [False, True])
     def test_a_shape_that_is_none(self, shape, everywhere, fitted, tmp_path):
         fitted.save(tmp_path / "model")
         header, arrays = _file.read(tmp_path / "model")
@@ -117,9 +119,9 @@ class TestFile:
 
 
 class TestServed:
-    @pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
-    @pytest.mark.parametrize("scaling", SCALINGS)
-    def test_module_takes_images(self, encoder, scaling):
+    @over(pair=PAIRS)
+    def test_module_takes_images(self, pair):
+        encoder, scaling = ENCODERS[pair[0]], pair[1]
         model = dim(encoder=encoder, scaling=scaling).fit(X)
         module = model.to_torch()
         z = module(torch.from_numpy(ROWS)).numpy()

@@ -17,7 +17,7 @@ Y = (X[:, 0] > 0).astype(int)
 
 
 def dim(**parameters):
-    return NoisyDIMTransformer(4, **{"max_epochs": 30, "random_state": 0} | parameters)
+    return NoisyDIMTransformer(4, **{"max_epochs": 15, "random_state": 0} | parameters)
 
 
 class Asks(nn.Linear):
@@ -43,9 +43,7 @@ def test_products_are_in_bfloat16_in_training_only():
     "parameters",
     [
         {},
-        {"clean_weight": 1.0},
-        {"supervision": 0.5},
-        {"early_stopping": True},
+        {"supervision": 0.5, "early_stopping": True},
         {"critic": "concat", "bound": "dv", "max_epochs": 3},
         {
             "encoder": nn.Sequential(
@@ -53,7 +51,7 @@ def test_products_are_in_bfloat16_in_training_only():
             )
         },
     ],
-    ids=["defaults", "clean", "labels", "stopping", "concat", "batch norm"],
+    ids=["defaults", "labels", "concat", "batch norm"],
 )
 def test_tells_as_much_as_float32(parameters):
     plain, half = (dim(precision=p, **parameters).fit(X, Y) for p in ("32", "bf16"))
@@ -102,18 +100,16 @@ ADVERSE = {
     "noise 1e-6": ({"noise": 1e-6}, X),
     "noise 1e6": ({"noise": 1e6}, X),
     "256 components of 300 rows": ({"n_components": 256}, X[:300]),
-    "batches of 2": ({"batch_size": 2, "max_epochs": 1}, X),
+    "batches of 2": ({"batch_size": 2, "max_epochs": 1}, X[:160]),
     "10,000 columns": ({"max_epochs": 3}, WIDE),
 }
 
 
-@pytest.mark.parametrize("precision", ["32", "bf16"])
 @pytest.mark.parametrize(("parameters", "table"), ADVERSE.values(), ids=ADVERSE)
-def test_trouble_is_told_or_does_no_harm(parameters, table, precision):
-    model = dim(precision=precision, **parameters) if "n_components" not in parameters else None
-    model = model or NoisyDIMTransformer(
-        **parameters, max_epochs=30, random_state=0, precision=precision
-    )
+def test_trouble_is_told_or_does_no_harm(parameters, table):
+    """In float32: tests/test_collapse.py."""
+    given = {"n_components": 4, "max_epochs": 10} | parameters
+    model = NoisyDIMTransformer(**given, random_state=0, precision="bf16")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
+from over import over
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
@@ -69,7 +70,11 @@ FORMATS = {
     "zeros written out": zeros_written_out,
     "backwards": backwards,
 }
-formats = pytest.mark.parametrize("make", FORMATS.values(), ids=FORMATS)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return dim().fit(X)
 
 
 @pytest.fixture(params=["copied", "read batch by batch"])
@@ -79,16 +84,20 @@ def reading(request, monkeypatch):
 
 
 class TestAreTheDenseRows:
-    @formats
-    def test_in_every_format(self, make):
+    def test_in_every_format(self):
         table = X[:90]  # scipy warns of more than 100 diagonals
-        expected, model = dim().fit(table), dim().fit(make(table))
-        assert_array_equal(model.transform(make(table)), expected.transform(table))
-        assert_array_equal(model.transform(table), expected.transform(make(table)))
+        expected = dim().fit(table)
+        for name, make in FORMATS.items():
+            model = dim().fit(make(table))
+            z = model.transform(make(table))
+            assert_array_equal(z, expected.transform(table), err_msg=name)
+            assert_array_equal(model.transform(table), expected.transform(make(table)))
 
-    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.bool_])
-    @pytest.mark.parametrize("scaling", SCALINGS)
-    def test_in_every_dtype(self, dtype, scaling, reading):
+    DTYPES = (np.float32, np.float64, np.int16, np.bool_)
+
+    @over(number=range(4))
+    def test_in_every_dtype(self, number, reading):
+        dtype, scaling = self.DTYPES[number], SCALINGS[number % 3]
         table = X.astype(dtype)
         expected = dim(scaling=scaling).fit_transform(table)
         found = dim(scaling=scaling).fit_transform(sparse.csr_array(table))
@@ -106,7 +115,7 @@ class TestAreTheDenseRows:
         assert_array_equal(found[1].transform(rows), found[0].transform(X))
         assert found[1].history_["valid_information"] == found[0].history_["valid_information"]
 
-    def test_in_a_stream(self, reading):
+    def test_in_a_stream(self):
         dense, model = dim(refine="rotation"), dim(refine="rotation")
         for start in range(0, 300, 70):
             dense.partial_fit(X[start : start + 70])
@@ -116,8 +125,8 @@ class TestAreTheDenseRows:
         later = pickle.loads(pickle.dumps(model)).partial_fit(X[:40])
         assert_array_equal(later.transform(X), dense.partial_fit(X[:40]).transform(X))
 
-    def test_in_all_that_judges(self):
-        model, rows = dim().fit(X), sparse.csr_array(X)
+    def test_in_all_that_judges(self, model):
+        rows = sparse.csr_array(X)
         assert model.score(rows) == model.score(X)
         assert_array_equal(model.score_samples(rows), model.score_samples(X))
         assert str(model.diagnose(rows, classifier=False)) == str(
@@ -186,14 +195,15 @@ class TestStaySparse:
 
 
 class TestAreRefused:
-    @pytest.mark.parametrize("method", METHODS)
-    @pytest.mark.parametrize(
-        ("value", "message"), [(np.nan, "contains NaN"), (np.inf, "contains infinity")]
+    @over(
+        method=METHODS,
+        cell={"NaN": (np.nan, "contains NaN"), "infinity": (np.inf, "contains infinity")},
     )
-    def test_with_cells_that_are_not_finite(self, method, value, message):
+    def test_with_cells_that_are_not_finite(self, model, method, cell):
+        value, message = cell
         rows = sparse.csc_array(X)
         rows.data[17] = value
-        model = dim() if "fit" in method else dim().fit(X)
+        model = dim() if "fit" in method else model
         with pytest.raises(ValueError, match=message):
             getattr(model, method)(rows)
 
@@ -228,6 +238,6 @@ class TestAreRefused:
         ],
         ids=["narrow", "empty", "flat", "columns outside", "rows outside", "complex"],
     )
-    def test_of_another_shape_or_kind(self, rows, message):
+    def test_of_another_shape_or_kind(self, model, rows, message):
         with pytest.raises(ValueError, match=message):
-            dim().fit(X).transform(rows)
+            model.transform(rows)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from over import over
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer, _data, _inference
@@ -43,8 +44,8 @@ class TestLogRatio:
         noise = torch.randn(20, d, generator=seeded(1), dtype=torch.float64)
         return clean.to(dtype), (clean + scale * noise).to(dtype)
 
-    @pytest.mark.parametrize("dtype", EPS)
-    @pytest.mark.parametrize("scale", [1e-3, 0.019, 0.021, 0.3, 1.0, 10.0, 1e3])
+    @over(dtype=list(EPS))
+    @over(scale=[1e-3, 0.019, 0.021, 0.3, 1.0, 10.0, 1e3])
     def test_is_the_density_ratio(self, scale, dtype):
         clean, noisy = self.rows(scale, dtype)
         channel = GaussianChannel(6, scale)
@@ -54,7 +55,7 @@ class TestLogRatio:
         work = EPS[torch.float64 if scale < 0.02 else dtype]
         assert (error <= 100 * work * (1 + scale**-2) + EPS[dtype] * expected.abs()).all()
 
-    @pytest.mark.parametrize("scale", [1e-3, 0.3, 10.0])
+    @over(scale=[1e-3, 0.3, 10.0])
     def test_is_the_density_ratio_with_a_spread(self, scale):
         clean, noisy = self.rows(scale, torch.float64)
         spread = torch.rand(6, generator=seeded(2), dtype=torch.float64)
@@ -64,7 +65,7 @@ class TestLogRatio:
         none = channel.log_ratio(clean, noisy, torch.zeros(6))
         torch.testing.assert_close(none, channel.log_ratio(clean, noisy))
 
-    @pytest.mark.parametrize("scale", [0.3, 10.0])
+    @over(scale=[0.3, 10.0])
     def test_gradient(self, scale):
         clean, noisy = self.rows(scale, torch.float64)
         channel = GaussianChannel(6, scale)
@@ -84,8 +85,8 @@ class TestInfoNCE:
         among = scores.logsumexp(1), scores.logsumexp(0)
         return sum((own - rivals).mean() for rivals in among) / 2 + math.log(len(scores))
 
-    @pytest.mark.parametrize("size", [1, 2, 100])
-    @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e5])
+    @over(size=[1, 2, 100])
+    @over(scale=[1e-3, 1.0, 30.0, 1e5])
     def test_value_and_gradient(self, size, scale):
         scores = scale * torch.randn(size, size, generator=seeded(), dtype=torch.float64)
         first, second = (scores.clone().requires_grad_() for _ in range(2))
@@ -126,9 +127,8 @@ class TestFold:
             normalizer.fix(z.mean(0), z.T.cov(correction=0))
         return rows.to(dtype), network.to(dtype), normalizer.to(dtype).eval()
 
-    @pytest.mark.parametrize("normalization", [Whitening(), BatchNormalization()], ids=str)
-    @pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
-    @pytest.mark.parametrize("dtype", EPS)
+    @over(normalization=[Whitening(), BatchNormalization()], encoder=ENCODERS)
+    @over(dtype=list(EPS))
     @torch.no_grad()
     def test_equals_the_modules(self, encoder, normalization, dtype):
         rows, network, normalizer = self.parts(encoder, normalization, dtype)
@@ -178,7 +178,7 @@ class TestSquash:
     def squash(self, x):
         return Standardize(self.mean, self.scale, self.bound)(x)
 
-    @pytest.mark.parametrize("dtype", EPS)
+    @over(dtype=list(EPS))
     def test_is_its_formula(self, dtype):
         u = 5 * torch.randn(200, 3, generator=seeded(), dtype=torch.float64)
         x = (u * torch.as_tensor(self.scale) + torch.as_tensor(self.mean)).to(dtype)
@@ -186,7 +186,7 @@ class TestSquash:
         expected = u / (1 + (u / self.bound).square()).sqrt()
         torch.testing.assert_close(self.squash(x).double(), expected, rtol=6 * EPS[dtype], atol=0)
 
-    @pytest.mark.parametrize("dtype", EPS)
+    @over(dtype=list(EPS))
     def test_keeps_the_order_within_the_bound(self, dtype):
         largest = math.log10(torch.finfo(dtype).max)
         powers = 10 ** torch.linspace(-30, largest - 0.01, 2000, dtype=torch.float64)
@@ -212,7 +212,7 @@ class TestCorruption:
         assert (stack // 1000 == column).all()
         return stack % 1000, row
 
-    @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 1.0])
+    @over(rate=[0.0, 0.1, 0.5, 1.0])
     def test_rate(self, rate):
         sources, row = self.views(rate)
         changed = (sources != row).double()
@@ -242,8 +242,8 @@ class TestCorruption:
 
 
 class TestDropout:
-    @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+    @over(p=[0.1, 0.5, 0.9])
+    @over(dtype=[torch.bfloat16, torch.float32, torch.float64])
     def test_law(self, p, dtype):
         x = torch.ones(300, 500, dtype=dtype, requires_grad=True)
         layer = Dropout(p, seed=0).train()
@@ -267,7 +267,7 @@ class TestBatches:
         return Rows(X, fit_scaling(None, X, 0), CPU)
 
     @pytest.mark.parametrize(("n_rows", "batch_size"), [(100, 10), (103, 10), (7, 10), (10, 10)])
-    @pytest.mark.parametrize("shuffle", [True, False])
+    @over(shuffle=[True, False])
     def test_every_row_once_and_only_full_batches(self, n_rows, batch_size, shuffle):
         batches = Batches(self.numbers(n_rows), batch_size, seeded(), shuffle=shuffle)
         size = min(n_rows, batch_size)
@@ -301,10 +301,13 @@ class TestBatches:
         assert (x != partners)[~unlabelled].any()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("scaling", ["squash", "standard", "quantile", None])
-@pytest.mark.parametrize("index", [None, np.arange(1, 100, 3)], ids=["all", "some"])
+@over(
+    dtype=[np.float32, np.float64],
+    scaling=["squash", "standard", "quantile", None],
+    index={"all": None, "some": np.arange(1, 100, 3)},
+)
 def test_rows_read_lazily_are_the_rows_that_were_copied(monkeypatch, dtype, scaling, index):
+    monkeypatch.undo()
     X = np.random.default_rng(0).normal(3, 2, size=(100, 8)).astype(dtype)[:, ::2]
     module = fit_scaling(scaling, X, 0)
     copied = Rows(X, module, CPU, index)

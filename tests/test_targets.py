@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from over import over
 from scipy import special, stats
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
@@ -190,8 +191,7 @@ CASES = {
 
 
 def each_where(holds):
-    names = [name for name, case in CASES.items() if holds(case)]
-    return pytest.mark.parametrize("case", [CASES[name] for name in names], ids=names)
+    return over(case={name: case for name, case in CASES.items() if holds(case)})
 
 
 each = each_where(lambda case: True)
@@ -264,14 +264,14 @@ class TestObject:
         for other in copies:
             np.testing.assert_array_equal(other.push(z), bound.push(z))
 
-    @pytest.mark.parametrize("method", ["push", "pull", "logpdf", "sample"])
+    @over(method=["push", "pull", "logpdf", "sample"])
     @each
     def test_unbound(self, case, method):
         argument = 3 if method == "sample" else np.zeros((2, case.n_components))
         with pytest.raises(NotFittedError, match=r"call bind\(n_components\)"):
             getattr(unbound(case), method)(argument)
 
-    @pytest.mark.parametrize("n_components", [0, -1, 2.0, "2", True, None])
+    @over(n_components=[0, -1, 2.0, "2", True, None])
     def test_number_of_components(self, n_components):
         for bind in (Normal().bind, lambda n: resolve_target(["normal"], n)):
             with pytest.raises((TypeError, ValueError), match="n_components"):
@@ -391,8 +391,7 @@ class TestPush:
         np.testing.assert_allclose(x[:, 0], [4.906714e-198, 454.321244], rtol=1e-6)
         np.testing.assert_allclose(bound.pull(x), z, rtol=1e-12)
 
-    @pytest.mark.parametrize("n_components", [1, 2, 16, 512])
-    @pytest.mark.parametrize("scale", [1e-300, 1e-8, 1e-2, 0.3, 1.0])
+    @over(n_components=[1, 2, 16, 512], scale=[1e-300, 1e-8, 1e-2, 0.3, 1.0])
     def test_ball_near_and_far_from_its_centre(self, n_components, scale):
         bound = UniformBall(3.0).bind(n_components)
         z = scale * np.random.default_rng(5).standard_normal((200, n_components))
@@ -732,7 +731,7 @@ class TestCopies:
 
 
 class TestRows:
-    @pytest.mark.parametrize("method", ["push", "pull", "logpdf"])
+    @over(method=["push", "pull", "logpdf"])
     @pytest.mark.parametrize(
         ("rows", "error", "message"),
         [
@@ -818,7 +817,7 @@ def test_subclass_of_rv_continuous():
         resolve_target(law, 1)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@over(dtype=[np.float32, np.float64])
 @each
 def test_push_into_is_push_in_the_dtype_of_the_output(case, dtype):
     bound = case.bind()
@@ -836,7 +835,7 @@ def test_push_into_is_push_in_the_dtype_of_the_output(case, dtype):
         np.testing.assert_allclose(out, expected, rtol=1e-4, atol=2e-7 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("z", [-5.0, -8.0, -12.0])
+@over(z=[-5.0, -8.0, -12.0])
 def test_uniform_keeps_its_lower_tail_in_float32(z):
     out = np.empty((1, 2), np.float32)
     Uniform().bind(2).push_into(np.full((1, 2), z), out)

@@ -9,16 +9,16 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.model_selection import train_test_split
 from skorch.callbacks import LRScheduler
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._labels import encode_labels
+from sknoisydim._training import information_share
 from sknoisydim.encoders import MLPEncoder
-from sknoisydim.metrics import classifier_auc, max_correlation
+from sknoisydim.noise import GaussianNoise, auto_scale
 
 X, Y = load_iris(return_X_y=True)
 LAWS = {
@@ -162,9 +162,13 @@ class TestScore:
             model = NoisyDIMTransformer(max_epochs=2, random_state=0).fit(flat)
         assert abs(model.score(flat)) < 0.1
 
-    def test_compares_across_noise_and_is_deterministic(self, fitted):
-        assert fitted.score(X) == fitted.score(X)
-        assert 0 < fitted.score(X) < 1
+    def test_compares_across_noise(self):
+        z = np.random.default_rng(0).standard_normal((2048, 2)).astype(np.float32)
+        flat = z * np.array([1, 1e-3], np.float32)  # half of what there is to tell
+        for factor in (1, 2, 4, 8):
+            channel = GaussianNoise(factor * auto_scale(2, 512)).build(2, 512)
+            assert information_share(z, channel, 512) > 0.9
+            assert information_share(flat, channel, 512) == pytest.approx(0.5, abs=0.1)
 
     def test_score_samples_is_the_normal_log_density(self, fitted):
         expected = stats.norm.logpdf(fitted.transform(X)).sum(1)
@@ -177,16 +181,6 @@ def test_information_is_bounded_by_capacity_and_batch(fitted):
     assert 0 < fitted.mutual_information_ < bound
 
 
-def test_early_stopping_restores_the_best_epoch():
-    data, _ = load_digits(return_X_y=True)
-    model = NoisyDIMTransformer(
-        2, early_stopping=True, n_iter_no_change=3, tol=0.0, max_epochs=200, random_state=0
-    ).fit(data)
-    held_out = model.history_["valid_information"]
-    assert len(held_out) == model.n_epochs_ < 200
-    assert max(held_out) >= held_out[-1]
-
-
 def test_progress_goes_to_stderr_and_lines_to_stdout(capsys):
     NoisyDIMTransformer(max_epochs=2, verbose=1, random_state=0).fit(X)
     captured = capsys.readouterr()
@@ -197,18 +191,6 @@ def test_progress_goes_to_stderr_and_lines_to_stdout(capsys):
     captured = capsys.readouterr()
     assert captured.out.count("information") == 2
     assert captured.err == ""
-
-
-def test_without_views_the_joint_law_is_close_on_held_out_rows():
-    rng = np.random.default_rng(0)
-    latent = rng.gamma(2.0, size=(6000, 2))
-    table = np.exp(latent @ rng.normal(size=(2, 6)) / 3)
-    train, test = train_test_split(table, random_state=0)
-    model = NoisyDIMTransformer(2, clean_weight=1.0, max_epochs=40, random_state=0).fit(train)
-    z = model.transform(test)
-    assert classifier_auc(z, random_state=0) < 0.6
-    assert max_correlation(z) < 0.1
-    assert classifier_auc(test[:, :2] - test[:, :2].mean(0), random_state=0) > 0.8
 
 
 class TestLabels:

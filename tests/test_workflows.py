@@ -27,7 +27,7 @@ from sknoisydim.critics import ExactCritic, SeparableCritic
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.noise import GaussianNoise
 from sknoisydim.normalization import Whitening
-from sknoisydim.targets import Independent, MultivariateNormal
+from sknoisydim.targets import Independent
 
 COLUMNS = list("abcde")
 X, Y = make_classification(n_samples=150, n_features=5, random_state=0)
@@ -82,28 +82,6 @@ class TestAlone:
 
     def test_one_row(self, fitted):
         assert fitted.transform(X_NEW[:1]).shape == (1, 2)
-
-    def test_same_random_state_same_embedding(self):
-        assert_array_equal(dim().fit_transform(X), dim().fit_transform(X))
-
-    def test_float64_in_float64_out(self, fitted):
-        assert fitted.transform(X).dtype == np.float64
-
-    def test_nan_is_refused(self, fitted):
-        holed = X.copy()
-        holed[3, 1] = np.nan
-        with pytest.raises(ValueError, match="contains NaN"):
-            dim().fit(holed)
-        with pytest.raises(ValueError, match="contains NaN"):
-            fitted.transform(holed)
-
-    def test_global_generators_are_untouched(self):
-        def state():
-            return str(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002 (the point)
-
-        before = state()
-        dim().fit(X).transform(X)
-        assert state() == before
 
     def test_scores(self, fitted):
         score = fitted.score(X_NEW)
@@ -171,6 +149,7 @@ class TestGridSearch:
         search = GridSearchCV(pipe, {"dim__noise": ["auto", 0.5]}, cv=2, error_score="raise")
         assert search.fit(X, Y).best_params_["dim__noise"] in ("auto", 0.5)
 
+    @pytest.mark.slow
     def test_with_two_processes(self):
         pipe = Pipeline([("dim", dim()), ("model", LogisticRegression())])
         grid = {"dim__noise": [0.3, 0.9], "dim__target": ["normal", "uniform"]}
@@ -215,15 +194,11 @@ class TestFrames:
         assert_array_equal(model.transform(frame()), fitted.transform(X))
 
     @frames
-    @pytest.mark.parametrize("method", ["transform", "score", "score_samples"])
-    def test_reordered_columns_are_refused(self, frame, method):
+    def test_other_columns_are_refused(self, frame):
         model = dim().fit(frame())
-        with pytest.raises(ValueError, match="in the same order"):
-            getattr(model, method)(frame()[COLUMNS[::-1]])
-
-    @frames
-    def test_missing_and_unseen_columns_are_refused(self, frame):
-        model = dim().fit(frame())
+        for method in (model.transform, model.score, model.score_samples):
+            with pytest.raises(ValueError, match="in the same order"):
+                method(frame()[COLUMNS[::-1]])
         with pytest.raises(ValueError, match="seen at fit time, yet now missing:\n- e"):
             model.transform(frame()[COLUMNS[:-1]])
 
@@ -307,35 +282,16 @@ class TestCopies:
         assert not torch.equal(model.net_.module_.encoder[0].weight, before["0.weight"])
         assert_array_equal(clone(model).fit_transform(X), model.transform(X))
 
-    @pytest.mark.parametrize(
-        "model",
-        [
-            dim(),
-            with_every_component(),
-            dim(early_stopping=True, n_components=3, max_epochs=3),
-            dim(target=MultivariateNormal(0.0, [[1.0, 0.5], [0.5, 1.0]]), encoder=nn.Linear),
-            dim(supervision=0.5, verbose=0, scaling="quantile"),
-        ],
-        ids=["plain", "components", "stopping", "module", "supervised"],
-    )
-    def test_pickle(self, model):
-        model.fit(X, Y)
-        copy = pickle.loads(pickle.dumps(model))
-        assert_array_equal(copy.transform(X_NEW), model.transform(X_NEW))
-        assert copy.score(X_NEW) == model.score(X_NEW)
-        assert_array_equal(copy.fit(X, Y).transform(X_NEW), model.transform(X_NEW))
-
     def test_joblib(self, fitted, tmp_path):
         joblib.dump(fitted, tmp_path / "model.joblib")
         copy = joblib.load(tmp_path / "model.joblib", mmap_mode="r")
         assert_array_equal(copy.transform(X_NEW), fitted.transform(X_NEW))
 
-    @pytest.mark.parametrize("early_stopping", [False, True])
-    def test_a_pickle_does_not_carry_the_rows(self, early_stopping):
+    def test_a_pickle_does_not_carry_the_rows(self):
         sizes = []
         for n_rows in (300, 3000):
             rows = np.random.default_rng(0).normal(size=(n_rows, 5))
-            model = dim(early_stopping=early_stopping).fit(rows)
+            model = dim(early_stopping=True).fit(rows)
             sizes.append(len(pickle.dumps(model)))
         assert abs(sizes[1] - sizes[0]) < 5000
 

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from over import over
 from scipy.special import ndtr
 from scipy.stats import kstest
 
@@ -111,9 +112,8 @@ SEEN -= BLIND | WEAK
 @pytest.mark.parametrize(("name", "alternative"), sorted(SEEN))
 def test_joint_tests_reject(name, alternative):
     n = 500 if name == "mmd_test" else 2000
-    rows = [ALTERNATIVES[alternative](n, 4, np.random.default_rng(repeat)) for repeat in range(3)]
-    pvalues = [JOINT_TESTS[name](Z, "normal", random_state=0).pvalue for Z in rows]
-    assert sorted(pvalues)[1] <= 0.05
+    Z = ALTERNATIVES[alternative](n, 4, np.random.default_rng(0))
+    assert JOINT_TESTS[name](Z, "normal", random_state=0).pvalue <= 0.05
 
 
 @pytest.mark.slow
@@ -141,13 +141,15 @@ def test_energy_test_is_weak(name, alternative):
             ALTERNATIVES[alternative](500, 4, np.random.default_rng(repeat)), random_state=0
         ).pvalue
         <= 0.05
-        for repeat in range(20)
+        for repeat in range(8)
     ]
     assert np.mean(rejected) < 0.5
 
 
-@pytest.mark.parametrize("alternative", ["mixture", "copula", "correlated"])
-@pytest.mark.parametrize("name", [name for name in MARGINAL_TESTS if name != "dagostino_pearson"])
+@over(
+    alternative=["mixture", "copula", "correlated"],
+    name=[name for name in MARGINAL_TESTS if name != "dagostino_pearson"],
+)
 def test_marginal_tests_do_not_see_the_joint_law(name, alternative):
     rejected = [
         MARGINAL_TESTS[name](

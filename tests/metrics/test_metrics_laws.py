@@ -7,6 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from over import over
 from scipy import stats
 from scipy.special import ndtr
 
@@ -40,10 +41,10 @@ RANDOM = {**DISTANCES, **JOINT_TESTS, "classifier_auc": classifier_auc}
 RANDOM |= {"total_correlation": total_correlation}
 ALL = {**RANDOM, **MARGINAL_TESTS}
 
-each = pytest.mark.parametrize("name", ALL)
-each_random = pytest.mark.parametrize("name", RANDOM)
-each_two_sample = pytest.mark.parametrize("name", TWO_SAMPLE)
-each_one_sample = pytest.mark.parametrize("name", ONE_SAMPLE)
+each = over(name=list(ALL))
+each_random = over(name=list(RANDOM))
+each_two_sample = over(name=list(TWO_SAMPLE))
+each_one_sample = over(name=list(ONE_SAMPLE))
 
 
 @pytest.fixture
@@ -198,13 +199,13 @@ def test_an_unknown_space(name, Z):
         call(name, Z, space="Target")
 
 
-@pytest.mark.parametrize("name", JOINT_TESTS)
+@over(name=list(JOINT_TESTS))
 def test_a_constant_component_is_rejected(name, Z):
     Z[:, 1] = 0.3
     assert call(name, Z)[1] <= 0.005
 
 
-@pytest.mark.parametrize("name", MARGINAL_TESTS)
+@over(name=list(MARGINAL_TESTS))
 def test_a_constant_component_is_rejected_and_no_other(name, Z):
     Z[:, 1] = 0.3
     rejected = MARGINAL_TESTS[name](Z).pvalue_holm < 0.001
@@ -222,7 +223,7 @@ def test_one_component(name, Z):
     assert np.isfinite(call(name, Z[:, :1])).all()
 
 
-@pytest.mark.parametrize("name", JOINT_TESTS)
+@over(name=list(JOINT_TESTS))
 def test_results_are_python_floats_and_frozen(name, Z):
     result = JOINT_TESTS[name](Z, "normal", random_state=0)
     assert type(result.statistic) is float
@@ -232,7 +233,7 @@ def test_results_are_python_floats_and_frozen(name, Z):
         result.pvalue = 0.5
 
 
-@pytest.mark.parametrize("name", MARGINAL_TESTS)
+@over(name=list(MARGINAL_TESTS))
 def test_marginal_results(name, Z):
     result = MARGINAL_TESTS[name](Z, "normal")
     assert result.statistic.shape == result.pvalue.shape == result.pvalue_holm.shape == (3,)

@@ -1,10 +1,12 @@
 """The power that the documentation states: whole, and that of the docstrings."""
 
+import functools
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from over import over
 
 from benchmarks.metrics_power import ALTERNATIVES, AUCS, LEVEL_ROWS, PVALUES, STATISTICS
 from sknoisydim import metrics
@@ -19,9 +21,10 @@ WORDS = {
     "lattice": "a lattice of four values",
     "rounded": "rounding to 0.25",
 }
-each = pytest.mark.parametrize("name", [*PVALUES, *STATISTICS, *AUCS])
+each = over(name=[*PVALUES, *STATISTICS, *AUCS])
 
 
+@functools.cache
 def tables():
     """Title -> rows of cells, the header first."""
     found = {}
@@ -70,7 +73,7 @@ def test_they_name_their_command_and_versions():
 
 
 @each
-@pytest.mark.parametrize("law", WORDS)
+@over(law=list(WORDS))
 def test_the_docstrings_state_it(name, law):
     for d, figure in zip((4, 8), stated(name, law), strict=True):
         # 25 samples against 100, and a threshold from 100 samples where there is no p-value.
@@ -86,7 +89,7 @@ def test_the_level_is_kept(name):
         assert power(name, "null", d) <= 0.05 + 0.2
 
 
-@pytest.mark.parametrize("name", metrics.MARGINAL_TESTS)
+@over(name=list(metrics.MARGINAL_TESTS))
 def test_the_tests_of_a_component_keep_their_level(name):
     row = table_of("Levels")[name]
     assert set(row) == {f"{level}, n={n}" for level in (0.05, 0.01) for n in LEVEL_ROWS}

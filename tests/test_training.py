@@ -1,0 +1,200 @@
+"""What a training does, by its effect: rates, gradients, records, held-out rows, statistics."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from skorch.callbacks import Callback
+from torch import nn
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim._net._callbacks import HeldOut, StopTraining
+from sknoisydim._optimizers import one_cycle
+from sknoisydim.augmentations import FeatureCorruption
+from sknoisydim.encoders import MLPEncoder
+from sknoisydim.metrics import classifier_auc, max_correlation
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(256, 4))
+# Of two latent variables far from normal, in six columns.
+LATENT = RNG.gamma(2.0, size=(4000, 2))
+TABLE = np.exp(LATENT @ RNG.normal(size=(2, 6)) / 3)
+
+
+def dim(**parameters):
+    given = {"n_components": 2, "max_epochs": 5, "batch_size": 32, "random_state": 0}
+    return NoisyDIMTransformer(**given | parameters)
+
+
+class Recorder(Callback):
+    """Notes the rate, the loss and the size of the gradient of every step."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.rates, self.losses, self.norms = [], [], []
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        gradients = [value.grad.norm() for _, value in named_parameters if value.grad is not None]
+        self.norms.append(torch.stack(gradients).norm().item())
+
+    def on_batch_end(self, net, training=True, loss=None, **kwargs):
+        if training:
+            self.rates.append(net.optimizer_.param_groups[0]["lr"])
+            self.losses.append(loss.item())
+
+
+def recorded(model):
+    return dict(model.net_.callbacks_)["Recorder"]
+
+
+class TestRate:
+    def test_rises_to_its_peak_and_falls_to_nothing(self):
+        rates = np.array(recorded(dim(callbacks=[Recorder()], lr=1e-3).fit(X)).rates)
+        assert len(rates) == 5 * 8
+        assert rates[0] < 1e-3 / 10
+        assert rates.max() == pytest.approx(1e-3, rel=0.02)
+        assert 0.2 < rates.argmax() / len(rates) < 0.4
+        assert (np.diff(rates[: rates.argmax()]) > 0).all()
+        assert (np.diff(rates[rates.argmax() :]) < 0).all()
+        assert rates[-1] < 1e-3 / 100
+        # It starts at a 25th, where there are steps enough to see it.
+        assert one_cycle(0, 10_000, 1e-3) == pytest.approx(1e-3 / 25, rel=0.01)
+
+    def test_of_a_stream_rises_and_stays(self):
+        model, rates = dim(callbacks=[Recorder()], lr=1e-3), []
+        for _ in range(8):
+            rates += recorded(model.partial_fit(X)).rates
+        expected = 1e-3 * np.minimum(1, np.arange(1, 65) / 50)
+        np.testing.assert_allclose(rates, expected)
+
+
+class TestStep:
+    def test_gradients_are_those_of_one_step(self):
+        # Weights that do not move: what differs is the noise alone.
+        norms = recorded(dim(callbacks=[Recorder()], lr=1e-30, weight_decay=0).fit(X)).norms
+        assert np.mean(norms[-5:]) < 2 * np.mean(norms[:5])
+
+    def test_the_loss_of_an_epoch_is_the_mean_of_its_batches(self):
+        model = dim(callbacks=[Recorder()]).fit(X)
+        losses = np.reshape(recorded(model).losses, (5, 8)).mean(1)
+        np.testing.assert_allclose(model.history_["train_loss"], losses, rtol=1e-5)
+
+    def test_noise_is_what_limits_the_information_of_clean_rows(self):
+        model = dim(max_epochs=20, batch_size=128).fit(X)
+        nats = np.array(model.history_["train_clean_information"])
+        assert (nats < model.capacity_ + 0.3).all()
+
+    def test_views_tell_less_than_their_rows(self):
+        model = dim(max_epochs=10, augmentation=FeatureCorruption(0.9)).fit(X)
+        view, clean = (
+            model.history_[f"train_{name}_information"][-1] for name in ("view", "clean")
+        )
+        assert view < 0.5 * clean
+
+
+class TestHeldOutRows:
+    def test_patience_is_counted_from_the_last_improvement(self):
+        module = nn.Linear(1, 1, bias=False)
+        stop = HeldOut(patience=2, tol=0.01)
+        net = SimpleNamespace(history=[], module_=module)
+        stop.on_train_begin(net)
+        for epoch, nats in enumerate([1.0, 0.9, 1.2, 1.205, 1.1]):
+            nn.init.constant_(module.weight, float(epoch))
+            net.history.append({"valid_information": nats})
+            if epoch < 4:
+                stop.on_epoch_end(net)
+        with pytest.raises(StopTraining):
+            stop.on_epoch_end(net)
+        stop.on_train_end(net)
+        assert module.weight.item() == 3  # the best, though it was no improvement worth waiting for
+
+    def test_early_stopping_restores_the_best_epoch(self):
+        class Wreck(Callback):
+            """Lets the encoder tell nothing from the fourth epoch on."""
+
+            def on_batch_begin(self, net, **kwargs):
+                if len(net.history) > 3:
+                    nn.init.zeros_(net.module_.encoder[0].weight)
+
+            def on_epoch_end(self, net, **kwargs):
+                if len(net.history) == 3:
+                    weights = net.module_.encoder.named_parameters()
+                    self.weights = {name: value.detach().clone() for name, value in weights}
+
+        stopping = {"early_stopping": True, "n_iter_no_change": 3, "validation_fraction": 0.25}
+        model = dim(max_epochs=50, callbacks=[Wreck()], **stopping).fit(X)
+        held_out = model.history_["valid_information"]
+        assert model.n_epochs_ == len(held_out) == 6
+        assert np.argmax(held_out) == 2
+        best = dict(model.net_.callbacks_)["Wreck"].weights
+        for name, value in model.net_.module_.encoder.named_parameters():
+            assert torch.equal(value, best[name])
+        assert model.score(X) > 0.5
+
+    def test_are_normalised_by_themselves(self):
+        # Held out are the rows of training: they tell as much, whatever the encoder's units are.
+        model = dim(max_epochs=10, batch_size=64, augmentation="jitter").fit(X, X_val=X)
+        train, valid = (
+            np.array(model.history_[f"{part}_information"][-3:]) for part in ("train", "valid")
+        )
+        assert np.abs(train - valid).max() < 0.3
+
+
+class TestStatistics:
+    def test_batch_normalisation_has_those_of_clean_rows(self):
+        encoder = MLPEncoder((16,))
+        model = dim(encoder=encoder, batch_size=256, augmentation="masking").fit(X)
+        first, norm = model.net_.module_.encoder[:2]
+        with torch.no_grad():
+            hidden = first(model.encoder_.scaling(torch.from_numpy(X)).float())
+        torch.testing.assert_close(norm.running_mean, hidden.mean(0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(norm.running_var, hidden.var(0), rtol=1e-4, atol=1e-5)
+
+    def test_of_a_sorted_table_are_those_of_all_rows(self):
+        rows = TABLE[np.argsort(LATENT.sum(1))]
+        z = dim(max_epochs=1, batch_size=512).fit(rows).transform(rows)
+        np.testing.assert_allclose(z.mean(0), 0, atol=1e-5)
+        np.testing.assert_allclose(np.cov(z.T, bias=True), np.eye(2), atol=0.01)
+
+
+class TestScore:
+    def test_hardly_depends_on_the_order_of_rows(self):
+        # A batch of 16 rows says little: of one alone the deviation is 0.08, not 0.013.
+        model = dim(batch_size=16).fit(X[:64])
+        scores = [model.score(np.random.default_rng(seed).permutation(X[:64])) for seed in range(8)]
+        assert np.std(scores) < 0.03
+
+    def test_of_sorted_rows_is_that_of_shuffled_ones(self):
+        rows = np.concatenate([X - 10, X + 10])
+        model = dim(batch_size=256, max_epochs=10).fit(rows)
+        shuffled = np.random.default_rng(0).permutation(rows)
+        assert model.score(rows) == pytest.approx(model.score(shuffled), abs=0.02)
+
+
+class TestEndToEnd:
+    @pytest.mark.parametrize(("d", "least", "most"), [(2, 0.75, 0.6), (8, 0.8, 0.68)])
+    def test_held_out_rows_follow_the_law(self, d, least, most):
+        rows = np.random.default_rng(1).gamma(1.0, size=(3000, d)) @ np.tril(np.ones((d, d)))
+        found = []
+        for training in ({"max_epochs": 30}, {"max_epochs": 1, "lr": 1e-12}):
+            model = dim(n_components=d, batch_size=256, clean_weight=1.0, **training)
+            z = model.fit(rows[:2000]).transform(rows[2000:])
+            found.append((classifier_auc(z, random_state=0), max_correlation(z)))
+        (auc, correlation), (untrained, _) = found
+        # Of a normal embedding 0.5. Here 0.53 and 0.60, and 0.80 and 0.85 untrained.
+        assert auc < most < least < untrained
+        assert correlation < 0.15
+
+    def test_classes_that_the_views_keep_are_kept(self):
+        rows, y = load_digits(return_X_y=True)
+        model = dim(n_components=8, batch_size=256, max_epochs=30).fit(rows[::2])
+        start = dim(n_components=8, batch_size=256, max_epochs=1, lr=1e-12).fit(rows[::2])
+        accuracy = []
+        for one in (model, start):
+            z = one.transform(rows)
+            judge = LogisticRegression(max_iter=1000).fit(z[::2], y[::2])
+            accuracy.append(judge.score(z[1::2], y[1::2]))
+        assert accuracy[0] > accuracy[1] + 0.05
+        assert accuracy[0] > 0.75
