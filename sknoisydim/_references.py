@@ -116,7 +116,8 @@ class KernelComponents(BaseEstimator):
 
 def _principal(x: np.ndarray, most: int, seed: int) -> tuple[PCA, np.ndarray]:
     """Return the components of rows that are more than rounding, and their deviations."""
-    pca = PCA(min(most, *x.shape), random_state=seed).fit(x)
+    with np.errstate(invalid="ignore"):  # shares of no variance at all
+        pca = PCA(min(most, *x.shape), random_state=seed).fit(x)
     variances = pca.explained_variance_
     kept = int((variances > LEAST_VARIANCE * max(variances[0], LEAST_VARIANCE)).sum())
     return pca, np.sqrt(np.maximum(variances[: max(1, kept)], LEAST_VARIANCE**2))

@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim._data import Rows, SameClass
-from sknoisydim._labels import encode_labels
+from sknoisydim._data import Rows
+from sknoisydim._labels import encode_target
 from sknoisydim._objective import Objective
 from sknoisydim._settings import auto_epochs, auto_steps
 
@@ -66,8 +66,8 @@ class TestClassesNamedMinusOne:
             masked,
             [-1, *np.arange(39) % 2],
         ):
-            assert (encode_labels(X, y) == -1).any()
-        assert encode_labels(X, masked).tolist() == np.where(self.Y > 0, 0, -1).tolist()
+            assert (encode_target(X, y) == -1).any()
+        assert encode_target(X, masked).tolist() == np.where(self.Y > 0, 0, -1).tolist()
 
 
 DAYS = pd.DataFrame({"in": pd.date_range("2020", periods=40, freq="7h")})
@@ -183,39 +183,14 @@ def test_a_folder_that_is_not_there_is_named(fitted, tmp_path):
         assert raised.value.filename == str(place.parent)
 
 
-class Itself:
-    """An order of rows that leaves each where it is."""
-
-    def __getitem__(self, positions):
-        return positions
-
-
 class TestDraws:
-    @pytest.mark.parametrize("what", ["rows", "partners"])
-    def test_reach_every_row_of_a_large_table(self, what):
+    def test_reach_every_row_of_a_large_table(self):
         """Uniform numbers of float32 are multiples of 2**-24: they reach every other of 2**25."""
         n, generator = 2**25, torch.Generator().manual_seed(0)
-        if what == "rows":
-            rows = Rows.__new__(Rows)
-            rows.index, rows._shares = range(n), torch.arange(1, n + 1, dtype=torch.float64)
-            drawn = rows.draw(1000, generator)
-        else:
-            partners = SameClass(np.zeros(2, dtype=int))
-            partners.count, partners.order = torch.tensor([n + 1]), Itself()
-            drawn = partners(torch.zeros(1000, dtype=torch.int64), generator)
+        rows = Rows.__new__(Rows)
+        rows.index, rows._shares = range(n), torch.arange(1, n + 1, dtype=torch.float64)
+        drawn = rows.draw(1000, generator)
         assert 0.4 < (drawn % 2).double().mean() < 0.6
-
-    @pytest.mark.parametrize("weighted", [False, True])
-    def test_another_row_of_a_class_is_another_one(self, weighted):
-        codes = np.array([1, 0, 2, 1, -1, 1, 2, 3])
-        weights = torch.tensor([1.0, 2, 1e-300, 1e300, 5, 1e-9, 1, 7]) if weighted else None
-        partners = SameClass(codes, None if weights is None else weights.double())
-        rows = torch.arange(8).repeat(2000)
-        drawn = partners(rows, torch.Generator().manual_seed(0))
-        for row, others in enumerate([[3, 5], [1], [6], [0, 5], [4], [0, 3], [2], [7]]):
-            seen = drawn[rows == row].unique().tolist()
-            # What weighs nothing beside another one is hardly ever drawn.
-            assert set(seen) <= set(others) if weighted else seen == others
 
 
 class TestRowsInAFile:

@@ -215,24 +215,11 @@ class TestTraining:
         )
         assert display.lines_[0].get_xdata().tolist() == [1, 2, 3]
 
-    def test_the_capacity_of_epochs_is_a_curve(self, X, ax):
-        y = load_iris().target
-        dim = NoisyDIMTransformer(2, supervision=0.5, max_epochs=3, random_state=0).fit(X, y)
-        TrainingDisplay.from_estimator(dim, ax=ax)
-        drawn = ax.lines[-1]
-        np.testing.assert_array_equal(drawn.get_ydata(), dim.history_["train_capacity"])
-        assert drawn.get_label() == f"capacity, at the end {dim.capacity_:.2f}"
-
-    def test_an_epoch_without_a_capacity_has_that_of_the_end(self, ax):
-        history = {"train_information": [0.5, 1.0], "train_capacity": [1.5, None]}
-        TrainingDisplay(history, 2.0, 32).plot(ax)
-        assert ax.lines[-1].get_ydata().tolist() == [1.5, 2.0]
-
     def test_held_out_line(self, ax):
         rows = np.random.default_rng(0).normal(size=(300, 3))
         dim = NoisyDIMTransformer(2, early_stopping=True, max_epochs=2, random_state=0).fit(rows)
         TrainingDisplay.from_estimator(dim, ax=ax)
-        assert "objective, held out" in [t.get_text() for t in ax.get_legend().get_texts()]
+        assert "information, held out" in [t.get_text() for t in ax.get_legend().get_texts()]
 
 
 class TestDependence:

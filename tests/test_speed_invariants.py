@@ -9,7 +9,7 @@ from over import over
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer, _data, _inference
-from sknoisydim._data import Batches, Rows, SameClass
+from sknoisydim._data import Batches, Rows
 from sknoisydim._inference import Embedder, for_inference
 from sknoisydim._modules import Dropout
 from sknoisydim.augmentations import FeatureCorruption
@@ -290,15 +290,6 @@ class TestBatches:
         first, again = epochs(), epochs()
         assert not torch.equal(*first)
         assert torch.equal(torch.cat(first), torch.cat(again))
-
-    def test_partners_are_rows_of_the_class(self):
-        codes = np.repeat([0, 1, -1], 30)
-        batches = Batches(self.numbers(90), 90, seeded(), SameClass(codes))
-        x, partners = (part.flatten().long() for part in next(iter(batches)))
-        assert torch.equal(torch.as_tensor(codes)[x], torch.as_tensor(codes)[partners])
-        unlabelled = x >= 60
-        assert torch.equal(x[unlabelled], partners[unlabelled])
-        assert (x != partners)[~unlabelled].any()
 
 
 @over(

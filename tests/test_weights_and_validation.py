@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim._data import Batches, Rows, SameClass
+from sknoisydim._data import Batches, Rows
 from sknoisydim._input import check_weights
 from sknoisydim.scaling import SCALINGS, Clip, Moments, column_moments, fit_scaling
 
@@ -92,16 +92,6 @@ class TestSampleWeight:
         batches = Batches(rows, 10, torch.Generator().manual_seed(0))
         seen = torch.cat([x for _ in range(2000) for x, _ in batches]).long().flatten()
         assert_allclose(torch.bincount(seen, minlength=10) / 20_000, weights / 45, atol=0.02)
-
-    def test_partners_are_drawn_in_proportion_inside_their_class(self):
-        codes, weights = np.array([0, 1, 0, 2, 1, 0, -1]), torch.tensor([1.0, 2, 3, 4, 6, 5, 9])
-        partners = SameClass(codes, weights.double())
-        for row, allowed in [(0, [2, 5]), (2, [0, 5]), (5, [0, 2]), (1, [4]), (3, [3]), (6, [6])]:
-            chosen = partners(torch.full((20_000,), row), torch.Generator().manual_seed(0))
-            share = torch.bincount(chosen, minlength=7) / 20_000
-            expected = torch.zeros(7)
-            expected[allowed] = weights[allowed] / weights[allowed].sum()
-            assert_allclose(share, expected, atol=0.02)
 
     @pytest.mark.parametrize(
         ("weights", "message"),

@@ -29,8 +29,7 @@ Figures = Mapping[str, Any]
 class Parameters:
     """What a fit was asked to do, as far as the advice depends on it."""
 
-    clean_weight: Any
-    supervision: Any
+    match_weight: float
     refine: Any
     normalization: Any
     early_stopping: Any
@@ -40,8 +39,7 @@ class Parameters:
     def of(cls, transformer: Any) -> Parameters:
         """Read them off a fitted transformer."""
         return cls(
-            transformer.clean_weight,
-            transformer.supervision,
+            transformer.match_weight,
             transformer.refine,
             transformer.normalization,
             transformer.early_stopping,
@@ -102,7 +100,7 @@ def _information(figures: Figures, parameters: Parameters) -> Iterator[str]:
     if training < LITTLE and not _flat(figures):
         yield (
             f"Training passed {training:.0%} of the information that N(0, I) would: more epochs, "
-            "a larger encoder, fewer components, or clean_weight nearer to 1."
+            "a larger encoder, or fewer components."
         )
     # The interval: with few rows the share moves by chance.
     if training - nats.high / nats.reachable > GAP:
@@ -136,8 +134,7 @@ def _joint(figures: Figures, parameters: Parameters) -> Iterator[str]:
     else:
         return
     changes = []
-    if parameters.clean_weight != 1:
-        changes.append("clean_weight=1")
+    changes.append(f"match_weight={max(1.0, 3 * parameters.match_weight):g}")
     if parameters.refine is None:
         changes.append("refine='rotation' or 'flow'")
     elif isinstance(parameters.refine, str) and parameters.refine == "rotation":
@@ -166,15 +163,7 @@ def _components(figures: Figures, parameters: Parameters) -> Iterator[str]:
         )
 
 
-def _labels(figures: Figures, parameters: Parameters) -> Iterator[str]:
-    if parameters.supervision > 0 and parameters.clean_weight == 1:
-        yield (
-            f"With clean_weight=1 no view counts, and supervision={parameters.supervision:g} only "
-            "turns the axes: lower clean_weight, or leave the labels out."
-        )
-
-
-RULES = (_capacity, _rows, _information, _dimension, _joint, _components, _labels)
+RULES = (_capacity, _rows, _information, _dimension, _joint, _components)
 
 
 def _evidence(figures: Figures, *, small: bool) -> Iterator[str]:

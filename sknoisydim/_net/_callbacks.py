@@ -27,14 +27,14 @@ class Quiet(Callback):
 
 
 class HeldOut(Callback):
-    """Stop when held-out information stops improving, and go back to the best weights.
+    """Stop when the objective of held-out rows stops improving, and go back to the best weights.
 
     Parameters
     ----------
     patience : int
         Epochs without improvement.
     tol : float
-        What counts as an improvement, in nats.
+        What counts as an improvement of the objective.
     """
 
     def __init__(self, patience: int, tol: float) -> None:
@@ -47,13 +47,13 @@ class HeldOut(Callback):
         self.weights_: dict[str, Any] = {}
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        nats = net.history[-1]["valid_information"]
-        if nats > self.best_:
-            self.best_ = nats
+        value = -net.history[-1]["valid_loss"]
+        if value > self.best_:
+            self.best_ = value
             # Deep, since a module's extra state need not be a tensor.
             self.weights_ = copy.deepcopy(dict(net.module_.state_dict()))
-        if nats > self.reference_ + self.tol:
-            self.reference_, self.waited_ = nats, 0
+        if value > self.reference_ + self.tol:
+            self.reference_, self.waited_ = value, 0
             return
         self.waited_ += 1
         if self.waited_ >= self.patience:
@@ -72,7 +72,7 @@ class Progress(Callback):
     branch : {"clean", "view"}
         Whose information is shown.
     capacity : float
-        Of the channel, in nats, where an epoch does not record its own.
+        Of the channel, in nats.
     batch_size : int
         Rows in a batch, whose log is the other limit.
     """
@@ -101,7 +101,7 @@ class Progress(Callback):
     def _show(self, net: Any) -> None:
         row = net.history[-1]
         nats = row[f"train_{self.branch}_information"]
-        limit = min(row.get("train_capacity", self.capacity), math.log(self.batch_size))
+        limit = min(self.capacity, math.log(self.batch_size))
         text = f"{self.branch} {nats:.2f} of {limit:.2f} nats"
         self.bar_.set_postfix_str(text, refresh=False)
 
@@ -118,7 +118,7 @@ class EpochLines(Callback):
     Parameters
     ----------
     capacity : float
-        Of the channel, in nats, where an epoch does not record its own.
+        Of the channel, in nats.
     """
 
     def __init__(self, capacity: float) -> None:
@@ -133,12 +133,14 @@ class EpochLines(Callback):
                 ("information", "train_information"),
                 ("view", "train_view_information"),
                 ("clean", "train_clean_information"),
+                ("linear", "train_linear_information"),
+                ("mismatch", "train_mismatch"),
                 ("held-out", "valid_information"),
             ]
             if key in row
         ]
-        capacity = row.get("train_capacity", self.capacity)
-        show(f"{', '.join(parts)} (capacity {capacity:.3f} nats), {row['train_seconds']:.2f} s")
+        parts[-1] += f" (capacity {self.capacity:.3f} nats)"
+        show(f"{', '.join(parts)}, {row['train_seconds']:.2f} s")
 
 
 OURS = (HeldOut, Progress, EpochLines, Quiet)

@@ -18,6 +18,7 @@ from torch import nn
 
 from sknoisydim._data import Batches
 from sknoisydim._isolation import make_generator
+from sknoisydim._objective import Nats
 from sknoisydim._optimizers import check_optimizer, one_cycle
 
 from ._callbacks import OURS, StopTraining, check_callbacks, show
@@ -197,19 +198,20 @@ class DIMNet(NeuralNet):
             count += 1
         if sums is None:
             return
-        information, view, clean, linear, mismatch = (sums / count).tolist()
-        if not math.isfinite(information):
-            raise self._diverged(f"the information became {information} nats")
-        self.history.record(f"{prefix}_loss", -information)
+        means = Nats(*(sums / count).tolist())
+        objective = float(means.objective)
+        if not math.isfinite(objective):
+            raise self._diverged(f"the objective became {objective}")
+        self.history.record(f"{prefix}_loss", -objective)
         if self.watched_:
-            least = self.least_.get(prefix, math.inf)
-            self.history.record(f"{prefix}_loss_best", -information < least)
-            self.least_[prefix] = min(least, -information)
-        self.history.record(f"{prefix}_information", information)
-        self.history.record(f"{prefix}_view_information", view)
-        self.history.record(f"{prefix}_clean_information", clean)
-        self.history.record(f"{prefix}_linear_information", linear)
-        self.history.record(f"{prefix}_mismatch", mismatch)
+            least: float = self.least_.get(prefix, math.inf)
+            self.history.record(f"{prefix}_loss_best", -objective < least)
+            self.least_[prefix] = min(least, -objective)
+        self.history.record(f"{prefix}_information", means.information)
+        self.history.record(f"{prefix}_view_information", means.view)
+        self.history.record(f"{prefix}_clean_information", means.clean)
+        self.history.record(f"{prefix}_linear_information", means.linear)
+        self.history.record(f"{prefix}_mismatch", means.mismatch)
         self.history.record(f"{prefix}_batch_count", count)
         self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 # What is drawn, in this order: key of `history_` -> name, colour, line style.
 LINES = {
-    "train_information": ("objective, training", PALETTE[0], "-"),
+    "train_information": ("information, training", PALETTE[0], "-"),
     "train_view_information": ("view and row", PALETTE[1], "--"),
     "train_clean_information": ("row itself", PALETTE[2], "-."),
-    "valid_information": ("objective, held out", PALETTE[5], "-"),
+    "valid_information": ("information, held out", PALETTE[5], "-"),
 }
 
 
@@ -29,8 +29,6 @@ class TrainingDisplay:
 
     A batch of B rows cannot show more than :math:`\log B` nats. A curve that is still rising at
     its end wants more epochs; one that lies at the cap, below the capacity, wants more noise.
-    Where the noise changes in training, as with labels, the capacity is a curve as well, and what
-    rises with it to the end wants nothing.
 
     Parameters
     ----------
@@ -128,7 +126,8 @@ class TrainingDisplay:
         axis.axhline(
             cap, color=REFERENCE, linestyle=":", label=f"log({self.batch_size}) = {cap:.2f}"
         )
-        self._draw_capacity(axis)
+        label = f"capacity = {self.capacity:.2f}"
+        axis.axhline(self.capacity, color=REFERENCE, linewidth=1, label=label)
         axis.locator_params(axis="x", integer=True)
         axis.set(xlabel="epoch", ylabel="information (nats)")
         axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
@@ -137,15 +136,3 @@ class TrainingDisplay:
         axis.legend(fontsize=TINY, loc="lower right", framealpha=0.8, edgecolor="none")
         self.ax_, self.figure_ = axis, axis.figure
         return self
-
-    def _draw_capacity(self, axis: Axes) -> None:
-        """Draw a level, or a curve where the capacity of epochs is not that of the end."""
-        own = np.asarray(self.history.get("train_capacity", []), dtype=float)  # None: NaN
-        if np.isfinite(own).any():
-            own = np.where(np.isfinite(own), own, self.capacity)
-            label = f"capacity, at the end {self.capacity:.2f}"
-            epochs = np.arange(1, len(own) + 1)
-            axis.plot(epochs, own, color=REFERENCE, linewidth=1, label=label)
-        else:
-            label = f"capacity = {self.capacity:.2f}"
-            axis.axhline(self.capacity, color=REFERENCE, linewidth=1, label=label)

@@ -1,0 +1,295 @@
+"""Linear information about reference features, the match to N(0, I), and what y becomes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import load_diabetes, load_digits, load_iris, make_friedman1
+from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim._labels import encode_target
+from sknoisydim._linear import distance_to_normal, gaussian_mmd, linear_information
+from sknoisydim._references import KernelComponents, PrincipalComponents, of_targets
+from sknoisydim.metrics import classifier_auc
+
+X, Y = load_iris(return_X_y=True)
+
+
+def normal(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape)).float()
+
+
+def dim(*args, **parameters):
+    return NoisyDIMTransformer(*args, **({"random_state": 0} | parameters))
+
+
+class TestLinearInformation:
+    @pytest.mark.parametrize("rho", [0.0, 0.6, 0.95])
+    def test_is_that_of_a_gaussian(self, rho):
+        z, other = normal(200_000, 1), normal(200_000, 1, seed=1)
+        u = rho * z + (1 - rho**2) ** 0.5 * other
+        expected = -0.5 * np.log(1 - rho**2 / (1 + 0.3**2))
+        assert float(linear_information(z, u, 0.3)) == pytest.approx(expected, abs=0.01)
+
+    def test_reaches_the_capacity_of_what_is_known_and_no_linear_map_matters(self):
+        z = normal(50_000, 4)
+        mixed = z @ normal(4, 6, seed=3) + 7
+        capacity = 4 / 2 * np.log(1 + 1 / 0.5**2)
+        assert float(linear_information(z, mixed, 0.5)) == pytest.approx(capacity, rel=0.01)
+
+    def test_rows_of_which_nothing_is_known_do_not_count(self):
+        z, u = normal(300, 3), normal(300, 2, seed=1) + normal(300, 3)[:, :2]
+        some = u.clone()
+        some[100:, 0] = torch.nan
+        whole = linear_information(z[:100], u[:100], 0.2)
+        torch.testing.assert_close(linear_information(z, some, 0.2), whole, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize("known", [0, 1, 2])
+    def test_few_known_rows_give_finite_gradients(self, known):
+        z = normal(8, 5).requires_grad_()
+        u = normal(8, 3, seed=1)
+        u[known:] = torch.nan
+        value = linear_information(z, u, 0.1)
+        value.backward()
+        assert torch.isfinite(value)
+        assert torch.isfinite(z.grad).all()
+
+
+class TestMatch:
+    @pytest.mark.parametrize("d", [1, 2, 8, 32])
+    def test_is_zero_in_the_mean_for_draws_of_the_target(self, d):
+        values = [float(gaussian_mmd(normal(200, d, seed=s))) for s in range(200)]
+        assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(200)
+
+    @pytest.mark.parametrize("d", [2, 8, 16])
+    def test_is_the_kernel_distance_to_many_draws(self, d):
+        z, y = 1.3 * normal(60, d) + 0.2, normal(20_000, d, seed=1)
+
+        def kernel(a, b):
+            return torch.exp(-(torch.cdist(a, b) ** 2) / (2 * d))
+
+        within = kernel(z, z)
+        pairs = (within.sum() - 60) / (60 * 59)
+        among = kernel(y[:8000], y[8000:16_000]).mean()
+        largest = 1 - (1 + 2 / d) ** (-d / 2)
+        expected = (pairs - 2 * kernel(z, y).mean() + among) / largest
+        assert float(gaussian_mmd(z)) == pytest.approx(float(expected), abs=5e-3)
+
+    @pytest.mark.parametrize("d", [2, 8, 16])
+    def test_sees_a_shell_and_clusters(self, d):
+        z = normal(512, d)
+        shell = z / z.norm(dim=1, keepdim=True) * d**0.5
+        signs = z.sign()
+        clean = [float(distance_to_normal(normal(512, d, seed=s))) for s in range(1, 20)]
+        assert float(distance_to_normal(shell)) > 10 * max(clean)
+        assert float(distance_to_normal(signs)) > 10 * max(clean)
+
+    def test_one_row_says_nothing(self):
+        assert float(gaussian_mmd(normal(1, 3))) == 0.0
+
+
+class TestDistribution:
+    """What the objective promises: the spread of |z|^2, which a thin shell does not have."""
+
+    @pytest.mark.parametrize("d", [2, 4, 8, 16])
+    def test_gaussian_latents_are_no_shell(self, d):
+        rng = np.random.default_rng(0)
+        latent = rng.standard_normal((5000, 20))
+        model = dim(d).fit(latent[:4000])
+        z = model.transform(latent[:4000])
+        assert 0.85 < np.square(z).sum(1).var() / (2 * d) < 1.15
+        held_out = model.transform(latent[4000:])
+        assert classifier_auc(held_out, classifier="mlp", random_state=0) < 0.6
+
+
+class TestKept:
+    def test_components_are_those_of_scikit_learn(self):
+        rows = normal(400, 6) @ normal(6, 6, seed=1)
+        made = PrincipalComponents().build(rows, 3, 0)(rows).numpy()
+        expected = PCA(3, whiten=True).fit_transform(rows.numpy())
+        np.testing.assert_allclose(np.abs(made), np.abs(expected), rtol=1e-3, atol=1e-3)
+
+    def test_the_kernel_knows_a_ring(self):
+        rows = torch.cat([normal(500, 10), 3 * normal(500, 10, seed=1)])
+        y = np.repeat([0, 1], 500)
+        for component, least, most in [
+            (KernelComponents(), 0.95, 1),
+            (PrincipalComponents(), 0, 0.65),
+        ]:
+            u = component.build(rows, 8, 0)(rows).numpy()
+            assert least <= LogisticRegression().fit(u, y).score(u, y) <= most
+            np.testing.assert_allclose(u.var(0), 1, atol=0.05)
+
+    @pytest.mark.parametrize("component", [KernelComponents(), PrincipalComponents()])
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            torch.zeros(5, 3),
+            normal(2, 3),
+            normal(40, 1).repeat(1, 4),
+            torch.full((3, 2), torch.nan),
+        ],
+        ids=["constant", "two rows", "copies", "missing"],
+    )
+    def test_poor_tables_make_finite_components(self, component, rows):
+        assert torch.isfinite(component.build(rows, 4, 0)(rows)).all()
+
+    def test_what_is_kept_is_what_a_linear_model_reads(self):
+        rows, _ = load_digits(return_X_y=True)
+        read = []
+        for weight in (0.0, 3.0):
+            z = dim(8, keep="pca", keep_weight=weight).fit(rows).transform(rows)
+            first = PCA(8).fit_transform(rows)
+            read.append(LinearRegression().fit(z, first).score(z, first))
+        assert read[1] > max(0.9, read[0] + 0.1)
+
+    def test_any_transformer_says_what_stays_readable(self):
+        squares = PolynomialFeatures(2, include_bias=False)
+        rows = np.random.default_rng(0).standard_normal((600, 3))
+        wanted = squares.fit_transform(rows)
+        scores = [
+            LinearRegression().fit(z, wanted[:, 3:]).score(z, wanted[:, 3:])
+            for z in (dim(9, keep=k).fit_transform(rows) for k in ("pca", squares))
+        ]
+        assert scores[1] > scores[0] + 0.1
+        sparse = OneHotEncoder(handle_unknown="ignore")
+        assert np.isfinite(dim(2, keep=sparse, max_epochs=1).fit_transform(X)).all()
+        assert np.isfinite(dim(2, keep=None, max_epochs=1).fit(X, X_val=X[:9]).transform(X)).all()
+
+    @pytest.mark.parametrize(
+        ("keep", "error", "match"),
+        [
+            ("ica", ValueError, "kernel_pca"),
+            (3, TypeError, "scikit-learn transformer"),
+            (LogisticRegression(), TypeError, "scikit-learn transformer"),
+        ],
+    )
+    def test_what_is_no_transformer_is_refused(self, keep, error, match):
+        with pytest.raises(error, match=match):
+            dim(keep=keep).fit(X)
+
+    def test_a_transformer_that_makes_no_numbers_is_refused(self):
+        class Holes(StandardScaler):
+            def transform(self, X, copy=None):
+                return np.full_like(X, np.nan)
+
+        with pytest.raises(ValueError, match="finite numbers"):
+            dim(keep=Holes()).fit(X)
+
+
+class TestLabels:
+    def test_classes_come_apart(self):
+        rows, y = load_digits(return_X_y=True)
+        train, test, y_train, y_test = train_test_split(rows, y, random_state=0)
+        scores = []
+        for supervision in (0.0, 10.0):
+            model = dim(8, supervision=supervision).fit(train, y_train)
+            head = LogisticRegression(max_iter=500).fit(model.transform(train), y_train)
+            scores.append(head.score(model.transform(test), y_test))
+        assert scores[1] > max(0.96, scores[0] + 0.05)
+
+    def test_few_labels_among_many_rows_help(self):
+        rows, y = load_digits(return_X_y=True)
+        some = np.where(np.random.default_rng(0).random(len(y)) < 0.1, y, -1)
+        scores = []
+        for supervision in (0.0, 10.0):
+            z = dim(8, supervision=supervision).fit(rows, some).transform(rows)
+            head = LogisticRegression(max_iter=500).fit(z[some >= 0], y[some >= 0])
+            scores.append(head.score(z[some < 0], y[some < 0]))
+        assert scores[1] > scores[0] + 0.02
+
+    def test_a_regression_is_kept(self):
+        rows, y = make_friedman1(1000, noise=0.5, random_state=0)
+        train, test, y_train, y_test = train_test_split(rows, y, random_state=0)
+        model = dim(supervision=3.0).fit(train, y_train)
+        ridge = Ridge().fit(model.transform(train), y_train)
+        raw = Ridge().fit(train, y_train).score(test, y_test)
+        assert ridge.score(model.transform(test), y_test) > raw + 0.05
+
+    def test_several_targets(self):
+        rows, y = make_friedman1(600, random_state=0)
+        both = np.column_stack([y, rows[:, 5] ** 2])
+        model = dim(4, supervision=3.0).fit(rows, both)
+        z = model.transform(rows)
+        assert (LinearRegression().fit(z, both).score(z, both)) > 0.8
+        flags = pd.DataFrame({"a": y > 14, "b": rows[:, 5] > 0.5})
+        assert np.isfinite(dim(3, supervision=1.0, max_epochs=2).fit_transform(rows, flags)).all()
+
+    def test_integers_of_a_regression_are_numbers(self):
+        rows, y = load_diabetes(return_X_y=True)
+        assert len(np.unique(y)) > 200
+        with pytest.warns(UserWarning, match="taken for numbers"):
+            codes = encode_target(rows, y)
+        assert codes.shape == (442, 1)
+        np.testing.assert_allclose(codes[:, 0], (y - y.mean()) / y.std(), rtol=1e-5)
+        assert encode_target(rows, [str(label) for label in y]).dtype == int
+
+    @pytest.mark.parametrize(
+        ("y", "shape"),
+        [
+            (Y, (150,)),
+            (Y + 0.5, (150, 1)),
+            (np.column_stack([Y, Y]), (150, 2)),
+            (Y[:, None], (150,)),
+            ([None, *(Y[1:] + 0.5)], (150, 1)),
+            (pd.Series(Y, dtype="Int64"), (150,)),
+        ],
+        ids=["classes", "numbers", "columns", "one column", "missing", "pandas"],
+    )
+    def test_what_y_becomes(self, y, shape):
+        assert encode_target(X, y).shape == shape
+
+    @pytest.mark.parametrize(
+        ("y", "match"),
+        [
+            (None, "requires y to be passed"),
+            (np.full(150, -1), "unlabelled"),
+            (np.full((150, 2), np.nan), "unlabelled"),
+            (np.r_[np.inf, Y[1:]], "infinity"),
+            (Y[:9], "inconsistent"),
+            (np.array([["a", "b"]] * 150), "numbers"),
+        ],
+    )
+    def test_what_is_refused(self, y, match):
+        with pytest.raises(ValueError, match=match):
+            dim(supervision=1.0).fit(X, y)
+
+    def test_codes_of_a_batch_are_the_classes_that_two_rows_share(self):
+        made = of_targets(np.array([0, 0, 2, -1, 5, 5]), torch.device("cpu"))
+        features = made(torch.arange(6), torch.zeros(6, 1))
+        assert features.isnan().any(1).tolist() == [False, False, True, True, False, False]
+        assert features.shape == (6, 2)
+
+    def test_a_stream_keeps_what_y_says(self):
+        rows, y = load_digits(return_X_y=True)
+        scores = []
+        for supervision in (0.0, 10.0):
+            model = dim(8, supervision=supervision)
+            for _ in range(12):
+                for part in np.array_split(np.arange(1500), 3):
+                    model.partial_fit(rows[part], y[part])
+            z = model.transform(rows)
+            scores.append(
+                LogisticRegression(max_iter=500).fit(z[:1500], y[:1500]).score(z[1500:], y[1500:])
+            )
+        assert scores[1] > scores[0]
+
+
+def test_outliers_are_at_the_edge():
+    rng = np.random.default_rng(0)
+    normal_rows = rng.standard_normal((1500, 6)) @ rng.standard_normal((6, 6))
+    odd = 4 * rng.standard_normal((100, 6)) @ rng.standard_normal((6, 6))
+    model = dim().fit(normal_rows[:1000])
+    scores = [-model.score_samples(part) for part in (normal_rows[1000:], odd)]
+    forest = IsolationForest(random_state=0).fit(normal_rows[:1000])
+    rival = [-forest.score_samples(part) for part in (normal_rows[1000:], odd)]
+
+    def area(parts):
+        return np.mean(parts[1][:, None] > parts[0])
+
+    assert area(scores) > max(0.9, area(rival))
