@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from sknoisydim._input import check_weights
+from sknoisydim._references import Reference
 from sknoisydim._sources import ChosenRows, RowSource, slices
-
-# (positions of rows, these rows scaled) -> reference features (n, k).
-Reference = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # A scaled copy up to this size is kept in memory; beyond it, rows are read and scaled by batch.
 COPY_BYTES = 2**27

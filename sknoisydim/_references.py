@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.metrics.pairwise import rbf_kernel
 from torch import nn
 
-from ._data import Reference, Rows
 from ._labels import standardised
+
+# (positions of rows, these rows scaled) -> reference features (n, k).
+Reference = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # Rows, and cells of them, that reference features are fitted to.
 FITTED_ROWS, FITTED_CELLS = 2**12, 2**22
@@ -165,7 +167,7 @@ class Kept:
     n_components, seed : int
     """
 
-    def __init__(self, keep: Any, rows: Rows, n_components: int, seed: int) -> None:
+    def __init__(self, keep: Any, rows: Any, n_components: int, seed: int) -> None:
         n_rows, width = len(rows), max(1, rows.X.shape[1])
         most = max(LANDMARKS, min(FITTED_ROWS, FITTED_CELLS // width))
         some = np.arange(n_rows)
@@ -179,7 +181,7 @@ class Kept:
         else:
             self.fitted = clone(keep).fit(rows.X[some if rows.index is None else rows.index[some]])
 
-    def of(self, rows: Rows) -> Reference:
+    def of(self, rows: Any) -> Reference:
         """Return the reference features of rows.
 
         Raises

@@ -51,8 +51,8 @@ class Streaming:
             number of rows limits `batch_size_` for all that follow.
         y : array-like of shape (n,), default=None
             Ignored, unless `supervision` > 0: then as of `fit`, or None where nothing is labelled.
-            Views are made within a chunk, so classes may come at any time, and their names need not
-            mean the same in another chunk.
+            It counts within a chunk, so classes may come at any time, and their names need not mean
+            the same in another chunk.
 
         Returns
         -------
@@ -66,16 +66,17 @@ class Streaming:
 
         Notes
         -----
-        What the net is made of is fixed by the first call, or by `fit`: components, noise, batch
-        size, and the axes that classes give the embedding. The scaling "squash" or "standard"
-        follows mean and variance of all rows so far; any other is fitted to the first chunk, and
-        stays. Read in every call: `lr`, `weight_decay`, `optimizer`, `supervision`, `callbacks`,
-        `target`, `device`, `verbose` and `refine`, which is fitted anew, so leave it None in a long
-        stream. `max_epochs`, `early_stopping`, `validation_fraction` and `warm_start` play no part,
-        and `random_state` in the first call only. `history_` has one entry for each call, up to
-        1,000. A pickle, or a file of `save`, holds the rows that are kept and the moments of the
-        optimizer, twice the size of the weights; what is loaded goes on as if nothing had happened.
-        `forget_rows` takes the rows away.
+        What the net is made of is fixed by the first call, or by `fit`: components, noise and batch
+        size. What `keep` stands for is fitted to each chunk and the rows that are kept. The scaling
+        "squash" or "standard" follows mean and variance of all rows so far; any other is fitted to
+        the first chunk, and stays. Read in every call: `lr`, `weight_decay`, `optimizer`, `keep`,
+        `supervision`, `callbacks`, `target`, `device`, `verbose` and `refine`, which is fitted
+        anew, so leave it None in a long stream. `max_epochs`, `early_stopping`,
+        `validation_fraction` and `warm_start` play no part, and `random_state` in the first call
+        only. `history_` has one entry for each call, up to 1,000. A pickle, or a file of `save`,
+        holds the rows that are kept and the moments of the optimizer, twice the size of the
+        weights; what is loaded goes on as if nothing had happened. `forget_rows` takes the rows
+        away.
 
         Examples
         --------

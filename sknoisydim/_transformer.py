@@ -36,17 +36,21 @@ from sknoisydim.targets import resolve_target
 class NoisyDIMTransformer(
     CallbackSupportMixin, Streaming, Persistent, Fitted, Diagnosis, BaseEstimator
 ):
-    r"""Embed rows so that they follow a law of your choice and keep their information.
+    r"""Embed rows so that they follow a distribution of your choice and stay readable.
 
-    An encoder f is trained so that the noisy embedding of a row tells as much as it can about a
-    view of that row (noise-injected Deep InfoMax). The embedding has zero mean and identity
-    covariance, and independent Gaussian noise Z is added to it; such a channel passes most
-    information, its capacity, if and only if the embedding is N(0, I). So the objective
+    An encoder f is trained so that its embedding, sent through a channel with independent Gaussian
+    noise Z, says much about the row (noise-injected Deep InfoMax); so that a linear model of it can
+    read reference features U of the row; and so that the embedding follows N(0, I):
 
-    .. math:: (1 - w) \, I(f(X'); f(X) + Z) + w \, I(f(X); f(X) + Z) \quad \text{(nats)}
+    .. math:: I(f(X); f(X) + Z) + \lambda I_{lin}(U; f(X) + Z)
+              + \mu I_{lin}(y; f(X) + Z) - \gamma T(f(X))
 
-    with X' a view of row X, keeps information and shapes the law at once. A last invertible map
-    takes N(0, I) to `target`.
+    with :math:`\lambda` the `keep_weight`, :math:`\mu` the `supervision` and :math:`\gamma` the
+    `match_weight`. :math:`I_{lin}` is the information of a Gaussian with the same covariances, in
+    nats, and T the distance of a batch to N(0, I): the Gaussian-kernel MMD, and the distance of the
+    norms. The channel passes most information, its capacity, if and only if f(X) is N(0, I); its
+    estimate by a batch is largest for a thin shell from d = 8 on, so T is needed as well. A last
+    invertible map takes N(0, I) to `target`.
 
     Parameters
     ----------
@@ -63,8 +67,8 @@ class NoisyDIMTransformer(
         makes it 0.8 log(batch size), which a batch can just show: with less noise training stops at
         log(batch size) and the law is left unfinished.
     augmentation : str, callable, object or None, default="corruption"
-        View X' of a row: "corruption" (random cells take the column's value of another row),
-        "jitter", "masking", "mixup", "neighbors" (one of the nearest rows), an object of
+        View X' of a row, where `clean_weight` is below 1: "corruption" (random cells take the
+        column's value of another row), "jitter", "masking", "mixup", "neighbors" (one of the nearest rows), an object of
         `sknoisydim.augmentations`, None, or a callable (batch, generator) -> batch on tensors of
         scaled rows.
     critic : str or object, default="separable"
@@ -74,19 +78,27 @@ class NoisyDIMTransformer(
         works only after an object was passed. The same goes for `encoder` and the others.
     bound : str or callable, default="infonce"
         Turns scores (n, n) into nats: "infonce", "dv", "nwj", "smile", "jsd", or a callable.
-    clean_weight : float, default=0.5
-        w, between 0 and 1. At 1 only the row itself counts, without any view: the law matches
-        best. Smaller values keep what views have in common, which is what classifiers use. The mean
-        over `fit`: it changes with `refine`, and with labels ("Views", in the guide).
+    clean_weight : float, default=1.0
+        w, between 0 and 1: the information is (1 - w) I(f(X'); f(X) + Z) + w I(f(X); f(X) + Z).
+        At 1 there is no view and no critic. Smaller values keep what views have in common.
+    keep : str, transformer or None, default="kernel_pca"
+        Reference features U that a linear model of the embedding shall be able to read:
+        "kernel_pca" (the first `n_components` components of a Gaussian kernel, which knows rings
+        and clusters), "pca", a scikit-learn transformer of the rows, which is cloned, or None.
+    keep_weight : float, default=3.0
+        Weight of the linear information about U, at least 0. More keeps more of what linear models
+        and neighbours can use, and matches less well.
     supervision : float, default=0.0
-        Probability that a row's view is another row of its class; its other views take values from
-        rows of its class where they take any. Components get the axes that suit the classes, and
-        noise and weights change in `fit` ("Views", in the guide). 0 ignores `y`.
+        Weight of the linear information about `y`, at least 0: classes, numbers, or several columns
+        of them. 0 ignores `y`; 10 outweighs what is kept of the columns.
+    match_weight : float, default=1.0
+        Weight of the distance to N(0, I), at least 0. It does not apply to "uniform" noise, whose
+        best distribution is another.
     encoder : str, object, module or callable, default="mlp"
         "mlp", a `sknoisydim.encoders.MLPEncoder`, or your own `torch.nn.Module`: a class or factory
         (n_features, n_components) -> module, or an instance, which is copied. "mlp" is
         `MLPEncoder((256, 256), dropout=0.3)`; dropout, also that of your own module, acts on views
-        only, and on none where most rows have a label that `supervision` uses. With a module of
+        only. With a module of
         your own rows may be images, or have any other shape: a factory gets that shape, a tuple
         without the number of rows, as n_features, and views are made of batches of it; scaling
         works cell by cell. Rows of float64 are embedded in float64, unless your module casts to
@@ -111,10 +123,9 @@ class NoisyDIMTransformer(
         to the law, at a price in geometry; needs zuko), or an object of `sknoisydim.refinement`. It
         stops by rows that `fit` does not train on: `X_val`, or `validation_fraction` of X.
     max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" takes as many as make 12 sqrt(n) optimisation steps for n
-        training rows, at least 200 and at most 2400, rounded up to whole passes: the one over two
-        million rows takes 3906. Where most rows have views by `supervision`, n / 3000 times as
-        many, from 1 to 4 times. An epoch has a step for each full batch.
+        Passes over the rows. "auto" takes as many as make 4 sqrt(n) optimisation steps for n
+        training rows, at least 67 and at most 800, rounded up to whole passes: the one over two
+        million rows takes 3906. An epoch has a step for each full batch.
     batch_size : int, default=512
         Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
         information that training can see to log(batch_size) nats.
@@ -127,7 +138,7 @@ class NoisyDIMTransformer(
     weight_decay : float, default=0.01
         Weight decay of the optimizer; 0 for one that has none.
     early_stopping : bool, default=False
-        Hold rows out, or take `X_val` of `fit`, stop when their information stops improving, and
+        Hold rows out, or take `X_val` of `fit`, stop when their objective stops improving, and
         go back to the best weights. With too few rows to hold out there is no split.
     validation_fraction : float, default=0.1
         Share of the rows that `early_stopping` and `refine` (4,096 at most) hold out of training;
@@ -135,7 +146,7 @@ class NoisyDIMTransformer(
     n_iter_no_change : int, default=10
         Epochs without improvement before training stops.
     tol : float, default=0.001
-        Improvement that counts, in nats.
+        Improvement of the objective that counts.
     warm_start : bool, default=False
         Start from the weights, the input scaling and the optimizer's moments of the last fit, on
         the same columns. A critic that was not there starts afresh, one that is no longer needed is
@@ -197,9 +208,10 @@ class NoisyDIMTransformer(
     batch_size_ : int
         Batch size that was used: not more than the number of rows.
     history_ : dict of lists
-        One entry per epoch: `train_information` (the objective) and its parts
-        `train_view_information` and `train_clean_information`, `train_capacity` where the noise
-        changes, `valid_information` if rows are held out, in nats; and what callbacks record.
+        One entry per epoch: `train_information` and its parts `train_view_information` and
+        `train_clean_information`, and `train_linear_information`, in nats; `train_mismatch`, the
+        distance to N(0, I), about 0 at best; `train_loss`, minus the weighted sum; the same with
+        `valid_` if rows are held out; and what callbacks record.
     n_features_in_ : int
         Number of columns seen in `fit`, or of the cells of a row that has more dimensions.
     n_samples_seen_ : int
@@ -323,15 +335,18 @@ class NoisyDIMTransformer(
             a memory map and sparse rows are read batch by batch; the zeros of sparse rows are
             numbers like others. With an encoder of your own also (n, ...), such as images
             (n, channels, height, width); columns are their cells then.
-        y : array-like of shape (n,), default=None
-            Ignored, unless `supervision` > 0: then integer or string classes, where -1, None or NaN
-            means unlabelled. Beside one class alone -1 is refused: it may be a class, too.
+        y : array-like of shape (n,) or (n, k), default=None
+            Ignored, unless `supervision` > 0. Then integer or string classes, where -1, None or NaN
+            means unlabelled (beside one class alone -1 is refused: it may be a class, too); or
+            numbers, of which one that is not an integer is enough, and integers with more values
+            than a fifth of the rows; or columns of numbers, such as labels of 0 and 1. A row with
+            NaN is unlabelled.
         X_val : array-like or sparse matrix of shape (m, p), default=None
             Rows to evaluate the objective on after each epoch, as `valid_information` in
             `history_`, at least two. `early_stopping` and `refine` (it needs 20) stop by them, and
             hold no rows of X out.
         y_val : array-like of shape (m,), default=None
-            Their classes, with `supervision` > 0; without, their views are their own.
+            Their y, with `supervision` > 0.
         sample_weight : array-like of shape (n,), default=None
             How often a row is drawn, in proportion, and how much it counts in the statistics of the
             embedding and of the columns. A row of weight 0 is left out. A scaling other than

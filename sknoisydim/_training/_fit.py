@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from sknoisydim._data import Batches, Reference, Rows, Table
+from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._inference import Embedder
 from sknoisydim._isolation import borrowed_global_generator, import_compiler, make_generator
 from sknoisydim._net import DIMNet, FitCheckpoint, HeldOut, training_state
 from sknoisydim._objective import Objective
 from sknoisydim._optimizers import optimizer_arguments
-from sknoisydim._references import Kept, of_targets, unknown
+from sknoisydim._references import Kept, Reference, of_targets, unknown
 from sknoisydim._settings import Settings, auto_epochs
 from sknoisydim._sources import ChosenRows
 from sknoisydim.refinement._base import MIN_HELD_OUT

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from sknoisydim._data import Batches, Reference, Rows, Table
+from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._isolation import make_generator
 from sknoisydim._labels import UNLABELLED
 from sknoisydim._net import training_state
 from sknoisydim._objective import Objective
+from sknoisydim._references import Reference
 from sknoisydim._settings import Settings
 from sknoisydim._sources import RowSource, StackedRows
 from sknoisydim.scaling import Moments, Standardize, column_moments, from_moments

@@ -94,7 +94,7 @@ class DaskTransformer(
             Numbers. Blocks may be of any sizes, known or not, and empty. An array in more blocks
             than one across the columns gets one, block of rows by block of rows.
         y : dask Array of shape (n,), or dask Series, default=None
-            Classes, in the same blocks as X; read if the estimator has `supervision` > 0.
+            As of `fit`, in the same blocks as X; read if the estimator has `supervision` > 0.
 
         Returns
         -------
