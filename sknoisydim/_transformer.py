@@ -68,9 +68,9 @@ class NoisyDIMTransformer(
         log(batch size) and the law is left unfinished.
     augmentation : str, callable, object or None, default="corruption"
         View X' of a row, where `clean_weight` is below 1: "corruption" (random cells take the
-        column's value of another row), "jitter", "masking", "mixup", "neighbors" (one of the nearest rows), an object of
-        `sknoisydim.augmentations`, None, or a callable (batch, generator) -> batch on tensors of
-        scaled rows.
+        column's value of another row), "jitter", "masking", "mixup", "neighbors" (one of the
+        nearest rows), an object of `sknoisydim.augmentations`, None, or a callable (batch,
+        generator) -> batch on tensors of scaled rows.
     critic : str or object, default="separable"
         Scores a view's embedding against a noisy one: "separable", "bilinear", "concat", "exact",
         or an object of `sknoisydim.critics`. The parameters of a component are set by passing the
