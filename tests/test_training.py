@@ -82,9 +82,10 @@ class TestStep:
         np.testing.assert_allclose(model.history_["train_loss"], losses, rtol=1e-5)
 
     def test_noise_is_what_limits_the_information_of_clean_rows(self):
-        model = dim(max_epochs=20, batch_size=128).fit(X)
-        nats = np.array(model.history_["train_clean_information"])
-        assert (nats < model.capacity_ + 0.3).all()
+        # The capacity is log 2; the same scores of rows without noise would show log 3.
+        model = dim(noise=1.0, max_epochs=20, batch_size=128).fit(X)
+        nats = np.mean(model.history_["train_clean_information"][-5:])
+        assert nats == pytest.approx(np.log(2), abs=0.15)
 
     def test_views_tell_less_than_their_rows(self):
         model = dim(max_epochs=10, augmentation=FeatureCorruption(0.9)).fit(X)
