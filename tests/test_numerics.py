@@ -409,45 +409,41 @@ def some(labels, every=3, unlabelled=-1):
 
 
 NAMES = np.array(list("abcd"), dtype=object)[Y]
-LABELS = {
-    "integers": Y,
-    "booleans": Y > 1,
-    "whole floats": Y.astype(float),
-    "strings": NAMES,
-    "fixed-width strings": NAMES.astype(str),
-    "list of strings": list(NAMES),
-    "integers with -1": np.array(some(Y)),
-    "strings with None": some(NAMES, unlabelled=None),
-    "array of strings with None": np.array(some(NAMES, unlabelled=None), dtype=object),
-    "integers with None": some(Y, unlabelled=None),
-    "floats with NaN": np.array(some(Y.astype(float), unlabelled=np.nan)),
-    "a column": Y[:, None],
-    "one class": np.zeros(200, dtype=int),
-    "a class of one row": np.where(np.arange(200) == 3, 1, 0),
-    "one labelled row": np.where(np.arange(200) == 3, 1, np.nan),
-    "large codes": Y * 10**12 - 5,
-}
+# The same classes, for all rows and for two thirds of them.
+SAME = [NAMES, NAMES.astype(str), list(NAMES), 10 * Y, Y.astype(float), Y[:, None], Y * 10**12 - 5]
+SOME = [
+    some(NAMES, unlabelled=None),
+    np.array(some(NAMES, unlabelled=None), dtype=object),
+    some(Y, unlabelled=None),
+    np.array(some(Y.astype(float), unlabelled=np.nan)),
+]
 
 
 class TestSupervision:
-    @over(supervision=[0.5, 1.0], labels=LABELS)
-    def test_labels(self, labels, supervision):
-        model = dim(supervision=supervision, early_stopping=supervision == 0.5)
-        embed(model.fit(X, labels), X)
+    def test_names_of_classes_do_not_matter(self):
+        expected = dim(supervision=0.5).fit(X, Y).transform(X)
+        for labels in SAME:
+            assert_array_equal(dim(supervision=0.5).fit(X, labels).transform(X), expected)
+
+    def test_unlabelled_is_written_in_three_ways(self):
+        expected = dim(supervision=0.5).fit(X, np.array(some(Y))).transform(X)
+        for labels in SOME:
+            assert_array_equal(dim(supervision=0.5).fit(X, labels).transform(X), expected)
+
+    @over(
+        labels={
+            "booleans": Y > 1,
+            "one class": np.zeros(200, dtype=int),
+            "a class of one row": np.where(np.arange(200) == 3, 1, 0),
+            "one labelled row": np.where(np.arange(200) == 3, 1, np.nan),
+        }
+    )
+    def test_few_classes_or_rows_of_them(self, labels):
+        embed(dim(supervision=1.0, early_stopping=True).fit(X, labels), X)
 
     @over(n_rows=[2, 3])
     def test_few_rows(self, n_rows):
         embed(dim(supervision=0.5).fit(X[:n_rows], [0] * n_rows), X)
-
-    def test_names_of_classes_do_not_matter(self):
-        expected = dim(supervision=0.5).fit(X, Y).transform(X)
-        for labels in (NAMES, 10 * Y, Y.astype(str), Y[:, None]):
-            assert_array_equal(dim(supervision=0.5).fit(X, labels).transform(X), expected)
-
-    def test_unlabelled_is_written_in_three_ways(self):
-        expected = dim(supervision=0.5).fit(X, some(Y)).transform(X)
-        for labels in (some(NAMES, unlabelled=None), some(Y, unlabelled=None)):
-            assert_array_equal(dim(supervision=0.5).fit(X, labels).transform(X), expected)
 
     def test_y_is_ignored_without(self):
         expected = fitted("default").transform(X)
