@@ -262,9 +262,10 @@ ENDLESS = """
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "timeout"), [(signal.SIGKILL, 300), (signal.SIGSTOP, 10)], ids=["dies", "hangs"]
+    ("number", "timeout", "victim"),
+    [(signal.SIGKILL, 300, 1), (signal.SIGSTOP, 10, 0)],
+    ids=["dies", "hangs"],
 )
-@pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_is_gone_ends_the_run(launch, number, timeout, victim):
     ranks = launch(ENDLESS.format(timeout=timeout, limit=START))
     for rank in ranks:

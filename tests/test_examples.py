@@ -1,4 +1,4 @@
-"""Each script of the gallery runs by itself, without a warning, and says what it found."""
+"""Each script of the gallery says what it found; one runs here, and the site runs all of them."""
 
 import os
 import re
@@ -6,24 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from over import over
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("plot_*.py"))
-# Those that take less than ten seconds.
-QUICK = {"plot_idea"}
 
 
-def marked(script):
-    return pytest.param(
-        script, id=script.stem, marks=() if script.stem in QUICK else pytest.mark.slow
-    )
-
-
-@pytest.mark.parametrize("script", [marked(script) for script in SCRIPTS])
-def test_example_runs_without_a_warning(script, tmp_path):
+def test_an_example_runs_without_a_warning(tmp_path):
+    """As all of them have to where the site is built (tests/test_site.py)."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", script],
+        [sys.executable, "-W", "error", EXAMPLES / "plot_idea.py"],
         capture_output=True,
         text=True,
         check=False,
@@ -36,8 +28,8 @@ def test_example_runs_without_a_warning(script, tmp_path):
     assert list(tmp_path.iterdir()) == [], "an example writes no files"
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_example_says_what_it_found(script):
+@over(script=SCRIPTS)
+def test_an_example_says_what_it_found(script):
     text = script.read_text(encoding="utf-8")
     heading = re.match(r'"""\n(.+)\n(=+)\n', text)
     assert heading, "an example starts with its title"

@@ -19,7 +19,6 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from scipy import sparse
-from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
@@ -626,11 +625,6 @@ class TestRoutes:
         fitted = DaskTransformer(dim(), max_epochs=2).fit(da.from_array(X, chunks=(40, 5)))
         assert front(fitted.estimator_).columns.tolist() == SHOWN
         assert np.isfinite(fitted.estimator_.transform(rows)).all()
-
-    def test_search_and_clone(self):
-        model = clone(dim())
-        assert model.get_params()["missing"] == "indicator"
-        assert_array_equal(model.fit_transform(X), dim().fit_transform(X))
 
 
 class OwnScaler(MinMaxScaler):

@@ -118,11 +118,6 @@ class TestDtype:
             assert np.isfinite(fitted.score_samples(X)).all()
             assert fitted.encoder_(torch.from_numpy(X)).dtype == torch.float32
 
-    def test_either_dtype_can_be_transformed(self):
-        model = fitted("default", np.float32)
-        assert model.transform(X).dtype == np.float64
-        assert model.transform(X.astype(np.float32)).dtype == np.float32
-
 
 LAYOUTS = {
     "fortran": np.asfortranarray,
@@ -168,11 +163,6 @@ class TestCompany:
         assert_array_equal(
             dim(scaling=None).fit(table).transform(table), dim(scaling=None).fit_transform(X)
         )
-
-    def test_a_memory_map(self, tmp_path):
-        np.save(tmp_path / "rows.npy", X)
-        rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
-        assert_array_equal(dim().fit(rows).transform(rows), dim().fit_transform(X))
 
 
 def seed_globals(seed):
@@ -280,10 +270,6 @@ def deterministic():
         torch.use_deterministic_algorithms(False)
 
 
-def failing(x, generator):
-    raise ZeroDivisionError
-
-
 class TestProcess:
     """Modes that results may depend on are in tests/test_caller_context.py."""
 
@@ -304,22 +290,6 @@ class TestProcess:
             model = dim(encoder=encoder, target=stats.t(1)).fit(X)
             assert np.isfinite(model.transform(X)).all()
             assert np.isfinite(model.score(X))
-            assert process() == before
-
-    @over(
-        parameters=[
-            {"augmentation": failing},
-            {"augmentation": failing, "encoder": WithDropout},
-            {"lr": 1e9},
-            {"noise": -1},
-            {"encoder": nn.Linear(3, 6)},
-        ]
-    )
-    def test_is_as_before_a_fit_that_fails(self, parameters):
-        with deterministic():
-            before = process()
-            with pytest.raises((ValueError, ZeroDivisionError)):
-                dim(**parameters).fit(X)
             assert process() == before
 
     def test_the_scaling_does_not_draw_from_the_global_generator(self):
@@ -382,20 +352,19 @@ def embed(model, rows):
     return z
 
 
-# Each scaling with each table; dtypes, targets and the rest take turns, so that all pairs meet.
-SCALINGS = ("squash", "standard", "quantile", None)
+# Beside the default; dtypes, targets and the rest take turns.
+SCALINGS = ("standard", "quantile", None)
 TURNS = list(itertools.product([np.float64, np.float32], ["normal", "uniform", stats.t(1)]))
 
 
 # Many of these tell an encoder little or nothing, which tests/test_collapse.py is about.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 class TestTables:
-    @over(number=range(len(TABLES)))
-    @pytest.mark.parametrize("scaling", SCALINGS)
-    def test_output_is_finite(self, scaling, number):
-        turn, name = number + 5 * SCALINGS.index(scaling), list(TABLES)[number]
-        if scaling != "squash" and turn % 2:
-            return  # of the others each sees half of the tables
+    @over(number=range(len(TABLES)), second=[False, True])
+    def test_output_is_finite(self, number, second):
+        """With the default scaling and another; tests/test_hostile_tables.py draws further ones."""
+        name, turn = list(TABLES)[number], 2 * number + second
+        scaling = SCALINGS[number % 3] if second else "squash"
         dtype, target = TURNS[turn // 2 % 6]
         table = TABLES[name].astype(dtype)
         model = dim(
@@ -440,45 +409,41 @@ def some(labels, every=3, unlabelled=-1):
 
 
 NAMES = np.array(list("abcd"), dtype=object)[Y]
-LABELS = {
-    "integers": Y,
-    "booleans": Y > 1,
-    "whole floats": Y.astype(float),
-    "strings": NAMES,
-    "fixed-width strings": NAMES.astype(str),
-    "list of strings": list(NAMES),
-    "integers with -1": np.array(some(Y)),
-    "strings with None": some(NAMES, unlabelled=None),
-    "array of strings with None": np.array(some(NAMES, unlabelled=None), dtype=object),
-    "integers with None": some(Y, unlabelled=None),
-    "floats with NaN": np.array(some(Y.astype(float), unlabelled=np.nan)),
-    "a column": Y[:, None],
-    "one class": np.zeros(200, dtype=int),
-    "a class of one row": np.where(np.arange(200) == 3, 1, 0),
-    "one labelled row": np.where(np.arange(200) == 3, 1, np.nan),
-    "large codes": Y * 10**12 - 5,
-}
+# The same classes, for all rows and for two thirds of them.
+SAME = [NAMES, NAMES.astype(str), list(NAMES), 10 * Y, Y.astype(float), Y[:, None], Y * 10**12 - 5]
+SOME = [
+    some(NAMES, unlabelled=None),
+    np.array(some(NAMES, unlabelled=None), dtype=object),
+    some(Y, unlabelled=None),
+    np.array(some(Y.astype(float), unlabelled=np.nan)),
+]
 
 
 class TestSupervision:
-    @over(supervision=[0.5, 1.0], labels=LABELS)
-    def test_labels(self, labels, supervision):
-        model = dim(supervision=supervision, early_stopping=supervision == 0.5)
-        embed(model.fit(X, labels), X)
+    def test_names_of_classes_do_not_matter(self):
+        expected = dim(supervision=0.5).fit(X, Y).transform(X)
+        for labels in SAME:
+            assert_array_equal(dim(supervision=0.5).fit(X, labels).transform(X), expected)
+
+    def test_unlabelled_is_written_in_three_ways(self):
+        expected = dim(supervision=0.5).fit(X, np.array(some(Y))).transform(X)
+        for labels in SOME:
+            assert_array_equal(dim(supervision=0.5).fit(X, labels).transform(X), expected)
+
+    @over(
+        labels={
+            "booleans": Y > 1,
+            "one class": np.zeros(200, dtype=int),
+            "a class of one row": np.where(np.arange(200) == 3, 1, 0),
+            "one labelled row": np.where(np.arange(200) == 3, 1, np.nan),
+        }
+    )
+    def test_few_classes_or_rows_of_them(self, labels):
+        embed(dim(supervision=1.0, early_stopping=True).fit(X, labels), X)
 
     @over(n_rows=[2, 3])
     def test_few_rows(self, n_rows):
         embed(dim(supervision=0.5).fit(X[:n_rows], [0] * n_rows), X)
-
-    def test_names_of_classes_do_not_matter(self):
-        expected = dim(supervision=0.5).fit(X, Y).transform(X)
-        for labels in (NAMES, 10 * Y, Y.astype(str), Y[:, None]):
-            assert_array_equal(dim(supervision=0.5).fit(X, labels).transform(X), expected)
-
-    def test_unlabelled_is_written_in_three_ways(self):
-        expected = dim(supervision=0.5).fit(X, some(Y)).transform(X)
-        for labels in (some(NAMES, unlabelled=None), some(Y, unlabelled=None)):
-            assert_array_equal(dim(supervision=0.5).fit(X, labels).transform(X), expected)
 
     def test_y_is_ignored_without(self):
         expected = fitted("default").transform(X)

@@ -101,9 +101,9 @@ class TestTorch:
         double = module.double()(torch.from_numpy(wide)).numpy()
         assert_allclose(double, model.transform(wide), rtol=1e-8, atol=1e-8)
 
-    @pytest.mark.parametrize("name", some(["rotation"]))
-    def test_is_exported_for_any_number_of_rows(self, name):
-        model = served(name)
+    def test_is_exported_for_any_number_of_rows(self):
+        """Of the others the export to ONNX, which begins with it, says so."""
+        model = served("rotation")
         rows = torch.export.Dim("rows")
         program = torch.export.export(
             model.to_torch(), (torch.zeros(3, 4),), dynamic_shapes=({0: rows},)
@@ -271,7 +271,7 @@ def resident():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc")
-def test_two_thousand_fits_leave_nothing_behind():
+def test_eight_hundred_fits_leave_nothing_behind():
     rows = np.random.default_rng(0).normal(size=(20, 3))
 
     def run(times):
@@ -283,10 +283,10 @@ def test_two_thousand_fits_leave_nothing_behind():
     run(100)
     memory, threads = resident(), threading.active_count()
     handles, tasks = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
-    run(2000)
+    run(800)
     grown = (resident() - memory) / 2**20
     print(f"{grown:.1f} MB")
-    assert grown < 50
+    assert grown < 20
     assert threading.active_count() == threads
     assert len(os.listdir("/proc/self/task")) == tasks
     assert len(os.listdir("/proc/self/fd")) == handles

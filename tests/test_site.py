@@ -73,7 +73,8 @@ def site():
                 capture_output=True,
                 text=True,
                 check=False,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                # An example that warns is an error, as one that fails is.
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error:::__main__"},
             )
             if done.returncode != 0:
                 shutil.rmtree(SITE)  # the next build would not repeat the warning

@@ -68,6 +68,7 @@ class TestLaw:
 
     def test_moments_of_a_long_stream_with_few_rows_kept(self):
         rows = RNG.normal(size=(3 * KEPT_ROWS, 4)) ** 3
+        rows[-KEPT_ROWS // 2 :] += 10  # a row that is kept stands for three that are not
         model = streamed(rows, 6, batch_size=256)
         z = model.transform(rows)
         assert model.training_state_["kept"].shape == (KEPT_ROWS, 4)
@@ -140,6 +141,12 @@ class TestContinues:
         z = model.transform(TEST)
         assert np.abs(z.mean(0)).max() < 0.3
         assert np.abs(np.cov(z.T) - np.eye(4)).max() < 0.5
+
+    def test_a_few_rows_far_off_hardly_move_what_a_fit_knew(self):
+        model = dim(n_components=4, max_epochs=5).fit(TRAIN)
+        # Weights that stay: what moves are the statistics, in which a fit counts as 128 rows.
+        model.set_params(lr=1e-9).partial_fit(TRAIN[:20] + 2 * TRAIN.std(0))
+        assert 0.1 < np.abs(model.transform(TEST).mean(0)).max() < 0.8
 
     def test_a_fit_starts_anew(self, stream):
         model = copy.deepcopy(stream).set_params(max_epochs=2).fit(TRAIN)

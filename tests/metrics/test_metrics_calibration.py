@@ -61,14 +61,13 @@ def test_joint_pvalues_are_uniform(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "d"), [(40, 2), (200, 8)])
 @each_joint_test
-def test_joint_pvalues_are_uniform_over_500_samples(name, n, d):
-    assert_uniform(joint_pvalues(JOINT_TESTS[name], n, d, 500))
+def test_joint_pvalues_are_uniform_over_500_samples(name):
+    assert_uniform(joint_pvalues(JOINT_TESTS[name], 200, 8, 500))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "d"), [(500, 4), (500, 16), (2000, 8)])
+@pytest.mark.parametrize(("n", "d"), [(500, 16), (2000, 8)])
 @pytest.mark.parametrize("name", ["henze_zirkler", "mardia"])
 def test_asymptotic_and_simulated_laws_are_uniform(name, n, d):
     assert_uniform(joint_pvalues(JOINT_TESTS[name], n, d, 500))
@@ -81,8 +80,7 @@ def test_simulated_pvalues_are_uniform(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("space", ["normal", "target"])
-@pytest.mark.parametrize("name", ["energy_test", "mmd_test"])
+@pytest.mark.parametrize(("name", "space"), [("energy_test", "target"), ("mmd_test", "normal")])
 def test_pvalues_are_uniform_for_the_uniform_target(name, space):
     assert_uniform(joint_pvalues(JOINT_TESTS[name], 60, 3, 500, "uniform", space=space))
 
@@ -93,10 +91,9 @@ def test_marginal_pvalues_are_uniform(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [50, 1000])
 @each_marginal_test
-def test_marginal_pvalues_are_uniform_over_500_samples(name, n):
-    assert_uniform(marginal_pvalues(MARGINAL_TESTS[name], n, 5, 500))
+def test_marginal_pvalues_are_uniform_over_500_samples(name):
+    assert_uniform(marginal_pvalues(MARGINAL_TESTS[name], 1000, 5, 500))
 
 
 # What the tests cannot see, whatever n: they estimate the covariance.

@@ -1,0 +1,53 @@
+"""What the scaling makes of columns, and what heavy tails cost."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim.metrics import classifier_auc
+from sknoisydim.normalization import Whitening
+from sknoisydim.scaling import Standardize, fit_scaling
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("bound", [None, 3.0])
+def test_a_column_far_from_zero_keeps_its_digits_in_float32(bound):
+    mean = 1e6 + 0.03  # which no float32 is
+    x = torch.from_numpy(mean + RNG.normal(size=(200, 1))).float()
+    u = x.double() - mean
+    expected = u if bound is None else u / (1 + (u / bound).square()).sqrt()
+    found = Standardize(np.array([mean]), np.ones(1), bound)(x).double()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_quantiles_make_columns_normal():
+    rows = RNG.exponential(size=(2000, 2)) ** 3
+    scaled = fit_scaling("quantile", rows, 0)(torch.from_numpy(rows)).numpy()
+    for column in scaled.T:
+        assert stats.kstest(column, "norm").statistic < 0.02
+
+
+def test_a_rotation_turns_rows_that_are_normalised():
+    x = torch.from_numpy(RNG.normal(size=(50, 2)) @ [[2.0, 1.0], [0.0, 3.0]]).float()
+    normalizer = Whitening().build(2)
+    normalizer.fix(x.mean(0), x.T.cov(correction=0))
+    before = normalizer.eval()(x)
+    turn = torch.tensor([[0.6, 0.8], [-0.8, 0.6]])
+    normalizer.rotate(turn)
+    torch.testing.assert_close(normalizer(x), before @ turn.T)
+
+
+def test_heavy_tails_do_not_drown_the_rest():
+    """Cauchy columns, by default: the law is close, and what tells the classes is kept."""
+    y = np.arange(1200) % 2
+    rows = RNG.standard_cauchy(size=(1200, 4)) + 4 * y[:, None]
+    dim = NoisyDIMTransformer(2, max_epochs=20, batch_size=64, random_state=0)
+    z = dim.fit(rows[:600]).transform(rows)
+    judge = LogisticRegression().fit(z[:600], y[:600])
+    assert judge.score(z[600:], y[600:]) > 0.8
+    # 0.56; of columns that are standardised only 0.64.
+    assert classifier_auc(z[600:], random_state=0) < 0.61
