@@ -32,7 +32,8 @@ def linear_information(z: torch.Tensor, features: torch.Tensor, scale: float) ->
     z : Tensor of shape (n, d)
         Embeddings.
     features : Tensor of shape (n, k)
-        Of about unit variance. A row with a NaN is left out.
+        Of about unit variance. A row with a NaN is left out, and counts as one that says nothing:
+        the information is that of the others, times their share.
     scale : float
         Standard deviation s of the noise.
 
@@ -54,7 +55,7 @@ def linear_information(z: torch.Tensor, features: torch.Tensor, scale: float) ->
     explained = across @ torch.linalg.solve(within_u, across.T)
     whole = weighted.T @ z + noise
     nats: torch.Tensor = 0.5 * (torch.logdet(whole) - torch.logdet(whole - explained))
-    return nats
+    return nats * known.to(z).mean()
 
 
 def gaussian_mmd(z: torch.Tensor) -> torch.Tensor:

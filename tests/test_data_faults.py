@@ -193,6 +193,17 @@ class TestDraws:
         assert 0.4 < (drawn % 2).double().mean() < 0.6
 
 
+def test_the_score_of_two_rows_takes_few_draws(monkeypatch):
+    model = dim().fit(X)
+    seen = []
+    transmit = model.channel_.transmit
+    monkeypatch.setattr(
+        model.channel_, "transmit", lambda *given: (seen.append(1), transmit(*given))[1]
+    )
+    assert np.isfinite(model.score(X[:2]))
+    assert 100 < len(seen) <= 256
+
+
 class TestRowsInAFile:
     def test_are_those_of_a_stream_until_it_forgets_them(self, tmp_path):
         def held(model):
