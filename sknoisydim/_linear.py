@@ -52,10 +52,16 @@ def linear_information(z: torch.Tensor, features: torch.Tensor, scale: float) ->
     noise = scale**2 * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     within_u = (weights * u).T @ u + RIDGE * eye_u
     across = weighted.T @ u
-    explained = across @ torch.linalg.solve(within_u, across.T)
+    # Neither solve_ex nor slogdet checks for an error, for which a step on a GPU would wait.
+    explained = across @ torch.linalg.solve_ex(within_u, across.T)[0]
     whole = weighted.T @ z + noise
-    nats: torch.Tensor = 0.5 * (torch.logdet(whole) - torch.logdet(whole - explained))
+    nats: torch.Tensor = 0.5 * (_log_det(whole) - _log_det(whole - explained))
     return nats * known.to(z).mean()
+
+
+def _log_det(matrix: torch.Tensor) -> torch.Tensor:
+    result: torch.Tensor = torch.linalg.slogdet(matrix)[1]
+    return result
 
 
 def gaussian_mmd(z: torch.Tensor) -> torch.Tensor:
@@ -106,15 +112,15 @@ def radius_distance(z: torch.Tensor) -> torch.Tensor:
     ----------
     z : Tensor of shape (n, d)
     """
-    quantiles = torch.from_numpy(_chi_quantiles(*z.shape)).to(z)
+    quantiles = _chi_quantiles(*z.shape, z.dtype, z.device)
     distance: torch.Tensor = (z.norm(dim=1).sort().values - quantiles).square().mean()
     return distance
 
 
 @lru_cache(maxsize=64)
-def _chi_quantiles(n: int, d: int) -> np.ndarray:
-    quantiles: np.ndarray = chi.ppf((np.arange(n) + 0.5) / n, d)
-    return quantiles
+def _chi_quantiles(n: int, d: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    # Kept where it is wanted: a step on a GPU that had to send it would wait for it.
+    return torch.from_numpy(chi.ppf((np.arange(n) + 0.5) / n, d)).to(device, dtype)
 
 
 def distance_to_normal(z: torch.Tensor) -> torch.Tensor:

@@ -107,7 +107,9 @@ class KernelComponents(BaseEstimator):
         u_scale = np.sqrt(2 * WIDTH / max(u.var(0).sum(), 1e-12))
         axes, u = axes * u_scale, u * u_scale
         n_landmarks = min(LANDMARKS, len(u))
-        nystroem = Nystroem(gamma=0.5, n_components=n_landmarks, random_state=seed).fit(u)
+        nystroem = Nystroem(gamma=0.5, n_components=n_landmarks, random_state=seed)
+        # Frames that a user has asked scikit-learn for are not for us.
+        nystroem.set_output(transform="default").fit(u)
         second, deviations = _principal(nystroem.transform(u), n_components, seed)
         weights = second.components_[: len(deviations)].T / deviations
         # Nystroem multiplies the kernel by a matrix; the two products are one.

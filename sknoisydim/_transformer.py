@@ -85,7 +85,7 @@ class NoisyDIMTransformer(
         Reference features U that a linear model of the embedding shall be able to read:
         "kernel_pca" (the first `n_components` components of a Gaussian kernel, which knows rings
         and clusters), "pca", a scikit-learn transformer of the rows, which is cloned, or None.
-    keep_weight : float, default=3.0
+    keep_weight : float, default=1.0
         Weight of the linear information about U, at least 0. More keeps more of what linear models
         and neighbours can use, and matches less well.
     supervision : float, default=0.0
@@ -258,7 +258,7 @@ class NoisyDIMTransformer(
         bound: Any = "infonce",
         clean_weight: float = 1.0,
         keep: Any = "kernel_pca",
-        keep_weight: float = 3.0,
+        keep_weight: float = 1.0,
         supervision: float = 0.0,
         match_weight: float = 1.0,
         encoder: Any = "mlp",

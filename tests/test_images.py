@@ -169,10 +169,10 @@ def test_views_of_images():
         shapes.add(tuple(batch.shape[1:]))
         return batch.roll(1, dims=-1)
 
-    assert dim(augmentation=shift).fit_transform(X).shape == (300, 2)
+    assert dim(augmentation=shift, clean_weight=0.5).fit_transform(X).shape == (300, 2)
     assert shapes == {(1, 8, 8)}
     for name in ("corruption", "masking", "jitter", "mixup"):
-        dim(augmentation=name, max_epochs=1).fit(X)
+        dim(augmentation=name, clean_weight=0.5, max_epochs=1).fit(X)
     with pytest.raises(ValueError, match="groups of columns"):
         dim(augmentation=FeatureCorruption(groups="auto")).fit(X)
 

@@ -68,7 +68,7 @@ class TestMatch:
 
     @pytest.mark.parametrize("d", [2, 8, 16])
     def test_is_the_kernel_distance_to_many_draws(self, d):
-        z, y = 1.3 * normal(60, d) + 0.2, normal(100_000, d, seed=1)
+        z, y = 1.3 * normal(60, d) + 0.2, normal(200_000, d, seed=1)
 
         def kernel(a, b):
             return torch.exp(-(torch.cdist(a, b) ** 2) / (2 * d))

@@ -30,7 +30,6 @@ from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._net import _checkpoint
-from sknoisydim._objective import Objective
 from sknoisydim._persistence import _file
 from sknoisydim._persistence._state import to_file
 from sknoisydim._sources import column_means, missing_columns
@@ -498,17 +497,6 @@ class TestViews:
         half = torch.eye(2).repeat(10, 1)
         half[::2, 0] = half[1::2, 1] = torch.nan
         assert one_hot_blocks(half) == []
-
-    def test_a_row_with_missing_cells_is_its_own_partner(self):
-        class Channel:
-            exact = True
-
-        x = torch.tensor([[1.0, torch.nan], [torch.nan, 2.0]])
-        encoder = IndicateMissing(nn.Linear(4, 1), torch.arange(2), torch.zeros(2))
-        view = torch.full_like(x, 9.0)
-        objective = Objective(encoder, None, Channel(), None, None, lambda x, g: view, 0.5, 1.0)
-        found = objective._view(x, torch.stack([x[0], x[0]]), generator())
-        assert_array_equal(found, torch.stack([view[0], x[0]]))
 
 
 MODELS = {

@@ -407,7 +407,7 @@ def step(objective, view, x, seed, device):
     optimizer = torch.optim.AdamW(objective.parameters(), lr=0.01, fused=True)
     generator = _isolation.make_generator(seed, device)
     waits.clear()
-    nats = objective.train()(x, x, generator)
+    nats = objective.train()(x, [x], generator)
     (-nats.objective).backward()
     optimizer.step()
     waited = waits.total()
@@ -440,6 +440,8 @@ def steps(noise, normalization, whole):
             resolve_bound(bound),
             None,
             0.5,
+            (1.0,),
+            1.0,
         )
         for view in views if whole else [next(turns)]:
             seed = next(seeds)

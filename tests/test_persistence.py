@@ -284,7 +284,10 @@ class TestLoaded:
     def test_net_goes_on(self, pair):
         loaded = pair[1]
         batches = Batches(
-            Rows(X, loaded.encoder_.scaling, torch.device("cpu")), 64, make_generator(0)
+            Rows(X, loaded.encoder_.scaling, torch.device("cpu")),
+            64,
+            make_generator(0),
+            [lambda positions, x: x],
         )
         loaded.net_.partial_fit(batches)
         assert len(loaded.net_.history) == 2 * SMALL["max_epochs"]
@@ -295,7 +298,7 @@ class TestLoaded:
 
     @pytest.mark.parametrize("critic", ["separable", "exact"])
     def test_warm_start(self, critic, tmp_path):
-        model = fit(warm_start=True, critic=critic, bound="dv")
+        model = fit(warm_start=True, critic=critic, bound="dv", clean_weight=0.5)
         model.save(tmp_path / "model.safetensors")
         loaded = NoisyDIMTransformer.load(tmp_path / "model.safetensors")
         check_same(model.fit(X), loaded.fit(X))
@@ -333,7 +336,7 @@ class TestNewComponent:
 
     def test_needs_nothing_but_its_entry(self, tmp_path, monkeypatch):
         monkeypatch.setitem(CRITICS, "newcomer", newcomer())
-        model = fit(critic="newcomer", warm_start=True)
+        model = fit(critic="newcomer", clean_weight=0.5, warm_start=True)
         model.save(tmp_path / "model.safetensors")
         loaded = NoisyDIMTransformer.load(tmp_path / "model.safetensors")
         assert loaded.net_.module_.critic.temperature == 0.5
@@ -342,13 +345,13 @@ class TestNewComponent:
     def test_a_version_without_it_says_so(self, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setitem(CRITICS, "newcomer", newcomer())
-            fit(critic="newcomer").save(tmp_path / "model.safetensors")
+            fit(critic="newcomer", clean_weight=0.5).save(tmp_path / "model.safetensors")
         with pytest.raises(ValueError, match=r"Newcomer\w*>.*name it"):
             NoisyDIMTransformer.load(tmp_path / "model.safetensors")
 
     def test_with_parameters_it_is_named(self, tmp_path):
         critic = newcomer()(width=3)
-        model = fit(critic=critic)
+        model = fit(critic=critic, clean_weight=0.5)
         model.save(tmp_path / "model.safetensors")
         with pytest.raises(ValueError, match=r"Newcomer\w*>.*name it"):
             NoisyDIMTransformer.load(tmp_path / "model.safetensors")
@@ -356,7 +359,7 @@ class TestNewComponent:
 
     def test_hooks_are_not_lost_in_silence(self, tmp_path, monkeypatch):
         monkeypatch.setitem(CRITICS, "newcomer", newcomer())
-        model = fit(critic="newcomer")
+        model = fit(critic="newcomer", clean_weight=0.5)
         model.net_.module_.critic.view.register_forward_hook(lambda *arguments: None)
         model.save(tmp_path / "model.safetensors")
         with pytest.raises(ValueError, match="name it, as in load"):

@@ -275,7 +275,7 @@ class TestBatches:
         for _ in range(60):
             epoch = list(batches)
             assert len(epoch) == len(batches) == n_rows // size
-            assert all(x.shape == (size, 1) and x is partner for x, partner in epoch)
+            assert all(x.shape == (size, 1) and features == () for x, features in epoch)
             positions = torch.cat([x for x, _ in epoch]).flatten().long().tolist()
             assert len(set(positions)) == len(positions)
             seen.update(positions)

@@ -826,7 +826,11 @@ class TestAnError:
     def test_leaves_all_as_it_was(self, source, kind, kept, fitted, tmp_path):
         error = kind("from a user")
         parameters = {
-            "augmentation": lambda: {"augmentation": LateView(error), "encoder": Dropping},
+            "augmentation": lambda: {
+                "augmentation": LateView(error),
+                "encoder": Dropping,
+                "clean_weight": 0.5,
+            },
             "encoder": lambda: {"encoder": LateEncoder(error)},
             "callback": lambda: {"callbacks": [LateCallback(error)]},
         }[source]()

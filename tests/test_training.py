@@ -103,7 +103,7 @@ class TestHeldOutRows:
         stop.on_train_begin(net)
         for epoch, nats in enumerate([1.0, 0.9, 1.2, 1.205, 1.1]):
             nn.init.constant_(module.weight, float(epoch))
-            net.history.append({"valid_information": nats})
+            net.history.append({"valid_loss": -nats})
             if epoch < 4:
                 stop.on_epoch_end(net)
         with pytest.raises(StopTraining):
@@ -126,9 +126,9 @@ class TestHeldOutRows:
 
         stopping = {"early_stopping": True, "n_iter_no_change": 3, "validation_fraction": 0.25}
         model = dim(max_epochs=50, callbacks=[Wreck()], **stopping).fit(X)
-        held_out = model.history_["valid_information"]
+        held_out = model.history_["valid_loss"]
         assert model.n_epochs_ == len(held_out) == 6
-        assert np.argmax(held_out) == 2
+        assert np.argmin(held_out) == 2
         best = dict(model.net_.callbacks_)["Wreck"].weights
         for name, value in model.net_.module_.encoder.named_parameters():
             assert torch.equal(value, best[name])
@@ -185,7 +185,7 @@ class TestEndToEnd:
         rows = np.random.default_rng(1).gamma(1.0, size=(3000, d)) @ np.tril(np.ones((d, d)))
         found = []
         for training in ({"max_epochs": 30}, {"max_epochs": 1, "lr": 1e-12}):
-            model = dim(n_components=d, batch_size=256, clean_weight=1.0, **training)
+            model = dim(n_components=d, batch_size=256, keep_weight=0.3, **training)
             z = model.fit(rows[:2000]).transform(rows[2000:])
             found.append((classifier_auc(z, random_state=0), max_correlation(z)))
         (auc, correlation), (untrained, _) = found

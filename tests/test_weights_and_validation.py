@@ -146,7 +146,7 @@ class TestValidationRows:
     def test_classes_of_validation_rows(self):
         def nats(**given):
             model = dim(supervision=1.0, max_epochs=20, augmentation=None)
-            return model.fit(X[::2], Y[::2], X_val=X[1::2], **given).history_["valid_information"]
+            return model.fit(X[::2], Y[::2], X_val=X[1::2], **given).history_["valid_loss"]
 
         assert nats(y_val=Y[1::2]) != nats()
 
