@@ -64,13 +64,13 @@ def encode_target(X: Any, y: Any, *, whole: bool = True) -> np.ndarray:
     if np.ma.is_masked(y):
         y = np.where(np.ma.getmaskarray(y), None, y.data)
     y = np.asarray(getattr(y, "array", y))
+    if y.ndim not in (1, 2):
+        raise ValueError(f"y must have the shape (n,) or (n, k), got {y.shape}.")
     check_consistent_length(X, y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim == 2:
         return _numbers(y)
-    if y.ndim != 1:
-        raise ValueError(f"y must have the shape (n,) or (n, k), got {y.shape}.")
     known = np.array([not _is_missing(label) for label in y])
     if not known.any():
         raise ValueError(f"supervision > 0 needs labelled rows; all {len(y)} of y are unlabelled.")

@@ -233,7 +233,7 @@ def of_targets(targets: np.ndarray, device: torch.device) -> Reference:
         classes, inverse, counts = codes[positions].unique(return_inverse=True, return_counts=True)
         told = (classes >= 0) & (counts > 1)
         features = nn.functional.one_hot(inverse, len(classes)).float()
-        share = counts / counts[classes >= 0].sum().clamp(min=1)
+        share = counts.float() / counts[classes >= 0].sum().clamp(min=1)
         features = features / (share * (1 - share)).clamp(min=1e-6).sqrt()
         features[~told[inverse]] = torch.nan
         return features[:, told].to(x.device) if told.any() else unknown(positions, x)

@@ -286,7 +286,9 @@ class TestNeighbors:
         X, y = load_digits(return_X_y=True)
         accuracy = {}
         for name in ("corruption", "neighbors"):
-            dim = NoisyDIMTransformer(16, augmentation=name, max_epochs=80, random_state=0)
+            dim = NoisyDIMTransformer(
+                16, augmentation=name, clean_weight=0.5, keep=None, max_epochs=80, random_state=0
+            )
             Z = dim.fit(X[::2]).transform(X)
             accuracy[name] = LogisticRegression().fit(Z[::2], y[::2]).score(Z[1::2], y[1::2])
         assert accuracy["neighbors"] > accuracy["corruption"] + 0.02

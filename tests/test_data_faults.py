@@ -272,7 +272,7 @@ ENCODERS = [Functional, Attention, Recurrent, Layer]
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_whatever_drops_leaves_clean_rows_alone(encoder, monkeypatch):
-    """Clean rows are embedded as `transform` does; views drop, unless labels make them."""
+    """Clean rows are embedded as `transform` does; views drop."""
 
     def embed(self, x):
         if self.training:
@@ -284,10 +284,10 @@ def test_whatever_drops_leaves_clean_rows_alone(encoder, monkeypatch):
 
     embedded, drops = Objective.embed, []
     monkeypatch.setattr(Objective, "embed", embed)
-    model = dim(encoder=encoder, n_components=2).fit(X)
+    model = dim(encoder=encoder, clean_weight=0.5).fit(X)
     assert drops == [False, True] * (len(drops) // 2)
     drops.clear()
-    dim(encoder=encoder, supervision=0.5).fit(X, np.arange(40) % 2)
+    dim(encoder=encoder, supervision=0.5).fit(X, np.arange(40) % 2)  # no view
     assert not any(drops)
     for module in model.encoder_.modules():
         assert getattr(module, "dropout", 0.5) == 0.5
@@ -311,10 +311,10 @@ def test_batch_normalisation_goes_by_the_batch_in_clean_rows():
             return self.linear(self.frozen(self.norm(x)))
 
     seen = set()
-    objective = dim(encoder=Two).fit(X).net_.module_.train()
+    objective = dim(encoder=Two, clean_weight=0.5).fit(X).net_.module_.train()
     seen.clear()
     x = torch.from_numpy(X).float()
-    objective(x, x, torch.Generator().manual_seed(0))
+    objective(x, [x], torch.Generator().manual_seed(0))
     assert seen == {(False, True, False), (True, True, False)}
 
 

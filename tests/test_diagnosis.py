@@ -64,8 +64,7 @@ def figures_of(Z, *, scaled=None, scale=None, batch_size=None, classifier=False,
 
 def settings(**params):
     found = Parameters(
-        clean_weight=0.5,
-        supervision=0.0,
+        match_weight=1.0,
         refine=None,
         normalization="whiten",
         early_stopping=False,
@@ -143,11 +142,6 @@ class TestAdvice:
         assert "A difference is seen by the energy test and the kernel test (MMD)." in said
         assert "Not counted: the Henze-Zirkler test (0.049)" in said
 
-    def test_labels_without_views(self, perfect):
-        assert "only turns the axes" in self.said(perfect, clean_weight=1.0, supervision=0.5)
-        assert "axes" not in self.said(perfect, clean_weight=1.0)
-        assert "axes" not in self.said(perfect, supervision=0.5)
-
     def test_a_capacity_beyond_the_batch(self):
         said = self.said(figures_of(normal(200, 16), scale=0.1))
         assert "36.9 nats, is beyond what a batch of 512 can show (6.2)" in said
@@ -201,7 +195,7 @@ class TestAdvice:
     @pytest.mark.parametrize(
         ("params", "absent"),
         [
-            ({"clean_weight": 1.0}, "clean_weight=1"),
+            ({"match_weight": 3.0}, "match_weight=3"),
             ({"refine": "rotation"}, "'rotation'"),
             ({"refine": "flow"}, "refine="),
             ({"refine": PushForward(np.exp)}, "refine="),
