@@ -36,7 +36,7 @@ test-oldest:  ## the tests with the oldest versions that are supported, in an en
 test-newest:  ## the tests with the newest versions of the registry, in an environment of their own
 	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
 
-mutants: $(VENV)/.installed-test  ## make faults on purpose, and see that tests find them (about ten minutes)
+mutants: $(VENV)/.installed-test  ## make faults on purpose, and see that tests find them (takes a while)
 	$(BIN)/python tests/mutants.py $(ARGS)
 
 lint: $(VENV)/.installed-lint  ## ruff and mypy; changes nothing
