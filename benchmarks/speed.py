@@ -49,8 +49,8 @@ from skorch.callbacks import Callback
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._objective import Nats, Objective
-from sknoisydim._references import FITTED_ROWS
 from sknoisydim._optimizers import one_cycle
+from sknoisydim._references import FITTED_ROWS
 from sknoisydim._settings import resolve_settings
 from sknoisydim.scaling import fit_scaling
 

@@ -19,7 +19,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim.augmentations import FeatureCorruption
 from sknoisydim.metrics import classifier_auc
 from sknoisydim.plotting import EmbeddingDisplay
 
@@ -44,9 +43,7 @@ print(f"\n{np.mean(y_test == '>50K'):.0%} of the held-out people earn more than 
 # The Pipeline
 # ------------
 #
-# Categories become columns of 0 and 1, gaps among them too; the numbers go through. With
-# ``groups="auto"`` the columns of a category are exchanged as one: no view has half of another
-# row's category.
+# Categories become columns of 0 and 1, gaps among them too; the numbers go through.
 
 words = make_column_selector(dtype_exclude="number")
 numbers = make_column_selector(dtype_include="number")
@@ -61,15 +58,12 @@ def columns():
 
 
 def embedding(supervision):
-    view = FeatureCorruption(groups="auto")
-    dim = NoisyDIMTransformer(
-        4, "uniform", augmentation=view, supervision=supervision, random_state=0
-    )
+    dim = NoisyDIMTransformer(4, "uniform", supervision=supervision, random_state=0)
     return Pipeline([("columns", columns()), ("dim", dim)]).set_output(transform="pandas")
 
 
 without = embedding(0.0).fit(X)
-with_labels = embedding(0.5).fit(X, y)
+with_labels = embedding(10.0).fit(X, y)
 print(without.transform(X_test).head(4).round(3).to_string())
 
 # %%
@@ -77,7 +71,7 @@ print(without.transform(X_test).head(4).round(3).to_string())
 # --------------
 #
 # Held-out rows in four components. Without labels in ``fit`` those who earn more lie where their
-# columns put them; with labels (half of the views are another row of the same class) they gather.
+# columns put them; with labels they gather.
 
 EmbeddingDisplay.from_estimator(without, X_test, y_test, pairs=[(0, 1), (2, 3)])
 

@@ -28,8 +28,8 @@ X, X_test, y, y_test = train_test_split(
 #
 # Two scaled principal components, with the distribution function of N(0, 1) behind them; the same
 # with a QuantileTransformer, which makes each component uniform by itself; and two embeddings whose
-# law is uniform jointly: as the defaults are, and without views (``clean_weight=1``), where the law
-# alone matters.
+# law is uniform jointly: as the defaults are, and with nothing that has to stay readable
+# (``keep=None``), where the law alone matters.
 
 cdf = FunctionTransformer(stats.norm.cdf)
 methods = {
@@ -38,7 +38,7 @@ methods = {
         PCA(2), QuantileTransformer(n_quantiles=500, random_state=0)
     ),
     "NoisyDIM": NoisyDIMTransformer(2, "uniform", random_state=0),
-    "NoisyDIM, no views": NoisyDIMTransformer(2, "uniform", clean_weight=1, random_state=0),
+    "NoisyDIM, keep=None": NoisyDIMTransformer(2, "uniform", keep=None, random_state=0),
 }
 squares = {name: method.fit(X).transform(X_test) for name, method in methods.items()}
 

@@ -39,7 +39,7 @@ X, X_test, a, a_test = train_test_split(table, hidden[:, 0] > 0, test_size=0.5, 
 # the map is fitted to the embedding by hand, which shows what it does and what it costs.
 
 start = time.perf_counter()
-dim = NoisyDIMTransformer(8, clean_weight=1, max_epochs=100, random_state=0).fit(X)
+dim = NoisyDIMTransformer(8, max_epochs=100, random_state=0).fit(X)
 trained = time.perf_counter() - start
 Z, Z_test = dim.transform(X), dim.transform(X_test)
 
