@@ -249,8 +249,9 @@ def main() -> None:
         "mnist",
         command,
         f"{len(data[0]):,} training rows, {len(data[1]):,} held out; {seeds}, "
-        f"{options.epochs or 'automatic'} epochs, ``clean_weight=0.5, keep=None, match_weight=0``. Tests on "
-        f"{TESTED:,} rows, AUC on {JUDGED:,}.",
+        f"{options.epochs or 'automatic'} epochs, "
+        "``clean_weight=0.5, keep=None, match_weight=0``. "
+        f"Tests on {TESTED:,} rows, AUC on {JUDGED:,}.",
     )
 
 
