@@ -96,7 +96,9 @@ def picture(path: Path) -> None:
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     axes = figure.subplots(1, 4)
     for target, (left, right) in zip(("uniform", "normal"), (axes[:2], axes[2:]), strict=True):
-        dim = NoisyDIMTransformer(2, target, supervision=10.0, random_state=SEED).fit(X, y)
+        # Two components have room for little beside the classes.
+        weights = {"supervision": 1.0, "keep_weight": 0.3}
+        dim = NoisyDIMTransformer(2, target, random_state=SEED, **weights).fit(X, y)
         drawn = dim.target_.sample(len(X_test), random_state=SEED)
         left.scatter(*drawn.T, s=7, c="0.55", linewidths=0)
         points = right.scatter(*dim.transform(X_test).T, s=7, c=y_test, cmap="tab10", linewidths=0)
