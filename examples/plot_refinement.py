@@ -80,5 +80,5 @@ axes[1].set(xlabel="component 0, trained", ylabel="component 0, refined")
 
 # %%
 # Conclusion: both classifiers find it harder to tell refined held-out rows from N(0, I), and a
-# linear classifier reads the hidden sign as well as before. The refinement takes less time than the
+# linear classifier reads the hidden sign nearly as well as before. The refinement takes less time than the
 # training and has an exact inverse. What it costs is that rows move.
