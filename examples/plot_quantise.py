@@ -123,7 +123,7 @@ for name, method in methods.items():
 
 # %%
 # Conclusion: scaled, or made uniform one by one, two components crowd some cells, and Pearson's
-# statistic is about five. The embedding with its defaults is shaped jointly and has to stay readable:
-# about four, and its code says a little less about the digit. With nothing to keep it comes below
-# two, with no cell fuller than chance fills one, which a scaler cannot do; and the code says far
-# less about the digit. It is not chance alone yet (the p-value is small).
+# statistic is about five. The embedding with its defaults is shaped jointly and has to stay
+# readable: about four, and its code says a little less about the digit. With nothing to keep it
+# comes below two, with no cell fuller than chance fills one, which a scaler cannot do; and the
+# code says far less about the digit. It is not chance alone yet (the p-value is small).
