@@ -63,15 +63,15 @@ def embedding(supervision):
 
 
 without = embedding(0.0).fit(X)
-with_labels = embedding(10.0).fit(X, y)
+with_labels = embedding(3.0).fit(X, y)
 print(without.transform(X_test).head(4).round(3).to_string())
 
 # %%
 # What labels do
 # --------------
 #
-# Held-out rows in four components. Without labels in ``fit`` those who earn more lie where their
-# columns put them; with labels they gather.
+# Held-out rows in four components, without labels in ``fit`` and with ``supervision=3``. (10 is too
+# much for 1,800 rows: their labels are learned by heart, and a classifier finds less in new rows.)
 
 EmbeddingDisplay.from_estimator(without, X_test, y_test, pairs=[(0, 1), (2, 3)])
 
@@ -114,15 +114,13 @@ for name, pipe in (("without labels", without), ("with labels", with_labels)):
 # method                   accuracy  ROC area  AUC against the law
 # =======================  ========  ========  ===================
 # scaled columns           0.832     0.885
-# d = 4, without labels    0.807     0.850     0.605
-# d = 4, with labels       0.837     0.886     0.590
+# d = 4, without labels    0.813     0.856     0.811
 # =======================  ========  ========  ===================
 #
-# In both, the law is seen to differ a little: rows of whole numbers and categories repeat, and no
-# continuous law does.
+# The law is seen to differ: the columns are kept, and rows of whole numbers and categories repeat,
+# which those of no continuous law do.
 
 # %%
-# Conclusion: numbers, gaps and categories go through one Pipeline to four components whose joint
-# law a classifier hardly tells from the uniform one. Without labels they keep a part of what tells
-# the incomes apart; with labels about as much as all columns together, for the same linear
-# classifier.
+# Conclusion: numbers, gaps and categories go through one Pipeline to four components, in which the
+# same linear classifier finds nearly as much of the incomes as in all columns together. Labels
+# change little here. What is kept has its price: a classifier tells the rows from the uniform law.
