@@ -71,7 +71,7 @@ print(without.transform(X_test).head(4).round(3).to_string())
 # --------------
 #
 # Held-out rows in four components, without labels in ``fit`` and with ``supervision=3``. (10 is too
-# much for 1,800 rows: their labels are learned by heart, and a classifier finds less in new rows.)
+# much for 1,800 rows: a classifier finds less in new ones than without labels.)
 
 EmbeddingDisplay.from_estimator(without, X_test, y_test, pairs=[(0, 1), (2, 3)])
 
