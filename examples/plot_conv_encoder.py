@@ -95,5 +95,5 @@ for name, encoder in encoders.items():
 
 # %%
 # Conclusion: the convolutions have about a tenth of the weights, and a linear classifier reads
-# digits a little better from their embedding; the law is a little further off. Nothing but
+# digits a little better from their embedding, which is about as far from the law. Nothing but
 # ``encoder`` was exchanged.
