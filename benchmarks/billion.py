@@ -4,8 +4,8 @@
     OMP_NUM_THREADS=1 python benchmarks/billion.py --write docs/guide/_generated_billion.inc
 
 Measures, in CPU time on one core, what of a step is shared among processes (the encoder, on the
-rows of one of them) and what each does for the whole batch (views, whitening, noise, critic and
-scores), a block of `partial_fit`, and `transform`. The rest is arithmetic, and a simulation of
+rows of one of them) and what each does for the whole batch (whitening, noise, scores and the closed
+forms), a block of `partial_fit`, and `transform`. The rest is arithmetic, and a simulation of
 processes that wait for each other: a step takes as long as the slowest of them, which is drawn from
 the measured steps. Nothing is run on more than one core.
 """
@@ -56,13 +56,12 @@ def seconds(work, repeats):
 
 
 def shared(objective, n_rows, repeats):
-    """Seconds of the encoder: clean rows and views, forward and back."""
+    """Seconds of the encoder, forward and back."""
     encoder = objective.encoder.train()
     x = torch.randn(n_rows, COLUMNS)
 
     def work():
-        for _ in range(2):
-            encoder(x).square().mean().backward()
+        encoder(x).square().mean().backward()
 
     return seconds(work, repeats)
 
@@ -73,10 +72,11 @@ def whole(objective, n_rows, repeats):
     objective.train()
     x = torch.randn(n_rows, COLUMNS)
     generator = torch.Generator().manual_seed(0)
+    features = [torch.randn(n_rows, COMPONENTS) for _ in objective.linear_weights]
 
     def work():
         objective.encoder.output.grad = None
-        objective(x, x, generator).objective.neg().backward()
+        objective(x, features, generator).objective.neg().backward()
 
     found = seconds(work, repeats)
     objective.encoder = encoder
@@ -101,10 +101,10 @@ def traffic(objective, batch, ranks):
     ring = 2 * (ranks - 1) / ranks  # an all-reduce: a reduce-scatter and an all-gather
     layers = [m.num_features for m in objective.encoder.modules() if isinstance(m, nn.BatchNorm1d)]
     parameters = sum(p.numel() for p in objective.parameters() if p.requires_grad)
-    gathered = 2 * (ranks - 1) / ranks * batch * COMPONENTS * 4
-    # Mean and square of each unit in float64, of two branches, there and back.
-    statistics_ = sum(ring * 2 * width * 8 * 4 for width in layers)
-    return gathered, statistics_, ring * parameters * 4, 2 + 4 * len(layers) + 1
+    gathered = (ranks - 1) / ranks * batch * COMPONENTS * 4
+    # Mean and square of each unit in float64, there and back.
+    statistics_ = sum(ring * 2 * width * 8 * 2 for width in layers)
+    return gathered, statistics_, ring * parameters * 4, 1 + 2 * len(layers) + 1
 
 
 def table(title, head, rows):

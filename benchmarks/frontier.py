@@ -75,9 +75,10 @@ class Dial(tuple):
 # Ours: what stands beside n_components and random_state. One parameter may be a Dial.
 OURS: dict[str, dict[str, Any]] = {
     "default": {},
-    "clean": {"clean_weight": Dial((0.8, 0.9, 1.0))},
+    "kept": {"keep_weight": Dial((0.0, 0.3, 1.0, 3.0, 10.0))},
+    "views": {"clean_weight": 0.5},
     "rotation": {"refine": "rotation"},
-    "labels": {"supervision": 0.5},
+    "labels": {"supervision": 10.0},
 }
 # Components; min(16, columns) for the others.
 COMPONENTS = {"synthetic": 8, "mnist": 32}

@@ -13,7 +13,7 @@ CEBRA and UMAP aim at no law. Their embedding goes through a QuantileTransformer
 what a user would put behind them, and counts as part of the method. CEBRA has no view of a row of a
 table: its positives are rows of the same class, so it sees the labels, and stands beside ours with
 labels. The flow does not reduce: it stands behind PCA. SIGReg (LeJEPA, arXiv:2511.08544) has our
-encoder, views, optimiser, schedule and steps, and only its objective in the place of ours:
+encoder, optimiser, schedule and steps, views by corruption, and its objective in the place of ours:
 0.95 prediction loss + 0.05 mean over 256 slices of the Epps-Pulley statistic.
 
     OMP_NUM_THREADS=1 python benchmarks/peers.py             # about 25 minutes
@@ -176,7 +176,7 @@ def pca_flow(X: np.ndarray, y: np.ndarray, d: int, seed: int) -> Embed:
 
 
 def sigreg(X: np.ndarray, y: np.ndarray, d: int, seed: int, share: float = 0.05) -> Embed:
-    """LeJEPA's objective with our encoder, views, optimiser, schedule and number of steps."""
+    """LeJEPA's objective with our encoder, optimiser, schedule and steps, and corrupted views."""
     parts = resolve_settings(NoisyDIMTransformer(d), X.shape[1])
     generator = torch.Generator().manual_seed(seed)
     scaling = fit_scaling(parts.scaling, X, seed)
@@ -230,10 +230,10 @@ METHODS: dict[str, tuple[str | None, Callable[..., Embed]]] = {
     "SIGReg (LeJEPA)": (None, sigreg),
     "ours, a quarter of the epochs": (None, quarter),
     "ours": (None, ours()),
-    "ours, clean_weight=1": (None, ours(clean_weight=1.0)),
+    "ours, keep=None": (None, ours(keep=None)),
     "ours, refine='flow'": ("zuko", ours(refine="flow")),
     "CEBRA + Quantile, labels": ("cebra", cebra),
-    "ours, supervision=0.5": (None, ours(supervision=0.5)),
+    "ours, supervision=10": (None, ours(supervision=10.0)),
 }
 
 

@@ -48,8 +48,9 @@ from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim._objective import Objective
+from sknoisydim._objective import Nats, Objective
 from sknoisydim._optimizers import one_cycle
+from sknoisydim._references import FITTED_ROWS
 from sknoisydim._settings import resolve_settings
 from sknoisydim.scaling import fit_scaling
 
@@ -94,7 +95,10 @@ def hand_written(X: np.ndarray, model: NoisyDIMTransformer) -> Iterator[None]:
         parts.bound,
         parts.augmentation,
         parts.clean_weight,
+        (parts.keep_weight,),
+        parts.match_weight,
     ).to(parts.device)
+    kept = parts.keep.build(rows[:FITTED_ROWS].cpu(), d, 0).to(parts.device)
     optimizer = torch.optim.AdamW(
         objective.parameters(), lr=parts.lr, weight_decay=parts.weight_decay, fused=True
     )
@@ -104,14 +108,14 @@ def hand_written(X: np.ndarray, model: NoisyDIMTransformer) -> Iterator[None]:
     objective.train()
     for _ in range(epochs):
         order = torch.randperm(n, generator=generator, device=parts.device)
-        sums = torch.zeros(3, device=parts.device)
+        sums = torch.zeros(len(Nats._fields), device=parts.device)
         for start in starts:
             x = rows.index_select(0, order[start : start + batch_size])
             rate = one_cycle(step, n_steps, parts.lr)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
-            nats = objective(x, x, generator)
+            nats = objective(x, (kept(x),), generator)
             (-nats.objective).backward()
             optimizer.step()
             sums += torch.stack([value.detach() for value in nats])
@@ -217,11 +221,11 @@ def print_fit(
     for number, (n_rows, batch_size, epochs) in enumerate(cases):
         X = table(n_rows)
         rows: list[tuple[str, float, Callable[..., Any]]] = [
-            ("0.5 (default)", 0.5, one_run),
-            ("1", 1.0, one_run),
+            ("1 (default)", 1.0, one_run),
+            ("0.5", 0.5, one_run),
         ]
         if number == 0:
-            rows.insert(0, ("0.5, control", 0.5, one_control))
+            rows.insert(0, ("1, control", 1.0, one_control))
         for name, w, run in rows:
             model = NoisyDIMTransformer(
                 D,

@@ -1,4 +1,4 @@
-"""The main job on real data: embeddings with the law that was asked for, in a Pipeline.
+"""The main job on real data: embeddings with the distribution that was asked for, in a Pipeline.
 
 Prints how well they classify and how close they are to their target on held-out rows, picks noise
 and number of components with a grid search, and draws two-component embeddings beside their
@@ -30,7 +30,7 @@ HEADER = (
     f" {'AUC':>6} {'floors':>7} {'max corr':>9} {'KS':>6} {'seconds':>8}"
 )
 LEGEND = """
-labels           share of views that are made with labels (supervision)
+labels           weight of what is kept of the labels (supervision)
 raw, embedding   accuracy of LogisticRegression on held-out rows: scaled columns, embedding
 information      nats that the embedding sends through the noisy channel, and its capacity
 AUC              of gradient boosting telling held-out embedded rows from the target; 0.5 is perfect
@@ -96,7 +96,9 @@ def picture(path: Path) -> None:
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     axes = figure.subplots(1, 4)
     for target, (left, right) in zip(("uniform", "normal"), (axes[:2], axes[2:]), strict=True):
-        dim = NoisyDIMTransformer(2, target, supervision=0.5, random_state=SEED).fit(X, y)
+        # Two components have room for little beside the classes.
+        weights = {"supervision": 1.0, "keep_weight": 0.3}
+        dim = NoisyDIMTransformer(2, target, random_state=SEED, **weights).fit(X, y)
         drawn = dim.target_.sample(len(X_test), random_state=SEED)
         left.scatter(*drawn.T, s=7, c="0.55", linewidths=0)
         points = right.scatter(*dim.transform(X_test).T, s=7, c=y_test, cmap="tab10", linewidths=0)
@@ -118,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("demo-output") / "embedding.png")
     path = parser.parse_args().output
-    kinds = [("normal", 0.0), ("uniform", 0.0), ("uniform", 0.5)]
+    kinds = [("normal", 0.0), ("uniform", 0.0), ("uniform", 10.0)]
     jobs = [(name, *kind) for name in DATA for kind in kinds]
     lines = [
         row(*job)

@@ -22,7 +22,7 @@ X, X_test, y, y_test = train_test_split(
     *load_digits(return_X_y=True), test_size=0.4, random_state=0
 )
 start = time.perf_counter()
-dim = NoisyDIMTransformer(2, clean_weight=1, random_state=0).fit(X)
+dim = NoisyDIMTransformer(2, random_state=0).fit(X)
 print(f"one fit: {time.perf_counter() - start:.1f} s")
 
 # %%

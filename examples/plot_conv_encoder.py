@@ -48,8 +48,8 @@ class Convolutions(nn.Module):
 # Views of a picture
 # ------------------
 #
-# The default view exchanges single pixels. For pictures another view says more: the same digit
-# moved by a pixel. A view is a function of a batch and a generator.
+# With ``clean_weight`` below 1, what views of a row have in common is kept as well. For pictures a
+# view may be the same digit moved by a pixel: a function of a batch and a generator.
 
 
 def shift(batch, generator):
@@ -82,7 +82,7 @@ axes[1, 0].set_ylabel("view")
 encoders = {"mlp": "mlp", "convolutions": Convolutions}
 for name, encoder in encoders.items():
     dim = NoisyDIMTransformer(
-        8, encoder=encoder, augmentation=shift, max_epochs=100, random_state=0
+        8, encoder=encoder, augmentation=shift, clean_weight=0.5, max_epochs=100, random_state=0
     ).fit(X)
     Z = dim.transform(X_test)
     accuracy = LogisticRegression(max_iter=1000).fit(dim.transform(X), y).score(Z, y_test)
@@ -95,5 +95,5 @@ for name, encoder in encoders.items():
 
 # %%
 # Conclusion: the convolutions have about a tenth of the weights, and a linear classifier reads
-# digits a little better from their embedding; the law is a little further off. Nothing but
+# digits a little better from their embedding, which is about as far from the law. Nothing but
 # ``encoder`` was exchanged.

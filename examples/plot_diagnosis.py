@@ -21,10 +21,11 @@ X, X_test = train_test_split(load_digits().data, test_size=0.4, random_state=0)
 # A fit with too little noise
 # ---------------------------
 #
-# The channel could carry far more than a batch can show, so training stops long before the law is
-# finished. At the end of a cell of a notebook the report is a card.
+# Here the information alone is trained, with nothing to keep and no match. The channel could carry
+# far more than a batch can show, so training stops long before the law is finished. At the end of a
+# cell of a notebook the report is a card.
 
-quiet = NoisyDIMTransformer(4, noise=0.01, clean_weight=1, random_state=0).fit(X)
+quiet = NoisyDIMTransformer(4, noise=0.01, keep=None, match_weight=0, random_state=0).fit(X)
 report = quiet.diagnose(X_test)
 report
 
@@ -57,7 +58,7 @@ EmbeddingDisplay.from_estimator(quiet, X_test)
 #
 # Noise on "auto", which is the default:
 
-mended = NoisyDIMTransformer(4, clean_weight=1, random_state=0).fit(X)
+mended = NoisyDIMTransformer(4, keep=None, match_weight=0, random_state=0).fit(X)
 after = mended.diagnose(X_test)
 after
 

@@ -4,7 +4,7 @@ The idea, in pictures
 
 Add noise to a number and send it on. How much does the receiver learn? At most the *capacity* of
 this channel, and one law only reaches it: the normal one. So whoever maximises the information
-through the channel makes the law normal, and needs no second loss for it.
+through the channel makes the law normal.
 """
 
 import matplotlib.pyplot as plt
@@ -106,4 +106,5 @@ for ax, law in zip(axes, ("normal", "uniform", ["uniform", stats.expon()]), stri
 # %%
 # Conclusion: of laws with the same variance the normal one passes most information, its capacity,
 # and each of the others passes less by what it differs. That is why maximising information through
-# a noisy channel shapes the law.
+# a noisy channel shapes the law. With many components an *estimate* of the information need not be
+# largest for the normal law, which is why a distance to it is trained as well (see the guide).

@@ -19,7 +19,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim.augmentations import FeatureCorruption
 from sknoisydim.metrics import classifier_auc
 from sknoisydim.plotting import EmbeddingDisplay
 
@@ -44,9 +43,7 @@ print(f"\n{np.mean(y_test == '>50K'):.0%} of the held-out people earn more than 
 # The Pipeline
 # ------------
 #
-# Categories become columns of 0 and 1, gaps among them too; the numbers go through. With
-# ``groups="auto"`` the columns of a category are exchanged as one: no view has half of another
-# row's category.
+# Categories become columns of 0 and 1, gaps among them too; the numbers go through.
 
 words = make_column_selector(dtype_exclude="number")
 numbers = make_column_selector(dtype_include="number")
@@ -61,23 +58,20 @@ def columns():
 
 
 def embedding(supervision):
-    view = FeatureCorruption(groups="auto")
-    dim = NoisyDIMTransformer(
-        4, "uniform", augmentation=view, supervision=supervision, random_state=0
-    )
+    dim = NoisyDIMTransformer(4, "uniform", supervision=supervision, random_state=0)
     return Pipeline([("columns", columns()), ("dim", dim)]).set_output(transform="pandas")
 
 
 without = embedding(0.0).fit(X)
-with_labels = embedding(0.5).fit(X, y)
+with_labels = embedding(3.0).fit(X, y)
 print(without.transform(X_test).head(4).round(3).to_string())
 
 # %%
 # What labels do
 # --------------
 #
-# Held-out rows in four components. Without labels in ``fit`` those who earn more lie where their
-# columns put them; with labels (half of the views are another row of the same class) they gather.
+# Held-out rows in four components, without labels in ``fit`` and with ``supervision=3``. (10 is too
+# much for 1,800 rows: a classifier finds less in new ones than without labels.)
 
 EmbeddingDisplay.from_estimator(without, X_test, y_test, pairs=[(0, 1), (2, 3)])
 
@@ -120,15 +114,13 @@ for name, pipe in (("without labels", without), ("with labels", with_labels)):
 # method                   accuracy  ROC area  AUC against the law
 # =======================  ========  ========  ===================
 # scaled columns           0.832     0.885
-# d = 4, without labels    0.807     0.850     0.605
-# d = 4, with labels       0.837     0.886     0.590
+# d = 4, without labels    0.813     0.856     0.811
 # =======================  ========  ========  ===================
 #
-# In both, the law is seen to differ a little: rows of whole numbers and categories repeat, and no
-# continuous law does.
+# The law is seen to differ: the columns are kept, and rows of whole numbers and categories repeat,
+# which those of no continuous law do.
 
 # %%
-# Conclusion: numbers, gaps and categories go through one Pipeline to four components whose joint
-# law a classifier hardly tells from the uniform one. Without labels they keep a part of what tells
-# the incomes apart; with labels about as much as all columns together, for the same linear
-# classifier.
+# Conclusion: numbers, gaps and categories go through one Pipeline to four components, in which the
+# same linear classifier finds nearly as much of the incomes as in all columns together. Labels
+# change little here. What is kept has its price: a classifier tells the rows from the uniform law.

@@ -56,9 +56,7 @@ troubles = {"one sensor jumps": jump, "far more load": sensors(500, load=2.5)}
 # the log density of an embedded row; for the normal law it says the same as its squared norm.
 
 D = 3
-dim = NoisyDIMTransformer(
-    D, clean_weight=1, scaling="quantile", refine="rotation", random_state=0
-).fit(X)
+dim = NoisyDIMTransformer(D, scaling="quantile", refine="rotation", random_state=0).fit(X)
 
 
 def p_of(z):

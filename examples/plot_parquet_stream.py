@@ -54,7 +54,7 @@ print(f"{file.metadata.num_rows:,} rows in {file.metadata.num_row_groups} row gr
 
 held_out = pd.DataFrame(rows(4_000), columns=names)
 D = 3
-stream = NoisyDIMTransformer(D, clean_weight=1, batch_size=256, random_state=0)
+stream = NoisyDIMTransformer(D, batch_size=256, random_state=0)
 seen, scores = [], []
 for _ in range(2):
     for batch in file.iter_batches(batch_size=2_000, columns=names):
@@ -66,7 +66,7 @@ for _ in range(2):
 # For comparison, the same two passes of ``fit`` over the table in memory.
 
 whole = parquet.read_table(path, columns=names).to_pandas()
-fit = NoisyDIMTransformer(D, clean_weight=1, batch_size=256, max_epochs=2, random_state=0)
+fit = NoisyDIMTransformer(D, batch_size=256, max_epochs=2, random_state=0)
 fit.fit(whole)
 
 figure, ax = plt.subplots(figsize=(5.5, 3.4), layout="constrained")

@@ -2,9 +2,9 @@
 Finishing the law after training
 ================================
 
-With more components, training leaves structure behind that is finer than the noise, and a
-classifier sees it. ``refine`` fits an invertible map after training that closes much of the gap. It
-loses no information, and it moves rows.
+With more components, training leaves structure behind that a classifier sees. ``refine`` fits an
+invertible map after training that closes much of the gap. It loses no information, and it moves
+rows.
 """
 
 import time
@@ -39,7 +39,7 @@ X, X_test, a, a_test = train_test_split(table, hidden[:, 0] > 0, test_size=0.5, 
 # the map is fitted to the embedding by hand, which shows what it does and what it costs.
 
 start = time.perf_counter()
-dim = NoisyDIMTransformer(8, clean_weight=1, max_epochs=100, random_state=0).fit(X)
+dim = NoisyDIMTransformer(8, max_epochs=100, random_state=0).fit(X)
 trained = time.perf_counter() - start
 Z, Z_test = dim.transform(X), dim.transform(X_test)
 
@@ -80,5 +80,5 @@ axes[1].set(xlabel="component 0, trained", ylabel="component 0, refined")
 
 # %%
 # Conclusion: both classifiers find it harder to tell refined held-out rows from N(0, I), and a
-# linear classifier reads the hidden sign as well as before. The refinement takes less time than the
-# training and has an exact inverse. What it costs is that rows move.
+# linear classifier reads the hidden sign nearly as well as before. The refinement takes less time
+# than the training and has an exact inverse. What it costs is that rows move.

@@ -57,7 +57,7 @@ methods = {
     "both": make_pipeline(
         PCA(2), QuantileTransformer(n_quantiles=200, output_distribution="normal", random_state=0)
     ),
-    "NoisyDIM": NoisyDIMTransformer(2, clean_weight=1, max_epochs=150, random_state=0),
+    "NoisyDIM": NoisyDIMTransformer(2, keep=None, max_epochs=150, random_state=0),
 }
 figure, axes = plt.subplots(3, 4, figsize=(9, 7), layout="constrained", sharex=True, sharey=True)
 print(f"{'AUC':12}" + "".join(f"{name:>22}" for name in methods))

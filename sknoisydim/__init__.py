@@ -1,8 +1,9 @@
-"""Embeddings of tabular data whose law is the one that was asked for.
+"""Embeddings of tabular data whose distribution is the one that was asked for.
 
 `NoisyDIMTransformer` is a scikit-learn transformer: it trains an encoder through a noisy channel
 (noise-injected Deep InfoMax, Butakov et al., ICLR 2025, arXiv:2410.06993), so that the embedding
-keeps as much information about a row as the channel lets through and follows the target law.
+says much about a row, in a form that linear models and neighbours can read, and follows the target
+distribution.
 
 The public names are loaded when they are first used, so `import sknoisydim` by itself loads
 neither torch nor scikit-learn.

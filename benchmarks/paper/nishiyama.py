@@ -78,6 +78,8 @@ def on_digits() -> list[list[Any]]:
                         bound=nishiyama if name == "nishiyama" else name,
                         augmentation=None,
                         clean_weight=0,
+                        keep=None,
+                        match_weight=0,
                         batch_size=128,
                         max_epochs=15,
                         random_state=0,

@@ -68,7 +68,7 @@ class GaussianJitter(BaseEstimator):
 
 
 class Mixup(BaseEstimator):
-    r"""Mix each row with a random one of the batch; in a fit with labels, with one of its class.
+    r"""Mix each row with a random one of the batch.
 
     .. math:: x' = \lambda x + (1 - \lambda) x_{\text{other}}, \qquad
         \lambda = \max(b, 1 - b), \quad b \sim \operatorname{Beta}(\alpha, \alpha)

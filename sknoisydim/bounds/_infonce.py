@@ -44,6 +44,7 @@ def infonce(scores: torch.Tensor) -> torch.Tensor:
     The first term asks which view belongs to a noisy embedding, the second which noisy embedding
     belongs to a view. With the channel's own density, whose `log_ratio` is relative to the law of
     the output at capacity, the second is tight for that law alone, which pulls the embedding to it.
+    Close to log n, where both saturate, a thin shell may show more than N(0, I) all the same.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ class TrainingDisplay:
     history : dict of lists
         Nats by epoch, with keys as in the `history_` of a fitted transformer.
     capacity : float
-        Capacity of the channel, in nats, for epochs without one of their own.
+        Capacity of the channel, in nats.
     batch_size : int
         Rows in a batch.
 
