@@ -20,11 +20,11 @@ def linear_information(z: torch.Tensor, features: torch.Tensor, scale: float) ->
     r"""Return the Gaussian information that noisy embeddings have about features, in nats.
 
     .. math:: I_{lin}(U; f(X) + Z) = \frac{1}{2} \log
-              \frac{\det(C_{zz} + s^2 I)}{\det(C_{zz} + s^2 I - C_{zu} C_{uu}^{-1} C_{uz})}
+              \frac{\det((1 + s^2) C_{zz})}{\det((1 + s^2) C_{zz} - C_{zu} C_{uu}^{-1} C_{uz})}
 
-    That of a Gaussian with these covariances: the information of a linear model, at most
-    :math:`\min(d, k) / 2 \cdot \log(1 + 1 / s^2)` for a white embedding. No linear map of the
-    features changes it. Since U, X, f(X) and f(X) + Z are a Markov chain, the channel's capacity
+    That of a Gaussian with these covariances, in a white embedding: the information of a linear
+    model, at most :math:`\min(d, k) / 2 \cdot \log(1 + 1 / s^2)`. No linear map of features or
+    embeddings changes it. Since U, X, f(X) and f(X) + Z are a Markov chain, the channel's capacity
     bounds what it estimates.
 
     Parameters
@@ -49,12 +49,14 @@ def linear_information(z: torch.Tensor, features: torch.Tensor, scale: float) ->
     z = z - (weights * z).sum(0)
     weighted = weights * z
     eye_u = torch.eye(u.shape[1], dtype=z.dtype, device=z.device)
-    noise = scale**2 * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    eye_z = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     within_u = (weights * u).T @ u + RIDGE * eye_u
     across = weighted.T @ u
     # Neither solve_ex nor slogdet checks for an error, for which a step on a GPU would wait.
     explained = across @ torch.linalg.solve_ex(within_u, across.T)[0]
-    whole = weighted.T @ z + noise
+    # Noise in proportion to the spread of the known rows: else they would be pulled apart from the
+    # others, which says nothing of u.
+    whole = (1 + scale**2) * (weighted.T @ z + RIDGE * eye_z)
     nats: torch.Tensor = 0.5 * (_log_det(whole) - _log_det(whole - explained))
     return nats * known.to(z).mean()
 

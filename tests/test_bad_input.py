@@ -247,7 +247,11 @@ WRONG = [
     ({"augmentation": lambda x, g: x.double()}, ValueError, r"augmentation.*to be .*float32"),
     ({"bound": lambda s: s.diagonal()}, ValueError, r"the bound.*\(16,\).*to be of shape \(\)"),
     ({"bound": lambda s: 1.0}, TypeError, r"the bound.*returned a float, not a torch tensor"),
-    ({"bound": lambda s: s.detach().mean()}, ValueError, r"no gradient comes out.*the bound"),
+    (
+        {"bound": lambda s: s.detach().mean(), "keep": None, "match_weight": 0},
+        ValueError,
+        r"no gradient comes out.*the bound",
+    ),
     ({"critic": Building(Diagonal())}, ValueError, r"the critic.*\(16,\).*to be .*\(16, 16\)"),
     ({"critic": Building(3)}, TypeError, r"critic=.* built a int, not a torch module"),
     ({"encoder": FROZEN, "clean_weight": 1}, ValueError, r"nothing to train.*requires_grad"),

@@ -15,6 +15,7 @@ from sknoisydim import NoisyDIMTransformer
 from sknoisydim._labels import encode_target
 from sknoisydim._linear import distance_to_normal, gaussian_mmd, linear_information
 from sknoisydim._references import KernelComponents, PrincipalComponents, of_targets
+from sknoisydim._settings import auto_steps
 from sknoisydim.metrics import classifier_auc
 
 X, Y = load_iris(return_X_y=True)
@@ -197,7 +198,7 @@ class TestLabels:
         rows, y = load_digits(return_X_y=True)
         some = np.where(np.random.default_rng(0).random(len(y)) < 0.5, y, -1)
         scores = []
-        for supervision in (0.0, 10.0):
+        for supervision in (0.0, 3.0):
             z = dim(8, supervision=supervision).fit(rows, some).transform(rows)
             head = LogisticRegression(max_iter=500).fit(z[some >= 0], y[some >= 0])
             scores.append(head.score(z[some < 0], y[some < 0]))
@@ -293,3 +294,13 @@ def test_outliers_are_at_the_edge():
         return np.mean(parts[1][:, None] > parts[0])
 
     assert area(scores) > max(0.9, area(rival))
+
+
+class TestBudget:
+    """Steps of `max_epochs="auto"`."""
+
+    @pytest.mark.parametrize(
+        ("n_rows", "steps"), [(150, 67), (1900, 174), (12_000, 438), (10**7, 800)]
+    )
+    def test_steps(self, n_rows, steps):
+        assert auto_steps(n_rows) == steps

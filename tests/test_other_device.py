@@ -36,6 +36,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sknoisydim import NoisyDIMTransformer, _data, _isolation, _settings
 from sknoisydim._data import Rows
+from sknoisydim._linear import distance_to_normal
 from sknoisydim._modules import Dropout, mlp
 from sknoisydim._net import _checkpoint
 from sknoisydim._objective import Objective
@@ -429,6 +430,8 @@ def steps(noise, normalization, whole):
     with other_device():
         views_there = {name: prepare_view(resolve_augmentation(name), x_there) for name in views}
     channel = NOISES[noise]().build(d, n)
+    with other_device():
+        distance_to_normal(torch.ones(n, d, device=NAME))  # what is sent once, for all steps
     critics = [name for name in CRITICS if channel.exact or name != "exact"]
     for critic, bound in itertools.product(critics, BOUNDS):
         generator = torch.Generator().manual_seed(0)

@@ -67,7 +67,7 @@ class TestWarmStart:
         first = model.history_["train_loss"]
         again = model.fit(X).history_["train_loss"]
         assert again[0] < first[0] - 0.1
-        cold = model.set_params(warm_start=False).fit(X).history_["train_information"]
+        cold = model.set_params(warm_start=False).fit(X).history_["train_loss"]
         assert cold == first
 
     def test_weights_that_do_not_fit_are_named(self):

@@ -29,14 +29,6 @@ class Chain:
             x = view(x, generator)
         return x
 
-    def among(
-        self, x: torch.Tensor, others: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
-        for view in self.views:
-            among = getattr(view, "among", None)
-            x = view(x, generator) if among is None else among(x, others, generator)
-        return x
-
     def forget(self) -> None:
         for view in self.views:
             getattr(view, "forget", _nothing)()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,7 +10,7 @@ import torch
 from sknoisydim._context import own_context
 from sknoisydim._validation import check_integer
 
-from ._base import AUTO_SHARE, SMALLEST, Noise, check_scale
+from ._base import AUTO_SHARE, Noise, check_scale
 
 
 def auto_scale(n_components: int, batch_size: int) -> float:
@@ -73,16 +71,6 @@ class GaussianChannel:
     def capacity(self) -> float:
         """Capacity in nats."""
         return 0.5 * self.n_components * math.log1p(self.scale**-2)
-
-    @contextlib.contextmanager
-    def carrying(self, capacity: float) -> Iterator[None]:
-        """Let this many nats through while it lasts."""
-        own = self.scale
-        self.scale = max(SMALLEST, _scale_of(capacity, self.n_components))
-        try:
-            yield
-        finally:
-            self.scale = own
 
     def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return `clean` (n, d) with noise drawn from `generator`."""
