@@ -64,8 +64,10 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 import sknoisydim
 from sknoisydim import NoisyDIMTransformer
+from sknoisydim._references import KernelComponents
 from sknoisydim.metrics import classifier_auc
 from sknoisydim.refinement import RotationGaussianization
+from sknoisydim.scaling import fit_scaling
 
 
 class Dial(tuple):
@@ -127,6 +129,20 @@ class PCARotation:
 
     def score_samples(self, X: np.ndarray) -> np.ndarray:
         return self.rotation.log_density(self.start.transform(X))
+
+
+class KernelPCA:
+    """The components of a kernel that `keep` stands for by default, themselves."""
+
+    def __init__(self, X, y, d, seed, weight) -> None:
+        self.scaling = fit_scaling("squash", X, seed)
+        self.components = KernelComponents().build(self.scaled(X), d, seed)
+
+    def scaled(self, X: np.ndarray) -> torch.Tensor:
+        return self.scaling(torch.from_numpy(np.asarray(X, np.float64))).float()
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        return self.components(self.scaled(X)).numpy()
 
 
 def predictor(make: Callable[..., Any]) -> Fit:
@@ -240,6 +256,7 @@ def methods(task: Task) -> dict[str, tuple[Fit, tuple]]:
     table["PCA"] = (pca, (None,))
     if task.judge is not judge_outliers:  # quantiles have no density
         table["PCA + quantiles"] = (pca_quantile, (None,))
+        table["kernel PCA"] = (KernelPCA, (None,))
     table["PCA + rotation"] = (PCARotation, (None,))
     table |= RIVALS
     for name, parameters in OURS.items():

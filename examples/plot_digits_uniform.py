@@ -19,7 +19,7 @@ X, X_test, y, y_test = train_test_split(
 
 # %%
 # Fit. With ``supervision``, a linear model of the embedding shall know the class. Two components
-# have room for little: so less of the columns is kept (3 is the default of ``keep_weight``), and
+# have room for little: so less of the columns is kept (1 is the default of ``keep_weight``), and
 # 10, which is a good weight of the labels in more components, would leave islands here.
 
 dim = NoisyDIMTransformer(2, target="uniform", supervision=1, keep_weight=0.3, random_state=0).fit(
