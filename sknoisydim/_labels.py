@@ -83,7 +83,7 @@ def encode_target(X: Any, y: Any, *, whole: bool = True) -> np.ndarray:
         raise ValueError("y holds infinity.")
     kind = type_of_target(labels) if labels.dtype.kind != "f" or _whole(labels) else "continuous"
     if kind == "continuous":
-        return _numbers(np.array([np.nan if _missing_number(v) else v for v in y])[:, None])
+        return _numbers(y[:, None])
     if kind not in ("binary", "multiclass"):
         raise ValueError(f"y holds {kind} values; it takes integer or string classes, or numbers.")
     classes, found = np.unique(labels, return_inverse=True)
@@ -91,11 +91,10 @@ def encode_target(X: Any, y: Any, *, whole: bool = True) -> np.ndarray:
     if counted and len(classes) > max(MANY_CLASSES, len(labels) / ROWS_PER_CLASS):
         warnings.warn(
             f"y holds {len(classes)} different integers in {len(labels)} rows: they are taken for "
-            "numbers, as of a regression. If they are classes, pass them as strings; if they are "
-            "numbers, y.astype(float) + 0.0 with any fraction says so.",
+            "numbers, as of a regression. If they are classes, pass them as strings.",
             stacklevel=3,
         )
-        return _numbers(np.where(known, y, np.nan).astype(np.float64)[:, None])
+        return _numbers(y[:, None])  # where -1 is a number like others
     codes = np.full(len(y), UNLABELLED)
     codes[known] = found
     if len(classes) == 1 and any(isinstance(label, numbers.Real) and label == -1 for label in y):
@@ -122,9 +121,10 @@ def _missing_number(value: Any) -> bool:
 def _numbers(values: np.ndarray) -> np.ndarray:
     """Return columns (n, k) of unit variance, in float32."""
     try:
-        numbers_: np.ndarray = np.array(
-            [[np.nan if _missing_number(v) else v for v in row] for row in values], dtype=np.float64
-        )
+        if values.dtype.kind == "O":  # None and NA beside numbers
+            rows = [[np.nan if _missing_number(v) else v for v in row] for row in values]
+            values = np.array(rows)
+        numbers_: np.ndarray = values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"y of shape {values.shape} has to hold numbers, or be one column of classes: {error}"

@@ -200,7 +200,8 @@ class Objective(nn.Module):
             nats = linear_information(clean, features, self.channel.scale)
             total = total + weight * nats
             linear = linear + nats.detach()
-        if self.match_weight > 0:
+        # A channel of another kind has another best distribution than N(0, I).
+        if self.match_weight > 0 and self._exact:
             mismatch = distance_to_normal(clean)
             total = total - self.match_weight * mismatch
         parts = (information, in_view, in_clean, linear, mismatch)

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.kernel_approximation import Nystroem
 from sklearn.metrics.pairwise import rbf_kernel
 from torch import nn
 
+from ._isolation import make_generator
 from ._labels import standardised
+from ._options import resolve
 
 # (positions of rows, these rows scaled) -> reference features (n, k).
 Reference = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -26,8 +28,8 @@ KERNEL_COLUMNS = 64
 LANDMARKS = 256
 # Squared distance over its mean at which the kernel is exp(-2 * WIDTH), and the power of the
 # components' variances by which they are divided in it. LogisticRegression of these components
-# finds a mean of 0.899 of the classes of 13 tables, and on none 0.021 less than of PCA (0.881);
-# with the power 0 it loses 0.11 on vehicle (benchmarks/frontier.py --methods PCA --seeds 1).
+# finds 0.899 of the classes in the mean of 13 tables, and of PCA 0.881; on none is it more than
+# 0.02 below (benchmarks/frontier.py --methods PCA --seeds 1).
 WIDTH, POWER = 0.3, 0.25
 # Share of the first variance, or of the mean one, below which a component is rounding.
 LEAST_VARIANCE = 1e-6
@@ -141,21 +143,8 @@ def resolve_keep(keep: Any) -> Any:
     """
     if keep is None:
         return None
-    if isinstance(keep, str):
-        if keep not in KEPT:
-            raise ValueError(
-                f"keep={keep!r} is unknown; it takes {', '.join(map(repr, KEPT))}, a scikit-learn "
-                "transformer, or None."
-            )
-        return KEPT[keep]()
-    if isinstance(keep, type):
-        keep = keep()
-    if not (callable(getattr(keep, "fit", None)) and callable(getattr(keep, "transform", None))):
-        raise TypeError(
-            f"keep must be {', '.join(map(repr, KEPT))}, a scikit-learn transformer with fit and "
-            f"transform, or None, got {keep!r}."
-        )
-    return keep
+    # scikit-learn's have `transform`, and those of the table are made from a name alone.
+    return resolve(keep, KEPT, "keep", method="transform", also="a scikit-learn transformer, None")
 
 
 class Kept:
@@ -171,18 +160,17 @@ class Kept:
     """
 
     def __init__(self, keep: Any, rows: Any, n_components: int, seed: int) -> None:
-        n_rows, width = len(rows), max(1, rows.X.shape[1])
-        most = max(LANDMARKS, min(FITTED_ROWS, FITTED_CELLS // width))
-        some = np.arange(n_rows)
-        if n_rows > most:
-            some = np.sort(np.random.default_rng(seed).choice(n_rows, most, replace=False))
+        most = max(LANDMARKS, min(FITTED_ROWS, FITTED_CELLS // max(1, rows.X.shape[1])))
+        # By their weights, where they have any; in order, as files are read fastest.
+        some = rows.draw(min(len(rows), most), make_generator(seed)).long().sort().values
         self.keep = keep
         self.module: nn.Module | None = None
         if hasattr(keep, "build"):
-            sample = rows.take(torch.from_numpy(some)).cpu()
+            sample = rows.take(some).cpu()
             self.module = keep.build(sample, n_components, seed % 2**31).to(rows.device)
         else:
-            self.fitted = clone(keep).fit(rows.X[some if rows.index is None else rows.index[some]])
+            chosen = some.numpy()
+            self.fitted = keep.fit(rows.X[chosen if rows.index is None else rows.index[chosen]])
 
     def of(self, rows: Any) -> Reference:
         """Return the reference features of rows.

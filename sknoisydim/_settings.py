@@ -254,6 +254,8 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
     epochs = parameters.max_epochs
     device = resolve_device(parameters.device)
     encoder = resolve_encoder(parameters.encoder)
+    keep_weight = check_real(parameters.keep_weight, "keep_weight", minimum=0)
+    keep = resolve_keep(parameters.keep)
     check_verbose(parameters.verbose)
     refine = resolve_refinement(parameters.refine)
     stopping = _early_stopping(parameters)
@@ -264,8 +266,8 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         critic=resolve_critic(parameters.critic),
         bound=resolve_bound(parameters.bound),
         clean_weight=check_real(parameters.clean_weight, "clean_weight", minimum=0, maximum=1),
-        keep=resolve_keep(parameters.keep),
-        keep_weight=check_real(parameters.keep_weight, "keep_weight", minimum=0),
+        keep=keep if keep_weight > 0 else None,
+        keep_weight=keep_weight,
         supervision=check_real(parameters.supervision, "supervision", minimum=0),
         match_weight=check_real(parameters.match_weight, "match_weight", minimum=0),
         encoder=encoder,

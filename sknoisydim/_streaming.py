@@ -70,13 +70,13 @@ class Streaming:
         size. What `keep` stands for is fitted to each chunk and the rows that are kept. The scaling
         "squash" or "standard" follows mean and variance of all rows so far; any other is fitted to
         the first chunk, and stays. Read in every call: `lr`, `weight_decay`, `optimizer`, `keep`,
-        `supervision`, `callbacks`, `target`, `device`, `verbose` and `refine`, which is fitted
-        anew, so leave it None in a long stream. `max_epochs`, `early_stopping`,
-        `validation_fraction` and `warm_start` play no part, and `random_state` in the first call
-        only. `history_` has one entry for each call, up to 1,000. A pickle, or a file of `save`,
-        holds the rows that are kept and the moments of the optimizer, twice the size of the
-        weights; what is loaded goes on as if nothing had happened. `forget_rows` takes the rows
-        away.
+        `keep_weight`, `supervision`, `match_weight`, `callbacks`, `target`, `device`, `verbose` and
+        `refine`, which is fitted anew, so leave it None in a long stream. `max_epochs`,
+        `early_stopping`, `validation_fraction` and `warm_start` play no part, and `random_state` in
+        the first call only. `history_` has one entry for each call, up to 1,000. A pickle, or a
+        file of `save`, holds the rows that are kept and the moments of the optimizer, twice the
+        size of the weights; what is loaded goes on as if nothing had happened. `forget_rows` takes
+        the rows away.
 
         Examples
         --------

@@ -12,11 +12,13 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 
 from sknoisydim import NoisyDIMTransformer
+from sknoisydim._data import Rows
 from sknoisydim._labels import encode_target
 from sknoisydim._linear import distance_to_normal, gaussian_mmd, linear_information
-from sknoisydim._references import KernelComponents, PrincipalComponents, of_targets
+from sknoisydim._references import Kept, KernelComponents, PrincipalComponents, of_targets
 from sknoisydim._settings import auto_steps
 from sknoisydim.metrics import classifier_auc
+from sknoisydim.scaling import fit_scaling
 
 X, Y = load_iris(return_X_y=True)
 
@@ -165,7 +167,7 @@ class TestKept:
     @pytest.mark.parametrize(
         ("keep", "error", "match"),
         [
-            ("ica", ValueError, "kernel_pca"),
+            ("kernal_pca", ValueError, "Did you mean 'kernel_pca'"),
             (3, TypeError, "scikit-learn transformer"),
             (LogisticRegression(), TypeError, "scikit-learn transformer"),
         ],
@@ -173,6 +175,18 @@ class TestKept:
     def test_what_is_no_transformer_is_refused(self, keep, error, match):
         with pytest.raises(error, match=match):
             dim(keep=keep).fit(X)
+
+    def test_rows_of_small_weight_hardly_count(self):
+        rows = np.random.default_rng(0).standard_normal((300, 6)) * [5, 1, 1, 1, 1, 1]
+        far = np.random.default_rng(1).standard_normal((300, 6)) * [1, 1, 1, 1, 1, 50]
+        table = Rows(
+            np.concatenate([rows, far]),
+            fit_scaling(None, rows, 0),
+            torch.device("cpu"),
+            weights=np.repeat([1.999, 0.001], 300),
+        )
+        axes = Kept(PrincipalComponents(), table, 1, 0).module.axes[:, 0].abs()
+        assert int(axes.argmax()) == 0
 
     def test_a_transformer_that_makes_no_numbers_is_refused(self):
         class Holes(StandardScaler):
@@ -229,6 +243,9 @@ class TestLabels:
         assert codes.shape == (442, 1)
         np.testing.assert_allclose(codes[:, 0], (y - y.mean()) / y.std(), rtol=1e-5)
         assert encode_target(rows, [str(label) for label in y]).dtype == int
+        with pytest.warns(UserWarning, match="taken for numbers"):
+            around = encode_target(rows, y - y.min() - 1)  # -1 is a number here
+        np.testing.assert_allclose(around, codes, rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize(
         ("y", "shape"),

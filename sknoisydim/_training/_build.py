@@ -106,7 +106,7 @@ def build(
         prepare_view(settings.augmentation, _some(rows, generator)),
         settings.clean_weight,
         linear_weights,
-        settings.match_weight if getattr(channel, "exact", True) else 0.0,
+        settings.match_weight,
     )
     objective.precision = settings.precision
     if not any(parameter.requires_grad for parameter in objective.parameters()):

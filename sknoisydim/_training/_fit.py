@@ -156,13 +156,12 @@ def run(
 
 def reference_weights(settings: Settings, table: Table) -> tuple[float, ...]:
     """Return the weights of what `references` returns."""
-    nothing = settings.keep is None or settings.keep_weight == 0
-    weights = [] if nothing else [settings.keep_weight]
+    weights = [] if settings.keep is None else [settings.keep_weight]
     return (*weights, *([] if table.targets is None else [settings.supervision]))
 
 
 def references(
-    settings: Settings, rows: Rows, table: Table, kept: Kept | None, labelled: bool
+    rows: Rows, table: Table, kept: Kept | None, labelled: bool
 ) -> tuple[Reference, ...]:
     """Return the reference features of rows of a table: what is kept, and y.
 
@@ -177,7 +176,7 @@ def references(
 
 def fit_kept(settings: Settings, rows: Rows, seed: int) -> Kept | None:
     """Return the fitted features that stay readable, or None."""
-    if settings.keep is None or settings.keep_weight == 0:
+    if settings.keep is None:
         return None
     return Kept(settings.keep, rows, settings.n_components, seed)
 
@@ -261,12 +260,12 @@ def _train(
 
     shuffle = make_generator(seeds[3])
     features, labelled = fit_kept(settings, rows, seeds[1]), table.targets is not None
-    known = references(settings, rows, table, features, labelled)
+    known = references(rows, table, features, labelled)
     batches = Batches(rows, batch_size, shuffle, known)
     watched = None
     if unseen is not None and (stopping is not None or validation is not None):
         others = Rows(unseen.X, scaling, device, shape=table.shape)
-        known = references(settings, others, unseen, features, labelled)
+        known = references(others, unseen, features, labelled)
         watched = Batches(others, batch_size, shuffle, known, shuffle=False)
     watching = []
     if stopping is not None and watched is not None:

@@ -146,8 +146,9 @@ def _train_chunk(
     prior = _prior(objective, start, n_before)
     objective = objective.to(device, torch.float32).train()
     objective.linear_weights = reference_weights(settings, both)
+    objective.match_weight = settings.match_weight
     features = fit_kept(settings, rows, seeds[1])
-    known = references(settings, rows, both, features, both.targets is not None)
+    known = references(rows, both, features, both.targets is not None)
     net = make_net(
         objective,
         settings,
