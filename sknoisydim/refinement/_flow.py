@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,38 @@ class FlowMap(InvertibleMap):
                 part = slice(start, start + SLICE_ROWS)
                 out[part] = self.transform().inv(torch.from_numpy(z[part])).numpy()
         return out
+
+    def pack(self) -> dict[str, Any]:
+        """Return what `unpack` makes the map of: sizes, and tensors by name."""
+        d, parts = self.n_components, list(self.transform.transforms)
+        if d == 1:
+            sizes = {"transforms": len(parts), "hidden": 1, "bins": parts[0].phi[0].shape[-1]}
+        else:
+            first, last = parts[0].hyper[0], parts[0].hyper[-1]
+            bins = (last.out_features // d + 1) // 3
+            sizes = {"transforms": len(parts), "hidden": first.out_features, "bins": bins}
+        return {"n_components": d, "sizes": sizes, "tensors": dict(self.transform.state_dict())}
+
+    @classmethod
+    def unpack(cls, state: Mapping[str, Any]) -> FlowMap:
+        """Return the map that `pack` has told.
+
+        Raises
+        ------
+        ImportError
+            If zuko is not installed.
+        ValueError
+            If its sizes are not those of its tensors.
+        """
+        d, sizes, tensors = state["n_components"], state["sizes"], state["tensors"]
+        # Before anything of that size is made.
+        hidden, outputs = sizes["hidden"], d * (3 * sizes["bins"] - 1)
+        least = outputs if d == 1 else d * hidden + hidden**2 + hidden * outputs
+        if sizes["transforms"] * least > sum(tensor.numel() for tensor in tensors.values()):
+            raise ValueError("a flow is larger than its tensors.")
+        transform = FlowRefinement(**sizes)._flow(d, 0).double().eval().requires_grad_(False)
+        transform.load_state_dict(tensors)
+        return cls(d, transform)
 
 
 class FlowRefinement(BaseEstimator):
