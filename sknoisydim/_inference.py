@@ -13,7 +13,7 @@ from torch import nn
 from sknoisydim._context import own_forward
 from sknoisydim._normal import normal_logpdf
 from sknoisydim._sources import RowSource
-from sknoisydim.encoders import fold
+from sknoisydim.encoders import IndicateMissing, fold
 from sknoisydim.normalization import Normalizer
 
 # Rows of a slice: large enough to feed the matrix products, small enough that a layer's output
@@ -48,9 +48,15 @@ class Embedder(nn.Module):
     @own_forward
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         known = x.dtype in (torch.float32, torch.float64)
+        x = x if known else x.double()
         if self.row_shape is not None:
             x = x.flatten(1)
-        scaled = self.scaling(x if known else x.double())
+        if isinstance(self.encoder, IndicateMissing):
+            # Around the scaling: what an ONNX runtime's minimum makes of NaN is its own.
+            gone = x.isnan()
+            scaled = self.scaling(x.masked_fill(gone, 0.0)).masked_fill(gone, torch.nan)
+        else:
+            scaled = self.scaling(x)
         if self.row_shape is not None:
             scaled = scaled.unflatten(1, self.row_shape)
         return self.normalizer(self.encoder(scaled.to(self.normalizer.mean.dtype)))
@@ -87,13 +93,16 @@ def for_inference(embedder: Embedder, dtype: np.dtype, device: torch.device) -> 
     An encoder that cannot be cast to float64 computes in float32 for rows of either dtype.
     """
     scaling = copy.deepcopy(embedder.scaling).to(device)
+    encoder, normalizer = copy.deepcopy(embedder.encoder), copy.deepcopy(embedder.normalizer)
+    for part in (encoder, normalizer):
+        part.to(device).eval()
+        if dtype == np.float64 and embedder.in_double:
+            part.double()  # before they become one
     with torch.no_grad():
-        normalizer = embedder.normalizer
-        folded = fold(embedder.encoder, normalizer.mean, normalizer.matrix)
-        network = folded or nn.Sequential(embedder.encoder, normalizer)
-        network = copy.deepcopy(network).to(device).eval()
-    if dtype == np.float64:
-        network = network.double() if embedder.in_double else _InSingle(network)
+        folded = fold(encoder, normalizer.mean, normalizer.matrix)
+    network = folded or nn.Sequential(encoder, normalizer)
+    if dtype == np.float64 and not embedder.in_double:
+        network = _InSingle(network)
     if embedder.row_shape is None:
         return nn.Sequential(scaling, network)
     return nn.Sequential(scaling, nn.Unflatten(1, embedder.row_shape), network)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -106,3 +107,60 @@ def mlp(
             layers.extend(block)
         width = size
     return nn.Sequential(*layers, linear(width, n_outputs, generator))
+
+
+class Float64(nn.Module):
+    """Has buffers of float64, and keeps them so when the module around is made float32."""
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, tensor in before.items():
+            moved = self._buffers[name]
+            if tensor is not None and moved is not None:
+                self._buffers[name] = tensor.to(moved.device)
+        return self
+
+
+class Table(Float64):
+    r"""A smooth function f of each column in float64, by Lagrange's cubic on an even grid.
+
+    With h the distance of two knots, the error is at most :math:`h^4 |f^{(4)}| / 42` between the
+    two inner ones of four. Constant beyond the grid, whose outermost values it does not exceed.
+    Numbers are such as float32 holds, since an export to ONNX may make that of them.
+
+    Parameters
+    ----------
+    function : callable
+        Knots (k, 1) -> values (k, d), or (k, 1) for all columns alike.
+    edge : float
+        The grid goes from -edge to edge.
+    step : float, default=2**-7
+        h.
+    """
+
+    values: torch.Tensor
+
+    def __init__(
+        self,
+        function: Callable[[np.ndarray], np.ndarray],
+        edge: float,
+        step: float = 2**-7,
+    ) -> None:
+        super().__init__()
+        self.edge, self.step = edge, step
+        values = function(np.arange(-edge, edge + step, step)[:, None])
+        self.register_buffer("values", torch.as_tensor(values, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, d = self.values.shape
+        place = (x.to(torch.float64).clamp(-self.edge, self.edge) + self.edge) / self.step
+        first = place.floor().long().clamp(1, n - 3) - 1
+        columns = torch.arange(x.shape[1], device=x.device).clamp(max=d - 1)
+        a, b, c, e = (self.values[first + i, columns] for i in range(4))
+        t = place - first - 1
+        outer = (2 - t) * (t - 1) * t * a + (t + 1) * (t - 1) * t * e
+        inner = (t + 1) * (t - 1) * (t - 2) * b - (t + 1) * t * (t - 2) * c
+        y = outer / 6 + inner / 2
+        ends = torch.stack([self.values[0], self.values[-1]])
+        return torch.minimum(torch.maximum(y, ends.amin(0)), ends.amax(0))

@@ -300,11 +300,10 @@ def fold(encoder: nn.Module, mean: torch.Tensor, matrix: torch.Tensor) -> nn.Mod
         return None
     layers = _fold_batch_norms(list(encoder)[:-1])
     bias = last.bias if last.bias is not None else torch.zeros_like(mean)
-    head = nn.utils.skip_init(nn.Linear, last.in_features, last.out_features)
-    head = head.to(dtype=last.weight.dtype, device=last.weight.device)
+    head = copy.deepcopy(last)  # a new one would draw, or import torch's compiler
     with torch.no_grad():
-        head.weight.copy_(matrix @ last.weight)
-        head.bias.copy_((bias - mean) @ matrix.T)
+        head.weight = nn.Parameter(matrix @ last.weight)
+        head.bias = nn.Parameter((bias - mean) @ matrix.T)
     return nn.Sequential(*layers, head).eval()
 
 

@@ -8,16 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import expit, logit, ndtri
 from sklearn.base import clone
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import nn
 
+from sknoisydim._modules import Float64, Table
 from sknoisydim._options import allowed, unknown_option
 from sknoisydim._sources import RowSource, column_means, extremes, is_sparse, slices
 
 __all__ = [
     "SCALINGS",
     "Clip",
+    "NormalScores",
     "SklearnScaling",
     "Standardize",
     "fit_scaling",
@@ -26,6 +29,11 @@ __all__ = [
 
 # Standard deviations at which "squash" bounds a column.
 SQUASH_BOUND = 3.0
+# Least probability, and distance from an outermost quantile, that "quantile" knows: those of
+# scikit-learn's QuantileTransformer.
+LEAST = 1e-7
+# Log of the odds of that, as float32 has it.
+ODDS = float(np.float32(-logit(LEAST)))
 
 
 class Standardize(nn.Module):
@@ -72,7 +80,8 @@ class Standardize(nn.Module):
             return v.clamp_(-1e6, 1e6)
         # The square of a far row overflows, and infinity * 0 is NaN.
         v = v.clamp_(-1e15, 1e15)
-        return v.mul_(v.square().add_(1).rsqrt_()).mul_(self.bound)
+        # Not in place, for the gradient by x reads v.
+        return (v * v.square().add_(1).rsqrt_()).mul_(self.bound)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
         # .float() of a model around must not round the statistics; .to(device) still moves them.
@@ -155,6 +164,62 @@ class SklearnScaling(nn.Module):
                 )
             scaled = np.where(missing, np.nan, scaled)
         return torch.as_tensor(scaled, dtype=x.dtype, device=x.device)
+
+
+class NormalScores(Float64):
+    r"""Normal scores of each column by its quantiles: :math:`\Phi^{-1}(\hat F(x))`, in float64.
+
+    :math:`\hat F` is linear between quantiles, and in the middle of its step at a repeated one. It
+    is kept in [1e-7, 1 - 1e-7], which are the scores -5.2 and 5.2, and has these values from the
+    outermost quantiles on. Missing cells stay missing.
+
+    Parameters
+    ----------
+    quantiles : ndarray of shape (k, p)
+        Of the columns, ascending.
+    references : ndarray of shape (k,)
+        The probabilities that they are for, from 0 to 1.
+    """
+
+    quantiles: torch.Tensor
+    references: torch.Tensor
+
+    def __init__(self, quantiles: np.ndarray, references: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("quantiles", torch.tensor(quantiles.T.copy(), dtype=torch.float64))
+        self.register_buffer("references", torch.tensor(references, dtype=torch.float64))
+        # ONNX has no quantile function. By the log of the odds it is smooth in the tails too.
+        self.score = Table(lambda odds: ndtri(expit(odds)), 17.0)
+
+    def _share(self, x: torch.Tensor, upper: torch.Tensor, step: float) -> torch.Tensor:
+        """Return F at x (p, n) on the segments that end at the knots `upper` (p, n).
+
+        Where a segment has no width, the share of it is `step`.
+        """
+        right = upper.clamp(1, len(self.references) - 1)
+        low, high = self.quantiles.gather(1, right - 1), self.quantiles.gather(1, right)
+        width = high - low
+        share = torch.where(width > 0, (x - low) / width.clamp(min=1e-300), step).clamp(0, 1)
+        left = self.references[right - 1]
+        return left + share * (self.references[right] - left)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        missing = x.isnan()
+        columns = x.to(torch.float64).masked_fill(missing, 0.0).T.contiguous()
+        if torch.compiler.is_compiling():  # ONNX has no search
+            behind = [
+                (above(columns[:, :, None], self.quantiles[:, None])).sum(2)
+                for above in (torch.ge, torch.gt)
+            ]
+        else:
+            behind = [
+                torch.searchsorted(self.quantiles, columns, right=right) for right in (True, False)
+            ]
+        p = 0.5 * (self._share(columns, behind[0], 1.0) + self._share(columns, behind[1], 0.0))
+        p = torch.where(columns + LEAST > self.quantiles[:, -1:], 1.0, p)
+        p = torch.where(columns - LEAST < self.quantiles[:, :1], 0.0, p)
+        scores: torch.Tensor = self.score(torch.log(p / (1 - p)).clamp(-ODDS, ODDS).T)
+        return scores.masked_fill(missing, torch.nan).to(x.dtype)
 
 
 class Moments(NamedTuple):
@@ -257,7 +322,8 @@ def _quantile(X: RowSource, seed: int, weights: np.ndarray | None) -> nn.Module:
     # scikit-learn's quantiles leave missing cells out, and want one cell that is none.
     unseen = np.isnan(span)
     rows = np.where(unseen, 0, rows) if unseen.any() else rows
-    return SklearnScaling(transformer.fit(rows))
+    transformer.fit(rows)
+    return NormalScores(transformer.quantiles_, transformer.references_)
 
 
 def _resampled(X: RowSource, weights: np.ndarray | None, seed: int) -> np.ndarray:
@@ -372,12 +438,9 @@ def fit_scaling(
                 "Use scaling='standard' or 'quantile'."
             )
         return Clip()
-    fill = column_means(X, weights) if missing and scaling not in BY_MOMENTS else None
     if isinstance(scaling, str):
-        named = SCALINGS[scaling](X, seed, weights)
-        if isinstance(named, SklearnScaling):
-            named.fill = fill
-        return named
+        return SCALINGS[scaling](X, seed, weights)
+    fill = column_means(X, weights) if missing else None
     rows = _resampled(X, weights, seed)
     if fill is not None:
         rows = np.where(np.isnan(rows), fill, rows).astype(rows.dtype, copy=False)

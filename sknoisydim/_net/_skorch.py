@@ -14,6 +14,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PrintLog, ProgressBar
 from skorch.dataset import unpack_data
 from skorch.exceptions import SkorchException
+from skorch.history import History
 from torch import nn
 
 from sknoisydim._data import Batches
@@ -83,6 +84,30 @@ class DIMNet(NeuralNet):
         self.held_out = held_out
         self.resume = resume
         self.step_ = 0
+
+    @classmethod
+    def at_rest(cls, module: nn.Module, history: Mapping[str, Any], **kwargs: Any) -> DIMNet:
+        """Return a net as it is after training, which needs no optimizer: making one takes time.
+
+        `history` is by column.
+        """
+        net = cls(module, generator=make_generator(0), n_steps=None, max_epochs=1, **kwargs)
+        rows = zip(*history.values(), strict=True)
+        net.history_ = History(
+            {**dict(zip(history, row, strict=True)), "batches": []} for row in rows
+        )
+        net.__dict__ |= {"module_": module, "callbacks_": [], "optimizer_": None}
+        return net
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Off a GPU there is no need of skorch's way, which would part the module from what else
+        # a pickle holds of it.
+        return dict(vars(self)) if self.device == "cpu" else super().__getstate__()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "__cuda_dependent_attributes__" in state:
+            super().__setstate__(state)
+        self.__dict__ |= state
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:

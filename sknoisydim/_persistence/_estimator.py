@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import import_compiler
-from sknoisydim.scaling import Standardize
+from sknoisydim._inference import embeddings
+from sknoisydim.encoders import IndicateMissing
 
 from . import _file
-from ._onnx import write_onnx
-from ._own import builder, check_named, made
-from ._state import PLACE, restore, to_file, to_state
-from ._torch import to_module
+from ._export import to_module, write_onnx
+from ._state import check_named, left_out, pack, unpack
 
 Self = TypeVar("Self", bound="Persistent")
 
+# What belongs to a session, by `set_callbacks` of scikit-learn, and to a machine: no file has it.
+APART = ("_skl_callbacks", "checkpoint")
 # What a damaged header, whose digest is right all the same, may end in.
 _DAMAGE = (
     ArithmeticError,
@@ -34,27 +35,14 @@ _DAMAGE = (
 )
 
 
-def _check_works(model: Any, width: int) -> None:
-    """See that the parts fit together, with two rows of zeros.
-
-    Raises
-    ------
-    ArithmeticError, LookupError, RuntimeError, TypeError, ValueError
-        If they do not.
-    """
-    embedder, d = model.encoder_, model.n_components_
-    with torch.no_grad():
-        if isinstance(embedder.scaling, Standardize):
-            shapes = {tuple(v.shape) for v in (embedder.scaling.mean, embedder.scaling.scale)}
-            if shapes != {(model.n_features_in_,)}:
-                raise ValueError(f"it scales {shapes} columns, not {model.n_features_in_}.")
-        rows = torch.zeros(2, *(embedder.row_shape or (width,)), dtype=torch.float32)
-        z = embedder.normalizer(embedder.encoder(rows)).double().numpy()
-    if z.shape != (2, d):
-        raise ValueError(f"its encoder gives {z.shape[1:]} components, not {d}.")
-    if model.refinement_ is not None:
-        z = model.refinement_.forward(z)
-    model.target_.push(z)
+def _check_works(model: Any) -> None:
+    """See that the parts fit together, with two rows; raises anything where they do not."""
+    rows = np.zeros((2, model.n_features_in_), np.float32)
+    if isinstance(model.encoder_.encoder, IndicateMissing):
+        rows[1] = np.nan
+    for _, z in embeddings(model.encoder_, rows, torch.device("cpu"), model.refinement_):
+        if not np.isfinite(model.target_.push(z)).all():
+            raise ValueError("it embeds rows of zeros as NaN or infinity.")
 
 
 class Persistent:
@@ -69,15 +57,15 @@ class Persistent:
         if not hasattr(self, "net_"):
             return state
         try:
-            return to_state(self)
+            header, arrays = pack(self)
         except (AttributeError, ValueError):  # fitted attributes that the user changed
             return state
+        return state if left_out(header) else {"header": json.dumps(header), "arrays": arrays}
 
     @own_context()
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if state.keys() == {"header", "arrays", "objects"}:
-            header = json.loads(state["header"])
-            state = restore(header, state["arrays"], state["objects"], builder({}))
+        if state.keys() == {"header", "arrays"}:
+            state = unpack(json.loads(state["header"]), state["arrays"], {})
         self.__dict__.update(state)
 
     @own_context()
@@ -87,7 +75,7 @@ class Persistent:
         The file is a `safetensors` container: tensors, and a JSON header with the parameters, the
         names of the columns, the versions of the libraries and that of the format. What
         `set_callbacks` set is left out, and so is the folder `checkpoint`, which a file that is
-        loaded cannot set. Needs safetensors: `pip install "sknoisydim[safe]"`.
+        loaded cannot set.
 
         Parameters
         ----------
@@ -97,8 +85,6 @@ class Persistent:
 
         Raises
         ------
-        ImportError
-            If safetensors is not installed.
         sklearn.exceptions.NotFittedError
             Before `fit`.
         ValueError
@@ -106,20 +92,20 @@ class Persistent:
             could not name: a refinement of your own, for instance.
         """
         check_is_fitted(self)
-        _file.write(path, *to_file(self))
+        _file.write(path, *pack(self, APART))
 
     @classmethod
     @own_context()
     def load(cls: type[Self], path: Any, **own: Any) -> Self:
         """Return the transformer that a file holds.
 
-        Nothing in a file is run: it holds numbers, and names of what is a part of sknoisydim, torch
-        and scipy. Needs safetensors: `pip install "sknoisydim[safe]"`.
+        Nothing in a file is run: it holds numbers, and names of parts of sknoisydim, torch,
+        scikit-learn and scipy.
 
         Parameters
         ----------
         path : path-like
-            From `save`, of this version or an earlier one.
+            From `save`.
         **own : object
             Components of your own, by parameter: `encoder` (what was passed to the estimator: its
             weights come from the file), `target`, `scaling` (the fitted transformer), and likewise
@@ -133,22 +119,21 @@ class Persistent:
 
         Raises
         ------
-        ImportError
-            If safetensors is not installed.
         OSError
             If the file cannot be read.
         ValueError
-            If it is not a whole and unchanged file of ours, if a newer version saved it, or if
-            components of your own are missing, too many, or do not fit.
+            If it is not a whole and unchanged file of ours, if it has another format (the message
+            says which version reads it), or if components of your own are missing, too many, or do
+            not fit.
         """
         header, arrays = _file.read(path)
-        import_compiler()
         try:
             check_named(header, own)
-            state = restore(header, arrays, {}, builder(own | made(header))) | {PLACE: None}
+            state = unpack(header, arrays, own) | {"checkpoint": None}
             model = cls(**{name: state[name] for name in header["parameters"]})
             model.__dict__.update(state)
-            _check_works(model, header["width"])
+            if "scaling" not in own:  # which need not take rows of zeros
+                _check_works(model)
         except _DAMAGE as error:
             raise ValueError(f"{path} cannot be loaded: {error}") from error
         return model
@@ -179,7 +164,7 @@ class Persistent:
             Before `fit`.
         ValueError
             If the scaling, the refinement or the target has no form in torch. Of the targets,
-            "normal", "uniform", `Uniform` and `MultivariateNormal` have one.
+            "normal", `MultivariateNormal` and all with independent components have one.
         """
         check_is_fitted(self)
         return to_module(self, target)

@@ -1,10 +1,11 @@
-"""One file: a safetensors container whose every byte is covered by a digest."""
+"""One file: a safetensors container, whose every byte is covered by a digest."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import stat
@@ -17,23 +18,15 @@ from sknoisydim._files import replacing
 from sknoisydim._version import __version__
 
 FORMAT = "sknoisydim"
-#: Written by this version; every version up to it is read.
-FORMAT_VERSION = 1
-# safetensors itself takes no longer header.
+#: The version of the format that is written, and read.
+FORMAT_VERSION = 2
+# As safetensors has it.
 LARGEST_HEADER = 100_000_000
+KINDS = {"BOOL": "b1", "F16": "f2", "F32": "f4", "F64": "f8"}
+KINDS |= {f"{kind}{8 * size}": f"{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)}
 # Stands in the place of the digest while it is computed.
 BLANK = "0" * 64
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "skorch", "torch")
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise ImportError(
-            'save and load need safetensors: pip install "sknoisydim[safe]".'
-        ) from error
-    return safetensors.numpy
 
 
 def versions() -> dict[str, str]:
@@ -43,38 +36,24 @@ def versions() -> dict[str, str]:
 
 
 def write(path: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a file, all of it or nothing.
-
-    Raises
-    ------
-    ImportError
-        If safetensors is not installed.
-    OSError
-        If the folder cannot be written to.
-    """
+    """Write a file, all of it or nothing."""
     metadata = {name: json.dumps(value) for name, value in header.items()}
-    metadata |= {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "versions": json.dumps(versions()),
-        "sha256": BLANK,
-    }
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    for name, array in arrays.items():  # ascontiguousarray makes a row of a number
-        contiguous[name] = contiguous[name].reshape(array.shape)
-    data = _in_order(_safetensors().save(contiguous, metadata=metadata))
-    blank, seal = f'"sha256":"{BLANK}"'.encode(), f'"sha256":"{_digest(data)}"'.encode()
-    if data.count(blank, 0, _header_end(data)) != 1:
+    metadata |= {"format": FORMAT, "format_version": str(FORMAT_VERSION), "sha256": BLANK}
+    metadata["versions"] = json.dumps(versions())
+    head: dict[str, Any] = {"__metadata__": metadata}
+    names, body = {np.dtype(code): name for name, code in KINDS.items()}, b""
+    # The widest first, so that each begins at a multiple of its width.
+    for name, array in sorted(arrays.items(), key=lambda item: -item[1].itemsize):
+        place = [len(body), len(body) + array.nbytes]
+        body += array.tobytes()
+        kind, shape = names[array.dtype], list(array.shape)
+        head[name] = {"dtype": kind, "shape": shape, "data_offsets": place}
+    text = json.dumps(head, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    seal = _seal(_digest(text, body))
+    if text.count(_seal(BLANK)) != 1:
         raise ValueError("the digest has no place of its own in the header.")
-    replace(path, data.replace(blank, seal, 1))
-
-
-def _in_order(data: bytes) -> bytes:
-    """Sort the header, which safetensors writes in any order: equal models have equal files."""
-    end = _header_end(data)
-    head = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)
-    return len(head).to_bytes(8, "little") + head + data[end:]
+    replace(path, _length(text) + text.replace(_seal(BLANK), seal) + body)
 
 
 def replace(path: Any, data: bytes) -> None:
@@ -90,77 +69,66 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
     Raises
     ------
-    ImportError
-        If safetensors is not installed.
     OSError
         If the file cannot be read.
     ValueError
-        If it is not a whole file of ours, or a newer version's.
+        If it is not a whole file of ours, or of another format.
     """
-    safetensors = _safetensors()
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ValueError(f"{path} is not a file.")
-    metadata, data = _sealed(path)
-    version = metadata.get("format_version", "")
-    if not version.isdecimal() or int(version) > FORMAT_VERSION:
+    head, body = _sealed(path)
+    metadata = head.pop("__metadata__")
+    version, saved_by = metadata.get("format_version"), metadata.get("versions")
+    if version != str(FORMAT_VERSION):
         raise ValueError(
-            f"{path} has the format version {version!r}, and sknoisydim {__version__} reads "
-            f"versions up to {FORMAT_VERSION}: it was saved by a newer one."
+            f"{path} has the format version {version}, and this is sknoisydim {__version__}, which "
+            f"reads version {FORMAT_VERSION}. Load it with what saved it: {saved_by}."
         )
     try:
-        arrays = safetensors.load(data)
-        header = {
-            name: json.loads(value)
-            for name, value in metadata.items()
-            if name not in ("format", "sha256")
-        }
-    except (KeyError, OverflowError, RecursionError, ValueError, _error()) as error:
+        header = {n: json.loads(v) for n, v in metadata.items() if n not in ("format", "sha256")}
+        return header, {name: _array(node, body) for name, node in head.items()}
+    except (LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    return header, arrays
 
 
-def _error() -> type[Exception]:
-    from safetensors import SafetensorError
+def _array(node: Mapping[str, Any], body: bytes) -> np.ndarray:
+    (start, end), kind, shape = node["data_offsets"], np.dtype(KINDS[node["dtype"]]), node["shape"]
+    if not 0 <= start <= end <= len(body) or end - start != math.prod(shape) * kind.itemsize:
+        raise ValueError(f"{node} is no array of the file.")
+    return np.frombuffer(body[start:end], kind).reshape(shape)
 
-    return SafetensorError
 
-
-def _sealed(path: Any) -> tuple[dict[str, str], bytes]:
-    """Return the metadata and the bytes of a file, once they are known to be what was written."""
+def _sealed(path: Any) -> tuple[dict[str, Any], bytes]:
+    """Return the header and the bytes of the arrays, once they are known to be what was written."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"{path} is not a file.")
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(size - 8, LARGEST_HEADER):
+        size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
+        text = file.read(length) if 2 <= length <= min(size - 8, LARGEST_HEADER) else b""
+        try:
+            head = json.loads(text)
+            metadata = {str(name): str(value) for name, value in head["__metadata__"].items()}
+            ours = metadata == head["__metadata__"] and metadata["format"] == FORMAT
+        except (AttributeError, LookupError, TypeError, RecursionError, ValueError):
+            ours = False
+        if not ours:
             raise ValueError(f"{path} is not a file that sknoisydim saved, or a part is missing.")
-        head = file.read(length)
-        metadata = _metadata(path, head)
-        data = length.to_bytes(8, "little") + head + file.read()
+        body = file.read()
     digest = metadata.get("sha256", "")
-    seal, blank = f'"sha256":"{digest}"'.encode(), f'"sha256":"{BLANK}"'.encode()
-    if data.count(seal, 0, _header_end(data)) != 1 or (
-        _digest(data.replace(seal, blank, 1)) != digest
-    ):
+    blank = text.replace(_seal(digest), _seal(BLANK))
+    if text.count(_seal(digest)) != 1 or _digest(blank, body) != digest:
         raise ValueError(
             f"{path} is damaged: its digest is not that of its bytes. Some were changed, added or "
             "lost since it was saved."
         )
-    return metadata, data
+    return head, body
 
 
-def _metadata(path: Any, head: bytes) -> dict[str, str]:
-    try:
-        metadata = json.loads(head)["__metadata__"]
-    except (KeyError, TypeError, RecursionError, ValueError) as error:
-        raise ValueError(f"{path} is not a file that sknoisydim saved: {error!r}") from error
-    texts = isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values())
-    if not texts or metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a file that sknoisydim saved.")
-    return metadata
+def _seal(digest: str) -> bytes:
+    return f'"sha256":"{digest}"'.encode()
 
 
-def _header_end(data: bytes) -> int:
-    return 8 + int.from_bytes(data[:8], "little")
+def _length(text: bytes) -> bytes:
+    return len(text).to_bytes(8, "little")
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _digest(text: bytes, body: bytes) -> str:
+    return hashlib.sha256(_length(text) + text + body).hexdigest()

@@ -1,352 +1,250 @@
-"""A fitted transformer as JSON and arrays, and back."""
+"""A fitted transformer as JSON and arrays, and back; components of the user's own are left out."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sknoisydim._inference import Embedder
 from sknoisydim._isolation import make_generator
 from sknoisydim._net import DIMNet
 from sknoisydim._objective import Objective
-from sknoisydim.encoders import IndicateMissing
+from sknoisydim._optimizers import resolve_optimizer
+from sknoisydim.augmentations import resolve_augmentation
+from sknoisydim.bounds import resolve_bound
+from sknoisydim.critics import resolve_critic
+from sknoisydim.encoders import IndicateMissing, resolve_encoder
+from sknoisydim.noise import resolve_noise
+from sknoisydim.normalization import resolve_normalization
+from sknoisydim.scaling import SklearnScaling
+from sknoisydim.targets import resolve_target
 
-from ._codec import JSON, Kind, Reader, Unknown, Writer
-from ._fittings import FITTINGS
-from ._layers import MODULES, hooked, write_tensor
-from ._names import NAMES
+from ._pack import JSON, Reader, Unknown, Writer
 
-KINDS: Mapping[str, Kind] = {**NAMES, **FITTINGS, **MODULES}
-
-# The parameter that each part of a fit was made of.
-MADE_OF = {
-    "augmentation": "augmentation",
-    "bound": "bound",
-    "channel": "noise",
-    "critic": "critic",
-    "encoder": "encoder",
-    "normalizer": "normalization",
-    "optimizer": "optimizer",
-    "refinement": "refine",
-    "scaling": "scaling",
-    "target": "target",
-}
 # Fitted attributes that are put together of parts.
 ASSEMBLED = ("net_", "encoder_", "refinement_", "target_", "channel_")
-# Callbacks of scikit-learn, which `set_callbacks` sets and which belong to a session.
-SESSION = "_skl_callbacks"
-# The part that says what is done to missing cells, where any may be.
-MISSING = "missing"
-# A parameter that belongs to a machine: nobody's file says where `fit` writes.
-PLACE = "checkpoint"
 # So many columns are believed, whatever the tensors of a file are.
 FEW_COLUMNS = 10**5
-# What the net was trained with, beside its module.
-TRAINING = ("n_steps", "max_epochs", "batch_size", "lr")
 
 
-class SavedNet(DIMNet):
-    """A net at rest: its optimizer is made when training goes on.
-
-    It has no state to come back to, and the first optimizer of a process makes torch import its
-    compiler, which takes a second or two.
-    """
-
-    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> DIMNet:
-        """Make the optimizer, unless the net is being restored."""
-        if self.initialized_:
-            return super().initialize_optimizer(*args, **kwargs)
-        self.optimizer_ = None
-        return self
-
-    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> DIMNet:
-        """Train on X."""
-        if self.optimizer_ is None:
-            self._initialize_optimizer()
-        return super().partial_fit(X, y, classes, **fit_params)
+def _scaling(fitted: Any) -> Any:
+    try:
+        check_is_fitted(fitted)
+    except (NotFittedError, TypeError) as error:
+        raise ValueError(
+            "scaling must be the fitted transformer, since the file does not hold what it learnt: "
+            f"pass model.encoder_.scaling.transformer, kept beside the file. {error}"
+        ) from error
+    return SklearnScaling(fitted)
 
 
-def _arguments(kind: type) -> list[str]:
-    return list(inspect.signature(kind).parameters)
+# Of each part of a fit the parameter that it was made of, and how it is made of what the caller of
+# `load` passes for that, and of the parts before it.
+MADE: Mapping[str, tuple[str, Callable[[Any, dict[str, Any]], Any]]] = {
+    "channel": ("noise", lambda own, p: resolve_noise(own).build(p["d"], p["batch_size_"])),
+    "augmentation": ("augmentation", lambda own, p: resolve_augmentation(own)),
+    "bound": ("bound", lambda own, p: resolve_bound(own)),
+    "critic": ("critic", lambda own, p: resolve_critic(own).build(p["d"], p["channel"], p["rng"])),
+    "encoder": ("encoder", lambda own, p: resolve_encoder(own).build(p["width"], p["d"], p["rng"])),
+    "normalizer": ("normalization", lambda own, p: resolve_normalization(own).build(p["d"])),
+    "optimizer": ("optimizer", lambda own, p: resolve_optimizer(own)),
+    "scaling": ("scaling", lambda own, p: _scaling(own)),
+    "target": ("target", lambda own, p: resolve_target(own, p["d"])),
+}
+EMBEDDER = tuple(inspect.signature(Embedder).parameters)
+OBJECTIVE = tuple(inspect.signature(Objective).parameters)
 
 
 def _parts(estimator: Any) -> dict[str, Any]:
     """Return everything that the fitted attributes are put together of."""
     objective, embedder = estimator.net_.module_, estimator.encoder_
-    parts = {name: getattr(embedder, name) for name in _arguments(Embedder)}
-    parts |= {name: getattr(objective, name) for name in _arguments(Objective)}
-    shared = all(getattr(embedder, name) is parts[name] for name in _arguments(Embedder))
+    parts = {name: getattr(objective, name) for name in OBJECTIVE}
+    shared = all(parts.get(n, value) is value for n, value in embedder.named_children())
     if not shared or parts["channel"] is not estimator.channel_:
         raise ValueError("encoder_ or channel_ is no longer what was trained.")
+    parts |= {name: getattr(embedder, name) for name in (*EMBEDDER, "row_shape", "in_double")}
+    parts["width"] = parts["row_shape"] or _width(estimator)
     front = parts["encoder"]
     if isinstance(front, IndicateMissing):
         # The encoder, which may be the user's, by itself; and what is done to missing cells.
-        cells = [front.columns.cpu().numpy(), front.fill.cpu().numpy()]
-        fill = getattr(parts["scaling"], "fill", None)
-        parts |= {"encoder": front.encoder, MISSING: [*cells, fill]}
-    return parts | {
-        "optimizer": estimator.net_.optimizer,
-        "refinement": estimator.refinement_,
-        "target": estimator.target_,
-    }
+        cells = [front.columns, front.fill, getattr(parts["scaling"], "fill", None)]
+        parts |= {"encoder": front.encoder, "missing": cells}
+    parts |= {"optimizer": estimator.net_.optimizer, "refinement": estimator.refinement_}
+    return parts | {"target": estimator.target_}
 
 
-class _Packer:
-    """Write values, and do with those that JSON cannot say what the caller wants."""
-
-    def __init__(self, instead: Callable[[Any, str, str, _Packer], JSON]) -> None:
-        self.instead = instead
-        self.writer = Writer(KINDS)
-        self.objects: dict[str, Any] = {}
-
-    def put(self, value: Any, path: str, parameter: str = "") -> JSON:
-        before = dict(self.writer.arrays)
-        try:
-            return self.writer.write(value, path)
-        except Unknown:
-            self.writer.arrays = before
-            return self.instead(value, path, parameter, self)
-
-
-def _keep(value: Any, path: str, parameter: str, packer: _Packer) -> JSON:
-    """Carry the object itself along, off the GPU: a pickle takes any."""
-    if isinstance(value, nn.Module):
-        tensors = [*value.parameters(), *value.buffers()]
-        if any(tensor.device.type != "cpu" for tensor in tensors):
-            value = copy.deepcopy(value).cpu()
-    packer.objects[path] = value
-    return {"is": "object", "of": path}
-
-
-def _leave(value: Any, path: str, parameter: str, packer: _Packer) -> JSON:
-    """Leave it to whoever loads the file, and keep its tensors."""
-    kind: Any = type(getattr(value, "transformer", value))
-    if inspect.isclass(value) or inspect.isroutine(value):
-        kind = value
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    if not parameter or path == "parts.refinement":
-        raise ValueError(
-            f"{path.rpartition('.')[2]!r} holds a {name}, which a file that is safe to load cannot "
-            "hold. Pickle the estimator instead."
-        )
-    state = {}
-    if isinstance(value, nn.Module) and not path.startswith("parameters."):
-        for key, tensor in value.state_dict().items():
-            if not isinstance(tensor, torch.Tensor):
-                raise ValueError(
-                    f"{path} has a state {key!r} that is no tensor: pickle it instead."
-                )
-            state[key] = write_tensor(tensor, packer.writer, f"{path}.{key}")
-    own: dict[str, JSON] = {"parameter": parameter, "type": name, "state": state}
-    if state and name.startswith("sknoisydim.") and not any(map(hooked, value.modules())):
-        own["made"] = True  # by a component of ours that has no layer of its own
-    return {"is": "own", "of": own}
-
-
-def _pack(estimator: Any, packer: _Packer) -> dict[str, JSON]:
-    parameters = estimator.get_params(deep=False)
-    net = estimator.net_
-    training = {name: getattr(net, name) for name in (*TRAINING, "step_")}
-    training["arguments"] = {k: v for k, v in vars(net).items() if k.startswith("optimizer__")}
-    embedding = {
-        k: v for k, v in vars(estimator.encoder_).items() if k[0] != "_" and k != "training"
-    }
-    rest = {k: v for k, v in vars(estimator).items() if k not in parameters and k not in ASSEMBLED}
-    if packer.instead is _leave:
-        rest.pop(SESSION, None)
-        parameters[PLACE] = None
-    return {
-        "parameters": {
-            name: packer.put(value, f"parameters.{name}", name)
-            for name, value in parameters.items()
-        },
-        "parts": {
-            name: packer.put(value, f"parts.{name}", MADE_OF.get(name, ""))
-            for name, value in _parts(estimator).items()
-        },
-        "training": packer.put(training, "training"),
-        "embedding": packer.put(embedding, "embedding"),
-        "fitted": {name: packer.put(value, name) for name, value in rest.items()},
-        "width": _scaled_width(estimator),
-    }
-
-
-def _scaled_width(estimator: Any) -> int:
-    """Return how many columns the encoder takes, for encoders that have to be made anew."""
+def _width(estimator: Any) -> int:
+    """Return the number of columns that the encoder takes."""
+    embedder = estimator.encoder_
+    row = torch.zeros(1, estimator.n_features_in_, dtype=torch.float32)
     try:
         with torch.no_grad():
-            row = torch.zeros(1, estimator.n_features_in_, dtype=torch.float32)
-            return int(estimator.encoder_.scaling(row)[0].numel())
+            row = embedder.scaling(row)
     except (TypeError, ValueError):  # a transformer of the user's that does not take zeros
-        return int(estimator.n_features_in_)
+        pass
+    return row.numel() + len(getattr(embedder.encoder, "columns", ()))
 
 
-def _row_shape(width: int, fitted: Any, embedding: Any) -> tuple[int, ...] | None:
-    """Return the shape of a row that the encoder takes, where it has more dimensions than one.
+class _Packer(Writer):
+    """Leaves out what JSON cannot say: the caller of `load` says which component that is."""
 
-    Raises
-    ------
-    ValueError
-        If it is none, or not one for so many columns.
-    """
-    shape: Any = embedding.get("row_shape")
-    seen = fitted.get("row_shape_", (fitted["n_features_in_"],))
-    if seen != (shape or (fitted["n_features_in_"],)):
-        raise ValueError(f"its rows have the shape {seen!r}, and its encoder takes {shape!r}.")
-    if shape is None:
-        return None
-    whole = type(shape) is tuple and all(type(size) is int and size >= 1 for size in shape)
-    if not whole or len(shape) < 2 or math.prod(shape) != width:
-        raise ValueError(f"{shape!r} is no shape of a row of {width} cells.")
-    return tuple(shape)
-
-
-def _missing_cells(cells: Any, width: int) -> Any:
-    """Return what is done to missing cells: columns to show, and what they are filled with.
-
-    Raises
-    ------
-    ValueError
-        If it does not fit rows of so many cells.
-    """
-    if cells is None:
-        return None
-    columns, *fills = cells
-    shown = columns.dtype == np.int64 and columns.ndim == 1 and (np.diff(columns) > 0).all()
-    if not shown or ((columns < 0) | (columns >= width)).any():
-        raise ValueError(f"{columns!r} are no columns of {width}.")
-    if len(fills) != 2 or fills[0].dtype != np.float32:
-        raise ValueError("what missing cells are filled with is no row.")
-    for fill in fills:
-        if fill is not None and not (fill.shape == (width,) and np.isfinite(fill).all()):
-            raise ValueError(f"missing cells are filled with {fill!r}, no row of {width} numbers.")
-    return cells
+    def put(self, value: Any, path: str, parameter: str = "") -> JSON:
+        before = dict(self.arrays)
+        try:
+            return self.write(value, path)
+        except Unknown:
+            self.arrays = before
+        named = inspect.isclass(value) or inspect.isroutine(value)
+        kind = value if named else type(getattr(value, "transformer", value))
+        name, state = f"{kind.__module__}.{kind.__qualname__}", None
+        try:
+            if not parameter:
+                raise Unknown(f"{path.rpartition('.')[2]!r} holds a {name}")
+            if isinstance(value, nn.Module) and path.startswith("parts."):
+                state = self.write(dict(value.state_dict()), path)
+        except Unknown as error:
+            raise ValueError(
+                f"{error}, which a file that is safe to load cannot hold. Pickle the estimator "
+                "instead."
+            ) from error
+        return {"own": {"parameter": parameter, "type": name, "state": state}}
 
 
-def to_state(estimator: Any) -> dict[str, Any]:
-    """Return the state of a fitted estimator that a pickle carries.
+def pack(
+    estimator: Any, apart: Collection[str] = ()
+) -> tuple[dict[str, JSON], dict[str, np.ndarray]]:
+    """Return a fitted estimator as JSON and arrays, without components of the user's own.
+
+    Attributes called as in `apart` are left out; parameters are None.
 
     Raises
     ------
     ValueError
-        If its fitted attributes are not those of a fit.
+        If its fitted attributes are not those of a fit, or one can be neither written nor named.
     """
-    packer = _Packer(_keep)
-    header = json.dumps(_pack(estimator, packer))
-    return {"header": header, "arrays": packer.writer.arrays, "objects": packer.objects}
+    packer, parameters = _Packer(), estimator.get_params(deep=False)
+    parameters |= dict.fromkeys(parameters.keys() & apart)
+    rest = (*parameters, *ASSEMBLED, *apart)
+    fitted = {name: value for name, value in vars(estimator).items() if name not in rest}
+    parts = _parts(estimator).items()
+    header = {
+        "parameters": {n: packer.put(v, f"parameters.{n}", n) for n, v in parameters.items()},
+        "parts": {n: packer.put(v, f"parts.{n}", MADE.get(n, ("",))[0]) for n, v in parts},
+        "fitted": {name: packer.put(value, name) for name, value in fitted.items()},
+    }
+    return header, packer.arrays
 
 
-def to_file(estimator: Any) -> tuple[dict[str, JSON], dict[str, np.ndarray]]:
-    """Return the header and the arrays of a file.
+def _own(node: JSON) -> JSON:
+    return node.get("own") if isinstance(node, dict) else None
+
+
+def left_out(header: Mapping[str, JSON]) -> dict[str, str]:
+    """Return the parameters that are left to the caller of `load`, and what they were."""
+    nodes = [*header["parts"].values(), *header["parameters"].values()]
+    return {own["parameter"]: own["type"] for own in map(_own, nodes) if own is not None}
+
+
+def check_named(header: Mapping[str, JSON], named: Mapping[str, Any]) -> None:
+    """See that the caller of `load` names what the file leaves out, and nothing else.
 
     Raises
     ------
     ValueError
-        If it holds what neither the file can hold nor the caller of `load` can name.
+        If not.
     """
-    packer = _Packer(_leave)
-    return _pack(estimator, packer), packer.writer.arrays
+    needed = left_out(header)
+    missing = [name for name in needed if name not in named]
+    if missing:
+        kinds = ", ".join(f"{name}=<{needed[name]}>" for name in missing)
+        example = ", ".join(f"{name}=..." for name in missing)
+        raise ValueError(
+            f"the file was saved with {kinds}, which it does not hold, since this is not a part "
+            f"of sknoisydim that files know: name it, as in load(path, {example})."
+        )
+    more = sorted(named.keys() - needed.keys())
+    if more:
+        raise ValueError(
+            f"load was given {', '.join(more)}, but the file holds its own. It takes "
+            f"{', '.join(sorted(needed)) or 'none'}."
+        )
 
 
-def restore(
+def unpack(
     header: Mapping[str, JSON],
     arrays: Mapping[str, np.ndarray],
-    objects: Mapping[str, Any],
-    build: Callable[[str, JSON, dict[str, Any]], Any],
+    named: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the attributes of the estimator.
+    """Return the attributes of the estimator: the inverse of `pack`.
 
-    Parameters
-    ----------
-    header : dict
-        From `to_state` or `to_file`.
-    arrays : dict of str to ndarray
-    objects : dict
-        What was carried along as it is.
-    build : callable
-        (part or parameter, what the header says of it, what is there) -> what was left to the
-        caller of `load`.
+    `named` are the components that the caller of `load` names.
     """
-    kept = Kind(_never, _unwritten, lambda node, reader: objects[node])
-    reader = Reader({**KINDS, "object": kept}, arrays)
-
-    def read(name: str, node: JSON, there: dict[str, Any]) -> Any:
-        if isinstance(node, dict) and node["is"] == "own":
-            return build(name, node["of"], there)
-        return reader.read(node)
-
-    found = {name: read(name, n, {}) for name, n in header["parameters"].items()}
+    reader = Reader(arrays)
     fitted = {name: reader.read(node) for name, node in header["fitted"].items()}
+    parts: dict[str, Any] = {**fitted, "d": fitted["n_components_"], "rng": make_generator(0)}
+    nodes = header["parts"]
+    parts["width"] = reader.read(nodes["width"])
     # Components are made for so many columns: about as many as there are numbers in the file.
     numbers = max(FEW_COLUMNS, sum(array.size for array in arrays.values()))
-    for size in (header["width"], fitted["n_components_"]):
+    for size in (*np.atleast_1d(parts["width"]).tolist(), fitted["n_features_in_"], parts["d"]):
         if type(size) is not int or not 1 <= size <= numbers:
             raise ValueError(f"{size!r} columns are not what its tensors are for.")
-    training, embedding = reader.read(header["training"]), reader.read(header["embedding"])
-    shape = _row_shape(header["width"], fitted, embedding)
-    cells = _missing_cells(reader.read(header["parts"].get(MISSING)), header["width"])
-    # What an encoder is made for, beside the rest.
-    inputs = shape or header["width"] + (0 if cells is None else len(cells[0]))
-    parts: dict[str, Any] = {**fitted, "inputs": inputs, "arrays": reader}
-    # Critics know the channel, so it comes first.
-    for name in sorted(header["parts"], key=lambda name: name != "channel"):
-        parts[name] = read(f"parts.{name}", header["parts"][name], parts)
-    if cells is not None:
-        parts["encoder"] = IndicateMissing(parts["encoder"], *map(torch.from_numpy, cells[:2]))
-        if cells[2] is not None:
-            parts["scaling"].fill = cells[2]
-    return found | fitted | _assemble(parts, training, embedding)
-
-
-def _assemble(
-    parts: dict[str, Any], training: dict[str, Any], embedding: dict[str, Any]
-) -> dict[str, Any]:
-    """Put the fitted attributes together of their parts."""
-    # Files of before say another thing by it, or nothing; training sets these anew.
-    parts.setdefault("linear_weights", ())
-    parts.setdefault("match_weight", 0.0)
-    objective = Objective(**{name: parts[name] for name in _arguments(Objective)}).eval()
-    embedder = Embedder(**{name: parts[name] for name in _arguments(Embedder)}).eval()
-    for name, value in embedding.items():
-        setattr(embedder, name, value)
-    target = parts["target"]
-    if not hasattr(target, "n_components_"):
-        target = target.bind(parts["n_components_"])
-    net = SavedNet(
-        objective,
-        generator=make_generator(0),
-        optimizer=parts["optimizer"],
-        **{name: training[name] for name in TRAINING},
-    ).initialize()
-    # After `initialize`, to which these say nothing while there is no optimizer.
-    arguments = training["arguments"].items()
-    vars(net).update({name: v for name, v in arguments if name.startswith("optimizer__")})
-    net.step_ = training["step_"]
-    columns = parts["history_"]
-    for row in zip(*columns.values(), strict=True):
-        net.history.new_epoch()
-        for name, value in zip(columns, row, strict=True):
-            net.history.record(name, value)
-    return {
-        "net_": net,
-        "encoder_": embedder,
-        "refinement_": parts["refinement"],
-        "target_": target,
-        "channel_": parts["channel"],
+    for name in sorted(nodes, key=lambda name: name != "channel"):  # which a critic knows
+        own = _own(nodes[name])
+        parts[name] = reader.read(nodes[name] if own is None else own["state"])
+        if own is not None:
+            parts[name] = _made(name, named[own["parameter"]], parts)
+    found = {
+        name: reader.read(node) if _own(node) is None else named[name]
+        for name, node in header["parameters"].items()
     }
+    if "scaling" in named:
+        found["scaling"] = clone(named["scaling"])
+    return found | fitted | _assemble(parts, found["lr"])
 
 
-def _never(value: Any) -> bool:
-    return False
+def _made(name: str, own: Any, parts: dict[str, Any]) -> Any:
+    """Return a part, made of what the caller of `load` names, with the tensors of the file."""
+    parameter, make = MADE[name]
+    made, state = make(own, parts), parts[name]
+    if state is None:
+        return made
+    try:
+        made = copy.deepcopy(made).float()
+        made.load_state_dict(state)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"the weights in the file do not fit {parameter}, which has to make what was saved: "
+            f"{error}"
+        ) from error
+    return made
 
 
-def _unwritten(value: Any, writer: Writer, path: str) -> JSON:
-    raise Unknown(path)
+def _assemble(parts: dict[str, Any], lr: Any) -> dict[str, Any]:
+    """Put the fitted attributes together of their parts."""
+    if "missing" in parts:
+        columns, fill, shown = parts["missing"]
+        parts["encoder"] = IndicateMissing(parts["encoder"], columns, fill)
+        if shown is not None:
+            parts["scaling"].fill = shown
+    objective = Objective(**{name: parts[name] for name in OBJECTIVE}).eval()
+    embedder = Embedder(**{name: parts[name] for name in EMBEDDER}).eval()
+    embedder.row_shape, embedder.in_double = parts["row_shape"], parts["in_double"]
+    net = DIMNet.at_rest(
+        objective,
+        parts["history_"],
+        batch_size=parts["batch_size_"],
+        lr=lr,
+        optimizer=parts["optimizer"],
+    )
+    found = {f"{name}_": parts[name] for name in ("refinement", "target", "channel")}
+    return {"net_": net, "encoder_": embedder, **found}

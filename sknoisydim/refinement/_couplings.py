@@ -96,9 +96,9 @@ class _Training(Couplings):
         turned: torch.Tensor = self.start @ torch.linalg.solve(eye + skew, eye - skew)
         return turned
 
-    def call_and_ladj(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, z: torch.Tensor, ladj: bool) -> tuple[torch.Tensor, torch.Tensor]:
         self.turns = between(self.axes())
-        return super().call_and_ladj(z)
+        return super()._run(z, ladj)
 
     @torch.no_grad()
     def fixed(self) -> Couplings:

@@ -20,7 +20,7 @@ class InvertibleMap(nn.Module):
     """Base class of fitted refinements, and the identity.
 
     Rows (n, d) are tensors of float32 or float64, and are mapped in their own dtype. A subclass has
-    `call_and_ladj` and `inverse`.
+    `_run` and `inverse`.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ class InvertibleMap(nn.Module):
         super().__init__()
         self.n_components = n_components
 
-    def call_and_ladj(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mapped rows (n, d), and `log_abs_det` of each."""
+    def _run(self, z: torch.Tensor, ladj: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mapped rows (n, d), and `log_abs_det` of each (n,), or anything without `ladj`."""
         return z, torch.zeros_like(z[:, 0])
 
     def inverse(self, z: torch.Tensor) -> torch.Tensor:
@@ -42,11 +42,15 @@ class InvertibleMap(nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Return mapped rows (n, d), closer to N(0, I); finite rows stay finite."""
-        return self.call_and_ladj(z)[0]
+        return self._run(z, False)[0]
+
+    def call_and_ladj(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mapped rows (n, d), and `log_abs_det` of each."""
+        return self._run(z, True)
 
     def log_abs_det(self, z: torch.Tensor) -> torch.Tensor:
         """Return the log of the absolute Jacobian determinant at each row (n,), in nats."""
-        return self.call_and_ladj(z)[1]
+        return self._run(z, True)[1]
 
 
 class Scale(InvertibleMap):
@@ -66,7 +70,7 @@ class Scale(InvertibleMap):
         super().__init__(n_components)
         self.register_buffer("factor", torch.tensor(factor, dtype=torch.float64))
 
-    def call_and_ladj(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, z: torch.Tensor, ladj: bool) -> tuple[torch.Tensor, torch.Tensor]:
         factor = self.factor.to(z.dtype)
         return z / factor, -self.n_components * factor.log() + torch.zeros_like(z[:, 0])
 
@@ -87,10 +91,10 @@ class Composed(InvertibleMap):
         super().__init__(maps[0].n_components)
         self.maps = nn.ModuleList(maps)
 
-    def call_and_ladj(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, z: torch.Tensor, ladj: bool) -> tuple[torch.Tensor, torch.Tensor]:
         total = torch.zeros_like(z[:, 0])
         for part in self.maps:
-            z, more = part.call_and_ladj(z)
+            z, more = part._run(z, ladj)
             total = total + more
         return z, total
 
@@ -145,10 +149,9 @@ class RotatedTables(InvertibleMap):
         device = self.values.device
         return torch.arange(self.n_components, dtype=torch.int64, device=device) * (CELLS + 1)
 
-    def call_and_ladj(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, z: torch.Tensor, ladj: bool) -> tuple[torch.Tensor, torch.Tensor]:
         turns, values, first = self.turns.to(z.dtype), self.values.to(z.dtype), self._first_cells()
         per_unit = CELLS / (2 * BOUND)
-        slopes = torch.ones_like(z)
         log_det = torch.zeros_like(z[:, 0])
         for turn, table in zip(turns[:-1], values.flatten(1), strict=True):
             u = z @ turn
@@ -158,8 +161,9 @@ class RotatedTables(InvertibleMap):
             low = table[cell + first]
             rise = table[cell + first + 1] - low
             z = low + rise * (position - cell) + (u - inside)
-            slopes = torch.where(u == inside, rise * per_unit, 1.0)
-            log_det = log_det + slopes.log().sum(1)
+            if ladj:
+                slopes = torch.where(u == inside, rise * per_unit, 1.0)
+                log_det = log_det + slopes.log().sum(1)
         return z @ turns[-1], log_det
 
     def inverse(self, z: torch.Tensor) -> torch.Tensor:
@@ -235,14 +239,15 @@ class Couplings(InvertibleMap):
         raw, shift = torch.addmm(last, hidden, outer).chunk(2, dim=1)
         return torch.tanh(raw), shift
 
-    def call_and_ladj(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, z: torch.Tensor, ladj: bool) -> tuple[torch.Tensor, torch.Tensor]:
         turns = self.turns.to(z.dtype)
         log_det = torch.zeros_like(z[:, self.halves[0] :])
         for k in range(len(self.inner)):
             a, b = (z @ turns[k]).split(self.halves, 1)
             log_scale, shift = self._move(k, a)
             inside = b.clamp(-BOUND, BOUND)
-            log_det = log_det + torch.where(b == inside, log_scale, 0.0)
+            if ladj:
+                log_det = log_det + torch.where(b == inside, log_scale, 0.0)
             z = torch.cat([a, log_scale.exp() * inside + (b - inside) + shift], 1)
         return z @ turns[-1], log_det.sum(1)
 

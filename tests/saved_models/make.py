@@ -16,7 +16,6 @@ from sknoisydim.augmentations import Compose, FeatureCorruption
 from sknoisydim.bounds import DonskerVaradhan
 from sknoisydim.critics import SeparableCritic
 from sknoisydim.encoders import MLPEncoder
-from sknoisydim.refinement import FlowRefinement, RotationGaussianization
 from sknoisydim.targets import MultivariateNormal, Uniform, UniformBall
 
 HERE = Path(__file__).parent
@@ -32,15 +31,7 @@ MODELS = {
     "newer-law": {"target": stats.Uniform(a=-1.0, b=2.0), "bound": DonskerVaradhan(0.2)},
     "joint": {"target": MultivariateNormal([1, 0], [[2, 0.5], [0.5, 1]]), "n_components": 2},
     "ball": {"target": UniformBall(2.0), "scaling": None, "augmentation": None},
-    "rotation": {"refine": RotationGaussianization(4, couplings=0), "clean_weight": 1.0},
-    "couplings": {"refine": RotationGaussianization(2, couplings=2), "clean_weight": 1.0},
     "separable": {"critic": "separable"},
-    "flow": {
-        "refine": FlowRefinement(
-            *(1, 8, 4), start=RotationGaussianization(2, couplings=0), lr=0.02, separation=0
-        ),
-        "n_components": 2,
-    },
 }
 
 
