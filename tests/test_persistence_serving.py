@@ -22,7 +22,7 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim._persistence._export import target_module
+from sknoisydim._model import target_module
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.refinement import FlowRefinement, RotationGaussianization
 from sknoisydim.refinement._base import Composed

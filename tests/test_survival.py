@@ -580,7 +580,7 @@ calls = {"fsync": os.fsync, "replace": os.replace}
 def called(name, count=[0]):
     def call(*arguments):
         count[0] += 1
-        if mode == name and count[0] == 34:
+        if mode == name and count[0] >= 34:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.02 if mode == "slow" else 0)
         return calls[name](*arguments)

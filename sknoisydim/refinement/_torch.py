@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from sknoisydim._modules import Float64
-from sknoisydim.refinement._base import Composed, Identity, Scale
-from sknoisydim.refinement._coupling import ARRAYS, CouplingMap, couple
-from sknoisydim.refinement._flow import FlowMap
-from sknoisydim.refinement._rotation import RotationMap
+from .._modules import Float64
+from ._base import Composed, Identity, Scale
+from ._coupling import ARRAYS, CouplingMap, couple
+from ._flow import FlowMap
+from ._rotation import RotationMap
 
 
 class Rotation(Float64):
