@@ -23,17 +23,6 @@ Self = TypeVar("Self", bound="Persistent")
 
 # What belongs to a session, by `set_callbacks` of scikit-learn, and to a machine: no file has it.
 APART = ("_skl_callbacks", "checkpoint")
-# What a damaged header, whose digest is right all the same, may end in.
-_DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def _check_works(model: Any) -> None:
@@ -135,7 +124,7 @@ class Persistent:
             model.__dict__.update(state)
             if "scaling" not in own:  # which need not take rows of zeros
                 _check_works(model)
-        except _DAMAGE as error:
+        except Exception as error:
             raise ValueError(f"{path} cannot be loaded: {error}") from error
         return model
 

@@ -97,13 +97,7 @@ class Writer:
         self.arrays: dict[str, np.ndarray] = {}
 
     def write(self, value: Any, path: str) -> JSON:
-        """Return JSON for a value.
-
-        Raises
-        ------
-        Unknown
-            If it is, or holds, what cannot be said.
-        """
+        """Return JSON for a value; raises Unknown if it is, or holds, what cannot be said."""
         kind = type(value)
         if value is None or kind in (bool, int) or (kind is float and np.isfinite(value)):
             return value
@@ -189,13 +183,7 @@ class Reader:
         self.arrays = arrays
 
     def read(self, node: JSON) -> Any:
-        """Return the value that JSON stands for.
-
-        Raises
-        ------
-        ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError
-            If it stands for none.
-        """
+        """Return the value that JSON stands for; raises anything if it stands for none."""
         if isinstance(node, list):
             return [self.read(item) for item in node]
         if not isinstance(node, dict):
