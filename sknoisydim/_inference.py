@@ -113,8 +113,7 @@ def embeddings(
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield slices of rows and their embeddings (m, d) in float64.
 
-    The network computes in the dtype of X where it can; the refinement, which may be None, in
-    float64.
+    Network and refinement, which may be None, compute in the dtype of X where they can.
     """
     model = for_inference(embedder, X.dtype, device)
     for start in range(0, len(X), SLICE_ROWS):
@@ -125,16 +124,22 @@ def embeddings(
         batch = np.require(X[part], requirements=["C", "W"])
         # A block, not a wrapped loop: the mode must not leak into the caller between two slices.
         with torch.inference_mode():
-            z = model(torch.from_numpy(batch).to(device)).cpu().numpy()
-        z = z.astype(np.float64, copy=False)
-        yield part, z if refinement is None else refinement.forward(z)
+            z = model(torch.from_numpy(batch).to(device)).cpu()
+            z = z if refinement is None else refinement(z)
+        yield part, z.numpy().astype(np.float64, copy=False)
 
 
 def log_densities(
     embedder: Embedder, X: RowSource, device: torch.device, refinement: Any = None
 ) -> np.ndarray:
-    """Return log densities (n,) of embeddings whose refined law is N(0, I), in nats."""
+    """Return log densities (n,) of embeddings whose refined distribution is N(0, I), in nats."""
     out = np.empty(len(X))
     for part, z in embeddings(embedder, X, device):
-        out[part] = normal_logpdf(z) if refinement is None else refinement.log_density(z)
+        if refinement is None:
+            out[part] = normal_logpdf(z)
+            continue
+        with torch.inference_mode():
+            rows = torch.from_numpy(z)
+            refined, log_det = refinement(rows), refinement.log_abs_det(rows)
+        out[part] = normal_logpdf(refined.numpy()) + log_det.numpy()
     return out

@@ -12,7 +12,6 @@ from torch import nn
 from sknoisydim._context import own_forward
 from sknoisydim._inference import Embedder
 from sknoisydim._modules import Float64, Table
-from sknoisydim.refinement._torch import refinement_module
 from sknoisydim.scaling import SklearnScaling
 from sknoisydim.targets import Independent, MultivariateNormal, Normal, Target, Uniform
 
@@ -29,7 +28,7 @@ class FittedModel(nn.Module):
     embedder : Embedder
         Scaling, encoder and normalisation, which give the dtype.
     refinement, target : nn.Module
-        Rows (n, d) -> rows (n, d) or, of a refinement, these and log determinants.
+        Rows (n, d) -> rows (n, d).
     """
 
     def __init__(self, embedder: Embedder, refinement: nn.Module, target: nn.Module) -> None:
@@ -54,17 +53,17 @@ class FittedModel(nn.Module):
                 "'standard', 'quantile' and None have. Put your transformer into a Pipeline before "
                 "this one, and set scaling=None or another of these."
             )
+        refinement = estimator.refinement_ or nn.Identity()
+        if not isinstance(refinement, nn.Module):
+            raise ValueError(f"the refinement {type(refinement).__name__} is no torch module.")
         last = target_module(estimator.target_) if target else nn.Identity()
-        model = cls(copy.deepcopy(embedder), refinement_module(estimator.refinement_), last)
+        model = cls(copy.deepcopy(embedder), copy.deepcopy(refinement), last)
         return model.eval().requires_grad_(False)
 
     @own_forward
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         embedded: torch.Tensor = self.embedder(x)
-        refined = self.refinement(embedded)
-        if isinstance(refined, tuple):
-            refined = refined[0]
-        z: torch.Tensor = self.target(refined)
+        z: torch.Tensor = self.target(self.refinement(embedded))
         return z.to(embedded.dtype)
 
 

@@ -1,7 +1,6 @@
 """Objects as JSON and arrays, and back: nothing runs, and only objects of known classes are made.
 
-An object is its class, by name, and its attributes; of a class with methods `pack` and `unpack` it
-is what these say.
+An object is its class, by name, and its attributes.
 """
 
 from __future__ import annotations
@@ -146,8 +145,6 @@ class Writer:
     def _state(self, value: Any, path: str) -> Any:
         if isinstance(value, tuple):
             return tuple(value)
-        if hasattr(value, "unpack"):
-            return value.pack()
         state = dict(value.__getstate__() or {})
         if isinstance(value, nn.Module):
             for name in EMPTY.keys() - PARTS:
@@ -203,8 +200,6 @@ class Reader:
         kind, state = known()[content[0]], self.read(content[1])
         if isinstance(state, tuple):
             return kind(*state)
-        if hasattr(kind, "unpack"):
-            return kind.unpack(state)
         made = kind.__new__(kind)
         if isinstance(made, nn.Module):
             nn.Module.__init__(made)

@@ -21,7 +21,7 @@ from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._references import Kept, Reference, of_targets, unknown
 from sknoisydim._settings import Settings, auto_epochs
 from sknoisydim._sources import ChosenRows
-from sknoisydim.refinement._base import MIN_HELD_OUT
+from sknoisydim.refinement._rotation import MIN_HELD_OUT
 from sknoisydim.scaling import BY_MOMENTS, Moments, column_moments, fit_scaling, from_moments
 
 from ._build import build, load, missing_cells

@@ -1,7 +1,7 @@
-"""Refinement: an invertible map of the embedding that finishes the joint law after training.
+"""Refinement: an invertible map of the embedding that finishes the joint distribution.
 
-Training leaves a gap in the joint law for eight and more components: structure finer than the
-noise, which a classifier sees. An invertible map closes it and loses no information.
+Training leaves a gap in the joint distribution of eight and more components: structure finer than
+the noise, which a classifier sees. An invertible map closes much of it and loses no information.
 """
 
 from __future__ import annotations
@@ -13,17 +13,12 @@ from typing import Any
 import numpy as np
 
 from .._options import resolve
-from ._flow import FlowRefinement
+from ._maps import InvertibleMap
 from ._rotation import RotationGaussianization
 
-__all__ = [
-    "REFINEMENTS",
-    "FlowRefinement",
-    "RotationGaussianization",
-    "resolve_refinement",
-]
+__all__ = ["REFINEMENTS", "InvertibleMap", "RotationGaussianization", "resolve_refinement"]
 
-REFINEMENTS: Mapping[str, type] = {"flow": FlowRefinement, "rotation": RotationGaussianization}
+REFINEMENTS: Mapping[str, type] = {"rotation": RotationGaussianization}
 
 
 def resolve_refinement(refine: Any) -> Any:
@@ -33,8 +28,6 @@ def resolve_refinement(refine: Any) -> Any:
 
     Raises
     ------
-    ImportError
-        If it needs a package that is not installed.
     ValueError
         If it is an unknown name, or has a parameter that is not usable.
     TypeError
@@ -51,7 +44,6 @@ def resolve_refinement(refine: Any) -> Any:
             f"build(z, seed, held_out): {error}."
         ) from error
     if type(component) in REFINEMENTS.values():
-        component.build(
-            np.zeros((1, 1)), 0
-        )  # one row is too few to fit, and parameters are checked
+        # One row is too few to fit, and parameters are checked.
+        component.build(np.zeros((1, 1)), 0)
     return component

@@ -1,10 +1,11 @@
-"""Rotation-based iterative Gaussianisation: maps of one axis at a time, along rotated axes."""
+"""Rotation-based iterative Gaussianisation, finished by trained coupling layers."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 from sklearn.base import BaseEstimator
@@ -12,185 +13,133 @@ from sklearn.base import BaseEstimator
 from .._context import own_context
 from .._normal import normal_logpdf
 from .._validation import check_integer, check_real, is_auto
-from ._base import (
-    MIN_HELD_OUT,
-    Composed,
-    FloatArray,
-    Identity,
-    InvertibleMap,
-    are_near,
-    check_rows,
-    split_rows,
-    spread_of,
-)
-from ._clusters import check_clusters, find_clusters
-from ._coupling import auto_couplings, fit_couplings
-from ._descent import clusters_of
-from ._spline import Splines
+from ._couplings import FloatArray, find_clusters, train_couplings
+from ._maps import BOUND, CELLS, Composed, InvertibleMap, RotatedTables, Scale
 
-# Improvement of the held-out log density, in nats, that counts as one.
-TOL = 1e-4
+# Fewer held-out rows than this say nothing about a distribution: the map stays the identity.
+MIN_HELD_OUT = 20
+# Standard deviations, of the mean square of a normal row, beyond which a row is far out.
+FAR = 10.0
+# Least mean square that is scaled to one: rows that are all alike have none.
+LEAST_SQUARE = 0.25
+# Improvement of the held-out log density, in nats, that counts as one, and layers without.
+TOL, PATIENCE = 1e-4, 6
 # Steps of the search for independent axes. It need not converge: the next layer goes on.
 SEARCH_STEPS = 10
 # Rows beyond the outermost knot, on either side: with fewer, the last knot follows single rows.
 TAIL_ROWS = 10
 # Share of the identity that each marginal map keeps, so that no slope exceeds one over it.
 FLOOR = 0.02
+# Share of a column's departure from N(0, 1) that is taken off: so many times what chance shows.
+SHRINKAGE = 1.3
+# Standard deviation of noise on the rows of the fit. Repeated rows have a distribution without a
+# density, which would be stretched without end; finer structure than this is left alone.
+JITTER = 0.03
 # Added to variances within clusters, and to axes, so that none is zero.
 TINY_RIDGE = 1e-6
 # Least departure from N(0, 1) that is divided by.
 TINY = 1e-300
 
-
-class RotationMap(InvertibleMap):
-    r"""Layers :math:`z \mapsto A^\top g(A z)`: orthogonal axes A, increasing splines g.
-
-    The axes are turned back after each layer, so that every layer is close to the identity.
-
-    Parameters
-    ----------
-    n_components : int
-        Number d of components.
-    layers : list of (ndarray of shape (d, d), Splines)
-        Axes, one a row, and the map along each.
-    """
-
-    def __init__(self, n_components: int, layers: list[tuple[FloatArray, Splines]]) -> None:
-        super().__init__(n_components)
-        self.layers = layers
-
-    def _forward(self, z: FloatArray) -> tuple[FloatArray, FloatArray]:
-        log_det = np.zeros(len(z))
-        for axes, splines in self.layers:
-            moved, part = splines.forward(z @ axes.T)
-            z = moved @ axes
-            log_det += part
-        return z, log_det
-
-    def _inverse(self, z: FloatArray) -> FloatArray:
-        for axes, splines in reversed(self.layers):
-            z = splines.inverse(z @ axes.T) @ axes
-        return z
+Layer = tuple[torch.Tensor, torch.Tensor]
 
 
 class RotationGaussianization(BaseEstimator):
-    r"""Rotation-based iterative Gaussianisation, finished by trained layers along rotated axes.
+    r"""Rotation-based iterative Gaussianisation, finished by trained coupling layers.
 
-    First many small steps, one set of axes after another. A layer turns the rows to orthogonal
-    axes, moves each coordinate part of the way to normal scores, and turns back:
+    A layer of the first kind turns the rows to orthogonal axes, moves each coordinate part of the
+    way to normal scores, and turns back:
 
     .. math:: z \mapsto A^\top \bigl( (1 - \eta) u + \eta \, \Phi^{-1}(\hat F(u)) \bigr),
               \qquad u = A z
 
-    with A orthogonal, :math:`\hat F` the distribution function of each coordinate (a spline
-    through `knots` quantiles) and :math:`\eta` the `step`. A coordinate whose distance to N(0, 1)
-    may be chance is moved less, in the manner of James and Stein. Layers are added until the mean
-    log density of held-out rows stops growing.
+    with A orthogonal, :math:`\hat F` the distribution function of each coordinate and :math:`\eta`
+    the `step`. A coordinate whose distance to N(0, 1) may be chance is moved less, in the manner of
+    James and Stein. Layers are added until the mean log density of held-out rows stops growing.
 
     The axes are in turn as independent as a few steps of FastICA make them, and such as tell
     clusters of the embedding apart (Fisher's discriminants of pairs of components of a Gaussian
     mixture, found without labels): a boundary across such an axis is moved and not bent, so a
     linear model of the refined rows still finds it.
 
-    What is left is no longer seen along single axes. The coupling layers at the end (`couplings`)
-    turn the rows too, and move half of the coordinates by the other half (an affine coupling with
-    one hidden layer). They are trained together, by maximum likelihood, a price on moving a row
-    and another on what a linear model of the refined rows no longer tells of the clusters: the
-    objective of `FlowRefinement`, in its terms with :math:`\lambda = 0.4` and :math:`\mu` the
-    `separation`. They stay away where the density of held-out rows does not gain. Last, rows are
-    divided by one number, since what is trained stretches rows that it was not fitted to.
+    What is left is no longer seen along single axes. The coupling layers at the end turn the rows
+    too, and move half of the coordinates by the other half. With r the map, and q a linear model
+    of the clusters c, they minimise
+
+    .. math:: \hat E \bigl[ \tfrac12 \lVert r(z) \rVert^2
+              - \log \lvert \det \partial r / \partial z \rvert
+              + \lambda \lVert r(z) - z \rVert^2 - \mu \log q(c \mid r(z)) \bigr]
+
+    and stay away where the density of held-out rows does not gain. Last, rows are divided by one
+    number, since what is trained stretches rows that it was not fitted to.
 
     What stops and what is trained does not look at rows far out (ten standard deviations from the
     mean square of a normal row); the steps along axes move these too.
 
     Parameters
     ----------
-    max_layers : int, default=200
+    layers : int, default=12
         Layers of the first kind at most.
     step : float, default=0.3
         :math:`\eta`, above 0 and at most 1. With short steps the embedding keeps more of its
-        geometry for the same match, and more layers are needed.
-    knots : int or "auto", default="auto"
-        Quantiles that describe a coordinate, at least 3. "auto": 5 to 24, by the rows for each
-        component; many quantiles of few rows fit those rows and no others.
+        geometry.
+    couplings : int, default=12
+        Coupling layers. With 0, or one component, the method of Laparra et al. is alone.
+    transport : float or "auto", default="auto"
+        :math:`\lambda`, the price of moving a row, at least 0. "auto": 100 d / n for n rows of d
+        components, between 0.1 and 1: few rows are moved with care.
+    separation : float, default=1.0
+        :math:`\mu`, the weight of telling clusters apart, at least 0. More keeps more of what a
+        linear model needs and matches less well.
+    clusters : int, default=16
+        Components of the Gaussian mixture, fewer where there are not ten rows for each of them and
+        each component of the embedding. With 0 or 1 nothing is kept apart.
     validation_fraction : float, default=0.1
         Share of the rows that is held out where none are passed to `build`. With less than 20 of
         them the map is the identity.
-    patience : int, default=20
-        Layers without improvement before it stops; they are dropped.
-    shrinkage : float, default=1.3
-        How many times what chance would show is taken off the square of a coordinate's distance to
-        N(0, 1), at least 0. More keeps more of the geometry and matches less well.
-    jitter : float, default=0.03
-        Standard deviation of noise on the rows of the fit. Repeated rows have a law without a
-        density, which would be stretched without end; finer structure than this is left alone.
-    clusters : int, default=16
-        Components of the Gaussian mixture, fewer where there are not ten rows for each of them and
-        each component of the embedding. With 0 or 1 every layer follows FastICA, and nothing is
-        kept apart.
-    couplings : int or "auto", default="auto"
-        Coupling layers. "auto": one for 42 rows of each component, at most 16. With 0, or one
-        component, the method of Laparra et al. is alone.
-    separation : float, default=1.0
-        :math:`\mu`, the weight of telling clusters apart by the coupling layers, at least 0. More
-        keeps more of what a linear model needs and matches less well.
-
-    See Also
-    --------
-    FlowRefinement : Matches better, takes longer, and keeps less of the geometry.
 
     References
     ----------
+    V. Laparra, G. Camps-Valls, J. Malo, "Iterative Gaussianization: From ICA to Random Rotations",
+    IEEE Transactions on Neural Networks 22 (2011), 537-549.
+
     L. Dinh, J. Sohl-Dickstein, S. Bengio, "Density Estimation Using Real NVP", ICLR 2017,
     arXiv:1605.08803.
 
     R. A. Fisher, "The Use of Multiple Measurements in Taxonomic Problems", Annals of Eugenics 7
     (1936), 179-188.
 
-    V. Laparra, G. Camps-Valls, J. Malo, "Iterative Gaussianization: From ICA to Random Rotations",
-    IEEE Transactions on Neural Networks 22 (2011), 537-549.
-
     W. James, C. Stein, "Estimation with Quadratic Loss", Proceedings of the Fourth Berkeley
     Symposium on Mathematical Statistics and Probability 1 (1961), 361-379.
-
-    J. Gregory, R. Delbourgo, "Piecewise Rational Quadratic Interpolation to Monotonic Data", IMA
-    Journal of Numerical Analysis 2 (1982), 123-130.
 
     Examples
     --------
     >>> import numpy as np
+    >>> import torch
     >>> from sknoisydim.refinement import RotationGaussianization
     >>> z = np.random.default_rng(0).uniform(-1.7, 1.7, size=(2000, 2))
     >>> refined = RotationGaussianization().build(z, seed=0)
-    >>> bool(refined.log_density(z).mean() > -2.55)  # at most -log(3.4 ** 2) = -2.45
-    True
-    >>> bool(np.allclose(refined.inverse(refined.forward(z)), z))
+    >>> rows = torch.from_numpy(z)
+    >>> bool(np.allclose(refined.inverse(refined(rows)), z))
     True
     """
 
     def __init__(
         self,
-        max_layers: int = 200,
+        layers: int = 12,
         step: float = 0.3,
-        knots: int | str = "auto",
-        validation_fraction: float = 0.1,
-        patience: int = 20,
-        shrinkage: float = 1.3,
-        jitter: float = 0.03,
-        clusters: int = 16,
-        couplings: int | str = "auto",
+        couplings: int = 12,
+        transport: float | str = "auto",
         separation: float = 1.0,
+        clusters: int = 16,
+        validation_fraction: float = 0.1,
     ) -> None:
-        self.max_layers = max_layers
+        self.layers = layers
         self.step = step
-        self.knots = knots
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.shrinkage = shrinkage
-        self.jitter = jitter
-        self.clusters = clusters
         self.couplings = couplings
+        self.transport = transport
         self.separation = separation
+        self.clusters = clusters
+        self.validation_fraction = validation_fraction
 
     @own_context()
     def build(self, z: ArrayLike, seed: int, held_out: ArrayLike | None = None) -> InvertibleMap:
@@ -204,104 +153,135 @@ class RotationGaussianization(BaseEstimator):
         ValueError, TypeError
             If a parameter or the rows are not usable.
         """
-        z, held_out = check_rows(z, held_out)
-        max_layers = check_integer(self.max_layers, "refine max_layers", minimum=1)
-        patience = check_integer(self.patience, "refine patience", minimum=1)
+        rows, others = check_rows(z, held_out)
+        n, d = rows.shape
+        n_layers = check_integer(self.layers, "refine layers", minimum=0)
         step = check_real(self.step, "refine step", minimum=0, maximum=1, closed="right")
-        shrinkage = check_real(self.shrinkage, "refine shrinkage", minimum=0)
-        jitter = check_real(self.jitter, "refine jitter", minimum=0)
-        clusters = check_clusters(self.clusters)
+        n_couplings = check_integer(self.couplings, "refine couplings", minimum=0)
+        price = float(np.clip(100 * d / n, 0.1, 1)) if is_auto(self.transport) else self.transport
+        price = check_real(price, "refine transport", minimum=0, also="'auto'")
         separation = check_real(self.separation, "refine separation", minimum=0)
-        couplings = check_integer(
-            auto_couplings(*z.shape) if is_auto(self.couplings) else self.couplings,
-            "refine couplings",
-            minimum=0,
-            also="'auto'",
-        )
-        knots = check_integer(
-            auto_knots(*z.shape) if is_auto(self.knots) else self.knots,
-            "refine knots",
-            minimum=3,
-            also="'auto'",
-        )
+        n_clusters = check_integer(self.clusters, "refine clusters", minimum=0)
         rng = np.random.default_rng(seed)
-        d, parts = z.shape[1], split_rows(z, held_out, self.validation_fraction, rng)
+        parts = split_rows(rows, others, self.validation_fraction, rng)
         if parts is None:
-            return Identity(d)
-        z, held_out = parts
-        mixture = find_clusters(z, clusters, seed)
-        labels = clusters_of(mixture, z)
-        if labels is None or len(np.unique(labels)) < 2:
-            mixture = labels = None
-        rows, judged = (part + jitter * rng.standard_normal(part.shape) for part in parts)
-        layers, rows, judged = gaussianize(
-            (rows, judged), labels, (knots, step, shrinkage), (max_layers, patience), rng
-        )
-        rotation = RotationMap(d, layers)
-        if couplings == 0 or d == 1:  # one component has no other to be moved by
-            return rotation
-        head = None if mixture is None else mixture.n_components
-        coupled = fit_couplings(
-            (rows, labels),
-            (judged, clusters_of(mixture, held_out)),
-            couplings,
-            head,
-            separation,
-            seed,
-        )
-        both = Composed([rotation, coupled])
-        return Composed([*both.maps, spread_of(both.forward(held_out), held_out, z)])
+            return InvertibleMap(d)
+        mixture = find_clusters(parts[0], n_clusters, seed)
+        codes = None if mixture is None else [mixture.predict(part) for part in parts]
+        moved = [part + JITTER * rng.standard_normal(part.shape) for part in parts]
+        labels = None if codes is None else codes[0]
+        layers, moved = gaussianize(moved, labels, n_layers, step, rng)
+        maps: list[InvertibleMap] = [RotatedTables.of(layers, d)]
+        near = [np.flatnonzero(are_near(part)) for part in moved]
+        # One component has no other to be moved by.
+        if n_couplings == 0 or d == 1 or min(map(len, near)) < MIN_HELD_OUT:
+            return maps[0]
+        fitted, judged = (part[some] for part, some in zip(moved, near, strict=True))
+        known = None if codes is None else tuple(c[i] for c, i in zip(codes, near, strict=True))
+        coupled = train_couplings(fitted, judged, known, n_couplings, price, separation, seed)
+        after, log_det = apply(coupled, judged)
+        gain = normal_logpdf(after) + log_det - normal_logpdf(judged)
+        if gain.mean() <= gain.std() / np.sqrt(len(gain)):  # by chance, then
+            return maps[0]
+        both = Composed([*maps, coupled])
+        spread = spread_of(apply(both, parts[1])[0], parts[1], parts[0])
+        return Composed([*both.maps, Scale(d, spread)])
+
+
+def apply(fitted: InvertibleMap, z: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return mapped rows and log determinants of arrays."""
+    with torch.inference_mode():
+        moved, log_det = fitted.call_and_ladj(torch.from_numpy(np.ascontiguousarray(z)))
+    return moved.numpy(), log_det.numpy()
+
+
+def check_rows(z: ArrayLike, held_out: ArrayLike | None) -> tuple[FloatArray, FloatArray | None]:
+    """Return finite embeddings (n, d), and the rows held out (m, d), in float64.
+
+    Raises
+    ------
+    ValueError
+        If they are no such thing.
+    """
+    rows = np.asarray(z, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise ValueError(f"a refinement is fitted to rows of shape (n, d), got {rows.shape}.")
+    d, others = rows.shape[1], None
+    if held_out is not None:
+        others = np.asarray(held_out, dtype=np.float64)
+        if others.ndim != 2 or others.shape[1] != d:
+            raise ValueError(
+                f"the rows held out for a refinement must have the shape (m, {d}), got "
+                f"{others.shape}."
+            )
+    for part in (rows, others):
+        if part is not None and not np.isfinite(part).all():
+            raise ValueError("a refinement is fitted to finite rows, got NaN or infinity.")
+    return rows, others
+
+
+def split_rows(
+    z: FloatArray, held_out: FloatArray | None, fraction: float, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray] | None:
+    """Return rows to fit and rows held out; None where these are too few to tell anything.
+
+    Those held out are the ones passed, where these are enough, or a share of z.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the fraction is not usable.
+    """
+    fraction = check_real(
+        fraction, "refine validation_fraction", minimum=0, maximum=1, closed="neither"
+    )
+    if held_out is not None and min(len(z), len(held_out)) >= MIN_HELD_OUT:
+        return z, held_out
+    n_held_out = round(fraction * len(z))
+    if n_held_out < MIN_HELD_OUT or len(z) - n_held_out < MIN_HELD_OUT:
+        return None
+    order = rng.permutation(len(z))
+    return z[order[n_held_out:]], z[order[:n_held_out]]
 
 
 def gaussianize(
-    parts: tuple[FloatArray, FloatArray],
+    parts: list[FloatArray],
     labels: np.ndarray | None,
-    towards: tuple[int, float, float],
-    limits: tuple[int, int],
+    max_layers: int,
+    step: float,
     rng: np.random.Generator,
-) -> tuple[list[tuple[FloatArray, Splines]], FloatArray, FloatArray]:
+) -> tuple[list[Layer], list[FloatArray]]:
     """Return layers that take rows (n, d) towards N(0, I), and where they take both parts.
 
     Parameters
     ----------
-    parts : tuple of ndarray
+    parts : list of ndarray
         Rows to fit, and held-out ones that say when to stop.
     labels : ndarray of shape (n,) or None
         Clusters of the rows to fit, which every other layer follows.
-    towards : tuple of int, float and float
-        Knots, step and shrinkage.
-    limits : tuple of int
-        Layers at most, and without improvement.
+    max_layers : int
+    step : float
     rng : Generator
     """
-    rows, held_out = parts
-    max_layers, patience = limits
-    log_det = np.zeros(len(held_out))
-    layers: list[tuple[FloatArray, Splines]] = []
-    near = are_near(held_out)
+    d, log_det = parts[0].shape[1], np.zeros(len(parts[1]))
+    near = are_near(parts[1])
     near |= near.sum() < MIN_HELD_OUT
-    best, n_best, moved = normal_logpdf(held_out[near]).mean(), 0, parts
-    while len(layers) < max_layers and len(layers) - n_best < patience:
+    best, n_best, moved, layers = normal_logpdf(parts[1][near]).mean(), 0, parts, []
+    while len(layers) < max_layers and len(layers) - n_best < PATIENCE:
+        rows = parts[0]
         if labels is not None and len(layers) % 2:
             axes = discriminant_axes(rows, labels, rng)
         else:
             axes = independent_axes(rows, rng)
-        turned = rows @ axes.T
-        splines = towards_normal(turned, *towards)
-        rows = splines.forward(turned)[0] @ axes
-        turned, part = splines.forward(held_out @ axes.T)
-        held_out = turned @ axes
-        log_det += part
-        layers.append((axes, splines))
+        layer = (torch.from_numpy(axes), torch.from_numpy(towards_normal(rows @ axes.T, step)))
+        layers.append(layer)
+        one = RotatedTables.of([layer], d)
+        (rows, _), (held_out, part) = (apply(one, rows) for rows in parts)
+        parts, log_det = [rows, held_out], log_det + part
         value = (normal_logpdf(held_out) + log_det)[near].mean()
         if value > best + TOL:
-            best, n_best, moved = value, len(layers), (rows, held_out)
-    return layers[:n_best], *moved
-
-
-def auto_knots(n_rows: int, n_components: int) -> int:
-    """Return the quantiles that so many rows tell of each of so many components."""
-    return int(np.clip(round(n_rows / n_components / 56), 5, 24))
+            best, n_best, moved = value, len(layers), parts
+    return layers[:n_best], moved
 
 
 def independent_axes(z: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -340,20 +320,61 @@ def discriminant_axes(z: FloatArray, labels: np.ndarray, rng: np.random.Generato
     return turned
 
 
-def towards_normal(u: FloatArray, n_knots: int, step: float, shrinkage: float) -> Splines:
-    """Return maps of the columns of u (n, d) that go `step` of the way to normal scores.
+def towards_normal(u: FloatArray, step: float) -> FloatArray:
+    """Return tables (d, CELLS + 1) that move the columns of u (n, d) towards normal scores.
 
-    And less far, the more of a column's departure from them may be chance: by `shrinkage` times the
-    share of its mean square that so many rows of N(0, 1) would show.
+    `step` of the way, and less far, the more of a column's departure from them may be chance: by
+    the share of its mean square that so many rows of N(0, 1) would show.
     """
-    edge = -ndtri(min(0.1, TAIL_ROWS / len(u)))
+    n, d = u.shape
+    # Many quantiles of few rows would fit those rows and no others.
+    n_knots = int(np.clip(round(n / d / 56), 5, 24))
+    edge = -ndtri(min(0.1, TAIL_ROWS / n))
     y: Any = np.linspace(-edge, edge, n_knots)
     share = ndtr(y)
     quantiles: FloatArray = np.quantile(u, share, axis=0).T
     density = np.exp(-0.5 * y**2) / np.sqrt(2 * np.pi)
     # By the squared density, since a quantile has the variance share (1 - share) / (n density^2).
     departure = (density**2 * (quantiles - y) ** 2).sum(1)
-    chance = shrinkage * (share * (1 - share)).sum() / len(u)
+    chance = SHRINKAGE * (share * (1 - share)).sum() / n
     steps = step * (1 - np.minimum(1, chance / np.maximum(departure, TINY)))[:, np.newaxis]
     x = (1 - FLOOR) * quantiles + FLOOR * y
-    return Splines.through(x, (1 - steps) * x + steps * y)
+    points = np.linspace(-BOUND, BOUND, CELLS + 1)
+    # Beyond the outermost knots a shift.
+    shifts = [np.interp(points, *column) for column in zip(x, steps * (y - x), strict=True)]
+    return points + np.array(shifts)
+
+
+def are_near(z: FloatArray) -> np.ndarray:
+    """Return which rows of z (n, d) are not far out: as good as all, where z is about N(0, I)."""
+    return mean_squares(z) <= most_of(z)
+
+
+def most_of(z: FloatArray) -> float:
+    """Return the mean square beyond which a row of z (n, d) is far out."""
+    return 1 + FAR * float(np.sqrt(2 / z.shape[1]))
+
+
+def mean_squares(z: FloatArray) -> FloatArray:
+    """Return the mean square of each row of z (n, d), without overflow."""
+    squares: FloatArray = np.square(np.clip(z, -1e9, 1e9)).mean(1)
+    return squares
+
+
+def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> float:
+    """Return what takes the mean square to one, by held-out rows of which `refined` are the image.
+
+    A trained map stretches rows that it was not fitted to. That these few are by chance further out
+    than the others, or nearer, is taken off, and of the rest what may be chance (James and Stein
+    1961). Rows held out may follow another distribution: where their images are too far out,
+    nothing is pushed further. Single rows far out count as if they were nearer.
+    """
+    after, before, of_fit = (
+        np.minimum(mean_squares(z), most_of(z)) for z in (refined, held_out, fitted)
+    )
+    moved = after - before
+    excess = of_fit.mean() + moved.mean() - 1
+    chance = moved.var() / len(moved) / max(excess**2, 1e-12)
+    square = 1 + excess * max(0.0, 1 - chance)
+    least = min(1.0, max(after.mean(), LEAST_SQUARE))
+    return float(np.sqrt(max(square, least)))
