@@ -140,6 +140,7 @@ class Table(Float64):
     """
 
     values: torch.Tensor
+    ends: torch.Tensor
 
     def __init__(
         self,
@@ -151,6 +152,7 @@ class Table(Float64):
         self.edge, self.step = edge, step
         values = function(np.arange(-edge, edge + step, step)[:, None])
         self.register_buffer("values", torch.as_tensor(values, dtype=torch.float64))
+        self.register_buffer("ends", self.values[[0, -1]])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n, d = self.values.shape
@@ -162,5 +164,5 @@ class Table(Float64):
         outer = (2 - t) * (t - 1) * t * a + (t + 1) * (t - 1) * t * e
         inner = (t + 1) * (t - 1) * (t - 2) * b - (t + 1) * t * (t - 2) * c
         y = outer / 6 + inner / 2
-        ends = torch.stack([self.values[0], self.values[-1]])
-        return torch.minimum(torch.maximum(y, ends.amin(0)), ends.amax(0))
+        low, high = self.ends.aminmax(dim=0)
+        return torch.minimum(torch.maximum(y, low), high)

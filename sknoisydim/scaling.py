@@ -216,8 +216,9 @@ class NormalScores(Float64):
                 torch.searchsorted(self.quantiles, columns, right=right) for right in (True, False)
             ]
         p = 0.5 * (self._share(columns, behind[0], 1.0) + self._share(columns, behind[1], 0.0))
-        p = torch.where(columns + LEAST > self.quantiles[:, -1:], 1.0, p)
-        p = torch.where(columns - LEAST < self.quantiles[:, :1], 0.0, p)
+        low, high = self.quantiles.aminmax(dim=1, keepdim=True)
+        p = torch.where(columns + LEAST > high, 1.0, p)
+        p = torch.where(columns - LEAST < low, 0.0, p)
         scores: torch.Tensor = self.score(torch.log(p / (1 - p)).clamp(-ODDS, ODDS).T)
         return scores.masked_fill(missing, torch.nan).to(x.dtype)
 

@@ -29,7 +29,7 @@ before = list(warnings.filters)
 NoisyDIMTransformer.load(sys.argv[1])
 print(list(warnings.filters) == before)
 X = [[float(i % 7), float(i % 5), i / 9] for i in range(200)]
-NoisyDIMTransformer(2, max_epochs=1, random_state=0, refine="flow").fit(X)
+NoisyDIMTransformer(2, max_epochs=1, random_state=0, refine="rotation").fit(X)
 print(list(warnings.filters) == before, "sympy" in sys.modules, "matplotlib" in sys.modules)
 """
 

@@ -573,7 +573,7 @@ def a_checkpoint_goes_on():
     ):
         with pytest.raises(RuntimeError, match="power cut"):
             fitted(NAME, parameters | {"callbacks": lambda: [Cut()]}, {})
-        assert _checkpoint._read(folder / _checkpoint.NAME).head["epoch"] == 2
+        assert len(_checkpoint._read(folder / _checkpoint.NAME)["history"]) == 2
         with mock.patch.object(Cut, "on_epoch_end"):
             resumed = fitted(NAME, parameters | {"callbacks": lambda: [Cut()]}, {})
     assert_same(resumed, whole.set_params(device="cpu"))

@@ -27,7 +27,7 @@ from sknoisydim.critics import CRITICS, ExactCritic, SeparableCritic
 from sknoisydim.encoders import ENCODERS, MLPEncoder
 from sknoisydim.noise import NOISES, GaussianNoise, UniformNoise
 from sknoisydim.normalization import NORMALIZATIONS
-from sknoisydim.refinement import REFINEMENTS, FlowRefinement, RotationGaussianization
+from sknoisydim.refinement import REFINEMENTS, RotationGaussianization
 from sknoisydim.scaling import SCALINGS
 from sknoisydim.targets import (
     TARGETS,
@@ -76,13 +76,9 @@ CHOICES = {
     "residual": {"encoder": MLPEncoder((8, 8), "gelu", batch_norm=False, residual=True)},
     "torch-chain": {"encoder": nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 4))},
     "optimizer-class": {"optimizer": torch.optim.RMSprop},
-    "rotation-object": {"refine": RotationGaussianization(max_layers=3, couplings=0)},
-    "couplings": {"refine": RotationGaussianization(max_layers=3, couplings=2)},
-    "flow-alone": {"refine": FlowRefinement(1, start=None, max_epochs=9, lr=0.02, separation=0)},
-    "flow-1d": {
-        "refine": FlowRefinement(start=None, max_epochs=9, lr=0.02, separation=0),
-        "n_components": 1,
-    },
+    "rotation-object": {"refine": RotationGaussianization(3, couplings=0)},
+    "couplings": {"refine": RotationGaussianization(3, couplings=2)},
+    "one component": {"refine": "rotation", "n_components": 1},
     "frozen": {"target": stats.beta(2, b=5, scale=np.float64(3))},
     "newer": {"target": Independent(stats.Normal(mu=1.0, sigma=2.0))},
     "newer-uniform": {"target": stats.Uniform(a=-1.0, b=2.0)},
@@ -175,7 +171,7 @@ def test_every_choice_comes_back_the_same(name, tmp_path):
 
 
 class TestPickle:
-    @pytest.mark.parametrize("parameters", [{"refine": "flow"}, {"max_epochs": 100}], ids=str)
+    @pytest.mark.parametrize("parameters", [{"refine": "rotation"}, {"max_epochs": 100}], ids=str)
     def test_is_hardly_larger_than_the_weights(self, parameters):
         model = fit(**parameters)
         arrays = model.__getstate__()["arrays"]

@@ -1,50 +1,38 @@
 """The checkpoint of a fit: a file from which the same fit goes on after its process was killed.
 
-It is written by `torch.save` and read with `weights_only=True`: tensors and plain Python, so that
-reading runs no code, and nothing beyond torch is needed (safetensors is an extra, and has no place
-for the nested state of an optimizer). A digest covers every byte.
+A line with the format and a digest of the rest, which `torch.save` has made of tensors and plain
+Python: reading it, with `weights_only=True`, runs no code.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import io
-import json
 import os
 import pickle
-import secrets
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from sknoisydim._files import replacing
+from sknoisydim._isolation import global_generators, set_global_generators
 
 from ._callbacks import Quiet
-from ._position import go_to, position
 
 #: The name of the file in its folder.
 NAME = "fit.checkpoint"
-FORMAT_VERSION = 1
+FORMAT = "sknoisydim checkpoint 2"
 # Seconds from one writing to the next, at least, and the share of the time that writing may take:
 # a small network is written in milliseconds, and an epoch of it may take no longer.
-SECONDS = 10.0
-SHARE = 0.05
-# The head names parameters; a line that is longer is none.
-LONGEST_HEAD = 2**20
-# Characters of a description that a message shows.
-SHOWN = 80
-
-
-class Saved(NamedTuple):
-    """What a file holds: its head, and the position of training as `torch.save` wrote it."""
-
-    head: Mapping[str, Any]
-    body: bytes
+SECONDS, SHARE = 10.0, 0.05
 
 
 class FitCheckpoint(Quiet):
@@ -56,195 +44,207 @@ class FitCheckpoint(Quiet):
     ----------
     folder : Path
         Of one fit; it is made when it is not there.
-    foreign : bool
+    borrowed : bool
         Whether torch's global generators are ours for the time of training.
-
-    Raises
-    ------
-    OSError
-        If there is a checkpoint that cannot be read.
-    ValueError
-        If a newer version wrote it.
-
-    Warns
-    -----
-    RuntimeWarning
-        If it is damaged. Training then starts from the beginning: each writing replaces the file
-        as a whole, so there is no older one.
     """
 
-    def __init__(self, folder: Path, foreign: bool) -> None:
-        self.folder = folder
-        self.foreign = foreign
-        self.path = folder / NAME
+    def __init__(self, folder: Path, borrowed: bool) -> None:
+        self.folder, self.path, self.borrowed = folder, folder / NAME, borrowed
         self.saved = _read(self.path)
-        self.token = secrets.token_hex(8)
-        # Writers whose file may be replaced: itself, and the one that it goes on from.
-        self.known = {self.token, _writer(self.path)}
-        self.warned = False
-        self.due = 0.0
+        self.n_epochs = 0 if self.saved is None else len(self.saved["history"])
+        self.warned, self.due = False, 0.0
 
-    def seed_for(self, drawn: int, free: bool) -> int:
+    def claim(self, seed: int, any_seed: bool) -> int:
         """Return the seed of this fit: where it is free, that of the fit that is there, if any."""
-        self.seed = int(self.saved.head["seed"]) if free and self.saved is not None else drawn
+        self.seed = int(self.saved["seed"]) if self.saved is not None and any_seed else seed
         return self.seed
 
-    @property
-    def n_epochs(self) -> int:
-        """Epochs that need not be run again."""
-        return 0 if self.saved is None else int(self.saved.head["epoch"])
-
-    def claim(self, identity: Mapping[str, str]) -> None:
+    def check(self, identity: Mapping[str, str]) -> None:
         """See that a checkpoint that is there belongs to this fit.
-
-        Parameters
-        ----------
-        identity : dict of str to str
-            What makes this fit another one, by name, beside its seed.
 
         Raises
         ------
         ValueError
-            If it belongs to another fit.
+            If it belongs to another fit: `identity` says what makes that, by name.
         """
-        identity = {**identity, "random_state": f"of seed {self.seed}"}
-        self.head = {"identity": identity, "seed": self.seed, "token": self.token}
-        if self.saved is not None:
-            other = self.saved.head["identity"]
-            differing = [n for n in identity | other if identity.get(n) != other.get(n)]
-            if differing:
-                # The weights that training starts from follow from all the rest.
-                named = [n for n in differing if n != "initial weights"] or differing
-                told = "; ".join(_change(n, other.get(n), identity.get(n)) for n in named)
-                raise ValueError(
-                    f"checkpoint={str(self.folder)!r} holds a fit that has not ended, and it is "
-                    f"another one: {told}. Use another folder, or delete {self.path} to give up "
-                    "that fit."
-                )
-        with contextlib.suppress(OSError):  # of a process that was killed while writing
-            for part in self.folder.glob(f".{NAME}.*.part"):
-                part.unlink()
+        self.identity = new = {**identity, "random_state": f"of seed {self.seed}"}
+        old = new if self.saved is None else self.saved["identity"]
+        names = [name for name in new | old if new.get(name) != old.get(name)]
+        # The weights that training starts from follow from all the rest.
+        named = [name for name in names if name != "initial weights"] or names
+        if named:
+            told = "; ".join(f"{name} was {old.get(name)} and is {new.get(name)}" for name in named)
+            raise ValueError(
+                f"checkpoint={str(self.folder)!r} holds a fit that has not ended, and it is "
+                f"another one: {told}. Use another folder, or delete {self.path} to give it up."
+            )
+        for part in self.folder.glob(f".{NAME}.*.part"):  # of a process that was killed
+            part.unlink(missing_ok=True)
 
     def begin(self, net: Any, batches: Any) -> None:
         """Go on from the checkpoint, or write the first one: who cannot write says so at once."""
         if self.saved is None:
-            self._write(net, batches.generator)
+            self.on_epoch_end(net, batches)
             return
-        try:
-            state = torch.load(io.BytesIO(self.saved.body), weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise ValueError(
-                f"{self.path} holds something else than tensors and plain Python, which a fit does "
-                "not write. Delete it."
-            ) from error
-        go_to(net, batches.generator, state)
-        self.saved = None
-        self.due = time.monotonic() + SECONDS
+        _go_to(net, batches.generator, self.saved)
+        self.saved, self.due = None, time.monotonic() + SECONDS
 
     def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
-        if time.monotonic() >= self.due:
-            self._write(net, dataset_train.generator)
-
-    def remove(self) -> None:
-        """Take the checkpoint away: the fit has ended, and the next one trains afresh."""
-        try:
-            if _writer(self.path) in self.known:
-                self.path.unlink(missing_ok=True)
-        except OSError as error:
-            self._warn(f"{self.path} of a fit that has ended cannot be removed", error)
-
-    def _write(self, net: Any, shuffle: torch.Generator) -> None:
-        started = time.monotonic()
-        body = io.BytesIO()
-        torch.save(position(net, shuffle, self.foreign), body)
-        head = json.dumps({**self.head, "epoch": len(net.history)}).encode() + b"\n"
-        digest = hashlib.sha256(head + body.getbuffer()).hexdigest().encode() + b"\n"
-        try:
-            self._check_alone()
+        started, body = time.monotonic(), io.BytesIO()
+        if started < self.due:
+            return
+        own = {"identity": self.identity, "seed": self.seed}
+        torch.save(own | _position(net, dataset_train.generator, self.borrowed), body)
+        there = "the last good one stays" if self.path.exists() else "there is none"
+        with self._telling(f"cannot be written, training goes on, and {there}"):
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.path) as part, open(part, "xb") as file:
-                for piece in (_first_line(FORMAT_VERSION), digest, head, body.getbuffer()):
-                    file.write(piece)
+                digest = hashlib.sha256(body.getbuffer()).hexdigest()
+                file.write(f"{FORMAT} {digest}\n".encode())
+                file.write(body.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:
-            there = "the last good one stays" if self.path.exists() else "there is none"
-            self._warn(
-                f"the checkpoint {self.path} cannot be written, training goes on, and {there}",
-                error,
-            )
         ended = time.monotonic()
         self.due = ended + max(SECONDS, (ended - started) / SHARE)
 
-    def _check_alone(self) -> None:
-        writer = _writer(self.path)
-        if writer is not None and writer not in self.known:
-            raise ValueError(
-                f"another fit writes to checkpoint={str(self.folder)!r} at the same time: a folder "
-                "is for one fit. Use another one; in a grid search, None."
-            )
+    def remove(self) -> None:
+        """Take the checkpoint away: the fit has ended, and the next one trains afresh."""
+        with self._telling("cannot be removed, though its fit has ended"):
+            self.path.unlink(missing_ok=True)
 
-    def _warn(self, message: str, error: OSError) -> None:
-        if not self.warned:
+    @contextlib.contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self.warned:
+                message = f"the checkpoint {self.path} {what}: {error}"
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
             self.warned = True
-            warnings.warn(f"{message}: {error}", RuntimeWarning, stacklevel=2)
 
 
-def _first_line(version: int) -> bytes:
-    return f"sknoisydim checkpoint {version}\n".encode()
-
-
-def _writer(path: Path) -> str | None:
-    """Return who wrote a file, where that can be told."""
+def _read(path: Path) -> Any:
+    """Return what a file holds, or None without one, or with a damaged one, which is told."""
     try:
-        with open(path, "rb") as file:
-            head = [file.readline(LONGEST_HEAD) for _ in range(3)][-1]
+        line, _, body = path.read_bytes().partition(b"\n")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    with contextlib.suppress(KeyError, RecursionError, TypeError, ValueError):
-        return str(json.loads(head)["token"])
-    return None
-
-
-def _read(path: Path) -> Saved | None:
-    """Return what a file holds, or None without one, or with a damaged one."""
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+    kind, _, digest = line.decode(errors="replace").rpartition(" ")
+    if digest != hashlib.sha256(body).hexdigest():
+        message = f"the checkpoint {path} is damaged: training starts from the beginning."
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
         return None
-    first, _, rest = data.partition(b"\n")
-    version = first.removeprefix(b"sknoisydim checkpoint ")
-    if version != first and version.isdigit() and int(version) > FORMAT_VERSION:
+    if kind != FORMAT:
+        raise ValueError(f"{path} is a {kind!r}, and this version of sknoisydim reads {FORMAT!r}.")
+    try:
+        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} has the format version {int(version)}, and this version of sknoisydim reads "
-            f"{FORMAT_VERSION}: a newer one wrote it. Use that, or another folder."
-        )
-    digest, _, rest = rest.partition(b"\n")
-    if first + b"\n" == _first_line(FORMAT_VERSION) and (
-        digest == hashlib.sha256(rest).hexdigest().encode()
-    ):
-        head, _, body = rest.partition(b"\n")
-        return Saved(json.loads(head), body)
-    warnings.warn(
-        f"the checkpoint {path} is damaged: training starts from the beginning.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    return None
+            f"{path} holds something else than tensors and plain Python, which a fit does not "
+            "write. Delete it."
+        ) from error
 
 
-def _change(name: str, *values: str | None) -> str:
-    """Say what a thing was and is; of long descriptions, around where they part."""
-    old, new = (text or "not there" for text in values)
-    start = 0
-    if max(len(old), len(new)) > SHOWN:
-        pairs = enumerate(zip(old, new, strict=False))
-        parting = next((i for i, (a, b) in pairs if a != b), min(len(old), len(new)))
-        start = max(0, parting - SHOWN // 2)
-    old, new = (
-        ("..." if start else "")
-        + text[start : start + SHOWN]
-        + ("..." if len(text) > start + SHOWN else "")
-        for text in (old, new)
-    )
-    return f"{name} was {old} and is {new}"
+def _position(net: Any, shuffle: torch.Generator, borrowed: bool) -> dict[str, Any]:
+    """Return all that the epochs to come depend on, beside the rows and the parameters."""
+    module = net.module_
+    try:
+        states = [_plain(part.state_dict()) for part in (module, net.optimizer_)]
+    except TypeError as error:
+        raise TypeError(
+            f"checkpoint= writes numbers, text and tensors, and the state of the optimizer, or of "
+            f"a module, holds {error}: use checkpoint=None."
+        ) from error
+    return {
+        "states": states,
+        "frozen": [n for n, value in module.named_parameters() if not value.requires_grad],
+        "callbacks": {n: _noted(item, states[0]) for n, item in net.callbacks_},
+        "history": [{**_parts(row), "batches": []} for row in net.history],
+        "net": {"least_": net.least_, "step_": net.step_},
+        "generators": {n: (str(g.device), g.get_state()) for n, g in _generators(module)},
+        "drawing": [net.generator.get_state(), shuffle.get_state()],
+        "global": global_generators() if borrowed else None,
+    }
+
+
+def _go_to(net: Any, shuffle: torch.Generator, state: Mapping[str, Any]) -> None:
+    """Put a net whose training has just begun where another one stood."""
+    module = net.module_
+    left = module.load_state_dict(state["states"][0], strict=False).unexpected_keys
+    for name in left:  # buffers that training has made
+        _put(module, name, state["states"][0][name].to(net.device))
+    net.optimizer_.load_state_dict(state["states"][1])
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in state["frozen"])
+    for name, item in net.callbacks_:
+        for attribute, (kind, value) in state["callbacks"].get(name, {}).items():
+            if kind == "value":
+                vars(item)[attribute] = value
+            elif _has_state(schedule := vars(item).get(attribute)):
+                schedule.load_state_dict(schedule.state_dict() | value)
+    net.history.extend(state["history"])
+    vars(net).update(state["net"])
+    for name, (device, drawn) in state["generators"].items():
+        _put(module, name, torch.Generator(device).set_state(drawn))
+    for generator, drawn in zip((net.generator, shuffle), state["drawing"], strict=True):
+        generator.set_state(drawn)
+    if state["global"] is not None:
+        set_global_generators(state["global"])
+
+
+def _put(module: nn.Module, name: str, value: Any) -> None:
+    owner, _, attribute = name.rpartition(".")
+    setattr(module.get_submodule(owner), attribute, value)
+
+
+def _generators(module: nn.Module) -> Iterator[tuple[str, torch.Generator]]:
+    """Yield the generators that layers draw from: our dropout has one each."""
+    for name, part in module.named_modules():
+        for attribute, value in vars(part).items():
+            if isinstance(value, torch.Generator):
+                yield f"{name}.{attribute}".lstrip("."), value
+
+
+def _has_state(value: Any) -> bool:
+    return hasattr(value, "load_state_dict") and not inspect.isclass(value)
+
+
+def _noted(callback: Any, weights: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Return what a callback has noted in training: numbers, weights, and where a schedule stands.
+
+    Anything else, and any other tensor, which may hold rows of the table, starts afresh.
+    """
+    parameters = inspect.signature(type(callback).__init__).parameters
+    noted = {k: v for k, v in vars(callback).items() if k not in parameters}
+    found = {name: ("value", value) for name, value in _parts(noted).items()}
+    for name, value in noted.items():
+        if _has_state(value):
+            found[name] = ("state", _parts(value.state_dict()))
+        elif isinstance(value, Mapping) and value and value.keys() <= weights.keys():
+            found[name] = ("value", _plain(value))
+    return {} if isinstance(callback, FitCheckpoint) else found
+
+
+def _parts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the values that are numbers and text, or made of these."""
+    found = {}
+    for name, value in values.items():
+        with contextlib.suppress(TypeError):
+            found[name] = _plain(value, tensors=False)
+    return found
+
+
+def _plain(value: Any, *, tensors: bool = True) -> Any:
+    """Return a value as tensors and plain Python, which are read without running any code."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, torch.Tensor) and tensors:
+        return value.detach()
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item, tensors=tensors) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    if isinstance(value, Mapping):
+        return {_plain(k): _plain(v, tensors=tensors) for k, v in value.items()}
+    raise TypeError(f"a {type(value).__name__}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,27 +13,16 @@ from torch import nn
 
 from sknoisydim._context import own_context
 from sknoisydim._inference import embeddings
+from sknoisydim._model import FittedModel
 from sknoisydim.encoders import IndicateMissing
 
 from . import _file
-from ._export import to_module, write_onnx
 from ._state import check_named, left_out, pack, unpack
 
 Self = TypeVar("Self", bound="Persistent")
 
 # What belongs to a session, by `set_callbacks` of scikit-learn, and to a machine: no file has it.
 APART = ("_skl_callbacks", "checkpoint")
-# What a damaged header, whose digest is right all the same, may end in.
-_DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def _check_works(model: Any) -> None:
@@ -134,7 +124,7 @@ class Persistent:
             model.__dict__.update(state)
             if "scaling" not in own:  # which need not take rows of zeros
                 _check_works(model)
-        except _DAMAGE as error:
+        except Exception as error:
             raise ValueError(f"{path} cannot be loaded: {error}") from error
         return model
 
@@ -167,7 +157,7 @@ class Persistent:
             "normal", `MultivariateNormal` and all with independent components have one.
         """
         check_is_fitted(self)
-        return to_module(self, target)
+        return FittedModel.of(self, target)
 
     @own_context()
     def to_onnx(self, path: Any, *, target: bool = True) -> None:
@@ -192,5 +182,26 @@ class Persistent:
         ValueError
             As `to_torch`.
         """
+        try:
+            import onnx  # noqa: F401 (torch needs both, and says so less well)
+            import onnxscript  # noqa: F401 (as above)
+        except ImportError as error:
+            raise ImportError(
+                'to_onnx needs onnx and onnxscript: pip install "sknoisydim[onnx]".'
+            ) from error
         module = self.to_torch(target=target)
-        write_onnx(module, self.encoder_.row_shape or (self.n_features_in_,), path)
+        shape = self.encoder_.row_shape or (self.n_features_in_,)
+        # Two rows: a dynamic dimension is not traced with one.
+        example = torch.zeros(2, *shape, dtype=torch.float32)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch and onnxscript say of their own insides
+            program: Any = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                input_names=["X"],
+                output_names=["Z"],
+                dynamic_shapes=({0: torch.export.Dim("rows", min=1)},),
+                verbose=False,
+            )
+        _file.replace(path, program.model_proto.SerializeToString())

@@ -29,17 +29,12 @@ BLANK = "0" * 64
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "skorch", "torch")
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of what a fit depends on."""
-    found = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    return {"sknoisydim": __version__, "python": platform.python_version(), **found}
-
-
 def write(path: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Write a file, all of it or nothing."""
-    metadata = {name: json.dumps(value) for name, value in header.items()}
+    versions = {"sknoisydim": __version__, "python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in LIBRARIES}
+    metadata = {name: json.dumps(value) for name, value in {**header, "versions": versions}.items()}
     metadata |= {"format": FORMAT, "format_version": str(FORMAT_VERSION), "sha256": BLANK}
-    metadata["versions"] = json.dumps(versions())
     head: dict[str, Any] = {"__metadata__": metadata}
     names, body = {np.dtype(code): name for name, code in KINDS.items()}, b""
     # The widest first, so that each begins at a multiple of its width.
@@ -65,15 +60,7 @@ def replace(path: Any, data: bytes) -> None:
 
 
 def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the header and the arrays of a file.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If it is not a whole file of ours, or of another format.
-    """
+    """Return the header and the arrays of a whole file of ours, of this format."""
     head, body = _sealed(path)
     metadata = head.pop("__metadata__")
     version, saved_by = metadata.get("format_version"), metadata.get("versions")

@@ -1,7 +1,6 @@
 """Objects as JSON and arrays, and back: nothing runs, and only objects of known classes are made.
 
-An object is its class, by name, and its attributes; of a class with methods `pack` and `unpack` it
-is what these say.
+An object is its class, by name, and its attributes.
 """
 
 from __future__ import annotations
@@ -97,13 +96,7 @@ class Writer:
         self.arrays: dict[str, np.ndarray] = {}
 
     def write(self, value: Any, path: str) -> JSON:
-        """Return JSON for a value.
-
-        Raises
-        ------
-        Unknown
-            If it is, or holds, what cannot be said.
-        """
+        """Return JSON for a value; raises Unknown if it is, or holds, what cannot be said."""
         kind = type(value)
         if value is None or kind in (bool, int) or (kind is float and np.isfinite(value)):
             return value
@@ -152,8 +145,6 @@ class Writer:
     def _state(self, value: Any, path: str) -> Any:
         if isinstance(value, tuple):
             return tuple(value)
-        if hasattr(value, "unpack"):
-            return value.pack()
         state = dict(value.__getstate__() or {})
         if isinstance(value, nn.Module):
             for name in EMPTY.keys() - PARTS:
@@ -189,13 +180,7 @@ class Reader:
         self.arrays = arrays
 
     def read(self, node: JSON) -> Any:
-        """Return the value that JSON stands for.
-
-        Raises
-        ------
-        ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError
-            If it stands for none.
-        """
+        """Return the value that JSON stands for; raises anything if it stands for none."""
         if isinstance(node, list):
             return [self.read(item) for item in node]
         if not isinstance(node, dict):
@@ -215,8 +200,6 @@ class Reader:
         kind, state = known()[content[0]], self.read(content[1])
         if isinstance(state, tuple):
             return kind(*state)
-        if hasattr(kind, "unpack"):
-            return kind.unpack(state)
         made = kind.__new__(kind)
         if isinstance(made, nn.Module):
             nn.Module.__init__(made)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -18,7 +17,6 @@ from sknoisydim._inference import Embedder
 from sknoisydim._isolation import make_generator
 from sknoisydim._net import DIMNet
 from sknoisydim._objective import Objective
-from sknoisydim._optimizers import resolve_optimizer
 from sknoisydim.augmentations import resolve_augmentation
 from sknoisydim.bounds import resolve_bound
 from sknoisydim.critics import resolve_critic
@@ -36,17 +34,6 @@ ASSEMBLED = ("net_", "encoder_", "refinement_", "target_", "channel_")
 FEW_COLUMNS = 10**5
 
 
-def _scaling(fitted: Any) -> Any:
-    try:
-        check_is_fitted(fitted)
-    except (NotFittedError, TypeError) as error:
-        raise ValueError(
-            "scaling must be the fitted transformer, since the file does not hold what it learnt: "
-            f"pass model.encoder_.scaling.transformer, kept beside the file. {error}"
-        ) from error
-    return SklearnScaling(fitted)
-
-
 # Of each part of a fit the parameter that it was made of, and how it is made of what the caller of
 # `load` passes for that, and of the parts before it.
 MADE: Mapping[str, tuple[str, Callable[[Any, dict[str, Any]], Any]]] = {
@@ -56,8 +43,7 @@ MADE: Mapping[str, tuple[str, Callable[[Any, dict[str, Any]], Any]]] = {
     "critic": ("critic", lambda own, p: resolve_critic(own).build(p["d"], p["channel"], p["rng"])),
     "encoder": ("encoder", lambda own, p: resolve_encoder(own).build(p["width"], p["d"], p["rng"])),
     "normalizer": ("normalization", lambda own, p: resolve_normalization(own).build(p["d"])),
-    "optimizer": ("optimizer", lambda own, p: resolve_optimizer(own)),
-    "scaling": ("scaling", lambda own, p: _scaling(own)),
+    "scaling": ("scaling", lambda own, p: SklearnScaling(own) if not check_is_fitted(own) else own),
     "target": ("target", lambda own, p: resolve_target(own, p["d"])),
 }
 EMBEDDER = tuple(inspect.signature(Embedder).parameters)
@@ -78,8 +64,7 @@ def _parts(estimator: Any) -> dict[str, Any]:
         # The encoder, which may be the user's, by itself; and what is done to missing cells.
         cells = [front.columns, front.fill, getattr(parts["scaling"], "fill", None)]
         parts |= {"encoder": front.encoder, "missing": cells}
-    parts |= {"optimizer": estimator.net_.optimizer, "refinement": estimator.refinement_}
-    return parts | {"target": estimator.target_}
+    return parts | {"refinement": estimator.refinement_, "target": estimator.target_}
 
 
 def _width(estimator: Any) -> int:
@@ -155,34 +140,21 @@ def left_out(header: Mapping[str, JSON]) -> dict[str, str]:
 
 
 def check_named(header: Mapping[str, JSON], named: Mapping[str, Any]) -> None:
-    """See that the caller of `load` names what the file leaves out, and nothing else.
-
-    Raises
-    ------
-    ValueError
-        If not.
-    """
+    """See that the caller of `load` names what the file leaves out, and nothing else."""
     needed = left_out(header)
-    missing = [name for name in needed if name not in named]
-    if missing:
-        kinds = ", ".join(f"{name}=<{needed[name]}>" for name in missing)
-        example = ", ".join(f"{name}=..." for name in missing)
+    if needed.keys() != named.keys():
+        kinds = ", ".join(f"{name}=<{kind}>" for name, kind in needed.items())
+        given = ", ".join(f"{name}=..." for name in needed)
         raise ValueError(
-            f"the file was saved with {kinds}, which it does not hold, since this is not a part "
-            f"of sknoisydim that files know: name it, as in load(path, {example})."
-        )
-    more = sorted(named.keys() - needed.keys())
-    if more:
-        raise ValueError(
-            f"load was given {', '.join(more)}, but the file holds its own. It takes "
-            f"{', '.join(sorted(needed)) or 'none'}."
+            f"the file holds all but {kinds}, as this is not a part of sknoisydim that "
+            f"files know: name it, as in load(path, {given}), and nothing else."
+            if needed
+            else f"the file holds all of its components: load it without {', '.join(named)}."
         )
 
 
 def unpack(
-    header: Mapping[str, JSON],
-    arrays: Mapping[str, np.ndarray],
-    named: Mapping[str, Any],
+    header: Mapping[str, JSON], arrays: Mapping[str, np.ndarray], named: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the attributes of the estimator: the inverse of `pack`.
 
@@ -209,7 +181,7 @@ def unpack(
     }
     if "scaling" in named:
         found["scaling"] = clone(named["scaling"])
-    return found | fitted | _assemble(parts, found["lr"])
+    return found | fitted | _assemble(parts)
 
 
 def _made(name: str, own: Any, parts: dict[str, Any]) -> Any:
@@ -229,7 +201,7 @@ def _made(name: str, own: Any, parts: dict[str, Any]) -> Any:
     return made
 
 
-def _assemble(parts: dict[str, Any], lr: Any) -> dict[str, Any]:
+def _assemble(parts: dict[str, Any]) -> dict[str, Any]:
     """Put the fitted attributes together of their parts."""
     if "missing" in parts:
         columns, fill, shown = parts["missing"]
@@ -239,12 +211,6 @@ def _assemble(parts: dict[str, Any], lr: Any) -> dict[str, Any]:
     objective = Objective(**{name: parts[name] for name in OBJECTIVE}).eval()
     embedder = Embedder(**{name: parts[name] for name in EMBEDDER}).eval()
     embedder.row_shape, embedder.in_double = parts["row_shape"], parts["in_double"]
-    net = DIMNet.at_rest(
-        objective,
-        parts["history_"],
-        batch_size=parts["batch_size_"],
-        lr=lr,
-        optimizer=parts["optimizer"],
-    )
+    net = DIMNet.at_rest(objective, parts["history_"], batch_size=parts["batch_size_"])
     found = {f"{name}_": parts[name] for name in ("refinement", "target", "channel")}
     return {"net_": net, "encoder_": embedder, **found}

@@ -216,7 +216,7 @@ def train(
     checkpoint, place = None, settings.checkpoint
     if place is not None:
         checkpoint = FitCheckpoint(place.folder, settings.foreign)
-        seed = checkpoint.seed_for(seed, place.any_seed)
+        seed = checkpoint.claim(seed, place.any_seed)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(6)]
     with fenced(settings, seeds[0]):
         trained = _train(table, settings, seeds, announce, start, validation, checkpoint)
@@ -256,7 +256,7 @@ def _train(
         load(objective, start.objective.state_dict())
     objective = objective.to(device, torch.float32)
     if checkpoint is not None:
-        checkpoint.claim(identity(settings, table, validation, objective))
+        checkpoint.check(identity(settings, table, validation, objective))
 
     shuffle = make_generator(seeds[3])
     features, labelled = fit_kept(settings, rows, seeds[1]), table.targets is not None

@@ -1,9 +1,8 @@
-"""A fitted transformer as one torch module, and that as an ONNX file."""
+"""The chain of torch modules that a fitted transformer is."""
 
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,6 @@ from sknoisydim._inference import Embedder
 from sknoisydim._modules import Float64, Table
 from sknoisydim.scaling import SklearnScaling
 from sknoisydim.targets import Independent, MultivariateNormal, Normal, Target, Uniform
-
-from ._file import replace
 
 # Normal scores beyond which a target with independent components stays where it is: one row in
 # 10^16 is there, and a float64 next to 1 knows no smaller tail.
@@ -39,6 +36,29 @@ class FittedModel(nn.Module):
         self.embedder = embedder
         self.refinement = refinement
         self.target = target
+
+    @classmethod
+    def of(cls, estimator: Any, target: bool) -> FittedModel:
+        """Return a copy of the chain of a fitted transformer, which shares nothing with it.
+
+        Raises
+        ------
+        ValueError
+            If a part of it has no form in torch.
+        """
+        embedder = estimator.encoder_
+        if isinstance(embedder.scaling, SklearnScaling):
+            raise ValueError(
+                f"scaling={embedder.scaling.transformer!r} has no form in torch; 'squash', "
+                "'standard', 'quantile' and None have. Put your transformer into a Pipeline before "
+                "this one, and set scaling=None or another of these."
+            )
+        refinement = estimator.refinement_ or nn.Identity()
+        if not isinstance(refinement, nn.Module):
+            raise ValueError(f"the refinement {type(refinement).__name__} is no torch module.")
+        last = target_module(estimator.target_) if target else nn.Identity()
+        model = cls(copy.deepcopy(embedder), copy.deepcopy(refinement), last)
+        return model.eval().requires_grad_(False)
 
     @own_forward
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -83,61 +103,3 @@ def target_module(target: Target) -> nn.Module:
         "independent components have. With target=False the module returns the embedding close to "
         "N(0, I), and model.target_.push maps it to the target."
     )
-
-
-def to_module(estimator: Any, target: bool) -> FittedModel:
-    """Return a copy of the chain of a fitted transformer, to share nothing with it.
-
-    Raises
-    ------
-    ValueError
-        If a part of it has no form in torch.
-    """
-    embedder = estimator.encoder_
-    if isinstance(embedder.scaling, SklearnScaling):
-        raise ValueError(
-            f"scaling={embedder.scaling.transformer!r} has no form in torch; 'squash', 'standard', "
-            "'quantile' and None have. Put your transformer into a Pipeline before this one, and "
-            "set scaling=None or another of these."
-        )
-    refinement = estimator.refinement_ or nn.Identity()
-    if not isinstance(refinement, nn.Module):
-        raise ValueError(f"the refinement {type(refinement).__name__} is no torch module.")
-    model = FittedModel(
-        copy.deepcopy(embedder),
-        copy.deepcopy(refinement),
-        target_module(estimator.target_) if target else nn.Identity(),
-    )
-    return model.eval().requires_grad_(False)
-
-
-def write_onnx(module: nn.Module, row_shape: tuple[int, ...], path: Any) -> None:
-    """Write a module of rows (n, *row_shape) with the input "X" and the output "Z".
-
-    Raises
-    ------
-    ImportError
-        If onnx or onnxscript is not installed.
-    """
-    try:
-        import onnx  # noqa: F401 (torch needs both, and says so less well)
-        import onnxscript  # noqa: F401 (as above)
-    except ImportError as error:
-        raise ImportError(
-            'to_onnx needs onnx and onnxscript: pip install "sknoisydim[onnx]".'
-        ) from error
-    # Two rows: a dynamic dimension is not traced with one.
-    example = torch.zeros(2, *row_shape, dtype=torch.float32)
-    rows = torch.export.Dim("rows", min=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch and onnxscript say of their own insides
-        program = torch.onnx.export(
-            module,
-            (example,),
-            dynamo=True,
-            input_names=["X"],
-            output_names=["Z"],
-            dynamic_shapes=({0: rows},),
-            verbose=False,
-        )
-    replace(path, program.model_proto.SerializeToString())  # type: ignore[union-attr]  # dynamo=True
