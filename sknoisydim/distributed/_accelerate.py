@@ -92,11 +92,7 @@ def fit_data_parallel(
     >>> from sknoisydim import NoisyDIMTransformer
     >>> from sknoisydim.distributed import fit_data_parallel
     >>> X = np.random.default_rng(0).normal(size=(200, 5))
-    >>> embedder = NoisyDIMTransformer(2, max_epochs=2, batch_size=64, random_state=0)
-    >>> fitted = fit_data_parallel(embedder, X)
-    >>> if fitted is not None:  # the main process
-    ...     fitted.transform(X).shape
-    (200, 2)
+    >>> fitted = fit_data_parallel(NoisyDIMTransformer(2, max_epochs=2, random_state=0), X)
     """
     check_estimator(estimator)
     accelerator = _resolve(accelerator, timeout)
@@ -272,15 +268,11 @@ class SharedEncoder:
                 "one at least: use more samples, a larger batch_size, or fewer processes."
             )
         self.counts = [len(part) for part in np.array_split(range(n), self.n_ranks)]
+        self.part = slice(sum(self.counts[: self.rank]), sum(self.counts[: self.rank + 1]))
         try:
-            yield self._part
+            yield self.part
         finally:
             self.counts = []
-
-    @property
-    def _part(self) -> slice:
-        start = sum(self.counts[: self.rank])
-        return slice(start, start + self.counts[self.rank])
 
     def _encode(self, forward: Any, x: torch.Tensor) -> Any:
         # Only training takes gradients; what it does to clean samples is in evaluation mode.
@@ -301,7 +293,7 @@ class SharedEncoder:
         if not (layer.training and self.counts):
             return forward(x)
         # The mask of the whole batch: that of one process, and none that two processes share.
-        return x * forward(x.new_ones(sum(self.counts), *x.shape[1:]))[self._part]
+        return x * forward(x.new_ones(sum(self.counts), *x.shape[1:]))[self.part]
 
     def _batch_norm(self, forward: Any, layer: Any, x: torch.Tensor) -> Any:
         if not (layer.training and self.counts):

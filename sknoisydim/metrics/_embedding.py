@@ -17,35 +17,35 @@ def find_transformer(estimator: Any, X: Any) -> tuple[Any, Any]:
     Pipeline, or a fitted search over these. TypeError if there is none, ValueError for several.
     """
     step = getattr(estimator, "best_estimator_", estimator)
-    routes = _routes(step)
-    if not routes:
+    names = _names(step)
+    if not names:
         kinds = ", ".join(type(inner).__name__ for _, inner in _steps(step))
         raise TypeError(
             "estimator must be a NoisyDIMTransformer, or a Pipeline with one among its steps; got "
             f"a {type(step).__name__}{kinds and ' of ' + kinds}."
         )
-    if len(routes) > 1:
-        names = ", ".join(repr("__".join(name for _, name in route)) for route in routes)
+    if len(names) > 1:
         raise ValueError(
-            f"the {type(step).__name__} has {len(routes)} NoisyDIMTransformer steps ({names}): "
-            "pass one of them, with X transformed by the steps before it."
+            f"the {type(step).__name__} has {len(names)} NoisyDIMTransformer steps "
+            f"({', '.join(map(repr, names))}): pass one of them, with X as it reaches it."
         )
-    for position, _ in routes[0]:
+    while steps := _steps(step):
+        position = next(i for i, (_, inner) in enumerate(steps) if _names(inner))
         # The first steps alone: what comes behind the transformer need not be able to transform.
         X = step[:position].transform(X) if position else X
-        step = step.steps[position][1]
+        step = steps[position][1]
     check_is_fitted(step)
     return step, X
 
 
-def _routes(estimator: Any) -> list[list[tuple[int, str]]]:
-    """Return, for each transformer inside, the positions and names of the steps down to it."""
+def _names(estimator: Any) -> list[str]:
+    """Return the names of the transformers inside, as `set_params` takes them."""
     if hasattr(estimator, "retarget") and hasattr(estimator, "transform"):
-        return [[]]
+        return [""]
     return [
-        [(position, name), *route]
-        for position, (name, step) in enumerate(_steps(estimator))
-        for route in _routes(step)
+        f"{name}__{inner}".removesuffix("__")
+        for name, step in _steps(estimator)
+        for inner in _names(step)
     ]
 
 

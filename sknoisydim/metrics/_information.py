@@ -45,10 +45,6 @@ class InformationEstimate:
         Samples in a batch.
     n_rows : int
         Samples that were given.
-    n_draws : int
-        Draws of the noise.
-    confidence : float
-        Level of the interval.
     """
 
     value: float
@@ -60,8 +56,6 @@ class InformationEstimate:
     units: str
     batch_size: int
     n_rows: int
-    n_draws: int
-    confidence: float
 
     def to(self, units: str) -> InformationEstimate:
         """Return the estimate in "nats" or "bits"."""
@@ -174,8 +168,6 @@ def channel_information(
         units="nats",
         batch_size=size,
         n_rows=len(z),
-        n_draws=n_draws,
-        confidence=confidence,
     )
 
 

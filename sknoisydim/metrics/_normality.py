@@ -146,16 +146,6 @@ def epps_pulley_sliced(
     T. Epps, L. Pulley, *A test for normality based on the empirical characteristic function*,
     Biometrika 70, 1983, section 2. P. Hall, *Chi squared approximations to the distribution of a
     sum of independent random variables*, Ann. Probab. 11, 1983.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sknoisydim.metrics import epps_pulley_sliced
-    >>> Z = np.random.default_rng(1).standard_normal((500, 3))
-    >>> epps_pulley_sliced(Z, random_state=0).pvalue > 0.05
-    True
-    >>> epps_pulley_sliced(1.3 * Z, random_state=0).pvalue < 0.001
-    True
     """
     check_integer(n_projections, "n_projections", minimum=1)
     Z = normal_preimage(Z, reference, test="epps_pulley_sliced")
