@@ -335,22 +335,17 @@ class TestOneProcess:
         with pytest.warns(UserWarning, match="torchrun --nproc-per-node"):
             fit_data_parallel(model(max_epochs=1), table()[0])
 
-    def test_what_is_no_accelerator(self):
-        with pytest.raises(TypeError, match=r"accelerate\.Accelerator, got 'cpu'"):
-            fit_data_parallel(model(), table()[0], accelerator="cpu")
-
-    def test_accelerator_that_does_not_know_the_others(self, monkeypatch):
-        from accelerate import Accelerator
-
-        accelerator = Accelerator()
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        with pytest.raises(ValueError, match=r"started 2 processes.* knows of 1"):
-            fit_data_parallel(model(), table()[0], accelerator=accelerator)
-
     def test_wrong_input(self, monkeypatch):
         from accelerate import Accelerator
 
         X = table()[0]
+        with pytest.raises(TypeError, match=r"accelerate\.Accelerator, got 'cpu'"):
+            fit_data_parallel(model(), X, accelerator="cpu")
+        alone = Accelerator()
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(ValueError, match=r"started 2 processes.* knows of 1"):
+            fit_data_parallel(model(), X, accelerator=alone)
+        monkeypatch.delenv("WORLD_SIZE")
         with pytest.raises(TypeError, match="takes a NoisyDIMTransformer"):
             fit_data_parallel(MLPEncoder(), X)
         with pytest.raises(TypeError, match="estimator is a class"):
@@ -384,16 +379,8 @@ class TestFingerprint:
         assert _fingerprint(make(self.X + 1)) != _fingerprint(self.X)
 
     def test_of_what_a_fit_may_be_given(self):
-        few = [
-            None,
-            self.X[:1],
-            self.X[:0],
-            self.X[:, 0],
-            2.0,
-            3.0,
-            np.array(["a", "b"]),
-            ["a", "c"],
-        ]
+        texts = np.array(["a", "b"]), ["a", "c"]
+        few = [None, self.X[:1], self.X[:0], self.X[:, 0], 2.0, 3.0, *texts]
         assert len({_fingerprint(table) for table in few}) == len(few)
 
 

@@ -129,17 +129,16 @@ class TestInformation:
         assert found.cap == math.log(n)
         assert found.value <= found.cap
 
-    @pytest.mark.parametrize(
-        ("params", "message"),
-        [
+    @over(
+        case=[
             ({"units": "bit"}, "Did you mean 'bits'"),
             ({"n_draws": 1}, "n_draws must be an integer >= 2"),
             ({"confidence": 1.0}, "confidence must be a finite number > 0 and < 1"),
-        ],
+        ]
     )
-    def test_wrong_parameters(self, fitted, params, message):
-        with pytest.raises(ValueError, match=message):
-            mutual_information(fitted, X, **params)
+    def test_wrong_parameters(self, fitted, case):
+        with pytest.raises(ValueError, match=case[1]):
+            mutual_information(fitted, X, **case[0])
 
 
 class TestWhereTheTransformerIs:
