@@ -340,7 +340,7 @@ class TestTheRulesSee:
             ("_objective", "def f():\n    import skorch", "only the room '_net'"),
             ("metrics", "def f():\n    import matplotlib.pyplot", "only the room 'plotting'"),
             ("plotting", "import matplotlib", "inside the function"),
-            ("metrics", "import ot", "inside the function"),
+            ("metrics", "import zuko", "inside the function"),
         ],
     )
     def test_a_wrong_import(self, write, room, text, message):

@@ -279,7 +279,9 @@ CALLS = {
         )
         for name in metrics.CLASSIFIERS
     },
-    "metrics in_floors": lambda: metrics.in_floors("energy_distance", FAR, random_state=0),
+    "metrics relative_distance": lambda: metrics.relative_distance(
+        "energy_distance", FAR, random_state=0
+    ),
     "metrics monte_carlo_test": lambda: metrics.monte_carlo_test(
         "energy_distance", FAR, n_resamples=19, random_state=0
     ),
