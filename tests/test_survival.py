@@ -11,19 +11,19 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from functools import partial
+from pathlib import Path
 
 import distributed
 import joblib
 import numpy as np
 import pytest
 import torch
+from around import process
 from numpy.testing import assert_array_equal
-from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
-from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from sklearn.preprocessing import QuantileTransformer
 from skorch.callbacks import (
     Callback,
     Checkpoint,
@@ -138,7 +138,6 @@ def quiet(**parameters):
 
 # Parameters, what fit is given, and the epoch after which it breaks.
 FITS = {
-    "default": ({}, {}, 1),
     "last epoch": ({}, {}, 8),
     "early stopping": (
         {"early_stopping": True, "n_iter_no_change": 2, "tol": 1.0, "validation_fraction": 0.3},
@@ -152,22 +151,22 @@ FITS = {
         {"y": Y, "X_val": X_VAL, "y_val": Y[:80], "sample_weight": WEIGHTS},
         5,
     ),
-    "schedule of steps": (
-        {"callbacks": [LRScheduler("CyclicLR", base_lr=1e-4, max_lr=1e-2, step_every="batch")]},
-        {},
-        5,
-    ),
-    "one cycle": (
+    "one cycle, amsgrad": (
         {
             "callbacks": [
                 LRScheduler(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.01, total_steps=8)
-            ]
+            ],
+            "optimizer": lambda p, lr, weight_decay: torch.optim.Adam(p, lr=lr, amsgrad=True),
         },
         {},
         5,
     ),
-    "plateau": (
-        {"callbacks": [LRScheduler("ReduceLROnPlateau", monitor="train_loss", patience=0)]},
+    "plateau, moving average": (
+        {
+            "callbacks": [LRScheduler("ReduceLROnPlateau", monitor="train_loss", patience=0)],
+            "bound": "dv",
+            "optimizer": "sgd",
+        },
         {},
         5,
     ),
@@ -190,23 +189,26 @@ FITS = {
         {},
         5,
     ),
-    "exact critic, batch normalisation": (
-        {"critic": "exact", "encoder": MLPEncoder((8,), batch_norm=True, dropout=0.2)},
+    "exact critic, batch normalisation, schedule of steps": (
+        {
+            "critic": "exact",
+            "encoder": MLPEncoder((8,), batch_norm=True, dropout=0.2),
+            "callbacks": [LRScheduler("CyclicLR", base_lr=1e-4, max_lr=1e-2, step_every="batch")],
+        },
         {},
         5,
     ),
-    "moving average": ({"bound": "dv", "optimizer": "sgd"}, {}, 5),
-    "amsgrad": (
-        {"optimizer": lambda p, lr, weight_decay: torch.optim.Adam(p, lr=lr, amsgrad=True)},
+    "scaling of scikit-learn, uniform noise, bar": (
+        {
+            "scaling": QuantileTransformer(n_quantiles=20),
+            "refine": "rotation",
+            "noise": "uniform",
+            "n_components": 2,
+            "verbose": 1,
+        },
         {},
         5,
     ),
-    "scaling of scikit-learn": (
-        {"scaling": QuantileTransformer(n_quantiles=20), "refine": "rotation"},
-        {},
-        5,
-    ),
-    "uniform noise, bar": ({"noise": "uniform", "n_components": 2, "verbose": 1}, {}, 5),
 }
 fits = pytest.mark.parametrize(("parameters", "given", "epoch"), FITS.values(), ids=FITS)
 
@@ -339,9 +341,6 @@ class TestGoingOn:
         break_at(5, make("ours"))
         check_equal(make("ours").fit(X), expected)
 
-    def test_watching_changes_nothing(self, tmp_path, plain):
-        check_equal(dim(checkpoint=tmp_path).fit(X), plain)
-
 
 def lie(path, **changes):
     """Change the head of a checkpoint, and seal it anew."""
@@ -363,7 +362,10 @@ def changed(array):
     return array
 
 
+#: What differs from a fit with classes, and what the error says.
 OTHERS = {
+    "refinement": ({"refine": "rotation"}, {}, "refine was None and is set;"),
+    "classes": ({}, {"y": 1 - Y}, r"y was int64 \(200,\) \S+ and is int64 \(200,\)"),
     "parameter": ({"lr": 0.1}, {}, r"lr was 0\.003 and is 0\.1"),
     "epochs": ({"max_epochs": 9}, {}, "max_epochs was 8 and is 9"),
     "two": ({"lr": 0.1, "batch_size": 16}, {}, r"batch_size was 32 and is 16; lr was"),
@@ -381,26 +383,18 @@ OTHERS = {
 
 
 class TestAnotherFit:
-    def test_is_refused(self, tmp_path, plain):
-        break_at(5, dim(checkpoint=tmp_path))
+    def test_is_refused(self, tmp_path):
+        common = {"checkpoint": tmp_path, "supervision": 0.5}
+        break_at(5, dim(**common), y=Y)
         data = (tmp_path / NAME).read_bytes()
         for parameters, given, message in OTHERS.values():
+            y = Y[: len(given.get("X", X))]
             with pytest.raises(ValueError, match=message) as raised:
-                dim(**{"checkpoint": tmp_path} | parameters).fit(**{"X": X} | given)
+                dim(**common | parameters).fit(**{"X": X, "y": y} | given)
             assert "initial weights" not in str(raised.value)
             assert f"Use another folder, or delete {tmp_path / NAME}" in str(raised.value)
             assert (tmp_path / NAME).read_bytes() == data
-        check_equal(dim(checkpoint=tmp_path).fit(X), plain)
-
-    def test_with_a_refinement_for_which_the_objective_changes(self, tmp_path):
-        break_at(5, dim(checkpoint=tmp_path))
-        with pytest.raises(ValueError, match=r"another one: refine was None and is set;"):
-            dim(checkpoint=tmp_path, refine="rotation").fit(X)
-
-    def test_with_other_classes(self, tmp_path):
-        break_at(5, dim(checkpoint=tmp_path, supervision=0.5), y=Y)
-        with pytest.raises(ValueError, match=r"y was int64 \(200,\) \S+ and is int64 \(200,\)"):
-            dim(checkpoint=tmp_path, supervision=0.5).fit(X, 1 - Y)
+        check_equal(dim(**common).fit(X, Y), dim(supervision=0.5).fit(X, Y))
 
     def test_of_a_module_with_other_weights(self, tmp_path):
         module = nn.Linear(4, 4)
@@ -487,22 +481,6 @@ class TestAnotherFit:
         told = [_identity.describe(value) for value in values]
         assert len(set(told)) == len(values)
         assert told == [_identity.describe(copy.deepcopy(value)) for value in values]
-
-    def test_of_a_scaling_of_other_columns(self, tmp_path):
-        def scaled(columns):
-            scaler = ColumnTransformer([("scaled", StandardScaler(), columns)])
-            return dim(checkpoint=tmp_path, scaling=scaler)
-
-        break_at(5, scaled(slice(0, 2)))
-        with pytest.raises(ValueError, match=r"scaling was .*slice\(0, 2, None\)"):
-            scaled(slice(2, 4)).fit(X)
-
-    def test_of_images_of_another_shape(self, tmp_path):
-        encoder = nn.Sequential(nn.Conv2d(1, 3, 1), nn.AdaptiveMaxPool2d(1), nn.Flatten())
-        images = dim(checkpoint=tmp_path, n_components=3, encoder=encoder, augmentation="jitter")
-        break_at(5, images, X.reshape(200, 1, 1, 4))
-        with pytest.raises(ValueError, match=r"X was float64 \(200, 1, 1, 4\)"):
-            images.fit(X.reshape(200, 1, 2, 2))
 
 
 class TestDamage:
@@ -600,17 +578,11 @@ class TestTheFile:
 
 
 class TestTheParameter:
-    @pytest.mark.parametrize(
-        "value", [3, b"folder", True, Checkpoint()], ids=["int", "bytes", "bool", "skorch"]
-    )
-    def test_of_another_type(self, value):
-        with pytest.raises(TypeError, match="checkpoint must be None or the path of a folder"):
-            dim(checkpoint=value).fit(X)
-
-    def test_no_folder(self, tmp_path):
+    def test_is_none_or_a_path(self, tmp_path):
         (tmp_path / "file").touch()
-        for value in ("", tmp_path / "file"):
-            with pytest.raises(ValueError, match="checkpoint must be None or the path of a folder"):
+        for value in (3, b"folder", True, Checkpoint(), "", tmp_path / "file"):
+            error = ValueError if value == "" or isinstance(value, Path) else TypeError
+            with pytest.raises(error, match="checkpoint must be None or the path of a folder"):
                 dim(checkpoint=value).fit(X)
 
     def test_a_folder_is_made(self, tmp_path):
@@ -762,20 +734,6 @@ class TestDisk:
         assert NoisyDIMTransformer.load(tmp_path / "model").transform(X).shape == X.shape
 
 
-def process():
-    """What belongs to the whole process, and so is not ours."""
-    numpy_state = np.random.get_state()  # noqa: NPY002 (the global generator is what is tested)
-    return {
-        "torch generator": torch.get_rng_state().tolist(),
-        "numpy generator": (numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]),
-        "random generator": random.getstate(),
-        "threads": torch.get_num_threads(),
-        "grad mode": torch.is_grad_enabled(),
-        "warning filters": list(warnings.filters),
-        "SIGINT": signal.getsignal(signal.SIGINT),
-    }
-
-
 class Late:
     """Raises when it is called the tenth time."""
 
@@ -857,9 +815,10 @@ class TestAnError:
 
 
 INTERRUPTED = """
-import random, signal, sys, warnings
+import signal, sys
 import numpy as np
 import torch
+from around import process
 from skorch.callbacks import Callback
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._net import _checkpoint
@@ -875,12 +834,6 @@ class Waiting(Callback):
             while True:
                 pass
 
-def process():
-    return (
-        torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate(),
-        torch.get_num_threads(), torch.is_grad_enabled(), list(warnings.filters),
-        signal.getsignal(signal.SIGINT),
-    )
 
 def dim(**parameters):
     encoder = lambda p, d: torch.nn.Sequential(torch.nn.Dropout(0.3), torch.nn.Linear(p, d))
@@ -907,6 +860,7 @@ class TestInterrupt:
     def test_of_a_process_that_writes_checkpoints(self, tmp_path):
         with subprocess.Popen(
             [sys.executable, "-W", "error", "-c", INTERRUPTED, tmp_path],
+            cwd=Path(__file__).parent,  # for around.py
             stdout=subprocess.PIPE,
             text=True,
         ) as child:
