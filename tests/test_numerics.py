@@ -79,30 +79,26 @@ MODELS = {
 
 
 @functools.cache
-def fitted(name, dtype=np.float64):
+def fitted(name):
     """One fit of each model for all tests that only look at it."""
-    return dim(**MODELS[name]).fit(X.astype(dtype), Y)
+    return dim(**MODELS[name]).fit(X, Y)
 
 
 class TestDtype:
-    @over(name=MODELS.keys(), dtype=[np.float64, np.float32])
-    def test_is_kept(self, name, dtype):
-        model = fitted(name, dtype)
-        assert model.transform(X.astype(dtype)).dtype == dtype
-        assert model.score_samples(X.astype(dtype)).dtype == np.float64
+    @over(name=MODELS.keys())
+    def test_is_kept(self, name):
+        model = fitted(name)
+        single, double = model.transform(X.astype(np.float32)), model.transform(X)
+        assert (single.dtype, double.dtype) == (np.float32, np.float64)
+        assert model.score_samples(X.astype(np.float32)).dtype == np.float64
+        # float32 gives about 7 digits; more of them agree only if it was not used.
+        assert_allclose(double, single, rtol=2e-2, atol=1e-3)
+        assert not np.array_equal(double, double.astype(np.float32))
 
     @over(dtype=[np.int64, np.int8, np.bool_, np.float16, ">f8", object])
     def test_others_become_float64(self, dtype):
         table = (X > 0).astype(dtype)
         assert dim().fit(table).transform(table).dtype == np.float64
-
-    @over(name=MODELS.keys())
-    def test_inference_is_in_the_dtype_of_the_rows(self, name):
-        model = fitted(name)
-        double = model.transform(X)
-        # float32 gives about 7 digits; more of them agree only if it was not used.
-        assert_allclose(double, model.transform(X.astype(np.float32)), rtol=2e-2, atol=1e-3)
-        assert not np.array_equal(double, double.astype(np.float32))
 
     @pytest.mark.parametrize("encoder", [Casting, PlainTensor])
     def test_a_module_that_knows_float32_only(self, encoder):
@@ -130,14 +126,14 @@ LAYOUTS = {
 class TestCompany:
     @over(name=MODELS.keys(), dtype=[np.float64, np.float32])
     def test_a_row_is_the_same_in_any(self, name, dtype):
-        table, model = X.astype(dtype), fitted(name, dtype)
+        table, model = X.astype(dtype), fitted(name)
         digits = (
             {"rtol": 1e-7, "atol": 1e-9} if dtype == np.float64 else {"rtol": 1e-3, "atol": 1e-4}
         )
         together = model.transform(table)
         order = np.random.default_rng(1).permutation(len(X))
-        alone = np.concatenate([model.transform(table[[row]]) for row in range(20)])
-        assert_allclose(alone, together[:20], **digits)
+        alone = np.concatenate([model.transform(table[[row]]) for row in range(5)])
+        assert_allclose(alone, together[:5], **digits)
         assert_allclose(model.transform(table[:7]), together[:7], **digits)
         assert_allclose(model.transform(table[order]), together[order], **digits)
 
@@ -152,9 +148,7 @@ class TestCompany:
     @over(view=LAYOUTS)
     def test_layout_does_not_matter(self, view):
         expected = fitted("default")
-        model = dim().fit(view(X))
-        assert_array_equal(model.transform(view(X)), expected.transform(X))
-        assert model.score(view(X)) == expected.score(X)
+        assert_array_equal(dim().fit(view(X)).transform(view(X)), expected.transform(X))
 
     def test_rows_are_never_written_to(self):
         table = X.copy()
@@ -183,7 +177,7 @@ class TestSeed:
             if not column.endswith("seconds") and "dur" not in column:
                 assert values == again.history_[column]
 
-    @over(name=["dropout", "module", "supervised"])
+    @over(name=["module", "supervised"])
     def test_in_four_threads_at_once(self, name):
         seeds = [0, 1] * 2
         alone = [dim(**MODELS[name], random_state=seed).fit(X, Y).transform(X) for seed in (0, 1)]
@@ -323,26 +317,27 @@ def embed(model, rows):
     return z
 
 
-# Beside the default; dtypes, targets and the rest take turns.
+# Beside the default, for the hardest tables; dtypes, targets and the rest take turns.
 SCALINGS = ("standard", "quantile", None)
+HARDEST = ("constant columns", "two equal rows", "tiny beside huge", "Cauchy", "one outlier")
 TURNS = list(itertools.product([np.float64, np.float32], ["normal", "uniform", stats.t(1)]))
 
 
 # Many of these tell an encoder little or nothing, which tests/test_collapse.py is about.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 class TestTables:
-    @over(number=range(len(TABLES)), second=[False, True])
-    def test_output_is_finite(self, number, second):
+    @over(turn=list(enumerate([*TABLES, *HARDEST])))
+    def test_output_is_finite(self, turn):
         """With the default scaling and another; tests/test_hostile_tables.py draws further ones."""
-        name, turn = list(TABLES)[number], 2 * number + second
-        scaling = SCALINGS[number % 3] if second else "squash"
-        dtype, target = TURNS[turn // 2 % 6]
+        number, name = turn
+        scaling = "squash" if number < len(TABLES) else SCALINGS[number % 3]
+        dtype, target = TURNS[number % 6]
         table = TABLES[name].astype(dtype)
         model = dim(
             target=target,
             scaling=scaling,
-            normalization=("whiten", "batch")[turn // 4 % 2],
-            encoder=("mlp", "mlp", nn.Linear)[turn // 6 % 3],
+            normalization=("whiten", "batch")[number // 2 % 2],
+            encoder=("mlp", "mlp", nn.Linear)[number // 3 % 3],
         ).fit(table)
         z = embed(model, table)
         assert z.shape[1] == min(table.shape[1], 16)
@@ -353,9 +348,9 @@ class TestTables:
         for rows in (limit * far, -1e20 * far, np.diag(-limit * far[0]), np.diag(1e20 * far[0])):
             embed(model, rows)
 
-    @over(shape=[(200, 20), (20, 64), (2, 1), (2, 40), (50, 33)], batch_size=[2, 32])
-    def test_components_beyond_columns_and_batch(self, shape, batch_size):
-        n_rows, n_components = shape
+    @over(case=[(50, 20, 2), (20, 64, 32), (2, 1, 2), (2, 40, 32), (50, 33, 32)])
+    def test_components_beyond_columns_and_batch(self, case):
+        n_rows, n_components, batch_size = case
         target = ("normal", "uniform")[batch_size // 32]
         model = dim(n_components=n_components, batch_size=batch_size, target=target)
         embed(model.fit(X[:n_rows]), X)
