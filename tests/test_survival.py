@@ -815,7 +815,7 @@ class TestAnError:
 
 
 INTERRUPTED = """
-import signal, sys
+import signal, sys, time
 import numpy as np
 import torch
 from around import process
@@ -832,7 +832,7 @@ class Waiting(Callback):
         if len(net.history) == 5 and not Waiting.quick:
             print("waiting", flush=True)
             while True:
-                pass
+                time.sleep(0.01)
 
 
 def dim(**parameters):
