@@ -25,11 +25,12 @@ def test_import_loads_nothing_heavy():
 FIRST = """
 import sys, warnings
 from sknoisydim import NoisyDIMTransformer
+from sknoisydim.refinement import FlowRefinement
 before = list(warnings.filters)
 NoisyDIMTransformer.load(sys.argv[1])
 print(list(warnings.filters) == before)
 X = [[float(i % 7), float(i % 5), i / 9] for i in range(200)]
-NoisyDIMTransformer(2, max_epochs=1, random_state=0, refine="flow").fit(X)
+NoisyDIMTransformer(2, max_epochs=1, random_state=0, refine=FlowRefinement(max_epochs=1)).fit(X)
 print(list(warnings.filters) == before, "sympy" in sys.modules, "matplotlib" in sys.modules)
 """
 
