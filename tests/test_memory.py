@@ -7,11 +7,9 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
-from pyarrow import parquet
 from scipy import sparse, stats
 from sklearn.exceptions import NotFittedError
 from torch import nn
@@ -238,12 +236,6 @@ class TestTransformTo:
         assert_array_equal(np.load(path), z)
         assert os.listdir(tmp_path) == ["Z.npy"]
 
-    def test_a_memory_map(self, model, tmp_path):
-        out = np.lib.format.open_memmap(tmp_path / "Z.npy", "w+", "f4", (300, 2))
-        model.transform_to(X, out)
-        out.flush()
-        assert_array_equal(np.load(tmp_path / "Z.npy"), model.transform(X).astype("f4"))
-
     def test_a_slice_of_an_array_for_each_chunk(self, model):
         out = np.full((302, 2), -1.0)
         for start in range(0, 300, 70):
@@ -374,34 +366,3 @@ def test_a_file_is_replaced_where_a_link_leads(tmp_path):
         part.write_text("new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_text() == "new"
-
-
-class TestParquet:
-    @pytest.fixture
-    def path(self, tmp_path):
-        columns = {f"x{j}": X[:, j] for j in range(8)}
-        parquet.write_table(pa.table(columns), tmp_path / "rows.parquet", row_group_size=90)
-        return tmp_path / "rows.parquet"
-
-    def test_batches_of_a_file_are_chunks_of_a_stream(self, path):
-        found, expected = dim(), dim()
-        for _ in range(2):
-            for batch in parquet.ParquetFile(path).iter_batches(batch_size=50):
-                found.partial_fit(batch.to_pandas())
-            for start in range(0, 300, 50):
-                expected.partial_fit(X[start : start + 50])
-        assert list(found.feature_names_in_) == [f"x{j}" for j in range(8)]
-        assert found.n_samples_seen_ == 600
-        assert_array_equal(
-            found.transform(parquet.read_table(path).to_pandas()), expected.transform(X)
-        )
-
-    def test_embeddings_are_written_batch_by_batch(self, path, model):
-        file = parquet.ParquetFile(path)
-        out = np.empty((file.metadata.num_rows, 2))
-        start = 0
-        for batch in file.iter_batches(batch_size=64):
-            rows = np.column_stack([column.to_numpy() for column in batch])
-            model.transform_to(rows, out[start : start + len(rows)])
-            start += len(rows)
-        assert_allclose(out, model.transform(X), rtol=1e-12)

@@ -17,7 +17,6 @@ from sknoisydim._objective import Objective
 from sknoisydim.bounds import infonce
 from sknoisydim.noise import (
     NOISES,
-    GaussianNoise,
     UniformNoise,
     auto_levels,
     resolve_noise,
@@ -260,12 +259,3 @@ def test_synthetic_rows_gather_on_the_grid():
     assert np.abs(cells - nearest).mean() < 0.2
     share = np.bincount(nearest.astype(int), minlength=5) / len(X)
     assert share == pytest.approx(1 / 5, abs=0.05)
-
-
-def test_gaussian_noise_is_as_it_was():
-    """The same stream of numbers, whatever else a channel can do now."""
-    channel = GaussianNoise(0.5).build(2, 64)
-    clean = torch.zeros(4, 2)
-    expected = 0.5 * torch.empty(4, 2).normal_(generator=generator())
-    assert torch.equal(channel.transmit(clean, generator()), expected)
-    assert torch.equal(channel.sample(4, generator()), expected)

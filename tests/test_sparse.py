@@ -8,8 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from over import over
 from scipy import sparse
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder
+from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils import get_tags
 
 from sknoisydim import NoisyDIMTransformer, _data
@@ -126,14 +125,6 @@ class TestAreTheDenseRows:
         assert_array_equal(model.score_samples(rows), model.score_samples(X))
         assert match_scorer(model, rows) == match_scorer(model, X)
         assert mutual_information(model, rows) == mutual_information(model, X)
-
-    def test_from_an_encoder_in_a_pipeline(self):
-        table = RNG.integers(4, size=(200, 3))
-        found = [
-            make_pipeline(OneHotEncoder(sparse_output=kind), dim()).fit_transform(table)
-            for kind in (True, False)
-        ]
-        assert_array_equal(*found)
 
     def test_as_columns_of_a_frame(self):
         frame = pd.DataFrame(X).astype(pd.SparseDtype("float64", 0.0))
