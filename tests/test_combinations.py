@@ -31,6 +31,9 @@ CHANNELS = [
     for noise, critic, bound in itertools.product(NOISES, CRITICS, BOUNDS)
     if (noise, critic) != ("uniform", "exact")
 ]
+# What takes long is asked of each critic with the default bound, and of each bound with one critic.
+PAIRS = [(critic, "infonce") for critic in CRITICS]
+PAIRS += [("bilinear", bound) for bound in BOUNDS if bound != "infonce"]
 
 
 def words(choice):
@@ -59,8 +62,7 @@ def test_each_noise_with_each_critic_and_bound(noise, critic, bound):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("critic", sorted(CRITICS.keys() - {"exact"}))
-@pytest.mark.parametrize("bound", TABLES["bound"])
+@pytest.mark.parametrize(("critic", "bound"), [pair for pair in PAIRS if pair[0] != "exact"])
 def test_uniform_noise_on_two_components_reaches_its_share(critic, bound):
     """Of all that the channel passes, since 0.8 log B nats are what a batch can show."""
     model = NoisyDIMTransformer(
@@ -74,13 +76,11 @@ def test_uniform_noise_on_two_components_reaches_its_share(critic, bound):
         max_epochs=15,
         random_state=0,
     ).fit(X)
-    # 0.79 for a separable critic with DV, which starts far below zero; all others pass 0.8.
     assert model.mutual_information_ > 0.75 * model.capacity_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("critic", TABLES["critic"])
-@pytest.mark.parametrize("bound", TABLES["bound"])
+@pytest.mark.parametrize(("critic", "bound"), PAIRS)
 def test_training_raises_what_critic_and_bound_report(critic, bound):
     model = NoisyDIMTransformer(
         8,
