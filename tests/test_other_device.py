@@ -218,7 +218,7 @@ def scenario(function):
 
 
 RNG = np.random.default_rng(0)
-X = (RNG.normal(size=(200, 4)) @ RNG.normal(size=(4, 6))).astype(np.float32)
+X = (RNG.normal(size=(140, 4)) @ RNG.normal(size=(4, 6))).astype(np.float32)
 Y = (X[:, 0] > 0).astype(int)
 HOLES = np.where(RNG.random(X.shape) < 0.1, np.float32(np.nan), X)
 
