@@ -54,7 +54,7 @@ def test_joint_pvalues_are_uniform(name):
 @pytest.mark.parametrize(
     ("name", "n", "d"),
     [
-        *[(name, 200, 8) for name in JOINT_TESTS],
+        *[(name, 150, 8) for name in JOINT_TESTS],
         *[
             (name, *shape)
             for name in ("henze_zirkler", "mardia")
@@ -64,7 +64,7 @@ def test_joint_pvalues_are_uniform(name):
     ],
 )
 def test_joint_pvalues_are_uniform_over_many_samples(name, n, d):
-    assert_uniform(joint_pvalues({**JOINT_TESTS, **MONTE_CARLO}[name], n, d, 500))
+    assert_uniform(joint_pvalues({**JOINT_TESTS, **MONTE_CARLO}[name], n, d, 200))
 
 
 @over(name=list(MARGINAL_TESTS))
