@@ -1,8 +1,8 @@
 """Outlier detectors on the tables of a folder: ranking, level, and power.
 
-A table is a file .npz with arrays X (n, p) and y (n,), where y is 1 for an outlier, such as those of
-ADBench (https://github.com/Minqi824/ADBench). Half of the normal samples are fitted, and all others
-are judged; the half is drawn by the seed. Means over the splits:
+A table is a file .npz with arrays X (n, p) and y (n,), where y is 1 for an outlier, such as those
+of ADBench (https://github.com/Minqi824/ADBench). Half of the normal samples are fitted, and all
+others are judged; the half is drawn by the seed. Means over the splits:
 
     AUC           area under the ROC curve
     level .05     share of normal samples with a p-value of at most 0.05, over 0.05: 1 is right
@@ -47,18 +47,26 @@ from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer
 from sknoisydim.refinement import RotationGaussianization
 
 COLUMNS = ("AUC", "level .05", "level .01", "power", "FDP", "s")
-# Scores, the larger the more unusual, and p-values or None, of samples to judge.
-Judged = tuple[np.ndarray, np.ndarray | None]
+# For each line: scores, the larger the more unusual, and p-values or None, of samples to judge.
+Judged = dict[str, tuple[np.ndarray, np.ndarray | None]]
 Judge = Callable[[np.ndarray], Judged]
 Fit = Callable[[np.ndarray, int], Judge]
 
 
-def ours(**parameters: Any) -> Fit:
-    """Return our detector."""
+def ours(*calibrations: str, **parameters: Any) -> Fit:
+    """Return our detector, with a line for each calibration of one fit."""
 
     def fit(X: np.ndarray, seed: int) -> Judge:
         detector = NoisyDIMOutlierDetector(random_state=seed, **parameters).fit(X)
-        return lambda rows: (-detector.score_samples(rows), detector.p_values(rows))
+
+        def judge(rows: np.ndarray) -> Judged:
+            scores = -detector.score_samples(rows)
+            return {
+                f" {kind}": (scores, detector.set_params(calibration=kind).p_values(rows))
+                for kind in calibrations
+            }
+
+        return judge
 
     return fit
 
@@ -66,13 +74,13 @@ def ours(**parameters: Any) -> Fit:
 def density(X: np.ndarray, seed: int) -> Judge:
     """Density of the embedding alone, without p-values."""
     dim = NoisyDIMTransformer(refine="rotation", random_state=seed).fit(X)
-    return lambda rows: (-dim.score_samples(rows), None)
+    return lambda rows: {"": (-dim.score_samples(rows), None)}
 
 
 def forest(X: np.ndarray, seed: int) -> Judge:
     """Isolation forest, without p-values."""
     model = IsolationForest(random_state=seed).fit(X)
-    return lambda rows: (-model.score_samples(rows), None)
+    return lambda rows: {"": (-model.score_samples(rows), None)}
 
 
 def conformal_forest(X: np.ndarray, seed: int) -> Judge:
@@ -84,7 +92,8 @@ def conformal_forest(X: np.ndarray, seed: int) -> Judge:
 
     def judge(rows: np.ndarray) -> Judged:
         new = model.score_samples(rows)
-        return -new, (1 + np.searchsorted(scores, new, side="right")) / (len(scores) + 1)
+        ranks = np.searchsorted(scores, new, side="right")
+        return {"": (-new, (1 + ranks) / (len(scores) + 1))}
 
     return judge
 
@@ -96,7 +105,7 @@ def gaussian(X: np.ndarray, seed: int) -> Judge:
 
     def judge(rows: np.ndarray) -> Judged:
         squares = model.mahalanobis(scaler.transform(rows))
-        return squares, chi2.sf(squares, X.shape[1])
+        return {"": (squares, chi2.sf(squares, X.shape[1]))}
 
     return judge
 
@@ -110,7 +119,7 @@ def pca_rotation(X: np.ndarray, seed: int) -> Judge:
         return pca.transform(scaler.transform(rows))
 
     rotation = RotationGaussianization().build(embed(X), seed, None)
-    return lambda rows: (-rotation.log_density(embed(rows)), None)
+    return lambda rows: {"": (-rotation.log_density(embed(rows)), None)}
 
 
 def pyod(module: str, name: str) -> Fit:
@@ -120,16 +129,14 @@ def pyod(module: str, name: str) -> Fit:
         scaler = StandardScaler().fit(X)
         kind = getattr(importlib.import_module(f"pyod.models.{module}"), name)
         model = kind().fit(scaler.transform(X))
-        return lambda rows: (model.decision_function(scaler.transform(rows)), None)
+        return lambda rows: {"": (model.decision_function(scaler.transform(rows)), None)}
 
     return fit
 
 
 METHODS: dict[str, Fit] = {
-    "ours": ours(),
-    "ours, conformal": ours(calibration="conformal"),
-    "ours, distribution": ours(calibration="distribution"),
-    "ours, one transformer": ours(n_estimators=1),
+    "ours": ours("auto", "conformal", "distribution"),
+    "one transformer": ours("auto", n_estimators=1),
     "density of the default": density,
     "PCA + rotation": pca_rotation,
     "IsolationForest": forest,
@@ -147,21 +154,27 @@ def split_normal(y: np.ndarray, seed: int) -> np.ndarray:
     return np.isin(np.arange(len(y)), normal[: len(normal) // 2])
 
 
-def run(fit: Fit, X: np.ndarray, y: np.ndarray, seed: int, state: int) -> list[float]:
-    """Fit one method to one split, and judge it: NaN for what does not apply to it."""
+def run(fit: Fit, X: np.ndarray, y: np.ndarray, seed: int, state: int) -> dict[str, list[float]]:
+    """Fit one method to one split, and judge its lines: NaN for what does not apply."""
     chosen = split_normal(y, seed)
     clock = time.process_time()
     judge = fit(X[chosen], state)
     seconds = time.process_time() - clock
-    scores, p = judge(X[~chosen])
     outlier = y[~chosen] == 1
-    values = [roc_auc_score(outlier, scores)]
+    lines = {}
+    for name, (scores, p) in judge(X[~chosen]).items():
+        lines[name] = [roc_auc_score(outlier, scores), *judged_p(p, outlier), seconds]
+    return lines
+
+
+def judged_p(p: np.ndarray | None, outlier: np.ndarray) -> list[float]:
+    """Return both levels, power and the share of false discoveries."""
     if p is None:
-        return [*values, *[np.nan] * 4, seconds]
+        return [np.nan] * 4
     found = false_discovery_control(p) <= 0.1
     levels = [np.mean(p[~outlier] <= level) / level for level in (0.05, 0.01)]
     false = np.sum(found & ~outlier) / max(found.sum(), 1)
-    return [*values, *levels, np.mean(found[outlier]), false, seconds]
+    return [*levels, np.mean(found[outlier]), false]
 
 
 def show(label: str, values: Any) -> None:
@@ -211,8 +224,10 @@ def main() -> None:
             except ImportError as error:
                 print(f"{label}: skipped, {error}")
                 continue
-            results.setdefault(label, []).append(np.mean(runs, axis=1))
-            show(label, np.mean(runs, axis=(0, 1)))
+            for name in runs[0][0]:
+                values = np.array([[judged[name] for judged in splits] for splits in runs])
+                results.setdefault(label + name, []).append(values.mean(1))
+                show(label + name, values.mean((0, 1)))
     print(f"\nmean over {len(options.files)} tables")
     print(f"{'':26}" + "".join(f"{name:>11}" for name in COLUMNS))
     for label, tables in results.items():
