@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -167,13 +168,8 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         alpha = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
         if self.fdr is not None:
             check_real(self.fdr, "fdr", minimum=0, maximum=1, closed="neither", also="None")
-        fraction = check_real(
-            self.calibration_fraction,
-            "calibration_fraction",
-            minimum=0,
-            maximum=1,
-            closed="neither",
-        )
+        fraction = self.calibration_fraction
+        check_real(fraction, "calibration_fraction", minimum=0, maximum=1, closed="neither")
         n_members = check_integer(self.n_estimators, "n_estimators", minimum=1)
         X = self._samples(X, reset=True)
         rng = np.random.default_rng(draw_seed(self.random_state))
@@ -183,8 +179,8 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         if isinstance(self._base(), FrozenEstimator):
             n_members = 1
         seeds = rng.integers(np.iinfo(np.int32).max, size=n_members)
-        members = [_Member(self._embedder(others, int(seed)), others) for seed in seeds]
-        self._members, self.transformers_ = members, [member.transformer for member in members]
+        self.transformers_ = [self._embedder(others, int(seed)) for seed in seeds]
+        self._members = [_Member(transformer, others) for transformer in self.transformers_]
         scores = np.sort(self._score(held_out))
         self.calibration_scores_ = scores
         self.tail_ = _fit_tail(-scores[::-1])
@@ -238,6 +234,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         """
         return self.score_samples(X) - self.offset_
 
+    @own_context()
     def p_values(self, X: Any) -> FloatArray:
         """Return the probability that a usual sample is at least as unusual as each sample.
 
@@ -255,6 +252,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         check_name(self.calibration, CALIBRATIONS, "calibration")
         return CALIBRATIONS[self.calibration].p_values(scores, self.calibration_scores_, self.tail_)
 
+    @own_context()
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Tell outliers: by `alpha`, each sample by itself, or by `fdr`, all samples together.
 
@@ -282,31 +280,23 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
     def _embedder(self, X: FloatArray, seed: int) -> Any:
         """Return a transformer that is fitted to X, or the one that is fitted already."""
         base = self._base()
-        if isinstance(base, FrozenEstimator):
-            fitted = base.estimator
-            check_is_fitted(fitted)
-        else:
-            fitted = base
-        if not isinstance(fitted, NoisyDIMTransformer):
+        frozen = isinstance(base, FrozenEstimator)
+        transformer = base.estimator if frozen else base
+        if not isinstance(transformer, NoisyDIMTransformer):
             raise TypeError(
                 "transformer must be a NoisyDIMTransformer, one in a FrozenEstimator, or None, got "
-                f"{fitted!r} of type {type(fitted).__name__}."
+                f"{transformer!r} of type {type(transformer).__name__}."
             )
-        if isinstance(base, FrozenEstimator):
-            return fitted
-        return clone(base).set_params(random_state=seed).fit(X)
+        if frozen:
+            check_is_fitted(transformer)
+            return transformer
+        return clone(transformer).set_params(random_state=seed).fit(X)
 
     def _samples(self, X: Any, *, reset: bool = False) -> FloatArray:
-        nan = get_tags(self).input_tags.allow_nan
         options: dict[str, Any] = {"ensure_min_samples": 4} if reset else {}
-        checked: FloatArray = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=np.float64,
-            ensure_all_finite="allow-nan" if nan else True,
-            **options,
-        )
+        if get_tags(self).input_tags.allow_nan:
+            options["ensure_all_finite"] = "allow-nan"
+        checked: FloatArray = validate_data(self, X, reset=reset, dtype=np.float64, **options)
         return checked
 
     def _score(self, X: FloatArray) -> FloatArray:
@@ -326,7 +316,9 @@ class _Member:
     """One fitted transformer, and what its embedding does not hold of samples."""
 
     def __init__(self, transformer: Any, X: FloatArray) -> None:
-        self.transformer = transformer
+        self.transformer = copy.copy(transformer)
+        # Names were checked by the detector; a frozen transformer may have seen them, too.
+        vars(self.transformer).pop("feature_names_in_", None)
         with np.errstate(over="ignore", invalid="ignore"):
             self.standard = StandardScaler().fit(X)
         standard, scaled, z = self._views(X)
@@ -347,25 +339,18 @@ class _Member:
         targets = np.hstack([standard, self._filled(scaled)]) - self.mean
         residual, p = targets - (z - self.z_mean) @ self.weights, standard.shape[1]
         parts = (residual[:, :p], residual[:, p:], targets[:, p:])
-        log_density: FloatArray = self._log_density(X)
+        log_density: FloatArray = self.transformer.score_samples(X)
         for part, whitening in zip(parts, self.whitenings, strict=True):
             log_density = log_density - 0.5 * np.square(part @ whitening).sum(1)
-        return log_density
-
-    def _log_density(self, X: FloatArray) -> FloatArray:
-        with warnings.catch_warnings():  # a frozen transformer may have seen names
-            warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
-            log_density: FloatArray = self.transformer.score_samples(X)
         return log_density
 
     def _views(self, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return standardised features, features as the encoder is given them, and embeddings."""
         with np.errstate(over="ignore", invalid="ignore"):
             standard = np.clip(self.standard.transform(X), -LIMIT, LIMIT)
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
-            rows = check_rows(self.transformer, X, 1)
-            z = normal_embedding(self.transformer, rows, refined=False)
+        rows = check_rows(self.transformer, X, 1)
+        z = normal_embedding(self.transformer, rows, refined=False)
+        with torch.inference_mode():
             scaling = self.transformer.encoder_.scaling
             scaled = scaling(torch.from_numpy(np.array(X))).double().flatten(1).numpy()
         return np.nan_to_num(standard), np.clip(scaled, -LIMIT, LIMIT), z
