@@ -34,8 +34,8 @@ RIDGE = 1.0
 FLOOR = 1e-3
 # Share of the held-out samples that the tail is fitted to, and the least number of them.
 TAIL_SHARE, TAIL_SAMPLES = 0.1, 20
-# Fewer held-out samples than this beyond a score make a conformal p-value coarse.
-COARSE = 10
+# Where p-values come from: as many ranks as this, the most unusual, are left to the tail.
+CALIBRATIONS: Mapping[str, float] = {"auto": 10, "distribution": np.inf, "conformal": 0}
 
 
 class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
@@ -44,7 +44,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
     The score of a sample x is, up to a constant, the log density of its embedding z = f(x), and of
     what the embedding does not hold:
 
-    .. math:: \log p(z) - \tfrac12 \sum_i r_i^\top \Sigma_i^{-1} r_i
+    .. math:: \log p(z) - \tfrac13 \sum_{i=1}^3 \tfrac12 r_i^\top \Sigma_i^{-1} r_i
 
     with three residuals :math:`r_i` of covariances :math:`\Sigma_i`: of the standardised features,
     and of the scaled features that the encoder is given, each after a linear decoder of z; and of
@@ -184,7 +184,8 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         scores = np.sort(self._score(held_out))
         self.calibration_scores_ = scores
         self.tail_ = _fit_tail(-scores[::-1])
-        self.offset_ = CALIBRATIONS[self.calibration].offset(alpha, scores, self.tail_)
+        coarse = CALIBRATIONS[self.calibration]
+        self.offset_ = _offset(alpha, scores, self.tail_, coarse)
         if self.offset_ == -np.inf and self.calibration == "conformal":
             warnings.warn(
                 f"no conformal p-value is below 1 / {n_held_out + 1}, so none reaches "
@@ -250,7 +251,8 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         """
         scores = self.score_samples(X)
         check_name(self.calibration, CALIBRATIONS, "calibration")
-        return CALIBRATIONS[self.calibration].p_values(scores, self.calibration_scores_, self.tail_)
+        coarse = CALIBRATIONS[self.calibration]
+        return _p_values(scores, self.calibration_scores_, self.tail_, coarse)
 
     @own_context()
     def predict(self, X: Any) -> NDArray[np.int64]:
@@ -340,8 +342,9 @@ class _Member:
         residual, p = targets - (z - self.z_mean) @ self.weights, standard.shape[1]
         parts = (residual[:, :p], residual[:, p:], targets[:, p:])
         log_density: FloatArray = self.transformer.score_samples(X)
+        # Their mean: the three say much of the same, and their sum drowns the embedding.
         for part, whitening in zip(parts, self.whitenings, strict=True):
-            log_density = log_density - 0.5 * np.square(part @ whitening).sum(1)
+            log_density = log_density - np.square(part @ whitening).sum(1) / (2 * len(parts))
         return log_density
 
     def _views(self, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -398,77 +401,43 @@ def _fit_tail(unusual: FloatArray) -> tuple[float, float, float] | None:
     return threshold, -shape / center, shape
 
 
-def _tail_p(unusual: FloatArray, tail: tuple[float, float, float], share: float) -> FloatArray:
-    """Return p-values beyond the threshold, which is exceeded by a share of usual samples."""
+def _ranks(scores: FloatArray, held_out: FloatArray) -> FloatArray:
+    """Return conformal p-values."""
+    return (1 + np.searchsorted(held_out, scores, side="right")) / (len(held_out) + 1)
+
+
+def _start(held_out: FloatArray, tail: Any, coarse: float) -> tuple[float, float]:
+    """Return the score below which the tail is taken, and the p-value of the tail's threshold."""
+    if tail is None or coarse == 0:
+        return -np.inf, 0.0
+    n_tail = int(np.searchsorted(held_out, -tail[0], side="left"))
+    return float(held_out[int(min(n_tail, coarse)) - 1]), (n_tail + 1) / (len(held_out) + 1)
+
+
+def _p_values(scores: FloatArray, held_out: FloatArray, tail: Any, coarse: float) -> FloatArray:
+    """Return p-values: ranks, and the tail where no more than `coarse` ranks are left."""
+    p = _ranks(scores, held_out)
+    start, share = _start(held_out, tail, coarse)
+    if start == -np.inf:
+        return p
     threshold, scale, shape = tail
-    t = np.maximum(unusual - threshold, 0) / scale
+    t = np.maximum(-scores - threshold, 0) / scale
     log_p = -t if shape == 0 else -np.log1p(shape * t) / shape
-    p: FloatArray = share * np.exp(np.maximum(log_p, -700))
-    return p
+    # The rank where the tail starts bounds it: the more unusual has no larger p-value.
+    beyond = np.minimum(share * np.exp(np.maximum(log_p, -700)), _ranks(np.array(start), held_out))
+    return np.where(scores < start, beyond, p)
 
 
-class _Conformal:
-    """Ranks among the held-out scores."""
-
-    @staticmethod
-    def p_values(scores: FloatArray, held_out: FloatArray, tail: Any) -> FloatArray:
-        n = len(held_out)
-        return (1 + np.searchsorted(held_out, scores, side="right")) / (n + 1)
-
-    @staticmethod
-    def offset(alpha: float, held_out: FloatArray, tail: Any) -> float:
-        beyond = int(np.floor(alpha * (len(held_out) + 1) + 1e-12)) - 1
-        return float(held_out[beyond]) if beyond >= 0 else -np.inf
-
-
-class _Distribution:
-    """The tail's distribution beyond its threshold, ranks before."""
-
-    # Held-out scores beyond which the tail is taken: all that it is fitted to.
-    coarse: float = np.inf
-
-    @classmethod
-    def _start(cls, held_out: FloatArray, tail: Any) -> tuple[float, float]:
-        """Return where the tail begins, a score, and the p-value of the threshold."""
-        n_tail = int(np.searchsorted(held_out, -tail[0], side="left"))
-        start = held_out[min(n_tail, int(min(cls.coarse, len(held_out))) - 1)]
-        return float(start), (n_tail + 1) / (len(held_out) + 1)
-
-    @classmethod
-    def p_values(cls, scores: FloatArray, held_out: FloatArray, tail: Any) -> FloatArray:
-        p = _Conformal.p_values(scores, held_out, tail)
-        if tail is None:
-            return p
-        start, share = cls._start(held_out, tail)
-        # The next rank bounds it, so that no p-value is larger than one of a more usual sample.
-        limit = _Conformal.p_values(np.array([start]), held_out, tail)
-        beyond = np.minimum(_tail_p(-scores, tail, share), limit)
-        return np.where(scores < start, beyond, p)
-
-    @classmethod
-    def offset(cls, alpha: float, held_out: FloatArray, tail: Any) -> float:
-        if tail is None:
-            return _Conformal.offset(alpha, held_out, tail)
-        start, share = cls._start(held_out, tail)
-        ranks = _Conformal.offset(alpha, held_out, tail)
-        if ranks > start:
-            return ranks
-        if alpha >= share:  # between the last rank and the tail
-            return start
-        threshold, scale, shape = tail
-        log_ratio = np.log(share / alpha)
-        t = log_ratio if shape == 0 else np.expm1(shape * log_ratio) / shape
-        return min(start, -(threshold + scale * t))
-
-
-class _Auto(_Distribution):
-    """Ranks, and the tail where they are coarse."""
-
-    coarse = COARSE
-
-
-CALIBRATIONS: Mapping[str, Any] = {
-    "auto": _Auto,
-    "distribution": _Distribution,
-    "conformal": _Conformal,
-}
+def _offset(alpha: float, held_out: FloatArray, tail: Any, coarse: float) -> float:
+    """Return the score below which p-values are at most alpha: the inverse of `_p_values`."""
+    rank = int(np.floor(alpha * (len(held_out) + 1) + 1e-12)) - 1
+    by_rank = float(held_out[rank]) if rank >= 0 else -np.inf
+    start, share = _start(held_out, tail, coarse)
+    if start == -np.inf or by_rank > start:
+        return by_rank
+    if alpha >= share:
+        return start
+    threshold, scale, shape = tail
+    log_ratio = np.log(share / alpha)
+    t = log_ratio if shape == 0 else np.expm1(shape * log_ratio) / shape
+    return float(min(start, -(threshold + scale * t)))

@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.fixes import parse_version
 
 from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer
-from sknoisydim._outliers import CALIBRATIONS, _fit_tail
+from sknoisydim._outliers import CALIBRATIONS, _fit_tail, _offset, _p_values
 
 # How many checks scikit-learn 1.9 yields for a detector with these tags.
 N_CHECKS = 46
@@ -72,8 +72,8 @@ def test_the_level_is_the_one_asked_for():
     for seed in range(8):
         model = detector(transformer=quick(n_components=2), random_state=seed)
         scores = model.fit(samples(400, seed)).score_samples(new)
-        for name, kind in CALIBRATIONS.items():
-            p = kind.p_values(scores, model.calibration_scores_, model.tail_)
+        for name, coarse in CALIBRATIONS.items():
+            p = _p_values(scores, model.calibration_scores_, model.tail_, coarse)
             shares[name].append([np.mean(p <= level) for level in (0.05, 0.2)])
     for name, found in shares.items():
         assert (np.abs(np.mean(found, axis=0) - [0.05, 0.2]) < [0.02, 0.04]).all(), name
@@ -95,17 +95,17 @@ def clone_fitted(model, **parameters):
     """A copy of a fitted detector with other parameters of its calibration, calibrated anew."""
     other = clone(model).set_params(**parameters)
     other.__dict__ |= {k: v for k, v in vars(model).items() if k.endswith("_") or k == "_members"}
-    kind = CALIBRATIONS[other.calibration]
-    other.offset_ = kind.offset(other.alpha, other.calibration_scores_, other.tail_)
+    coarse = CALIBRATIONS[other.calibration]
+    other.offset_ = _offset(other.alpha, other.calibration_scores_, other.tail_, coarse)
     return other
 
 
-@over(calibration=list(CALIBRATIONS), alpha=(0.003, 0.01, 0.039, 0.04, 0.05, 0.1, 0.3, 0.9))
-def test_an_outlier_is_what_has_a_p_value_of_at_most_alpha(fitted, calibration, alpha):
-    kind, held_out, tail = CALIBRATIONS[calibration], fitted.calibration_scores_, fitted.tail_
+@over(coarse=CALIBRATIONS, alpha=(0.003, 0.01, 0.039, 0.04, 0.05, 0.1, 0.3, 0.9))
+def test_an_outlier_is_what_has_a_p_value_of_at_most_alpha(fitted, coarse, alpha):
+    held_out, tail = fitted.calibration_scores_, fitted.tail_
     scores = np.r_[held_out, np.linspace(held_out[0] - 50, held_out[-1] + 5, 4000)]
-    outlying = scores - kind.offset(alpha, held_out, tail) < 0
-    np.testing.assert_array_equal(outlying, kind.p_values(scores, held_out, tail) <= alpha)
+    outlying = scores - _offset(alpha, held_out, tail, coarse) < 0
+    np.testing.assert_array_equal(outlying, _p_values(scores, held_out, tail, coarse) <= alpha)
 
 
 def test_predict_is_the_sign_of_the_decision_and_says_what_p_values_say(fitted):
