@@ -44,6 +44,7 @@ from sklearn.preprocessing import StandardScaler
 
 import sknoisydim
 from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer
+from sknoisydim._outliers import CALIBRATIONS, _p_values
 from sknoisydim.refinement import RotationGaussianization
 
 COLUMNS = ("AUC", "level .05", "level .01", "power", "FDP", "s")
@@ -53,17 +54,17 @@ Judge = Callable[[np.ndarray], Judged]
 Fit = Callable[[np.ndarray, int], Judge]
 
 
-def ours(*calibrations: str, **parameters: Any) -> Fit:
+def ours(**parameters: Any) -> Fit:
     """Return our detector, with a line for each calibration of one fit."""
 
     def fit(X: np.ndarray, seed: int) -> Judge:
         detector = NoisyDIMOutlierDetector(random_state=seed, **parameters).fit(X)
 
         def judge(rows: np.ndarray) -> Judged:
-            scores = -detector.score_samples(rows)
+            scores, held_out = detector.score_samples(rows), detector.calibration_scores_
             return {
-                f" {kind}": (scores, detector.set_params(calibration=kind).p_values(rows))
-                for kind in calibrations
+                f" {kind}": (-scores, _p_values(scores, held_out, detector.tail_, coarse))
+                for kind, coarse in CALIBRATIONS.items()
             }
 
         return judge
@@ -135,8 +136,8 @@ def pyod(module: str, name: str) -> Fit:
 
 
 METHODS: dict[str, Fit] = {
-    "ours": ours("auto", "conformal", "distribution"),
-    "one transformer": ours("auto", n_estimators=1),
+    "ours": ours(),
+    "one transformer": ours(n_estimators=1),
     "density of the default": density,
     "PCA + rotation": pca_rotation,
     "IsolationForest": forest,
