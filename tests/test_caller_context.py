@@ -23,7 +23,7 @@ from scipy import stats
 from torch import nn
 
 import sknoisydim
-from sknoisydim import NoisyDIMTransformer, metrics, plotting
+from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer, metrics, plotting
 from sknoisydim.augmentations import AUGMENTATIONS, one_hot_blocks, resolve_augmentation
 from sknoisydim.bounds import BOUNDS, resolve_bound
 from sknoisydim.critics import CRITICS
@@ -102,6 +102,10 @@ def new(**parameters):
     return NoisyDIMTransformer(
         2, **({"max_epochs": 2, "random_state": 0, "device": "cpu"} | parameters)
     )
+
+
+def outliers():
+    return NoisyDIMOutlierDetector(new(refine="rotation"), n_estimators=1, random_state=0).fit(X)
 
 
 @functools.cache
@@ -228,6 +232,7 @@ CALLS = {
     "score_samples": lambda: model().score_samples(X),
     "retarget": lambda: model().retarget(stats.gamma(2)).transform(X),
     "diagnose": lambda: model().diagnose(FAR[:, [0, 1, 0, 1]]).to_dict(),
+    "outliers": lambda: outliers().p_values(FAR[:, [0, 1, 0, 1]]),
     "diagnose html": lambda: model().diagnose(X, classifier=False)._repr_html_(),
     "save": in_folder(save),
     "load": lambda: embedded(NoisyDIMTransformer.load(saved()[0])),
