@@ -30,7 +30,7 @@ from sknoisydim.critics import CRITICS
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.noise import NOISES, resolve_noise
 from sknoisydim.normalization import NORMALIZATIONS
-from sknoisydim.refinement import FlowRefinement, RotationGaussianization
+from sknoisydim.refinement import RotationGaussianization
 from sknoisydim.targets import TARGETS, MultivariateNormal, PushForward, resolve_target
 
 RNG = np.random.default_rng(0)
@@ -191,9 +191,7 @@ def of_noise(noise):
 
 
 def of_map(refinement, z=CLUSTERS[:, :2] / 50 - 1):
-    fitted = refinement.build(z, 0)
-    moved = fitted.forward(z)
-    return moved, fitted.inverse(moved), fitted.log_abs_det(z), fitted.log_density(z)
+    return list(refinement.build(z, 0).state_dict().values())
 
 
 def of_critic(kind):
@@ -212,7 +210,6 @@ FITS = {
     "scaling=quantile": fit(scaling="quantile"),
     "scaling=quantile of 1e-300": fit(TINY, scaling="quantile"),
     "refine=rotation": fit(CLUSTERS, refine="rotation"),
-    "refine=flow": fit(CLUSTERS, refine=FlowRefinement(max_epochs=2)),
     "target": fit(target=stats.t(1), noise="uniform"),
     "groups": fit(augmentation=sknoisydim.augmentations.FeatureCorruption(groups=[[0, 1]])),
     **{f"augmentation={name}": fit(augmentation=name) for name in AUGMENTATIONS},
@@ -251,7 +248,6 @@ CALLS = {
     "targets SphericalShell": lambda: of_target(sknoisydim.targets.SphericalShell(1.0, 2.0)),
     **{f"noise {name}": functools.partial(of_noise, name) for name in NOISES},
     "refinement rotation": lambda: of_map(RotationGaussianization()),
-    "refinement flow": lambda: of_map(FlowRefinement(max_epochs=2)),
     **{f"critics {name}": functools.partial(of_critic, kind) for name, kind in CRITICS.items()},
     # Its weights: a module of torch's own layers is in autocast what torch says.
     "encoders": lambda: list(MLPEncoder((8,)).build(4, 2, generator()).state_dict().values()),

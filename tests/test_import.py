@@ -25,7 +25,6 @@ def test_import_loads_nothing_heavy():
 FIRST = """
 import sys, warnings
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim.refinement import FlowRefinement
 before = list(warnings.filters)
 NoisyDIMTransformer.load(sys.argv[1])
 print(list(warnings.filters) == before)
