@@ -125,7 +125,6 @@ def methods(table, components, curve):
         "views": {"clean_weight": 0.5},
         "supervision=10": {"supervision": 10.0},
         "rotation": {"refine": "rotation"},
-        "flow": {"refine": "flow"},
     }
     for d in components:
         for name, parameters in variants.items():

@@ -34,9 +34,9 @@ from typing import Any
 import numpy as np
 import sklearn
 import torch
+from frontier import PCARotation
 from scipy.stats import chi2, false_discovery_control
 from sklearn.covariance import EmpiricalCovariance
-from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
@@ -45,7 +45,6 @@ from sklearn.preprocessing import StandardScaler
 import sknoisydim
 from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer
 from sknoisydim._outliers import CALIBRATIONS, _p_values
-from sknoisydim.refinement import RotationGaussianization
 
 COLUMNS = ("AUC", "level .05", "level .01", "power", "FDP", "s")
 # For each line: scores, the larger the more unusual, and p-values or None, of samples to judge.
@@ -113,14 +112,8 @@ def gaussian(X: np.ndarray, seed: int) -> Judge:
 
 def pca_rotation(X: np.ndarray, seed: int) -> Judge:
     """Density of whitened principal components, by our own refinement."""
-    scaler = StandardScaler().fit(X)
-    pca = PCA(min(16, X.shape[1]), whiten=True, random_state=seed).fit(scaler.transform(X))
-
-    def embed(rows: np.ndarray) -> np.ndarray:
-        return pca.transform(scaler.transform(rows))
-
-    rotation = RotationGaussianization().build(embed(X), seed, None)
-    return lambda rows: {"": (-rotation.log_density(embed(rows)), None)}
+    model = PCARotation(X, None, min(16, X.shape[1]), seed, None)
+    return lambda rows: {"": (-model.score_samples(rows), None)}
 
 
 def pyod(module: str, name: str) -> Fit:

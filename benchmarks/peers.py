@@ -231,7 +231,6 @@ METHODS: dict[str, tuple[str | None, Callable[..., Embed]]] = {
     "ours, a quarter of the epochs": (None, quarter),
     "ours": (None, ours()),
     "ours, keep=None": (None, ours(keep=None)),
-    "ours, refine='flow'": ("zuko", ours(refine="flow")),
     "CEBRA + Quantile, labels": ("cebra", cebra),
     "ours, supervision=10": (None, ours(supervision=10.0)),
 }

@@ -22,7 +22,7 @@ from sknoisydim._isolation import draw_seed
 from sknoisydim._options import check_name
 from sknoisydim._transformer import NoisyDIMTransformer
 from sknoisydim._validation import check_integer, check_real
-from sknoisydim.metrics._estimators import check_rows, normal_embedding
+from sknoisydim.metrics._embedding import check_rows, normal_embedding
 
 FloatArray = NDArray[np.float64]
 
