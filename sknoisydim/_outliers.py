@@ -22,7 +22,7 @@ from sknoisydim._isolation import draw_seed
 from sknoisydim._options import check_name
 from sknoisydim._transformer import NoisyDIMTransformer
 from sknoisydim._validation import check_integer, check_real
-from sknoisydim.metrics._embedding import check_rows, normal_embedding
+from sknoisydim.metrics._embedding import normal_embedding
 
 FloatArray = NDArray[np.float64]
 
@@ -351,7 +351,7 @@ class _Member:
         """Return standardised features, features as the encoder is given them, and embeddings."""
         with np.errstate(over="ignore", invalid="ignore"):
             standard = np.clip(self.standard.transform(X), -LIMIT, LIMIT)
-        rows = check_rows(self.transformer, X, 1)
+        rows = self.transformer._check(X)
         z = normal_embedding(self.transformer, rows, refined=False)
         with torch.inference_mode():
             scaling = self.transformer.encoder_.scaling
