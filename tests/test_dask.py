@@ -26,7 +26,7 @@ from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.distributed import DaskTransformer
-from sknoisydim.distributed._dask import _orders
+from sknoisydim.distributed._dask import _orders, _train_on
 from sknoisydim.encoders import MLPEncoder
 
 N_WORKERS = 2
@@ -283,6 +283,10 @@ class TestFit:
             wanted.partial_fit(rows[125 * number : 125 * (number + 1)])
         np.testing.assert_array_equal(found.transform(rows), wanted.transform(rows))
         assert found.n_samples_seen_ == 2000
+        # A task that runs again, as its worker died, finds the model as it was.
+        before = wanted.transform(rows)
+        assert _train_on(wanted, rows[:125], None).n_samples_seen_ == 2125
+        np.testing.assert_array_equal(wanted.transform(rows), before)
 
     @over(case=["uneven, in columns", "unknown", "frame", "sparse"])
     def test_any_blocks(self, rows, case):

@@ -128,7 +128,7 @@ def _anderson_darling(z: FloatArray) -> tuple[float, float]:
     n = len(z)
     z = np.sort(z)
     odd = np.arange(1, 2 * n, 2)
-    # Logarithms of both tails, so that a sample at 38 counts for what it is.
+    # Logarithms of both tails, so that a sample far out counts for what it is.
     statistic = float(-n - (odd * (log_ndtr(z) + log_ndtr(-z[::-1]))).mean())
     return statistic, anderson_darling_survival(statistic, n)
 
