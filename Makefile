@@ -12,7 +12,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 # One torch thread a process: networks this small gain nothing from two, and threads beyond the free
 # cores wait for each other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

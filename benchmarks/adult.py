@@ -8,7 +8,7 @@ with a header, gaps as `?`, and `income` as the class. A third of the rows is he
 method, medians over seeds: LogisticRegression behind it on held-out rows (accuracy, and area under
 the ROC curve, since three of four have the same class), and two classifiers that try to tell 4,000
 held-out rows from draws of the uniform law (0.5 is perfect), with the sliced Wasserstein distance
-in floors (1 is perfect) and the share of embedded rows that repeat another.
+relative (1 is perfect) and the share of embedded rows that repeat another.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import sknoisydim
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim.metrics import classifier_auc, in_floors
+from sknoisydim.metrics import classifier_auc, relative_distance
 
-COLUMNS = ("accuracy", "ROC area", "boosting", "mlp", "floors", "repeated", "s")
+COLUMNS = ("accuracy", "ROC area", "boosting", "mlp", "relative", "repeated", "s")
 JUDGED_ROWS = 4000
 KINDS = ("boosting", "mlp")
 
@@ -74,10 +74,10 @@ def ours(data, n_components: int, supervision: float, seed: int) -> list[float]:
     Z, Z_test = pipe.transform(X), pipe.transform(X_test)
     rows = Z_test[:JUDGED_ROWS].astype(np.float64)
     aucs = [classifier_auc(rows, "uniform", classifier=c, random_state=seed) for c in KINDS]
-    floors = in_floors("sliced_wasserstein", rows, "uniform", random_state=seed)
+    relative = relative_distance("sliced_wasserstein", rows, "uniform", random_state=seed)
     repeated = 1 - len(np.unique(rows, axis=0)) / len(rows)
     figures = classified(LogisticRegression(), (Z, Z_test, y, y_test))
-    return [*figures, *aucs, floors, repeated, seconds]
+    return [*figures, *aucs, relative, repeated, seconds]
 
 
 def line(name: str, figures) -> str:

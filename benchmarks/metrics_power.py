@@ -42,7 +42,7 @@ from sknoisydim.metrics import (
     JOINT_TESTS,
     MARGINAL_TESTS,
     classifier_auc,
-    in_floors,
+    relative_distance,
     total_correlation,
 )
 
@@ -186,14 +186,15 @@ def cost_table(n, d):
     title = f"Cost of a call, n={n}, d={d}: CPU seconds, and memory beyond the rows"
     yield title, ["metric", "seconds", "MB"]
     Z = np.random.default_rng(0).standard_normal((n, d))
-    floors = {
-        f"in_floors {name}": partial(level_and_size, partial(in_floors, name)) for name in DISTANCES
+    relative = {
+        f"relative_distance {name}": partial(level_and_size, partial(relative_distance, name))
+        for name in DISTANCES
     }
     dim = NoisyDIMTransformer(max_epochs=1, random_state=0).fit(Z[:1000])
     whole = {
         "diagnose (of 4,000 of the rows)": lambda rows, seed: dim.diagnose(rows, random_state=seed)
     }
-    for name, measure in {**PVALUES, **STATISTICS, **floors, **AUCS, **whole}.items():
+    for name, measure in {**PVALUES, **STATISTICS, **relative, **AUCS, **whole}.items():
         start = time.process_time()
         measure(Z, 0)
         seconds = time.process_time() - start

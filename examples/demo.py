@@ -20,24 +20,29 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim.metrics import classifier_auc, in_floors, kolmogorov_smirnov, max_correlation
+from sknoisydim.metrics import (
+    classifier_auc,
+    kolmogorov_smirnov,
+    max_correlation,
+    relative_distance,
+)
 
 SEED = 0
 DATA = {"digits": load_digits, "breast cancer": load_breast_cancer}
 HEADER = (
     f"{'data':14} {'target':8} {'labels':>6} {'raw':>6} {'embedding':>10} {'information':>12}"
     f" {'capacity':>9}"
-    f" {'AUC':>6} {'floors':>7} {'max corr':>9} {'KS':>6} {'seconds':>8}"
+    f" {'AUC':>6} {'relative':>8} {'max corr':>9} {'KS':>6} {'seconds':>8}"
 )
 LEGEND = """
 labels           weight of what is kept of the labels (supervision)
 raw, embedding   accuracy of LogisticRegression on held-out rows: scaled columns, embedding
 information      nats that the embedding sends through the noisy channel, and its capacity
 AUC              of gradient boosting telling held-out embedded rows from the target; 0.5 is perfect
-floors           sliced Wasserstein distance to the target over that of two samples of it; 1 is
+relative         sliced Wasserstein distance to the target over that of two samples of it; 1 is
                  perfect
 max corr         largest correlation of two components
-KS               largest Kolmogorov-Smirnov statistic of a component (marginal law alone)
+KS               largest Kolmogorov-Smirnov statistic of a component (marginals alone)
 """
 
 
@@ -63,12 +68,12 @@ def row(name: str, target: str, supervision: float) -> str:
     dim = pipe["dim"]
     Z = dim.transform(X_test)
     auc = classifier_auc(Z, target, random_state=SEED)
-    floors = in_floors("sliced_wasserstein", Z, target, random_state=SEED)
+    relative = relative_distance("sliced_wasserstein", Z, target, random_state=SEED)
     ks = np.max(kolmogorov_smirnov(Z, target).statistic)
     return (
         f"{name:14} {target:8} {supervision:6.1f} {raw.score(X_test, y_test):6.3f}"
         f" {pipe.score(X_test, y_test):10.3f}"
-        f" {dim.mutual_information_:12.2f} {dim.capacity_:9.2f} {auc:6.3f} {floors:7.2f}"
+        f" {dim.mutual_information_:12.2f} {dim.capacity_:9.2f} {auc:6.3f} {relative:8.2f}"
         f" {max_correlation(Z):9.3f} {ks:6.3f} {seconds:8.1f}"
     )
 

@@ -30,16 +30,16 @@ report = quiet.diagnose(X_test)
 report
 
 # %%
-# How to read it, from the top:
+# How to read it, below its first line with the **verdict** (``match``, ``close``, ``different`` or
+# ``unclear``, which is too few samples to tell):
 #
-# - **verdict**: ``match``, ``close``, ``different`` or ``unclear`` (too few rows to tell).
-# - **advice**: what to change, the most important first.
 # - **information**, in nats: of the rows at hand, beside what N(0, I) itself shows with the same
 #   batches. Far less on held-out rows than on training rows is overfitting.
-# - **components** and **joint law**: distances in floors, where 1 is what a sample of the target
-#   has itself, and p-values; those with a star count, after correction for their number.
+# - **components** and **joint**: relative distances, where 1 is what a sample of the target has
+#   itself, and p-values; those with a star count, after correction for their number.
 # - **classifier**: 0.5 if held-out embedded rows cannot be told from draws of the target.
-# - **dimension**: rows with fewer dimensions than needed cannot match, however long the fit.
+# - **dimension**: samples with fewer dimensions than needed cannot match, however long the fit.
+# - **advice**, below the table: what to change, the most important first.
 #
 # All of it is there for programs, too:
 
@@ -70,8 +70,8 @@ print(after)
 # %%
 # Both beside each other: the attributes of a report are plain numbers.
 
-for name in ("sliced_wasserstein_floors", "total_correlation", "auc_boosting", "auc_mlp"):
-    print(f"{name:26} noise 0.01: {getattr(report, name):5.2f}   auto: {getattr(after, name):5.2f}")
+for name in ("relative_sliced_wasserstein", "total_correlation", "auc_boosting", "auc_mlp"):
+    print(f"{name:27} noise 0.01: {getattr(report, name):5.2f}   auto: {getattr(after, name):5.2f}")
 
 # %%
 # Conclusion: the first sentence of advice named the cause, and with it mended the verdict rose from

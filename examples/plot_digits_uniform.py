@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim.metrics import classifier_auc, in_floors
+from sknoisydim.metrics import classifier_auc, relative_distance
 from sknoisydim.plotting import EmbeddingDisplay, TargetFitDisplay, TrainingDisplay
 
 X, X_test, y, y_test = train_test_split(
@@ -66,8 +66,8 @@ baseline = make_pipeline(PCA(2, whiten=True), QuantileTransformer(n_quantiles=50
 Z_pca = baseline.fit(X).transform(X_test)
 for name, rows in (("PCA + quantiles", Z_pca), ("NoisyDIM", Z)):
     auc = classifier_auc(rows, "uniform", random_state=0)
-    floors = in_floors("sliced_wasserstein", rows, "uniform", random_state=0)
-    print(f"{name:16} AUC {auc:.2f} (0.5 is perfect), distance {floors:.1f} floors (1 is perfect)")
+    distance = relative_distance("sliced_wasserstein", rows, "uniform", random_state=0)
+    print(f"{name:16} AUC {auc:.2f} (perfect: 0.5), relative distance {distance:.1f} (perfect: 1)")
 
 # %%
 # What neighbours in the square say about the class of a digit:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim.metrics import in_floors
+from sknoisydim.metrics import relative_distance
 
 # %%
 # A file
@@ -91,12 +91,12 @@ for batch in file.iter_batches(batch_size=2_000, columns=names):
 
 # %%
 # The stream's embedding against that of the fit, on held-out rows: the share of the information,
-# and the distance to N(0, I) in floors (about 1 is what a sample of N(0, I) itself has).
+# and the relative distance to N(0, I) (about 1 is what a sample of N(0, I) itself has).
 
 for name, model in {"stream": stream, "fit": fit}.items():
     z = model.transform(held_out)
-    floors = in_floors("sliced_wasserstein", z, "normal", random_state=0)
-    print(f"{name:>7}: share {model.score(held_out):.3f}, distance {floors:.2f} floors")
+    distance = relative_distance("sliced_wasserstein", z, "normal", random_state=0)
+    print(f"{name:>7}: share {model.score(held_out):.3f}, relative distance {distance:.2f}")
 spread = np.abs(np.cov(Z.T) - np.eye(D)).max()
 print(f"all {len(Z):,} rows on disk: covariance within {spread:.3f} of the identity")
 del Z

@@ -39,7 +39,7 @@ print(f"a batch of {BATCH} can show {np.log(BATCH):.2f} nats")
 # Three scores at once
 # --------------------
 #
-# ``match_scorer`` is minus the distance to the law in floors (-1 is perfect),
+# ``match_scorer`` is minus the relative distance to the target (-1 is perfect),
 # ``information_scorer`` the share of the reachable information, and accuracy that of the classifier
 # behind. All are of rows that the fold has not seen. ``refit`` may be a function of the results:
 # here, of the settings at most one standard error below the best accuracy, the one that matches

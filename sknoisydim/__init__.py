@@ -32,9 +32,11 @@ if TYPE_CHECKING:
         scaling,
         targets,
     )
+    from sknoisydim._outliers import NoisyDIMOutlierDetector
     from sknoisydim._transformer import NoisyDIMTransformer
 
 __all__ = [
+    "NoisyDIMOutlierDetector",
     "NoisyDIMTransformer",
     "__version__",
     "augmentations",
@@ -52,7 +54,10 @@ __all__ = [
 ]
 
 # The public names that are not modules, and the module that each lives in.
-_HOMES = {"NoisyDIMTransformer": "sknoisydim._transformer"}
+_HOMES = {
+    "NoisyDIMOutlierDetector": "sknoisydim._outliers",
+    "NoisyDIMTransformer": "sknoisydim._transformer",
+}
 
 
 def __getattr__(name: str) -> Any:

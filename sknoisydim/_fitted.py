@@ -169,12 +169,15 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     @own_context()
     def score(self, X: Any, y: Any = None) -> float:
-        r"""Share of the reachable information that the embedding sends through the channel.
+        r"""Information that the embedding sends through the channel, over the most that it could.
 
-        .. math:: \hat I(f(X); f(X) + Z) \, / \, \min(C, \log B)
+        .. math:: \hat I(Z; Z + N) \, / \, \hat I(Z^*; Z^* + N)
 
-        with C the capacity, d/2 log(1 + 1/s^2) for noise s, and B the batch size, so that values
-        compare across `noise` and `n_components`. Deterministic: the noise comes from a fixed seed.
+        with Z the embedding before the target's map, N the channel's noise, :math:`Z^*` draws of
+        the channel's best distribution, which is N(0, I) for Gaussian noise, and :math:`\hat I`
+        InfoNCE with the channel's own density, in batches of one size for both. So it is 1 for a
+        perfect match at every `noise` and `n_components`. It does not say what the embedding keeps
+        of the columns. Deterministic: noise and draws come from fixed seeds.
 
         Parameters
         ----------
@@ -187,8 +190,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         score : float
             Between 0 and 1; about 0 for an embedding that tells nothing, or for one row over and
-            over. With noise far below "auto" it is 1 whatever the law, because a batch cannot show
-            the capacity: compare from "auto" upwards.
+            over. With noise far below "auto" it is 1 whatever the distribution, because a batch
+            cannot show the capacity: compare from "auto" upwards.
 
         Raises
         ------
@@ -197,10 +200,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         ValueError
             If X is no table of finite numbers with the columns of `fit`, or has one row only.
         """
-        X = self._check(X, ensure_min_samples=2)
-        z = np.concatenate(
-            [z for _, z in embeddings(self.encoder_, X, resolve_device(self.device))]
-        )
+        X, device = self._check(X, ensure_min_samples=2), resolve_device(self.device)
+        z = np.concatenate([z for _, z in embeddings(self.encoder_, X, device, self.refinement_)])
         return information_share(z, self.channel_, self.batch_size_)
 
     @own_context()

@@ -31,7 +31,7 @@ from sknoisydim.scaling import resolve_scaling
 AUTO_COMPONENTS = 16
 
 # Steps of "auto" for n rows: so many times the root of n, within a range.
-AUTO_STEPS, AUTO_RANGE = 4.0, (67, 800)
+AUTO_STEPS, AUTO_RANGE = 2.0, (67, 400)
 
 # What may be done with missing cells.
 MISSING: Mapping[str, bool] = {"error": False, "indicator": True}

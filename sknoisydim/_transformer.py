@@ -85,7 +85,7 @@ class NoisyDIMTransformer(
         Reference features U that a linear model of the embedding shall be able to read:
         "kernel_pca" (the first `n_components` components of a Gaussian kernel, which knows rings
         and clusters), "pca", a scikit-learn transformer of the rows, which is cloned, or None.
-    keep_weight : float, default=1.0
+    keep_weight : float, default=10.0
         Weight of the linear information about U, at least 0. More keeps more of what linear models
         and neighbours can use, and matches less well.
     supervision : float, default=0.0
@@ -118,14 +118,15 @@ class NoisyDIMTransformer(
         of 0 and 1, for each column that has a missing cell in `fit`, or in the first call of
         `partial_fit`; one of another column is filled without a trace later. Views never take the
         value of a missing cell; a callable of your own sees NaN. Infinity is always refused.
-    refine : str, object or None, default=None
-        Invertible map that finishes the joint law after training, between encoder and target:
-        "rotation" (Gaussianisation along rotated axes, seconds), "flow" (a normalizing flow, closer
-        to the law, at a price in geometry; needs zuko), or an object of `sknoisydim.refinement`. It
-        stops by rows that `fit` does not train on: `X_val`, or `validation_fraction` of X.
+    refine : str, object or None, default="rotation"
+        Invertible map that finishes the joint distribution after training, between encoder and
+        target: "rotation" (Gaussianisation along rotated axes, then coupling layers), an object of
+        `sknoisydim.refinement`, or None. It stops by rows that `fit` does not train on: `X_val`, or
+        `validation_fraction` of X; with fewer than 20 of them it is the identity. Each call of
+        `partial_fit` fits it anew.
     max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" takes as many as make 4 sqrt(n) optimisation steps for n
-        training rows, at least 67 and at most 800, rounded up to whole passes: the one over two
+        Passes over the rows. "auto" takes as many as make 2 sqrt(n) optimisation steps for n
+        training rows, at least 67 and at most 400, rounded up to whole passes: the one over two
         million rows takes 3906. An epoch has a step for each full batch.
     batch_size : int, default=512
         Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
@@ -187,9 +188,8 @@ class NoisyDIMTransformer(
     encoder_ : torch.nn.Module
         Scaling, encoder and normalisation: raw rows (n, p) of any dtype -> (n, d), close to
         N(0, I), in float32.
-    refinement_ : object or None
-        The map that `refine` asked for, with `forward`, `inverse`, `log_abs_det` and
-        `log_density`.
+    refinement_ : torch.nn.Module or None
+        The map that `refine` asked for, of tensors (n, d), with `inverse` and `log_abs_det`.
     target_ : object
         The target for `n_components_` components, with `push`, `pull`, `sample` and `logpdf`.
     channel_ : object
@@ -259,14 +259,14 @@ class NoisyDIMTransformer(
         bound: Any = "infonce",
         clean_weight: float = 1.0,
         keep: Any = "kernel_pca",
-        keep_weight: float = 1.0,
+        keep_weight: float = 10.0,
         supervision: float = 0.0,
         match_weight: float = 1.0,
         encoder: Any = "mlp",
         normalization: Any = "whiten",
         scaling: Any = "squash",
         missing: str = "error",
-        refine: Any = None,
+        refine: Any = "rotation",
         max_epochs: int | str = "auto",
         batch_size: int = 512,
         optimizer: Any = "adamw",

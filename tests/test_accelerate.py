@@ -14,14 +14,14 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import PartialState
+from over import over
 from scipy import sparse
 from skorch.callbacks import Callback
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.distributed import fit_data_parallel
-from sknoisydim.distributed._accelerate import _fingerprint
-from sknoisydim.distributed._shard import Shard, SharedEncoder, unshare
+from sknoisydim.distributed._accelerate import SharedEncoder, _fingerprint, unshare
 from sknoisydim.encoders import MLPEncoder
 
 ROOT = Path(__file__).parents[1]
@@ -335,22 +335,17 @@ class TestOneProcess:
         with pytest.warns(UserWarning, match="torchrun --nproc-per-node"):
             fit_data_parallel(model(max_epochs=1), table()[0])
 
-    def test_what_is_no_accelerator(self):
-        with pytest.raises(TypeError, match=r"accelerate.Accelerator\(\), got 'cpu'"):
-            fit_data_parallel(model(), table()[0], accelerator="cpu")
-
-    def test_accelerator_that_does_not_know_the_others(self, monkeypatch):
-        from accelerate import Accelerator
-
-        accelerator = Accelerator()
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        with pytest.raises(ValueError, match=r"started 2 processes.* knows of 1"):
-            fit_data_parallel(model(), table()[0], accelerator=accelerator)
-
     def test_wrong_input(self, monkeypatch):
         from accelerate import Accelerator
 
         X = table()[0]
+        with pytest.raises(TypeError, match=r"accelerate\.Accelerator, got 'cpu'"):
+            fit_data_parallel(model(), X, accelerator="cpu")
+        alone = Accelerator()
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(ValueError, match=r"started 2 processes.* knows of 1"):
+            fit_data_parallel(model(), X, accelerator=alone)
+        monkeypatch.delenv("WORLD_SIZE")
         with pytest.raises(TypeError, match="takes a NoisyDIMTransformer"):
             fit_data_parallel(MLPEncoder(), X)
         with pytest.raises(TypeError, match="estimator is a class"):
@@ -368,9 +363,8 @@ class TestOneProcess:
 class TestFingerprint:
     X = np.random.default_rng(0).normal(size=(50, 4))
 
-    @pytest.mark.parametrize(
-        "make",
-        [
+    @over(
+        make=[
             np.asfortranarray,
             np.ndarray.tolist,
             pd.DataFrame,
@@ -378,47 +372,41 @@ class TestFingerprint:
             sparse.coo_array,
             sparse.bsr_array,
             sparse.lil_array,
-        ],
+        ]
     )
     def test_is_that_of_the_rows(self, make):
         assert _fingerprint(make(self.X)) == _fingerprint(self.X)
         assert _fingerprint(make(self.X + 1)) != _fingerprint(self.X)
 
     def test_of_what_a_fit_may_be_given(self):
-        few = [
-            None,
-            self.X[:1],
-            self.X[:0],
-            self.X[:, 0],
-            2.0,
-            3.0,
-            np.array(["a", "b"]),
-            ["a", "c"],
-        ]
+        texts = np.array(["a", "b"]), ["a", "c"]
+        few = [None, self.X[:1], self.X[:0], self.X[:, 0], 2.0, 3.0, *texts]
         assert len({_fingerprint(table) for table in few}) == len(few)
 
 
-class TestShard:
-    @pytest.mark.parametrize(("n_rows", "n_ranks"), [(8, 2), (7, 3), (3, 3), (100, 7)])
-    def test_parts_are_the_batch(self, n_rows, n_ranks):
+class TestSharedEncoder:
+    def build(self, encoder, n_ranks=2):
+        shared = SharedEncoder(encoder, 0, n_ranks)
+        return shared.build(5, 2, torch.Generator().manual_seed(0))
+
+    @over(case=[(8, 2), (7, 3), (3, 3), (100, 7)])
+    def test_parts_are_the_batch(self, case):
+        n, n_ranks = case
         rows = []
         for rank in range(n_ranks):
-            shard = Shard(rank, n_ranks)
-            with shard.batch(n_rows) as part:
-                assert shard.active
-                assert shard.total == n_rows
-                rows += range(n_rows)[part]
-            assert not shard.active
-        assert rows == list(range(n_rows))
-
-    def test_a_row_for_each(self):
-        with pytest.raises(ValueError, match="2 rows is shared among 3"), Shard(0, 3).batch(2):
+            shared = SharedEncoder(MLPEncoder(), rank, n_ranks)
+            with shared.batch(n) as part:
+                rows += range(n)[part]
+                assert len(range(n)[part]) == shared.counts[rank]
+            assert not shared.counts
+        assert rows == list(range(n))
+        shared = SharedEncoder(MLPEncoder(), 0, 3)
+        with pytest.raises(ValueError, match="2 samples is shared among 3"), shared.batch(2):
             pass
 
     def test_encoder_is_itself_again(self):
         plain = MLPEncoder((8,)).build(5, 2, torch.Generator().manual_seed(0))
-        shared = SharedEncoder(MLPEncoder((8,)), Shard(0, 2))
-        built = shared.build(5, 2, torch.Generator().manual_seed(0))
+        built = self.build(MLPEncoder((8,)))
         assert built.state_dict().keys() == plain.state_dict().keys()
         x = torch.ones(3, 5)
         with torch.no_grad():  # as all that is not training is
@@ -426,17 +414,15 @@ class TestShard:
         unshare(built)
         assert not any("forward" in vars(layer) for layer in built.modules())
 
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @over(dtype=[torch.float32, torch.bfloat16])
     def test_batch_normalisation_in_either_precision(self, dtype):
         PartialState()  # of one process, as a fit has made it
-
         x = 3 + torch.randn(64, 5)
         outputs, layers = [], []
         for plain in (True, False):
             torch.manual_seed(0)
             layer = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
-            if not plain:
-                layer = SharedEncoder(layer, Shard(0, 1)).build(5, 2, torch.Generator())
+            layer = layer if plain else self.build(layer, n_ranks=1)
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
                 outputs.append(layer(x))
             layers.append(layer)
@@ -447,13 +433,12 @@ class TestShard:
 
     def test_a_forward_of_your_own_comes_back(self):
         layer = nn.Linear(5, 2)
-        mine = layer.forward = lambda x: x[:, :2]
-        built = SharedEncoder(layer, Shard(0, 2)).build(5, 2, torch.Generator())
+        layer.forward = lambda x: x[:, :2]
+        built = self.build(layer)
+        shared = built.forward
         unshare(built)
-        assert built.forward is not mine or built is not layer
-        assert "forward" in vars(built)
+        assert vars(built)["forward"] is shared.args[0]
 
     def test_dropout_that_is_no_mask(self):
-        encoder = nn.Sequential(nn.AlphaDropout(0.1), nn.Linear(5, 2))
         with pytest.raises(TypeError, match="AlphaDropout"):
-            SharedEncoder(encoder, Shard(0, 2)).build(5, 2, torch.Generator())
+            self.build(nn.Sequential(nn.AlphaDropout(0.1), nn.Linear(5, 2)))

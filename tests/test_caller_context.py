@@ -23,14 +23,14 @@ from scipy import stats
 from torch import nn
 
 import sknoisydim
-from sknoisydim import NoisyDIMTransformer, metrics, plotting
+from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer, metrics, plotting
 from sknoisydim.augmentations import AUGMENTATIONS, one_hot_blocks, resolve_augmentation
 from sknoisydim.bounds import BOUNDS, resolve_bound
 from sknoisydim.critics import CRITICS
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.noise import NOISES, resolve_noise
 from sknoisydim.normalization import NORMALIZATIONS
-from sknoisydim.refinement import FlowRefinement, RotationGaussianization
+from sknoisydim.refinement import RotationGaussianization
 from sknoisydim.targets import TARGETS, MultivariateNormal, PushForward, resolve_target
 
 RNG = np.random.default_rng(0)
@@ -102,6 +102,10 @@ def new(**parameters):
     return NoisyDIMTransformer(
         2, **({"max_epochs": 2, "random_state": 0, "device": "cpu"} | parameters)
     )
+
+
+def outliers():
+    return NoisyDIMOutlierDetector(new(refine="rotation"), n_estimators=1, random_state=0).fit(X)
 
 
 @functools.cache
@@ -187,9 +191,7 @@ def of_noise(noise):
 
 
 def of_map(refinement, z=CLUSTERS[:, :2] / 50 - 1):
-    fitted = refinement.build(z, 0)
-    moved = fitted.forward(z)
-    return moved, fitted.inverse(moved), fitted.log_abs_det(z), fitted.log_density(z)
+    return list(refinement.build(z, 0).state_dict().values())
 
 
 def of_critic(kind):
@@ -208,7 +210,6 @@ FITS = {
     "scaling=quantile": fit(scaling="quantile"),
     "scaling=quantile of 1e-300": fit(TINY, scaling="quantile"),
     "refine=rotation": fit(CLUSTERS, refine="rotation"),
-    "refine=flow": fit(CLUSTERS, refine=FlowRefinement(max_epochs=2)),
     "target": fit(target=stats.t(1), noise="uniform"),
     "groups": fit(augmentation=sknoisydim.augmentations.FeatureCorruption(groups=[[0, 1]])),
     **{f"augmentation={name}": fit(augmentation=name) for name in AUGMENTATIONS},
@@ -228,6 +229,7 @@ CALLS = {
     "score_samples": lambda: model().score_samples(X),
     "retarget": lambda: model().retarget(stats.gamma(2)).transform(X),
     "diagnose": lambda: model().diagnose(FAR[:, [0, 1, 0, 1]]).to_dict(),
+    "outliers": lambda: outliers().p_values(FAR[:, [0, 1, 0, 1]]),
     "diagnose html": lambda: model().diagnose(X, classifier=False)._repr_html_(),
     "save": in_folder(save),
     "load": lambda: embedded(NoisyDIMTransformer.load(saved()[0])),
@@ -246,7 +248,6 @@ CALLS = {
     "targets SphericalShell": lambda: of_target(sknoisydim.targets.SphericalShell(1.0, 2.0)),
     **{f"noise {name}": functools.partial(of_noise, name) for name in NOISES},
     "refinement rotation": lambda: of_map(RotationGaussianization()),
-    "refinement flow": lambda: of_map(FlowRefinement(max_epochs=2)),
     **{f"critics {name}": functools.partial(of_critic, kind) for name, kind in CRITICS.items()},
     # Its weights: a module of torch's own layers is in autocast what torch says.
     "encoders": lambda: list(MLPEncoder((8,)).build(4, 2, generator()).state_dict().values()),
@@ -279,7 +280,9 @@ CALLS = {
         )
         for name in metrics.CLASSIFIERS
     },
-    "metrics in_floors": lambda: metrics.in_floors("energy_distance", FAR, random_state=0),
+    "metrics relative_distance": lambda: metrics.relative_distance(
+        "energy_distance", FAR, random_state=0
+    ),
     "metrics monte_carlo_test": lambda: metrics.monte_carlo_test(
         "energy_distance", FAR, n_resamples=19, random_state=0
     ),

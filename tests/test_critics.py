@@ -90,10 +90,9 @@ def test_starts_near_its_value_and_not_some_nats_below_zero(name):
 
 
 @each_critic
-@pytest.mark.parametrize("d", [2, 8])
-def test_comes_close_to_the_exact_ratio(name, d):
+def test_comes_close_to_the_exact_ratio(name):
     """The exact critic at once, the others after a short training, on rows not seen before."""
-    n = 256
+    d, n = 8, 128
     channel = GaussianNoise().build(d, n)
     critic = build(name, channel)
     draws = generator(5)
@@ -114,11 +113,10 @@ def test_comes_close_to_the_exact_ratio(name, d):
     assert reached > (0.75 if parameters else 0.99) * best
 
 
-@pytest.mark.parametrize("name", sorted(CRITICS.keys() - {"exact"}))
-@pytest.mark.parametrize(("d", "levels"), [(2, 4)])
-def test_comes_close_to_the_box_of_uniform_noise(name, d, levels):
+@over(name=sorted(CRITICS.keys() - {"exact"}))
+def test_comes_close_to_the_box_of_uniform_noise(name):
     """A smooth score of a box: a quarter of a nat a component is what it takes for its walls."""
-    n = 256
+    d, levels, n = 2, 4, 128
     channel = UniformNoise(0.5 / levels).build(d, n)
     critic = build(name, channel)
     draws = generator(5)
@@ -168,8 +166,7 @@ def test_a_temperature_makes_the_scores_flatter(channel):
 class TestExact:
     """Where a view is not its row, and there is little noise."""
 
-    @pytest.mark.parametrize("correlation", [1.0, 0.98, 0.8, 0.3, 0.0])
-    @pytest.mark.parametrize("scale", [0.01, 0.05, 0.5])
+    @over(correlation=[1.0, 0.98, 0.8, 0.3, 0.0], scale=[0.01, 0.05, 0.5])
     def test_stays_sound_under_augmentation(self, scale, correlation):
         d, n = 4, 512
         channel = GaussianNoise(scale).build(d, n)

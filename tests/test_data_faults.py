@@ -8,6 +8,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from over import over
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OutputCodeClassifier
@@ -93,19 +94,22 @@ OF_TIME = {
 }
 
 
-@pytest.mark.parametrize("table", OF_TIME.values(), ids=OF_TIME)
+@over(table=OF_TIME)
 def test_dates_and_durations_are_no_numbers(table, fitted):
     """They would be read as integers, of a unit that nobody chose, and NaT as the smallest."""
     message = r"X holds dates or durations.*such as days since the first"
-    for missing in ("error", "indicator"):
-        with pytest.raises(TypeError, match=message):
-            dim(missing=missing).fit(table)
-    for method in METHODS:
-        model = fitted if "fit" not in method else dim()
+    for model, method in ((dim(missing="indicator"), "fit"), (dim(), "fit"), (fitted, "transform")):
         with pytest.raises(TypeError, match=message):
             getattr(model, method)(table)
-    with pytest.raises(TypeError, match=message):
-        dim().fit(X, X_val=table)
+
+
+def test_dates_are_no_numbers_in_any_method(fitted):
+    for method in METHODS:
+        model = fitted if "fit" not in method else dim()
+        with pytest.raises(TypeError, match="X holds dates or durations"):
+            getattr(model, method)(DAYS)
+    with pytest.raises(TypeError, match="X holds dates or durations"):
+        dim().fit(X, X_val=DAYS)
 
 
 def test_dates_of_pyarrow_and_as_weights_are_no_numbers():
@@ -224,7 +228,7 @@ class TestRowsInAFile:
 
     def test_a_stream_goes_on_without_them(self):
         rng = np.random.default_rng(1)
-        model = dim(batch_size=64)
+        model = dim(batch_size=64, keep=None)
         for _ in range(5):
             model.partial_fit(rng.normal(size=(200, 2)))
         model.forget_rows().partial_fit(rng.normal(size=(200, 2)))
@@ -329,11 +333,10 @@ DEFICIENT = {
 
 # What has no variance is told of, as an encoder without hidden layers has it.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("encoder", ["mlp", nn.Linear])
-@pytest.mark.parametrize("table", DEFICIENT.values(), ids=DEFICIENT)
+@over(encoder=["mlp", nn.Linear], table=DEFICIENT)
 def test_components_beyond_the_rank_blow_nothing_up(table, encoder):
     """What the encoder's rounding leaves of a component is not whitened to variance 1."""
-    model = dim(n_components=8, encoder=encoder, max_epochs=10).fit(table[:200])
+    model = dim(n_components=8, encoder=encoder, max_epochs=5).fit(table[:200])
     for rows, most in ((table[:200], 1.01), (table[200:], 3)):
         z = model.transform(rows)
         assert np.isfinite(z).all()

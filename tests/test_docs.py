@@ -32,6 +32,8 @@ NOT_ASKED = {
 }
 # A helper whose one line says it all has no list of parameters; where there is one, it is whole.
 NOT_ASKED_OF_ONE_LINE = {"PR01"}
+# Pages whose code takes long.
+LONG = {"index", "quickstart"}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -84,9 +86,7 @@ def test_rules_that_are_not_asked_exist():
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(
-            page, id=name_of(page), marks=[pytest.mark.slow] * (name_of(page) == "quickstart")
-        )
+        pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] * (name_of(page) in LONG))
         for page in PAGES
     ],
 )

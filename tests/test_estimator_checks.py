@@ -66,8 +66,9 @@ CONFIGURATIONS = {
             "scaling": None,
             "augmentation": "jitter",
             "encoder": MLPEncoder((16,), dropout=0.1),
+            "keep": None,
             "batch_size": 1000,
-            "max_epochs": 2,
+            "max_epochs": 1,
         }
     ),
     # One more check: the tag says that y is required.
@@ -78,7 +79,7 @@ CONFIGURATIONS = {
             "normalization": "batch",
             "supervision": 0.5,
             "batch_size": 20,
-            "max_epochs": 2,
+            "max_epochs": 1,
         },
         N_CHECKS + 1,
     ),
@@ -87,6 +88,7 @@ CONFIGURATIONS = {
             "early_stopping": True,
             "n_iter_no_change": 1,
             "encoder": with_dropout,
+            "keep": None,
             "batch_size": 16,
             "max_epochs": 3,
         }
@@ -102,13 +104,20 @@ CONFIGURATIONS = {
             "critic": "exact",
             "refine": "rotation",
             "batch_size": 100,
-            "max_epochs": 2,
+            "max_epochs": 1,
         },
         N_CHECKS - 1,
     ),
     # One less: the tag says that NaN is allowed, and tests/test_missing.py sees to infinity.
     "missing": Configuration(
-        {"missing": "indicator", "encoder": Perceptron, "batch_size": 20, "max_epochs": 2},
+        {
+            "missing": "indicator",
+            "encoder": Perceptron,
+            "keep": None,
+            "match_weight": 0.0,
+            "batch_size": 20,
+            "max_epochs": 1,
+        },
         N_CHECKS - 1,
     ),
 }

@@ -1,4 +1,4 @@
-"""Each script of the gallery says what it found; one runs here, and the site runs all of them."""
+"""Each script of the gallery says what it found. The site runs all of them (test_site.py)."""
 
 import os
 import re
@@ -6,14 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from over import over
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("plot_*.py"))
 
 
-def test_an_example_runs_without_a_warning(tmp_path):
-    """As all of them have to where the site is built (tests/test_site.py)."""
+@pytest.mark.slow
+def test_an_example_runs_and_writes_nothing(tmp_path):
+
     done = subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / "plot_idea.py"],
         capture_output=True,

@@ -5,14 +5,13 @@ import functools
 import itertools
 import pickle
 import random
-import signal
 import threading
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from around import process
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from scipy import stats
@@ -80,29 +79,20 @@ MODELS = {
 
 
 @functools.cache
-def fitted(name, dtype=np.float64):
+def fitted(name):
     """One fit of each model for all tests that only look at it."""
-    return dim(**MODELS[name]).fit(X.astype(dtype), Y)
+    return dim(**MODELS[name]).fit(X, Y)
 
 
 class TestDtype:
-    @over(name=MODELS.keys(), dtype=[np.float64, np.float32])
-    def test_is_kept(self, name, dtype):
-        model = fitted(name, dtype)
-        assert model.transform(X.astype(dtype)).dtype == dtype
-        assert model.score_samples(X.astype(dtype)).dtype == np.float64
-
-    @over(dtype=[np.int64, np.int8, np.bool_, np.float16, ">f8", object])
-    def test_others_become_float64(self, dtype):
-        table = (X > 0).astype(dtype)
-        assert dim().fit(table).transform(table).dtype == np.float64
-
     @over(name=MODELS.keys())
-    def test_inference_is_in_the_dtype_of_the_rows(self, name):
+    def test_is_kept(self, name):
         model = fitted(name)
-        double = model.transform(X)
+        single, double = model.transform(X.astype(np.float32)), model.transform(X)
+        assert (single.dtype, double.dtype) == (np.float32, np.float64)
+        assert model.score_samples(X.astype(np.float32)).dtype == np.float64
         # float32 gives about 7 digits; more of them agree only if it was not used.
-        assert_allclose(double, model.transform(X.astype(np.float32)), rtol=2e-2, atol=1e-3)
+        assert_allclose(double, single, rtol=2e-2, atol=1e-3)
         assert not np.array_equal(double, double.astype(np.float32))
 
     @pytest.mark.parametrize("encoder", [Casting, PlainTensor])
@@ -131,14 +121,14 @@ LAYOUTS = {
 class TestCompany:
     @over(name=MODELS.keys(), dtype=[np.float64, np.float32])
     def test_a_row_is_the_same_in_any(self, name, dtype):
-        table, model = X.astype(dtype), fitted(name, dtype)
+        table, model = X.astype(dtype), fitted(name)
         digits = (
             {"rtol": 1e-7, "atol": 1e-9} if dtype == np.float64 else {"rtol": 1e-3, "atol": 1e-4}
         )
         together = model.transform(table)
         order = np.random.default_rng(1).permutation(len(X))
-        alone = np.concatenate([model.transform(table[[row]]) for row in range(20)])
-        assert_allclose(alone, together[:20], **digits)
+        alone = np.concatenate([model.transform(table[[row]]) for row in range(5)])
+        assert_allclose(alone, together[:5], **digits)
         assert_allclose(model.transform(table[:7]), together[:7], **digits)
         assert_allclose(model.transform(table[order]), together[order], **digits)
 
@@ -153,16 +143,7 @@ class TestCompany:
     @over(view=LAYOUTS)
     def test_layout_does_not_matter(self, view):
         expected = fitted("default")
-        model = dim().fit(view(X))
-        assert_array_equal(model.transform(view(X)), expected.transform(X))
-        assert model.score(view(X)) == expected.score(X)
-
-    def test_rows_are_never_written_to(self):
-        table = X.copy()
-        table.flags.writeable = False
-        assert_array_equal(
-            dim(scaling=None).fit(table).transform(table), dim(scaling=None).fit_transform(X)
-        )
+        assert_array_equal(dim().fit(view(X)).transform(view(X)), expected.transform(X))
 
 
 def seed_globals(seed):
@@ -184,7 +165,7 @@ class TestSeed:
             if not column.endswith("seconds") and "dur" not in column:
                 assert values == again.history_[column]
 
-    @over(name=["dropout", "module", "supervised"])
+    @over(name=["module", "supervised"])
     def test_in_four_threads_at_once(self, name):
         seeds = [0, 1] * 2
         alone = [dim(**MODELS[name], random_state=seed).fit(X, Y).transform(X) for seed in (0, 1)]
@@ -207,11 +188,6 @@ class TestSeed:
             for z in threads.map(model.transform, [X] * 8):
                 assert_array_equal(z, expected)
 
-    def test_different_seeds_differ(self):
-        assert not np.allclose(
-            dim(random_state=0).fit_transform(X), dim(random_state=1).fit_transform(X)
-        )
-
     def test_a_random_state_moves_on(self):
         state = np.random.RandomState(0)
         first, second = dim(random_state=state), dim(random_state=state)
@@ -231,34 +207,6 @@ class TestSeed:
         first = dim(encoder=encoder).fit_transform(X)
         seed_globals(2)
         assert_array_equal(dim(encoder=encoder).fit_transform(X), first)
-
-
-def process():
-    """What belongs to the whole process, and so is not ours."""
-    numpy_state = np.random.get_state()  # noqa: NPY002 (the global generator is what is tested)
-    return {
-        "torch generator": torch.get_rng_state().tolist(),
-        "numpy generator": (numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]),
-        "random generator": random.getstate(),
-        "torch threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
-        "warning filters": list(warnings.filters),
-        "showwarning": warnings.showwarning,
-        "default dtype": torch.get_default_dtype(),
-        "default device": torch.get_default_device(),
-        "grad mode": torch.is_grad_enabled(),
-        "inference mode": torch.is_inference_mode_enabled(),
-        "anomaly mode": torch.is_anomaly_enabled(),
-        "deterministic": (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-            torch.backends.cudnn.deterministic,
-            torch.backends.cudnn.benchmark,
-        ),
-        "matmul precision": torch.get_float32_matmul_precision(),
-        "numpy errors": np.geterr(),
-        "print options": np.get_printoptions(),
-        "SIGINT": signal.getsignal(signal.SIGINT),
-    }
 
 
 @contextlib.contextmanager
@@ -352,26 +300,27 @@ def embed(model, rows):
     return z
 
 
-# Beside the default; dtypes, targets and the rest take turns.
+# Beside the default, for the hardest tables; dtypes, targets and the rest take turns.
 SCALINGS = ("standard", "quantile", None)
+HARDEST = ("constant columns", "two equal rows", "tiny beside huge", "Cauchy", "one outlier")
 TURNS = list(itertools.product([np.float64, np.float32], ["normal", "uniform", stats.t(1)]))
 
 
 # Many of these tell an encoder little or nothing, which tests/test_collapse.py is about.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 class TestTables:
-    @over(number=range(len(TABLES)), second=[False, True])
-    def test_output_is_finite(self, number, second):
+    @over(turn=list(enumerate([*TABLES, *HARDEST])))
+    def test_output_is_finite(self, turn):
         """With the default scaling and another; tests/test_hostile_tables.py draws further ones."""
-        name, turn = list(TABLES)[number], 2 * number + second
-        scaling = SCALINGS[number % 3] if second else "squash"
-        dtype, target = TURNS[turn // 2 % 6]
+        number, name = turn
+        scaling = "squash" if number < len(TABLES) else SCALINGS[number % 3]
+        dtype, target = TURNS[number % 6]
         table = TABLES[name].astype(dtype)
         model = dim(
             target=target,
             scaling=scaling,
-            normalization=("whiten", "batch")[turn // 4 % 2],
-            encoder=("mlp", "mlp", nn.Linear)[turn // 6 % 3],
+            normalization=("whiten", "batch")[number // 2 % 2],
+            encoder=("mlp", "mlp", nn.Linear)[number // 3 % 3],
         ).fit(table)
         z = embed(model, table)
         assert z.shape[1] == min(table.shape[1], 16)
@@ -382,26 +331,17 @@ class TestTables:
         for rows in (limit * far, -1e20 * far, np.diag(-limit * far[0]), np.diag(1e20 * far[0])):
             embed(model, rows)
 
-    @over(shape=[(200, 20), (20, 64), (2, 1), (2, 40), (50, 33)], batch_size=[2, 32])
-    def test_components_beyond_columns_and_batch(self, shape, batch_size):
-        n_rows, n_components = shape
+    @over(case=[(50, 20, 2), (20, 64, 32), (2, 1, 2), (2, 40, 32), (50, 33, 32)])
+    def test_components_beyond_columns_and_batch(self, case):
+        n_rows, n_components, batch_size = case
         target = ("normal", "uniform")[batch_size // 32]
         model = dim(n_components=n_components, batch_size=batch_size, target=target)
         embed(model.fit(X[:n_rows]), X)
-
-    def test_equal_rows_have_equal_embeddings(self):
-        z = dim().fit_transform(TABLES["duplicated rows"])
-        assert_allclose(z, np.repeat(z[::60], 60, axis=0), rtol=1e-7, atol=1e-9)
 
     def test_sparse_output_of_the_scaling_is_taken(self):
         table = TABLES["small integers"]
         model = dim(scaling=OneHotEncoder(handle_unknown="ignore")).fit(table)
         assert embed(model, table).shape == (200, 4)
-
-    def test_tables_beyond_the_copy_in_memory(self, monkeypatch):
-        expected = dim().fit_transform(X)
-        monkeypatch.setattr("sknoisydim._data.COPY_BYTES", 0)
-        assert_array_equal(dim().fit_transform(X), expected)
 
 
 def some(labels, every=3, unlabelled=-1):

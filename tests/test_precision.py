@@ -42,16 +42,17 @@ def test_products_are_in_bfloat16_in_training_only():
 @pytest.mark.parametrize(
     "parameters",
     [
-        {},
         {"supervision": 0.5, "early_stopping": True},
-        {"critic": "concat", "bound": "dv", "max_epochs": 3},
         {
             "encoder": nn.Sequential(
                 nn.Linear(8, 64), nn.BatchNorm1d(64), nn.Dropout(0.1), nn.ReLU(), nn.Linear(64, 4)
-            )
+            ),
+            "critic": "concat",
+            "bound": "dv",
+            "max_epochs": 5,
         },
     ],
-    ids=["defaults", "labels", "concat", "batch norm"],
+    ids=["labels", "concat, batch norm"],
 )
 def test_tells_as_much_as_float32(parameters):
     plain, half = (dim(precision=p, **parameters).fit(X, Y) for p in ("32", "bf16"))
@@ -65,12 +66,10 @@ def test_tells_as_much_as_float32(parameters):
 
 
 def test_weights_stay_in_float32_and_travel():
-    model = dim(precision="bf16").fit(X)
+    model, again = (dim(precision="bf16", max_epochs=2).fit(X) for _ in range(2))
     assert {p.dtype for p in model.net_.module_.parameters()} == {torch.float32}
-    other = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(other.transform(X), model.transform(X))
-    again = dim(precision="bf16").fit(X)
-    np.testing.assert_array_equal(again.transform(X), model.transform(X))
+    for other in (pickle.loads(pickle.dumps(model)), again):
+        np.testing.assert_array_equal(other.transform(X), model.transform(X))
 
 
 def test_a_stream_reads_it_in_every_call():
@@ -94,14 +93,10 @@ def test_is_refused(precision, error, message):
         dim(precision=precision).fit(X)
 
 
-WIDE = RNG.normal(size=(120, 10_000))
 ADVERSE = {
     "lr 100": ({"lr": 100.0}, X),
     "noise 1e-6": ({"noise": 1e-6}, X),
-    "noise 1e6": ({"noise": 1e6}, X),
-    "256 components of 300 rows": ({"n_components": 256}, X[:300]),
-    "batches of 2": ({"batch_size": 2, "max_epochs": 1}, X[:160]),
-    "10,000 columns": ({"max_epochs": 3}, WIDE),
+    "batches of 2": ({"batch_size": 2, "max_epochs": 1}, X[:80]),
 }
 
 

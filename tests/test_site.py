@@ -35,7 +35,8 @@ FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
-pytestmark = pytest.mark.slow
+# All on one process of pytest-xdist: the others would wait for its build.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]
 
 
 def sources():

@@ -8,9 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from over import over
 from scipy import sparse
-from sklearn.base import clone
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder
+from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils import get_tags
 
 from sknoisydim import NoisyDIMTransformer, _data
@@ -77,49 +75,45 @@ def model():
     return dim().fit(X)
 
 
-@pytest.fixture(params=["copied", "read batch by batch"])
-def reading(request, monkeypatch):
-    if request.param != "copied":
-        monkeypatch.setattr(_data, "COPY_BYTES", 0)
-
-
 class TestAreTheDenseRows:
     def test_in_every_format(self):
         table = X[:90]  # scipy warns of more than 100 diagonals
-        expected = dim().fit(table)
+        expected = dim().fit_transform(table)
         for name, make in FORMATS.items():
-            model = dim().fit(make(table))
-            z = model.transform(make(table))
-            assert_array_equal(z, expected.transform(table), err_msg=name)
-            assert_array_equal(model.transform(table), expected.transform(make(table)))
+            found = dim().fit(make(table)).transform(make(table))
+            assert_array_equal(found, expected, err_msg=name)
 
     DTYPES = (np.float32, np.float64, np.int16, np.bool_)
 
     @over(number=range(4))
-    def test_in_every_dtype(self, number, reading):
+    def test_in_every_dtype(self, number):
         dtype, scaling = self.DTYPES[number], SCALINGS[number % 3]
         table = X.astype(dtype)
         expected = dim(scaling=scaling).fit_transform(table)
-        found = dim(scaling=scaling).fit_transform(sparse.csr_array(table))
+        with pytest.MonkeyPatch.context() as patch:
+            if number % 2:  # read batch by batch
+                patch.setattr(_data, "COPY_BYTES", 0)
+            found = dim(scaling=scaling).fit_transform(sparse.csr_array(table))
         assert_array_equal(found, expected)
         assert found.dtype == (np.float32 if dtype == np.float32 else np.float64)
 
-    def test_with_weights_classes_validation_and_a_refinement(self, reading):
+    def test_with_weights_classes_validation_and_a_refinement(self, monkeypatch):
         weights = np.arange(300) % 4
         rows = sparse.csc_array(X)
         parameters = {"supervision": 0.5, "refine": "rotation", "early_stopping": True}
-        found = [
-            dim(**parameters).fit(table, Y, X_val=held_out, y_val=Y[:50], sample_weight=weights)
-            for table, held_out in ((X, X[:50]), (rows, sparse.csr_array(X[:50])))
-        ]
+        found = []
+        for table, held_out in ((X, X[:50]), (rows, sparse.csr_array(X[:50]))):
+            given = {"X_val": held_out, "y_val": Y[:50], "sample_weight": weights}
+            found.append(dim(**parameters).fit(table, Y, **given))
+            monkeypatch.setattr(_data, "COPY_BYTES", 0)
         assert_array_equal(found[1].transform(rows), found[0].transform(X))
         assert found[1].history_["valid_information"] == found[0].history_["valid_information"]
 
     def test_in_a_stream(self):
         dense, model = dim(refine="rotation"), dim(refine="rotation")
-        for start in range(0, 300, 70):
-            dense.partial_fit(X[start : start + 70])
-            model.partial_fit(sparse.csr_matrix(X[start : start + 70]))
+        for start in (0, 150):
+            dense.partial_fit(X[start : start + 150])
+            model.partial_fit(sparse.csr_matrix(X[start : start + 150]))
         assert_array_equal(model.training_state_["kept"], dense.training_state_["kept"])
         assert_array_equal(model.transform(X), dense.transform(X))
         later = pickle.loads(pickle.dumps(model)).partial_fit(X[:40])
@@ -129,19 +123,8 @@ class TestAreTheDenseRows:
         rows = sparse.csr_array(X)
         assert model.score(rows) == model.score(X)
         assert_array_equal(model.score_samples(rows), model.score_samples(X))
-        assert str(model.diagnose(rows, classifier=False)) == str(
-            model.diagnose(X, classifier=False)
-        )
         assert match_scorer(model, rows) == match_scorer(model, X)
         assert mutual_information(model, rows) == mutual_information(model, X)
-
-    def test_from_an_encoder_in_a_pipeline(self):
-        table = RNG.integers(4, size=(200, 3))
-        found = [
-            make_pipeline(OneHotEncoder(sparse_output=kind), dim()).fit_transform(table)
-            for kind in (True, False)
-        ]
-        assert_array_equal(*found)
 
     def test_as_columns_of_a_frame(self):
         frame = pd.DataFrame(X).astype(pd.SparseDtype("float64", 0.0))
@@ -149,11 +132,10 @@ class TestAreTheDenseRows:
 
     def test_once_the_rows_were_dense(self):
         for scaling in ("quantile", MaxAbsScaler()):
-            model = dim(scaling=scaling).fit(X)
+            model = dim(scaling=scaling).partial_fit(X)
             assert_array_equal(model.transform(sparse.csr_array(X)), model.transform(X))
-            first = clone(model).partial_fit(X)
-            second = clone(model).partial_fit(X).partial_fit(sparse.csr_array(X))
-            assert_array_equal(second.transform(X), first.partial_fit(X).transform(X))
+            other = pickle.loads(pickle.dumps(model)).partial_fit(sparse.csr_array(X))
+            assert_array_equal(other.transform(X), model.partial_fit(X).transform(X))
 
 
 class TestStaySparse:
@@ -169,7 +151,7 @@ class TestStaySparse:
 
         monkeypatch.setattr(_data, "COPY_BYTES", 0)
         monkeypatch.setattr(SparseRows, "__getitem__", watched)
-        rows = sparse.random_array((6_000, 500), density=0.01, format="csr", random_state=0)
+        rows = sparse.random_array((4_500, 500), density=0.01, format="csr", random_state=0)
         model = dim(max_epochs=1, batch_size=512, encoder=MLPEncoder((16,)))
         if method not in ("fit", "partial_fit"):
             model.fit(rows[:600])
@@ -213,18 +195,14 @@ class TestAreRefused:
         with np.errstate(over="ignore"), pytest.raises(ValueError, match="contains infinity"):
             dim().fit(rows)
 
-    @pytest.mark.parametrize("scaling", ["quantile", MaxAbsScaler()], ids=["quantile", "object"])
-    @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-    def test_by_scalings_that_see_all_rows(self, scaling, method):
-        model = dim(scaling=scaling)
-        with pytest.raises(ValueError, match=REFUSED):
-            getattr(model, method)(sparse.csr_array(X))
-        assert not hasattr(model, "encoder_")
-        assert not get_tags(model).input_tags.sparse
-
-    @pytest.mark.parametrize("scaling", SCALINGS)
-    def test_and_the_tag_says_when_not(self, scaling):
-        assert get_tags(dim(scaling=scaling)).input_tags.sparse
+    def test_by_scalings_that_see_all_rows(self):
+        for scaling, method in (("quantile", "fit"), (MaxAbsScaler(), "partial_fit")):
+            model = dim(scaling=scaling)
+            with pytest.raises(ValueError, match=REFUSED):
+                getattr(model, method)(sparse.csr_array(X))
+            assert not hasattr(model, "encoder_")
+            assert not get_tags(model).input_tags.sparse
+        assert all(get_tags(dim(scaling=scaling)).input_tags.sparse for scaling in SCALINGS)
 
     @pytest.mark.parametrize(
         ("rows", "message"),

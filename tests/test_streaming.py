@@ -49,7 +49,7 @@ class TestLaw:
         model = dim(n_components=4, batch_size=64, encoder=MLPEncoder((64, 64)))
         whole = clone(model).fit(TRAIN)
         for _ in range(3):
-            for part in np.array_split(RNG.permutation(TRAIN), 20):
+            for part in np.array_split(RNG.permutation(TRAIN), 10):
                 model.partial_fit(part)
         assert model.score(TEST) > 0.9 * whole.score(TEST)
         z = model.transform(TEST)
@@ -60,7 +60,7 @@ class TestLaw:
     @pytest.mark.parametrize("normalization", ["whiten", "batch"])
     def test_moments_are_those_of_all_rows_after_each_call(self, normalization):
         model = dim(n_components=3, normalization=normalization)
-        for number in range(1, 7):
+        for number in range(1, 4):
             model.partial_fit(TRAIN[200 * (number - 1) : 200 * number])
             z = model.transform(TRAIN[: 200 * number])
             assert_allclose(z.mean(0), 0, atol=1e-5)
@@ -83,19 +83,19 @@ class TestLaw:
 
     @pytest.mark.parametrize("scaling", ["squash", "standard"])
     def test_scaling_follows_all_rows(self, scaling):
-        model = streamed(TRAIN, 7, scaling=scaling)
-        found = model.encoder_.scaling
-        assert_allclose(found.mean, TRAIN.mean(0), rtol=1e-9)
-        assert_allclose(found.scale, TRAIN.std(0), rtol=1e-9)
+        rows = TRAIN[:200]
+        found = streamed(rows, 4, scaling=scaling).encoder_.scaling
+        assert_allclose(found.mean, rows.mean(0), rtol=1e-9)
+        assert_allclose(found.scale, rows.std(0), rtol=1e-9)
 
     def test_constant_columns_and_single_rows(self):
         rows = np.column_stack([TRAIN, np.full(1200, 1e6)])
         model = dim(n_components=2).partial_fit(rows[:50])
-        for row in rows[50:60]:
+        for row in rows[50:53]:
             model.partial_fit(row[None])
         assert model.encoder_.scaling.scale[-1] == 1
         assert np.isfinite(model.transform(rows)).all()
-        assert model.n_samples_seen_ == 60
+        assert model.n_samples_seen_ == 53
 
     @pytest.mark.parametrize("scaling", ["quantile", None, MinMaxScaler()])
     def test_any_other_scaling_stays(self, scaling):
@@ -118,14 +118,14 @@ class TestLaw:
 class TestContinues:
     def test_bit_for_bit_after_a_pickle(self, stream):
         copied = pickle.loads(pickle.dumps(stream))
-        for part in np.array_split(TEST, 3):
+        for part in np.array_split(TEST[:200], 2):
             stream, copied = (copy.deepcopy(m).partial_fit(part) for m in (stream, copied))
         assert_array_equal(copied.transform(TEST), stream.transform(TEST))
 
     def test_is_fixed_by_the_random_state(self, stream):
         assert_array_equal(streamed(TRAIN, 10).transform(TEST), stream.transform(TEST))
-        other = streamed(TRAIN, 10, random_state=1).transform(TEST)
-        assert not np.allclose(other, stream.transform(TEST), atol=0.1)
+        first, other = (streamed(TRAIN[:64], 2, random_state=seed) for seed in (0, 1))
+        assert not np.allclose(other.transform(TEST), first.transform(TEST), atol=0.1)
 
     def test_from_a_fit(self):
         model = dim(n_components=4, max_epochs=10).fit(TRAIN)
@@ -169,8 +169,8 @@ class TestContinues:
     def test_a_schedule_of_the_user_goes_on(self):
         halved = LRScheduler("StepLR", step_size=1, gamma=0.5)
         model = dim(callbacks=[halved], lr=1e-3)
-        for number in range(1, 5):
-            model = pickle.loads(pickle.dumps(model.partial_fit(TRAIN[:100])))
+        for number in range(1, 4):
+            model = pickle.loads(pickle.dumps(model.partial_fit(TRAIN[:64])))
             rate = model.training_state_["optimizer"]["rates"][0]["lr"]
             assert rate == pytest.approx(1e-3 / 2**number)
 
@@ -244,12 +244,10 @@ class TestTogether:
     @pytest.mark.parametrize(
         "parameters",
         [
-            {"refine": "rotation"},
-            {"augmentation": None, "clean_weight": 1.0},
+            {"refine": "rotation", "early_stopping": True},
             {"encoder": nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))},
-            {"optimizer": torch.optim.RMSprop},
+            {"optimizer": torch.optim.RMSprop, "augmentation": None, "clean_weight": 1.0},
             {"optimizer": "sgd", "critic": "exact", "bound": "dv"},
-            {"early_stopping": True},
         ],
         ids=str,
     )

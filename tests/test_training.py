@@ -88,10 +88,11 @@ class TestStep:
         assert nats == pytest.approx(np.log(2), abs=0.15)
 
     def test_views_tell_less_than_their_rows(self):
-        model = dim(max_epochs=10, augmentation=FeatureCorruption(0.9)).fit(X)
+        model = dim(max_epochs=10, clean_weight=0.5, augmentation=FeatureCorruption(0.9)).fit(X)
         view, clean = (
             model.history_[f"train_{name}_information"][-1] for name in ("view", "clean")
         )
+        assert view != 0  # it is scored
         assert view < 0.5 * clean
 
 
@@ -180,17 +181,18 @@ class TestScore:
 
 
 class TestEndToEnd:
-    @pytest.mark.parametrize(("d", "least", "most"), [(2, 0.75, 0.6), (8, 0.8, 0.68)])
-    def test_held_out_rows_follow_the_law(self, d, least, most):
-        rows = np.random.default_rng(1).gamma(1.0, size=(3000, d)) @ np.tril(np.ones((d, d)))
+    def test_held_out_rows_follow_the_law(self):
+        """In two components: tests/test_linear.py."""
+        rows = np.random.default_rng(1).gamma(1.0, size=(3000, 8)) @ np.tril(np.ones((8, 8)))
         found = []
         for training in ({"max_epochs": 30}, {"max_epochs": 1, "lr": 1e-12}):
-            model = dim(n_components=d, batch_size=256, keep_weight=0.3, **training)
+            model = dim(n_components=8, batch_size=256, keep_weight=0.3, **training)
             z = model.fit(rows[:2000]).transform(rows[2000:])
             found.append((classifier_auc(z, random_state=0), max_correlation(z)))
         (auc, correlation), (untrained, _) = found
-        # Of a normal embedding 0.5. Here 0.53 and 0.60, and 0.80 and 0.85 untrained.
-        assert auc < most < least < untrained
+        # Of a normal embedding 0.5. Here 0.60, and 0.85 untrained.
+        assert auc < 0.68
+        assert untrained > 0.8
         assert correlation < 0.15
 
     def test_classes_that_the_views_keep_are_kept(self):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from over import over
 from scipy import stats
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -35,7 +36,7 @@ def fitted():
 
 
 class TestRetarget:
-    @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+    @over(law=LAWS)
     def test_the_law_of_each_component_is_as_close_as_before(self, fitted, law):
         z, moved = fitted.transform(X), fitted.retarget(law).transform(X)
         for old, new in zip(z.T, moved.T, strict=True):
@@ -102,15 +103,13 @@ class TestWarmStart:
     @pytest.mark.parametrize(
         ("before", "after"),
         [
-            ({"clean_weight": 0.5}, {"clean_weight": 1.0}),
-            ({"clean_weight": 1.0}, {"clean_weight": 0.5}),
-            ({"bound": "infonce"}, {"bound": "dv"}),
-            ({"bound": "dv"}, {"bound": "infonce"}),
+            ({"clean_weight": 0.5}, {"clean_weight": 1.0, "bound": "dv"}),
+            ({"clean_weight": 1.0, "bound": "dv"}, {"clean_weight": 0.5}),
         ],
         ids=str,
     )
     def test_a_critic_or_bound_may_come_and_go(self, before, after):
-        model = NoisyDIMTransformer(max_epochs=20, warm_start=True, random_state=0)
+        model = NoisyDIMTransformer(max_epochs=5, warm_start=True, random_state=0)
         first = model.set_params(**before).fit_transform(X)
         # With such steps weights stay where they start.
         again = model.set_params(**after, lr=1e-12, max_epochs=2).fit_transform(X)

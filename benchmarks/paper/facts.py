@@ -7,7 +7,7 @@ measured and written to docs/paper/fact_*.csv, which the page "Nine facts" shows
     OMP_NUM_THREADS=1 python benchmarks/paper/facts.py whitening --seeds 3
 
 Judged on held-out rows, medians over seeds: *boosting* and *mlp* are AUCs of classifiers that tell
-them from draws of the target (0.5 is perfect), *floors* the sliced Wasserstein distance over that
+them from draws of the target (0.5 is perfect), *relative* the sliced Wasserstein distance over that
 of two samples of the target (1 is perfect), *corr* the largest correlation; LR, NB and kNN are
 accuracies.
 """
@@ -38,15 +38,15 @@ from sknoisydim.bounds import infonce
 from sknoisydim.metrics import (
     classifier_auc,
     energy_test,
-    in_floors,
     kolmogorov_smirnov,
     max_correlation,
+    relative_distance,
 )
 from sknoisydim.noise import GaussianNoise, UniformNoise, auto_scale
 
 EPOCHS = {"synthetic": 30, "digits": 60}
 JUDGED = 2000
-LAW = ("boosting", "mlp", "floors", "corr")
+LAW = ("boosting", "mlp", "relative", "corr")
 USE = ("LR", "NB", "kNN")
 MODELS = (LogisticRegression(max_iter=2000), GaussianNB(), KNeighborsClassifier(5))
 
@@ -68,7 +68,7 @@ def law(Z: np.ndarray, seed: int, reference: str = "normal") -> list[float]:
         classifier_auc(rows, reference, classifier=c, random_state=seed)
         for c in ("boosting", "mlp")
     ]
-    found.append(in_floors("sliced_wasserstein", rows, reference, random_state=seed))
+    found.append(relative_distance("sliced_wasserstein", rows, reference, random_state=seed))
     return [*found, max_correlation(rows, reference)]
 
 
@@ -188,7 +188,7 @@ def labels(seed: int) -> tuple[Any, list[list[Any]]]:
         p = energy_test(Z, random_state=seed).pvalue
         title = "labels" if supervision else "no labels"
         rows.append([title, w, found[0], found[2], p, *use(model.transform, data)])
-    return ("digits, d = 8", "w", "boosting", "floors", "energy test, p", *USE), rows
+    return ("digits, d = 8", "w", "boosting", "relative", "energy test, p", *USE), rows
 
 
 def blind(seed: int) -> tuple[Any, list[list[Any]]]:

@@ -25,6 +25,8 @@ INFORMATION_ROWS = 2**15
 SCORE_ROWS, SCORE_DRAWS = 2**14, 2**8
 # Rows that a refinement is fitted to: minutes for more would buy little.
 REFINEMENT_ROWS = 2**15
+# What the map that one builds has beside being called.
+MAP = ("inverse", "log_abs_det")
 # Rows that it stops by.
 HELD_OUT_ROWS = 2**12
 # A channel with less capacity than this, in nats, cannot shape anything.
@@ -236,7 +238,13 @@ def refine(
         None if part is None else np.concatenate([z for _, z in embeddings(embedder, part, device)])
         for part in (rows, held_out)
     )
-    return settings.refine.build(clean, seed, unseen)
+    built = settings.refine.build(clean, seed, unseen)
+    if not all(callable(getattr(built, name, None)) for name in MAP) or not callable(built):
+        raise TypeError(
+            f"refine={settings.refine!r} built a {type(built).__name__}; it has to build a torch "
+            "module of embeddings, with inverse and log_abs_det."
+        )
+    return built
 
 
 def sample(rows: Rows, batch_size: int, seed: int) -> Any:
@@ -263,12 +271,20 @@ def measure(embedded: Any, channel: Any, seed: int) -> float:
 
 
 def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
-    """Return the information of embeddings z (n, d) over what a batch can show of the capacity."""
+    """Return the information of embeddings z (n, d) over that of the channel's best distribution.
+
+    Both by batches of the same size, so that 1 is reached for every channel and size. What is above
+    1 is chance, or a distribution that InfoNCE of a batch takes for a better one, such as a thin
+    shell: it counts as 1.
+    """
     size = min(batch_size, len(z))
-    # Rows of a table often come sorted; a batch of one class would show too little.
-    shuffled = torch.from_numpy(z[np.random.default_rng(0).permutation(len(z))])
-    batches = shuffled[: len(z) // size * size].split(size)
     # A small table gets several draws of the noise, so that a share of few nats is stable too.
     n_draws = min(SCORE_DRAWS, -(-SCORE_ROWS // len(z)))
-    nats = measure(batches * n_draws, channel, 0)
-    return float(np.clip(nats / min(channel.capacity, np.log(size)), 0, 1))
+    # Rows of a table often come sorted; a batch of one class would show too little. The last batch
+    # is filled from the front.
+    order = np.random.default_rng(0).permutation(len(z))
+    order = np.resize(order, -(-len(z) // size) * size)
+    batches = torch.from_numpy(z[order]).split(size) * n_draws
+    best = channel.sample_input(len(order) * n_draws, make_generator(0)).to(batches[0])
+    share = measure(batches, channel, 0) / measure(best.split(size), channel, 0)
+    return float(np.clip(share, 0, 1))

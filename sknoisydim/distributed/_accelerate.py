@@ -1,32 +1,45 @@
-"""Training in several processes, each with a part of every batch."""
+"""Training in several processes, each of which embeds a part of every batch.
+
+What is drawn, and everything behind the encoder, is of the whole batch in every process, so a
+fit is that of one process up to rounding. For the gradient, every process computes the same loss of
+the gathered embeddings; its own part of the encoder's gradient, times the number of processes, is
+then averaged over them. The gradients of what comes after are the same everywhere, and an average
+leaves them as they are.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import numbers
 import os
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
+import joblib
 import numpy as np
+import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
+from torch import nn
 
 from sknoisydim._context import own_context
 from sknoisydim._isolation import draw_seed
+from sknoisydim._modules import Dropout
 from sknoisydim._net import MeanGradients, without_output
 from sknoisydim._validation import check_real
+from sknoisydim.encoders import resolve_encoder
 
 from ._estimator import check_estimator
-from ._shard import Shard, SharedEncoder, unshare, waiting
 
-# Rows, evenly spaced, by which the processes see that they were given the same table.
-COMPARED_ROWS = 16
+# Samples, evenly spaced, by which the processes see that they were given the same table.
+COMPARED_SAMPLES = 16
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+# These multiply by a mask; AlphaDropout and its kin do more.
+DROPOUTS = (Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
 @own_context()
@@ -41,18 +54,17 @@ def fit_data_parallel(
 ) -> Any:
     """Fit a transformer in several processes, which Accelerate or torchrun has started.
 
-    Each process embeds its part of every batch. The parts are gathered, with their gradient, so
-    normalisation, noise, critic and bound see the whole batch, as batch normalisation inside the
-    encoder does: the fit is that of one process with the same `batch_size`, up to rounding. In a
-    single process it is `estimator.fit`.
+    Each process embeds its part of every batch, with batch normalisation and dropout of the whole
+    batch: the fit is that of one process with the same `batch_size`, up to rounding. Everything
+    behind the encoder is computed in every process. In a single process it is `estimator.fit`.
 
     Parameters
     ----------
     estimator : NoisyDIMTransformer
         What to fit, with the same parameters in every process.
-    X : array-like of shape (n, p)
+    X : array-like of shape (n_samples, n_features)
         The whole table, the same in every process: a memory map of one file, for instance.
-    y : array-like of shape (n,), default=None
+    y : array-like of shape (n_samples,), default=None
         As of `fit`.
     accelerator : accelerate.Accelerator, default=None
         Of this process. None makes one: on the GPUs where there are any, else on the CPU with gloo.
@@ -68,34 +80,9 @@ def fit_data_parallel(
         The estimator, fitted, in the main process (rank 0). None in every other one, where
         `estimator` stays as it was: what follows is for one process.
 
-    Raises
-    ------
-    ImportError
-        If accelerate is not installed.
-    TypeError
-        If `estimator` is no `NoisyDIMTransformer`, or its encoder has dropout that cannot be
-        shared.
-    ValueError
-        If the processes were given different rows, labels or weights, a batch has not a row for
-        each of them, the estimator has a `checkpoint`, or the accelerator asks for mixed precision
-        (that is the estimator's `precision`) or for accumulated gradients, which this does not do.
-        Also where a launcher started several processes and the accelerator knows of one.
-    RuntimeError
-        If another process has ended, or does not answer within the time-out.
-
-    Warns
-    -----
-    UserWarning
-        If ``accelerate launch --cpu`` was asked for several processes: it starts one.
-
     Notes
     -----
-    Progress, and lines of skorch's PrintLog and ProgressBar, come from the main process alone; a
-    callback of your own runs in every process. A random function inside a module of your own, other
-    than dropout layers of torch, draws the same numbers in every process, each for its own rows.
-
-    Work that is shared is that of the encoder. Views, noise, critic and scores are of the whole
-    batch in every process: more processes pay while the encoder is the larger part.
+    The main process alone prints; a callback of your own runs in every process.
 
     Examples
     --------
@@ -105,38 +92,70 @@ def fit_data_parallel(
     >>> from sknoisydim import NoisyDIMTransformer
     >>> from sknoisydim.distributed import fit_data_parallel
     >>> X = np.random.default_rng(0).normal(size=(200, 5))
-    >>> embedder = NoisyDIMTransformer(2, max_epochs=2, batch_size=64, random_state=0)
-    >>> fitted = fit_data_parallel(embedder, X)
-    >>> if fitted is not None:  # the main process
-    ...     fitted.transform(X).shape
-    (200, 2)
+    >>> fitted = fit_data_parallel(NoisyDIMTransformer(2, max_epochs=2, random_state=0), X)
     """
     check_estimator(estimator)
     accelerator = _resolve(accelerator, timeout)
-    if accelerator.num_processes > 1 and getattr(estimator, "checkpoint", None) is not None:
+    if accelerator.num_processes == 1:
+        return estimator.fit(X, y, **fit_params)
+    if getattr(estimator, "checkpoint", None) is not None:
         raise ValueError(
             f"checkpoint={estimator.checkpoint!r} is for a fit in one process, and this one is in "
             f"{accelerator.num_processes}: use checkpoint=None."
         )
-    if accelerator.num_processes == 1:
-        return estimator.fit(X, y, **fit_params)
-    shard = Shard(accelerator.process_index, accelerator.num_processes)
-    with waiting(shard):
-        seed = _agree(shard, estimator.random_state, {"X": X, "y": y, **fit_params})
-    worker = _worker(estimator, shard, accelerator, seed)
-    with waiting(shard), _warning_once(accelerator.is_main_process):
+    main = accelerator.is_main_process
+    place = (accelerator.process_index, accelerator.num_processes)
+    with _waiting(*place), warnings.catch_warnings():
+        if not main:  # what the main process warns of holds for all
+            warnings.simplefilter("ignore")
+        worker = clone(estimator)
+        worker.random_state = _agree(estimator.random_state, {"X": X, "y": y, **fit_params})
+        if estimator.warm_start:
+            from accelerate.utils import broadcast_object_list
+
+            # Others never got what the main process goes on from.
+            (last,) = broadcast_object_list([estimator if main else None])
+            worker.__dict__ |= _fitted(last)
+        worker.encoder = SharedEncoder(estimator.encoder, *place)
+        if estimator.device == "auto":
+            worker.device = str(accelerator.device)
+        callbacks = worker.callbacks or []
+        if not main:
+            worker.verbose, callbacks = 0, without_output(callbacks)
+        worker.callbacks = [MeanGradients(), *callbacks]
         worker.fit(X, y, **fit_params)
-    with waiting(shard):
         accelerator.wait_for_everyone()
-    if not accelerator.is_main_process:
+    if not main:
         return None
     unshare(worker.net_.module_.encoder)
-    worker.net_.callbacks_ = _without_ours(worker.net_.callbacks_)
-    worker.net_.callbacks = _without_ours(worker.net_.callbacks)
+    for name in ("callbacks", "callbacks_"):
+        kept = [item for item in getattr(worker.net_, name) if not _is_ours(item)]
+        setattr(worker.net_, name, kept)
     for name in _fitted(estimator):
         delattr(estimator, name)
     estimator.__dict__ |= _fitted(worker)
     return estimator
+
+
+@contextlib.contextmanager
+def _waiting(rank: int, n_ranks: int) -> Iterator[None]:
+    """Say more where the others do not answer."""
+    try:
+        yield
+    except RuntimeError as error:
+        error.add_note(
+            f"Process {rank} of {n_ranks} waited for the others: one of them has ended, or did not "
+            "answer within the time-out of the process group."
+        )
+        raise
+
+
+def _fitted(estimator: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(estimator).items() if name.endswith("_")}
+
+
+def _is_ours(callback: Any) -> bool:
+    return isinstance(callback[-1] if isinstance(callback, tuple) else callback, MeanGradients)
 
 
 def _resolve(accelerator: Any, timeout: float) -> Any:
@@ -150,14 +169,10 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
             'pip install "sknoisydim[accelerate]"'
         ) from error
     if accelerator is None:
-        import torch
-
         group = InitProcessGroupKwargs(timeout=datetime.timedelta(seconds=timeout))
         accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[group])
     elif not isinstance(accelerator, Accelerator):
-        raise TypeError(
-            f"accelerator must be None or accelerate.Accelerator(), got {accelerator!r}."
-        )
+        raise TypeError(f"accelerator must be an accelerate.Accelerator, got {accelerator!r}.")
     n_started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != n_started:
         raise ValueError(
@@ -167,10 +182,8 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
     # Of the launchers, Accelerate's for one CPU process alone leaves an address and no number.
     if "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
         warnings.warn(
-            "`accelerate launch --cpu` was asked for several processes, and starts one. Start them "
-            "with `torchrun --nproc-per-node N`, with mpirun, or in the script with "
-            "`accelerate.debug_launcher(function, num_processes=N)`.",
-            UserWarning,
+            "`accelerate launch --cpu` starts one process: start several with mpirun, `torchrun "
+            "--nproc-per-node N` or `accelerate.debug_launcher(function, num_processes=N)`.",
             stacklevel=4,  # the third is the decorator's
         )
     if accelerator.mixed_precision != "no" or accelerator.gradient_accumulation_steps != 1:
@@ -182,86 +195,144 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
     return accelerator
 
 
-def _agree(shard: Shard, random_state: Any, tables: Mapping[str, Any]) -> int:
-    """Return the seed of the main process, if all were given the same tables, by name.
-
-    Raises
-    ------
-    ValueError
-        If not.
-    """
+def _agree(random_state: Any, tables: Mapping[str, Any]) -> int:
+    """Return the seed of the main process, if all were given the same tables and seed."""
     from accelerate.utils import gather_object
 
     own = isinstance(random_state, (int, np.integer))
     seed = int(random_state) if own else draw_seed(random_state)
     given = {name: _fingerprint(table) for name, table in tables.items()}
-    told = gather_object([(seed, own, given)])
-    first, _, wanted = told[0]
-    for rank, (other, _, found) in enumerate(told):
-        if found != wanted or (own and other != first):
+    told = gather_object([(seed, given)])
+    for rank, (other, found) in enumerate(told):
+        if found != told[0][1] or (own and other != told[0][0]):
             raise ValueError(
-                f"process {rank} was given random_state {other} and {found}, process 0 {first} and "
-                f"{wanted}: all need the same. A table is told by its shape and a checksum of "
-                f"{COMPARED_ROWS} rows."
+                f"process {rank} was given random_state {other} and {found}, process 0 {told[0]}: "
+                f"all need the same. A table is told by its length and {COMPARED_SAMPLES} samples."
             )
-    return int(first)
+    return int(told[0][0])
 
 
-def _fingerprint(table: Any) -> tuple[tuple[int, ...], int] | None:
-    """Return the shape of a table and a checksum of some of its rows."""
-    if table is None:
-        return None
-    if sparse.issparse(table):
-        matrix: Any = table
-        table = matrix.tocsr()  # not all formats are read by rows
-    elif isinstance(table, numbers.Real):  # the weight of all rows
-        table = [table]
-    n_rows = _num_samples(table)
-    positions = np.linspace(0, n_rows - 1, COMPARED_ROWS if n_rows else 0).astype(int)
-    rows = _safe_indexing(table, positions)
-    values = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows)
-    content = repr(values.tolist()) if values.dtype.hasobject else values.tobytes()
-    content = content.encode() if isinstance(content, str) else content
-    return (n_rows, *values.shape[1:]), zlib.crc32(content)
+def _fingerprint(table: Any) -> tuple[int, str]:
+    """Return the number of samples of a table, and a hash of some of them."""
+    if table is None or np.isscalar(table):  # no table, or the weight of all samples
+        return 0, joblib.hash(table)
+    is_sparse = sparse.issparse(table)
+    rows: Any = sparse.csr_array(table) if is_sparse else table  # not all formats have rows
+    n = _num_samples(rows)
+    rows = _safe_indexing(rows, np.linspace(0, n - 1, COMPARED_SAMPLES if n else 0).astype(int))
+    return n, joblib.hash(np.ascontiguousarray(rows.toarray() if is_sparse else rows))
 
 
-def _worker(estimator: Any, shard: Shard, accelerator: Any, seed: int) -> Any:
-    """Return the transformer that this process fits."""
-    worker = clone(estimator)
-    if estimator.warm_start:
-        from accelerate.utils import broadcast_object_list
+class SharedEncoder:
+    """Builds what `encoder` stands for, and shares its batches among the processes.
 
-        # Others never got what the main process goes on from.
-        (last,) = broadcast_object_list([estimator if accelerator.is_main_process else None])
-        worker.__dict__ |= _fitted(last)
-    worker.random_state = seed
-    worker.encoder = SharedEncoder(estimator.encoder, shard)
-    if estimator.device == "auto":
-        worker.device = str(accelerator.device)
-    callbacks = worker.callbacks or []
-    if not accelerator.is_main_process:
-        worker.verbose = 0
-        callbacks = without_output(callbacks)
-    worker.callbacks = [MeanGradients(), *callbacks]
-    return worker
+    The layers get another `forward` each. Names of parameters and types of layers stay, so that all
+    that reads them (recalibration, a warm start) finds what it knows.
+    """
+
+    def __init__(self, encoder: Any, rank: int, n_ranks: int) -> None:
+        self.encoder = encoder
+        self.rank = rank
+        self.n_ranks = n_ranks
+        self.component = resolve_encoder(encoder)
+        self.own_generator = getattr(self.component, "own_generator", False)
+        self.any_shape = getattr(self.component, "any_shape", False)
+        # Samples of each process, while a batch is on its way through the encoder.
+        self.counts: list[int] = []
+
+    def __sklearn_clone__(self) -> SharedEncoder:
+        return self  # it knows its process, and a copy would know another
+
+    def build(self, n_features: Any, n_components: int, generator: torch.Generator) -> nn.Module:
+        """Return the module that shares."""
+        module: nn.Module = self.component.build(n_features, n_components, generator)
+        for layer in list(module.modules()):
+            if isinstance(layer, BATCH_NORMS):
+                vars(layer)["forward"] = _Patch(self._batch_norm, layer.forward, layer)
+            elif isinstance(layer, DROPOUTS):
+                vars(layer)["forward"] = _Patch(self._dropout, layer.forward, layer)
+            elif isinstance(layer, nn.modules.dropout._DropoutNd):
+                raise TypeError(
+                    f"the encoder has a {type(layer).__name__}, which cannot be shared among "
+                    f"processes; {', '.join(kind.__name__ for kind in DROPOUTS[1:])} can."
+                )
+        vars(module)["forward"] = _Patch(self._encode, module.forward)
+        return module
+
+    @contextlib.contextmanager
+    def batch(self, n: int) -> Iterator[slice]:
+        """Share a batch, and yield the part of this process."""
+        if n < self.n_ranks:
+            raise ValueError(
+                f"a batch of {n} samples is shared among {self.n_ranks} processes, and each needs "
+                "one at least: use more samples, a larger batch_size, or fewer processes."
+            )
+        self.counts = [len(part) for part in np.array_split(range(n), self.n_ranks)]
+        self.part = slice(sum(self.counts[: self.rank]), sum(self.counts[: self.rank + 1]))
+        try:
+            yield self.part
+        finally:
+            self.counts = []
+
+    def _encode(self, forward: Any, x: torch.Tensor) -> Any:
+        # Only training takes gradients; what it does to clean samples is in evaluation mode.
+        if not torch.is_grad_enabled():
+            return forward(x)
+        from accelerate.utils import gather
+
+        with self.batch(len(x)) as part:
+            output, most = forward(x[part]), max(self.counts)
+            padding = output[:1].detach().expand(most - len(output), *output.shape[1:])
+            parts = list(gather(torch.cat([output.detach(), padding])).split(most))
+            # The gradient of the whole is the same in every process: nothing is sent back.
+            output.register_hook(lambda gradient: gradient * self.n_ranks)
+            parts[self.rank] = output
+            return torch.cat([part[:n] for part, n in zip(parts, self.counts, strict=True)])
+
+    def _dropout(self, forward: Any, layer: nn.Module, x: torch.Tensor) -> Any:
+        if not (layer.training and self.counts):
+            return forward(x)
+        # The mask of the whole batch: that of one process, and none that two processes share.
+        return x * forward(x.new_ones(sum(self.counts), *x.shape[1:]))[self.part]
+
+    def _batch_norm(self, forward: Any, layer: Any, x: torch.Tensor) -> Any:
+        if not (layer.training and self.counts):
+            return forward(x)
+        from accelerate.utils import reduce
+
+        total, dtype = sum(self.counts), x.dtype
+        x = x.float()  # in bfloat16 it would be neither the layer's nor exact
+        axes = [0, *range(2, x.ndim)]
+        variance, mean = (value.double() for value in torch.var_mean(x, axes, correction=0))
+        # In float64 the squares may cancel, and two numbers a unit are all that is sent.
+        moments = torch.stack([mean, variance + mean.square()]) * (len(x) / total)
+        if moments.requires_grad:
+            moments.register_hook(lambda gradient: reduce(gradient, "sum"))
+        own = moments.detach()
+        mean, square = moments + (reduce(own.clone(), "sum") - own)
+        variance = (square - mean.square()).clamp(min=0).to(x.dtype)
+        mean = mean.to(x.dtype)
+        layer.num_batches_tracked.add_(1)
+        momentum = layer.momentum
+        if momentum is None:
+            momentum = 1 / float(layer.num_batches_tracked)
+        count = total * x[0, 0].numel()
+        layer.running_mean.lerp_(mean.detach(), momentum)
+        layer.running_var.lerp_(variance.detach() * (count / max(1, count - 1)), momentum)
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        z = (x - mean.view(shape)) * torch.rsqrt(variance + layer.eps).view(shape)
+        z = z * layer.weight.view(shape) + layer.bias.view(shape) if layer.affine else z
+        return z.to(dtype)
 
 
-def _fitted(estimator: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(estimator).items() if name.endswith("_")}
+class _Patch(partial):  # type: ignore[type-arg]
+    """The `forward` of a layer that stands for the one before, its first argument."""
 
 
-def _without_ours(callbacks: list[Any]) -> list[Any]:
-    return [
-        item
-        for item in callbacks
-        if not isinstance(item[-1] if isinstance(item, tuple) else item, MeanGradients)
-    ]
-
-
-@contextlib.contextmanager
-def _warning_once(main: bool) -> Iterator[None]:
-    """Leave it to the main process to warn: what it says holds for all."""
-    with warnings.catch_warnings():
-        if not main:
-            warnings.simplefilter("ignore")
-        yield
+def unshare(module: nn.Module) -> None:
+    """Give the layers of a module that `SharedEncoder` has built their own `forward` again."""
+    for layer in module.modules():
+        while isinstance(patch := vars(layer).get("forward"), _Patch):
+            del vars(layer)["forward"]
+            if layer.forward != patch.args[0]:  # one of the instance, not the method of its class
+                vars(layer)["forward"] = patch.args[0]

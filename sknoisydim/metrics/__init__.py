@@ -1,30 +1,40 @@
-"""How far a sample is from the law that it should follow, and what an embedding tells.
+"""How far an embedding is from its target distribution, and how much information it keeps.
 
-Every metric of a sample takes rows ``Z`` of shape (n, d) and a reference: a name ("normal",
-"uniform"), a target of :mod:`sknoisydim.targets`, or, where two samples can be compared, a sample
-of shape (m, d).
-Report :func:`classifier_auc` first: it is the only one that learns where to look.
-
-:func:`mutual_information` and the scorers take a fitted estimator and rows instead, and
-``NoisyDIMTransformer.diagnose`` puts all of it into one :class:`MatchReport`.
+Metrics of a sample take ``Z`` of shape (n_samples, n_components) and a reference: a name ("normal",
+"uniform") or a target of :mod:`sknoisydim.targets`, compared in its N(0, I) pre-image, or, for two
+samples, an array of shape (m, n_components). :func:`mutual_information` and the scorers take a
+fitted estimator and X; ``NoisyDIMTransformer.diagnose`` puts all of it into a :class:`MatchReport`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ._classifier import CLASSIFIERS, classifier_auc
-from ._dependence import max_correlation, total_correlation
-from ._dimension import intrinsic_dimension
-from ._distances import energy_distance, mmd_distance, sliced_wasserstein
-from ._floors import in_floors, monte_carlo_test
+from ._dependence import intrinsic_dimension, max_correlation, total_correlation
 from ._information import InformationEstimate, mutual_information
-from ._marginal import anderson_darling, cramer_von_mises, dagostino_pearson, kolmogorov_smirnov
-from ._normality import henze_zirkler, mardia
+from ._marginal import (
+    MARGINAL_TESTS,
+    anderson_darling,
+    cramer_von_mises,
+    dagostino_pearson,
+    kolmogorov_smirnov,
+)
+from ._normality import epps_pulley_sliced, henze_zirkler, mardia
+from ._relative import DISTANCES, monte_carlo_test, relative_distance
 from ._report import VERDICTS, MatchReport
-from ._results import JointTest, MarginalTest
+from ._samples import JointTest, MarginalTest
 from ._scorers import information_scorer, make_match_scorer, match_scorer
-from ._sliced import epps_pulley_sliced
-from ._tables import DISTANCES, JOINT_TESTS, MARGINAL_TESTS
-from ._two_sample import energy_test, mmd_test
+from ._two_sample import energy_distance, energy_test, mmd_distance, mmd_test, sliced_wasserstein
+
+#: ``test(Z, reference, *, random_state) -> JointTest``
+JOINT_TESTS: dict[str, Callable[..., JointTest]] = {
+    "energy_test": energy_test,
+    "epps_pulley_sliced": epps_pulley_sliced,
+    "henze_zirkler": henze_zirkler,
+    "mardia": mardia,
+    "mmd_test": mmd_test,
+}
 
 __all__ = [
     "CLASSIFIERS",
@@ -44,7 +54,6 @@ __all__ = [
     "energy_test",
     "epps_pulley_sliced",
     "henze_zirkler",
-    "in_floors",
     "information_scorer",
     "intrinsic_dimension",
     "kolmogorov_smirnov",
@@ -56,6 +65,7 @@ __all__ = [
     "mmd_test",
     "monte_carlo_test",
     "mutual_information",
+    "relative_distance",
     "sliced_wasserstein",
     "total_correlation",
 ]

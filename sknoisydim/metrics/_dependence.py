@@ -1,28 +1,32 @@
-"""Dependence between components: what a table of perfect marginals can still hide."""
+"""Dependence between components, and how many of them there can be."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_triangular
 from scipy.special import ndtri
 from sklearn.neighbors import NearestNeighbors
 
 from .._context import own_context
 from .._validation import check_integer
-from ._reference import (
+from ._samples import (
     FloatArray,
     RandomState,
-    Space,
+    check_sample,
     compare,
-    constant_columns,
+    correlation_matrix,
     generator,
     normal_preimage,
+    subsample,
+    whiten,
 )
 
-#: Rows whose nearest neighbours are searched, at most.
-MAX_NEIGHBOR_ROWS = 10_000
+#: Samples whose nearest neighbours are searched, at most: for the entropy, and for the dimension.
+MAX_ENTROPY_SAMPLES, MAX_DIMENSION_SAMPLES = 10_000, 4_000
+
+#: Fewer distinct samples than this say nothing about the dimension.
+MIN_DIMENSION_SAMPLES = 20
 
 
 @own_context()
@@ -30,7 +34,6 @@ def max_correlation(
     Z: Any,
     reference: Any = "normal",
     *,
-    space: Space = "normal",
     random_state: RandomState = None,
 ) -> float:
     r"""Largest absolute correlation between two components.
@@ -38,43 +41,22 @@ def max_correlation(
     .. math:: \max_{i < j} \, | r_{ij}(Z) - r_{ij} |
 
     with :math:`r_{ij}(Z)` Pearson's correlation of components i and j, and :math:`r_{ij}` the same
-    under the reference: 0 for a target in its N(0, I) pre-image, else that of a sample of it
-    (as many draws as rows, or the reference sample).
+    of the reference sample, or 0 for a target in its N(0, I) pre-image. Blind to dependence that is
+    not linear.
 
     Parameters
     ----------
-    Z : array-like of shape (n, d)
-        Rows to judge.
-    reference : "normal", "uniform", target or array-like of shape (m, d), default="normal"
-        Law that the rows should follow, or a sample of it.
-    space : {"normal", "target"}, default="normal"
-        Where a target is compared: in its N(0, I) pre-image or as it is.
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples.
+    reference : str, target or array-like of shape (m, n_components), default="normal"
+        "normal", "uniform" or another target distribution, or a sample of it.
     random_state : int, Generator, RandomState or None, default=None
-        Draws of the reference; without effect in the N(0, I) pre-image.
+        Ignored: nothing is drawn. Every distance takes it.
 
     Returns
     -------
     correlation : float
-        In [0, 1] in the N(0, I) pre-image. 0.0 for d = 1. A constant component has correlation 0
-        with every other.
-
-    Raises
-    ------
-    ValueError
-        If an array is not finite or the shapes do not fit.
-
-    See Also
-    --------
-    total_correlation : Sees dependence of any form.
-
-    Notes
-    -----
-    Blind to the marginals, and to every dependence that is not linear.
-
-    Power at level 0.05 with n = 500 and d = 4 / 8, by ``benchmarks/metrics_power.py``, which says
-    what the laws are and takes the threshold from samples of the target: two normals along the
-    diagonal 0.02 / 0.02, turned squares made normal 0.03 / 0.03, correlation 0.2 1.00 / 1.00, a
-    lattice of four values 0.05 / 0.06, rounding to 0.25 0.02 / 0.06.
+        0.0 for one component. A constant component has correlation 0 with every other.
 
     Examples
     --------
@@ -84,10 +66,10 @@ def max_correlation(
     >>> round(max_correlation(np.column_stack([z, z[:, 0] + z[:, 1]])), 1)
     0.7
     """
-    pair = compare(Z, reference, space=space)
-    correlation = _correlation(pair.Z)
-    if not pair.is_standard_normal:
-        correlation -= _correlation(pair.counterpart(generator(random_state)))
+    Z, Y = compare(Z, reference)
+    correlation = correlation_matrix(Z)
+    if Y is not None:
+        correlation -= correlation_matrix(Y)
     np.fill_diagonal(correlation, 0.0)
     return float(np.abs(correlation).max())
 
@@ -100,57 +82,33 @@ def total_correlation(
     n_neighbors: int = 3,
     random_state: RandomState = None,
 ) -> float:
-    r"""Total correlation of the components, estimated: what joint law and marginals differ by.
+    r"""Estimate of the total correlation of the components.
 
     .. math::
         TC = KL\Bigl( p(z) \,\Big\|\, \prod_i p(z_i) \Bigr) \approx
         -\frac12 \log \det R + \hat H(G) - \hat H(W)
 
-    with R the correlation matrix of the normal scores of the rows (ranks, ties broken at random,
+    with R the correlation matrix of the normal scores of the samples (ranks, ties broken at random,
     through the quantile function of N(0, 1)), W those scores whitened by R, G a sample of N(0, I)
     treated in the same way, and :math:`\hat H` the Kozachenko-Leonenko entropy from the distance to
-    the k-th neighbour. The first term is the dependence of a Gaussian copula; the
-    difference is what is left of it, without the bias that both entropies share. Above 10,000
-    rows, 10,000 drawn at random are used for it.
+    the k-th neighbour, of at most 10,000 samples. Exact on average for a Gaussian copula; other
+    dependence is underestimated, more so with each component.
 
     Parameters
     ----------
-    Z : array-like of shape (n, d)
-        Rows to judge, n > d and n > k.
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples, more than components and than k.
     reference : "normal", "uniform" or target, default="normal"
-        Its N(0, I) pre-image is taken, which has the total correlation 0. For independent
-        components it makes no difference, as monotone maps of components leave TC as it is.
+        Target distribution; its N(0, I) pre-image is used.
     n_neighbors : int, default=3
         Number k of the neighbour.
     random_state : int, Generator, RandomState or None, default=None
-        Draws of G, of ties and of rows.
+        Seed of G, of ties, and of which samples are used.
 
     Returns
     -------
     nats : float
-        Around 0 for independent components (a little less by chance), infinite if components
-        determine each other linearly.
-
-    Raises
-    ------
-    TypeError
-        If the reference is a sample.
-    ValueError
-        If `Z` is not finite or has too few rows.
-
-    See Also
-    --------
-    max_correlation : One pair, linear.
-
-    Notes
-    -----
-    Exact on average for a Gaussian copula. Neighbours see nothing finer than their
-    distance, so for another dependence it is too low, the more so with each component.
-
-    Power at level 0.05 with n = 500 and d = 4 / 8, by ``benchmarks/metrics_power.py``, which says
-    what the laws are and takes the threshold from samples of the target: two normals along the
-    diagonal 0.98 / 0.20, turned squares made normal 1.00 / 0.66, correlation 0.2 0.77 / 1.00, a
-    lattice of four values 0.06 / 0.03, rounding to 0.25 0.07 / 0.04.
+        About 0 for independent components, infinite if some determine another linearly.
 
     References
     ----------
@@ -160,8 +118,7 @@ def total_correlation(
 
     Examples
     --------
-    The total correlation of two normal components of correlation 0.8 is
-    -log(1 - 0.64) / 2 = 0.51 nats:
+    Two normal components of correlation 0.8 have -log(1 - 0.64) / 2 = 0.51 nats:
 
     >>> import numpy as np
     >>> from sknoisydim.metrics import total_correlation
@@ -170,8 +127,8 @@ def total_correlation(
     0.5
     """
     check_integer(n_neighbors, "n_neighbors", minimum=1)
-    rows = normal_preimage(Z, reference, min_samples=2, test="total_correlation")
-    n, d = rows.shape
+    Z = normal_preimage(Z, reference, test="total_correlation")
+    n, d = Z.shape
     if n <= max(d, n_neighbors):
         raise ValueError(
             f"total_correlation needs more rows than columns and neighbours, got {n} rows, "
@@ -180,18 +137,17 @@ def total_correlation(
     if d == 1:
         return 0.0
     rng = generator(random_state)
-    scores = _normal_scores(rows, rng)
-    gaussian, white = _split_off_gaussian(scores)
-    if white is None:
+    found = whiten(_normal_scores(Z, rng))
+    if found is None:
         return float("inf")
-    _, null = _split_off_gaussian(_normal_scores(rng.standard_normal((n, d)), rng))
+    white, gaussian = found
+    null = whiten(_normal_scores(rng.standard_normal((n, d)), rng))
     if null is None:
         return gaussian
-    chosen = rng.permutation(n)[:MAX_NEIGHBOR_ROWS]
-    rest = _neighbor_entropy(null[chosen], n_neighbors) - _neighbor_entropy(
-        white[chosen], n_neighbors
-    )
-    return gaussian + rest
+    chosen = rng.permutation(n)[:MAX_ENTROPY_SAMPLES]
+    # The difference has none of the bias that both entropies share.
+    entropies = [_neighbor_entropy(W[chosen], n_neighbors) for W in (null[0], white)]
+    return gaussian + entropies[0] - entropies[1]
 
 
 def _normal_scores(Z: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -202,29 +158,60 @@ def _normal_scores(Z: FloatArray, rng: np.random.Generator) -> FloatArray:
         order = np.lexsort(np.stack([rng.random(n), Z[:, column]]))
         ranks[order, column] = np.arange(1, n + 1)
     scores: FloatArray = ndtri(ranks / (n + 1))
-    return scores / scores[:, 0].std()
-
-
-def _split_off_gaussian(scores: FloatArray) -> tuple[float, FloatArray | None]:
-    """Return the nats of the Gaussian copula, and the scores without its correlation."""
-    correlation = scores.T @ scores / len(scores)
-    if np.linalg.eigvalsh(correlation)[0] < 1e-10:
-        return float("inf"), None
-    factor = np.linalg.cholesky(correlation)
-    white = solve_triangular(factor, scores.T, lower=True).T
-    return -float(np.log(np.diag(factor)).sum()), np.ascontiguousarray(white)
+    return scores
 
 
 def _neighbor_entropy(W: FloatArray, n_neighbors: int) -> float:
     """Return the Kozachenko-Leonenko entropy up to terms that depend on n, d and k only."""
-    neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(W)
-    distance = neighbors.kneighbors()[0][:, -1]
+    distance = NearestNeighbors(n_neighbors=n_neighbors).fit(W).kneighbors()[0][:, -1]
     return float(W.shape[1] * np.log(np.maximum(distance, 1e-300)).mean())
 
 
-def _correlation(Z: FloatArray) -> FloatArray:
-    constant = constant_columns(Z)
-    centred = np.where(constant, 0.0, Z - Z.mean(axis=0))
-    unit = centred / np.where(constant, 1.0, np.sqrt(np.square(centred).sum(axis=0)))
-    product: FloatArray = unit.T @ unit
-    return product
+@own_context()
+def intrinsic_dimension(X: Any, *, random_state: RandomState = 0) -> float:
+    r"""Intrinsic dimension, from the distances to two nearest neighbours (TwoNN).
+
+    .. math:: \hat d = \frac{n - 1}{\sum_i \log (r_{i2} / r_{i1})}
+
+    with :math:`r_{i1} \le r_{i2}` the distances of sample i to its two nearest neighbours. An
+    embedding with more components than that cannot have independent ones.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Samples, with features on comparable scales. Repeated samples count once; of more than
+        4,000, 4,000 drawn at random are used.
+    random_state : int, Generator, RandomState or None, default=0
+        Seed of which samples are used.
+
+    Returns
+    -------
+    dimension : float
+        NaN with fewer than 20 distinct samples, and for a lattice. Its standard deviation is about
+        d / sqrt(n); above about 10 dimensions it is too low, so compare it with that of a sample of
+        known dimension. Noise on the samples counts as dimensions.
+
+    References
+    ----------
+    E. Facco, M. d'Errico, A. Rodriguez, A. Laio, *Estimating the intrinsic dimension of datasets
+    by a minimal neighborhood information*, Sci. Rep. 7, 12140, 2017. F. Denti, D. Doimo, A. Laio,
+    A. Mira, *The generalized ratios intrinsic dimension estimator*, Sci. Rep. 12, 20005, 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sknoisydim.metrics import intrinsic_dimension
+    >>> u, v = np.random.default_rng(0).uniform(size=(2, 1000))
+    >>> round(intrinsic_dimension(np.column_stack([u, v, u * v, np.sin(3 * u), v**2])))
+    2
+    """
+    X = subsample(check_sample(X), MAX_DIMENSION_SAMPLES, generator(random_state))
+    X = np.unique(X, axis=0)
+    if len(X) < MIN_DIMENSION_SAMPLES:
+        return float("nan")
+    distances = NearestNeighbors(n_neighbors=2).fit(X).kneighbors()[0]
+    # The square of a tiny difference can be zero, though the samples differ.
+    first, second = np.maximum(distances, np.finfo(np.float64).tiny).T
+    if (second <= first * (1 + 1e-9)).mean() >= 0.1:
+        return float("nan")
+    return float((len(X) - 1) / np.log(second / first).sum())

@@ -1,4 +1,4 @@
-"""How much an embedding tells through its noisy channel, and how much it could."""
+"""Mutual information between an embedding and its noisy version, and the scorer made of it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from scipy.stats import t as student
 from .._context import own_context
 from .._options import unknown_option
 from .._validation import check_integer, check_real
-from ._estimators import check_rows, find_transformer, normal_embedding
-from ._reference import FloatArray, RandomState, generator, seed_of
+from ._embedding import check_rows, find_transformer, normal_embedding
+from ._samples import FloatArray, RandomState, generator, seed_of
 
-#: Rows that one draw of the noise looks at, unless a batch is larger.
-MAX_INFORMATION_ROWS = 2**13
+#: Samples that one draw of the noise uses, unless a batch is larger.
+MAX_INFORMATION_SAMPLES = 2**13
 
 #: Nats in one unit.
 UNITS = {"nats": 1.0, "bits": math.log(2.0)}
@@ -24,17 +24,17 @@ UNITS = {"nats": 1.0, "bits": math.log(2.0)}
 
 @dataclass(frozen=True)
 class InformationEstimate:
-    """Information of an embedding through its channel, with what bounds it.
+    """Mutual information of an embedding and its noisy version, with what bounds it.
 
     Attributes
     ----------
     value : float
-        The estimate, in `units`.
+        The estimate, a lower bound, in `units`.
     low, high : float
         Ends of its confidence interval over draws of the noise.
     reachable : float
-        What N(0, I) itself shows with the same channel and batches: what to compare `value` with.
-        `value` is above it by chance, or for rows that spread wider than N(0, I).
+        The same estimate for N(0, I), with the same channel and batches: compare `value` with it.
+        More is chance, or samples that spread wider than N(0, I).
     capacity : float
         Capacity of the channel.
     cap : float
@@ -42,13 +42,9 @@ class InformationEstimate:
     units : str
         "nats" or "bits".
     batch_size : int
-        Rows in a batch.
+        Samples in a batch.
     n_rows : int
-        Rows that were given.
-    n_draws : int
-        Draws of the noise.
-    confidence : float
-        Chance that the interval holds the mean over all draws of the noise.
+        Samples that were given.
     """
 
     value: float
@@ -60,17 +56,9 @@ class InformationEstimate:
     units: str
     batch_size: int
     n_rows: int
-    n_draws: int
-    confidence: float
 
     def to(self, units: str) -> InformationEstimate:
-        """Return the same in "nats" or "bits".
-
-        Raises
-        ------
-        ValueError
-            If the units are unknown.
-        """
+        """Return the estimate in "nats" or "bits"."""
         factor = UNITS[self.units] / UNITS[_check_units(units)]
         names = ("value", "low", "high", "reachable", "capacity", "cap")
         converted: dict[str, Any] = {name: getattr(self, name) * factor for name in names}
@@ -94,66 +82,36 @@ def mutual_information(
     confidence: float = 0.95,
     random_state: RandomState = 0,
 ) -> InformationEstimate:
-    r"""Information that the embedding of rows sends through the noisy channel.
+    r"""Mutual information between the embedding of samples and its noisy version.
 
     .. math::
         \hat I = \log B + \frac1B \sum_i \Bigl[ T_{ii} - \tfrac12 \log \sum_j e^{T_{ij}}
         - \tfrac12 \log \sum_j e^{T_{ji}} \Bigr] \le \min(I(f(X); f(X) + Z), \log B)
 
-    (InfoNCE in both directions) averaged over batches of B rows, with f the encoder before any map
-    that comes after it, :math:`T_{ij} = \log p(y_i | f(x_j)) - \log p^*(y_i)` the channel's own
-    log density ratio and :math:`y_i = f(x_i) + z_i`. Nothing is learned here, so nothing can
-    overfit: training rows and held-out rows are measured alike.
-
-    The interval is Student's over R independent draws: of the noise, and of which rows form a
-    batch. It says how far the figure is chance *for these rows*; other rows differ by more.
+    (InfoNCE in both directions) averaged over batches of B samples, with f the encoder before any
+    refinement, :math:`T_{ij} = \log p(y_i | f(x_j)) - \log p^*(y_i)` the density ratio of the
+    channel and :math:`y_i = f(x_i) + z_i`. Nothing is learned here, so nothing can overfit. It is
+    the lower bound that the fit reports as `mutual_information_`.
 
     Parameters
     ----------
-    est : NoisyDIMTransformer or Pipeline
-        Fitted. Of a Pipeline, the rows go through the steps before the transformer; of a fitted
-        search the best estimator is taken.
-    X : array-like of shape (n, p)
-        At least two rows. Above 8,192 rows (or the batch size, if larger), each draw looks at so
-        many of them.
+    est : NoisyDIMTransformer, Pipeline or fitted search
+        Fitted. A Pipeline has one NoisyDIMTransformer at any place; X goes through the steps
+        before it.
+    X : array-like of shape (n_samples, n_features)
+        At least two samples. Each draw uses at most 8,192 of them (or a batch, if larger).
     units : {"nats", "bits"}, default="nats"
         Unit of everything in the result.
     n_draws : int, default=20
-        Number R of draws, at least 2.
+        Number of draws of the noise and of batches, at least 2.
     confidence : float, default=0.95
-        Level of the interval, between 0 and 1.
+        Level of Student's interval over these draws, for these samples.
     random_state : int, Generator, RandomState or None, default=0
-        Draws of the noise and of batches.
+        Seed of the draws.
 
     Returns
     -------
     estimate : InformationEstimate
-
-    Raises
-    ------
-    TypeError
-        If there is no NoisyDIMTransformer in `est`.
-    ValueError
-        If there are several, the rows are not like those of `fit`, or a parameter is out of range.
-    sklearn.exceptions.NotFittedError
-        If it is not fitted.
-
-    See Also
-    --------
-    information_scorer : The share of the reachable, for a grid search.
-
-    Notes
-    -----
-    It is the bound that the fit reports as `mutual_information_`. One of its two directions is
-    tight for N(0, I) alone, so it is somewhat less than I for an embedding of another law.
-
-    B is the batch size of the fit, or n if that is less. The estimate never exceeds log B, so a
-    capacity far above log B cannot be told from one slightly above it: raise the batch size.
-
-    There is no nearest-neighbour (Kraskov-Stoegbauer-Grassberger) estimate here: the channel's
-    density is known, and need not be found from distances. Nor is there a library to take one
-    from: those of `sklearn.feature_selection.mutual_info_regression` and of ennemi are for pairs of
-    scalars, infomeasure takes vectors, needs numba and has the AGPL.
 
     References
     ----------
@@ -179,9 +137,9 @@ def mutual_information(
     check_real(confidence, "confidence", minimum=0, maximum=1, closed="neither")
     transformer, X = find_transformer(est, X)
     z = normal_embedding(transformer, check_rows(transformer, X), refined=False)
-    rng = generator(random_state)
+    channel, batch_size = transformer.channel_, transformer.batch_size_
     estimate = channel_information(
-        z, transformer.channel_, transformer.batch_size_, n_draws, confidence, rng
+        z, channel, batch_size, generator(random_state), n_draws=n_draws, confidence=confidence
     )
     return estimate.to(units)
 
@@ -190,13 +148,14 @@ def channel_information(
     z: FloatArray,
     channel: Any,
     batch_size: int,
-    n_draws: int,
-    confidence: float,
     rng: np.random.Generator,
+    *,
+    n_draws: int = 20,
+    confidence: float = 0.95,
 ) -> InformationEstimate:
     """Return the information that embeddings z (n, d) send through a channel, in nats."""
     size = min(batch_size, len(z))
-    n_used = max(size, min(len(z), MAX_INFORMATION_ROWS) // size * size)
+    n_used = max(size, min(len(z), MAX_INFORMATION_SAMPLES) // size * size)
     found = [_one_draw(rng.permutation(z)[:n_used], channel, size, rng) for _ in range(n_draws)]
     value, low, high = (min(end, math.log(size)) for end in interval(found, confidence))
     return InformationEstimate(
@@ -209,13 +168,11 @@ def channel_information(
         units="nats",
         batch_size=size,
         n_rows=len(z),
-        n_draws=n_draws,
-        confidence=confidence,
     )
 
 
 def interval(found: list[float], confidence: float) -> tuple[float, float, float]:
-    """Return the mean of independent figures, and the ends of Student's interval for it."""
+    """Return the mean of independent values, and the ends of Student's interval for it."""
     n = len(found)
     half = float(student.ppf(0.5 + confidence / 2, n - 1) * np.std(found, ddof=1) / n**0.5)
     mean = float(np.mean(found))
@@ -223,14 +180,11 @@ def interval(found: list[float], confidence: float) -> tuple[float, float, float
 
 
 def reachable_information(channel: Any, batch_size: int, rng: np.random.Generator) -> float:
-    """Return what the channel's best input shows with batches of so many rows, in nats.
-
-    That input is N(0, I) for Gaussian noise.
-    """
+    """Return the estimate for the channel's best input, N(0, I) for Gaussian noise, in nats."""
     from .._isolation import make_generator
 
-    # As many rows as two draws have; a batch of few rows costs as long as one of many.
-    n_batches = min(max(2, 2 * MAX_INFORMATION_ROWS // batch_size), 500)
+    # As many samples as two draws have; a batch of few samples costs as long as one of many.
+    n_batches = min(max(2, 2 * MAX_INFORMATION_SAMPLES // batch_size), 500)
     perfect = channel.sample_input(n_batches * batch_size, make_generator(seed_of(rng)))
     return _one_draw(perfect.double().numpy(), channel, batch_size, rng)
 

@@ -1,4 +1,4 @@
-"""Classical tests of joint normality, with mean and covariance estimated from the rows."""
+"""Tests of joint normality: a target is tested in its N(0, I) pre-image."""
 
 from __future__ import annotations
 
@@ -6,31 +6,29 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_triangular
 from scipy.spatial.distance import pdist
-from scipy.special import chdtrc, ndtr, ndtri
+from scipy.special import chdtrc, gammaincc, ndtr, ndtri
 
 from .._context import own_context
-from ._distances import MAX_PAIRWISE_ROWS
-from ._reference import (
+from .._validation import check_integer
+from ._samples import (
     FloatArray,
+    JointTest,
     RandomState,
-    constant_columns,
     generator,
     normal_preimage,
     subsample,
+    whiten,
 )
-from ._results import JointTest
+from ._two_sample import MAX_PAIRWISE_SAMPLES
 
-# Below these, the asymptotic laws are off: with n = 50 and d = 16 the variance of the
-# Henze-Zirkler statistic is a third of the asymptotic one.
-ENOUGH_ROWS = 500
-ENOUGH_ROWS_PER_COMPONENT = 20
-
-# Rows of Mardia's third moments that are expanded to d^2 columns at once, in numbers.
-_CHUNK = 2_000_000
-
+# Below max(500, 20 d) samples the asymptotic distributions are off: with n = 50 and d = 16 the
+# variance of the Henze-Zirkler statistic is a third of the asymptotic one.
+ENOUGH_SAMPLES, ENOUGH_SAMPLES_PER_COMPONENT = 500, 20
 N_RESAMPLES = 199
+
+# Numbers that an intermediate array of Mardia's and of the Epps-Pulley test holds at most.
+_CHUNK = 2_000_000
 
 
 @own_context()
@@ -41,46 +39,27 @@ def henze_zirkler(
 
     .. math:: HZ = n \int |\hat\varphi(t) - e^{-|t|^2 / 2}|^2 \, N(t; 0, \beta^2 I) \, dt
 
-    with :math:`\hat\varphi` the characteristic function of the n rows after whitening by their own
-    mean and covariance, and :math:`\beta = ((2d + 1) n / 4)^{1 / (d + 4)} / \sqrt 2`.
+    with :math:`\hat\varphi` the characteristic function of the n samples after whitening by their
+    own mean and covariance, and :math:`\beta = ((2d + 1) n / 4)^{1 / (d + 4)} / \sqrt 2`. Blind to
+    the mean, to scales and to correlation.
 
-    The p-value comes from the log-normal law with the asymptotic mean and variance; with fewer than
-    max(500, 20 d) rows from 199 normal samples of the same size (then the least is 0.005). Above
-    2,000 rows, 2,000 drawn at random are used.
+    The p-value comes from a log-normal distribution with the asymptotic mean and variance; with
+    fewer than max(500, 20 d) samples from 199 simulated ones of the same size. Above 2,000 samples,
+    2,000 drawn at random are used.
 
     Parameters
     ----------
-    Z : array-like of shape (n, d)
-        Rows to judge, n > d.
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples, more than components.
     reference : "normal", "uniform" or target, default="normal"
-        Its N(0, I) pre-image is tested.
+        Target distribution.
     random_state : int, Generator, RandomState or None, default=None
-        Rows above 2,000, and the normal samples.
+        Seed of the simulation, and of which samples are used.
 
     Returns
     -------
     result : JointTest
-        A covariance without full rank gives the statistic 4 n and the p-value 0.
-
-    Raises
-    ------
-    TypeError
-        If the reference is a sample.
-    ValueError
-        If `Z` is not finite or has no more rows than columns.
-
-    See Also
-    --------
-    energy_test : Sees mean and covariance too.
-
-    Notes
-    -----
-    Blind to the mean, to scales and to correlation, which it estimates and takes out.
-
-    Power at level 0.05 with n = 500 and d = 4 / 8, by ``benchmarks/metrics_power.py``, which says
-    what the laws are: two normals along the diagonal 1.00 / 0.90, turned squares made normal 1.00 /
-    1.00, correlation 0.2 0.04 / 0.05, a lattice of four values 1.00 / 1.00, rounding to 0.25 0.02 /
-    0.07.
+        A singular covariance gives the statistic 4 n and p-value 0.
 
     References
     ----------
@@ -98,13 +77,8 @@ def henze_zirkler(
     True
     """
     rng = generator(random_state)
-    rows = subsample(_rows(Z, reference, "henze_zirkler"), MAX_PAIRWISE_ROWS, rng)
-    white = _whiten(rows)
-    if white is None:
-        return JointTest(4.0 * len(rows), 0.0)
-    statistic = _hz_statistic(white)
-    pvalue = _pvalue(statistic, rows.shape, _hz_statistic, _hz_survival, rng)
-    return JointTest(statistic, pvalue)
+    Z = subsample(_check(Z, reference, "henze_zirkler"), MAX_PAIRWISE_SAMPLES, rng)
+    return _test(Z, _hz_statistic, _hz_survival, 4.0 * len(Z), rng)
 
 
 @own_context()
@@ -115,111 +89,111 @@ def mardia(Z: Any, reference: Any = "normal", *, random_state: RandomState = Non
         b_1 = \frac{1}{n^2} \sum_{i,j} (w_i^T w_j)^3, \qquad
         b_2 = \frac{1}{n} \sum_i |w_i|^4
 
-    with :math:`w_i` the n rows after whitening by their own mean and covariance. Each moment is
-    brought to a standard normal score: skewness by its :math:`\chi^2` law of
-    d (d + 1) (d + 2) / 6 degrees of freedom with Mardia's correction for small n, kurtosis,
-    two-sided, by its exact mean and variance. The statistic is the larger score; as both
-    are asymptotically independent, its p-value is :math:`1 - \Phi(s)^2`. With fewer than
-    max(500, 20 d) rows the p-value comes from 199 normal samples of the same size (then the
-    least is 0.005).
-
-    Parameters
-    ----------
-    Z : array-like of shape (n, d)
-        Rows to judge, n > d.
-    reference : "normal", "uniform" or target, default="normal"
-        Its N(0, I) pre-image is tested.
-    random_state : int, Generator, RandomState or None, default=None
-        The normal samples; without effect for larger n.
-
-    Returns
-    -------
-    result : JointTest
-        A covariance without full rank gives an infinite statistic and the p-value 0.
-
-    Raises
-    ------
-    TypeError
-        If the reference is a sample.
-    ValueError
-        If `Z` is not finite or has no more rows than columns.
-
-    See Also
-    --------
-    henze_zirkler : Sees every law that is not normal, when n is large.
-
-    Notes
-    -----
-    Blind to the mean, to scales and to correlation, and to each law with the third and fourth
-    moments of a normal one.
-
-    Power at level 0.05 with n = 500 and d = 4 / 8, by ``benchmarks/metrics_power.py``, which says
-    what the laws are: two normals along the diagonal 0.53 / 0.12, turned squares made normal 0.99 /
-    1.00, correlation 0.2 0.05 / 0.04, a lattice of four values 1.00 / 1.00, rounding to 0.25 0.04 /
-    0.06.
+    with :math:`w_i` the n samples after whitening by their own mean and covariance. Each moment is
+    brought to a standard normal score: skewness by its :math:`\chi^2` distribution with Mardia's
+    correction for small n, kurtosis, two-sided, by its exact mean and variance. The statistic is
+    the larger score s, its p-value :math:`1 - \Phi(s)^2`; with fewer than max(500, 20 d) samples it
+    comes from 199 simulated ones of the same size. Blind to the mean, scales and correlation. A
+    singular covariance gives an infinite statistic and p-value 0. Parameters are those of
+    :func:`henze_zirkler`.
 
     References
     ----------
     K. V. Mardia, *Applications of some measures of multivariate skewness and kurtosis in testing
     normality and robustness studies*, Sankhya B 36, 1974, sections 2 to 5.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sknoisydim.metrics import mardia
-    >>> Z = np.random.default_rng(0).standard_normal((600, 3))
-    >>> mardia(Z).pvalue > 0.05
-    True
-    >>> mardia(np.abs(Z)).pvalue < 0.001
-    True
     """
-    rng = generator(random_state)
-    rows = _rows(Z, reference, "mardia")
-    white = _whiten(rows)
-    if white is None:
-        return JointTest(float("inf"), 0.0)
-    statistic = _mardia_statistic(white)
-    pvalue = _pvalue(statistic, rows.shape, _mardia_statistic, _mardia_survival, rng)
-    return JointTest(statistic, pvalue)
+    Z = _check(Z, reference, "mardia")
+    return _test(Z, _mardia_statistic, _mardia_survival, float("inf"), generator(random_state))
 
 
-def _rows(Z: Any, reference: Any, test: str) -> FloatArray:
-    rows = normal_preimage(Z, reference, min_samples=2, test=test)
-    n, d = rows.shape
+@own_context()
+def epps_pulley_sliced(
+    Z: Any,
+    reference: Any = "normal",
+    *,
+    n_projections: int = 64,
+    random_state: RandomState = None,
+) -> JointTest:
+    r"""Sliced Epps-Pulley test of projections against N(0, 1).
+
+    .. math::
+        T = \frac{1}{K} \sum_{k=1}^{K} n \int
+        \Bigl| \frac{1}{n} \sum_{j=1}^{n} e^{i t u_k^T z_j} - e^{-t^2 / 2} \Bigr|^2
+        N(t; 0, 1) \, dt
+
+    with :math:`z_j` the n samples and :math:`u_k` uniform on the unit sphere, K of them; the
+    integral is Gauss-Hermite with 16 nodes. Nothing is estimated, so T is a quadratic form of means
+    with known covariance under N(0, I); the p-value is that of a gamma distribution with its first
+    three cumulants. From 8 dimensions on, projections of almost anything look normal.
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples.
+    reference : "normal", "uniform" or target, default="normal"
+        Target distribution.
+    n_projections : int, default=64
+        Number K of directions.
+    random_state : int, Generator, RandomState or None, default=None
+        Seed of the directions.
+
+    Returns
+    -------
+    result : JointTest
+
+    References
+    ----------
+    T. Epps, L. Pulley, *A test for normality based on the empirical characteristic function*,
+    Biometrika 70, 1983, section 2. P. Hall, *Chi squared approximations to the distribution of a
+    sum of independent random variables*, Ann. Probab. 11, 1983.
+    """
+    check_integer(n_projections, "n_projections", minimum=1)
+    Z = normal_preimage(Z, reference, test="epps_pulley_sliced")
+    directions = generator(random_state).standard_normal((Z.shape[1], n_projections))
+    directions /= np.linalg.norm(directions, axis=0)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(16)
+    # The integrand is even: half of the nodes, twice their weight.
+    nodes, weights = nodes[8:], 2.0 * weights[8:] / np.sqrt(2.0 * np.pi)
+    frequencies = (directions[:, :, None] * nodes).reshape(Z.shape[1], -1)
+    weights = np.tile(weights, n_projections) / n_projections
+    cosine, sine = np.zeros((2, len(weights)))
+    for part in np.array_split(Z, -(-len(Z) * len(weights) // _CHUNK)):
+        angle = part @ frequencies
+        cosine += np.cos(angle).sum(axis=0) / len(Z)
+        sine += np.sin(angle).sum(axis=0) / len(Z)
+    expected = np.tile(np.exp(-0.5 * nodes**2), n_projections)
+    statistic = len(Z) * float(weights @ (np.square(cosine - expected) + np.square(sine)))
+    return JointTest(statistic, _epps_pulley_survival(statistic, frequencies, weights))
+
+
+def _check(Z: Any, reference: Any, test: str) -> FloatArray:
+    Z = normal_preimage(Z, reference, test=test)
+    n, d = Z.shape
     if n <= d:
         raise ValueError(f"{test} needs more rows than columns, got {n} rows and {d} columns.")
-    return rows
+    return Z
 
 
-def _whiten(Z: FloatArray) -> FloatArray | None:
-    """Return rows of mean 0 and covariance I, or None when the covariance has no full rank."""
-    if constant_columns(Z).any():
-        return None
-    # Scaled first, so that a small component does not look like a missing rank.
-    centred = Z - Z.mean(axis=0)
-    centred /= np.sqrt(np.square(centred).mean(axis=0))
-    covariance = centred.T @ centred / len(Z)
-    if np.linalg.eigvalsh(covariance)[0] < 1e-10:
-        return None
-    white: FloatArray = solve_triangular(np.linalg.cholesky(covariance), centred.T, lower=True).T
-    return np.ascontiguousarray(white)
-
-
-def _pvalue(
-    statistic: float,
-    shape: tuple[int, ...],
+def _test(
+    Z: FloatArray,
     measure: Callable[[FloatArray], float],
     survival: Callable[[float, int, int], float],
+    singular: float,
     rng: np.random.Generator,
-) -> float:
-    n, d = shape
-    if n >= max(ENOUGH_ROWS, ENOUGH_ROWS_PER_COMPONENT * d):
-        return survival(statistic, n, d)
+) -> JointTest:
+    """Test whitened samples, with a simulated p-value where there are few of them."""
+    n, d = Z.shape
+    white = whiten(Z)
+    if white is None:
+        return JointTest(singular, 0.0)
+    statistic = measure(white[0])
+    if n >= max(ENOUGH_SAMPLES, ENOUGH_SAMPLES_PER_COMPONENT * d):
+        return JointTest(statistic, survival(statistic, n, d))
     reached = 0
     for _ in range(N_RESAMPLES):
-        white = _whiten(rng.standard_normal((n, d)))
-        reached += white is None or measure(white) >= statistic
-    return (1 + reached) / (1 + N_RESAMPLES)
+        white = whiten(rng.standard_normal((n, d)))
+        reached += white is None or measure(white[0]) >= statistic
+    return JointTest(statistic, (1 + reached) / (1 + N_RESAMPLES))
 
 
 def _hz_beta_squared(n: int, d: int) -> float:
@@ -253,10 +227,8 @@ def _hz_survival(statistic: float, n: int, d: int) -> float:
 def _mardia_statistic(white: FloatArray) -> float:
     n, d = white.shape
     third = np.zeros((d, d * d))
-    step = max(1, _CHUNK // d**2)
-    for start in range(0, n, step):
-        rows = white[start : start + step]
-        third += rows.T @ (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), d * d)
+    for part in np.array_split(white, -(-n * d * d // _CHUNK)):
+        third += part.T @ (part[:, :, None] * part[:, None, :]).reshape(len(part), d * d)
     skewness = np.square(third / n).sum()
     kurtosis = np.square(np.square(white).sum(axis=1)).mean()
     correction = (d + 1) * (n + 1) * (n + 3) / (n * ((n + 1) * (d + 1) - 6))
@@ -265,11 +237,29 @@ def _mardia_statistic(white: FloatArray) -> float:
     factor = (n - 3) * (n - d - 1) * (n - d + 1) / ((n + 1) ** 2 * (n + 3) * (n + 5))
     # With n <= d + 1 or n <= 3 the kurtosis is a constant, and says nothing.
     score = abs(kurtosis - mean) / np.sqrt(8 * d * (d + 2) * factor) if factor > 0 else 0.0
-    kurtosis_pvalue = 2 * ndtr(-score)
     # -ndtri(p) is infinite for a p-value of 0, and 37.5 is the largest finite score.
-    return float(min(-ndtri(max(min(skewness_pvalue, kurtosis_pvalue), 0.0)), 37.5))
+    return float(min(-ndtri(min(skewness_pvalue, 2 * ndtr(-score))), 37.5))
 
 
 def _mardia_survival(statistic: float, n: int, d: int) -> float:
     tail = ndtr(-statistic)
     return float(tail * (2.0 - tail))
+
+
+def _epps_pulley_survival(statistic: float, frequencies: FloatArray, weights: FloatArray) -> float:
+    """Return the p-value of a statistic under N(0, I).
+
+    cos(a^T z) and cos(b^T z) have the covariance (e^{-|a-b|^2/2} + e^{-|a+b|^2/2}) / 2 -
+    e^{-(|a|^2+|b|^2)/2}, the sines (e^{-|a-b|^2/2} - e^{-|a+b|^2/2}) / 2, and cosines with sines 0.
+    """
+    product = frequencies.T @ frequencies
+    half = 0.5 * np.diag(product)
+    scale = np.sqrt(weights[:, None] * weights) * np.exp(-half[:, None] - half)
+    cumulant = np.zeros(3)
+    for covariance in (scale * (np.cosh(product) - 1.0), scale * np.sinh(product)):
+        eigenvalues = np.linalg.eigvalsh(covariance)
+        cumulant += [(eigenvalues**power).sum() for power in (1, 2, 3)]
+    mean, variance, third = cumulant * [1.0, 2.0, 8.0]
+    shape = 4.0 * variance**3 / third**2
+    standard = (statistic - mean) / np.sqrt(variance)
+    return float(gammaincc(shape, max(shape + standard * np.sqrt(shape), 0.0)))

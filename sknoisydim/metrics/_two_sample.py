@@ -1,21 +1,148 @@
-"""Permutation tests of rows against draws of the reference: exact for every law, n and d."""
+"""Distances and permutation tests between a sample and draws of a reference."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
 
 from .._context import own_context
 from .._validation import check_integer
-from ._distances import MAX_PAIRWISE_ROWS, N_WIDTHS, gaussian_kernels
-from ._reference import FloatArray, RandomState, Space, compare, generator, subsample
-from ._results import JointTest
+from ._samples import FloatArray, JointTest, RandomState, compare, draw, generator, subsample
 
-#: Draws of the target per row, as far as MAX_PAIRWISE_ROWS allows: draws cost little,
-#: and the noise of the reference takes power.
-DRAWS_PER_ROW = 4
+#: Samples on each side that a pairwise method uses, at most. Its largest array is then
+#: (4,000, 4,000) float64, 128 MB.
+MAX_PAIRWISE_SAMPLES = 2_000
+
+#: Draws of a target for each sample, in a permutation test: draws cost little, and the noise of the
+#: reference takes power.
+DRAWS_PER_SAMPLE = 4
+
+#: Widths of Gaussian kernels: the median distance, its half, its quarter and its eighth.
+N_WIDTHS = 4
+
+
+@own_context()
+def sliced_wasserstein(
+    Z: Any,
+    reference: Any = "normal",
+    *,
+    n_projections: int = 200,
+    random_state: RandomState = None,
+) -> float:
+    r"""Sliced 2-Wasserstein distance between a sample and draws of the reference.
+
+    .. math:: SW_2 = \Bigl( \frac{1}{K} \sum_{k=1}^{K} W_2^2(u_k^T Z, u_k^T Y) \Bigr)^{1/2}
+
+    with :math:`u_k` uniform on the unit sphere, K directions, Y as many draws of a target as there
+    are samples, and :math:`W_2` the 2-Wasserstein distance on the line. From 8 dimensions on,
+    projections of almost anything look normal, and it hardly sees more than mean and covariance.
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples.
+    reference : str, target or array-like of shape (m, n_components), default="normal"
+        "normal", "uniform" or another target distribution, or a sample of it.
+    n_projections : int, default=200
+        Number K of directions.
+    random_state : int, Generator, RandomState or None, default=None
+        Seed of the draws and directions.
+
+    Returns
+    -------
+    distance : float
+        In the units of Z. Not zero for a finite sample of the target: see `relative_distance`.
+
+    References
+    ----------
+    N. Bonneel, J. Rabin, G. Peyre, H. Pfister, *Sliced and Radon Wasserstein Barycenters of
+    Measures*, J. Math. Imaging Vis. 51, 2015, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sknoisydim.metrics import sliced_wasserstein
+    >>> Z = np.random.default_rng(0).standard_normal((1000, 4))
+    >>> near = sliced_wasserstein(Z, "normal", random_state=0)
+    >>> far = sliced_wasserstein(Z + 1.0, "normal", random_state=0)
+    >>> bool(near < 0.1 < 0.9 < far)
+    True
+    """
+    check_integer(n_projections, "n_projections", minimum=1)
+    rng = generator(random_state)
+    Z, Y = compare(Z, reference)
+    directions = rng.standard_normal((Z.shape[1], n_projections))
+    directions /= np.linalg.norm(directions, axis=0)
+    projected = np.sort(directions.T @ Z.T, axis=1)
+    draws = draw(Y, len(Z) if Y is None else len(Y), Z.shape[1], rng)
+    drawn = np.sort(directions.T @ draws.T, axis=1)
+    n, m = projected.shape[1], drawn.shape[1]
+    if n == m:
+        return float(np.sqrt(np.square(projected - drawn).mean()))
+    # Both quantile functions are constant between these levels, in units of 1 / (n m).
+    levels = np.union1d(m * np.arange(1, n + 1), n * np.arange(1, m + 1))
+    gap = projected[:, (levels - 1) // m] - drawn[:, (levels - 1) // n]
+    return float(np.sqrt((np.square(gap) @ np.diff(levels, prepend=0)).mean() / (n * m)))
+
+
+@own_context()
+def energy_distance(
+    Z: Any,
+    reference: Any = "normal",
+    *,
+    random_state: RandomState = None,
+) -> float:
+    r"""Energy distance between a sample and draws of the reference.
+
+    .. math:: E = \bigl( 2\, E|Z - Y| - E|Z - Z'| - E|Y - Y'| \bigr)^{1/2}
+
+    with Z, Z' samples, Y, Y' as many draws of the reference, and each mean taken over all pairs; at
+    most 2,000 on each side are used. It sees mean, scales and correlation, and little else.
+    Parameters are those of :func:`energy_test` without `n_permutations`.
+
+    References
+    ----------
+    G. Szekely, M. Rizzo, *Energy statistics: A class of statistics based on distances*,
+    J. Stat. Plan. Inference 143, 2013, equation 2.1.
+    """
+    A, B, _ = _limited(Z, reference, random_state)
+    within = sum(2.0 * pdist(part).sum() / len(part) ** 2 for part in (A, B))
+    return _root(2.0 * cdist(A, B).mean() - within)
+
+
+@own_context()
+def mmd_distance(
+    Z: Any,
+    reference: Any = "normal",
+    *,
+    random_state: RandomState = None,
+) -> float:
+    r"""Maximum mean discrepancy between a sample and draws of the reference.
+
+    .. math:: MMD = \bigl( E k(Z, Z') + E k(Y, Y') - 2\, E k(Z, Y) \bigr)^{1/2}
+
+    with :math:`k(a, b)` the mean of :math:`\exp(-|a - b|^2 / (2 (c m)^2))` over c = 1, 1/2, 1/4
+    and 1/8, Z, Z' samples, Y, Y' as many draws of the reference, m the median distance between
+    those, and each mean taken over all pairs: between 0 and the square root of 2. Blind to
+    structure that is fine compared with the distance between neighbours. Parameters are those of
+    :func:`energy_test` without `n_permutations`.
+
+    References
+    ----------
+    A. Gretton, K. Borgwardt, M. Rasch, B. Schoelkopf, A. Smola, *A Kernel Two-Sample Test*,
+    JMLR 13, 2012, equation 5.
+    """
+    A, B, _ = _limited(Z, reference, random_state)
+    # 500 draws give 124,750 distances: their median is exact to less than a percent.
+    width = float(np.median(pdist(B[:500]))) or 1.0
+
+    def mean_kernel(A: FloatArray, B: FloatArray) -> float:
+        return float(np.mean([kernel.mean() for kernel in _gaussian_kernels(cdist(A, B), width)]))
+
+    return _root(mean_kernel(A, A) + mean_kernel(B, B) - 2.0 * mean_kernel(A, B))
 
 
 @own_context()
@@ -24,57 +151,31 @@ def energy_test(
     reference: Any = "normal",
     *,
     n_permutations: int = 199,
-    space: Space = "normal",
     random_state: RandomState = None,
 ) -> JointTest:
-    r"""Energy test that rows and reference have the same joint law.
+    r"""Permutation test of the energy distance between a sample and a reference.
 
     .. math:: T = \frac{n m}{n + m} \bigl( 2\, E|Z - Y| - E|Z - Z'| - E|Y - Y'| \bigr)
 
-    with Z, Z' of the n rows, Y, Y' of m draws of the reference, :math:`|\cdot|` the Euclidean norm,
-    and each mean taken over all pairs. The p-value is that of B random permutations of the n + m
-    rows, :math:`(1 + \#\{T_b \ge T\}) / (1 + B)`: exact for every n, d and law.
-
-    Above 2,000 rows, 2,000 drawn at random are used; m = min(4 n, 2000) for a target, and at most
-    2,000 rows of a reference sample. So the largest array is (4000, 4000) float64, 128 MB, and
-    two of them exist at most.
+    with Z, Z' of the n samples, Y, Y' of m draws of the reference, and each mean taken over all
+    pairs. The p-value is :math:`(1 + \#\{T_b \ge T\}) / (1 + B)` over B random permutations of all
+    n + m: exact for every n, d and distribution. At most 2,000 on each side are used;
+    m = min(4 n, 2000) for a target.
 
     Parameters
     ----------
-    Z : array-like of shape (n, d)
-        Rows to judge.
-    reference : "normal", "uniform", target or array-like of shape (m, d), default="normal"
-        Law that the rows should follow, or a sample of it.
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples.
+    reference : str, target or array-like of shape (m, n_components), default="normal"
+        "normal", "uniform" or another target distribution, or a sample of it.
     n_permutations : int, default=199
-        Number B of permutations; the least p-value is 1 / (1 + B).
-    space : {"normal", "target"}, default="normal"
-        Where a target is compared: in its N(0, I) pre-image or as it is.
+        Number B of permutations; the smallest p-value is 1 / (1 + B).
     random_state : int, Generator, RandomState or None, default=None
-        Draws of the reference, of rows above 2,000, and the permutations.
+        Seed of the draws and permutations, and of which samples are used.
 
     Returns
     -------
     result : JointTest
-
-    Raises
-    ------
-    ValueError
-        If an array is not finite or the shapes do not fit.
-
-    See Also
-    --------
-    energy_distance : The distance behind it.
-    mmd_test : Sees finer structure.
-
-    Notes
-    -----
-    Sees the mean, scales and correlation. Weak against what leaves them as they are, and blind
-    to fine structure.
-
-    Power at level 0.05 with n = 500 and d = 4 / 8, by ``benchmarks/metrics_power.py``, which says
-    what the laws are: two normals along the diagonal 0.20 / 0.05, turned squares made normal 0.17 /
-    0.05, correlation 0.2 0.66 / 0.99, a lattice of four values 0.48 / 0.09, rounding to 0.25 0.04 /
-    0.04.
 
     References
     ----------
@@ -91,13 +192,13 @@ def energy_test(
     >>> energy_test(Z + 0.5, "normal", random_state=0).pvalue
     0.005
     """
-    rows, draws, rng = _samples(Z, reference, n_permutations, space, random_state)
-    pooled = np.concatenate([rows, draws])
+    check_integer(n_permutations, "n_permutations", minimum=1)
+    A, B, rng = _limited(Z, reference, random_state, DRAWS_PER_SAMPLE)
+    pooled = np.concatenate([A, B])
     similarity = cdist(pooled, pooled)
     np.negative(similarity, out=similarity)
-    member = _splits(len(pooled), len(rows), n_permutations, rng)
-    n, m = len(rows), len(draws)
-    return _rank(n * m / (n + m) * _discrepancy(similarity, member))
+    member = _splits(len(pooled), len(A), n_permutations, rng)
+    return _rank(len(A) * len(B) / len(pooled) * _discrepancy(similarity, member))
 
 
 @own_context()
@@ -106,105 +207,69 @@ def mmd_test(
     reference: Any = "normal",
     *,
     n_permutations: int = 199,
-    space: Space = "normal",
     random_state: RandomState = None,
 ) -> JointTest:
-    r"""Kernel test (MMD) that rows and reference have the same joint law.
+    r"""Permutation test of the maximum mean discrepancy, over several kernel widths.
 
-    .. math::
-        T = \max_c \frac{M_c - \mu_c}{\sigma_c}, \qquad
+    .. math:: T = \max_c \frac{M_c - \mu_c}{\sigma_c}, \qquad
         M_c = E k_c(Z, Z') + E k_c(Y, Y') - 2\, E k_c(Z, Y)
 
-    with Z, Z' of the n rows, Y, Y' of m draws of the reference, each mean taken over all pairs,
-    :math:`k_c(a, b) = \exp(-|a - b|^2 / (2 (c s)^2))` for c = 1, 1/2, 1/4 and 1/8, and s the median
-    distance between pooled rows. :math:`\mu_c` and :math:`\sigma_c` are the mean and the standard
-    deviation of :math:`M_c` over the rows as they are and B random permutations of all n + m, and
-    the p-value is that of the same permutations, :math:`(1 + \#\{T_b \ge T\}) / (1 + B)`: exact
-    for every n, d and law.
-
-    Above 2,000 rows, 2,000 drawn at random are used; m = min(4 n, 2000) for a target, and at most
-    2,000 rows of a reference sample. So the largest array is (4000, 4000) float64, 128 MB, and
-    two of them exist at most.
-
-    Parameters
-    ----------
-    Z : array-like of shape (n, d)
-        Rows to judge.
-    reference : "normal", "uniform", target or array-like of shape (m, d), default="normal"
-        Law that the rows should follow, or a sample of it.
-    n_permutations : int, default=199
-        Number B of permutations; the least p-value is 1 / (1 + B).
-    space : {"normal", "target"}, default="normal"
-        Where a target is compared: in its N(0, I) pre-image or as it is.
-    random_state : int, Generator, RandomState or None, default=None
-        Draws of the reference, of rows above 2,000, and the permutations.
-
-    Returns
-    -------
-    result : JointTest
-
-    Raises
-    ------
-    ValueError
-        If an array is not finite or the shapes do not fit.
-
-    See Also
-    --------
-    mmd_distance : The distance behind it.
-    classifier_auc : Learns where to look.
-
-    Notes
-    -----
-    Blind to structure that is fine compared with the distance between neighbours.
-
-    Power at level 0.05 with n = 500 and d = 4 / 8, by ``benchmarks/metrics_power.py``, which says
-    what the laws are: two normals along the diagonal 1.00 / 0.45, turned squares made normal 1.00 /
-    0.96, correlation 0.2 0.96 / 1.00, a lattice of four values 1.00 / 1.00, rounding to 0.25 0.00 /
-    0.04.
+    with Z, Z' of the n samples, Y, Y' of m draws of the reference,
+    :math:`k_c(a, b) = \exp(-|a - b|^2 / (2 (c s)^2))` for c = 1, 1/2, 1/4 and 1/8, s the median
+    distance in the pooled sample, and :math:`\mu_c, \sigma_c` mean and standard deviation of
+    :math:`M_c` over the permutations. Blind to structure that is fine compared with the distance
+    between neighbours. Parameters and p-value are those of :func:`energy_test`.
 
     References
     ----------
     A. Gretton, K. Borgwardt, M. Rasch, B. Schoelkopf, A. Smola, *A Kernel Two-Sample Test*,
     JMLR 13, 2012, sections 2 and 8.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sknoisydim.metrics import mmd_test
-    >>> Z = np.random.default_rng(0).standard_normal((300, 3))
-    >>> mmd_test(Z, "normal", random_state=0).pvalue > 0.05
-    True
-    >>> mmd_test(Z + 0.5, "normal", random_state=0).pvalue
-    0.005
     """
-    rows, draws, rng = _samples(Z, reference, n_permutations, space, random_state)
-    pooled = np.concatenate([rows, draws])
+    check_integer(n_permutations, "n_permutations", minimum=1)
+    A, B, rng = _limited(Z, reference, random_state, DRAWS_PER_SAMPLE)
+    pooled = np.concatenate([A, B])
     distances = cdist(pooled, pooled)
-    # Of pooled rows drawn at random: a width that knew which are which would break exactness.
-    median = float(np.median(distances[rng.choice(len(pooled), min(len(pooled), 100))]))
-    member = _splits(len(pooled), len(rows), n_permutations, rng)
-    scores = [
-        _standardise(_discrepancy(kernel, member))
-        for kernel in gaussian_kernels(distances, median if median > 0.0 else 1.0, N_WIDTHS)
-    ]
+    # Of pooled samples drawn at random: a width that knew which are which would break exactness.
+    width = float(np.median(distances[rng.choice(len(pooled), min(len(pooled), 100))])) or 1.0
+    member = _splits(len(pooled), len(A), n_permutations, rng)
+    scores = []
+    for kernel in _gaussian_kernels(distances, width):
+        found = _discrepancy(kernel, member)
+        scores.append((found - found.mean()) / (found.std() or 1.0))
     return _rank(np.max(scores, axis=0))
 
 
-def _samples(
-    Z: Any, reference: Any, n_permutations: int, space: Space, random_state: RandomState
+def _limited(
+    Z: Any, reference: Any, random_state: RandomState, draws_per_sample: int = 1
 ) -> tuple[FloatArray, FloatArray, np.random.Generator]:
-    check_integer(n_permutations, "n_permutations", minimum=1)
+    """Return at most 2,000 samples and as many draws, and the generator that they came from."""
     rng = generator(random_state)
-    pair = compare(Z, reference, space=space)
-    rows = subsample(pair.Z, MAX_PAIRWISE_ROWS, rng)
-    n_draws = MAX_PAIRWISE_ROWS
-    if pair.n_available is None:
-        n_draws = min(DRAWS_PER_ROW * len(rows), MAX_PAIRWISE_ROWS)
-    return rows, pair.draw(n_draws, rng), rng
+    Z, Y = compare(Z, reference)
+    Z = subsample(Z, MAX_PAIRWISE_SAMPLES, rng)
+    m = draws_per_sample * len(Z) if Y is None else len(Y)
+    return Z, draw(Y, min(m, MAX_PAIRWISE_SAMPLES), Z.shape[1], rng), rng
+
+
+def _root(squared: float) -> float:
+    # Rounding can leave a V-statistic at -1e-17.
+    return float(np.sqrt(max(squared, 0.0)))
+
+
+def _gaussian_kernels(distances: FloatArray, width: float) -> Iterator[FloatArray]:
+    """Yield Gaussian kernels of the widths 1, 1/2, 1/4 ..., each in place of `distances`."""
+    kernel = np.square(distances, out=distances)
+    kernel *= -0.5 / width**2
+    np.exp(kernel, out=kernel)
+    yield kernel
+    for _ in range(N_WIDTHS - 1):
+        # Half the width is the fourth power, which is cheaper than another exponential.
+        np.square(kernel, out=kernel)
+        np.square(kernel, out=kernel)
+        yield kernel
 
 
 def _splits(size: int, n: int, n_permutations: int, rng: np.random.Generator) -> FloatArray:
-    """Mark n of all rows in each column: the first n in column 0, n at random in the others."""
+    """Mark n of all samples in each column: the first n in column 0, n at random in the others."""
     member = np.zeros((size, 1 + n_permutations))
     member[:n, 0] = 1.0
     for column in range(1, 1 + n_permutations):
@@ -213,10 +278,9 @@ def _splits(size: int, n: int, n_permutations: int, rng: np.random.Generator) ->
 
 
 def _discrepancy(similarity: FloatArray, member: FloatArray) -> FloatArray:
-    """Return, for each split, how much more alike rows are within its parts than across."""
-    size = len(similarity)
+    """Return, for each split, how much more alike samples are within its parts than across."""
     n = int(member[:, 0].sum())
-    m = size - n
+    m = len(similarity) - n
     to_all = similarity.sum(axis=1)
     inside = np.einsum("ij,ij->j", member, similarity @ member)
     across = to_all @ member - inside
@@ -225,12 +289,7 @@ def _discrepancy(similarity: FloatArray, member: FloatArray) -> FloatArray:
     return discrepancy
 
 
-def _standardise(statistic: FloatArray) -> FloatArray:
-    spread = statistic.std()
-    return (statistic - statistic.mean()) / spread if spread > 0.0 else np.zeros_like(statistic)
-
-
 def _rank(statistic: FloatArray) -> JointTest:
-    # A permutation that gives the same split as the rows must count, whatever the rounding.
+    # A permutation that gives the same split as the samples must count, whatever the rounding.
     reached = statistic[1:] >= statistic[0] - 1e-10 * np.abs(statistic).max()
     return JointTest(float(statistic[0]), (1 + int(reached.sum())) / len(statistic))

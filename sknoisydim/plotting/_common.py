@@ -1,8 +1,7 @@
-"""What the displays share: colours, axes, and the way from an estimator to rows and a target."""
+"""What the displays share: colours, axes, and the way from an estimator to a target."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,21 +20,14 @@ FloatArray = NDArray[np.float64]
 # Okabe and Ito's colours, which stay apart for colour-blind eyes; their yellow, too light for
 # points on white, comes last.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
-ROWS, LAW, BAND, REFERENCE = PALETTE[0], PALETTE[5], "0.85", "0.35"
+SAMPLES, TARGET, BAND, REFERENCE = PALETTE[0], PALETTE[5], "0.85", "0.35"
 
 SMALL, TINY = 9, 8
+LEGEND = {"fontsize": TINY, "framealpha": 0.7, "edgecolor": "none"}
 
 
 def fitted_step(estimator: Any) -> Any:
-    """Return the fitted transformer that an estimator is, or that a Pipeline ends with.
-
-    Raises
-    ------
-    TypeError
-        If there is none.
-    NotFittedError
-        If it is not fitted.
-    """
+    """Return the fitted transformer that an estimator is, or that a Pipeline ends with."""
     steps = getattr(estimator, "steps", None)
     step = steps[-1][1] if steps else estimator
     if not (hasattr(step, "retarget") and hasattr(step, "transform")):
@@ -48,30 +40,16 @@ def fitted_step(estimator: Any) -> Any:
 
 
 def check_embedding(Z: Any, target: Any) -> tuple[FloatArray, Target]:
-    """Return embedded rows in float64, and the target bound to their components."""
-    rows: FloatArray = check_array(Z, dtype=np.float64, input_name="Z", ensure_min_samples=2)
-    d = rows.shape[1]
+    """Return embedded samples in float64, and the target bound to their components."""
+    Z = check_array(Z, dtype=np.float64, input_name="Z", ensure_min_samples=2)
+    d = Z.shape[1]
     if isinstance(target, Target) and getattr(target, "n_components_", None) == d:
-        return rows, target
-    return rows, resolve_target(target, d)
-
-
-def preimage(Z: FloatArray, target: Target) -> FloatArray:
-    """Return rows where the target is N(0, I)."""
-    return np.asarray(target.pull(Z), dtype=np.float64)
-
-
-def check_components(components: Any, d: int, default: int) -> list[int]:
-    """Return positions of components; None takes the first few."""
-    if components is None:
-        return list(range(min(d, default)))
-    if not isinstance(components, (list, tuple, range, np.ndarray)) or len(components) == 0:
-        raise TypeError(f"components must be a list of positions or None, got {components!r}.")
-    return [check_position(c, "components", d) for c in components]
+        return Z, target
+    return Z, resolve_target(target, d)
 
 
 def check_position(value: Any, name: str, d: int) -> int:
-    """Return the position of a component among d, or raise TypeError or ValueError."""
+    """Return the position of a component among d."""
     position = check_integer(value, name, minimum=0)
     if position >= d:
         raise ValueError(f"{name} must hold positions from 0 to {d - 1}, got {position}.")
@@ -81,27 +59,9 @@ def check_position(value: Any, name: str, d: int) -> int:
 def panels(ax: Any, n_rows: int, n_columns: int, size: tuple[float, float]) -> NDArray[np.object_]:
     """Return axes (n_rows, n_columns): of a new figure, inside one Axes, or those that were given.
 
-    Parameters
-    ----------
-    ax : Axes, array of Axes or None
-        One Axes is divided where several are needed.
-    n_rows, n_columns : int
-        What is needed.
-    size : tuple of float
-        Width and height of one panel of a new figure, in inches.
-
-    Raises
-    ------
-    ValueError
-        If an array of Axes has another number of them.
+    `size` is that of one panel of a new figure, in inches.
     """
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        figure = plt.figure(figsize=(size[0] * n_columns, size[1] * n_rows), layout="constrained")
-        new: NDArray[np.object_] = figure.subplots(n_rows, n_columns, squeeze=False)
-        return new
-    if isinstance(ax, (list, tuple, np.ndarray)):
+    if isinstance(ax, (list, tuple, np.ndarray)) or (ax is not None and n_rows == n_columns == 1):
         given = np.asarray(ax, dtype=object)
         if given.size != n_rows * n_columns:
             raise ValueError(
@@ -109,27 +69,37 @@ def panels(ax: Any, n_rows: int, n_columns: int, size: tuple[float, float]) -> N
                 f"({n_rows} x {n_columns})."
             )
         return given.reshape(n_rows, n_columns)
-    if n_rows == n_columns == 1:
-        return np.array([[ax]], dtype=object)
-    ax.set_axis_off()
-    grid = ax.get_subplotspec()
-    if grid is None:
-        raise ValueError("ax is no part of a grid and cannot be divided: pass an array of Axes.")
-    inner = grid.subgridspec(n_rows, n_columns)
-    figure = ax.figure
-    found = [[figure.add_subplot(inner[i, j]) for j in range(n_columns)] for i in range(n_rows)]
-    return np.array(found, dtype=object)
+    if ax is None:
+        import matplotlib.pyplot as plt
 
-
-def component_name(i: int, names: Sequence[str] | None = None) -> str:
-    """Return what the axis of a component is called."""
-    return f"component {i}" if names is None else str(names[i])
+        figure = plt.figure(figsize=(size[0] * n_columns, size[1] * n_rows), layout="constrained")
+        grid = figure.add_gridspec(n_rows, n_columns)
+    else:
+        if ax.get_subplotspec() is None:
+            raise ValueError("ax is not in a grid and cannot be divided: pass an array of Axes.")
+        ax.set_axis_off()
+        grid = ax.get_subplotspec().subgridspec(n_rows, n_columns)
+    axes: NDArray[np.object_] = grid.subplots(squeeze=False)
+    return axes
 
 
 def tidy(ax: Axes) -> None:
-    """Take away what is not needed, and set sizes that a notebook shows well."""
+    """Hide the upper and right spine, and set font sizes."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=TINY)
-    ax.xaxis.label.set_fontsize(SMALL)
-    ax.yaxis.label.set_fontsize(SMALL)
-    ax.title.set_fontsize(SMALL)
+    for text in (ax.xaxis.label, ax.yaxis.label, ax.title):
+        text.set_fontsize(SMALL)
+
+
+def color_bar(drawn: Any, axes: list[Axes], label: str) -> None:
+    """Add a colour bar at the right of some axes."""
+    bar = axes[0].figure.colorbar(drawn, ax=axes, fraction=0.04, pad=0.02)
+    bar.set_label(label, fontsize=SMALL)
+    bar.ax.tick_params(labelsize=TINY)
+
+
+def outside(ax: Axes, loc: str, anchor: tuple[float, float]) -> dict[str, Any]:
+    """Return the place of a legend beside the axes, or inside where no layout makes room."""
+    if ax.figure.get_layout_engine() is None:
+        return {"loc": "best", **LEGEND}
+    return {"loc": loc, "bbox_to_anchor": anchor, **LEGEND}

@@ -1,29 +1,33 @@
-"""Embedded rows, two components at a time, with the target that they should follow."""
+"""Displays of embedded samples against their target."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import ndtr, ndtri
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from sknoisydim._context import own_context
+from sknoisydim._validation import check_real
+from sknoisydim.metrics._samples import correlation_matrix
 from sknoisydim.targets import Target
 
 from ._common import (
+    BAND,
     PALETTE,
-    SMALL,
+    SAMPLES,
+    TARGET,
     TINY,
     FloatArray,
     check_embedding,
     check_position,
-    component_name,
+    color_bar,
     fitted_step,
+    outside,
     panels,
-    preimage,
     tidy,
 )
 
@@ -31,43 +35,49 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MASSES = (0.5, 0.95)
-MAX_PAIRS = 3
-MAX_CLASSES = 24
+MAX_PAIRS, MAX_COMPONENTS = 3, 4
 MARKERS = ("o", "^", "s")
+MAX_CLASSES = len(MARKERS) * len(PALETTE)
 N_DRAWS = 1000
+# Points of a Q-Q line, at most: more are not seen.
+MAX_POINTS = 400
 
 
-class EmbeddingDisplay:
-    r"""Scatter plots of pairs of components, over regions that hold a known share of the target.
+class _FromEstimator:
+    @classmethod
+    @own_context()
+    def from_estimator(cls, estimator: Any, X: Any, *args: Any, **params: Any) -> Any:
+        """Embed X with a fitted transformer, or a Pipeline that ends with one, and draw it.
 
-    The inner curve holds 50 %, the outer 95 % of the target's mass: images of circles of
-    :math:`N(0, I)` under the target's map, which for the normal law are its density contours.
-    The title says which share of the rows lies inside each. Where the map mixes more than the two
-    components, draws of the target in grey stand in for the curves.
+        What follows X is passed to `from_embedding`, after the embedding and its target.
+        """
+        target = fitted_step(estimator).target_
+        draw: Any = cls.from_embedding  # type: ignore[attr-defined]  # that of each display
+        return draw(estimator.transform(X), target, *args, **params)
+
+
+class EmbeddingDisplay(_FromEstimator):
+    """Scatter plots of pairs of components, over regions that hold a known share of the target.
+
+    The inner curve holds 50 %, the outer 95 % of the target's mass: images of circles of N(0, I)
+    under the target's map. The title says which share of the samples lies inside each. Where the
+    map mixes more than the two components, draws of the target in grey stand in for the curves.
 
     Parameters
     ----------
-    embedding : ndarray of shape (n, d)
-        Embedded rows.
+    embedding : ndarray of shape (n_samples, n_components)
+        Embedded samples.
     target : Target
-        Their law, bound to d components.
-    y : array-like of shape (n,), default=None
-        Classes or numbers that colour the rows.
-    names : sequence of str, default=None
-        Names of the components.
+        Their target, bound to the components.
+    y : array-like of shape (n_samples,), default=None
+        Classes or numbers that colour the samples.
 
     Attributes
     ----------
-    axes_ : ndarray of Axes of shape (n_pairs,)
-        What was drawn on.
-    figure_ : matplotlib Figure
-        The figure of it.
+    axes_, figure_ : ndarray of matplotlib Axes of shape (n_pairs,), and Figure
+        Where they are drawn.
     coverage_ : ndarray of shape (n_pairs, 2)
-        Share of the rows inside the curves that hold 50 % and 95 %; NaN without curves.
-
-    See Also
-    --------
-    TargetFitDisplay : Each component by itself, with sampling bands.
+        Share of the samples inside the curves that hold 50 % and 95 %; NaN without curves.
 
     Examples
     --------
@@ -75,201 +85,251 @@ class EmbeddingDisplay:
     >>> from matplotlib.figure import Figure
     >>> from sknoisydim.plotting import EmbeddingDisplay
     >>> Z = np.random.default_rng(0).uniform(size=(2000, 2))
-    >>> ax = Figure().subplots()  # or leave ax out, for a figure of pyplot
-    >>> display = EmbeddingDisplay.from_embedding(Z, "uniform", ax=ax)
+    >>> display = EmbeddingDisplay.from_embedding(Z, "uniform", ax=Figure().subplots())
     >>> bool((abs(display.coverage_ - [0.5, 0.95]) < 0.05).all())
     True
     """
 
-    def __init__(
-        self,
-        embedding: Any,
-        target: Any,
-        *,
-        y: Any = None,
-        names: Sequence[str] | None = None,
-    ) -> None:
+    def __init__(self, embedding: Any, target: Any, *, y: Any = None) -> None:
         self.embedding = embedding
         self.target = target
         self.y = y
-        self.names = names
-
-    @classmethod
-    @own_context()
-    def from_estimator(
-        cls, estimator: Any, X: Any, y: Any = None, *, pairs: Any = None, ax: Any = None
-    ) -> EmbeddingDisplay:
-        """Embed rows and draw them.
-
-        Parameters
-        ----------
-        estimator : NoisyDIMTransformer or Pipeline
-            Fitted; a Pipeline ends with the transformer.
-        X : array-like of shape (n, p)
-            Rows, best held-out ones.
-        y : array-like of shape (n,), default=None
-            Classes or numbers that colour the rows.
-        pairs : list of pairs of int, default=None
-            Components to draw against each other; None takes (0, 1), (2, 3), (4, 5), as far as
-            there are any.
-        ax : matplotlib Axes or array of them, default=None
-            Where to draw, one per pair; one Axes is divided; None makes a figure.
-
-        Returns
-        -------
-        display : EmbeddingDisplay
-
-        Raises
-        ------
-        TypeError
-            If there is no transformer.
-        ValueError
-            If `pairs` or `y` does not fit.
-        """
-        step = fitted_step(estimator)
-        Z = estimator.transform(X)
-        return cls.from_embedding(Z, step.target_, y, pairs=pairs, ax=ax)
 
     @classmethod
     @own_context()
     def from_embedding(
         cls, Z: Any, target: Any = "normal", y: Any = None, *, pairs: Any = None, ax: Any = None
     ) -> EmbeddingDisplay:
-        """Draw embedded rows.
+        """Draw embedded samples.
 
         Parameters
         ----------
-        Z : array-like of shape (n, d)
-            Embedded rows, d >= 2; a data frame names the components.
+        Z : array-like of shape (n_samples, n_components)
+            Embedded samples with two components at least.
         target : str, object or sequence, default="normal"
-            Their law, as for `NoisyDIMTransformer`.
-        y : array-like of shape (n,), default=None
-            Classes or numbers that colour the rows.
+            As for `NoisyDIMTransformer`.
+        y : array-like of shape (n_samples,), default=None
+            Classes or numbers that colour the samples.
         pairs : list of pairs of int, default=None
-            Components to draw against each other.
+            Components to draw against each other; None takes the first three pairs.
         ax : matplotlib Axes or array of them, default=None
-            Where to draw.
-
-        Returns
-        -------
-        display : EmbeddingDisplay
-
-        Raises
-        ------
-        ValueError
-            If there are fewer than two components, `pairs` or `y` does not fit, or `Z` is not
-            finite.
+            Where to draw, one per pair; one Axes is divided; None makes a figure.
         """
-        columns = getattr(Z, "columns", None)
-        names = None if columns is None else [str(name) for name in columns]
-        rows, bound = check_embedding(Z, target)
+        Z, target = check_embedding(Z, target)
         if y is not None:
             y = column_or_1d(y)
-            check_consistent_length(rows, y)
-        return cls(rows, bound, y=y, names=names).plot(pairs, ax=ax)
+            check_consistent_length(Z, y)
+        return cls(Z, target, y=y).plot(pairs, ax=ax)
 
     @own_context()
     def plot(self, pairs: Any = None, *, ax: Any = None) -> EmbeddingDisplay:
-        """Draw.
-
-        Parameters
-        ----------
-        pairs : list of pairs of int, default=None
-            Components to draw against each other; None takes (0, 1), (2, 3), (4, 5), as far as
-            there are any.
-        ax : matplotlib Axes or array of them, default=None
-            Where to draw, one per pair; one Axes is divided; None makes a figure.
-
-        Returns
-        -------
-        display : EmbeddingDisplay
-            This one.
-
-        Raises
-        ------
-        ValueError
-            If a pair does not fit.
-        """
+        """Draw; `pairs` and `ax` are those of `from_embedding`."""
         Z = np.asarray(self.embedding, dtype=np.float64)
-        pairs = _check_pairs(pairs, Z.shape[1])
+        d = Z.shape[1]
+        pairs = _check_pairs(pairs, d)
         self.axes_ = panels(ax, 1, len(pairs), (3.6, 3.6))[0]
         self.figure_ = self.axes_[0].figure
-        z = preimage(Z, self.target)
+        z = np.asarray(self.target.pull(Z), dtype=np.float64)
         radii = np.sqrt(stats.chi2.ppf(MASSES, 2))
         self.coverage_ = np.full((len(pairs), len(MASSES)), np.nan)
         for number, ((i, j), axis) in enumerate(zip(pairs, self.axes_, strict=True)):
-            with_curves = _stands_alone(self.target, i, j, Z.shape[1])
-            if with_curves:
-                distance = np.hypot(z[:, i], z[:, j])
-                self.coverage_[number] = [(distance <= r).mean() for r in radii]
-                self._draw_curves(axis, i, j, radii)
-                shares = ", ".join(
-                    f"{share:.0%} (of {mass:.0%})"
-                    for share, mass in zip(self.coverage_[number], MASSES, strict=True)
-                )
-                axis.set_title(f"rows inside: {shares}")
+            if _stands_alone(self.target, i, j, d):
+                shares = [(np.hypot(z[:, i], z[:, j]) <= radius).mean() for radius in radii]
+                self.coverage_[number] = shares
+                texts = (f"{s:.0%} (of {mass:.0%})" for s, mass in zip(shares, MASSES, strict=True))
+                axis.set_title(f"samples inside: {', '.join(texts)}")
+                angle = np.linspace(0, 2 * np.pi, 361)
+                circle = np.zeros((len(angle), d))
+                circle[:, i], circle[:, j] = np.cos(angle), np.sin(angle)
+                for radius, width in zip(radii, (1.6, 1.0), strict=True):
+                    curve = np.asarray(self.target.push(radius * circle))
+                    axis.plot(curve[:, i], curve[:, j], color="black", linewidth=width, zorder=3)
             else:
                 draws = self.target.sample(N_DRAWS, random_state=0)
                 axis.scatter(draws[:, i], draws[:, j], s=6, c="0.8", linewidths=0, zorder=1)
                 axis.set_title("grey: draws of the target")
-            self._draw_rows(axis, Z[:, [i, j]], last=number == len(pairs) - 1)
-            axis.set(xlabel=component_name(i, self.names), ylabel=component_name(j, self.names))
-            if _alike(*axis.get_xlim(), *axis.get_ylim()):
+            self._scatter(axis, Z[:, i], Z[:, j], last=number == len(pairs) - 1)
+            axis.set(xlabel=f"component {i}", ylabel=f"component {j}")
+            if 0.67 < np.ptp(axis.get_xlim()) / np.ptp(axis.get_ylim()) < 1.5:
                 axis.set_aspect("equal", adjustable="datalim")
             tidy(axis)
         return self
 
-    def _draw_curves(self, axis: Axes, i: int, j: int, radii: FloatArray) -> None:
-        angle = np.linspace(0, 2 * np.pi, 361)
-        for radius, width in zip(radii, (1.6, 1.0), strict=True):
-            circle = np.zeros((len(angle), self.target.n_components_))
-            circle[:, i], circle[:, j] = radius * np.cos(angle), radius * np.sin(angle)
-            curve = np.asarray(self.target.push(circle))[:, [i, j]]
-            axis.plot(curve[:, 0], curve[:, 1], color="black", linewidth=width, zorder=3)
-
-    def _draw_rows(self, axis: Axes, points: FloatArray, *, last: bool) -> None:
-        size = float(np.clip(6000 / len(points), 3, 14))
-        if self.y is None:
-            axis.scatter(
-                points[:, 0], points[:, 1], s=size, c=PALETTE[0], alpha=0.6, linewidths=0, zorder=2
-            )
-            return
-        y = np.asarray(self.y)
-        classes = _classes(y)
+    def _scatter(self, axis: Axes, a: FloatArray, b: FloatArray, *, last: bool) -> None:
+        """Draw the samples, and beside the last pair what their colours mean."""
+        size = float(np.clip(6000 / len(a), 3, 14))
+        look: dict[str, Any] = {"s": size, "linewidths": 0, "zorder": 2}
+        y = None if self.y is None else np.asarray(self.y)
+        classes = None if y is None else _classes(y)
         if classes is None:
-            drawn = axis.scatter(
-                points[:, 0], points[:, 1], s=size, c=y, cmap="viridis", linewidths=0, zorder=2
-            )
+            look |= {"c": SAMPLES, "alpha": 0.6} if y is None else {"c": y, "cmap": "viridis"}
+            drawn = axis.scatter(a, b, **look)
+            if last and y is not None:
+                color_bar(drawn, list(self.axes_), "y")
+        else:
+            for k, label in enumerate(classes):
+                look |= {"color": PALETTE[k % len(PALETTE)], "marker": MARKERS[k // len(PALETTE)]}
+                axis.scatter(a[y == label], b[y == label], label=str(label), **look)
             if last:
-                bar = self.figure_.colorbar(drawn, ax=list(self.axes_), fraction=0.04, pad=0.02)
-                bar.set_label("y", fontsize=SMALL)
-                bar.ax.tick_params(labelsize=TINY)
-            return
-        for k, label in enumerate(classes):
-            axis.scatter(
-                points[y == label, 0],
-                points[y == label, 1],
-                s=size,
-                color=PALETTE[k % len(PALETTE)],
-                marker=MARKERS[k // len(PALETTE)],
-                linewidths=0,
-                label=str(label),
-                zorder=2,
-            )
-        if last:
-            # Beside the axes, where a layout engine makes room for it; else it would be cut.
-            free = self.figure_.get_layout_engine() is not None
-            place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if free else {"loc": "best"}
-            axis.legend(
-                fontsize=TINY,
-                framealpha=0.7,
-                edgecolor="none",
-                ncols=-(-len(classes) // 12),
-                markerscale=np.sqrt(25 / size),
-                handletextpad=0.1,
-                borderaxespad=0.1,
-                **place,
-            )
+                scale = {"markerscale": np.sqrt(25 / size), "ncols": -(-len(classes) // 12)}
+                tight = {"handletextpad": 0.1, "borderaxespad": 0.1}
+                axis.legend(**scale, **tight, **outside(axis, "upper left", (1.0, 1.0)))
+
+
+class TargetFitDisplay(_FromEstimator):
+    r"""Histogram of the PIT and Q-Q line of each component, with sampling bands.
+
+    Both look at component :math:`z_i` of the N(0, I) pre-image, so they read alike for every
+    target. Above, the histogram of the probability integral transform :math:`\Phi(z_i)`, flat for
+    a perfect match; below, its sorted values against the quantiles of N(0, 1), on the diagonal for
+    a perfect match. Each bar and each point of a sample of the target stays inside the grey band
+    with probability `level` or more, by itself. They say nothing about the joint distribution: see
+    `sknoisydim.metrics.classifier_auc`.
+
+    Parameters
+    ----------
+    preimage : ndarray of shape (n_samples, n_components)
+        Embedded samples where the target is N(0, I).
+    level : float, default=0.95
+        Probability of the bands.
+
+    Attributes
+    ----------
+    axes_, figure_ : ndarray of matplotlib Axes of shape (2, n_components), and Figure
+        Where they are drawn.
+    outside_ : ndarray of shape (2, n_components)
+        Share of the bars, and of the points, outside the band.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from sknoisydim.plotting import TargetFitDisplay
+    >>> Z = np.random.default_rng(0).uniform(size=(500, 2))
+    >>> Z[:, 1] **= 2
+    >>> display = TargetFitDisplay.from_embedding(Z, "uniform", ax=Figure().subplots(2, 2))
+    >>> (display.outside_[:, 0] < display.outside_[:, 1]).tolist()
+    [True, True]
+    """
+
+    def __init__(self, preimage: Any, *, level: float = 0.95) -> None:
+        self.preimage = preimage
+        self.level = level
+
+    @classmethod
+    @own_context()
+    def from_embedding(
+        cls,
+        Z: Any,
+        target: Any = "normal",
+        *,
+        components: Any = None,
+        level: float = 0.95,
+        ax: Any = None,
+    ) -> TargetFitDisplay:
+        """Draw some `components`, by default the first four, with two axes for each of them.
+
+        The other parameters are those of `EmbeddingDisplay.from_embedding`, and `level`.
+        """
+        Z, target = check_embedding(Z, target)
+        return cls(target.pull(Z), level=level).plot(components, ax=ax)
+
+    @own_context()
+    def plot(self, components: Any = None, *, ax: Any = None) -> TargetFitDisplay:
+        """Draw; `components` and `ax` are those of `from_embedding`."""
+        z = np.asarray(self.preimage, dtype=np.float64)
+        level = check_real(self.level, "level", minimum=0, maximum=1, closed="neither")
+        if components is None:
+            components = range(min(z.shape[1], MAX_COMPONENTS))
+        if not isinstance(components, (list, tuple, range, np.ndarray)) or len(components) == 0:
+            raise TypeError(f"components must be a list of positions or None, got {components!r}.")
+        chosen = [check_position(c, "components", z.shape[1]) for c in components]
+        self.axes_ = panels(ax, 2, len(chosen), (2.5 if len(chosen) > 1 else 3.4, 2.4))
+        self.figure_ = self.axes_[0, 0].figure
+        self.outside_ = np.empty((2, len(chosen)))
+        for column, i in enumerate(chosen):
+            above, below = self.axes_[:, column]
+            self.outside_[:, column] = _histogram(above, z[:, i], level), _qq(below, z[:, i], level)
+            above.set(title=f"component {i}", xlabel="PIT", ylabel="" if column else "density")
+            below.set(xlabel="normal quantile", ylabel="" if column else "quantile of the samples")
+            tidy(above)
+            tidy(below)
+        return self
+
+
+class DependenceDisplay(_FromEstimator):
+    r"""Heat map of the dependence between components, in the N(0, I) pre-image.
+
+    Below the diagonal Pearson's correlation :math:`|r(z_i, z_j)|`, above it that of the squares,
+    :math:`|r(z_i^2, z_j^2)|`, which sees dependence without correlation. Both are zero for a
+    perfect match; the title says what sampling leaves.
+
+    Parameters
+    ----------
+    dependence : ndarray of shape (n_components, n_components)
+        Absolute correlations: of the components below the diagonal, of their squares above.
+    n_samples : int
+        Samples that they were computed from.
+
+    Attributes
+    ----------
+    image_ : matplotlib AxesImage
+        The heat map.
+    ax_, figure_ : matplotlib Axes and Figure
+        Where it is drawn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from sknoisydim.plotting import DependenceDisplay
+    >>> Z = np.random.default_rng(0).standard_normal((1000, 2))
+    >>> Z[:, 1] = np.sign(Z[:, 1]) * np.abs(Z[:, 0])
+    >>> display = DependenceDisplay.from_embedding(Z, ax=Figure().subplots())
+    >>> bool(display.dependence[1, 0] < 0.1 < 0.9 < display.dependence[0, 1])
+    True
+    """
+
+    def __init__(self, dependence: Any, n_samples: int) -> None:
+        self.dependence = dependence
+        self.n_samples = n_samples
+
+    @classmethod
+    @own_context()
+    def from_embedding(cls, Z: Any, target: Any = "normal", *, ax: Any = None) -> DependenceDisplay:
+        """Draw embedded samples; parameters are those of `EmbeddingDisplay.from_embedding`."""
+        Z, target = check_embedding(Z, target)
+        if Z.shape[1] < 2:
+            raise ValueError("dependence needs at least two components, got one.")
+        z = np.asarray(target.pull(Z), dtype=np.float64)
+        below, above = (np.abs(correlation_matrix(values)) for values in (z, np.square(z)))
+        dependence = np.tril(below, -1) + np.triu(above, 1)
+        np.fill_diagonal(dependence, np.nan)
+        return cls(dependence, len(z)).plot(ax)
+
+    @own_context()
+    def plot(self, ax: Any = None) -> DependenceDisplay:
+        """Draw on the given Axes, or on a new figure."""
+        values = np.asarray(self.dependence, dtype=float)
+        d = len(values)
+        axis = panels(ax, 1, 1, (5.0, 4.2))[0, 0]
+        self.image_ = axis.imshow(values, cmap="cividis", vmin=0, vmax=1)
+        axis.set_facecolor("0.9")
+        ticks = range(0, d, max(1, -(-d // 10)))
+        # Largest of d (d - 1) / 2 independent correlations, each close to N(0, 1 / n).
+        left = stats.norm.isf(0.05 / (d * (d - 1))) / np.sqrt(self.n_samples)
+        title = (
+            f"below the diagonal: correlation; above: of squares\nsampling leaves up to {left:.2f}"
+        )
+        axis.set(xticks=ticks, yticks=ticks, xlabel="component", ylabel="component", title=title)
+        for i, j in np.argwhere(np.isfinite(values)) if d <= 8 else ():
+            look = {"fontsize": TINY, "ha": "center", "va": "center"}
+            color = "white" if values[i, j] < 0.5 else "black"
+            axis.text(j, i, f"{values[i, j]:.2f}", color=color, **look)
+        tidy(axis)
+        color_bar(self.image_, [axis], "absolute correlation")
+        self.ax_, self.figure_ = axis, axis.figure
+        return self
 
 
 def _check_pairs(pairs: Any, d: int) -> list[tuple[int, int]]:
@@ -277,44 +337,58 @@ def _check_pairs(pairs: Any, d: int) -> list[tuple[int, int]]:
         raise ValueError("a pair needs at least two components, got one: see TargetFitDisplay.")
     if pairs is None:
         return [(i, i + 1) for i in range(0, d - 1, 2)][:MAX_PAIRS]
-    checked = []
-    for pair in pairs:
-        if np.shape(pair) != (2,):
-            raise ValueError(f"pairs must be pairs of positions such as (0, 1), got {pair!r}.")
-        i, j = (check_position(k, "pairs", d) for k in pair)
-        checked.append((i, j))
-    if not checked:
-        raise ValueError("pairs must hold at least one pair, got none.")
-    return checked
+    if len(pairs) == 0 or any(np.shape(pair) != (2,) for pair in pairs):
+        raise ValueError(f"pairs must be pairs of positions such as [(0, 1)], got {pairs!r}.")
+    return [(check_position(i, "pairs", d), check_position(j, "pairs", d)) for i, j in pairs]
 
 
 def _classes(y: NDArray[Any]) -> NDArray[Any] | None:
     """Return the classes, or None where y holds numbers to measure by, or too many classes."""
-    if y.dtype.kind == "f" and not np.equal(y, np.round(y)).all():
-        return None
     found = np.unique(y)
-    if len(found) > MAX_CLASSES:
-        if y.dtype.kind in "OUS":
-            raise ValueError(
-                f"y has {len(found)} classes, and colours can tell at most {MAX_CLASSES} apart."
-            )
-        return None
-    return found
+    if len(found) <= MAX_CLASSES and (y.dtype.kind != "f" or (found == np.round(found)).all()):
+        return found
+    if y.dtype.kind in "OUS":
+        raise ValueError(f"y has {len(found)} classes; colours tell {MAX_CLASSES} apart at most.")
+    return None
 
 
 def _stands_alone(target: Target, i: int, j: int, d: int) -> bool:
     """Tell whether components i and j of the target come from the same two of N(0, I) alone."""
-    if d == 2:
-        return True
     z = np.random.default_rng(0).standard_normal((16, d))
     others = z.copy()
     others[:, [k for k in range(d) if k not in (i, j)]] *= -0.5
-    return bool(
-        np.allclose(target.push(z)[:, [i, j]], target.push(others)[:, [i, j]], equal_nan=True)
-    )
+    first, second = (np.asarray(target.push(values))[:, [i, j]] for values in (z, others))
+    return bool(np.allclose(first, second, equal_nan=True))
 
 
-def _alike(left: float, right: float, bottom: float, top: float) -> bool:
-    """Tell whether two axes have so similar ranges that one unit may have one length."""
-    ratio = (right - left) / (top - bottom)
-    return 0.67 < ratio < 1.5
+def _histogram(axis: Axes, z: FloatArray, level: float) -> float:
+    """Draw the histogram of the PIT; return the share of bars outside the band."""
+    n = len(z)
+    bins = int(np.clip(n // 25, 5, 20))
+    counts, edges = np.histogram(ndtr(z), bins=bins, range=(0, 1))
+    low, high = stats.binom.interval(level, n, 1 / bins)
+    axis.axhspan(low * bins / n, high * bins / n, color=BAND, zorder=0)
+    axis.stairs(counts * bins / n, edges, fill=True, color=SAMPLES, alpha=0.4, zorder=1)
+    axis.stairs(counts * bins / n, edges, color=SAMPLES, zorder=2)
+    axis.axhline(1, color=TARGET, linewidth=1.2, zorder=3)
+    axis.set(xlim=(0, 1), ylim=(0, None), xticks=(0, 0.5, 1))
+    return float(((counts < low) | (counts > high)).mean())
+
+
+def _qq(axis: Axes, z: FloatArray, level: float) -> float:
+    """Draw the Q-Q line; return the share of points outside the band."""
+    n = len(z)
+    rank = np.arange(1, n + 1)
+    expected = ndtri((rank - 0.5) / n)
+    # The k-th smallest of n uniform numbers follows a beta distribution.
+    order = stats.beta(rank, n + 1 - rank)
+    low, high = (np.asarray(ndtri(order.ppf(q))) for q in ((1 - level) / 2, (1 + level) / 2))
+    ordered = np.sort(z)
+    # Both ends in full, where it matters; thinned between.
+    ends = min(n // 2, 20)
+    thinned = np.linspace(0, n - 1, min(n, MAX_POINTS)).astype(int)
+    shown = np.unique(np.r_[:ends, thinned, n - ends : n])
+    axis.fill_between(expected[shown], low[shown], high[shown], color=BAND, linewidth=0, zorder=0)
+    axis.plot(expected[[0, -1]], expected[[0, -1]], color=TARGET, linewidth=1.2, zorder=1)
+    axis.plot(expected[shown], ordered[shown], ".", color=SAMPLES, markersize=3, zorder=2)
+    return float(((ordered < low) | (ordered > high)).mean())

@@ -91,15 +91,19 @@ class Composed(InvertibleMap):
         super().__init__(maps[0].n_components)
         self.maps = nn.ModuleList(maps)
 
+    def parts(self) -> list[InvertibleMap]:
+        """Return the maps."""
+        return list(self.maps)  # type: ignore[arg-type]  # what a ModuleList holds is any module
+
     def _run(self, z: torch.Tensor, ladj: bool) -> tuple[torch.Tensor, torch.Tensor]:
         total = torch.zeros_like(z[:, 0])
-        for part in self.maps:
+        for part in self.parts():
             z, more = part._run(z, ladj)
             total = total + more
         return z, total
 
     def inverse(self, z: torch.Tensor) -> torch.Tensor:
-        for part in reversed(self.maps):
+        for part in reversed(self.parts()):
             z = part.inverse(z)
         return z
 

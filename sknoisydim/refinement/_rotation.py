@@ -185,7 +185,7 @@ class RotationGaussianization(BaseEstimator):
             return maps[0]
         both = Composed([*maps, coupled])
         spread = spread_of(apply(both, parts[1])[0], parts[1], parts[0])
-        return Composed([*both.maps, Scale(d, spread)])
+        return Composed([*maps, coupled, Scale(d, spread)])
 
 
 def apply(fitted: InvertibleMap, z: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -266,7 +266,8 @@ def gaussianize(
     d, log_det = parts[0].shape[1], np.zeros(len(parts[1]))
     near = are_near(parts[1])
     near |= near.sum() < MIN_HELD_OUT
-    best, n_best, moved, layers = normal_logpdf(parts[1][near]).mean(), 0, parts, []
+    best, n_best, moved = normal_logpdf(parts[1][near]).mean(), 0, parts
+    layers: list[Layer] = []
     while len(layers) < max_layers and len(layers) - n_best < PATIENCE:
         rows = parts[0]
         if labels is not None and len(layers) % 2:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from over import over
 from scipy import stats
 from scipy.integrate import quad
 from scipy.special import ndtr, ndtri
@@ -17,6 +18,7 @@ from sknoisydim.metrics import (
     energy_test,
     epps_pulley_sliced,
     henze_zirkler,
+    intrinsic_dimension,
     kolmogorov_smirnov,
     mardia,
     max_correlation,
@@ -24,8 +26,8 @@ from sknoisydim.metrics import (
     sliced_wasserstein,
     total_correlation,
 )
-from sknoisydim.metrics._anderson_darling import anderson_darling_survival
-from sknoisydim.metrics._results import holm
+from sknoisydim.metrics._marginal import anderson_darling_survival
+from sknoisydim.metrics._samples import holm
 
 
 @pytest.fixture
@@ -38,28 +40,19 @@ def Z(rng):
     return rng.standard_normal((80, 3)) @ np.array([[1.0, 0.3, 0.0], [0, 1, 0.5], [0, 0, 2]]) + 0.1
 
 
-def test_kolmogorov_smirnov_is_scipys(Z):
-    result = kolmogorov_smirnov(Z)
-    for j in range(3):
-        expected = stats.kstest(Z[:, j], "norm")
-        assert result.statistic[j] == pytest.approx(expected.statistic)
-        assert result.pvalue[j] == pytest.approx(expected.pvalue)
+def test_marginal_tests_are_scipys(Z):
+    for ours, theirs in [
+        (kolmogorov_smirnov, lambda z: stats.kstest(z, "norm")),
+        (cramer_von_mises, lambda z: stats.cramervonmises(z, "norm")),
+        (dagostino_pearson, stats.normaltest),
+    ]:
+        found = ours(Z)
+        for j, expected in enumerate(map(theirs, Z.T)):
+            assert found.statistic[j] == pytest.approx(expected.statistic)
+            assert found.pvalue[j] == pytest.approx(expected.pvalue)
 
 
-def test_cramer_von_mises_is_scipys(Z):
-    result = cramer_von_mises(Z)
-    expected = stats.cramervonmises(Z[:, 1], "norm")
-    assert result.statistic[1] == pytest.approx(expected.statistic)
-    assert result.pvalue[1] == pytest.approx(expected.pvalue)
-
-
-def test_dagostino_pearson_is_scipys(Z):
-    result = dagostino_pearson(Z)
-    statistic, pvalue = stats.normaltest(Z[:, 2])
-    assert (result.statistic[2], result.pvalue[2]) == pytest.approx((statistic, pvalue))
-
-
-def test_anderson_darling_is_that_of_a_known_law(Z, rng):
+def test_anderson_darling_is_that_of_a_known_distribution(Z, rng):
     known = {"loc": 0.0, "scale": 1.0}
     expected = stats.goodness_of_fit(
         stats.norm, Z[:, 0], known_params=known, statistic="ad", n_mc_samples=1999, rng=rng
@@ -69,9 +62,10 @@ def test_anderson_darling_is_that_of_a_known_law(Z, rng):
     assert result.pvalue[0] == pytest.approx(expected.pvalue, abs=0.04)
 
 
-def test_anderson_darling_law_is_that_of_its_series():
-    # The limit is a sum of chi-squared variables with the weights 1 / (j (j + 1)): its law, by
-    # inversion of the characteristic function (Gil-Pelaez), the tail of weights as its mean.
+def test_anderson_darling_distribution_is_that_of_its_series():
+    # The limit is a sum of chi-squared variables with the weights 1 / (j (j + 1)): its
+    # distribution, by inversion of the characteristic function (Gil-Pelaez), with the tail of
+    # weights as its mean.
     weights = 1.0 / (np.arange(1, 2001) * np.arange(2, 2002))
 
     def survival(x):
@@ -86,14 +80,14 @@ def test_anderson_darling_law_is_that_of_its_series():
         assert anderson_darling_survival(statistic, 10**7) == pytest.approx(expected, abs=1e-8)
 
 
-def test_anderson_darling_law_falls_from_one_to_zero():
+def test_anderson_darling_distribution_falls_from_one_to_zero():
     survival = [anderson_darling_survival(a, 50) for a in np.geomspace(0.05, 300, 500)]
     assert survival[0] == pytest.approx(1.0, abs=1e-4)
     assert survival[-1] < 1e-50
     assert np.all(np.diff(survival) <= 1e-6)
 
 
-def test_anderson_darling_law_for_few_rows(rng):
+def test_anderson_darling_distribution_for_few_rows(rng):
     pvalues = anderson_darling(rng.standard_normal((5, 3000))).pvalue
     assert stats.kstest(pvalues, "uniform").pvalue > 0.01
 
@@ -112,14 +106,12 @@ def test_sliced_wasserstein_of_a_shift(rng):
     assert distance == pytest.approx(np.sqrt(3.0), rel=0.02)
 
 
-@pytest.mark.parametrize("m", [80, 130])
-def test_sliced_wasserstein_is_pots(Z, rng, m):
-    ot = pytest.importorskip("ot")
-    Y = rng.standard_normal((m, 3))
-    directions = np.random.default_rng(5).standard_normal((3, 50))
-    directions /= np.linalg.norm(directions, axis=0)
-    expected = ot.sliced_wasserstein_distance(Z, Y, projections=directions, p=2)
-    assert sliced_wasserstein(Z, Y, n_projections=50, random_state=5) == pytest.approx(expected)
+def test_sliced_wasserstein_of_samples_of_two_sizes(Z, rng):
+    # Repeated until both have one size, samples have the same quantile functions.
+    Y = rng.standard_normal((120, 3))
+    expected = sliced_wasserstein(np.repeat(Z, 3, axis=0), np.repeat(Y, 2, axis=0), random_state=5)
+    assert sliced_wasserstein(Z, Y, random_state=5) == pytest.approx(expected)
+    assert sliced_wasserstein(Y, Z, random_state=5) == pytest.approx(expected)
 
 
 def test_energy_distance_is_scipys_on_the_line(rng):
@@ -249,7 +241,7 @@ def test_classifier_auc_of_a_shift(rng):
 
 
 @pytest.mark.parametrize("classifier", ["boosting", "mlp"])
-def test_classifier_auc_tells_the_joint_law_and_nothing_else(classifier, rng):
+def test_classifier_auc_tells_the_joint_distribution_and_nothing_else(classifier, rng):
     Z = ALTERNATIVES["copula"](800, 4, rng)
     assert classifier_auc(Z, classifier=classifier, random_state=0) > 0.57
     N = rng.standard_normal((800, 4))
@@ -261,3 +253,44 @@ def test_classifier_auc_of_one_classifier_without_probabilities(rng):
 
     Z = rng.standard_normal((300, 2)) + 1.0
     assert classifier_auc(Z, classifier=LinearSVC(random_state=0), random_state=0) > 0.75
+
+
+def curved(latent, rng, p=12):
+    """A smooth, injective map of latent rows (n, k) to p columns."""
+    k = latent.shape[1]
+    return np.hstack([latent, np.sin(latent @ rng.standard_normal((k, p - k)))])
+
+
+class TestIntrinsicDimension:
+    @over(k=[1, 2, 4])
+    def test_of_a_curved_surface(self, k, rng):
+        found = [intrinsic_dimension(curved(rng.uniform(size=(1500, k)), rng)) for _ in range(3)]
+        # Four standard deviations of a mean of three, and what the edges take away.
+        assert np.mean(found) == pytest.approx(k, abs=4 * k / np.sqrt(4500) + 0.06 * k)
+
+    def test_neither_coordinates_nor_repeated_rows_matter_and_noise_does(self, rng):
+        rows = curved(rng.uniform(size=(500, 3)), rng)
+        turn = np.linalg.qr(rng.standard_normal((12, 12)))[0]
+        expected = intrinsic_dimension(rows)
+        assert intrinsic_dimension(1e-6 * rows @ turn + 3.0) == pytest.approx(expected, rel=1e-4)
+        assert intrinsic_dimension(np.hstack([rows, np.ones((500, 4))])) == pytest.approx(expected)
+        assert intrinsic_dimension(np.vstack([rows, rows[::-1]])) == pytest.approx(expected)
+        noisy = rows + 0.3 * rng.standard_normal(rows.shape)
+        assert intrinsic_dimension(noisy) > expected + 1
+
+    @over(
+        rows={
+            "numbers": np.arange(40.0)[:, None],
+            "lattice": np.stack(np.meshgrid(np.arange(9.0), np.arange(9.0)), -1).reshape(-1, 2),
+            "constant": np.ones((50, 3)),
+            "few": np.random.default_rng(0).standard_normal((19, 2)),
+        }
+    )
+    def test_where_there_is_no_answer(self, rows):
+        assert np.isnan(intrinsic_dimension(rows))
+
+    def test_large_tables_are_subsampled(self, rng):
+        rows = rng.standard_normal((20_000, 2))
+        first, again, other = (intrinsic_dimension(rows, random_state=seed) for seed in (0, 0, 1))
+        assert first == again != other
+        assert first == pytest.approx(2, abs=0.15)

@@ -1,0 +1,443 @@
+"""NoisyDIMOutlierDetector: p-values of samples that are unlike those of `fit`."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
+from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sknoisydim._context import own_context
+from sknoisydim._isolation import draw_seed
+from sknoisydim._options import check_name
+from sknoisydim._transformer import NoisyDIMTransformer
+from sknoisydim._validation import check_integer, check_real
+from sknoisydim.metrics._embedding import normal_embedding
+
+FloatArray = NDArray[np.float64]
+
+# Standardised values beyond this are as far out as it takes, and their squares stay finite.
+LIMIT = 1e6
+# Penalty of the linear decoder, in units of one sample of a whitened embedding.
+RIDGE = 1.0
+# Least variance of a residual's component, relative to its largest: smaller ones are rounding.
+FLOOR = 1e-3
+# Share of the held-out samples that the tail is fitted to, and the least number of them.
+TAIL_SHARE, TAIL_SAMPLES = 0.1, 20
+# Where p-values come from: as many ranks as this, the most unusual, are left to the tail.
+CALIBRATIONS: Mapping[str, float] = {"auto": 10, "distribution": np.inf, "conformal": 0}
+
+
+class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
+    r"""Find samples that are unlike those of `fit`, with p-values.
+
+    The score of a sample x is, up to a constant, the log density of its embedding z = f(x), and of
+    what the embedding does not hold:
+
+    .. math:: \log p(z) - \tfrac13 \sum_{i=1}^3 \tfrac12 r_i^\top \Sigma_i^{-1} r_i
+
+    with three residuals :math:`r_i` of covariances :math:`\Sigma_i`: of the standardised features,
+    and of the scaled features that the encoder is given, each after a linear decoder of z; and of
+    the scaled features after their mean alone. So a sample far beyond those of `fit` is an outlier
+    wherever the encoder puts it. The mean over `n_estimators` transformers is taken.
+
+    A share of the samples of `fit` is held out of training. Their scores give a score its p-value:
+    the probability that a sample like those of `fit` is as unusual.
+
+    Parameters
+    ----------
+    transformer : NoisyDIMTransformer, FrozenEstimator or None, default=None
+        What embeds samples. It is cloned and fitted. None takes
+        ``NoisyDIMTransformer(keep="pca", keep_weight=10, refine="rotation")``. One that is fitted
+        already is used as it is if it comes in a `sklearn.frozen.FrozenEstimator`; `fit` then has
+        to be given samples that it was not trained on.
+    alpha : float, default=0.05
+        Level of `predict`, between 0 and 1: the share of usual samples that are called outliers.
+    fdr : float or None, default=None
+        If not None, `predict` controls the false discovery rate over the samples of a call in place
+        of the level (Benjamini and Hochberg): of those called outliers, at most this share is
+        expected to be usual. What is said of a sample then depends on the others.
+    calibration : {"auto", "distribution", "conformal"}, default="auto"
+        Where p-values come from. "conformal": the rank of a score among the n held-out ones, so
+        that the level is exact whatever the distribution, and no p-value is below 1 / (n + 1).
+        "distribution": a generalised Pareto distribution, fitted to the tenth of the held-out
+        scores that are the most unusual (at least 20), which gives any small p-value and is as
+        true as that tail. "auto": conformal, and the distribution where fewer than ten held-out
+        scores are more unusual.
+    calibration_fraction : float, default=0.25
+        Share of the samples of `fit` that are held out of training, between 0 and 1.
+    n_estimators : int, default=3
+        Number of transformers, trained on the same samples from different seeds.
+    random_state : int, RandomState instance or None, default=None
+        Which samples are held out, and the `random_state` of each transformer.
+
+    Attributes
+    ----------
+    transformers_ : list of NoisyDIMTransformer
+        The fitted transformers.
+    calibration_scores_ : ndarray of shape (n,)
+        Sorted scores of the held-out samples.
+    tail_ : tuple of float or None
+        Threshold, scale and shape of the distribution of minus the scores beyond the threshold;
+        None where too few samples are held out for it.
+    offset_ : float
+        `decision_function` is `score_samples` minus this, so that it is negative where the
+        p-value is at most `alpha`. Minus infinity where no p-value is that small.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (p,)
+        Their names, where all are strings.
+
+    See Also
+    --------
+    NoisyDIMTransformer : Its `score_samples` is the log density of the embedding alone.
+    sklearn.ensemble.IsolationForest : Ranks samples without training, and has no p-values.
+
+    References
+    ----------
+    V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", Springer 2005,
+    chapter 4: split conformal p-values.
+
+    S. Bates, E. Candes, L. Lei, Y. Romano, M. Sesia, "Testing for Outliers with Conformal
+    p-values", Annals of Statistics 51 (2023): the false discovery rate of such p-values.
+
+    J. Zhang, M. A. Stephens, "A New and Efficient Estimation Method for the Generalized Pareto
+    Distribution", Technometrics 51 (2009).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sknoisydim import NoisyDIMOutlierDetector
+    >>> X = np.random.default_rng(0).normal(size=(500, 2))
+    >>> detector = NoisyDIMOutlierDetector(n_estimators=1, random_state=0).fit(X)
+    >>> detector.predict([[0, 0], [9, -9]])
+    array([ 1, -1])
+    """
+
+    def __init__(
+        self,
+        transformer: Any = None,
+        *,
+        alpha: float = 0.05,
+        fdr: float | None = None,
+        calibration: str = "auto",
+        calibration_fraction: float = 0.25,
+        n_estimators: int = 3,
+        random_state: Any = None,
+    ) -> None:
+        self.transformer = transformer
+        self.alpha = alpha
+        self.fdr = fdr
+        self.calibration = calibration
+        self.calibration_fraction = calibration_fraction
+        self.n_estimators = n_estimators
+        self.random_state = random_state
+
+    @own_context()
+    def fit(self, X: Any, y: Any = None) -> NoisyDIMOutlierDetector:
+        """Train on usual samples, and hold some out for the p-values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Usual samples. A few outliers among them cost power, not the level.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : NoisyDIMOutlierDetector
+            Fitted.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or X is not usable.
+        """
+        check_name(self.calibration, CALIBRATIONS, "calibration")
+        alpha = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
+        if self.fdr is not None:
+            check_real(self.fdr, "fdr", minimum=0, maximum=1, closed="neither", also="None")
+        fraction = self.calibration_fraction
+        check_real(fraction, "calibration_fraction", minimum=0, maximum=1, closed="neither")
+        n_members = check_integer(self.n_estimators, "n_estimators", minimum=1)
+        X = self._samples(X, reset=True)
+        rng = np.random.default_rng(draw_seed(self.random_state))
+        order = rng.permutation(len(X))
+        n_held_out = int(np.clip(round(fraction * len(X)), 1, len(X) - 2))
+        held_out, others = X[order[:n_held_out]], X[order[n_held_out:]]
+        if isinstance(self._base(), FrozenEstimator):
+            n_members = 1
+        seeds = rng.integers(np.iinfo(np.int32).max, size=n_members)
+        self.transformers_ = [self._embedder(others, int(seed)) for seed in seeds]
+        self._members = [_Member(transformer, others) for transformer in self.transformers_]
+        scores = np.sort(self._score(held_out))
+        self.calibration_scores_ = scores
+        self.tail_ = _fit_tail(-scores[::-1])
+        coarse = CALIBRATIONS[self.calibration]
+        self.offset_ = _offset(alpha, scores, self.tail_, coarse)
+        if self.offset_ == -np.inf and self.calibration == "conformal":
+            warnings.warn(
+                f"no conformal p-value is below 1 / {n_held_out + 1}, so none reaches "
+                f"alpha={alpha:g}, and every sample is predicted to be usual. Use more samples, "
+                "or calibration='auto'.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self
+
+    @own_context()
+    def score_samples(self, X: Any) -> FloatArray:
+        """Log density of each sample, up to a constant: the smaller, the more unusual.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Features as in `fit`.
+
+        Returns
+        -------
+        scores : ndarray of shape (n,)
+            In nats; finite.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            If X is not usable.
+        """
+        check_is_fitted(self)
+        return self._score(self._samples(X))
+
+    def decision_function(self, X: Any) -> FloatArray:
+        """Return how far each score is from that of p-value `alpha`; negative for outliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Features as in `fit`.
+
+        Returns
+        -------
+        decision : ndarray of shape (n,)
+            `score_samples` minus `offset_`.
+        """
+        return self.score_samples(X) - self.offset_
+
+    @own_context()
+    def p_values(self, X: Any) -> FloatArray:
+        """Return the probability that a usual sample is at least as unusual as each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Features as in `fit`.
+
+        Returns
+        -------
+        p : ndarray of shape (n,)
+            Between 0 and 1; the smaller a score, the smaller its p-value, or the same.
+        """
+        scores = self.score_samples(X)
+        check_name(self.calibration, CALIBRATIONS, "calibration")
+        coarse = CALIBRATIONS[self.calibration]
+        return _p_values(scores, self.calibration_scores_, self.tail_, coarse)
+
+    @own_context()
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Tell outliers: by `alpha`, each sample by itself, or by `fdr`, all samples together.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Features as in `fit`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,)
+            -1 for an outlier, 1 for a usual sample.
+        """
+        if self.fdr is None:
+            outlying = self.decision_function(X) < 0
+        else:
+            outlying = false_discovery_control(self.p_values(X)) <= self.fdr
+        return np.where(outlying, -1, 1)
+
+    def _base(self) -> Any:
+        if self.transformer is None:
+            return NoisyDIMTransformer(keep="pca", keep_weight=10.0, refine="rotation")
+        return self.transformer
+
+    def _embedder(self, X: FloatArray, seed: int) -> Any:
+        """Return a transformer that is fitted to X, or the one that is fitted already."""
+        base = self._base()
+        frozen = isinstance(base, FrozenEstimator)
+        transformer = base.estimator if frozen else base
+        if not isinstance(transformer, NoisyDIMTransformer):
+            raise TypeError(
+                "transformer must be a NoisyDIMTransformer, one in a FrozenEstimator, or None, got "
+                f"{transformer!r} of type {type(transformer).__name__}."
+            )
+        if frozen:
+            check_is_fitted(transformer)
+            return transformer
+        return clone(transformer).set_params(random_state=seed).fit(X)
+
+    def _samples(self, X: Any, *, reset: bool = False) -> FloatArray:
+        options: dict[str, Any] = {"ensure_min_samples": 4} if reset else {}
+        if get_tags(self).input_tags.allow_nan:
+            options["ensure_all_finite"] = "allow-nan"
+        checked: FloatArray = validate_data(self, X, reset=reset, dtype=np.float64, **options)
+        return checked
+
+    def _score(self, X: FloatArray) -> FloatArray:
+        scores: FloatArray = np.mean([member.score(X) for member in self._members], axis=0)
+        return scores
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "offset_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = get_tags(self._base()).input_tags.allow_nan
+        return tags
+
+
+class _Member:
+    """One fitted transformer, and what its embedding does not hold of samples."""
+
+    def __init__(self, transformer: Any, X: FloatArray) -> None:
+        self.transformer = copy.copy(transformer)
+        # Names were checked by the detector; a frozen transformer may have seen them, too.
+        vars(self.transformer).pop("feature_names_in_", None)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.standard = StandardScaler().fit(X)
+        standard, scaled, z = self._views(X)
+        seen = ~np.isnan(scaled)
+        self.fill = np.where(seen, scaled, 0).sum(0) / np.maximum(seen.sum(0), 1)
+        targets = np.hstack([standard, self._filled(scaled)])
+        self.mean, self.z_mean = targets.mean(0), z.mean(0)
+        z, targets = z - self.z_mean, targets - self.mean
+        self.weights = np.linalg.solve(z.T @ z + RIDGE * np.eye(z.shape[1]), z.T @ targets)
+        residual, p = targets - z @ self.weights, standard.shape[1]
+        self.whitenings = [
+            _whitening(part) for part in (residual[:, :p], residual[:, p:], targets[:, p:])
+        ]
+
+    def score(self, X: FloatArray) -> FloatArray:
+        """Return the log density of samples (n, p), up to a constant."""
+        standard, scaled, z = self._views(X)
+        targets = np.hstack([standard, self._filled(scaled)]) - self.mean
+        residual, p = targets - (z - self.z_mean) @ self.weights, standard.shape[1]
+        parts = (residual[:, :p], residual[:, p:], targets[:, p:])
+        log_density: FloatArray = self.transformer.score_samples(X)
+        # Their mean: the three say much of the same, and their sum drowns the embedding.
+        for part, whitening in zip(parts, self.whitenings, strict=True):
+            log_density = log_density - np.square(part @ whitening).sum(1) / (2 * len(parts))
+        return log_density
+
+    def _views(self, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return standardised features, features as the encoder is given them, and embeddings."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            standard = np.clip(self.standard.transform(X), -LIMIT, LIMIT)
+        rows = self.transformer._check(X)
+        z = normal_embedding(self.transformer, rows, refined=False)
+        with torch.inference_mode():
+            scaling = self.transformer.encoder_.scaling
+            scaled = scaling(torch.from_numpy(np.array(X))).double().flatten(1).numpy()
+        return np.nan_to_num(standard), np.clip(scaled, -LIMIT, LIMIT), z
+
+    def _filled(self, scaled: FloatArray) -> FloatArray:
+        filled: FloatArray = np.where(np.isnan(scaled), self.fill, scaled)
+        return filled
+
+
+def _whitening(residual: FloatArray) -> FloatArray:
+    """Return the matrix that maps residuals (n, p) to identity covariance."""
+    values, vectors = np.linalg.eigh(residual.T @ residual / len(residual))
+    largest = values[-1] if values[-1] > 0 else 1.0
+    return vectors / np.sqrt(np.maximum(values, FLOOR * largest))
+
+
+def _fit_tail(unusual: FloatArray) -> tuple[float, float, float] | None:
+    """Return threshold, scale and shape >= 0 of a generalised Pareto distribution of the largest.
+
+    `unusual` is sorted, the largest last. The estimate is that of Zhang and Stephens (2009). A
+    shape below 0 has an end, beyond which p-values were 0: it becomes 0, an exponential tail.
+    """
+    n = len(unusual)
+    k = min(max(TAIL_SAMPLES, int(TAIL_SHARE * n)), n // 2)
+    if k == 0:
+        return None
+    threshold = float(unusual[-k - 1])
+    excess = unusual[-k:] - threshold
+    mean = float(excess.mean())
+    if mean <= 0:  # as good as all scores alike
+        return None
+    excess = np.maximum(excess, 1e-9 * mean)
+    n_grid = 30 + int(np.sqrt(k))
+    grid = 1 - np.sqrt(n_grid / (np.arange(n_grid) + 0.5))
+    grid = grid / (3 * excess[max(int(k / 4 + 0.5) - 1, 0)]) + 1 / excess[-1]
+    # Zero is no value of the profile likelihood, which is continuous there.
+    grid = np.where(np.abs(grid) < 1e-9 / mean, 1e-9 / mean, grid)
+    shapes = np.log1p(-grid[:, None] * excess).mean(1)
+    likelihood = k * (np.log(-grid / shapes) - shapes - 1)
+    weights = np.exp(likelihood - likelihood.max())
+    center = float(grid @ weights / weights.sum())
+    shape = float(np.log1p(-center * excess).mean())
+    if shape <= 0:
+        return threshold, mean, 0.0
+    return threshold, -shape / center, shape
+
+
+def _ranks(scores: FloatArray, held_out: FloatArray) -> FloatArray:
+    """Return conformal p-values."""
+    return (1 + np.searchsorted(held_out, scores, side="right")) / (len(held_out) + 1)
+
+
+def _start(held_out: FloatArray, tail: Any, coarse: float) -> tuple[float, float]:
+    """Return the score below which the tail is taken, and the p-value of the tail's threshold."""
+    if tail is None or coarse == 0:
+        return -np.inf, 0.0
+    n_tail = int(np.searchsorted(held_out, -tail[0], side="left"))
+    return float(held_out[int(min(n_tail, coarse)) - 1]), (n_tail + 1) / (len(held_out) + 1)
+
+
+def _p_values(scores: FloatArray, held_out: FloatArray, tail: Any, coarse: float) -> FloatArray:
+    """Return p-values: ranks, and the tail where no more than `coarse` ranks are left."""
+    p = _ranks(scores, held_out)
+    start, share = _start(held_out, tail, coarse)
+    if start == -np.inf:
+        return p
+    threshold, scale, shape = tail
+    t = np.maximum(-scores - threshold, 0) / scale
+    log_p = -t if shape == 0 else -np.log1p(shape * t) / shape
+    # The rank where the tail starts bounds it: the more unusual has no larger p-value.
+    beyond = np.minimum(share * np.exp(np.maximum(log_p, -700)), _ranks(np.array(start), held_out))
+    return np.where(scores < start, beyond, p)
+
+
+def _offset(alpha: float, held_out: FloatArray, tail: Any, coarse: float) -> float:
+    """Return the score below which p-values are at most alpha: the inverse of `_p_values`."""
+    rank = int(np.floor(alpha * (len(held_out) + 1) + 1e-12)) - 1
+    by_rank = float(held_out[rank]) if rank >= 0 else -np.inf
+    start, share = _start(held_out, tail, coarse)
+    if start == -np.inf or by_rank > start:
+        return by_rank
+    if alpha >= share:
+        return start
+    threshold, scale, shape = tail
+    log_ratio = np.log(share / alpha)
+    t = log_ratio if shape == 0 else np.expm1(shape * log_ratio) / shape
+    return float(min(start, -(threshold + scale * t)))

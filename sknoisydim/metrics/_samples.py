@@ -1,0 +1,180 @@
+"""What metrics take and return: samples, references to compare them with, results of tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from sklearn.utils import check_array
+
+FloatArray = NDArray[np.float64]
+RandomState = int | np.random.Generator | np.random.RandomState | None
+
+
+@dataclass(frozen=True)
+class MarginalTest:
+    """Result of a test of each component.
+
+    Attributes
+    ----------
+    statistic : ndarray of shape (n_components,)
+        Test statistic of each component.
+    pvalue : ndarray of shape (n_components,)
+        P-value of each component on its own.
+    pvalue_holm : ndarray of shape (n_components,)
+        P-values with Holm's correction; the smallest one judges all components together.
+    """
+
+    statistic: FloatArray
+    pvalue: FloatArray
+    pvalue_holm: FloatArray
+
+
+@dataclass(frozen=True)
+class JointTest:
+    """Result of a test of the joint distribution.
+
+    Attributes
+    ----------
+    statistic : float
+        Test statistic; larger is further from the target.
+    pvalue : float
+        Probability of a statistic at least as large under the target.
+    """
+
+    statistic: float
+    pvalue: float
+
+
+def holm(pvalue: FloatArray) -> FloatArray:
+    """Correct p-values for their number with Holm's step-down procedure.
+
+    Examples
+    --------
+    >>> holm(np.array([0.01, 0.04, 0.03])).round(2)
+    array([0.03, 0.06, 0.06])
+    """
+    order = np.argsort(pvalue)
+    scaled = pvalue[order] * np.arange(len(pvalue), 0, -1)
+    corrected = np.empty_like(pvalue)
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return corrected
+
+
+def compare(
+    Z: Any, reference: Any, *, min_samples: int = 2
+) -> tuple[FloatArray, FloatArray | None]:
+    """Validate a sample and its reference, and bring both into one space.
+
+    Returns
+    -------
+    Z : ndarray of shape (n_samples, n_components)
+        As it is for a reference sample; for a target its N(0, I) pre-image.
+    Y : ndarray of shape (m, n_components) or None
+        The reference sample; None stands for N(0, I).
+    """
+    Z = check_sample(Z, min_samples=min_samples)
+    if is_sample(reference):
+        Y = check_sample(reference, "reference", min_samples=min_samples)
+        if Y.shape[1] != Z.shape[1]:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns but the reference sample has {Y.shape[1]}."
+            )
+        return Z, Y
+    if isinstance(reference, str) and reference == "normal":
+        return Z, None
+    # Imported here: N(0, I) and reference samples need no target.
+    from ..targets import resolve_target
+
+    target = resolve_target(reference, Z.shape[1])
+    preimage = np.asarray(target.pull(Z), dtype=np.float64)
+    n_invalid = int(np.isnan(preimage).any(axis=1).sum())
+    if n_invalid:
+        raise ValueError(f"{n_invalid} samples of Z have no pre-image under {target!r}.")
+    # A value on or beyond the edge of the support has an infinite pre-image; at 38 the normal
+    # density underflows, so it stays as far out as a float64 normal can be.
+    return np.clip(preimage, -38.0, 38.0), None
+
+
+def draw(Y: FloatArray | None, n: int, d: int, rng: np.random.Generator) -> FloatArray:
+    """Return n draws of N(0, I), or at most n of a reference sample."""
+    return rng.standard_normal((n, d)) if Y is None else subsample(Y, n, rng)
+
+
+def normal_preimage(Z: Any, reference: Any, *, test: str, min_samples: int = 2) -> FloatArray:
+    """Return the sample in the space where the target is N(0, I), for a one-sample test."""
+    if is_sample(reference):
+        raise TypeError(
+            f"{test} needs a known distribution: reference must be 'normal', 'uniform' or a "
+            f"target, got a sample of type {type(reference).__name__}."
+        )
+    return compare(Z, reference, min_samples=min_samples)[0]
+
+
+def check_sample(Z: Any, name: str = "Z", *, min_samples: int = 2) -> FloatArray:
+    """Return `Z` as a finite float64 array of shape (n_samples, n_components)."""
+    checked: FloatArray = check_array(
+        Z, dtype=np.float64, ensure_min_samples=min_samples, input_name=name
+    )
+    return checked
+
+
+def is_sample(reference: Any) -> bool:
+    """Tell a reference sample from a name, a target or a sequence of distributions."""
+    if isinstance(reference, (list, tuple)):
+        return len(reference) > 0 and np.ndim(reference[0]) > 0
+    return hasattr(reference, "__array__") or hasattr(reference, "__array_interface__")
+
+
+def generator(random_state: RandomState) -> np.random.Generator:
+    """Return a generator of our own; numpy's global state is never read nor changed."""
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(2**31 - 1))
+    return np.random.default_rng(random_state)
+
+
+def seed_of(rng: np.random.Generator) -> int:
+    """Draw an integer seed."""
+    return int(rng.integers(2**31 - 1))
+
+
+def subsample(Z: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
+    """Return at most `n` samples of `Z`, drawn without replacement."""
+    return Z if len(Z) <= n else Z[rng.choice(len(Z), n, replace=False)]
+
+
+def constant_columns(Z: FloatArray) -> NDArray[np.bool_]:
+    """Tell which columns hold one value, up to rounding."""
+    spread = Z.max(axis=0) - Z.min(axis=0)
+    constant: NDArray[np.bool_] = spread <= 1e-12 * np.abs(Z).max(axis=0)
+    return constant
+
+
+def correlation_matrix(Z: FloatArray) -> FloatArray:
+    """Return Pearson's correlations; a constant column has correlation 0 with all, itself too."""
+    constant = constant_columns(Z)
+    centred = np.where(constant, 0.0, Z - Z.mean(axis=0))
+    unit = centred / np.where(constant, 1.0, np.linalg.norm(centred, axis=0))
+    product: FloatArray = unit.T @ unit
+    return product
+
+
+def whiten(Z: FloatArray) -> tuple[FloatArray, float] | None:
+    """Return samples of mean 0 and covariance I, and minus half the log determinant of R.
+
+    R is the correlation matrix; None is returned where it has no full rank.
+    """
+    if constant_columns(Z).any():
+        return None
+    # Scaled first, so that a component of small scale does not look like a missing rank.
+    centred = Z - Z.mean(axis=0)
+    centred /= np.sqrt(np.square(centred).mean(axis=0))
+    correlation = centred.T @ centred / len(Z)
+    if np.linalg.eigvalsh(correlation)[0] < 1e-10:
+        return None
+    factor = np.linalg.cholesky(correlation)
+    white = np.ascontiguousarray(solve_triangular(factor, centred.T, lower=True).T)
+    return white, -float(np.log(np.diag(factor)).sum())

@@ -1,0 +1,245 @@
+"""The detector of outliers: its level, p-values that follow the score, scikit-learn's checks."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from over import over
+from scipy import stats
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn.utils.fixes import parse_version
+
+from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer
+from sknoisydim._outliers import CALIBRATIONS, _fit_tail, _offset, _p_values
+
+# How many checks scikit-learn 1.9 yields for a detector with these tags.
+N_CHECKS = 46
+
+
+def quick(**parameters):
+    """A transformer of a few epochs."""
+    return NoisyDIMTransformer(keep="pca", keep_weight=10.0, max_epochs=3, **parameters)
+
+
+def detector(**parameters):
+    given = {"transformer": quick(), "n_estimators": 1, "random_state": 0} | parameters
+    return NoisyDIMOutlierDetector(**given)
+
+
+def samples(n, seed):
+    """Four features that two hidden ones drive."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.standard_normal((2, n))
+    columns = np.column_stack([a, np.exp(b / 2), a * b, a - b])
+    return columns + 0.1 * rng.standard_normal((n, 4))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return detector(n_estimators=2).fit(samples(1000, 0))
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(check, id=f"{i}-{check.func.__name__}")
+        for i, (_, check) in enumerate(estimator_checks_generator(detector()))
+    ],
+)
+def test_check(check):
+    try:
+        check(detector())
+    except estimator_checks.SkipTest as reason:
+        pytest.fail(f"skipped itself: {reason}")
+
+
+def test_number_of_checks():
+    fewer = parse_version(sklearn.__version__) < parse_version("1.9")
+    assert len(list(estimator_checks_generator(detector()))) >= N_CHECKS - fewer
+
+
+def test_level_and_false_discoveries_are_those_asked_for():
+    # On average over the samples held out: one draw of 100 has a level of 0.05 give or take 0.02.
+    found, new = {name: [] for name in CALIBRATIONS}, samples(1000, 100)
+    new[900:] += 6
+    for seed in range(8):
+        model = detector(transformer=quick(n_components=2), random_state=seed)
+        scores = model.fit(samples(400, seed)).score_samples(new)
+        for name, coarse in CALIBRATIONS.items():
+            p = _p_values(scores, model.calibration_scores_, model.tail_, coarse)
+            alarms = stats.false_discovery_control(p) <= 0.1
+            false = alarms[:900].sum() / max(alarms.sum(), 1)
+            found[name].append([*[np.mean(p[:900] <= level) for level in (0.05, 0.2)], false])
+    for name, shares in found.items():
+        *levels, false = np.mean(shares, axis=0)
+        assert (np.abs(np.array(levels) - [0.05, 0.2]) < [0.02, 0.04]).all(), name
+        assert false < 0.15, name
+
+
+@over(calibration=list(CALIBRATIONS))
+def test_p_values_follow_the_score(fitted, calibration):
+    model = clone_fitted(fitted, calibration=calibration)
+    X = np.vstack([samples(500, 1), samples(500, 2) * np.linspace(1, 30, 500)[:, None]])
+    scores, p = model.score_samples(X), model.p_values(X)
+    order = np.argsort(scores)
+    assert (np.diff(p[order]) >= 0).all()
+    assert ((p >= 0) & (p <= 1)).all()
+    floor = 1 / (len(model.calibration_scores_) + 1)
+    assert p.min() >= floor if calibration == "conformal" else p.min() < floor / 10
+
+
+def clone_fitted(model, **parameters):
+    """A copy of a fitted detector with other parameters of its calibration, calibrated anew."""
+    other = clone(model).set_params(**parameters)
+    other.__dict__ |= {k: v for k, v in vars(model).items() if k.endswith("_") or k == "_members"}
+    coarse = CALIBRATIONS[other.calibration]
+    other.offset_ = _offset(other.alpha, other.calibration_scores_, other.tail_, coarse)
+    return other
+
+
+@over(coarse=CALIBRATIONS, alpha=(0.003, 0.01, 0.039, 0.04, 0.05, 0.1, 0.3, 0.9))
+def test_an_outlier_is_what_has_a_p_value_of_at_most_alpha(fitted, coarse, alpha):
+    held_out, tail = fitted.calibration_scores_, fitted.tail_
+    scores = np.r_[held_out, np.linspace(held_out[0] - 50, held_out[-1] + 5, 4000)]
+    outlying = scores - _offset(alpha, held_out, tail, coarse) < 0
+    np.testing.assert_array_equal(outlying, _p_values(scores, held_out, tail, coarse) <= alpha)
+
+
+def test_predict_is_the_sign_of_the_decision_and_says_what_p_values_say(fitted):
+    X = samples(300, 3)
+    labels = fitted.predict(X)
+    np.testing.assert_array_equal(labels == -1, fitted.p_values(X) <= fitted.alpha)
+    np.testing.assert_array_equal(labels == -1, fitted.decision_function(X) < 0)
+
+
+def test_conformal_p_values_are_ranks(fitted):
+    model = clone_fitted(fitted, calibration="conformal")
+    X = samples(300, 4)
+    more_unusual = model.calibration_scores_ <= model.score_samples(X)[:, None]
+    n = len(model.calibration_scores_)
+    np.testing.assert_allclose(model.p_values(X), (1 + more_unusual.sum(1)) / (n + 1), rtol=1e-12)
+
+
+@over(law={"exponential": (stats.expon(), 0.0), "heavy": (stats.genpareto(0.5), 0.5)})
+def test_the_tail_is_found(law):
+    distribution, shape = law
+    draws = np.sort(distribution.rvs(20_000, random_state=0))
+    threshold, scale, found = _fit_tail(draws)
+    assert abs(found - shape) < 0.08
+    far = threshold + np.array([1.0, 5.0]) * scale
+    expected = distribution.sf(far) / distribution.sf(threshold)
+    np.testing.assert_allclose(
+        stats.genpareto.sf(far - threshold, found, 0, scale), expected, rtol=0.3
+    )
+
+
+def test_the_tail_bears_one_giant_and_equal_scores():
+    draws = np.sort(np.r_[stats.expon.rvs(size=300, random_state=0), 1e9])
+    _, scale, shape = _fit_tail(draws)
+    assert 0.2 < scale < 5
+    assert shape < 2
+    assert _fit_tail(np.ones(100)) is None
+    assert _fit_tail(np.ones(1)) is None
+
+
+def test_far_samples_are_outliers_in_every_direction(fitted):
+    X = samples(200, 5)
+    directions = np.random.default_rng(0).standard_normal((200, 4))
+    for far in (30.0, 1e3, 1e6, 1e100, 1e300):
+        scores = fitted.score_samples(X + far * directions)
+        assert np.isfinite(scores).all()
+        assert scores.max() < fitted.calibration_scores_[0]
+
+
+def test_what_the_embedding_does_not_hold_counts():
+    # One component for four features: a change that it hardly sees is seen by the residual.
+    one = detector(transformer=quick(n_components=1)).fit(samples(1000, 0))
+    X = samples(500, 6)
+    X[:, 3] += 3 * np.where(X[:, 0] > 0, 1, -1)  # a - b is as large as ever, and no longer fits
+    alone = -one.transformers_[0].score_samples(np.vstack([samples(500, 7), X]))
+    truth = np.repeat([0, 1], 500)
+    together = -one.score_samples(np.vstack([samples(500, 7), X]))
+    assert sklearn.metrics.roc_auc_score(truth, together) > 0.9
+    assert sklearn.metrics.roc_auc_score(truth, alone) < 0.8
+
+
+def test_fdr_looks_at_all_samples_of_a_call(fitted):
+    X = np.vstack([samples(900, 8), samples(100, 9) + 6])
+    model = clone_fitted(fitted, fdr=0.1)
+    labels = model.predict(X)
+    adjusted = stats.false_discovery_control(model.p_values(X))
+    np.testing.assert_array_equal(labels == -1, adjusted <= 0.1)
+    assert (labels[900:] == -1).mean() > 0.9
+    assert (model.predict(X[:900])[labels[:900] == -1] == 1).any()  # alone they are too few
+
+
+def test_same_seed_same_scores_and_a_pickle_keeps_them(fitted):
+    X = samples(50, 10)
+    scores = fitted.score_samples(X)
+    again = clone(fitted).fit(samples(1000, 0))
+    np.testing.assert_array_equal(again.score_samples(X), scores)
+    copy = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(copy.p_values(X), fitted.p_values(X))
+    first, second = fitted.transformers_
+    assert not np.array_equal(first.transform(X), second.transform(X))
+
+
+def test_a_frozen_transformer_is_not_trained_again():
+    frame = pd.DataFrame(samples(400, 11), columns=list("abcd"))
+    dim = quick(target="uniform", random_state=0).fit(frame)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = detector(transformer=FrozenEstimator(dim), n_estimators=3)
+        model.fit(pd.DataFrame(samples(400, 12), columns=list("abcd")))
+        assert model.transformers_ == [dim]
+        assert model.predict(frame).mean() > 0.7
+    assert list(model.feature_names_in_) == list("abcd")
+
+
+def test_parameters_of_the_transformer_are_reached_and_it_stays_as_it_was():
+    dim = quick()
+    model = make_pipeline(StandardScaler(), detector(transformer=dim))
+    model.set_params(noisydimoutlierdetector__transformer__max_epochs=2)
+    model.fit(samples(200, 13))
+    assert model[-1].transformers_[0].n_epochs_ == 2
+    assert set(model.predict(samples(50, 14))) <= {-1, 1}
+    assert not hasattr(dim, "n_epochs_")
+
+
+def test_missing_values_are_for_the_transformer_to_allow():
+    X = samples(300, 15)
+    X[::7, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        detector().fit(X)
+    model = detector(transformer=quick(missing="indicator")).fit(X)
+    assert np.isfinite(model.score_samples(X)).all()
+
+
+@over(
+    wrong={
+        "alpha": ({"alpha": 1.0}, ValueError, "alpha must be"),
+        "fdr": ({"fdr": 0}, ValueError, "fdr must be"),
+        "calibration": ({"calibration": "exact"}, ValueError, "calibration='exact' is unknown"),
+        "share": ({"calibration_fraction": 0.0}, ValueError, "calibration_fraction must be"),
+        "number": ({"n_estimators": 0}, ValueError, "n_estimators must be"),
+        "transformer": ({"transformer": StandardScaler()}, TypeError, "must be a NoisyDIM"),
+    }
+)
+def test_what_is_wrong_is_said(wrong):
+    parameters, error, message = wrong
+    with pytest.raises(error, match=message):
+        detector(**parameters).fit(samples(50, 16))
+
+
+def test_a_level_that_no_rank_reaches_is_said():
+    with pytest.warns(UserWarning, match="no conformal p-value is below 1 / 11"):
+        model = detector(calibration="conformal").fit(samples(40, 17))
+    assert (model.predict(samples(40, 17) + 100) == 1).all()
