@@ -37,12 +37,6 @@ class Convolutions(nn.Module):
         return self.layers(x)
 
 
-class Narrow(Convolutions):
-    def __init__(self, shape, n_components):
-        super().__init__(shape, n_components)
-        self.layers[0] = nn.Conv2d(shape[0], 4, 1)
-
-
 def chain(shape, n_components):
     """One that ends in a linear layer, and so is folded."""
     return Convolutions(shape, n_components).layers
@@ -93,7 +87,7 @@ class TestFile:
 
     def test_another_encoder_than_was_saved(self, fitted, tmp_path):
         fitted.save(tmp_path / "model")
-        for encoder in (Narrow, "mlp", nn.Linear):
+        for encoder in ("mlp", nn.Linear):
             with pytest.raises(ValueError, match=r"model cannot be loaded"):
                 NoisyDIMTransformer.load(tmp_path / "model", encoder=encoder)
 
@@ -117,12 +111,6 @@ class TestServed:
         assert_allclose(z, model.transform(ROWS), rtol=1e-5, atol=1e-5)
         wide = module.double()(torch.from_numpy(X)).numpy()
         assert_allclose(wide, model.transform(X), rtol=1e-8, atol=1e-8)
-
-    def test_module_refuses_tables(self, fitted):
-        module = fitted.to_torch()
-        for rows in (torch.zeros(2, 1, 8, 7), torch.zeros(2, 63)):
-            with pytest.raises(RuntimeError):
-                module(rows)
 
     def test_onnx(self, fitted, tmp_path):
         fitted.to_onnx(tmp_path / "model.onnx")

@@ -198,7 +198,7 @@ class Reader:
 
     def _object(self, content: JSON) -> Any:
         kind, state = known()[content[0]], self.read(content[1])
-        if isinstance(state, tuple):
+        if issubclass(kind, tuple):
             return kind(*state)
         made = kind.__new__(kind)
         if isinstance(made, nn.Module):
