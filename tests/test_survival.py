@@ -436,7 +436,7 @@ class TestTheFile:
 
 
 class TestTheParameter:
-    @pytest.mark.parametrize("value", [3, b"folder", True, Checkpoint(), "", __file__], ids=str)
+    @pytest.mark.parametrize("value", [3, b"folder", True, Checkpoint(), "", __file__])
     def test_that_is_no_folder(self, value):
         with pytest.raises((TypeError, ValueError), match="must be None or the path of a folder"):
             dim(checkpoint=value).fit(X)
