@@ -110,8 +110,9 @@ class NoisyDIMTransformer(
         component by itself; enough for a few components only).
     scaling : str, transformer or None, default="squash"
         Scaling of the columns, fitted inside. "squash" standardises u and bounds it softly,
-        u / sqrt(1 + (u / 3)^2); "standard", "quantile" (to normal scores), any scikit-learn
-        transformer (an object, which is cloned, or a class), or None.
+        u / sqrt(1 + (u / 3)^2), by quartiles where tails are so heavy that mean and deviation say
+        little; "standard", "quantile" (to normal scores), any scikit-learn transformer (an object,
+        which is cloned, or a class), or None.
     missing : {"error", "indicator"}, default="error"
         What to do with missing cells (NaN; NA of pandas, null of polars). "error" refuses them.
         "indicator" fills each with the mean of its column, and gives the encoder one more column,

@@ -29,6 +29,14 @@ __all__ = [
 
 # Standard deviations at which "squash" bounds a column.
 SQUASH_BOUND = 3.0
+# How many times the deviation of a column is that of its middle half, where the latter takes its
+# place: with 10, no table of benchmarks/frontier.py has another accuracy, and of lognormal columns
+# (sigma 3) five neighbours tell more (TestHeavyTails in tests/test_scaling.py).
+HEAVY = 10.0
+# The interquartile range of N(0, 1).
+NORMAL_RANGE = 1.349
+# Rows, and cells of them, that quartiles are taken from.
+QUARTILE_ROWS, QUARTILE_CELLS = 2**12, 2**20
 # Least probability, and distance from an outermost quantile, that "quantile" knows: those of
 # scikit-learn's QuantileTransformer.
 LEAST = 1e-7
@@ -227,12 +235,14 @@ class Moments(NamedTuple):
     """Mean and variance of each column, of so many rows: those in which it is observed.
 
     Where their numbers differ, because cells are missing, `n_rows` is an array of shape (p,). A
-    column that is observed nowhere has the mean and the variance 0.
+    column that is observed nowhere has the mean and the variance 0. `quartiles` (3, p) are those of
+    some rows: of a stream, of its first ones.
     """
 
     n_rows: Any
     mean: np.ndarray
     variance: np.ndarray
+    quartiles: np.ndarray
 
     def merge(self, other: Moments) -> Moments:
         """Return the moments of the rows of both.
@@ -246,7 +256,7 @@ class Moments(NamedTuple):
         variance = (1 - share) * self.variance + share * other.variance
         with np.errstate(over="ignore"):
             variance = variance + share * (1 - share) * change**2
-        return Moments(n_rows, self.mean + share * change, variance)
+        return Moments(n_rows, self.mean + share * change, variance, self.quartiles)
 
 
 def column_moments(X: RowSource, weights: np.ndarray | None = None) -> Moments:
@@ -276,7 +286,25 @@ def column_moments(X: RowSource, weights: np.ndarray | None = None) -> Moments:
             "scaling='quantile'."
         )
     n_rows = scaler.n_samples_seen_
-    return Moments(n_rows if np.ndim(n_rows) else float(n_rows), scaler.mean_, scaler.var_)
+    n_rows = n_rows if np.ndim(n_rows) else float(n_rows)
+    return Moments(n_rows, scaler.mean_, scaler.var_, _quartiles(X, weights))
+
+
+def _quartiles(X: RowSource, weights: np.ndarray | None) -> np.ndarray:
+    """Return the quartiles (3, p) of rows from all over X, by their weights."""
+    most = min(QUARTILE_ROWS, max(2, QUARTILE_CELLS // max(1, X.shape[1])))
+    some = np.linspace(0, len(X) - 1, min(len(X), most)).astype(np.int64)
+    rows = np.array(X[some], dtype=np.float64)
+    rows[:, np.isnan(rows).all(0)] = 0
+    shares = [0.25, 0.5, 0.75]
+    with np.errstate(over="ignore", invalid="ignore"):
+        if weights is None:
+            found: np.ndarray = np.nanquantile(rows, shares, axis=0)
+        else:
+            found = np.nanquantile(
+                rows, shares, axis=0, weights=weights[some], method="inverted_cdf"
+            )
+    return found
 
 
 def from_moments(scaling: str, moments: Moments) -> nn.Module:
@@ -287,7 +315,7 @@ def from_moments(scaling: str, moments: Moments) -> nn.Module:
     ValueError
         If a variance is not finite.
     """
-    n_rows, mean, variance = moments
+    n_rows, mean, variance, (low, middle, high) = moments
     if not np.isfinite(variance).all():
         column = int(np.flatnonzero(~np.isfinite(variance))[0])
         raise ValueError(
@@ -299,7 +327,13 @@ def from_moments(scaling: str, moments: Moments) -> nn.Module:
     with np.errstate(over="ignore"):
         constant = variance <= n_rows * eps * variance + (n_rows * mean * eps) ** 2
     scale = np.where(constant, 1.0, np.sqrt(variance))
-    return Standardize(mean, scale, bound=SQUASH_BOUND if scaling == "squash" else None)
+    if scaling == "standard":
+        return Standardize(mean, scale)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = (high - low) / NORMAL_RANGE
+        heavy = ~constant & (spread > 0) & (scale > HEAVY * spread)
+    mean, scale = np.where(heavy, middle, mean), np.where(heavy, spread, scale)
+    return Standardize(mean, scale, bound=SQUASH_BOUND)
 
 
 def _by_moments(scaling: str) -> Callable[[RowSource, int, np.ndarray | None], nn.Module]:
