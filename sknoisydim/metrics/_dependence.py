@@ -41,22 +41,9 @@ def max_correlation(
     .. math:: \max_{i < j} \, | r_{ij}(Z) - r_{ij} |
 
     with :math:`r_{ij}(Z)` Pearson's correlation of components i and j, and :math:`r_{ij}` the same
-    of the reference sample, or 0 for a target in its N(0, I) pre-image. Blind to dependence that is
-    not linear.
-
-    Parameters
-    ----------
-    Z : array-like of shape (n_samples, n_components)
-        Embedded samples.
-    reference : str, target or array-like of shape (m, n_components), default="normal"
-        "normal", "uniform" or another target distribution, or a sample of it.
-    random_state : int, Generator, RandomState or None, default=None
-        Ignored: nothing is drawn. Every distance takes it.
-
-    Returns
-    -------
-    correlation : float
-        0.0 for one component. A constant component has correlation 0 with every other.
+    of the reference sample, or 0 for a target in its N(0, I) pre-image. It is 0 for one component
+    and for constant ones, and blind to dependence that is not linear. `Z` and `reference` are those
+    of :func:`energy_test`; nothing is drawn, so `random_state` has no effect.
 
     Examples
     --------

@@ -110,27 +110,9 @@ def monte_carlo_test(
 
     .. math:: p = \frac{1 + \#\{b : D(Y_b) \ge D(Z)\}}{1 + B}
 
-    with D the distance to the target and :math:`Y_b` one of B samples of the target of the size of
-    Z. Exact for every n and d, for the cost of B + 1 distances.
-
-    Parameters
-    ----------
-    distance : str or callable
-        As in :func:`relative_distance`.
-    Z : array-like of shape (n_samples, n_components)
-        Embedded samples.
-    reference : "normal", "uniform" or target, default="normal"
-        Target distribution.
-    n_resamples : int, default=99
-        Number B of samples; the smallest p-value is 1 / (1 + B).
-    random_state : int, Generator, RandomState or None, default=None
-        Seed of all draws.
-    **params : keyword arguments
-        Passed to the distance.
-
-    Returns
-    -------
-    result : JointTest
+    with D the distance to the target and :math:`Y_b` one of B = `n_resamples` samples of the target
+    of the size of Z: exact for every n and d. The smallest p-value is 1 / (1 + B). The other
+    parameters are those of :func:`relative_distance`, with a target as the reference.
 
     Examples
     --------

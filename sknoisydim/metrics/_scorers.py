@@ -76,16 +76,6 @@ def make_match_scorer(
     -------
     scorer : callable
         ``scorer(estimator, X, y=None) -> float``; it can be pickled.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sknoisydim import NoisyDIMTransformer
-    >>> from sknoisydim.metrics import make_match_scorer
-    >>> X = load_iris().data
-    >>> dim = NoisyDIMTransformer(2, max_epochs=5, random_state=0).fit(X)
-    >>> -1 <= make_match_scorer("classifier_auc", classifier="boosting")(dim, X) <= -0.3
-    True
     """
     known = {**DISTANCES, "classifier_auc": classifier_auc}
     if metric not in known:

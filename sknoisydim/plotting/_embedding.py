@@ -277,17 +277,6 @@ class DependenceDisplay(_FromEstimator):
         The heat map.
     ax_, figure_ : matplotlib Axes and Figure
         Where it is drawn.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from matplotlib.figure import Figure
-    >>> from sknoisydim.plotting import DependenceDisplay
-    >>> Z = np.random.default_rng(0).standard_normal((1000, 2))
-    >>> Z[:, 1] = np.sign(Z[:, 1]) * np.abs(Z[:, 0])
-    >>> display = DependenceDisplay.from_embedding(Z, ax=Figure().subplots())
-    >>> bool(display.dependence[1, 0] < 0.1 < 0.9 < display.dependence[0, 1])
-    True
     """
 
     def __init__(self, dependence: Any, n_samples: int) -> None:
