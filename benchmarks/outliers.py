@@ -195,6 +195,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     warnings.simplefilter("ignore", ConvergenceWarning)
+    warnings.filterwarnings("ignore", module="pyod")
     torch.set_num_threads(1)
     print(
         f"sknoisydim {sknoisydim.__version__}, scikit-learn {sklearn.__version__}, "
