@@ -42,7 +42,13 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(260, 4)) ** 3
 X_NEW = RNG.normal(size=(70, 4)) * 2
 
-SMALL = {"encoder": MLPEncoder((8,)), "max_epochs": 2, "batch_size": 64, "random_state": 0}
+SMALL = {
+    "refine": None,
+    "encoder": MLPEncoder((8,)),
+    "max_epochs": 2,
+    "batch_size": 64,
+    "random_state": 0,
+}
 
 # A member of a table is here by itself; the rest are what a user may write besides.
 CHOICES = {

@@ -23,7 +23,13 @@ from sknoisydim.refinement import RotationGaussianization
 
 SAVED = Path(__file__).parent / "saved_models"
 X = np.random.default_rng(0).normal(size=(240, 3)) ** 3
-SMALL = {"encoder": MLPEncoder((8,)), "max_epochs": 2, "batch_size": 64, "random_state": 0}
+SMALL = {
+    "refine": None,
+    "encoder": MLPEncoder((8,)),
+    "max_epochs": 2,
+    "batch_size": 64,
+    "random_state": 0,
+}
 LETTERS = b"0123456789abcdef"
 
 

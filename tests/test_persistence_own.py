@@ -149,6 +149,9 @@ class OwnMap(nn.Module):
     def forward(self, z):
         return z + 1
 
+    def inverse(self, z):
+        return z - 1
+
     def log_abs_det(self, z):
         return torch.zeros_like(z[:, 0])
 

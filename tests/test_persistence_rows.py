@@ -48,7 +48,13 @@ ENCODERS = {"class": Convolutions, "chain": chain, "module": Convolutions((1, 8,
 
 
 def dim(**parameters):
-    given = {"n_components": 2, "encoder": Convolutions, "max_epochs": 2, "batch_size": 64}
+    given = {
+        "n_components": 2,
+        "refine": None,
+        "encoder": Convolutions,
+        "max_epochs": 2,
+        "batch_size": 64,
+    }
     return NoisyDIMTransformer(**given | {"random_state": 0} | parameters)
 
 

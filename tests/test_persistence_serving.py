@@ -33,7 +33,13 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 4)) ** 3
 X[:, 3] = X[:, 3].round()  # repeated values, which quantiles have to step over
 ROWS = np.concatenate([X[:20], RNG.normal(size=(20, 4)), 30 * X[:5]]).astype(np.float32)
-SMALL = {"encoder": MLPEncoder((16,)), "max_epochs": 2, "batch_size": 64, "random_state": 0}
+SMALL = {
+    "refine": None,
+    "encoder": MLPEncoder((16,)),
+    "max_epochs": 2,
+    "batch_size": 64,
+    "random_state": 0,
+}
 
 SERVED = {
     "plain": {},

@@ -165,7 +165,7 @@ FITS = {
 
 
 def dim(**parameters):
-    defaults = {"max_epochs": 8, "batch_size": 32, "random_state": 0}
+    defaults = {"max_epochs": 8, "batch_size": 32, "refine": None, "random_state": 0}
     if "encoder" not in parameters:
         defaults["encoder"] = MLPEncoder((8,), dropout=0.3)
     callbacks = [*parameters.pop("callbacks", []), Bomb()]

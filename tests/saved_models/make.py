@@ -31,6 +31,7 @@ MODELS = {
     "newer-law": {"target": stats.Uniform(a=-1.0, b=2.0), "bound": DonskerVaradhan(0.2)},
     "joint": {"target": MultivariateNormal([1, 0], [[2, 0.5], [0.5, 1]]), "n_components": 2},
     "ball": {"target": UniformBall(2.0), "scaling": None, "augmentation": None},
+    "rotation": {"refine": "rotation", "clean_weight": 1.0},
     "separable": {"critic": "separable"},
 }
 
@@ -44,7 +45,7 @@ def main():
     np.save(folder / "rows.npy", rows)
     for name, parameters in MODELS.items():
         small = {"encoder": MLPEncoder((8,)), "critic": SeparableCritic((8,), 4)}
-        small |= {"max_epochs": 2, "batch_size": 64, "random_state": 0}
+        small |= {"refine": None, "max_epochs": 2, "batch_size": 64, "random_state": 0}
         model = NoisyDIMTransformer(**small | parameters).fit(X)
         model.save(folder / f"{name}.safetensors")
         np.save(folder / f"{name}.npy", model.transform(rows))
