@@ -72,9 +72,9 @@ class RotationGaussianization(BaseEstimator):
               - \log \lvert \det \partial r / \partial z \rvert
               + \lambda \lVert r(z) - z \rVert^2 - \mu \log q(c \mid r(z)) \bigr]
 
-    and stay away where the density of held-out rows does not gain. Then each row is moved along its
-    own direction, so that the norms are those of N(0, I). Last, rows are divided by one number,
-    since what is trained stretches rows that it was not fitted to.
+    and stay away where the density of held-out rows does not gain. Then rows are divided by
+    one number, since what is trained stretches rows that it was not fitted to. Last, each row is
+    moved along its own direction, so that the norms of held-out rows come closer to those of N(0, I).
 
     What stops and what is trained does not look at rows far out (ten standard deviations from the
     mean square of a normal row); the steps along axes move these too.
@@ -187,10 +187,11 @@ class RotationGaussianization(BaseEstimator):
             gain = normal_logpdf(after) + log_det - normal_logpdf(judged)
             if gain.mean() > gain.std() / np.sqrt(len(gain)):  # more than by chance
                 maps.append(coupled)
-        image = apply(Composed(maps), parts[0])[0]
-        maps.append(radial_map(image[are_near(image)]))
-        spread = spread_of(apply(Composed(maps), parts[1])[0], parts[1], parts[0])
-        return Composed([*maps, Scale(d, spread)])
+        image = apply(Composed(maps), parts[1])[0]
+        scale = Scale(d, spread_of(image, parts[1], parts[0]))
+        # By rows held out: those that the maps were fitted to have other norms than new ones.
+        image = apply(scale, image)[0]
+        return Composed([*maps, scale, radial_map(image[are_near(image)])])
 
 
 def apply(fitted: InvertibleMap, z: FloatArray) -> tuple[FloatArray, FloatArray]:
