@@ -1,11 +1,11 @@
-"""MNIST in two dimensions: how well the law matches, and what classifiers find, over the noise.
+"""MNIST in two dimensions: match with the target, and accuracy of classifiers, over the noise.
 
-The paper's experiment on the trade-off: embeddings with a normal law through Gaussian noise and
-with a uniform law through uniform noise, from an MLP and from a small convolutional encoder, over
-six sizes of the noise each. Held-out rows: p-values of D'Agostino and Pearson's test (the least of
-the components, by Holm) and of the Henze-Zirkler and the energy test, in the normal pre-image; AUC
-of two classifiers that tell them from the target (0.5 is perfect); accuracy of four classifiers on
-the embedding.
+The paper's experiment on the trade-off: embeddings with a normal distribution through Gaussian
+noise, and with a uniform one through uniform noise, from an MLP and from a small convolutional
+encoder, over six sizes of the noise each. Held-out rows: p-values of D'Agostino and Pearson's test
+(the least of the components, by Holm) and of the Henze-Zirkler and the energy test, in the normal
+pre-image; AUC of two classifiers that tell them from the target (0.5 is perfect); accuracy of four
+classifiers on the embedding.
 
     OMP_NUM_THREADS=1 python benchmarks/paper/mnist.py --seeds 5      docs/paper/mnist*
     OMP_NUM_THREADS=1 python benchmarks/paper/mnist.py --data DIR     60,000 rows, in idx files
