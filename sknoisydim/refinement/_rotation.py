@@ -172,7 +172,7 @@ class RotationGaussianization(BaseEstimator):
         labels = None if codes is None else codes[0]
         layers, moved = gaussianize(moved, labels, n_layers, step, rng)
         maps: list[InvertibleMap] = [RotatedTables.of(layers, d)]
-        near = [np.flatnonzero(are_near(part)) for part in moved]
+        near = [np.flatnonzero(inlier_mask(part)) for part in moved]
         # One component has no other to be moved by.
         if n_couplings == 0 or d == 1 or min(map(len, near)) < MIN_HELD_OUT:
             return maps[0]
@@ -184,7 +184,7 @@ class RotationGaussianization(BaseEstimator):
         if gain.mean() <= gain.std() / np.sqrt(len(gain)):  # by chance, then
             return maps[0]
         both = Composed([*maps, coupled])
-        spread = spread_of(apply(both, parts[1])[0], parts[1], parts[0])
+        spread = fit_rescaling(apply(both, parts[1])[0], parts[1], parts[0])
         return Composed([*maps, coupled, Scale(d, spread)])
 
 
@@ -264,7 +264,7 @@ def gaussianize(
     rng : Generator
     """
     d, log_det = parts[0].shape[1], np.zeros(len(parts[1]))
-    near = are_near(parts[1])
+    near = inlier_mask(parts[1])
     near |= near.sum() < MIN_HELD_OUT
     best, n_best, moved = normal_logpdf(parts[1][near]).mean(), 0, parts
     layers: list[Layer] = []
@@ -346,12 +346,12 @@ def towards_normal(u: FloatArray, step: float) -> FloatArray:
     return points + np.array(shifts)
 
 
-def are_near(z: FloatArray) -> np.ndarray:
+def inlier_mask(z: FloatArray) -> np.ndarray:
     """Return which rows of z (n, d) are not far out: as good as all, where z is about N(0, I)."""
-    return mean_squares(z) <= most_of(z)
+    return mean_squares(z) <= outlier_threshold(z)
 
 
-def most_of(z: FloatArray) -> float:
+def outlier_threshold(z: FloatArray) -> float:
     """Return the mean square beyond which a row of z (n, d) is far out."""
     return 1 + FAR * float(np.sqrt(2 / z.shape[1]))
 
@@ -362,7 +362,7 @@ def mean_squares(z: FloatArray) -> FloatArray:
     return squares
 
 
-def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> float:
+def fit_rescaling(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> float:
     """Return what takes the mean square to one, by held-out rows of which `refined` are the image.
 
     A trained map stretches rows that it was not fitted to. That these few are by chance further out
@@ -371,7 +371,7 @@ def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> 
     nothing is pushed further. Single rows far out count as if they were nearer.
     """
     after, before, of_fit = (
-        np.minimum(mean_squares(z), most_of(z)) for z in (refined, held_out, fitted)
+        np.minimum(mean_squares(z), outlier_threshold(z)) for z in (refined, held_out, fitted)
     )
     moved = after - before
     excess = of_fit.mean() + moved.mean() - 1
