@@ -146,7 +146,7 @@ class Rows(Dataset[torch.Tensor]):
         """
         if self._shares is None:
             n_rows = len(self)
-            # The same numbers in half the room, which counts beyond ten million rows.
+            # The same numbers in half the memory, which matters beyond ten million rows.
             kind = torch.int32 if n_rows < 2**31 else torch.int64
             drawn = torch.randperm(n_rows, generator=generator, dtype=kind)
             return drawn if count >= n_rows else drawn[:count].clone()

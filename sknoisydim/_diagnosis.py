@@ -288,9 +288,7 @@ def _about_match(values: Values, fitted: Any) -> Iterator[str]:
     if said:
         changes = [f"match_weight={max(1.0, 3 * fitted.match_weight):g}"]
         if refine is None:
-            changes.append("refine='rotation' or 'flow'")
-        elif isinstance(refine, str) and refine == "rotation":
-            changes.append("refine='flow'")
+            changes.append("refine='rotation'")
         changes += ["a larger batch_size", "more epochs", "fewer components"]
         yield f"{said}. What brings it closer: {'; '.join(changes)}."
     if values["worst_ks_pvalue"] <= LEVEL and values["relative_marginal_distance"] > CLOSE_DISTANCE:

@@ -76,7 +76,7 @@ class Neighbors(BaseEstimator):
         ready._candidates = sample
         return ready
 
-    def forget(self) -> None:
+    def release(self) -> None:
         """Let go of the sample: from here on the batch itself is searched."""
         self._candidates = None
 
