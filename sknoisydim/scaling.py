@@ -301,9 +301,8 @@ def _quartiles(X: RowSource, weights: np.ndarray | None) -> np.ndarray:
         if weights is None:
             found: np.ndarray = np.nanquantile(rows, shares, axis=0)
         else:
-            found = np.nanquantile(
-                rows, shares, axis=0, weights=weights[some], method="inverted_cdf"
-            )
+            each = np.broadcast_to(weights[some][:, None], rows.shape)
+            found = np.nanquantile(rows, shares, axis=0, weights=each, method="inverted_cdf")
     return found
 
 
