@@ -86,7 +86,7 @@ html_theme_options = {
     "footer_end": [],
 }
 # Pages without pages below them need no column for those.
-html_sidebars = {"index": [], "quickstart": [], "coming_from": []}
+html_sidebars = {"index": [], "quickstart": [], "switching_from": []}
 
 
 def mathml(latex, display):

@@ -57,8 +57,8 @@ def load(name: str) -> Any:
 
 
 def fit(data: Any, seed: int, name: str = "synthetic", **parameters: Any) -> NoisyDIMTransformer:
-    settings = {"max_epochs": EPOCHS[name], "random_state": seed, "keep": None, "match_weight": 0.0}
-    settings |= parameters
+    settings = {"max_epochs": EPOCHS[name], "random_state": seed}
+    settings |= {"keep": None, "match_weight": 0.0, "refine": None} | parameters
     return NoisyDIMTransformer(**settings).fit(data[0], data[2])
 
 
@@ -271,7 +271,7 @@ def main() -> None:
         settings = (
             f"Synthetic table of ``benchmarks/datasets.py`` (7,000 training rows, "
             f"{EPOCHS['synthetic']} epochs) and digits (1,257 training rows, {EPOCHS['digits']} "
-            f"epochs), ``keep=None, match_weight=0``; {seeds}; {JUDGED:,} held-out rows are judged."
+            f"epochs), ``keep=None, match_weight=0, refine=None``; {seeds}; {JUDGED:,} held-out rows are judged."
         )
         common.write_note("facts", command, settings)
 

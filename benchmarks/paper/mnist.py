@@ -144,6 +144,7 @@ def one(data: Any, target: str, encoder: str, size: float, epochs: Any, seed: in
         clean_weight=0.5,
         keep=None,
         match_weight=0,
+        refine=None,
         max_epochs=epochs,
         random_state=seed,
         **ENCODERS[encoder],
@@ -250,7 +251,7 @@ def main() -> None:
         command,
         f"{len(data[0]):,} training rows, {len(data[1]):,} held out; {seeds}, "
         f"{options.epochs or 'automatic'} epochs, "
-        "``clean_weight=0.5, keep=None, match_weight=0``. "
+        "``clean_weight=0.5, keep=None, match_weight=0, refine=None``. "
         f"Tests on {TESTED:,} rows, AUC on {JUDGED:,}.",
     )
 

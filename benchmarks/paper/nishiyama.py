@@ -79,6 +79,7 @@ def on_digits() -> list[list[Any]]:
                         augmentation=None,
                         clean_weight=0,
                         keep=None,
+                        refine=None,
                         match_weight=0,
                         batch_size=128,
                         max_epochs=15,

@@ -84,7 +84,14 @@ def information(channel: Any, z: torch.Tensor) -> float:
 def fit(X: np.ndarray, d: int, noise: Any, epochs: Any) -> NoisyDIMTransformer:
     target = "uniform" if isinstance(noise, UniformNoise) else "normal"
     return NoisyDIMTransformer(
-        d, target, noise=noise, keep=None, match_weight=0, max_epochs=epochs, random_state=0
+        d,
+        target,
+        noise=noise,
+        keep=None,
+        match_weight=0,
+        refine=None,
+        max_epochs=epochs,
+        random_state=0,
     ).fit(X)
 
 
@@ -177,7 +184,7 @@ def main() -> None:
         "theorems",
         "OMP_NUM_THREADS=1 python benchmarks/paper/theorems.py",
         f"Synthetic table of ``benchmarks/datasets.py``, {N_ROWS:,} rows, seed 0, one fit a line, "
-        f"``keep=None, match_weight=0``, {EPOCHS} epochs (150 for the grid). Measured on the "
+        f"``keep=None, match_weight=0, refine=None``, {EPOCHS} epochs (150 for the grid). Measured on the "
         "training rows.",
     )
 
