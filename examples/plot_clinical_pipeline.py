@@ -37,7 +37,7 @@ columns = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
 print(f"the same classifier on the scaled columns: {columns.score(X_test, y_test):.3f}")
 
 # %%
-# Held-out rows over the law that was asked for. ``pipe[:-1]`` is the Pipeline without its
+# Held-out samples over the target. ``pipe[:-1]`` is the Pipeline without its
 # classifier.
 
 classes = table.target_names[y_test]

@@ -271,7 +271,8 @@ def main() -> None:
         settings = (
             f"Synthetic table of ``benchmarks/datasets.py`` (7,000 training rows, "
             f"{EPOCHS['synthetic']} epochs) and digits (1,257 training rows, {EPOCHS['digits']} "
-            f"epochs), ``keep=None, match_weight=0, refine=None``; {seeds}; {JUDGED:,} held-out rows are judged."
+            f"epochs), ``keep=None, match_weight=0, refine=None``; {seeds}; {JUDGED:,} held-out "
+            "rows are judged."
         )
         common.write_note("facts", command, settings)
 

@@ -184,8 +184,8 @@ def main() -> None:
         "theorems",
         "OMP_NUM_THREADS=1 python benchmarks/paper/theorems.py",
         f"Synthetic table of ``benchmarks/datasets.py``, {N_ROWS:,} rows, seed 0, one fit a line, "
-        f"``keep=None, match_weight=0, refine=None``, {EPOCHS} epochs (150 for the grid). Measured on the "
-        "training rows.",
+        f"``keep=None, match_weight=0, refine=None``, {EPOCHS} epochs (150 for the grid). Measured "
+        "on the training rows.",
     )
 
 
