@@ -72,7 +72,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "navbar_align": "left",
     "header_links_before_dropdown": 6,
-    # The code of an example needs the room of the second column.
+    # The code of an example needs the width of the second column.
     "secondary_sidebar_items": {
         "index": [],
         "auto_examples/*": [],

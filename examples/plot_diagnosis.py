@@ -58,8 +58,8 @@ EmbeddingDisplay.from_estimator(quiet, X_test)
 #
 # Noise on "auto", which is the default:
 
-mended = NoisyDIMTransformer(4, keep=None, match_weight=0, random_state=0).fit(X)
-after = mended.diagnose(X_test)
+improved = NoisyDIMTransformer(4, keep=None, match_weight=0, random_state=0).fit(X)
+after = improved.diagnose(X_test)
 after
 
 # %%
@@ -74,6 +74,6 @@ for name in ("relative_sliced_wasserstein", "total_correlation", "auc_boosting",
     print(f"{name:27} noise 0.01: {getattr(report, name):5.2f}   auto: {getattr(after, name):5.2f}")
 
 # %%
-# Conclusion: the first sentence of advice named the cause, and with it mended the verdict rose from
-# different to close, with every distance smaller. Each fit is judged by rows that it has not seen;
-# on its training rows it would look better than it is.
+# Conclusion: the first sentence of advice named the cause. With noise on "auto" the verdict is
+# close in place of different, and every distance is smaller. Judge a fit by held-out samples; on
+# its training samples it looks better than it is.

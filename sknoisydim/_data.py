@@ -65,7 +65,7 @@ class Table:
         return Table(ChosenRows(self.X, some), targets, weights, self.shape)
 
 
-def _room(device: torch.device) -> int:
+def _free_memory(device: torch.device) -> int:
     """Return the bytes that a scaled copy of the rows may take on a device."""
     if device.type != "cuda":
         return COPY_BYTES
@@ -110,7 +110,7 @@ class Rows(Dataset[torch.Tensor]):
         self._shares = None if self.weights is None else self.weights.cumsum(0)
         self._scaled: torch.Tensor | None = None
         first = self._read(np.arange(1))
-        if 4 * first.numel() * len(self) <= _room(device):
+        if 4 * first.numel() * len(self) <= _free_memory(device):
             whole = (len(self), *first.shape[1:])
             scaled = torch.empty(whole, dtype=torch.float32, device=device)
             for part in slices(len(self), first.numel()):

@@ -77,7 +77,7 @@ class Neighbors(BaseEstimator):
         return ready
 
     def release(self) -> None:
-        """Let go of the sample: from here on the batch itself is searched."""
+        """Release the sample: from now on the batch itself is searched."""
         self._candidates = None
 
     @own_context(gradients=False)
