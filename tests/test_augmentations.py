@@ -287,7 +287,13 @@ class TestNeighbors:
         accuracy = {}
         for name in ("corruption", "neighbors"):
             dim = NoisyDIMTransformer(
-                16, augmentation=name, clean_weight=0.5, keep=None, max_epochs=30, random_state=0
+                16,
+                augmentation=name,
+                clean_weight=0.5,
+                keep=None,
+                refine=None,
+                max_epochs=30,
+                random_state=0,
             )
             Z = dim.fit(X[::2]).transform(X)
             accuracy[name] = LogisticRegression().fit(Z[::2], y[::2]).score(Z[1::2], y[1::2])

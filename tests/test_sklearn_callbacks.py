@@ -60,7 +60,7 @@ class Scores:
 
 
 def dim(**parameters):
-    given = {"n_components": 2, "max_epochs": 3, "random_state": 0}
+    given = {"n_components": 2, "max_epochs": 3, "random_state": 0, "refine": None}
     return NoisyDIMTransformer(**given | parameters)
 
 

@@ -28,7 +28,7 @@ TRAIN, TEST = train_test_split(TABLE, train_size=1200, random_state=0)
 
 
 def dim(**parameters):
-    return NoisyDIMTransformer(**{"batch_size": 32, "random_state": 0} | parameters)
+    return NoisyDIMTransformer(**{"batch_size": 32, "random_state": 0, "refine": None} | parameters)
 
 
 def streamed(rows, n_chunks, **parameters):

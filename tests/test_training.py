@@ -25,7 +25,13 @@ TABLE = np.exp(LATENT @ RNG.normal(size=(2, 6)) / 3)
 
 
 def dim(**parameters):
-    given = {"n_components": 2, "max_epochs": 5, "batch_size": 32, "random_state": 0}
+    given = {
+        "n_components": 2,
+        "max_epochs": 5,
+        "batch_size": 32,
+        "random_state": 0,
+        "refine": None,
+    }
     return NoisyDIMTransformer(**given | parameters)
 
 

@@ -287,7 +287,7 @@ def test_a_compiled_encoder_learns_the_same():
     X = np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32)
     network = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 2))
     plain, compiled = (
-        NoisyDIMTransformer(2, encoder=encoder, max_epochs=2, random_state=0).fit(X)
+        NoisyDIMTransformer(2, encoder=encoder, refine=None, max_epochs=2, random_state=0).fit(X)
         for encoder in (network, torch.compile(network, backend="eager"))
     )
     np.testing.assert_allclose(compiled.transform(X), plain.transform(X), atol=1e-4)

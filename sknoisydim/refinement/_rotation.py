@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
+from scipy.stats import chi
 from sklearn.base import BaseEstimator
 
 from .._context import own_context
 from .._normal import normal_logpdf
 from .._validation import check_integer, check_real, is_auto
 from ._couplings import FloatArray, find_clusters, train_couplings
-from ._maps import BOUND, CELLS, Composed, InvertibleMap, RotatedTables, Scale
+from ._maps import BOUND, CELLS, Composed, InvertibleMap, Radial, RotatedTables, Scale
 
 # Fewer held-out rows than this say nothing about a distribution: the map stays the identity.
 MIN_HELD_OUT = 20
@@ -37,6 +38,8 @@ SHRINKAGE = 1.3
 JITTER = 0.03
 # Added to variances within clusters, and to axes, so that none is zero.
 TINY_RIDGE = 1e-6
+# Scores of norms beyond this are not asked for.
+FURTHEST = 12.0
 # Least departure from N(0, 1) that is divided by.
 TINY = 1e-300
 
@@ -69,8 +72,9 @@ class RotationGaussianization(BaseEstimator):
               - \log \lvert \det \partial r / \partial z \rvert
               + \lambda \lVert r(z) - z \rVert^2 - \mu \log q(c \mid r(z)) \bigr]
 
-    and stay away where the density of held-out rows does not gain. Last, rows are divided by one
-    number, since what is trained stretches rows that it was not fitted to.
+    and stay away where the density of held-out rows does not gain. Then rows are divided by
+    one number, since what is trained stretches rows that it was not fitted to. Last, each row is
+    moved along its own direction, so that norms of held-out rows come closer to those of N(0, I).
 
     What stops and what is trained does not look at rows far out (ten standard deviations from the
     mean square of a normal row); the steps along axes move these too.
@@ -172,20 +176,22 @@ class RotationGaussianization(BaseEstimator):
         labels = None if codes is None else codes[0]
         layers, moved = gaussianize(moved, labels, n_layers, step, rng)
         maps: list[InvertibleMap] = [RotatedTables.of(layers, d)]
+        if d == 1:  # no other component to be moved by, and no direction
+            return maps[0]
         near = [np.flatnonzero(inlier_mask(part)) for part in moved]
-        # One component has no other to be moved by.
-        if n_couplings == 0 or d == 1 or min(map(len, near)) < MIN_HELD_OUT:
-            return maps[0]
-        fitted, judged = (part[some] for part, some in zip(moved, near, strict=True))
-        known = None if codes is None else tuple(c[i] for c, i in zip(codes, near, strict=True))
-        coupled = train_couplings(fitted, judged, known, n_couplings, price, separation, seed)
-        after, log_det = apply(coupled, judged)
-        gain = normal_logpdf(after) + log_det - normal_logpdf(judged)
-        if gain.mean() <= gain.std() / np.sqrt(len(gain)):  # by chance, then
-            return maps[0]
-        both = Composed([*maps, coupled])
-        spread = fit_rescaling(apply(both, parts[1])[0], parts[1], parts[0])
-        return Composed([*maps, coupled, Scale(d, spread)])
+        if n_couplings > 0 and min(map(len, near)) >= MIN_HELD_OUT:
+            fitted, judged = (part[some] for part, some in zip(moved, near, strict=True))
+            known = None if codes is None else tuple(c[i] for c, i in zip(codes, near, strict=True))
+            coupled = train_couplings(fitted, judged, known, n_couplings, price, separation, seed)
+            after, log_det = apply(coupled, judged)
+            gain = normal_logpdf(after) + log_det - normal_logpdf(judged)
+            if gain.mean() > gain.std() / np.sqrt(len(gain)):  # more than by chance
+                maps.append(coupled)
+        image = apply(Composed(maps), parts[1])[0]
+        scale = Scale(d, fit_rescaling(image, parts[1], parts[0]))
+        # By rows held out: those that the maps were fitted to have other norms than new ones.
+        image = apply(scale, image)[0]
+        return Composed([*maps, scale, radial_map(image[inlier_mask(image)])])
 
 
 def apply(fitted: InvertibleMap, z: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -344,6 +350,38 @@ def towards_normal(u: FloatArray, step: float) -> FloatArray:
     # Beyond the outermost knots a shift.
     shifts = [np.interp(points, *column) for column in zip(x, steps * (y - x), strict=True)]
     return points + np.array(shifts)
+
+
+def radial_map(z: FloatArray) -> Radial:
+    r"""Return the map that takes the norms of rows z (n, d) towards those of N(0, I).
+
+    By `towards_normal` of their scores :math:`\Phi^{-1}(F(|z|))`, F that of chi with d degrees of
+    freedom.
+    """
+    radial = Radial(z.shape[1])
+    if len(z) < MIN_HELD_OUT:
+        return radial
+    d = z.shape[1]
+
+    def scores(r: FloatArray) -> FloatArray:
+        # Of the smaller tail: the other one is rounded to 1.
+        low, high = ndtri(chi.cdf(r, d)), -ndtri(chi.sf(r, d))
+        found: FloatArray = np.clip(np.where(low < 0, low, high), -FURTHEST, FURTHEST)
+        return found
+
+    table = towards_normal(scores(np.sqrt(np.square(z).sum(1)))[:, np.newaxis], 1.0)[0]
+    points = radial.values.numpy()
+    before = scores(points)
+    grid = np.linspace(-BOUND, BOUND, CELLS + 1)
+    after = before + np.interp(before, grid, table - grid)
+    norms = np.where(after < 0, chi.ppf(ndtr(after), d), chi.isf(ndtr(-after), d))
+    known = np.abs(before) < FURTHEST
+    # Closer to 0, and further out, than chi can tell: in proportion, and by a shift.
+    first, last = np.flatnonzero(known)[[0, -1]]
+    norms[:first] = points[:first] * norms[first] / points[first]
+    norms[last + 1 :] = points[last + 1 :] + norms[last] - points[last]
+    radial.values.copy_(torch.from_numpy(norms))
+    return radial
 
 
 def inlier_mask(z: FloatArray) -> np.ndarray:
