@@ -144,7 +144,7 @@ def finish(
         encoder(rows[index])
     encoder.eval()
     z = torch.cat([encoder(part) for part in rows.split(1024)]).cpu().double()
-    objective.normalizer.fix(z.mean(0), z.T.cov(correction=0))
+    objective.normalizer.set_statistics(z.mean(0), z.T.cov(correction=0))
     objective.eval()
     nats = []
     for index in sample:

@@ -1,4 +1,4 @@
-"""Laws of every view, discovered from the table, and what each promises by itself."""
+"""Properties of every view, discovered from the table, and what each promises by itself."""
 
 import pickle
 
@@ -218,7 +218,7 @@ class TestOneHotBlocks:
 
 
 class TestMixup:
-    def test_the_larger_share_is_the_rows_own_and_follows_its_law(self):
+    def test_the_larger_share_is_the_rows_own_and_follows_its_distribution(self):
         rows = torch.eye(2000)
         share = Mixup(alpha=0.7)(rows, generator()).diagonal().double().numpy()
         share = share[share < 1 - 1e-6]  # a row that was mixed with itself

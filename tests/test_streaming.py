@@ -43,9 +43,9 @@ def stream():
     return streamed(TRAIN, 10)
 
 
-class TestLaw:
+class TestDistribution:
     def test_three_passes_of_a_stream_come_close_to_a_fit(self):
-        # A small network, for speed: with the default one the law is the same.
+        # A small network, for speed: with the default one the distribution is the same.
         model = dim(n_components=4, batch_size=64, encoder=MLPEncoder((64, 64)))
         whole = clone(model).fit(TRAIN)
         for _ in range(3):

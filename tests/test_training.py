@@ -187,7 +187,7 @@ class TestScore:
 
 
 class TestEndToEnd:
-    def test_held_out_rows_follow_the_law(self):
+    def test_held_out_rows_follow_the_distribution(self):
         """In two components: tests/test_linear.py."""
         rows = np.random.default_rng(1).gamma(1.0, size=(3000, 8)) @ np.tril(np.ones((8, 8)))
         found = []

@@ -181,7 +181,7 @@ class RotationGaussianization(BaseEstimator):
         maps: list[InvertibleMap] = [RotatedTables.of(layers, d)]
         if d == 1:  # no other component to be moved by, and no direction
             return maps[0]
-        near = [np.flatnonzero(are_near(part)) for part in moved]
+        near = [np.flatnonzero(inlier_mask(part)) for part in moved]
         if n_couplings > 0 and min(map(len, near)) >= MIN_HELD_OUT:
             fitted, judged = (part[some] for part, some in zip(moved, near, strict=True))
             known = None if codes is None else tuple(c[i] for c, i in zip(codes, near, strict=True))
@@ -191,9 +191,9 @@ class RotationGaussianization(BaseEstimator):
             if gain.mean() > gain.std() / np.sqrt(len(gain)):  # more than by chance
                 maps.append(coupled)
         images = [apply(Composed(maps), part)[0] for part in parts]
-        scale = Scale(d, spread_of(images[1], parts[1], parts[0]))
+        scale = Scale(d, fit_rescaling(images[1], parts[1], parts[0]))
         images = [apply(scale, image)[0] for image in images]
-        norms = [np.sqrt(np.square(image[are_near(image)]).sum(1)) for image in images]
+        norms = [np.sqrt(np.square(image[inlier_mask(image)]).sum(1)) for image in images]
         # Rows that the maps were fitted to may have other norms than new ones; if so, these count.
         alike = min(map(len, norms)) > 0 and ks_2samp(*norms).pvalue > ALIKE
         return Composed([*maps, scale, radial_map(np.concatenate(norms) if alike else norms[1], d)])
@@ -275,7 +275,7 @@ def gaussianize(
     rng : Generator
     """
     d, log_det = parts[0].shape[1], np.zeros(len(parts[1]))
-    near = are_near(parts[1])
+    near = inlier_mask(parts[1])
     near |= near.sum() < MIN_HELD_OUT
     best, n_best, moved = normal_logpdf(parts[1][near]).mean(), 0, parts
     layers: list[Layer] = []
@@ -388,12 +388,12 @@ def radial_map(norms: FloatArray, d: int) -> Radial:
     return radial
 
 
-def are_near(z: FloatArray) -> np.ndarray:
+def inlier_mask(z: FloatArray) -> np.ndarray:
     """Return which rows of z (n, d) are not far out: as good as all, where z is about N(0, I)."""
-    return mean_squares(z) <= most_of(z)
+    return mean_squares(z) <= outlier_threshold(z)
 
 
-def most_of(z: FloatArray) -> float:
+def outlier_threshold(z: FloatArray) -> float:
     """Return the mean square beyond which a row of z (n, d) is far out."""
     return 1 + FAR * float(np.sqrt(2 / z.shape[1]))
 
@@ -404,7 +404,7 @@ def mean_squares(z: FloatArray) -> FloatArray:
     return squares
 
 
-def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> float:
+def fit_rescaling(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> float:
     """Return what takes the mean square to one, by held-out rows of which `refined` are the image.
 
     A trained map stretches rows that it was not fitted to. That these few are by chance further out
@@ -413,7 +413,7 @@ def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> 
     nothing is pushed further. Single rows far out count as if they were nearer.
     """
     after, before, of_fit = (
-        np.minimum(mean_squares(z), most_of(z)) for z in (refined, held_out, fitted)
+        np.minimum(mean_squares(z), outlier_threshold(z)) for z in (refined, held_out, fitted)
     )
     moved = after - before
     excess = of_fit.mean() + moved.mean() - 1
