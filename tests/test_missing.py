@@ -213,7 +213,7 @@ class TestIndicator:
         table = np.column_stack([rng.normal(size=600), np.full(600, 7.0)])
         gone = rng.random(600) < 0.5
         table[gone, 1] = np.nan
-        model = dim(noise=0.3, max_epochs=40, refine=None).fit(table[:400])
+        model = dim(noise=0.3, keep_weight=1, max_epochs=40, refine=None).fit(table[:400])
         z = model.transform(table)
         # Around the centre it is one side or the other, of a direction that training chose.
         features = np.column_stack([z, z**2, z[:, :1] * z[:, 1:]])

@@ -140,7 +140,7 @@ class TestContinues:
             model.partial_fit(row[None])
         z = model.transform(TEST)
         assert np.abs(z.mean(0)).max() < 0.4
-        assert np.abs(np.cov(z.T) - np.eye(4)).max() < 0.7
+        assert np.abs(np.cov(z.T) - np.eye(4)).max() < 0.8
 
     def test_a_few_rows_far_off_hardly_move_what_a_fit_knew(self):
         model = dim(n_components=4, max_epochs=5).fit(TRAIN)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
-from scipy.stats import chi
+from scipy.stats import chi, ks_2samp
 from sklearn.base import BaseEstimator
 
 from .._context import own_context
@@ -38,6 +38,8 @@ SHRINKAGE = 1.3
 JITTER = 0.03
 # Added to variances within clusters, and to axes, so that none is zero.
 TINY_RIDGE = 1e-6
+# Level of the test (Kolmogorov-Smirnov) that two samples of norms are of one distribution.
+ALIKE = 0.05
 # Scores of norms beyond this are not asked for.
 FURTHEST = 12.0
 # Least departure from N(0, 1) that is divided by.
@@ -74,7 +76,8 @@ class RotationGaussianization(BaseEstimator):
 
     and stay away where the density of held-out rows does not gain. Then rows are divided by
     one number, since what is trained stretches rows that it was not fitted to. Last, each row is
-    moved along its own direction, so that norms of held-out rows come closer to those of N(0, I).
+    moved along its own direction, so that the norms come closer to
+    those of N(0, I).
 
     What stops and what is trained does not look at rows far out (ten standard deviations from the
     mean square of a normal row); the steps along axes move these too.
@@ -89,8 +92,8 @@ class RotationGaussianization(BaseEstimator):
     couplings : int, default=12
         Coupling layers. With 0, or one component, the method of Laparra et al. is alone.
     transport : float or "auto", default="auto"
-        :math:`\lambda`, the price of moving a row, at least 0. "auto": 50 d / n for n rows of d
-        components, between 0.05 and 1: few rows are moved with care.
+        :math:`\lambda`, the price of moving a row, at least 0. "auto": 100 d / n for n rows of d
+        components, between 0.1 and 1: few rows are moved with care.
     separation : float, default=1.0
         :math:`\mu`, the weight of telling clusters apart, at least 0. More keeps more of what a
         linear model needs and matches less well.
@@ -162,7 +165,7 @@ class RotationGaussianization(BaseEstimator):
         n_layers = check_integer(self.layers, "refine layers", minimum=0)
         step = check_real(self.step, "refine step", minimum=0, maximum=1, closed="right")
         n_couplings = check_integer(self.couplings, "refine couplings", minimum=0)
-        price = float(np.clip(50 * d / n, 0.05, 1)) if is_auto(self.transport) else self.transport
+        price = float(np.clip(100 * d / n, 0.1, 1)) if is_auto(self.transport) else self.transport
         price = check_real(price, "refine transport", minimum=0, also="'auto'")
         separation = check_real(self.separation, "refine separation", minimum=0)
         n_clusters = check_integer(self.clusters, "refine clusters", minimum=0)
@@ -187,11 +190,13 @@ class RotationGaussianization(BaseEstimator):
             gain = normal_logpdf(after) + log_det - normal_logpdf(judged)
             if gain.mean() > gain.std() / np.sqrt(len(gain)):  # more than by chance
                 maps.append(coupled)
-        image = apply(Composed(maps), parts[1])[0]
-        scale = Scale(d, fit_rescaling(image, parts[1], parts[0]))
-        # By rows held out: those that the maps were fitted to have other norms than new ones.
-        image = apply(scale, image)[0]
-        return Composed([*maps, scale, radial_map(image[inlier_mask(image)])])
+        images = [apply(Composed(maps), part)[0] for part in parts]
+        scale = Scale(d, fit_rescaling(images[1], parts[1], parts[0]))
+        images = [apply(scale, image)[0] for image in images]
+        norms = [np.sqrt(np.square(image[inlier_mask(image)]).sum(1)) for image in images]
+        # Rows that the maps were fitted to may have other norms than new ones; if so, these count.
+        alike = min(map(len, norms)) > 0 and ks_2samp(*norms).pvalue > ALIKE
+        return Composed([*maps, scale, radial_map(np.concatenate(norms) if alike else norms[1], d)])
 
 
 def apply(fitted: InvertibleMap, z: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -352,16 +357,15 @@ def towards_normal(u: FloatArray, step: float) -> FloatArray:
     return points + np.array(shifts)
 
 
-def radial_map(z: FloatArray) -> Radial:
-    r"""Return the map that takes the norms of rows z (n, d) towards those of N(0, I).
+def radial_map(norms: FloatArray, d: int) -> Radial:
+    r"""Return the map that takes norms (n,) of rows of d components towards those of N(0, I).
 
     By `towards_normal` of their scores :math:`\Phi^{-1}(F(|z|))`, F that of chi with d degrees of
     freedom.
     """
-    radial = Radial(z.shape[1])
-    if len(z) < MIN_HELD_OUT:
+    radial = Radial(d)
+    if len(norms) < MIN_HELD_OUT:
         return radial
-    d = z.shape[1]
 
     def scores(r: FloatArray) -> FloatArray:
         # Of the smaller tail: the other one is rounded to 1.
@@ -369,18 +373,18 @@ def radial_map(z: FloatArray) -> Radial:
         found: FloatArray = np.clip(np.where(low < 0, low, high), -FURTHEST, FURTHEST)
         return found
 
-    table = towards_normal(scores(np.sqrt(np.square(z).sum(1)))[:, np.newaxis], 1.0)[0]
+    table = towards_normal(scores(norms)[:, np.newaxis], 1.0)[0]
     points = radial.values.numpy()
     before = scores(points)
     grid = np.linspace(-BOUND, BOUND, CELLS + 1)
     after = before + np.interp(before, grid, table - grid)
-    norms = np.where(after < 0, chi.ppf(ndtr(after), d), chi.isf(ndtr(-after), d))
+    moved = np.where(after < 0, chi.ppf(ndtr(after), d), chi.isf(ndtr(-after), d))
     known = np.abs(before) < FURTHEST
     # Closer to 0, and further out, than chi can tell: in proportion, and by a shift.
     first, last = np.flatnonzero(known)[[0, -1]]
-    norms[:first] = points[:first] * norms[first] / points[first]
-    norms[last + 1 :] = points[last + 1 :] + norms[last] - points[last]
-    radial.values.copy_(torch.from_numpy(norms))
+    moved[:first] = points[:first] * moved[first] / points[first]
+    moved[last + 1 :] = points[last + 1 :] + moved[last] - points[last]
+    radial.values.copy_(torch.from_numpy(moved))
     return radial
 
 
