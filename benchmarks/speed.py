@@ -323,7 +323,8 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 import speed
 n_rows, target = int(sys.argv[1]), sys.argv[2]
 X = speed.table(n_rows)
-model = speed.NoisyDIMTransformer({D}, target, refine=None, max_epochs=1, random_state=0).fit(X[:5_000])
+model = speed.NoisyDIMTransformer({D}, target, refine=None, max_epochs=1, random_state=0)
+model.fit(X[:5_000])
 model.transform(X[:5_000])
 def kilobytes(name):
     return int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read()).group(1))

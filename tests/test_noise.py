@@ -235,6 +235,7 @@ def fit_uniform(X, d, half_width="auto", **parameters):
         target="uniform",
         clean_weight=1,
         keep=None,
+        refine=None,
         random_state=0,
         **parameters,
     ).fit(X)
