@@ -226,6 +226,8 @@ CALLS = {
     "transform": lambda: model().transform(X),
     "transform_to": in_folder(lambda path: np.array(model().transform_to(X, path))),
     "score": lambda: model().score(X),
+    "inverse_transform": lambda: model(decoder="kernel_ridge").inverse_transform(Z),
+    "sample": lambda: model(decoder="kernel_ridge").sample(9, random_state=0),
     "score_samples": lambda: model().score_samples(X),
     "retarget": lambda: model().retarget(stats.gamma(2)).transform(X),
     "diagnose": lambda: model().diagnose(FAR[:, [0, 1, 0, 1]]).to_dict(),

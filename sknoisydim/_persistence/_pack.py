@@ -25,7 +25,7 @@ JSON = Any
 
 # Where classes come from whose objects a file can hold.
 ROOMS = (
-    *("_modules", "augmentations", "bounds", "critics", "encoders", "noise", "normalization"),
+    *("_decoder", "_modules", "augmentations", "bounds", "critics", "encoders", "noise", "normalization"),
     *("refinement", "scaling", "targets"),
 )
 SCALERS = (
