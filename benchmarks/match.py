@@ -123,7 +123,7 @@ def methods(table, components, curve):
         "keep=None": {"keep": None},
         "defaults": {},
         "views": {"clean_weight": 0.5},
-        "supervision=10": {"supervision": 10.0},
+        "supervision=100": {"supervision": 100.0},
         "rotation": {"refine": "rotation"},
     }
     for d in components:

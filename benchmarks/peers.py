@@ -232,7 +232,7 @@ METHODS: dict[str, tuple[str | None, Callable[..., Embed]]] = {
     "ours": (None, ours()),
     "ours, keep=None": (None, ours(keep=None)),
     "CEBRA + Quantile, labels": ("cebra", cebra),
-    "ours, supervision=10": (None, ours(supervision=10.0)),
+    "ours, supervision=100": (None, ours(supervision=100.0)),
 }
 
 

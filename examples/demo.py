@@ -125,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("demo-output") / "embedding.png")
     path = parser.parse_args().output
-    kinds = [("normal", 0.0), ("uniform", 0.0), ("uniform", 10.0)]
+    kinds = [("normal", 0.0), ("uniform", 0.0), ("uniform", 100.0)]
     jobs = [(name, *kind) for name in DATA for kind in kinds]
     lines = [
         row(*job)

@@ -56,7 +56,7 @@ print(f"largest correlation of two components: {lower.max():.2f}")
 # %%
 # Tune it by the classifier behind it:
 
-search = GridSearchCV(pipe, {"dim__supervision": [0.0, 10.0]}, cv=3).fit(X, y)
+search = GridSearchCV(pipe, {"dim__supervision": [0.0, 100.0]}, cv=3).fit(X, y)
 for parameters, accuracy in zip(
     search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True
 ):

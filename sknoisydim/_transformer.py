@@ -91,8 +91,8 @@ class NoisyDIMTransformer(
         and neighbours can use, and matches less well.
     supervision : float, default=0.0
         Weight of the linear information about `y`, at least 0: classes, numbers, or several columns
-        of them. 0 ignores `y`. 10 outweighs what is kept of the columns, and costs some of the
-        match; where few rows have a label, 1 is enough.
+        of them. 0 ignores `y`. 100 outweighs what is kept of the columns, and costs some of
+        the match; where few rows have a label, 10 is enough.
     match_weight : float, default=1.0
         Weight of the distance to N(0, I), at least 0. It does not apply to "uniform" noise, whose
         best distribution is another.

@@ -296,14 +296,16 @@ def _quartiles(X: RowSource, weights: np.ndarray | None) -> np.ndarray:
     some = np.linspace(0, len(X) - 1, min(len(X), most)).astype(np.int64)
     rows = np.array(X[some], dtype=np.float64)
     rows[:, np.isnan(rows).all(0)] = 0
-    shares = [0.25, 0.5, 0.75]
+    each = (
+        np.ones(rows.shape)
+        if weights is None
+        else np.broadcast_to(weights[some][:, None], rows.shape)
+    )
     with np.errstate(over="ignore", invalid="ignore"):
-        if weights is None:
-            found: np.ndarray = np.nanquantile(rows, shares, axis=0)
-        else:
-            found = np.nanquantile(
-                rows, shares, axis=0, weights=weights[some], method="inverted_cdf"
-            )
+        # By the method under which a weight is a repetition.
+        found: np.ndarray = np.nanquantile(
+            rows, [0.25, 0.5, 0.75], axis=0, weights=each, method="inverted_cdf"
+        )
     return found
 
 

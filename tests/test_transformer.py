@@ -170,6 +170,22 @@ class TestScore:
             assert information_share(z, channel, 512) > 0.9
             assert information_share(flat, channel, 512) == pytest.approx(0.5, abs=0.1)
 
+    @pytest.mark.parametrize("d", [1, 2, 8, 32])
+    def test_a_perfect_match_has_one(self, d):
+        z = np.random.default_rng(1).standard_normal((3000, d)).astype(np.float32)
+        for scale in (auto_scale(d, 512), 0.3, 1.0, 3.0):
+            channel = GaussianNoise(scale).build(d, 512)
+            assert information_share(z, channel, 512) == pytest.approx(1, abs=0.04)
+
+    def test_all_rows_count(self):
+        z = np.random.default_rng(1).standard_normal((600, 2)).astype(np.float32)
+        channel = GaussianNoise(0.5).build(2, 512)
+        whole = information_share(z, channel, 512)
+        for row in range(0, 600, 30):
+            other = z.copy()
+            other[row] = 0.01
+            assert information_share(other, channel, 512) != whole
+
     def test_score_samples_is_the_normal_log_density(self, fitted):
         expected = stats.norm.logpdf(fitted.transform(X)).sum(1)
         assert_allclose(fitted.score_samples(X), expected)

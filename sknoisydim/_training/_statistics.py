@@ -285,6 +285,7 @@ def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
     order = np.random.default_rng(0).permutation(len(z))
     order = np.resize(order, -(-len(z) // size) * size)
     batches = torch.from_numpy(z[order]).split(size) * n_draws
-    best = channel.sample_input(len(order) * n_draws, make_generator(0)).to(batches[0])
+    # Another seed than that of the noise, which would be the same numbers.
+    best = channel.sample_input(len(order) * n_draws, make_generator(1)).to(batches[0])
     share = measure(batches, channel, 0) / measure(best.split(size), channel, 0)
     return float(np.clip(share, 0, 1))

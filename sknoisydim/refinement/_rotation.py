@@ -85,8 +85,8 @@ class RotationGaussianization(BaseEstimator):
     couplings : int, default=12
         Coupling layers. With 0, or one component, the method of Laparra et al. is alone.
     transport : float or "auto", default="auto"
-        :math:`\lambda`, the price of moving a row, at least 0. "auto": 100 d / n for n rows of d
-        components, between 0.1 and 1: few rows are moved with care.
+        :math:`\lambda`, the price of moving a row, at least 0. "auto": 50 d / n for n rows of d
+        components, between 0.05 and 1: few rows are moved with care.
     separation : float, default=1.0
         :math:`\mu`, the weight of telling clusters apart, at least 0. More keeps more of what a
         linear model needs and matches less well.
@@ -158,7 +158,7 @@ class RotationGaussianization(BaseEstimator):
         n_layers = check_integer(self.layers, "refine layers", minimum=0)
         step = check_real(self.step, "refine step", minimum=0, maximum=1, closed="right")
         n_couplings = check_integer(self.couplings, "refine couplings", minimum=0)
-        price = float(np.clip(100 * d / n, 0.1, 1)) if is_auto(self.transport) else self.transport
+        price = float(np.clip(50 * d / n, 0.05, 1)) if is_auto(self.transport) else self.transport
         price = check_real(price, "refine transport", minimum=0, also="'auto'")
         separation = check_real(self.separation, "refine separation", minimum=0)
         n_clusters = check_integer(self.clusters, "refine clusters", minimum=0)
