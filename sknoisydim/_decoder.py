@@ -38,7 +38,7 @@ SLICE_SAMPLES = 4096
 
 
 class KernelRidge:
-    r"""Ridge regression on a Gaussian and a linear kernel, with the penalty that leaves one out best.
+    r"""Ridge regression on a Gaussian and a linear kernel, tuned by leaving one out.
 
     .. math:: k(z, z') = e^{-|z - z'|^2 / (2 w^2 d)} + z^\top z' / d
 
@@ -58,7 +58,10 @@ class KernelRidge:
         self.width = 1.0
 
     def fit(self, z: FloatArray, targets: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Fit to samples (n, d) and centred targets (n, p); return leave-one-out residuals (n, p)."""
+        """Fit to samples (n, d) and centred targets (n, p).
+
+        Returns their leave-one-out residuals (n, p).
+        """
         chosen = rng.permutation(len(z))[:CENTERS]
         self.centers = z[np.sort(chosen)]
         best, found = np.inf, targets
@@ -162,6 +165,9 @@ class Decoder:
         Fitted to standardised columns.
     """
 
+    near: np.ndarray
+    residuals: np.ndarray
+
     def __init__(self, regression: Any) -> None:
         self.regression = regression
 
@@ -230,8 +236,8 @@ class Decoder:
 
     def _in_units(self, standard: FloatArray) -> FloatArray:
         """Return standardised columns in their own units, inside the range of training."""
-        X = np.clip((standard * self.spread + self.mean) * self.unit, self.low, self.high)
-        return X
+        columns = (standard * self.spread + self.mean) * self.unit
+        return np.clip(columns, self.low, self.high)
 
     def decode(self, z: FloatArray) -> FloatArray:
         """Return the expected columns (n, p) of embeddings (n, d)."""
@@ -247,7 +253,7 @@ class Decoder:
         tree, X = cKDTree(self.near), np.empty((len(z), len(self.mean)))
         for start in range(0, len(z), SLICE_SAMPLES):
             some = z[start : start + SLICE_SAMPLES]
-            near = tree.query(some, k=[*range(1, k + 1)])[1]
+            near: Any = tree.query(some, k=[*range(1, k + 1)])[1]
             lender = near[np.arange(len(some)), rng.integers(k, size=len(some))]
             predicted = self.regression.predict(some) + self.residuals[lender]
             X[start : start + len(some)] = self._in_units(predicted)

@@ -25,7 +25,6 @@ from sknoisydim._validation import check_integer
 from sknoisydim.encoders import IndicateMissing, resolve_encoder
 from sknoisydim.targets import resolve_target
 
-
 # What N(0, I) is clipped to before it is decoded: squares beyond may overflow.
 FAR = 1e3
 
@@ -35,9 +34,7 @@ def _decodes(estimator: Any) -> bool:
     if hasattr(estimator, "decoder_"):
         return True
     if estimator.decoder is None:
-        raise AttributeError(
-            "there is no decoder: decoder=None. Fit with decoder='kernel_ridge'."
-        )
+        raise AttributeError("there is no decoder: decoder=None. Fit with decoder='kernel_ridge'.")
     if hasattr(estimator, "net_"):
         raise AttributeError(
             "there is no decoder: `fit` fits one, with the parameter decoder set before, and "

@@ -409,8 +409,9 @@ class NoisyDIMTransformer(
             trained = train(table, settings, seed, announce, start, validation)
             self._set(trained, settings.n_components, trained.net.batch_size, target)
             if decoder is not None:
-                known = (table.X, self.encoder_, settings.device, seed, table.weights)
-                self.decoder_ = Decoder.fitted(decoder, *known)
+                self.decoder_ = Decoder.fitted(
+                    decoder, table.X, self.encoder_, settings.device, seed, table.weights
+                )
             self.n_epochs_ = len(trained.net.history)
             for task in tasks:
                 task.end()
