@@ -7,8 +7,8 @@ The table is that of the UCI Machine Learning Repository (B. Becker, R. Kohavi, 
 with a header, gaps as `?`, and `income` as the class. A third of the rows is held out. One line a
 method, medians over seeds: LogisticRegression behind it on held-out rows (accuracy, and area under
 the ROC curve, since three of four have the same class), and two classifiers that try to tell 4,000
-held-out rows from draws of the uniform law (0.5 is perfect), with the sliced Wasserstein distance
-relative (1 is perfect) and the share of embedded rows that repeat another.
+held-out rows from draws of the uniform distribution (0.5 is perfect), with the sliced Wasserstein
+distance, relative (1 is perfect) and the share of embedded rows that repeat another.
 """
 
 from __future__ import annotations

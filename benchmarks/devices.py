@@ -49,8 +49,10 @@ def measure(way: str, X: np.ndarray, batch_size: int) -> tuple[float, float]:
     model = NoisyDIMTransformer(
         D, batch_size=batch_size, max_epochs=epochs, random_state=0, **WAYS[way]
     )
-    room = -1 if way == "cuda, waits" else None
-    with mock.patch("sknoisydim._data._room", return_value=room) if room else mock.MagicMock():
+    free = -1 if way == "cuda, waits" else None
+    with (
+        mock.patch("sknoisydim._data._free_memory", return_value=free) if free else mock.MagicMock()
+    ):
         fit = seconds(lambda: model.fit(X))
     return fit, seconds(lambda: model.transform(X))
 

@@ -3,8 +3,8 @@
 Judges held-out rows: AUC of two classifiers that try to tell them from draws of the target (0.5 is
 perfect), sliced Wasserstein distance, relative (1 is perfect), largest correlation; and accuracy of
 LogisticRegression, GaussianNB and KNeighborsClassifier(5) on them. One line a method, medians over
-seeds. The map to a target is invertible and component by component, so the joint law is judged once
-(in the normal pre-image); accuracies are given for the normal and the uniform embedding.
+seeds. The map to a target is invertible and component by component, so the joint distribution is
+judged once (in the normal pre-image); accuracies are of the normal and of the uniform embedding.
 
     python benchmarks/match.py                  the whole table
     python benchmarks/match.py --curve          the trade-off over keep_weight

@@ -1,4 +1,4 @@
-"""Others at the same job: seconds, memory, joint law and accuracy on the same rows.
+"""Others at the same job: seconds, memory, joint distribution and accuracy on the same rows.
 
 Each method embeds a table into d components. One process a method and seed, one thread, so that
 time and memory are its own:
@@ -9,8 +9,8 @@ time and memory are its own:
     relative, boosting, mlp   the match of held-out rows, as in match.py (1, 0.5, 0.5 are perfect)
     LR, kNN   accuracy on held-out rows
 
-CEBRA and UMAP aim at no law. Their embedding goes through a QuantileTransformer (normal), which is
-what a user would put behind them, and counts as part of the method. CEBRA has no view of a row of a
+CEBRA and UMAP have no target distribution. Their embedding goes through a QuantileTransformer
+(normal), as a user would do, and this counts as part of the method. CEBRA has no view of a row of a
 table: its positives are rows of the same class, so it sees the labels, and stands beside ours with
 labels. The flow does not reduce: it stands behind PCA. SIGReg (LeJEPA, arXiv:2511.08544) has our
 encoder, optimiser, schedule and steps, views by corruption, and its objective in the place of ours:
@@ -199,8 +199,8 @@ def sigreg(X: np.ndarray, y: np.ndarray, d: int, seed: int, share: float = 0.05)
             views = [encoder(parts.augmentation(x, generator)) for _ in range(2)]
             centre = (views[0] + views[1]) / 2
             prediction = sum((z - centre).square().mean() for z in views) / 2
-            law = sum(epps_pulley(z, generator) for z in views) / 2
-            loss = (1 - share) * prediction + share * law
+            regulariser = sum(epps_pulley(z, generator) for z in views) / 2
+            loss = (1 - share) * prediction + share * regulariser
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -47,7 +47,7 @@ def corrupt(x: torch.Tensor, rate: float = 0.5) -> torch.Tensor:
     return torch.where(torch.rand(x.shape) < rate, others, x)
 
 
-def settle(network: nn.Sequential, x: torch.Tensor, batch: int) -> None:
+def normalize_exactly(network: nn.Sequential, x: torch.Tensor, batch: int) -> None:
     """Set the statistics of batch normalisation to those of rows without views."""
     for layer in network:
         if isinstance(layer, nn.BatchNorm1d):
@@ -78,7 +78,7 @@ def train(X: np.ndarray, d: int, seed: int, loss: Loss) -> Pipeline:
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
-    settle(network, x, batch)
+    normalize_exactly(network, x, batch)
 
     @torch.no_grad()
     def embed(rows: np.ndarray) -> np.ndarray:

@@ -72,7 +72,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "navbar_align": "left",
     "header_links_before_dropdown": 6,
-    # The code of an example needs the room of the second column.
+    # The code of an example needs the width of the second column.
     "secondary_sidebar_items": {
         "index": [],
         "auto_examples/*": [],
@@ -86,7 +86,7 @@ html_theme_options = {
     "footer_end": [],
 }
 # Pages without pages below them need no column for those.
-html_sidebars = {"index": [], "quickstart": [], "coming_from": []}
+html_sidebars = {"index": [], "quickstart": [], "switching_from": []}
 
 
 def mathml(latex, display):

@@ -1,4 +1,4 @@
-"""The main job on real data: embeddings with the distribution that was asked for, in a Pipeline.
+"""Embeddings with a target distribution in a Pipeline, on data bundled with scikit-learn.
 
 Prints how well they classify and how close they are to their target on held-out rows, picks noise
 and number of components with a grid search, and draws two-component embeddings beside their
@@ -101,7 +101,7 @@ def picture(path: Path) -> None:
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     axes = figure.subplots(1, 4)
     for target, (left, right) in zip(("uniform", "normal"), (axes[:2], axes[2:]), strict=True):
-        # Two components have room for little beside the classes.
+        # Two components cannot keep much beside the classes.
         weights = {"supervision": 1.0, "keep_weight": 0.3}
         dim = NoisyDIMTransformer(2, target, random_state=SEED, **weights).fit(X, y)
         drawn = dim.target_.sample(len(X_test), random_state=SEED)

@@ -37,7 +37,7 @@ columns = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
 print(f"the same classifier on the scaled columns: {columns.score(X_test, y_test):.3f}")
 
 # %%
-# Held-out rows over the law that was asked for. ``pipe[:-1]`` is the Pipeline without its
+# Held-out samples over the target. ``pipe[:-1]`` is the Pipeline without its
 # classifier.
 
 classes = table.target_names[y_test]
@@ -64,7 +64,7 @@ for parameters, accuracy in zip(
 print(f"chosen {search.best_params_}, on held-out rows {search.score(X_test, y_test):.3f}")
 
 # %%
-# Conclusion: columns on any scale go in, and four components come out that are no more correlated
-# than sampling leaves, on which a linear classifier works. Labels in ``fit`` (``supervision``) are
-# one parameter of the grid. Where accuracy on a plain table is all that counts, try the columns
-# themselves first: the second line of accuracies above.
+# Conclusion: from unscaled, correlated columns the transformer makes four components with little
+# correlation, on which a linear classifier works. Labels in ``fit`` (``supervision``) are one
+# parameter of the grid. If only the accuracy on a plain table matters, try the columns themselves
+# first: see the second accuracy above.

@@ -2,8 +2,8 @@
 Your own convolutional encoder
 ==============================
 
-Any ``torch.nn.Module`` can be the encoder. It is given scaled rows of 64 pixels and makes pictures
-of them itself; scaling before it, whitening behind it, noise, critic and training stay the same.
+Any ``torch.nn.Module`` can be the encoder. It gets scaled rows of 64 pixels and reshapes them to
+images. Scaling before it, whitening after it, noise, critic and training stay the same.
 """
 
 import matplotlib.pyplot as plt
@@ -90,10 +90,10 @@ for name, encoder in encoders.items():
     size = sum(p.numel() for p in dim.encoder_.parameters())
     print(
         f"{name:14}{size:8,} weights, accuracy {accuracy:.3f}, "
-        f"information {information_scorer(dim, X_test):.2f}, AUC against the law {auc:.2f}"
+        f"information {information_scorer(dim, X_test):.2f}, AUC against N(0, I) {auc:.2f}"
     )
 
 # %%
 # Conclusion: the convolutions have about a tenth of the weights, and a linear classifier reads
-# digits a little better from their embedding, which is about as far from the law. Nothing but
+# digits a little better from their embedding, which is about as far from the target. Only
 # ``encoder`` was exchanged.

@@ -2,9 +2,9 @@
 Reading a diagnosis
 ===================
 
-One method says how a fit came out, on rows that it has not seen: how much information passes, how
-far the law is from the target, and what to change. Here it finds the mistake that is easiest to
-make, and the fit is mended by what it says.
+``diagnose`` judges a fit on held-out samples: the mutual information, the distance of the
+distribution to the target, and what to change. Here it finds the most common mistake, and its
+advice improves the fit.
 """
 
 import textwrap
@@ -21,9 +21,9 @@ X, X_test = train_test_split(load_digits().data, test_size=0.4, random_state=0)
 # A fit with too little noise
 # ---------------------------
 #
-# Here the information alone is trained, with nothing to keep and no match. The channel could carry
-# far more than a batch can show, so training stops long before the law is finished. At the end of a
-# cell of a notebook the report is a card.
+# Here only the mutual information is trained, with ``keep=None`` and ``match_weight=0``. The
+# capacity is far above log(batch size), so InfoNCE reaches its maximum before the distribution
+# matches. At the end of a cell of a notebook the report is a card.
 
 quiet = NoisyDIMTransformer(4, noise=0.01, keep=None, match_weight=0, random_state=0).fit(X)
 report = quiet.diagnose(X_test)
@@ -48,18 +48,18 @@ print(f"AUC of a neural network: {report.auc_mlp:.2f}")
 print("\n".join(textwrap.fill(sentence, 68, initial_indent="- ") for sentence in report.advice))
 
 # %%
-# And what the classifier sees, in a picture: rows are missing where the target has some.
+# A picture of what the classifier detects: regions of the target without samples.
 
 EmbeddingDisplay.from_estimator(quiet, X_test)
 
 # %%
-# Do what it says
-# ---------------
+# Follow the advice
+# -----------------
 #
 # Noise on "auto", which is the default:
 
-mended = NoisyDIMTransformer(4, keep=None, match_weight=0, random_state=0).fit(X)
-after = mended.diagnose(X_test)
+improved = NoisyDIMTransformer(4, keep=None, match_weight=0, random_state=0).fit(X)
+after = improved.diagnose(X_test)
 after
 
 # %%
@@ -74,6 +74,6 @@ for name in ("relative_sliced_wasserstein", "total_correlation", "auc_boosting",
     print(f"{name:27} noise 0.01: {getattr(report, name):5.2f}   auto: {getattr(after, name):5.2f}")
 
 # %%
-# Conclusion: the first sentence of advice named the cause, and with it mended the verdict rose from
-# different to close, with every distance smaller. Each fit is judged by rows that it has not seen;
-# on its training rows it would look better than it is.
+# Conclusion: the first sentence of advice named the cause. With noise on "auto" the verdict is
+# close in place of different, and every distance is smaller. Judge a fit by held-out samples; on
+# its training samples it looks better than it is.

@@ -2,8 +2,8 @@
 Digits on the unit square
 =========================
 
-Handwritten digits, 64 pixels each, become two numbers that are jointly uniform: every part of the
-square is used, and digits of one class lie together.
+Handwritten digits of 64 pixels are embedded in two components that are jointly uniform: they fill
+the square, and digits of one class are close to each other.
 """
 
 from sklearn.datasets import load_digits
@@ -18,9 +18,10 @@ X, X_test, y, y_test = train_test_split(
 )
 
 # %%
-# Fit. With ``supervision``, a linear model of the embedding shall know the class. Two components
-# have room for little: so less of the columns is kept (1 is the default of ``keep_weight``), and
-# 10, which is a good weight of the labels in more components, would leave islands here.
+# Fit. With ``supervision``, a linear model of the embedding should predict the class. Two
+# components cannot keep much, so the weights are small: 0.3 for the columns (the default of
+# ``keep_weight`` is 10) and 1 for the labels. A large weight of the labels would separate the
+# classes into clusters with gaps between them.
 
 dim = NoisyDIMTransformer(2, target="uniform", supervision=1, keep_weight=0.3, random_state=0).fit(
     X, y
@@ -40,8 +41,8 @@ TrainingDisplay.from_estimator(dim)
 # The held-out rows
 # -----------------
 #
-# The inner curve holds half of the target, the outer one 95 %. The title says what share of the
-# rows lies inside.
+# The inner curve contains half of the target, the outer one 95 %. The title gives the share of the
+# samples inside.
 
 # sphinx_gallery_thumbnail_number = 2
 display = EmbeddingDisplay.from_estimator(dim, X_test, y_test)
@@ -83,5 +84,5 @@ for name, train, test in (
 
 # %%
 # Conclusion: making each component uniform by itself does not make the pair uniform, and the
-# classifier sees it; the embedding of NoisyDIM is closer to jointly uniform on rows that it has
-# not seen, and its neighbours say more about the class.
+# classifier sees it; the embedding of NoisyDIM is much closer to jointly uniform on held-out
+# samples. The accuracy of neighbours is a little lower.

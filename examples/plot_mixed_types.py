@@ -3,7 +3,7 @@ A table of mixed types, with and without labels
 ===============================================
 
 Adult, the census incomes: numbers, categories and gaps in one data frame. A ColumnTransformer makes
-numbers of them, and the embedding takes what comes out as it is, without a scaler.
+numbers of them, and the transformer takes its output without a scaler.
 """
 
 from pathlib import Path
@@ -78,24 +78,24 @@ EmbeddingDisplay.from_estimator(without, X_test, y_test, pairs=[(0, 1), (2, 3)])
 EmbeddingDisplay.from_estimator(with_labels, X_test, y_test, pairs=[(0, 1), (2, 3)])
 
 # %%
-# The figures: a classifier behind each embedding, and behind the scaled columns. Three of four
+# The results: a classifier on each embedding, and on the scaled columns. Three of four
 # people are in one class, so the area under the ROC curve says more than the accuracy. Then a
-# classifier that tries to tell held-out embedded rows from draws of the uniform law.
+# classifier that tries to tell held-out embedded rows from draws of the uniform target.
 
 
-def figures(model, rows):
+def results(model, rows):
     area = roc_auc_score(y_test == ">50K", model.predict_proba(rows)[:, 1])
     return f"accuracy {model.score(rows, y_test):.3f}, ROC area {area:.3f}"
 
 
 raw = make_pipeline(columns(), StandardScaler(), LogisticRegression(max_iter=2000)).fit(X, y)
 print(f"{'always the frequent class':28} accuracy {np.mean(y_test == '<=50K'):.3f}")
-print(f"{f'{len(raw[0].get_feature_names_out())} scaled columns':28} {figures(raw, X_test)}")
+print(f"{f'{len(raw[0].get_feature_names_out())} scaled columns':28} {results(raw, X_test)}")
 for name, pipe in (("without labels", without), ("with labels", with_labels)):
     Z = pipe.transform(X_test)
     model = LogisticRegression().fit(pipe.transform(X), y)
     auc = classifier_auc(Z.to_numpy(), "uniform", random_state=0)
-    print(f"{f'4 components, {name}':28} {figures(model, Z)}, AUC against the law {auc:.2f}")
+    print(f"{f'4 components, {name}':28} {results(model, Z)}, AUC against the target {auc:.2f}")
 
 # %%
 # All rows
@@ -109,17 +109,17 @@ for name, pipe in (("without labels", without), ("with labels", with_labels)):
 #
 # printed on held-out rows (medians over 3 seeds; 21,707 rows to fit):
 #
-# =======================  ========  ========  ===================
-# method                   accuracy  ROC area  AUC against the law
-# =======================  ========  ========  ===================
+# =======================  ========  ========  ======================
+# method                   accuracy  ROC area  AUC against the target
+# =======================  ========  ========  ======================
 # scaled columns           0.832     0.885
 # d = 4, without labels    0.813     0.856     0.811
-# =======================  ========  ========  ===================
+# =======================  ========  ========  ======================
 #
-# The law is seen to differ: the columns are kept, and rows of whole numbers and categories repeat,
-# which those of no continuous law do.
+# (with ``keep_weight=3, refine=None``). The AUC is high: the columns are kept, and samples of whole
+# numbers and categories repeat, which those of a continuous distribution do not.
 
 # %%
 # Conclusion: numbers, gaps and categories go through one Pipeline to four components, in which the
 # same linear classifier finds nearly as much of the incomes as in all columns together. Labels
-# change little here. What is kept has its price: a classifier tells the rows from the uniform law.
+# change little here. A classifier still tells the samples from the uniform target.

@@ -1,6 +1,6 @@
 """
-Outliers, with as many false alarms as you choose
-=================================================
+Outliers with a controlled rate of false alarms
+===============================================
 
 A score ranks samples; an alarm needs a threshold. `NoisyDIMOutlierDetector` gives each sample a
 p-value, so that "alarm at 0.01" means one false alarm in a hundred, and a batch of alarms can be
@@ -19,8 +19,8 @@ from sknoisydim import NoisyDIMOutlierDetector
 # Sensors of a machine
 # --------------------
 #
-# Made up: six sensors that three hidden conditions drive, by curved functions with long tails. Two
-# kinds of trouble: one sensor jumps, or the machine runs under far more load than usual.
+# Synthetic: six sensors that depend on three hidden variables, by curved functions with long tails.
+# Two kinds of trouble: one sensor jumps, or the machine runs under far more load than usual.
 
 rng = np.random.default_rng(0)
 
@@ -126,7 +126,7 @@ right.legend(frameon=False)
 
 # %%
 # Conclusion: p-values from held-out samples have their level on average over those held out,
-# whatever the model; in one fit the share may be off, as that of the forest at 0.01 is here. What a
-# model brings is power: a sensor that jumps within its usual range breaks how the sensors go
-# together, and that is what the embedding and the decoder's residual see. Far more load is seen by
-# the forest as well. Where a ranking is all you need, try the forest first: it is faster.
+# whatever the model; in one fit the share may be off, as that of the forest at 0.01 is here. The
+# models differ in power: a sensor that jumps within its usual range breaks the dependence of the
+# sensors, which the embedding and the residual of the decoder detect. The forest detects far more
+# load as well. If you need only a ranking, try the forest first: it is faster.

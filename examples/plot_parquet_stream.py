@@ -23,8 +23,8 @@ from sknoisydim.metrics import relative_distance
 # A file
 # ------
 #
-# Made up: ten columns that three hidden conditions drive, by curved laws with long tails, and a
-# column of words that is not asked for. Row groups are what a reader takes from the disk at a time.
+# Synthetic: ten columns that depend on three hidden variables, by curved functions with long tails,
+# and a column of words that is not read. The file is read by row groups.
 
 rng = np.random.default_rng(0)
 mixing = rng.normal(size=(3, 10))
@@ -49,8 +49,8 @@ print(f"{file.metadata.num_rows:,} rows in {file.metadata.num_row_groups} row gr
 # ----------
 #
 # ``to_pandas`` hands the names of the columns on. Rows of the file are in random order; of a sorted
-# file, a chunk would be unlike the next one, so shuffle it before it is written. Held-out rows tell
-# how far the stream has come, as a share of the information that a batch can show.
+# file, a chunk would differ from the next one, so shuffle it before it is written. ``score`` on
+# held-out rows shows the progress; it is 1 for a perfect match with N(0, I), and at most 1.
 
 held_out = pd.DataFrame(rows(4_000), columns=names)
 D = 3
@@ -72,7 +72,7 @@ fit.fit(whole)
 figure, ax = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
 ax.plot(seen, scores, label="stream")
 ax.axhline(fit.score(held_out), color="0.4", linestyle="--", label="fit, table in memory")
-ax.set(xlabel="rows seen", ylabel="share of the information", ylim=(0, 1))
+ax.set(xlabel="rows seen", ylabel="score on held-out rows", ylim=(0, 1))
 ax.legend(frameon=False, loc="lower right")
 
 # %%
@@ -90,18 +90,18 @@ for batch in file.iter_batches(batch_size=2_000, columns=names):
     start += len(batch)
 
 # %%
-# The stream's embedding against that of the fit, on held-out rows: the share of the information,
-# and the relative distance to N(0, I) (about 1 is what a sample of N(0, I) itself has).
+# The embeddings of the stream and of the fit, on held-out rows: the score, and the relative
+# distance to N(0, I) (about 1 for a sample of N(0, I) itself).
 
 for name, model in {"stream": stream, "fit": fit}.items():
     z = model.transform(held_out)
     distance = relative_distance("sliced_wasserstein", z, "normal", random_state=0)
-    print(f"{name:>7}: share {model.score(held_out):.3f}, relative distance {distance:.2f}")
+    print(f"{name:>7}: score {model.score(held_out):.3f}, relative distance {distance:.2f}")
 spread = np.abs(np.cov(Z.T) - np.eye(D)).max()
 print(f"all {len(Z):,} rows on disk: covariance within {spread:.3f} of the identity")
 del Z
 folder.cleanup()
 
 # %%
-# Conclusion: with one batch of 2,000 rows in memory at a time, the stream's embedding tells as much
-# of held-out rows, and comes as close to its law, as two passes of ``fit`` over the whole table do.
+# Conclusion: with one batch of 2,000 rows in memory at a time, the stream has the score of two
+# passes of ``fit`` over the whole table. By the relative distance, ``fit`` comes closer to N(0, I).

@@ -4,7 +4,7 @@ Balanced codes from a uniform embedding
 
 Cut the unit square into cells of equal size. If the embedding is *jointly* uniform, each cell gets
 its share of the rows: codes that are equally frequent, for hashing, for buckets of an index, for
-strata of a sample. The edges are known before any row is seen, because the law is.
+strata of a sample. The edges are known before the fit, because the target is.
 """
 
 import matplotlib.pyplot as plt
@@ -27,9 +27,9 @@ X, X_test, y, y_test = train_test_split(
 # ----------------------------
 #
 # Two scaled principal components, with the distribution function of N(0, 1) behind them; the same
-# with a QuantileTransformer, which makes each component uniform by itself; and two embeddings whose
-# law is uniform jointly: as the defaults are, and with nothing that has to stay readable
-# (``keep=None``), where the law alone matters.
+# with a QuantileTransformer, which makes each component uniform by itself; and two embeddings
+# with the joint target "uniform": with the defaults, and with ``keep=None``, where only the
+# distribution matters.
 
 cdf = FunctionTransformer(stats.norm.cdf)
 methods = {
@@ -101,11 +101,13 @@ for ax, (name, Z) in zip(axes.flat, squares.items(), strict=True):
 figure.colorbar(picture, ax=axes, label="rows in a cell", shrink=0.8)
 
 # %%
-# How often do the counts of each method occur, against the binomial law that balanced codes have?
+# Compare the counts of each method with the binomial distribution of balanced codes.
 
 figure, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
 values = np.arange(0, 41)
-ax.plot(values, SIDE**2 * stats.binom.sf(values - 1, n, share), "k--", label="binomial law")
+ax.plot(
+    values, SIDE**2 * stats.binom.sf(values - 1, n, share), "k--", label="binomial distribution"
+)
 for name, count in counts.items():
     ax.step(values, [(count >= v).sum() for v in values], where="mid", label=name)
 ax.set(xlabel="rows", ylabel="cells with at least so many", xlim=(0, 40))
@@ -122,8 +124,7 @@ for name, method in methods.items():
     print(f"{name:26} digit of the cell fits {np.mean(table[test].argmax(1) == y_test):.2f}")
 
 # %%
-# Conclusion: scaled, or made uniform one by one, two components crowd some cells, and Pearson's
-# statistic is about five. The embedding with its defaults is shaped jointly and has to stay
-# readable: about four, and its code says a little less about the digit. With nothing to keep it
-# comes below two, with no cell fuller than chance fills one, which a scaler cannot do; and the
-# code says far less about the digit. It is not chance alone yet (the p-value is small).
+# Conclusion: with scaled components, or with each made uniform by itself, Pearson's statistic is
+# about five. With the defaults it is about half of that, and the code predicts the digit nearly as
+# well. With ``keep=None`` it is close to one, and no cell has more samples than expected by chance,
+# but the code predicts the digit far less well.

@@ -1,10 +1,10 @@
 """
-Finishing the distribution after training
-=========================================
+Refining the distribution after training
+========================================
 
-With more components, training leaves structure behind that a classifier sees. ``refine`` fits an
-invertible map after training that closes much of the gap. It loses no information, and it moves
-rows.
+With more components, a classifier can tell the trained embedding from its target. ``refine`` fits
+an invertible map after training that brings it closer. It loses no information, and it moves
+samples.
 """
 
 import time
@@ -63,8 +63,8 @@ for name, train, test in (("trained", Z, Z_test), ("refined", R, R_test)):
     accuracy = LogisticRegression().fit(train, a).score(test, a_test)
     print(f"{name:14}{trees:14.2f}{network:14.2f}{accuracy:17.3f}")
 back = np.abs(refinement.inverse(torch.from_numpy(R_test)).numpy() - Z_test).max()
-print(f"largest error of the way back: {back:.1g}")
-print(f"a row moves by {np.median(np.linalg.norm(R_test - Z_test, axis=1)):.2f}, in the middle")
+print(f"largest error of the inverse: {back:.1g}")
+print(f"median distance a sample moves: {np.median(np.linalg.norm(R_test - Z_test, axis=1)):.2f}")
 
 figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.6), layout="constrained")
 levels = np.linspace(0, 1, 200)[1:-1]

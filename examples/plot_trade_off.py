@@ -2,8 +2,8 @@
 Match against accuracy: picking noise and what is kept
 ======================================================
 
-Two aims pull apart: a law that matches as closely as possible, and features that a classifier can
-use. A grid search with a scorer for each shows what is to be had, and one more line picks.
+Two aims are in conflict: a close match with the target, and features that a classifier can use. A
+grid search with a scorer for each shows the trade-off, and ``refit`` selects a setting.
 """
 
 import numpy as np
@@ -84,7 +84,7 @@ for k, setting in enumerate(search.cv_results_["params"]):
 # The picture of it
 # -----------------
 #
-# Grey settings are beaten by another in both scores; between the others you choose.
+# Grey settings are worse than another one in both scores; choose one of the others.
 
 TradeOffDisplay.from_estimator(search, x="match", y="accuracy")
 

@@ -2,8 +2,8 @@
 When something simpler is enough
 ================================
 
-A learned embedding costs training time. Three tables whose answer is known: on one PCA does the job
-at once, on one a QuantileTransformer does, on the third neither.
+A learned embedding costs training time. Three tables with a known answer: on one PCA is enough, on
+one a QuantileTransformer, on the third neither.
 """
 
 import time
@@ -79,7 +79,7 @@ for row, (table, draw) in zip(axes, tables.items(), strict=True):
 print(f"{'seconds':12}" + "".join(f"{value:22.3f}" for value in seconds.values()))
 
 # %%
-# Conclusion: on correlated normal columns PCA reaches the law, and on independent ones a
-# QuantileTransformer, in milliseconds where training takes seconds. Only where columns depend on
-# each other by a curve does the joint law need a learned map: there neither of them comes near it,
+# Conclusion: on correlated normal columns PCA is enough, and on independent ones a
+# QuantileTransformer, in milliseconds where training takes seconds. Only if columns depend on each
+# other along a curve does the joint distribution need a learned map: there neither of them matches,
 # nor do both together.

@@ -65,7 +65,7 @@ class Table:
         return Table(ChosenRows(self.X, some), targets, weights, self.shape)
 
 
-def _room(device: torch.device) -> int:
+def _free_memory(device: torch.device) -> int:
     """Return the bytes that a scaled copy of the rows may take on a device."""
     if device.type != "cuda":
         return COPY_BYTES
@@ -110,7 +110,7 @@ class Rows(Dataset[torch.Tensor]):
         self._shares = None if self.weights is None else self.weights.cumsum(0)
         self._scaled: torch.Tensor | None = None
         first = self._read(np.arange(1))
-        if 4 * first.numel() * len(self) <= _room(device):
+        if 4 * first.numel() * len(self) <= _free_memory(device):
             whole = (len(self), *first.shape[1:])
             scaled = torch.empty(whole, dtype=torch.float32, device=device)
             for part in slices(len(self), first.numel()):
@@ -146,7 +146,7 @@ class Rows(Dataset[torch.Tensor]):
         """
         if self._shares is None:
             n_rows = len(self)
-            # The same numbers in half the room, which counts beyond ten million rows.
+            # The same numbers in half the memory, which matters beyond ten million rows.
             kind = torch.int32 if n_rows < 2**31 else torch.int64
             drawn = torch.randperm(n_rows, generator=generator, dtype=kind)
             return drawn if count >= n_rows else drawn[:count].clone()

@@ -288,17 +288,15 @@ def _about_match(values: Values, fitted: Any) -> Iterator[str]:
     if said:
         changes = [f"match_weight={max(1.0, 3 * fitted.match_weight):g}"]
         if refine is None:
-            changes.append("refine='rotation' or 'flow'")
-        elif isinstance(refine, str) and refine == "rotation":
-            changes.append("refine='flow'")
+            changes.append("refine='rotation'")
         changes += ["a larger batch_size", "more epochs", "fewer components"]
         yield f"{said}. What brings it closer: {'; '.join(changes)}."
     if values["worst_ks_pvalue"] <= LEVEL and values["relative_marginal_distance"] > CLOSE_DISTANCE:
-        mend = "more epochs help" if refine is not None else "refine='rotation' helps"
+        remedy = "more epochs help" if refine is not None else "refine='rotation' helps"
         yield (
             f"Component {values['worst_component']} does not follow its distribution: the "
             f"distribution functions are {values['worst_ks']:.2f} apart. Diagnose the training "
-            f"samples: if they miss it, too, {mend}; if they do not, the given samples come from "
+            f"samples: if they miss it, too, {remedy}; if they do not, the given samples come from "
             "another population or training overfitted, and more training samples or fewer epochs "
             "help."
         )

@@ -18,7 +18,7 @@ def replacing(path: Any) -> Iterator[Path]:
     Parameters
     ----------
     path : str or path-like
-        Where the file shall be; a link is followed.
+        Path of the file; a link is followed.
 
     Yields
     ------

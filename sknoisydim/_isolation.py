@@ -1,4 +1,4 @@
-"""A process that stays as it was: seeds, generators, and fences around other people's code."""
+"""Seeds and generators, and contexts that isolate other people's code from the process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-# torch's global generator belongs to the process, so only one thread may borrow it at a time.
+# torch's global generator belongs to the process, so only one thread may use it at a time.
 _GLOBAL_GENERATOR = threading.RLock()
 _COMPILER = threading.Lock()
 
@@ -59,7 +59,7 @@ def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gener
 
 
 @contextlib.contextmanager
-def borrowed_global_generator(seed: int) -> Iterator[None]:
+def fork_global_rng(seed: int) -> Iterator[None]:
     """Seed torch's global generators, and put them back as they were.
 
     For code that is not ours and knows no other generator: a user's module draws its
@@ -78,14 +78,14 @@ def borrowed_global_generator(seed: int) -> Iterator[None]:
         yield
 
 
-def global_generators() -> dict[str, Any]:
-    """Return the states of torch's global generators, while they are borrowed."""
+def global_rng_states() -> dict[str, Any]:
+    """Return the states of torch's global generators, inside of `fork_global_rng`."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
-def set_global_generators(states: Mapping[str, Any]) -> None:
-    """Put torch's global generators, while they are borrowed, into such states."""
+def set_global_rng_states(states: Mapping[str, Any]) -> None:
+    """Put torch's global generators into such states, inside of `fork_global_rng`."""
     torch.set_rng_state(states["cpu"])
     if states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -22,7 +22,7 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = {
 def linear(
     n_inputs: int, n_outputs: int, generator: torch.Generator, *, bias: bool = True
 ) -> nn.Linear:
-    """Return an `nn.Linear` with torch's usual initial law, drawn from `generator`."""
+    """Return an `nn.Linear` with torch's usual initial distribution, drawn from `generator`."""
     layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs, bias=bias, dtype=torch.float32)
     bound = 1 / math.sqrt(n_inputs)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)

@@ -1,4 +1,4 @@
-"""The law that everything is compared with: N(0, I)."""
+"""N(0, I), the distribution that embeddings are compared with."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Objective(nn.Module):
         self.linear_weights = linear_weights
         self.match_weight = match_weight
         if not self._exact:
-            normalizer.suit(channel.deviation)
+            normalizer.set_target_std(channel.deviation)
 
     @property
     def _exact(self) -> bool:

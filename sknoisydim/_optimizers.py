@@ -85,7 +85,7 @@ def optimizer_arguments(
     Raises
     ------
     ValueError
-        If there shall be a weight decay, and the optimizer has none.
+        If `weight_decay` is not 0 and the optimizer has none.
     """
     arguments: dict[str, Any] = {"optimizer__weight_decay": weight_decay}
     if not _takes(optimizer, "weight_decay"):

@@ -1,4 +1,4 @@
-"""Reference features: what of a row a linear model shall be able to read in its embedding."""
+"""Reference features: what a linear model of the embedding should predict of a sample."""
 
 from __future__ import annotations
 

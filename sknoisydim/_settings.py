@@ -86,7 +86,7 @@ class Settings:
     early_stopping: EarlyStopping | None
     validation_fraction: float
     device: torch.device
-    foreign: bool
+    uses_global_rng: bool
     callbacks: list[Any]
     warm_start: bool
     checkpoint: Checkpointing | None
@@ -285,7 +285,7 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         early_stopping=stopping,
         validation_fraction=_validation_fraction(parameters, refine, stopping),
         device=device,
-        foreign=not getattr(encoder, "own_generator", False),
+        uses_global_rng=not getattr(encoder, "own_generator", False),
         callbacks=resolve_callbacks(parameters.callbacks),
         warm_start=check_boolean(parameters.warm_start, "warm_start"),
         checkpoint=_checkpointing(parameters),

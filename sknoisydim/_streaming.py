@@ -112,7 +112,7 @@ class Streaming:
         return self
 
     def forget_rows(self: Self) -> Self:
-        """Let go of the rows that `partial_fit` keeps, such as before a model is passed on.
+        """Release the rows that `partial_fit` keeps, such as before a model is passed on.
 
         What the transformer does is the same. A stream can go on, as it goes on from `fit`: the
         rows so far then count as 32 rows for each component.

@@ -37,11 +37,12 @@ from sknoisydim.targets import resolve_target
 class NoisyDIMTransformer(
     CallbackSupportMixin, Streaming, Persistent, Fitted, Diagnosis, BaseEstimator
 ):
-    r"""Embed rows so that they follow a distribution of your choice and stay readable.
+    r"""Learn a representation whose joint distribution is the target distribution.
 
-    An encoder f is trained so that its embedding, sent through a channel with independent Gaussian
-    noise Z, says much about the row (noise-injected Deep InfoMax); so that a linear model of it can
-    read reference features U of the row; and so that the embedding follows N(0, I):
+    Training maximises the mutual information between the embedding f(X) of a sample and the same
+    embedding with independent Gaussian noise Z added (noise-injected Deep InfoMax), plus the
+    information of a linear model about reference features U of the sample and about `y`, minus the
+    distance of the embedding to N(0, I):
 
     .. math:: I(f(X); f(X) + Z) + \lambda I_{lin}(U; f(X) + Z)
               + \mu I_{lin}(y; f(X) + Z) - \gamma T(f(X))
@@ -58,15 +59,15 @@ class NoisyDIMTransformer(
     n_components : int or "auto", default="auto"
         Number d of components of the embedding. "auto" takes min(number of columns, 16).
     target : str, object or sequence, default="normal"
-        Law that the embedding shall have: "normal", "uniform", a frozen continuous `scipy.stats`
-        law, a `scipy.stats.rv_histogram`, an object of `sknoisydim.targets`, or a sequence of
-        these, one per component.
+        Distribution of the embedding: "normal", "uniform", a frozen continuous `scipy.stats`
+        distribution, a `scipy.stats.rv_histogram`, an object of `sknoisydim.targets`, or a
+        sequence of these, one per component.
     noise : "auto", float, str or object, default="auto"
         Standard deviation s of the noise relative to a unit-variance embedding, "gaussian" (as
         "auto"), "uniform" (the paper's uniform channel, for few components), or an object of
         `sknoisydim.noise`. The capacity of Gaussian noise is C = d/2 log(1 + 1/s^2) nats. "auto"
         makes it 0.8 log(batch size), which a batch can just show: with less noise training stops at
-        log(batch size) and the law is left unfinished.
+        log(batch size), before the distribution matches.
     augmentation : str, callable, object or None, default="corruption"
         View X' of a row, where `clean_weight` is below 1: "corruption" (random cells take the
         column's value of another row), "jitter", "masking", "mixup", "neighbors" (one of the
@@ -83,7 +84,7 @@ class NoisyDIMTransformer(
         w, between 0 and 1: the information is (1 - w) I(f(X'); f(X) + Z) + w I(f(X); f(X) + Z).
         At 1 there is no view and no critic. Smaller values keep what views have in common.
     keep : str, transformer or None, default="kernel_pca"
-        Reference features U that a linear model of the embedding shall be able to read:
+        Reference features U that a linear model of the embedding should predict:
         "kernel_pca" (the first `n_components` components of a Gaussian kernel, which knows rings
         and clusters), "pca", a scikit-learn transformer of the rows, which is cloned, or None.
     keep_weight : float, default=10.0
@@ -174,8 +175,8 @@ class NoisyDIMTransformer(
     checkpoint : str, path-like or None, default=None
         Folder in which `fit` writes where it stands, at the end of epochs and at most every 10
         seconds. After a kill, `fit` with the same parameters and data goes on from there, to the
-        embedding that it would have had, bit for bit; a fit that has ended takes its file away. A
-        folder is for one fit. One that cannot be written to is a warning. Not for `partial_fit`.
+        embedding that it would have had, bit for bit. The checkpoint is deleted on success; use one
+        folder per fit. A folder that cannot be written to is a warning. Not for `partial_fit`.
     device : str, default="auto"
         A torch device; "auto" takes CUDA where there is one.
     precision : {"32", "bf16"}, default="32"
@@ -210,7 +211,8 @@ class NoisyDIMTransformer(
         with d = `n_components_` and s = `noise_scale_`.
     mutual_information_ : float
         I(f(X); f(X) + Z) on the training rows, in nats: InfoNCE with the channel's own density
-        over batches of `batch_size_`. The channel comes before `refine`, and so does `score`.
+        over batches of `batch_size_`: a lower bound, at most log(batch_size_). It is that of the
+        embedding before `refine`; `score` is of the refined one.
     n_components_ : int
         Number of components.
     n_epochs_ : int
@@ -236,9 +238,9 @@ class NoisyDIMTransformer(
 
     See Also
     --------
-    sklearn.preprocessing.QuantileTransformer : Matches each column's own law, not the joint one.
-        What is called `output_distribution` there is `target` here.
-    sklearn.decomposition.PCA : With whiten=True, matches two moments of the joint law.
+    sklearn.preprocessing.QuantileTransformer : Matches the distribution of each column by itself,
+        not the joint distribution. Its `output_distribution` is `target` here.
+    sklearn.decomposition.PCA : With whiten=True, matches two moments of the joint distribution.
 
     References
     ----------
@@ -415,8 +417,9 @@ class NoisyDIMTransformer(
             self.n_epochs_ = len(trained.net.history)
             for task in tasks:
                 task.end()
-            if trained.doubt is not None:
-                warnings.warn(trained.doubt, ConvergenceWarning, stacklevel=STACK_LEVEL)
+            if trained.convergence_message is not None:
+                message = trained.convergence_message
+                warnings.warn(message, ConvergenceWarning, stacklevel=STACK_LEVEL)
         return self
 
     def _announce(

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import borrowed_global_generator
+from sknoisydim._isolation import fork_global_rng
 from sknoisydim._modules import ACTIVATIONS, Residual, mlp
 from sknoisydim._options import allowed, resolve, unknown_option
 from sknoisydim._validation import check_integer, check_real
@@ -111,7 +111,7 @@ class _UserEncoder:
         if isinstance(self.source, nn.Module):
             return copy.deepcopy(self.source)
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
-        with borrowed_global_generator(seed):
+        with fork_global_rng(seed):
             try:
                 module = self.source(n_features, n_components)
             except Exception as error:  # a user's code may raise anything; it goes on

@@ -21,9 +21,9 @@ SMALLEST = torch.finfo(torch.float32).tiny
 class Normalizer(nn.Module):
     """Map x (n, d) to (x - mean) @ matrix.T.
 
-    In training, mean and matrix come from the batch; in evaluation, from `fix`. Gradients flow
-    through the batch's statistics, and no running average is kept: the law that has to match is
-    that of clean rows, which running averages over augmented batches do not describe.
+    In training, mean and matrix come from the batch; in evaluation, from `set_statistics`.
+    Gradients flow through the batch's statistics. No running average is kept: the distribution of
+    clean rows has to match, and running averages over augmented batches do not describe it.
 
     Parameters
     ----------
@@ -46,11 +46,11 @@ class Normalizer(nn.Module):
         self.register_buffer("mean", torch.zeros(n_components, dtype=torch.float32))
         self.register_buffer("matrix", torch.eye(n_components, dtype=torch.float32))
 
-    def suit(self, deviation: float) -> None:
+    def set_target_std(self, deviation: float) -> None:
         """Normalise to this standard deviation, for a channel that has axes of its own."""
         self.deviation = deviation
 
-    def fix(self, mean: torch.Tensor, covariance: torch.Tensor) -> None:
+    def set_statistics(self, mean: torch.Tensor, covariance: torch.Tensor) -> None:
         """Set the statistics of evaluation from float64 mean (d,) and covariance (d, d)."""
         self.mean.copy_(mean)
         self.matrix.copy_(self.deviation * self.from_covariance(covariance))

@@ -3,7 +3,7 @@
 `make mutants` copies the repository to a temporary folder, makes one of the changes of mutants.txt
 at a time in the package, runs the tests named with it, and prints which changes they let pass, and
 the share that they find. A text that does not stand in its file exactly once is an error, in the
-default run too (tests/test_mutants.py): whoever changes such a line moves the entry along.
+default run too (tests/test_mutants.py): if you change such a line, change the entry, too.
 """
 
 from __future__ import annotations

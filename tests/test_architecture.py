@@ -1,4 +1,4 @@
-"""The rules of the house (CONTRIBUTING.md), read off the sources: nothing here runs the package."""
+"""The rules for modules and layers (CONTRIBUTING.md), read off the sources without running them."""
 
 import ast
 import configparser
@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "sknoisydim"
 
-# The map of the house. A room is a module, or a package of modules that are one room together.
-FLOORS = {
+# The layers, and the top-level modules of each: single files, or packages of private modules.
+LAYERS = {
     8: {"__init__"},
     7: {"_outliers"},
     6: {"_transformer", "distributed", "plotting"},
@@ -49,9 +49,9 @@ FLOORS = {
         "_version",
     },
 }
-FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+LAYER = {top: layer for layer, tops in LAYERS.items() for top in tops}
 
-# Third parties that one room alone may know.
+# Third parties that one top-level module alone may import.
 ONLY_IN = {"skorch": "_net", "matplotlib": "plotting"}
 
 # What a run-time dependency of ours brings along, so that it is there without being named.
@@ -109,11 +109,14 @@ DRAWS = {
 # Draws that can only come from a global generator.
 GLOBAL_DRAWS = {"torch.rand_like", "torch.randn_like", "torch.randint_like"}
 
-# Exceptions to the three above: (room, call) -> why. One that is no longer needed fails.
+# Exceptions to the three above: (module, call) -> why. One that is no longer needed fails.
 ALLOWED = {
     ("_isolation", "torch.manual_seed"): "inside torch.random.fork_rng, which puts it back",
-    ("_isolation", "torch.set_rng_state"): "only while the generators are borrowed",
-    ("_isolation", "torch.cuda.set_rng_state_all"): "only while the generators are borrowed",
+    ("_isolation", "torch.set_rng_state"): "inside torch.random.fork_rng, which puts it back",
+    (
+        "_isolation",
+        "torch.cuda.set_rng_state_all",
+    ): "inside torch.random.fork_rng, which puts it back",
 }
 
 
@@ -127,7 +130,7 @@ class Module:
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
     @cached_property
-    def room(self):
+    def top(self):
         return self.path.relative_to(ROOT / PACKAGE).with_suffix("").parts[0]
 
     @cached_property
@@ -225,10 +228,10 @@ class Module:
         )
 
 
-def room_of(name):
-    """The room that a full name leads to: `sknoisydim.metrics._joint.auc` -> `metrics`."""
+def top_of(name):
+    """The top-level module of a full name: `sknoisydim.metrics._joint.auc` -> `metrics`."""
     parts = name.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in FLOOR else "__init__"
+    return parts[1] if len(parts) > 1 and parts[1] in LAYER else "__init__"
 
 
 def runs_at_import(around):
@@ -243,15 +246,15 @@ def runs_at_import(around):
 def violations(module):
     """Yield what in the imports of a module breaks the rules."""
     for name, around, line in module.imports:
-        top = name.split(".")[0]
+        package = name.split(".")[0]
         where = f"{module.path.name}:{line} imports {name}"
-        if top == PACKAGE:
-            room = room_of(name)
-            if room != module.room and FLOOR[room] >= FLOOR[module.room]:
-                yield f"{where}: floor {FLOOR[room]} from floor {FLOOR[module.room]}, not down"
-        elif module.room != ONLY_IN.get(top, module.room):
-            yield f"{where}: only the room {ONLY_IN[top]!r} may"
-        elif runs_at_import(around) and top not in always_there():
+        if package == PACKAGE:
+            top = top_of(name)
+            if top != module.top and LAYER[top] >= LAYER[module.top]:
+                yield f"{where}: layer {LAYER[top]} from layer {LAYER[module.top]}, not down"
+        elif module.top != ONLY_IN.get(package, module.top):
+            yield f"{where}: only the module {ONLY_IN[package]!r} may"
+        elif runs_at_import(around) and package not in always_there():
             yield f"{where}: an extra is imported inside the function that needs it"
 
 
@@ -266,18 +269,18 @@ def always_there():
 MODULES = [Module(path) for path in sorted((ROOT / PACKAGE).rglob("*.py"))]
 
 
-def test_every_room_is_on_the_map():
-    unplaced = {module.room for module in MODULES} - FLOOR.keys()
-    assert not unplaced, "a new room: place it in FLOORS here and in CONTRIBUTING.md"
+def test_every_module_has_a_layer():
+    unplaced = {module.top for module in MODULES} - LAYER.keys()
+    assert not unplaced, "a new module: place it in LAYERS here and in CONTRIBUTING.md"
 
 
 def test_imports_only_go_down():
     assert [found for module in MODULES for found in violations(module)] == []
 
 
-def test_a_module_holds_one_idea():
+def test_no_module_is_too_long():
     n_lines = {module.name: len(module.text.splitlines()) for module in MODULES}
-    assert {name: n for name, n in n_lines.items() if n > MAX_LINES} == {}, "split the room"
+    assert {name: n for name, n in n_lines.items() if n > MAX_LINES} == {}, "split the module"
 
 
 def test_nothing_asserts():
@@ -295,21 +298,21 @@ def test_the_process_is_left_as_it_was():
         (module.name, call)
         for module in MODULES
         for call in module.global_changes
-        if (module.room, call[0]) not in ALLOWED
+        if (module.top, call[0]) not in ALLOWED
     ]
     assert found == []
 
 
 def test_each_exception_is_still_needed():
-    needed = {(module.room, name) for module in MODULES for name, _ in module.global_changes}
+    needed = {(module.top, name) for module in MODULES for name, _ in module.global_changes}
     assert ALLOWED.keys() <= needed
 
 
-def test_contributing_shows_the_same_map():
+def test_contributing_shows_the_same_layers():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for floor, rooms in FLOORS.items():
-        (row,) = (line for line in text.splitlines() if line.startswith(f"| {floor} |"))
-        assert {word for word in row.split("`")[1::2] if word != "nn.Module"} == rooms
+    for layer, tops in LAYERS.items():
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| {layer} |"))
+        assert {word for word in row.split("`")[1::2] if word != "nn.Module"} == tops
 
 
 class TestTheRulesSee:
@@ -320,8 +323,8 @@ class TestTheRulesSee:
         monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
         (tmp_path / "setup.cfg").write_text("[options]\ninstall_requires =\n    torch>=2,<3\n")
 
-        def write(room, text):
-            path = tmp_path / PACKAGE / f"{room}.py"
+        def write(top, text):
+            path = tmp_path / PACKAGE / f"{top}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             return Module(path)
@@ -329,27 +332,27 @@ class TestTheRulesSee:
         return write
 
     @pytest.mark.parametrize(
-        ("room", "text", "message"),
+        ("top", "text", "message"),
         [
-            ("noise", "from sknoisydim import _objective", "floor 2 from floor 1"),
-            ("noise", "from sknoisydim._net import x", "floor 3 from floor 1"),
-            ("noise", "from .critics import x", "floor 1 from floor 1"),
-            ("noise", "from . import bounds", "floor 1 from floor 1"),
-            ("noise", "import sknoisydim", "floor 8 from floor 1"),
-            ("noise", "def f():\n    import sknoisydim.targets as t", "floor 1 from floor 1"),
-            ("metrics/_joint", "from .._net import x", "floor 3 from floor 3"),
-            ("_objective", "def f():\n    import skorch", "only the room '_net'"),
-            ("metrics", "def f():\n    import matplotlib.pyplot", "only the room 'plotting'"),
+            ("noise", "from sknoisydim import _objective", "layer 2 from layer 1"),
+            ("noise", "from sknoisydim._net import x", "layer 3 from layer 1"),
+            ("noise", "from .critics import x", "layer 1 from layer 1"),
+            ("noise", "from . import bounds", "layer 1 from layer 1"),
+            ("noise", "import sknoisydim", "layer 8 from layer 1"),
+            ("noise", "def f():\n    import sknoisydim.targets as t", "layer 1 from layer 1"),
+            ("metrics/_joint", "from .._net import x", "layer 3 from layer 3"),
+            ("_objective", "def f():\n    import skorch", "only the module '_net'"),
+            ("metrics", "def f():\n    import matplotlib.pyplot", "only the module 'plotting'"),
             ("plotting", "import matplotlib", "inside the function"),
             ("metrics", "import zuko", "inside the function"),
         ],
     )
-    def test_a_wrong_import(self, write, room, text, message):
-        (violation,) = violations(write(room, text))
+    def test_a_wrong_import(self, write, top, text, message):
+        (violation,) = violations(write(top, text))
         assert message in violation
 
     @pytest.mark.parametrize(
-        ("room", "text"),
+        ("top", "text"),
         [
             ("noise", "import math\nimport torch\nfrom sknoisydim._options import resolve"),
             ("__init__", "from sknoisydim._transformer import x"),
@@ -359,8 +362,8 @@ class TestTheRulesSee:
             ("plotting", "if TYPE_CHECKING:\n    from matplotlib.axes import Axes"),
         ],
     )
-    def test_a_right_import(self, write, room, text):
-        assert list(violations(write(room, text))) == []
+    def test_a_right_import(self, write, top, text):
+        assert list(violations(write(top, text))) == []
 
     @pytest.mark.parametrize(
         "text",

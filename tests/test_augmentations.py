@@ -1,4 +1,4 @@
-"""Laws of every view, discovered from the table, and what each promises by itself."""
+"""Properties of every view, discovered from the table, and what each promises by itself."""
 
 import pickle
 
@@ -218,7 +218,7 @@ class TestOneHotBlocks:
 
 
 class TestMixup:
-    def test_the_larger_share_is_the_rows_own_and_follows_its_law(self):
+    def test_the_larger_share_is_the_rows_own_and_follows_its_distribution(self):
         rows = torch.eye(2000)
         share = Mixup(alpha=0.7)(rows, generator()).diagonal().double().numpy()
         share = share[share < 1 - 1e-6]  # a row that was mixed with itself
@@ -287,7 +287,13 @@ class TestNeighbors:
         accuracy = {}
         for name in ("corruption", "neighbors"):
             dim = NoisyDIMTransformer(
-                16, augmentation=name, clean_weight=0.5, keep=None, max_epochs=30, random_state=0
+                16,
+                augmentation=name,
+                clean_weight=0.5,
+                keep=None,
+                refine=None,
+                max_epochs=30,
+                random_state=0,
             )
             Z = dim.fit(X[::2]).transform(X)
             accuracy[name] = LogisticRegression().fit(Z[::2], y[::2]).score(Z[1::2], y[1::2])

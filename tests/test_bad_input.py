@@ -192,8 +192,8 @@ WRONG = [
     ({"verbose": -1}, ValueError, r"verbose must be an integer >= 0, got -1"),
     ({"random_state": -1}, ValueError, r"random_state must be an integer in.*got -1"),
     # Targets.
-    ({"target": ["normal"] * 3}, ValueError, r"target has 3 laws.*n_components=4"),
-    ({"target": ["normal"] * 3, "n_components": 2}, ValueError, r"3 laws.*n_components=2"),
+    ({"target": ["normal"] * 3}, ValueError, r"target has 3 distributions.*n_components=4"),
+    ({"target": ["normal"] * 3, "n_components": 2}, ValueError, r"3 distributions.*n_components=2"),
     (
         {"target": stats.multivariate_normal([0, 0], np.eye(2)), "n_components": 3},
         ValueError,
@@ -309,7 +309,7 @@ class TestParameters:
             def on_train_begin(self, net, **kwargs):
                 pytest.fail("training began")
 
-        with pytest.raises(ValueError, match="3 laws"):
+        with pytest.raises(ValueError, match="3 distributions"):
             dim(target=["normal"] * 3, callbacks=[Trains()]).fit(X)
 
     @pytest.mark.parametrize("value", [np.True_, True, 1, np.int64(1), np.uint8(1)])
@@ -340,13 +340,13 @@ class TestThatComesClose:
     def test_works(self, parameters):
         assert np.isfinite(dim(**parameters).fit(X).transform(X)).all()
 
-    def test_a_histogram_is_a_law(self):
-        law = stats.rv_histogram(np.histogram(X[:, 0], bins=5))
-        z = dim(target=law, max_epochs=20).fit_transform(X)
-        assert_array_equal(z, dim(target=law()).set_params(max_epochs=20).fit_transform(X))
-        assert z.min() >= law.support()[0]
-        assert z.max() <= law.support()[1]
-        assert stats.kstest(z[:, 0], law.cdf).pvalue > 0.01
+    def test_a_histogram_is_a_distribution(self):
+        distribution = stats.rv_histogram(np.histogram(X[:, 0], bins=5))
+        z = dim(target=distribution, max_epochs=20).fit_transform(X)
+        assert_array_equal(z, dim(target=distribution()).set_params(max_epochs=20).fit_transform(X))
+        assert z.min() >= distribution.support()[0]
+        assert z.max() <= distribution.support()[1]
+        assert stats.kstest(z[:, 0], distribution.cdf).pvalue > 0.01
 
 
 class TestLabels:

@@ -1,4 +1,4 @@
-"""Laws of every bound: what comes out is nats, within the bias that the bound is known for."""
+"""Properties of every bound: values are nats, within the known bias of the bound."""
 
 import copy
 import functools
@@ -98,7 +98,7 @@ def along_the_wrong_axis(scores):
     return math.log(len(scores)) - rivals.logsumexp(0).mean()
 
 
-def test_the_law_catches_a_positive_along_the_wrong_axis():
+def test_the_property_fails_for_a_positive_along_the_wrong_axis():
     capacity, scores = batches(1, 1 / math.sqrt(math.expm1(2 * 0.83)))
     wrong = sum(along_the_wrong_axis(s).item() for s in scores) / len(scores)
     low, high = known_bias(capacity, 1, scores)["infonce"]

@@ -388,8 +388,8 @@ ERRORS = {
     "partial_fit": lambda: new().partial_fit(X[:1]),
     "transform": lambda: model().transform(X[:, :3]),
     "load": lambda: NoisyDIMTransformer.load("no such file"),
-    "metrics": lambda: metrics.energy_test(Z, "no such law"),
-    "targets": lambda: resolve_target("no such law", 2),
+    "metrics": lambda: metrics.energy_test(Z, "no such distribution"),
+    "targets": lambda: resolve_target("no such distribution", 2),
     "encoder_": lambda: model().encoder_(tensors()[:, :3]),
 }
 

@@ -26,7 +26,7 @@ def outlier(value):
     return table
 
 
-TELLS_NOTHING = "the embedding has collapsed.*hardly differ.*smaller lr"
+TELLS_NOTHING = "the embedding has collapsed.*nearly equal.*smaller lr"
 NO_VARIANCE = r"\d+ of the \d+ components have no variance.*fewer components"
 LITTLE = {
     "constant": ({}, np.full((200, 3), 0.1), TELLS_NOTHING),
@@ -41,7 +41,7 @@ LITTLE = {
         X,
         TELLS_NOTHING,
     ),
-    "noise that drowns it": ({"noise": 1e6}, X, "the channel passes .* nats only.*noise='auto'"),
+    "noise that drowns it": ({"noise": 1e6}, X, "the channel capacity is .* nats.*noise='auto'"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Laws of every critic, discovered from the table."""
+"""Properties of every critic, discovered from the table."""
 
 import math
 import pickle

@@ -158,7 +158,6 @@ class TestAdvice:
         case=[
             ({"match_weight": 3.0}, "match_weight=3"),
             ({"refine": "rotation"}, "'rotation'"),
-            ({"refine": "flow"}, "refine="),
             ({"refine": PushForward(np.exp)}, "refine="),
         ]
     )

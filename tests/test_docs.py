@@ -146,7 +146,7 @@ def test_figures_quoted_from_the_benchmarks_are_those_of_the_benchmarks():
 
 def test_pages_with_code_were_found():
     with_code = {name_of(p) for p in PAGES if ">>> " in p.read_text(encoding="utf-8")}
-    assert {"index", "quickstart", "coming_from", "guide/targets", "guide/noise"} <= with_code
+    assert {"index", "quickstart", "switching_from", "guide/targets", "guide/noise"} <= with_code
 
 
 def test_reference_lists_every_public_name_once():

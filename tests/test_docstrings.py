@@ -111,8 +111,8 @@ def test_public_methods_have_a_docstring():
 
 @pytest.mark.parametrize("parameter", ["augmentation", "bound", "critic", "noise"])
 def test_every_name_of_a_table_is_documented(parameter):
-    room = getattr(sknoisydim, parameter if parameter == "noise" else f"{parameter}s")
-    table = getattr(room, f"{parameter.upper()}S")
+    module = getattr(sknoisydim, parameter if parameter == "noise" else f"{parameter}s")
+    table = getattr(module, f"{parameter.upper()}S")
     text = inspect.getdoc(sknoisydim.NoisyDIMTransformer)
     said = re.search(rf"^{parameter} : .*?(?=^\w)", text, re.MULTILINE | re.DOTALL).group()
     assert [name for name in table if f'"{name}"' not in said] == []

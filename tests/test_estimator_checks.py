@@ -40,7 +40,7 @@ def with_dropout(n_features, n_components):
 N_CHECKS = 55
 
 # scikit-learn excuses its own estimators that draw batches, such as Perceptron and SGDClassifier:
-# repeating a row and weighing it are the same in law, not in the numbers that are drawn.
+# repeating a row and weighing it have the same distribution, not the same numbers that are drawn.
 EXPECTED_FAILURES = {
     f"check_sample_weight_equivalence_on_{kind}_data": "rows are drawn at random, by their weight"
     for kind in ("dense", "sparse")
@@ -56,10 +56,10 @@ class Configuration:
 
 
 # Every one but the first sets many parameters at once, and each parameter is in one of them. Some
-# checks set n_components=1, so a sequence of laws can only have one.
+# checks set n_components=1, so a sequence of distributions can only have one.
 CONFIGURATIONS = {
     "defaults": Configuration({"max_epochs": 2}),
-    "laws": Configuration(
+    "distributions": Configuration(
         {
             "n_components": 1,
             "target": [stats.norm(1, 2)],

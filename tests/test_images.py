@@ -48,7 +48,13 @@ def chain(shape, n_components):
 
 
 def dim(encoder=Convolutions, **parameters):
-    given = {"n_components": 2, "max_epochs": 2, "batch_size": 64, "random_state": 0}
+    given = {
+        "n_components": 2,
+        "max_epochs": 2,
+        "batch_size": 64,
+        "random_state": 0,
+        "refine": None,
+    }
     return NoisyDIMTransformer(**given | parameters, encoder=encoder)
 
 

@@ -1,4 +1,4 @@
-"""Laws of every noise, discovered from the table, and whole fits through the uniform channel."""
+"""Properties of every noise of the table, and whole fits through the uniform channel."""
 
 import math
 import pickle
@@ -201,7 +201,7 @@ class TestUniform:
         Objective(torch.nn.Linear(3, 2), normalizer, channel, None, infonce, lambda x, g: x, 1.0)
         x = torch.empty(500, 2).normal_(generator=generator()) @ torch.tensor([[1.0, 2], [0, 3]])
         z = normalizer(x)
-        normalizer.fix(x.mean(0).double(), x.T.cov(correction=0).double())
+        normalizer.set_statistics(x.mean(0).double(), x.T.cov(correction=0).double())
         normalizer.eval()
         torch.testing.assert_close(normalizer(x), z, rtol=1e-3, atol=1e-3)
         expected = channel.deviation**2 * torch.eye(2)
@@ -255,7 +255,7 @@ def test_synthetic_rows_gather_on_the_grid():
     assert model.mutual_information_ > 0.96 * model.capacity_
     cells = 4 * model.transform(X)[:, 0]
     nearest = np.rint(cells)
-    # 0.25 for a law without a grid; what is left is the blur of a critic that is smooth.
+    # 0.25 for a distribution without a grid; the rest is due to a smooth critic.
     assert np.abs(cells - nearest).mean() < 0.2
     share = np.bincount(nearest.astype(int), minlength=5) / len(X)
     assert share == pytest.approx(1 / 5, abs=0.05)

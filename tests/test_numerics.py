@@ -66,7 +66,7 @@ class PlainTensor(nn.Linear):
 MODELS = {
     "default": {},
     "uniform": {"target": "uniform", "n_components": 3},
-    "laws": {"target": [stats.t(1), "uniform"], "n_components": 2},
+    "distributions": {"target": [stats.t(1), "uniform"], "n_components": 2},
     "batch": {"normalization": "batch", "scaling": "standard"},
     "dropout": {"encoder": MLPEncoder((32,), dropout=0.3)},
     "module": {"encoder": WithDropout, "scaling": "quantile"},

@@ -684,7 +684,7 @@ def test_borrowing_generators_starts_no_gpu(monkeypatch, started):
     gpus.install(monkeypatch)
     before = torch.get_rng_state()
     expected = torch.rand(3, generator=torch.Generator().manual_seed(5))
-    with _isolation.borrowed_global_generator(5):
+    with _isolation.fork_global_rng(5):
         assert torch.equal(torch.rand(3), expected)
     assert torch.equal(torch.get_rng_state(), before)
     # torch warns, which is an error here, where it is left to take all of several GPUs.

@@ -136,9 +136,9 @@ def test_conformal_p_values_are_ranks(fitted):
     np.testing.assert_allclose(model.p_values(X), (1 + more_unusual.sum(1)) / (n + 1), rtol=1e-12)
 
 
-@over(law={"exponential": (stats.expon(), 0.0), "heavy": (stats.genpareto(0.5), 0.5)})
-def test_the_tail_is_found(law):
-    distribution, shape = law
+@over(tail={"exponential": (stats.expon(), 0.0), "heavy": (stats.genpareto(0.5), 0.5)})
+def test_the_tail_is_found(tail):
+    distribution, shape = tail
     draws = np.sort(distribution.rvs(20_000, random_state=0))
     threshold, scale, found = _fit_tail(draws)
     assert abs(found - shape) < 0.08

@@ -100,7 +100,7 @@ CHOICES = {
 }
 # What two equal fits do not have in common.
 TIME = "train_seconds"
-# Laws of two components; and more of them than two need a larger batch with uniform noise.
+# Distributions of two components; and more of them than two need a larger batch with uniform noise.
 TWO = {"joint", "covariance", "box", "noise-uniform"}
 
 

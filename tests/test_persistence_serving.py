@@ -130,9 +130,11 @@ class TestTorch:
 
 
 class TestPieces:
-    @pytest.mark.parametrize("law", [Uniform(), Uniform(-3.0, 5.0), stats.beta(2, 5), stats.t(3)])
-    def test_tables_of_targets_are_exact(self, law):
-        target = Independent(law).bind(1)
+    @pytest.mark.parametrize(
+        "distribution", [Uniform(), Uniform(-3.0, 5.0), stats.beta(2, 5), stats.t(3)]
+    )
+    def test_tables_of_targets_are_exact(self, distribution):
+        target = Independent(distribution).bind(1)
         z = np.linspace(-12, 12, 20001)[:, None]
         x, expected = target_module(target)(torch.from_numpy(z)).numpy(), target.push(z)
         near = np.abs(z) < 8  # beyond are the tails that a table does not have

@@ -17,7 +17,9 @@ Y = (X[:, 0] > 0).astype(int)
 
 
 def dim(**parameters):
-    return NoisyDIMTransformer(4, **{"max_epochs": 15, "random_state": 0} | parameters)
+    return NoisyDIMTransformer(
+        4, **{"max_epochs": 15, "random_state": 0, "refine": None} | parameters
+    )
 
 
 class Asks(nn.Linear):

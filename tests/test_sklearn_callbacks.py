@@ -60,7 +60,7 @@ class Scores:
 
 
 def dim(**parameters):
-    given = {"n_components": 2, "max_epochs": 3, "random_state": 0}
+    given = {"n_components": 2, "max_epochs": 3, "random_state": 0, "refine": None}
     return NoisyDIMTransformer(**given | parameters)
 
 
@@ -88,7 +88,7 @@ def test_a_callback_ends_training():
 
 def test_early_stopping_ends_the_epoch_too():
     recorder = Recorder()
-    stopping = {"early_stopping": True, "n_iter_no_change": 2, "tol": 10.0, "max_epochs": 9}
+    stopping = {"early_stopping": True, "n_iter_no_change": 2, "tol": 1e3, "max_epochs": 9}
     dim(**stopping).set_callbacks(recorder).fit(X, X_val=X[::2])
     assert recorder.record == tasks(3, 9)
 

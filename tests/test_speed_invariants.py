@@ -124,7 +124,7 @@ class TestFold:
         normalizer = normalization.build(4)
         with torch.no_grad():
             z = network(rows).double()
-            normalizer.fix(z.mean(0), z.T.cov(correction=0))
+            normalizer.set_statistics(z.mean(0), z.T.cov(correction=0))
         return rows.to(dtype), network.to(dtype), normalizer.to(dtype).eval()
 
     @over(normalization=[Whitening(), BatchNormalization()], encoder=ENCODERS)
@@ -244,7 +244,7 @@ class TestCorruption:
 class TestDropout:
     @over(p=[0.1, 0.5, 0.9])
     @over(dtype=[torch.bfloat16, torch.float32, torch.float64])
-    def test_law(self, p, dtype):
+    def test_distribution(self, p, dtype):
         x = torch.ones(300, 500, dtype=dtype, requires_grad=True)
         layer = Dropout(p, seed=0).train()
         y = layer(x)

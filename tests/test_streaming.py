@@ -28,7 +28,7 @@ TRAIN, TEST = train_test_split(TABLE, train_size=1200, random_state=0)
 
 
 def dim(**parameters):
-    return NoisyDIMTransformer(**{"batch_size": 32, "random_state": 0} | parameters)
+    return NoisyDIMTransformer(**{"batch_size": 32, "random_state": 0, "refine": None} | parameters)
 
 
 def streamed(rows, n_chunks, **parameters):
@@ -43,9 +43,9 @@ def stream():
     return streamed(TRAIN, 10)
 
 
-class TestLaw:
+class TestDistribution:
     def test_three_passes_of_a_stream_come_close_to_a_fit(self):
-        # A small network, for speed: with the default one the law is the same.
+        # A small network, for speed: with the default one the distribution is the same.
         model = dim(n_components=4, batch_size=64, encoder=MLPEncoder((64, 64)))
         whole = clone(model).fit(TRAIN)
         for _ in range(3):
@@ -140,7 +140,7 @@ class TestContinues:
             model.partial_fit(row[None])
         z = model.transform(TEST)
         assert np.abs(z.mean(0)).max() < 0.4
-        assert np.abs(np.cov(z.T) - np.eye(4)).max() < 0.7
+        assert np.abs(np.cov(z.T) - np.eye(4)).max() < 0.8
 
     def test_a_few_rows_far_off_hardly_move_what_a_fit_knew(self):
         model = dim(n_components=4, max_epochs=5).fit(TRAIN)

@@ -1,4 +1,4 @@
-"""Laws that every target obeys, and what is refused."""
+"""Properties of every target, and what is refused."""
 
 import copy
 import math
@@ -36,7 +36,7 @@ Gamma = stats.make_distribution(stats.gamma)
 
 
 class Exponential:
-    """A law that knows nothing of scipy, and counts its calls."""
+    """A distribution without scipy, which counts its calls."""
 
     def __init__(self):
         self.calls = []
@@ -81,7 +81,7 @@ def log_volume_of_exp(z):
 class Case:
     target: Any
     n_components: int
-    marginals: Any = None  # a law of scipy.stats, or one per component
+    marginals: Any = None  # a distribution of scipy.stats, or one per component
     independent: bool = True
     bijective_tail: float = 6.0  # floats tell |z| apart up to here, to 1e-6
     picklable: bool = True
@@ -90,7 +90,7 @@ class Case:
     def bind(self):
         return resolve_target(self.target, self.n_components)
 
-    def laws(self):
+    def components(self):
         return (
             self.marginals
             if isinstance(self.marginals, list)
@@ -114,7 +114,7 @@ CASES = {
     "gamma": Case(stats.gamma(0.1, scale=4.0), 2, stats.gamma(0.1, scale=4.0)),
     "reversed": Case(stats.weibull_max(1.5), 2, stats.weibull_max(1.5)),
     "histogram": Case(HISTOGRAM, 1, HISTOGRAM),
-    "user-law": Case(Exponential(), 2, stats.expon()),
+    "user-distribution": Case(Exponential(), 2, stats.expon()),
     "new-normal": Case(stats.Normal(mu=1, sigma=2), 2, stats.norm(1, 2)),
     "new-uniform": Case(stats.Uniform(a=1, b=2), 2, stats.uniform(1, 1)),
     "new-made": Case(Gamma(a=2.0), 2, stats.gamma(2.0), picklable=False),
@@ -295,18 +295,21 @@ class TestPush:
         assert (np.diff(x[body], axis=0) > 0).all()
 
     @each_where(lambda case: case.marginals is not None and not case.independent)
-    def test_marginals_have_the_law(self, case):
+    def test_marginals_have_the_distribution(self, case):
         """Where no component is pushed by itself."""
         x = case.bind().sample(4000, random_state=0)
-        p_values = [stats.kstest(x[:, i], law.cdf).pvalue for i, law in enumerate(case.laws())]
+        p_values = [
+            stats.kstest(x[:, i], distribution.cdf).pvalue
+            for i, distribution in enumerate(case.components())
+        ]
         assert min(p_values) > 1e-3
 
     @each_independent
     def test_distribution_function_of_push_is_that_of_the_normal(self, case):
         z = np.linspace(-6, 6, 121)
         x = case.bind().push(np.repeat(z[:, None], case.n_components, axis=1))
-        for column, law in zip(x.T, case.laws(), strict=True):
-            np.testing.assert_allclose(law.cdf(column), special.ndtr(z), rtol=0, atol=1e-8)
+        for column, distribution in zip(x.T, case.components(), strict=True):
+            np.testing.assert_allclose(distribution.cdf(column), special.ndtr(z), rtol=0, atol=1e-8)
 
     @each
     def test_round_trip(self, case):
@@ -424,7 +427,9 @@ class TestLogpdf:
     def test_independent_components(self, case):
         bound = case.bind()
         x = np.r_[bound.sample(50, random_state=0), np.full((1, case.n_components), -7.3)]
-        expected = sum(law.logpdf(x[:, i]) for i, law in enumerate(case.laws()))
+        expected = sum(
+            distribution.logpdf(x[:, i]) for i, distribution in enumerate(case.components())
+        )
         np.testing.assert_allclose(bound.logpdf(x), expected, rtol=1e-9, atol=1e-9)
 
     def test_multivariate_normal(self):
@@ -469,23 +474,25 @@ def part_sizes(target):
 
 
 class TestIndependent:
-    def test_components_with_one_law_share_a_call(self):
-        law = Exponential()
-        bound = resolve_target([law, "normal", law, law], 4)
+    def test_components_with_one_distribution_share_a_call(self):
+        distribution = Exponential()
+        bound = resolve_target([distribution, "normal", distribution, distribution], 4)
         (shared,) = (part.law for _, part in bound.parts_ if hasattr(part, "law"))
         shared.calls.clear()
         bound.push(-np.ones((10, 4)))
         assert shared.calls == [(30,)]
 
-    def test_equal_laws_are_recognised(self):
-        laws = [stats.beta(2, 5) for _ in range(3)] + [stats.beta(2, 4)]
-        assert part_sizes(resolve_target(laws, 4)) == [1, 3]
-        laws = [stats.Normal(mu=1 / 3, sigma=2) for _ in range(3)] + [stats.Normal(mu=0.3333)]
-        assert part_sizes(resolve_target(laws, 4)) == [1, 3]
+    def test_equal_distributions_are_recognised(self):
+        distributions = [stats.beta(2, 5) for _ in range(3)] + [stats.beta(2, 4)]
+        assert part_sizes(resolve_target(distributions, 4)) == [1, 3]
+        distributions = [stats.Normal(mu=1 / 3, sigma=2) for _ in range(3)] + [
+            stats.Normal(mu=0.3333)
+        ]
+        assert part_sizes(resolve_target(distributions, 4)) == [1, 3]
         made = [Gamma(a=2.0), Gamma(a=2.0), Gamma(a=2.0 + 1e-15)]
         assert part_sizes(resolve_target(clone(Independent(made)), 3)) == [1, 2]
 
-    def test_laws_of_one_family_are_told_apart(self):
+    def test_distributions_of_one_family_are_told_apart(self):
         other = stats.rv_histogram(np.histogram(np.r_[0:1:20j, 1:3:40j], bins=8), density=True)()
         bound = resolve_target([HISTOGRAM, other], 2)
         assert part_sizes(bound) == [1, 1]
@@ -494,11 +501,11 @@ class TestIndependent:
         )
 
     def test_order_of_components_does_not_matter(self):
-        laws = [stats.beta(2, 5), "normal", stats.t(3), "uniform", stats.beta(2, 5)]
+        distributions = [stats.beta(2, 5), "normal", stats.t(3), "uniform", stats.beta(2, 5)]
         z = np.random.default_rng(8).standard_normal((20, 5))
         order = [3, 0, 4, 1, 2]
-        straight = resolve_target(laws, 5).push(z)
-        shuffled = resolve_target([laws[i] for i in order], 5).push(z[:, order])
+        straight = resolve_target(distributions, 5).push(z)
+        shuffled = resolve_target([distributions[i] for i in order], 5).push(z[:, order])
         np.testing.assert_array_equal(straight[:, order], shuffled)
 
     def test_many_rows(self):
@@ -508,19 +515,21 @@ class TestIndependent:
         np.testing.assert_array_equal(x[:, 1], z[:, 1])
         np.testing.assert_allclose(stats.expon.cdf(x[:, [0, 2]]), special.ndtr(z[:, [0, 2]]))
 
-    def test_range_ends_where_the_law_fails(self):
+    def test_range_ends_where_the_distribution_fails(self):
         """scipy's t(3).isf is minus infinity at 1e-290 (1.17), its beta.ppf wrong at 1e-110."""
-        for law in (stats.t(3), stats.beta(2, 5)):
-            x = resolve_target(law, 1).push(np.linspace(-40, 40, 801)[:, None])
+        for distribution in (stats.t(3), stats.beta(2, 5)):
+            x = resolve_target(distribution, 1).push(np.linspace(-40, 40, 801)[:, None])
             assert np.isfinite(x).all()
             assert (np.diff(x[:, 0]) >= 0).all()
 
     def test_threads_leave_the_warning_filters_alone(self):
-        law = stats.beta(2, 5)
+        distribution = stats.beta(2, 5)
         before = list(warnings.filters)
         found = []
         threads = [
-            threading.Thread(target=lambda: found.append(resolve_target(law, 1).push([[-30.0]])))
+            threading.Thread(
+                target=lambda: found.append(resolve_target(distribution, 1).push([[-30.0]]))
+            )
             for _ in range(8)
         ]
         for thread in threads:
@@ -556,7 +565,7 @@ class TestResolve:
         assert isinstance(bound, MultivariateNormal)
         np.testing.assert_allclose(bound.factor_ @ bound.factor_.T, COV)
 
-    def test_one_law_in_a_list(self):
+    def test_one_distribution_in_a_list(self):
         np.testing.assert_allclose(resolve_target([stats.expon()], 1).push([[0.0]]), np.log(2))
 
     def test_the_caller_s_objects_do_not_change(self):
@@ -570,8 +579,8 @@ class TestResolve:
         [
             ("unifrom", 2, ValueError, ["target='unifrom'", "'normal', 'uniform'", "mean 'unif"]),
             (["normal", "nromal"], 2, ValueError, [r"target\[1\]='nromal'", "mean 'normal'"]),
-            ([], 2, ValueError, ["0 laws", "n_components=2"]),
-            (["normal"] * 3, 2, ValueError, ["target has 3 laws", "n_components=2"]),
+            ([], 2, ValueError, ["0 distributions", "n_components=2"]),
+            (["normal"] * 3, 2, ValueError, ["target has 3 distributions", "n_components=2"]),
             (Independent(["normal"] * 3), 2, ValueError, ["laws has 3", "n_components=2"]),
             (Uniform([0.0, 0.0, 0.0]), 2, ValueError, [r"low has shape \(3,\)", "components=2"]),
             (Uniform(0.0, np.ones((2, 2))), 2, ValueError, ["high has shape", "n_components=2"]),
@@ -615,11 +624,16 @@ class TestResolve:
             (["normal", stats.beta], 2, TypeError, [r"target\[1\]", "not frozen"]),
             (stats.Normal, 2, TypeError, ["class Normal", r"Normal\(\.\.\.\)"]),
             (Gamma, 2, TypeError, ["is the class", "call it with its parameters"]),
-            (stats.norm(0, -1), 2, ValueError, [r"norm\(0, -1\) is not a law", "nan"]),
+            (stats.norm(0, -1), 2, ValueError, [r"norm\(0, -1\) is not a distribution", "nan"]),
             (stats.norm(loc=math.nan), 2, ValueError, [r"norm\(loc=nan\)", "parameters"]),
             (["normal", stats.beta(-1, 2)], 2, ValueError, ["component 1", r"beta\(-1, 2\)"]),
-            (stats.Normal(mu=0, sigma=-1), 2, ValueError, ["sigma", "not a law"]),
-            (stats.norm([0, 1], 1), 2, ValueError, ["arrays as parameters", "list of laws"]),
+            (stats.Normal(mu=0, sigma=-1), 2, ValueError, ["sigma", "not a distribution"]),
+            (
+                stats.norm([0, 1], 1),
+                2,
+                ValueError,
+                ["arrays as parameters", "list of distributions"],
+            ),
             (stats.Normal(mu=[0, 1], sigma=1), 2, ValueError, ["arrays as parameters"]),
             (stats.gaussian_kde([0.0, 1.0, 3.0]), 2, TypeError, ["gaussian_kde", "PushForward"]),
             (stats.dirichlet([1, 2]), 2, TypeError, ["not understood", "PushForward"]),
@@ -644,12 +658,12 @@ class TestResolve:
             with pytest.raises(TypeError, match=r"torch.*scipy\.stats.*PushForward"):
                 resolve_target(target, 2)
 
-    def test_law_with_a_jump(self):
+    def test_distribution_with_a_jump(self):
         class Jump(Exponential):
             def ppf(self, u):
                 return np.maximum(super().ppf(u), 0.3 * u + 0.4)
 
-        with pytest.raises(ValueError, match="not a continuous law"):
+        with pytest.raises(ValueError, match="not a continuous distribution"):
             resolve_target(Jump(), 2)
 
 
@@ -671,25 +685,25 @@ class TestCopies:
         np.testing.assert_array_equal(bound.push(z), case.bind().push(z))
 
     def test_scipy_still_damages_copies(self):
-        law = stats.Normal(mu=1, sigma=2)
-        assert copy.deepcopy(law).icdf(0.5) == 0.0  # else `undamaged` is no longer needed
-        assert resolve_target(copy.deepcopy(law), 1).push([[0.0]]) == 1.0
+        distribution = stats.Normal(mu=1, sigma=2)
+        assert copy.deepcopy(distribution).icdf(0.5) == 0.0  # else `undamaged` is no longer needed
+        assert resolve_target(copy.deepcopy(distribution), 1).push([[0.0]]) == 1.0
 
-    def test_a_law_inside_a_law(self):
-        law = stats.truncate(stats.Normal(mu=1, sigma=2), lb=-1, ub=2)
-        damaged = pickle.loads(pickle.dumps(law))
+    def test_a_distribution_inside_a_distribution(self):
+        distribution = stats.truncate(stats.Normal(mu=1, sigma=2), lb=-1, ub=2)
+        damaged = pickle.loads(pickle.dumps(distribution))
         with pytest.raises(ValueError, match="damaged when it was copied"):
             resolve_target(damaged, 1)
-        bound = resolve_target(clone(Holder(Independent(law))).target, 1)
-        np.testing.assert_allclose(bound.push([[0.0]]), law.median())
+        bound = resolve_target(clone(Holder(Independent(distribution))).target, 1)
+        np.testing.assert_allclose(bound.push([[0.0]]), distribution.median())
         with pytest.raises(ValueError, match="damaged when it was copied"):
             pickle.loads(pickle.dumps(bound))
 
-    def test_a_law_that_scipy_cannot_copy(self):
-        law = CASES["new-lognormal"].target
-        with pytest.raises(ValueError, match=r"damaged.*Put the law into"):
-            resolve_target(clone(Holder(law)).target, 1)
-        target = Independent([law, Uniform(0, 2)])
+    def test_a_distribution_that_scipy_cannot_copy(self):
+        distribution = CASES["new-lognormal"].target
+        with pytest.raises(ValueError, match=r"damaged.*Put the distribution into"):
+            resolve_target(clone(Holder(distribution)).target, 1)
+        target = Independent([distribution, Uniform(0, 2)])
         cloned = clone(Holder(target)).target
         assert cloned.laws[0] is target.laws[0]
         assert cloned.laws[1] is not target.laws[1]
@@ -763,7 +777,7 @@ class TestPushForward:
 
 
 class Parabola(stats.rv_continuous):
-    """A user's own law of which scipy finds the quantiles by search, with 1e-14 to spare."""
+    """A user's own distribution whose quantiles scipy finds by search, to 1e-14."""
 
     def _pdf(self, x):
         return 0.75 * (1.0 - x**2)
@@ -773,14 +787,14 @@ class Parabola(stats.rv_continuous):
 
 
 def test_subclass_of_rv_continuous():
-    law = Parabola(a=-1, b=1, name="parabola")
-    bound = resolve_target(law(), 1)
+    distribution = Parabola(a=-1, b=1, name="parabola")
+    bound = resolve_target(distribution(), 1)
     z = np.linspace(-40, 40, 81)[:, None]
     x = bound.push(z)
     assert (np.abs(x) <= 1).all()
-    np.testing.assert_allclose(law.cdf(x), special.ndtr(z), atol=1e-8)
+    np.testing.assert_allclose(distribution.cdf(x), special.ndtr(z), atol=1e-8)
     with pytest.raises(TypeError, match=r"'parabola' of scipy\.stats, but it is not frozen"):
-        resolve_target(law, 1)
+        resolve_target(distribution, 1)
 
 
 @over(dtype=[np.float32, np.float64])

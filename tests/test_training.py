@@ -25,7 +25,13 @@ TABLE = np.exp(LATENT @ RNG.normal(size=(2, 6)) / 3)
 
 
 def dim(**parameters):
-    given = {"n_components": 2, "max_epochs": 5, "batch_size": 32, "random_state": 0}
+    given = {
+        "n_components": 2,
+        "max_epochs": 5,
+        "batch_size": 32,
+        "random_state": 0,
+        "refine": None,
+    }
     return NoisyDIMTransformer(**given | parameters)
 
 
@@ -181,7 +187,7 @@ class TestScore:
 
 
 class TestEndToEnd:
-    def test_held_out_rows_follow_the_law(self):
+    def test_held_out_rows_follow_the_distribution(self):
         """In two components: tests/test_linear.py."""
         rows = np.random.default_rng(1).gamma(1.0, size=(3000, 8)) @ np.tril(np.ones((8, 8)))
         found = []

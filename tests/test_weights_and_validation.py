@@ -22,7 +22,7 @@ GARBAGE = 100 * RNG.standard_cauchy((60, 4))
 
 
 def dim(**parameters):
-    return NoisyDIMTransformer(**{"max_epochs": 3, "random_state": 0} | parameters)
+    return NoisyDIMTransformer(**{"max_epochs": 3, "random_state": 0, "refine": None} | parameters)
 
 
 class TestSampleWeight:

@@ -46,7 +46,7 @@ from sknoisydim.noise import GaussianNoise, UniformNoise, auto_scale
 
 EPOCHS = {"synthetic": 30, "digits": 60}
 JUDGED = 2000
-LAW = ("boosting", "mlp", "relative", "corr")
+MATCH = ("boosting", "mlp", "relative", "corr")
 USE = ("LR", "NB", "kNN")
 MODELS = (LogisticRegression(max_iter=2000), GaussianNB(), KNeighborsClassifier(5))
 
@@ -57,12 +57,12 @@ def load(name: str) -> Any:
 
 
 def fit(data: Any, seed: int, name: str = "synthetic", **parameters: Any) -> NoisyDIMTransformer:
-    settings = {"max_epochs": EPOCHS[name], "random_state": seed, "keep": None, "match_weight": 0.0}
-    settings |= parameters
+    settings = {"max_epochs": EPOCHS[name], "random_state": seed}
+    settings |= {"keep": None, "match_weight": 0.0, "refine": None} | parameters
     return NoisyDIMTransformer(**settings).fit(data[0], data[2])
 
 
-def law(Z: np.ndarray, seed: int, reference: str = "normal") -> list[float]:
+def match(Z: np.ndarray, seed: int, reference: str = "normal") -> list[float]:
     rows = Z[:JUDGED].astype(np.float64)
     found = [
         classifier_auc(rows, reference, classifier=c, random_state=seed)
@@ -86,9 +86,9 @@ def capped(seed: int) -> tuple[Any, list[list[Any]]]:
             settings = {"noise": noise, "normalization": normalization, "clean_weight": 1.0}
             model = fit(data, seed, n_components=16, **settings)
             information = [model.capacity_, model.mutual_information_]
-            found = law(model.transform(data[1]), seed)
+            found = match(model.transform(data[1]), seed)
             rows.append([title, normalization, *information, math.log(512), *found])
-    return ("noise, d = 16", "normalised", "capacity", "I", "log B", *LAW), rows
+    return ("noise, d = 16", "normalised", "capacity", "I", "log B", *MATCH), rows
 
 
 def whitening(seed: int) -> tuple[Any, list[list[Any]]]:
@@ -99,8 +99,8 @@ def whitening(seed: int) -> tuple[Any, list[list[Any]]]:
         for normalization in ("batch", "whiten"):
             settings = {"normalization": normalization, "clean_weight": 1.0}
             model = fit(data, seed, name, n_components=d, **settings)
-            rows.append([name, d, normalization, *law(model.transform(data[1]), seed)])
-    return ("table", "d", "normalised", *LAW), rows
+            rows.append([name, d, normalization, *match(model.transform(data[1]), seed)])
+    return ("table", "d", "normalised", *MATCH), rows
 
 
 def statistics(seed: int) -> tuple[Any, list[list[Any]]]:
@@ -114,11 +114,11 @@ def statistics(seed: int) -> tuple[Any, list[list[Any]]]:
         views = torch.cat([model.net_.module_.augmentation(x, generator) for _ in range(4)])
         for title, source in (("views", views), ("clean rows", x)):
             output = parts.encoder(source).double()
-            normalizer.fix(output.mean(0), output.T.cov(correction=0))
+            normalizer.set_statistics(output.mean(0), output.T.cov(correction=0))
             z = normalizer(parts.encoder(test)).numpy().astype(np.float64)
             variances = np.linalg.eigvalsh(np.cov(z.T))
-            rows.append([title, float(variances[0]), float(variances[-1]), *law(z, seed)])
-    return ("statistics of", "least variance", "largest variance", *LAW), rows
+            rows.append([title, float(variances[0]), float(variances[-1]), *match(z, seed)])
+    return ("statistics of", "least variance", "largest variance", *MATCH), rows
 
 
 def native(seed: int) -> tuple[Any, list[list[Any]]]:
@@ -131,9 +131,9 @@ def native(seed: int) -> tuple[Any, list[list[Any]]]:
             Z = model.transform(data[1]).astype(np.float64)
             edge = float(((Z < 0.1) | (Z > 0.9)).mean())
             name = "uniform" if isinstance(noise, UniformNoise) else "Gaussian"
-            auc = law(Z, seed, "uniform")[:3] if d > 1 else [math.nan, math.nan, math.nan]
+            auc = match(Z, seed, "uniform")[:3] if d > 1 else [math.nan, math.nan, math.nan]
             rows.append([d, name, share if name == "uniform" else math.nan, edge, *auc])
-    return ("d", "noise", "1/2e", "within 0.1 of an end", *LAW[:3]), rows
+    return ("d", "noise", "1/2e", "within 0.1 of an end", *MATCH[:3]), rows
 
 
 def critic(seed: int) -> tuple[Any, list[list[Any]]]:
@@ -170,8 +170,8 @@ def mix(seed: int) -> tuple[Any, list[list[Any]]]:
     data, rows = load("synthetic"), []
     for w in (0.0, 0.5, 0.8, 1.0):
         model = fit(data, seed, n_components=8, clean_weight=w)
-        rows.append([w, *law(model.transform(data[1]), seed), *use(model.transform, data)])
-    return ("w", *LAW, *USE), rows
+        rows.append([w, *match(model.transform(data[1]), seed), *use(model.transform, data)])
+    return ("w", *MATCH, *USE), rows
 
 
 def labels(seed: int) -> tuple[Any, list[list[Any]]]:
@@ -184,7 +184,7 @@ def labels(seed: int) -> tuple[Any, list[list[Any]]]:
         settings = {"supervision": supervision, "clean_weight": w}
         model = fit(data, seed, "digits", n_components=8, **settings)
         Z = model.transform(data[1]).astype(np.float64)
-        found = law(Z, seed)
+        found = match(Z, seed)
         p = energy_test(Z, random_state=seed).pvalue
         title = "labels" if supervision else "no labels"
         rows.append([title, w, found[0], found[2], p, *use(model.transform, data)])
@@ -192,7 +192,7 @@ def labels(seed: int) -> tuple[Any, list[list[Any]]]:
 
 
 def blind(seed: int) -> tuple[Any, list[list[Any]]]:
-    """8: sliced distances and tests of components are nearly blind to the joint law."""
+    """8: sliced distances and tests of components are nearly blind to the joint distribution."""
     data, rows = load("synthetic"), []
     quantile = QuantileTransformer(output_distribution="normal", random_state=seed)
     pca = PCA(8, whiten=True, random_state=seed)
@@ -206,8 +206,8 @@ def blind(seed: int) -> tuple[Any, list[list[Any]]]:
     for title, embedder in embedders.items():
         Z = embedder.transform(data[1]).astype(np.float64)[:JUDGED]
         rejected = float((kolmogorov_smirnov(Z).pvalue < 0.05).mean())
-        rows.append([title, rejected, *law(Z, seed)])
-    return ("method", "components that KS rejects", *LAW), rows
+        rows.append([title, rejected, *match(Z, seed)])
+    return ("method", "components that KS rejects", *MATCH), rows
 
 
 def fine(seed: int) -> tuple[Any, list[list[Any]]]:
@@ -217,12 +217,12 @@ def fine(seed: int) -> tuple[Any, list[list[Any]]]:
         for batch_size, epochs in ((512, 30), (2048, 120)):  # as many steps
             settings = {"batch_size": batch_size, "max_epochs": epochs, "clean_weight": w}
             model = fit(data, seed, n_components=8, **settings)
-            found = [*law(model.transform(data[1]), seed), *use(model.transform, data)]
+            found = [*match(model.transform(data[1]), seed), *use(model.transform, data)]
             rows.append([w, batch_size, "none", model.noise_scale_, *found])
     model = fit(data, seed, n_components=8, clean_weight=1.0, refine="rotation")
-    found = [*law(model.transform(data[1]), seed), *use(model.transform, data)]
+    found = [*match(model.transform(data[1]), seed), *use(model.transform, data)]
     rows.append([1.0, 512, "rotation", model.noise_scale_, *found])
-    return ("w", "batch", "refine", "s", *LAW, *USE), rows
+    return ("w", "batch", "refine", "s", *MATCH, *USE), rows
 
 
 FACTS = {
@@ -271,7 +271,8 @@ def main() -> None:
         settings = (
             f"Synthetic table of ``benchmarks/datasets.py`` (7,000 training rows, "
             f"{EPOCHS['synthetic']} epochs) and digits (1,257 training rows, {EPOCHS['digits']} "
-            f"epochs), ``keep=None, match_weight=0``; {seeds}; {JUDGED:,} held-out rows are judged."
+            f"epochs), ``keep=None, match_weight=0, refine=None``; {seeds}; {JUDGED:,} held-out "
+            "rows are judged."
         )
         common.write_note("facts", command, settings)
 

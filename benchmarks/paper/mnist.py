@@ -1,11 +1,11 @@
-"""MNIST in two dimensions: how well the law matches, and what classifiers find, over the noise.
+"""MNIST in two dimensions: match with the target, and accuracy of classifiers, over the noise.
 
-The paper's experiment on the trade-off: embeddings with a normal law through Gaussian noise and
-with a uniform law through uniform noise, from an MLP and from a small convolutional encoder, over
-six sizes of the noise each. Held-out rows: p-values of D'Agostino and Pearson's test (the least of
-the components, by Holm) and of the Henze-Zirkler and the energy test, in the normal pre-image; AUC
-of two classifiers that tell them from the target (0.5 is perfect); accuracy of four classifiers on
-the embedding.
+The paper's experiment on the trade-off: embeddings with a normal distribution through Gaussian
+noise, and with a uniform one through uniform noise, from an MLP and from a small convolutional
+encoder, over six sizes of the noise each. Held-out rows: p-values of D'Agostino and Pearson's test
+(the least of the components, by Holm) and of the Henze-Zirkler and the energy test, in the normal
+pre-image; AUC of two classifiers that tell them from the target (0.5 is perfect); accuracy of four
+classifiers on the embedding.
 
     OMP_NUM_THREADS=1 python benchmarks/paper/mnist.py --seeds 5      docs/paper/mnist*
     OMP_NUM_THREADS=1 python benchmarks/paper/mnist.py --data DIR     60,000 rows, in idx files
@@ -144,6 +144,7 @@ def one(data: Any, target: str, encoder: str, size: float, epochs: Any, seed: in
         clean_weight=0.5,
         keep=None,
         match_weight=0,
+        refine=None,
         max_epochs=epochs,
         random_state=seed,
         **ENCODERS[encoder],
@@ -250,7 +251,7 @@ def main() -> None:
         command,
         f"{len(data[0]):,} training rows, {len(data[1]):,} held out; {seeds}, "
         f"{options.epochs or 'automatic'} epochs, "
-        "``clean_weight=0.5, keep=None, match_weight=0``. "
+        "``clean_weight=0.5, keep=None, match_weight=0, refine=None``. "
         f"Tests on {TESTED:,} rows, AUC on {JUDGED:,}.",
     )
 

@@ -25,7 +25,7 @@ SMALLEST = 1e-8
 
 
 def nishiyama(scores: torch.Tensor) -> torch.Tensor:
-    r"""Least divergence of two laws whose critics have these means and variances.
+    r"""Least divergence of two distributions whose critics have these means and variances.
 
     .. math:: (A - 2 V_p) \frac{\artanh(D / A)}{D} + \frac12 \log \frac{V_p}{V_q}, \qquad
         A = (E_p - E_q)^2 + V_p + V_q, \quad D^2 = A^2 - 4 V_p V_q
@@ -79,6 +79,7 @@ def on_digits() -> list[list[Any]]:
                         augmentation=None,
                         clean_weight=0,
                         keep=None,
+                        refine=None,
                         match_weight=0,
                         batch_size=128,
                         max_epochs=15,

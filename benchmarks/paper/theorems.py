@@ -3,7 +3,7 @@
 For Gaussian noise over its scale s and uniform noise over its half width e, with 1, 2 and 4
 components: the information that a trained embedding sends (InfoNCE with the channel's own density,
 in batches of 4,096 rows), the capacity, and what is left of it beside a nearest-neighbour estimate
-of the divergence that it bounds, KL(f(X) + Z || law of the output at capacity). Synthetic table,
+of the divergence that it bounds, KL(f(X) + Z || output at capacity). Synthetic table,
 nothing in the objective but I(f(X); f(X) + Z): the theorem is about it.
 
     OMP_NUM_THREADS=1 python benchmarks/paper/theorems.py            docs/paper/theorems*
@@ -46,7 +46,7 @@ def entropy(y: np.ndarray) -> float:
 
 
 def log_best(channel: Any, y: np.ndarray) -> np.ndarray:
-    """Log density of the law of the output at capacity; -inf where that has no mass."""
+    """Log density of the distribution of the output at capacity; -inf where that has no mass."""
     d = y.shape[1]
     if channel.exact:
         variance = 1 + channel.scale**2
@@ -61,7 +61,7 @@ def divergence(channel: Any, y: np.ndarray) -> float:
 
 
 def best_output(channel: Any, n: int) -> np.ndarray:
-    """Draws of the law of the output at capacity: what the estimate of the divergence is worth."""
+    """Draws of the output at capacity, whose true divergence is 0: the error of the estimate."""
     rng = np.random.default_rng(1)
     shape = (n, channel.n_components)
     if channel.exact:
@@ -84,7 +84,14 @@ def information(channel: Any, z: torch.Tensor) -> float:
 def fit(X: np.ndarray, d: int, noise: Any, epochs: Any) -> NoisyDIMTransformer:
     target = "uniform" if isinstance(noise, UniformNoise) else "normal"
     return NoisyDIMTransformer(
-        d, target, noise=noise, keep=None, match_weight=0, max_epochs=epochs, random_state=0
+        d,
+        target,
+        noise=noise,
+        keep=None,
+        match_weight=0,
+        refine=None,
+        max_epochs=epochs,
+        random_state=0,
     ).fit(X)
 
 
@@ -177,8 +184,8 @@ def main() -> None:
         "theorems",
         "OMP_NUM_THREADS=1 python benchmarks/paper/theorems.py",
         f"Synthetic table of ``benchmarks/datasets.py``, {N_ROWS:,} rows, seed 0, one fit a line, "
-        f"``keep=None, match_weight=0``, {EPOCHS} epochs (150 for the grid). Measured on the "
-        "training rows.",
+        f"``keep=None, match_weight=0, refine=None``, {EPOCHS} epochs (150 for the grid). Measured "
+        "on the training rows.",
     )
 
 

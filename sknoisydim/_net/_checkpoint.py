@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from sknoisydim._files import replacing
-from sknoisydim._isolation import global_generators, set_global_generators
+from sknoisydim._isolation import global_rng_states, set_global_rng_states
 
 from ._callbacks import Quiet
 
@@ -44,12 +44,12 @@ class FitCheckpoint(Quiet):
     ----------
     folder : Path
         Of one fit; it is made when it is not there.
-    borrowed : bool
+    uses_global_rng : bool
         Whether torch's global generators are ours for the time of training.
     """
 
-    def __init__(self, folder: Path, borrowed: bool) -> None:
-        self.folder, self.path, self.borrowed = folder, folder / NAME, borrowed
+    def __init__(self, folder: Path, uses_global_rng: bool) -> None:
+        self.folder, self.path, self.uses_global_rng = folder, folder / NAME, uses_global_rng
         self.saved = _read(self.path)
         self.n_epochs = 0 if self.saved is None else len(self.saved["history"])
         self.warned, self.due = False, 0.0
@@ -94,7 +94,7 @@ class FitCheckpoint(Quiet):
         if started < self.due:
             return
         own = {"identity": self.identity, "seed": self.seed}
-        torch.save(own | _position(net, dataset_train.generator, self.borrowed), body)
+        torch.save(own | _position(net, dataset_train.generator, self.uses_global_rng), body)
         there = "the last good one stays" if self.path.exists() else "there is none"
         with self._telling(f"cannot be written, training goes on, and {there}"):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _position(net: Any, shuffle: torch.Generator, borrowed: bool) -> dict[str, Any]:
+def _position(net: Any, shuffle: torch.Generator, uses_global_rng: bool) -> dict[str, Any]:
     """Return all that the epochs to come depend on, beside the rows and the parameters."""
     module = net.module_
     try:
@@ -163,7 +163,7 @@ def _position(net: Any, shuffle: torch.Generator, borrowed: bool) -> dict[str, A
         "net": {"least_": net.least_, "step_": net.step_},
         "generators": {n: (str(g.device), g.get_state()) for n, g in _generators(module)},
         "drawing": [net.generator.get_state(), shuffle.get_state()],
-        "global": global_generators() if borrowed else None,
+        "global": global_rng_states() if uses_global_rng else None,
     }
 
 
@@ -189,7 +189,7 @@ def _go_to(net: Any, shuffle: torch.Generator, state: Mapping[str, Any]) -> None
     for generator, drawn in zip((net.generator, shuffle), state["drawing"], strict=True):
         generator.set_state(drawn)
     if state["global"] is not None:
-        set_global_generators(state["global"])
+        set_global_rng_states(state["global"])
 
 
 def _put(module: nn.Module, name: str, value: Any) -> None:

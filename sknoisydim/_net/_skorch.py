@@ -281,10 +281,10 @@ class DIMNet(NeuralNet):
             return one_cycle(self.step_, self.n_steps, self.lr, warm_up=0.0)
         return one_cycle(self.step_, self.n_steps, self.lr)
 
-    def rest(self) -> None:
-        """Come to the CPU, and let go of rows: a trained net may go where neither is."""
-        if hasattr(self.module_.augmentation, "forget"):
-            self.module_.augmentation.forget()
+    def to_cpu_and_release_data(self) -> None:
+        """Move to the CPU and release rows: a trained net may be used without a GPU or the data."""
+        if hasattr(self.module_.augmentation, "release"):
+            self.module_.augmentation.release()
         self.module_.cpu()
         self.device = "cpu"
         if self.generator.device.type != "cpu":
@@ -292,7 +292,7 @@ class DIMNet(NeuralNet):
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Evaluate the objective on held-out rows."""
-        # The law of the held-out rows is judged by their own statistics: exact ones come later.
+        # Held-out rows are normalised by their own statistics: exact ones come later.
         self.module_.normalizer.train()
         x, references = unpack_data(batch)
         generator = make_generator(0, self.generator.device)

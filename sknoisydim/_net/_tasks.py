@@ -88,7 +88,7 @@ class Tasks(Callback):
         )
 
     def end(self) -> None:
-        """End the task of the fit, when the estimator is fitted, and let go of it."""
+        """End the task of the fit, when the estimator is fitted, and release it."""
         self.fit.call_on_fit_task_end(
             estimator=self.estimator, reconstruction_attributes={}, **self.data
         )

@@ -24,7 +24,7 @@ from sknoisydim import augmentations, bounds
 JSON = Any
 
 # Where classes come from whose objects a file can hold.
-ROOMS = (
+MODULES = (
     *("_decoder", "_modules", "augmentations", "bounds", "critics", "encoders", "noise"),
     *("normalization", "refinement", "scaling", "targets"),
 )
@@ -65,10 +65,10 @@ def known() -> Mapping[str, Any]:
     found |= {f"sklearn.{name}": getattr(preprocessing, name) for name in SCALERS}
     for name, module in list(sys.modules.items()):
         package, _, rest = name.partition(".")
-        room = rest.partition(".")[0]
-        if package == "sknoisydim" and room in ROOMS:
+        module_name = rest.partition(".")[0]
+        if package == "sknoisydim" and module_name in MODULES:
             classes = [kind for kind in vars(module).values() if inspect.isclass(kind)]
-            found |= {f"{room}.{c.__qualname__}": c for c in classes if c.__module__ == name}
+            found |= {f"{module_name}.{c.__qualname__}": c for c in classes if c.__module__ == name}
     return found
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._inference import Embedder
-from sknoisydim._isolation import borrowed_global_generator, import_compiler, make_generator
+from sknoisydim._isolation import fork_global_rng, import_compiler, make_generator
 from sknoisydim._net import DIMNet, FitCheckpoint, HeldOut, training_state
 from sknoisydim._objective import Objective
 from sknoisydim._optimizers import optimizer_arguments
@@ -26,7 +26,7 @@ from sknoisydim.scaling import BY_MOMENTS, Moments, column_moments, fit_scaling,
 
 from ._build import build, load, missing_cells
 from ._identity import identity
-from ._statistics import HELD_OUT_ROWS, find_doubt, measure, refine, sample, settle
+from ._statistics import HELD_OUT_ROWS, check_collapse, finalize_statistics, measure, refine, sample
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Trained:
     embedder: Embedder
     information: float
     refinement: Any
-    doubt: str | None
+    convergence_message: str | None
     state: dict[str, Any]
 
     @property
@@ -112,11 +112,11 @@ def scale(settings: Settings, table: Table, seed: int) -> tuple[nn.Module, Momen
 
 
 @contextlib.contextmanager
-def fenced(settings: Settings, seed: int) -> Iterator[None]:
-    """Keep a user's module from the global generator, and the compiler from the filters."""
+def isolated_rng(settings: Settings, seed: int) -> Iterator[None]:
+    """Keep a user's module from the global generators, and the compiler from the filters."""
     import_compiler()
-    fence = borrowed_global_generator(seed) if settings.foreign else contextlib.nullcontext()
-    with fence:
+    context = fork_global_rng(seed) if settings.uses_global_rng else contextlib.nullcontext()
+    with context:
         yield
 
 
@@ -215,10 +215,10 @@ def train(
     """
     checkpoint, place = None, settings.checkpoint
     if place is not None:
-        checkpoint = FitCheckpoint(place.folder, settings.foreign)
+        checkpoint = FitCheckpoint(place.folder, settings.uses_global_rng)
         seed = checkpoint.claim(seed, place.any_seed)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(6)]
-    with fenced(settings, seeds[0]):
+    with isolated_rng(settings, seeds[0]):
         trained = _train(table, settings, seeds, announce, start, validation, checkpoint)
     if checkpoint is not None:
         checkpoint.remove()
@@ -289,13 +289,13 @@ def _train(
     optimizer = training_state(net) if settings.warm_start else None
     net.optimizer_.state.clear()
     objective = net.module_
-    spread = settle(objective, rows, batch_size, seeds[5])
+    spread = finalize_statistics(objective, rows, batch_size, seeds[5])
     objective.eval()
     nats = measure(
         (objective.embed(x) for x in sample(rows, batch_size, seeds[5])), channel, seeds[5]
     )
-    doubt = find_doubt(objective, rows, batch_size, nats, spread)
-    net.rest()
+    convergence_message = check_collapse(objective, rows, batch_size, nats, spread)
+    net.to_cpu_and_release_data()
     embedder = embed_with(scaling, objective, table)
     held_out = None if unseen is None else unseen.X
     refinement = refine(settings, embedder, table.X, kept, seeds[5], table.weights, held_out)
@@ -304,13 +304,13 @@ def _train(
         "optimizer": optimizer,
         "n_seen": len(table),
     }
-    return Trained(net, embedder, nats, refinement, doubt, state)
+    return Trained(net, embedder, nats, refinement, convergence_message, state)
 
 
 def fitted_so_far(net: DIMNet, batches: Batches, **further: Any) -> dict[str, Any]:
     """Return the attributes of an estimator that is fitted, had training ended now; all copies."""
     rows, objective = batches.rows, copy.deepcopy(net.module_)
-    settle(objective, rows, batches.batch_size, 0)
+    finalize_statistics(objective, rows, batches.batch_size, 0)
     embedder = embed_with(rows.scaling, objective.eval(), Table(rows.X, shape=rows.shape))
     return {
         "net_": net,

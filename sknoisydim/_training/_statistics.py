@@ -36,8 +36,8 @@ LEAST_SHARE = 0.05
 # Variance of a normalised component below which it has none: 1e-11 is seen where dimensions are
 # missing, 1e-3 after two epochs of a wide embedding, which more of them mend.
 LEAST_VARIANCE = 1e-4
-# Fewer rows than this say neither.
-MIN_DOUBTED = 20
+# With fewer rows neither is checked.
+MIN_CHECKED = 20
 
 
 class Prior(NamedTuple):
@@ -54,7 +54,7 @@ class Prior(NamedTuple):
 
     @classmethod
     def of(cls, objective: Objective, n_rows: float) -> Prior:
-        """Read them off an objective that is settled."""
+        """Return those of an objective whose statistics are final."""
         normalizer = objective.normalizer
         # The matrix made the covariance the identity, times the square of the deviation.
         back = torch.linalg.inv(normalizer.matrix.double().cpu())
@@ -71,12 +71,12 @@ def _running(objective: Objective) -> dict[str, torch.Tensor]:
     }
 
 
-def settle(
+def finalize_statistics(
     objective: Objective, rows: Rows, batch_size: int, seed: int, prior: Prior | None = None
 ) -> torch.Tensor:
     """Normalise by the exact statistics of the clean rows, as `transform` meets them.
 
-    The law that has to match is that of f(X); running averages over views are wrong for it. Batch
+    The distribution of f(X) has to match; running averages over views are wrong for it. Batch
     normalisation inside the encoder comes first, then the mean and the covariance of its output,
     where rows count by their weights.
 
@@ -121,7 +121,7 @@ def settle(
             "training diverged: the embedding of the training rows is not finite. Use a smaller "
             "lr or a larger noise, and scale the rows (scaling='standard') if nothing does."
         )
-    objective.normalizer.fix(mean, covariance)
+    objective.normalizer.set_statistics(mean, covariance)
     matrix = objective.normalizer.matrix.double().cpu()
     normalised = matrix @ covariance @ matrix.T
     if not objective.normalizer.isotropic:
@@ -151,10 +151,10 @@ def _moments(objective: Objective, rows: Rows) -> tuple[float, torch.Tensor, tor
     return count, mean + shift, products / count - torch.outer(mean, mean)
 
 
-def find_doubt(
+def check_collapse(
     objective: Objective, rows: Rows, batch_size: int, nats: float, variances: torch.Tensor
 ) -> str | None:
-    """Return what a user should know of an embedding that tells nothing, or None.
+    """Return the message of a `ConvergenceWarning`, or None where training did not collapse.
 
     Parameters
     ----------
@@ -167,15 +167,15 @@ def find_doubt(
     nats : float
         What `measure` found on the training rows.
     variances : Tensor of shape (d,)
-        From `settle`.
+        From `finalize_statistics`.
     """
     n, d, channel = len(rows), len(variances), objective.channel
     if channel.capacity < LEAST_CAPACITY:
         return (
-            f"the channel passes {channel.capacity:.2g} nats only, which teaches an encoder "
-            "nothing. Use less noise, or noise='auto'."
+            f"the channel capacity is {channel.capacity:.2g} nats, too little to train an encoder: "
+            f"decrease noise (now {channel.scale:.2g}), or use noise='auto'."
         )
-    if n < MIN_DOUBTED:
+    if n < MIN_CHECKED:
         return None
     limit = min(channel.capacity, math.log(batch_size))
     if nats < LEAST_SHARE * limit:
@@ -185,16 +185,16 @@ def find_doubt(
         share = information_share(z, channel, batch_size)
         if share < LEAST_SHARE:
             return (
-                f"the embedding has collapsed: it tells {share:.1%} of the {limit:.2f} nats that "
-                "it could tell of a row. Rows that hardly differ leave nothing to tell; else use a "
+                f"the embedding has collapsed: its mutual information is {share:.1%} of the "
+                f"{limit:.2f} nats that it could be. If the samples are not nearly equal, use a "
                 "smaller lr, more epochs, a weaker augmentation or a larger clean_weight."
             )
     n_flat = int((variances < LEAST_VARIANCE).sum())
     if n_flat:
         return (
             f"{n_flat} of the {d} components have no variance, so the embedding does not follow "
-            "its law: the rows, or the encoder, have fewer dimensions, or training has collapsed. "
-            "Ask for fewer components, use a wider encoder, or a smaller lr."
+            "the target: the samples, or the encoder, have fewer dimensions, or training has "
+            "collapsed. Use fewer components, a wider encoder, or a smaller lr."
         )
     return None
 
@@ -208,7 +208,7 @@ def refine(
     weights: np.ndarray | None = None,
     held_out: RowSource | None = None,
 ) -> Any:
-    """Return the map that finishes the law of the clean training rows, or None.
+    """Return the map that refines the distribution of the clean training rows, or None.
 
     These are the rows of X at the positions `kept`, all of them with None. Rows that have weights
     are drawn in proportion to them. It stops by rows held out, which training has not seen, and

@@ -25,15 +25,15 @@ from ._fit import (
     Start,
     Trained,
     embed_with,
-    fenced,
     fit_kept,
+    isolated_rng,
     make_net,
     reference_weights,
     references,
     run,
     scale,
 )
-from ._statistics import Prior, measure, refine, sample, settle
+from ._statistics import Prior, finalize_statistics, measure, refine, sample
 
 # Earlier rows that are kept, at most, to embed them with the weights of today: they give each entry
 # of the covariance to 2 %. Fewer where rows are wide.
@@ -85,7 +85,7 @@ class _Chunk(Batches):
 def train_chunk(
     table: Table, settings: Settings, seed: int, announce: Any, start: Start | None
 ) -> Trained:
-    """Go once over new rows, and settle the statistics of all rows so far.
+    """Go once over new rows, and finalize the statistics of all rows so far.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def train_chunk(
     seed = state.setdefault("seed", seed)
     call = state["call"] = state.get("call", 0) + 1
     seeds = [int(s) for s in np.random.SeedSequence([seed, call]).generate_state(5)]
-    with fenced(settings, seeds[0]):
+    with isolated_rng(settings, seeds[0]):
         return _train_chunk(table, settings, seeds, announce, start, state)
 
 
@@ -167,12 +167,12 @@ def _train_chunk(
     state["optimizer"], state["step"] = training_state(net), net.step_
     net.optimizer_.state.clear()
     objective = net.module_
-    settle(objective, rows, size, seeds[1], prior)
+    finalize_statistics(objective, rows, size, seeds[1], prior)
     objective.eval()
     nats = measure(
         (objective.embed(x) for x in sample(rows, size, seeds[1])), objective.channel, seeds[1]
     )
-    net.rest()
+    net.to_cpu_and_release_data()
     embedder = embed_with(scaling, objective, table)
     refinement = refine(settings, embedder, both.X, None, seeds[1], both.weights)
     state["moments"] = None if moments is None else tuple(moments)

@@ -2,7 +2,7 @@
 
 A view is a callable `(batch, generator) -> batch` on float32 tensors of scaled rows. One that has
 to know the table has a method `prepare`: given a sample of scaled rows, before training, it returns
-the callable that is used in its place. If that keeps rows of the sample, it has a method `forget`,
+the callable that is used in its place. If that keeps rows of the sample, it has a method `release`,
 which is called when training ends.
 
 With `missing="indicator"` a missing cell is NaN, in batches as in the sample, and one that is given

@@ -85,7 +85,7 @@ class Mixup(BaseEstimator):
     References
     ----------
     H. Zhang, M. Cisse, Y. N. Dauphin, D. Lopez-Paz, "mixup: Beyond Empirical Risk Minimization",
-    ICLR 2018, section 2, for the mixture and the law of its weight.
+    ICLR 2018, section 2, for the mixture and the distribution of its weight.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class Mixup(BaseEstimator):
         alpha = check_real(self.alpha, "augmentation alpha", minimum=0, closed="neither")
         u = torch.rand(len(x), generator=generator, device=x.device, dtype=torch.float32)
         # torch draws beta variates from its global generator alone; the quantile function takes
-        # ours. The law is symmetric, so its upper half is that of the larger share.
+        # ours. The distribution is symmetric, so its upper half is that of the larger share.
         share = betaincinv(alpha, alpha, 0.5 + 0.5 * u.double().cpu().numpy())
         weight = torch.as_tensor(share).to(x).view(-1, *[1] * (x.ndim - 1))
         mixed = torch.lerp(others, x, weight)

@@ -76,8 +76,8 @@ class Neighbors(BaseEstimator):
         ready._candidates = sample
         return ready
 
-    def forget(self) -> None:
-        """Let go of the sample: from here on the batch itself is searched."""
+    def release(self) -> None:
+        """Release the sample: from now on the batch itself is searched."""
         self._candidates = None
 
     @own_context(gradients=False)

@@ -29,9 +29,9 @@ class Chain:
             x = view(x, generator)
         return x
 
-    def forget(self) -> None:
+    def release(self) -> None:
         for view in self.views:
-            getattr(view, "forget", _nothing)()
+            getattr(view, "release", _nothing)()
 
 
 class Compose(BaseEstimator):

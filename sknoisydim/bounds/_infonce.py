@@ -42,9 +42,10 @@ def infonce(scores: torch.Tensor) -> torch.Tensor:
         + \log \frac{e^{T_{ii}}}{\frac{1}{n} \sum_j e^{T_{ji}}} \right] \le \min(I, \log n)
 
     The first term asks which view belongs to a noisy embedding, the second which noisy embedding
-    belongs to a view. With the channel's own density, whose `log_ratio` is relative to the law of
-    the output at capacity, the second is tight for that law alone, which pulls the embedding to it.
-    Close to log n, where both saturate, a thin shell may show more than N(0, I) all the same.
+    belongs to a view. With the channel's own density, whose `log_ratio` is relative to the
+    distribution of the output at capacity, the second is tight for that distribution alone, so
+    training moves the embedding towards it. Close to log n, where both saturate, a thin shell can
+    have a larger value than N(0, I).
 
     Parameters
     ----------

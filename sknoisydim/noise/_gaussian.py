@@ -105,7 +105,7 @@ class GaussianChannel:
         .. math:: T_{ij} = \log p(y_i \mid f_j) - \log p^*(y_i)
 
         where :math:`p(y \mid f) = N(f, \sigma^2 I)`, and :math:`p^* = N(0, (1 + \sigma^2) I)` is
-        the law of the output at capacity.
+        the distribution of the output at capacity.
 
         Parameters
         ----------

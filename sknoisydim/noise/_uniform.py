@@ -58,7 +58,7 @@ class UniformChannel:
     z is the normal-space embedding, :math:`\Phi` the normal distribution function by component,
     and u uniform on :math:`[-e, e]^d`. The head :math:`f = \Phi(z)` lies in the unit cube. Of all
     such inputs none passes more than :math:`d \log(1 + 1/2e)` nats, and where 1/2e is an integer
-    the uniform law on the grid :math:`\{0, 2e, 4e, \dots, 1\}^d` alone passes as much.
+    the uniform distribution on the grid :math:`\{0, 2e, 4e, \dots, 1\}^d` alone passes as much.
 
     Parameters
     ----------
@@ -157,8 +157,8 @@ class UniformChannel:
         .. math:: T_{ij} = \log p(y_i \mid z_j) - \log p^*(y_i)
 
         with :math:`p(y \mid z)` uniform on the box of half width e about :math:`\Phi(z)`, and
-        :math:`p^*` on :math:`[-e, 1 + e]^d`, the law of the output at capacity: the capacity where
-        y is in the box, and -10,000 in place of minus infinity elsewhere.
+        :math:`p^*` on :math:`[-e, 1 + e]^d`, the distribution of the output at capacity: the
+        capacity where y is in the box, and -10,000 in place of minus infinity elsewhere.
 
         Parameters
         ----------
@@ -184,8 +184,8 @@ class UniformChannel:
 class UniformNoise(Noise):
     r"""Uniform channel: noise :math:`U[-e, e]^d` on an embedding in the unit cube.
 
-    The paper's own channel for a uniform law, for one or two components. Its capacity,
-    :math:`d \log(1 + 1/2e)` nats, is reached by the uniform law on the grid
+    The paper's own channel for a uniform distribution, for one or two components. Its capacity,
+    :math:`d \log(1 + 1/2e)` nats, is reached by the uniform distribution on the grid
     :math:`\{0, 2e, \dots, 1\}^d`, which comes close to :math:`U[0, 1]^d` when e is small. Use it
     with ``target="uniform"``: the embedding is then what the noise was added to. A fit learns a
     critic for all terms of the objective, since the density of the noise is a box, which has no
@@ -193,7 +193,8 @@ class UniformNoise(Noise):
 
     What a batch of B rows can show, log B nats, is shared by the components: from
     :math:`d \log 3 > \log B` on (d = 6 at B = 512) no grid with a point inside the cube can be
-    shown. For more components, `GaussianNoise` with ``target="uniform"`` gives a uniform law.
+    shown. For more components, `GaussianNoise` with ``target="uniform"`` gives a uniform
+    distribution.
 
     Parameters
     ----------
@@ -244,7 +245,7 @@ class UniformNoise(Noise):
             warnings.warn(
                 f"uniform noise on {n_components} components passes {channel.capacity:.1f} nats "
                 f"at its strongest (1/2e = 2), and a batch of {batch_size} rows shows "
-                f"{math.log(batch_size):.1f} at most: the joint law will be left unfinished. Use "
+                f"{math.log(batch_size):.1f} at most: the joint distribution will not match. Use "
                 "noise='auto' (GaussianNoise) with target='uniform', fewer components, or a "
                 "larger batch_size.",
                 UserWarning,

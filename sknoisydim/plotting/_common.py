@@ -99,7 +99,7 @@ def color_bar(drawn: Any, axes: list[Axes], label: str) -> None:
 
 
 def outside(ax: Axes, loc: str, anchor: tuple[float, float]) -> dict[str, Any]:
-    """Return the place of a legend beside the axes, or inside where no layout makes room."""
+    """Return the place of a legend beside the axes, or inside where no layout makes space."""
     if ax.figure.get_layout_engine() is None:
         return {"loc": "best", **LEGEND}
     return {"loc": loc, "bbox_to_anchor": anchor, **LEGEND}

@@ -26,7 +26,7 @@ CLUSTER_STEPS, CLUSTER_TOL = 50, 1e-3
 RIDGE = 1e-3
 # Passes and steps at most; passes without improvement; rows in a batch; peak
 # of the learning rate; largest norm of a gradient: single rows beside the bulk have huge ones.
-EPOCHS, STEPS, PATIENCE, BATCH, LR, CLIP = 60, 360, 8, 512, 0.005, 5.0
+EPOCHS, STEPS, PATIENCE, BATCH, LR, CLIP = 60, 360, 8, 512, 0.01, 5.0
 # Standard deviation of noise on the rows, between these: the second over the rows for each
 # component. Few rows have to stand for more of the space around them.
 LEAST_JITTER, JITTER_ROWS, MOST_JITTER = 0.05, 64, 0.2

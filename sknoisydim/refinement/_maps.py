@@ -184,6 +184,58 @@ class RotatedTables(InvertibleMap):
         return z
 
 
+class Radial(InvertibleMap):
+    r"""Rows moved along their own direction: :math:`z \mapsto g(r) z / r` with :math:`r = |z|`.
+
+    g is linear between the knots of a table, and a shift beyond them.
+
+    Parameters
+    ----------
+    n_components : int
+        Number d of components.
+
+    Attributes
+    ----------
+    values : Tensor of shape (CELLS + 1,)
+        g at equidistant points from 0 to :math:`\sqrt d` + BOUND, increasing, the first one 0.
+    """
+
+    values: torch.Tensor
+
+    def __init__(self, n_components: int) -> None:
+        super().__init__(n_components)
+        self.end = n_components**0.5 + BOUND
+        points = torch.linspace(0, self.end, CELLS + 1, dtype=torch.float64)
+        self.register_buffer("values", points)
+
+    def _run(self, z: torch.Tensor, ladj: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        table, per_unit = self.values.to(z.dtype), CELLS / self.end
+        # By the largest component first, since the square of a far row overflows.
+        far = z.abs().amax(1).clamp(min=1e-30)
+        r = (far * (z / far[:, None]).norm(dim=1)).clamp(min=1e-30)
+        inside = r.clamp(max=self.end)
+        cell = (inside * per_unit).long().clamp(max=CELLS - 1)
+        low = table[cell]
+        rise = table[cell + 1] - low
+        # In the first cell rows are multiplied by a number, the one at 0 too.
+        moved = low + rise * (inside * per_unit - cell) + (r - inside)
+        stretch = moved / r
+        if not ladj:
+            return z * stretch[:, None], r
+        slope = torch.where(r == inside, rise * per_unit, 1.0)
+        return z * stretch[:, None], slope.log() + (self.n_components - 1) * stretch.log()
+
+    def inverse(self, z: torch.Tensor) -> torch.Tensor:
+        table = self.values.to(z.dtype)
+        far = z.abs().amax(1).clamp(min=1e-30)
+        r = (far * (z / far[:, None]).norm(dim=1)).clamp(min=1e-30)
+        inside = r.clamp(max=float(table[-1]))
+        cell = (torch.searchsorted(table, inside, right=True) - 1).clamp(0, CELLS - 1)
+        low = table[cell]
+        back = (cell + (inside - low) / (table[cell + 1] - low)) * (self.end / CELLS)
+        return z * ((back + (r - inside)) / r)[:, None]
+
+
 class Couplings(InvertibleMap):
     r"""Layers that turn rows, move half of the coordinates by the other half, and turn back.
 

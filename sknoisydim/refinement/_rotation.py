@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
+from scipy.stats import chi, ks_2samp
 from sklearn.base import BaseEstimator
 
 from .._context import own_context
 from .._normal import normal_logpdf
 from .._validation import check_integer, check_real, is_auto
 from ._couplings import FloatArray, find_clusters, train_couplings
-from ._maps import BOUND, CELLS, Composed, InvertibleMap, RotatedTables, Scale
+from ._maps import BOUND, CELLS, Composed, InvertibleMap, Radial, RotatedTables, Scale
 
 # Fewer held-out rows than this say nothing about a distribution: the map stays the identity.
 MIN_HELD_OUT = 20
@@ -37,6 +38,10 @@ SHRINKAGE = 1.3
 JITTER = 0.03
 # Added to variances within clusters, and to axes, so that none is zero.
 TINY_RIDGE = 1e-6
+# Level of the test (Kolmogorov-Smirnov) that two samples of norms are of one distribution.
+ALIKE = 0.05
+# Scores of norms beyond this are not asked for.
+FURTHEST = 12.0
 # Least departure from N(0, 1) that is divided by.
 TINY = 1e-300
 
@@ -69,8 +74,10 @@ class RotationGaussianization(BaseEstimator):
               - \log \lvert \det \partial r / \partial z \rvert
               + \lambda \lVert r(z) - z \rVert^2 - \mu \log q(c \mid r(z)) \bigr]
 
-    and stay away where the density of held-out rows does not gain. Last, rows are divided by one
-    number, since what is trained stretches rows that it was not fitted to.
+    and stay away where the density of held-out rows does not gain. Then rows are divided by
+    one number, since what is trained stretches rows that it was not fitted to. Last, each row is
+    moved along its own direction, so that the norms come closer to
+    those of N(0, I).
 
     What stops and what is trained does not look at rows far out (ten standard deviations from the
     mean square of a normal row); the steps along axes move these too.
@@ -85,8 +92,8 @@ class RotationGaussianization(BaseEstimator):
     couplings : int, default=12
         Coupling layers. With 0, or one component, the method of Laparra et al. is alone.
     transport : float or "auto", default="auto"
-        :math:`\lambda`, the price of moving a row, at least 0. "auto": 50 d / n for n rows of d
-        components, between 0.05 and 1: few rows are moved with care.
+        :math:`\lambda`, the price of moving a row, at least 0. "auto": 100 d / n for n rows of d
+        components, between 0.1 and 1: few rows are moved with care.
     separation : float, default=1.0
         :math:`\mu`, the weight of telling clusters apart, at least 0. More keeps more of what a
         linear model needs and matches less well.
@@ -158,7 +165,7 @@ class RotationGaussianization(BaseEstimator):
         n_layers = check_integer(self.layers, "refine layers", minimum=0)
         step = check_real(self.step, "refine step", minimum=0, maximum=1, closed="right")
         n_couplings = check_integer(self.couplings, "refine couplings", minimum=0)
-        price = float(np.clip(50 * d / n, 0.05, 1)) if is_auto(self.transport) else self.transport
+        price = float(np.clip(100 * d / n, 0.1, 1)) if is_auto(self.transport) else self.transport
         price = check_real(price, "refine transport", minimum=0, also="'auto'")
         separation = check_real(self.separation, "refine separation", minimum=0)
         n_clusters = check_integer(self.clusters, "refine clusters", minimum=0)
@@ -172,20 +179,24 @@ class RotationGaussianization(BaseEstimator):
         labels = None if codes is None else codes[0]
         layers, moved = gaussianize(moved, labels, n_layers, step, rng)
         maps: list[InvertibleMap] = [RotatedTables.of(layers, d)]
-        near = [np.flatnonzero(are_near(part)) for part in moved]
-        # One component has no other to be moved by.
-        if n_couplings == 0 or d == 1 or min(map(len, near)) < MIN_HELD_OUT:
+        if d == 1:  # no other component to be moved by, and no direction
             return maps[0]
-        fitted, judged = (part[some] for part, some in zip(moved, near, strict=True))
-        known = None if codes is None else tuple(c[i] for c, i in zip(codes, near, strict=True))
-        coupled = train_couplings(fitted, judged, known, n_couplings, price, separation, seed)
-        after, log_det = apply(coupled, judged)
-        gain = normal_logpdf(after) + log_det - normal_logpdf(judged)
-        if gain.mean() <= gain.std() / np.sqrt(len(gain)):  # by chance, then
-            return maps[0]
-        both = Composed([*maps, coupled])
-        spread = spread_of(apply(both, parts[1])[0], parts[1], parts[0])
-        return Composed([*maps, coupled, Scale(d, spread)])
+        near = [np.flatnonzero(inlier_mask(part)) for part in moved]
+        if n_couplings > 0 and min(map(len, near)) >= MIN_HELD_OUT:
+            fitted, judged = (part[some] for part, some in zip(moved, near, strict=True))
+            known = None if codes is None else tuple(c[i] for c, i in zip(codes, near, strict=True))
+            coupled = train_couplings(fitted, judged, known, n_couplings, price, separation, seed)
+            after, log_det = apply(coupled, judged)
+            gain = normal_logpdf(after) + log_det - normal_logpdf(judged)
+            if gain.mean() > gain.std() / np.sqrt(len(gain)):  # more than by chance
+                maps.append(coupled)
+        images = [apply(Composed(maps), part)[0] for part in parts]
+        scale = Scale(d, fit_rescaling(images[1], parts[1], parts[0]))
+        images = [apply(scale, image)[0] for image in images]
+        norms = [np.sqrt(np.square(image[inlier_mask(image)]).sum(1)) for image in images]
+        # Rows that the maps were fitted to may have other norms than new ones; if so, these count.
+        alike = min(map(len, norms)) > 0 and ks_2samp(*norms).pvalue > ALIKE
+        return Composed([*maps, scale, radial_map(np.concatenate(norms) if alike else norms[1], d)])
 
 
 def apply(fitted: InvertibleMap, z: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -264,7 +275,7 @@ def gaussianize(
     rng : Generator
     """
     d, log_det = parts[0].shape[1], np.zeros(len(parts[1]))
-    near = are_near(parts[1])
+    near = inlier_mask(parts[1])
     near |= near.sum() < MIN_HELD_OUT
     best, n_best, moved = normal_logpdf(parts[1][near]).mean(), 0, parts
     layers: list[Layer] = []
@@ -346,12 +357,43 @@ def towards_normal(u: FloatArray, step: float) -> FloatArray:
     return points + np.array(shifts)
 
 
-def are_near(z: FloatArray) -> np.ndarray:
+def radial_map(norms: FloatArray, d: int) -> Radial:
+    r"""Return the map that takes norms (n,) of rows of d components towards those of N(0, I).
+
+    By `towards_normal` of their scores :math:`\Phi^{-1}(F(|z|))`, F that of chi with d degrees of
+    freedom.
+    """
+    radial = Radial(d)
+    if len(norms) < MIN_HELD_OUT:
+        return radial
+
+    def scores(r: FloatArray) -> FloatArray:
+        # Of the smaller tail: the other one is rounded to 1.
+        low, high = ndtri(chi.cdf(r, d)), -ndtri(chi.sf(r, d))
+        found: FloatArray = np.clip(np.where(low < 0, low, high), -FURTHEST, FURTHEST)
+        return found
+
+    table = towards_normal(scores(norms)[:, np.newaxis], 1.0)[0]
+    points = radial.values.numpy()
+    before = scores(points)
+    grid = np.linspace(-BOUND, BOUND, CELLS + 1)
+    after = before + np.interp(before, grid, table - grid)
+    moved = np.where(after < 0, chi.ppf(ndtr(after), d), chi.isf(ndtr(-after), d))
+    known = np.abs(before) < FURTHEST
+    # Closer to 0, and further out, than chi can tell: in proportion, and by a shift.
+    first, last = np.flatnonzero(known)[[0, -1]]
+    moved[:first] = points[:first] * moved[first] / points[first]
+    moved[last + 1 :] = points[last + 1 :] + moved[last] - points[last]
+    radial.values.copy_(torch.from_numpy(moved))
+    return radial
+
+
+def inlier_mask(z: FloatArray) -> np.ndarray:
     """Return which rows of z (n, d) are not far out: as good as all, where z is about N(0, I)."""
-    return mean_squares(z) <= most_of(z)
+    return mean_squares(z) <= outlier_threshold(z)
 
 
-def most_of(z: FloatArray) -> float:
+def outlier_threshold(z: FloatArray) -> float:
     """Return the mean square beyond which a row of z (n, d) is far out."""
     return 1 + FAR * float(np.sqrt(2 / z.shape[1]))
 
@@ -362,7 +404,7 @@ def mean_squares(z: FloatArray) -> FloatArray:
     return squares
 
 
-def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> float:
+def fit_rescaling(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> float:
     """Return what takes the mean square to one, by held-out rows of which `refined` are the image.
 
     A trained map stretches rows that it was not fitted to. That these few are by chance further out
@@ -371,7 +413,7 @@ def spread_of(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> 
     nothing is pushed further. Single rows far out count as if they were nearer.
     """
     after, before, of_fit = (
-        np.minimum(mean_squares(z), most_of(z)) for z in (refined, held_out, fitted)
+        np.minimum(mean_squares(z), outlier_threshold(z)) for z in (refined, held_out, fitted)
     )
     moved = after - before
     excess = of_fit.mean() + moved.mean() - 1

@@ -1,4 +1,4 @@
-"""The laws that embeddings can have, each an invertible map of N(0, I)."""
+"""The distributions that embeddings can have, each an invertible map of N(0, I)."""
 
 from ._base import Target
 from ._independent import TARGETS, Independent

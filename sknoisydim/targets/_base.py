@@ -25,9 +25,9 @@ Z_MAX = -float(ndtri(TINY))
 
 
 class Target(BaseEstimator):
-    r"""Base class of the laws that embeddings can have.
+    r"""Base class of the distributions that embeddings can have.
 
-    A target is the law of :math:`T(Z)`, where :math:`Z \sim N(0, I_d)` has as many
+    A target is the distribution of :math:`T(Z)`, where :math:`Z \sim N(0, I_d)` has as many
     components :math:`d` as the embedding, and :math:`T` is an invertible map. A trained
     encoder gives rows close to :math:`N(0, I_d)`, and :math:`T` (:meth:`push`) turns them into
     the target without losing information. A new target is a subclass with the hooks ``_bind``
@@ -40,7 +40,7 @@ class Target(BaseEstimator):
 
     See Also
     --------
-    sknoisydim.targets.resolve_target : From a name or a scipy.stats law to a target.
+    sknoisydim.targets.resolve_target : From a name or a scipy.stats distribution to a target.
 
     References
     ----------
@@ -174,7 +174,7 @@ class Target(BaseEstimator):
         Parameters
         ----------
         x : array-like of shape (n_samples, n_components)
-            Rows, of any law.
+            Rows, of any distribution.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Independent components with any laws, and what a user may write for the law of one."""
+"""Independent components with any distributions, and what a user may write for one of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sklearn.base import clone
 from .._options import unknown_option
 from ._base import FloatArray, Target
 from ._joint import MultivariateNormal
-from ._laws import ScipyLaw, describe, law_methods, undamaged
 from ._product import Normal, Uniform
+from ._scipy import ScipyLaw, describe, distribution_methods, undamaged
 
 TARGETS: Mapping[str, type[Target]] = {"normal": Normal, "uniform": Uniform}
 
@@ -25,19 +25,19 @@ _FrozenMultivariateNormal = type(stats.multivariate_normal([0.0], [[1.0]]))
 
 
 class Independent(Target):
-    r"""Independent components, each with a continuous law of scipy.stats.
+    r"""Independent components, each with a continuous distribution of scipy.stats.
 
     .. math:: T(z)_i = Q_i(\Phi(z_i))
 
-    where :math:`Q_i` is the quantile function of the law of component :math:`i` and
-    :math:`\Phi` is the distribution function of N(0, 1). In the upper half both are taken through
-    their survival functions, which keep their digits in the tail. The log density of a row
-    :math:`x` is :math:`\sum_i \log p_i(x_i)` nats, where :math:`p_i` is the density of that law.
+    where :math:`Q_i` is the quantile function of component :math:`i` and :math:`\Phi` is the
+    distribution function of N(0, 1). In the upper half both are taken through their survival
+    functions, which keep their digits in the tail. The log density of a sample :math:`x` is
+    :math:`\sum_i \log p_i(x_i)` nats, where :math:`p_i` is the density of component :math:`i`.
 
     Parameters
     ----------
-    laws : law, or list or tuple of n_components laws
-        One law for all components, or one each. A law is a frozen continuous distribution of
+    laws : distribution, or list or tuple of n_components distributions
+        One distribution for all components, or one for each: a frozen continuous distribution of
         scipy.stats (``scipy.stats.beta(2, 5)``, ``scipy.stats.Normal(mu=1, sigma=2)``), a name
         ("normal", "uniform"), a target with one component, or an object of your own with the
         methods `ppf`, `isf`, `cdf`, `sf` and `logpdf`.
@@ -47,16 +47,16 @@ class Independent(Target):
     n_components_ : int
         Number of components, set by :meth:`bind` on the copy it returns.
     parts_ : list of tuple (ndarray of int, Target)
-        The components that share a law, and the law bound to that many. They are mapped by one
-        call.
+        The components that share a distribution, and the target bound to that many. They are
+        mapped by one call.
 
     Raises
     ------
     TypeError
-        By :meth:`bind`, if a law is not understood, or not frozen.
+        By :meth:`bind`, if a distribution is not understood, or not frozen.
     ValueError
-        By :meth:`bind`, if the number of laws is not `n_components`, a name is unknown, or a law
-        is discrete or has invalid parameters.
+        By :meth:`bind`, if the number of distributions is not `n_components`, a name is unknown,
+        or a distribution is discrete or has invalid parameters.
 
     See Also
     --------
@@ -65,12 +65,12 @@ class Independent(Target):
 
     Notes
     -----
-    `z` is clipped to the range in which the law's quantile function is finite, agrees with its
-    distribution function and still moves, and to [-37.5, 37.5] at most, beyond which the tail
-    probability of N(0, 1) is no longer a normal float64. :meth:`bind` finds this range, once per
-    law. It is [-8.3, 8.3] where the law computes a survival function as 1 - cdf, or has an edge
-    that is not 0, since floats end there. :meth:`push` is as monotone, and :meth:`pull` as exact,
-    as the functions that the law comes with.
+    `z` is clipped to the range in which the quantile function is finite, agrees with the
+    distribution function and is not yet constant, and to [-37.5, 37.5] at most, beyond which the
+    tail probability of N(0, 1) is no longer a normal float64. :meth:`bind` finds this range, once
+    per distribution. It is [-8.3, 8.3] where a distribution computes its survival function as
+    1 - cdf, or has an edge that is not 0, because of the precision of floats. :meth:`push` is as
+    monotone, and :meth:`pull` as exact, as the functions of the distribution.
 
     References
     ----------
@@ -92,7 +92,7 @@ class Independent(Target):
         self.laws = laws
 
     def __sklearn_clone__(self) -> Independent:
-        # Laws do not change, and scipy cannot copy each of them: see `undamaged`.
+        # Distributions do not change, and scipy cannot copy each of them: see `undamaged`.
         if isinstance(self.laws, (list, tuple)):
             return Independent(type(self.laws)(map(_clone_target, self.laws)))
         return Independent(_clone_target(self.laws))
@@ -149,7 +149,7 @@ def as_target(value: Any, name: str) -> Target:
     TypeError
         If `value` is not understood.
     ValueError
-        If it is an unknown name, or a discrete law.
+        If it is an unknown name, or a discrete distribution.
     """
     if isinstance(value, str):
         if value not in TARGETS:
@@ -168,33 +168,33 @@ def as_target(value: Any, name: str) -> Target:
     if isinstance(value, _FrozenMultivariateNormal):
         return MultivariateNormal(mean=value.mean, cov=value.cov)
     if isinstance(value, stats.rv_histogram):
-        value = value()  # a histogram says its law as it is; freezing gives it location and scale
-    law_methods(value, name)
+        value = value()  # freezing gives a histogram its location and scale
+    distribution_methods(value, name)
     return ScipyLaw(undamaged(value))
 
 
-def as_components(laws: Any, n_components: int, name: str) -> list[Target]:
+def as_components(distributions: Any, n_components: int, name: str) -> list[Target]:
     """Return one unbound target per component.
 
     Raises
     ------
     TypeError
-        If a law is not understood.
+        If a distribution is not understood.
     ValueError
         If there are too few or too many of them, or one has an invalid value.
     """
-    if not isinstance(laws, (list, tuple)):
-        return [as_target(laws, name)] * n_components
-    if len(laws) != n_components:
+    if not isinstance(distributions, (list, tuple)):
+        return [as_target(distributions, name)] * n_components
+    if len(distributions) != n_components:
         raise ValueError(
-            f"{name} has {len(laws)} laws, but n_components={n_components}: it takes one law for "
-            "all components, or a list or tuple with one per component."
+            f"{name} has {len(distributions)} distributions, but n_components={n_components}: it "
+            "takes one distribution for all components, or a list or tuple with one per component."
         )
-    return [as_target(law, f"{name}[{index}]") for index, law in enumerate(laws)]
+    return [as_target(one, f"{name}[{index}]") for index, one in enumerate(distributions)]
 
 
-def _clone_target(law: Any) -> Any:
-    return clone(law) if isinstance(law, Target) else law
+def _clone_target(distribution: Any) -> Any:
+    return clone(distribution) if isinstance(distribution, Target) else distribution
 
 
 def _bind_component(component: Target, columns: list[int]) -> Target:
@@ -202,11 +202,11 @@ def _bind_component(component: Target, columns: list[int]) -> Target:
         return component.bind(len(columns))
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"The law of component {columns[0]} is invalid: {error}") from error
+        raise kind(f"The distribution of component {columns[0]} is invalid: {error}") from error
 
 
 def _key(component: Target) -> Hashable:
-    """Return a key that two components share only if they have the same law."""
+    """Return a key that two components share only if they have the same distribution."""
     try:
         return pickle.dumps(component)
     except Exception:  # noqa: BLE001 (the pickling of a user's object may raise anything)

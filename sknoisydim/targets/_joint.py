@@ -1,4 +1,4 @@
-"""Joint laws: a linear map of N(0, I), and any map of the user's."""
+"""Joint distributions: a linear map of N(0, I), and any map of the user's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HUGE = 1e150
 
 
 class MultivariateNormal(Target):
-    r"""A normal law with any mean and covariance: :math:`N(\mu, \Sigma)`.
+    r"""A normal distribution with any mean and covariance: :math:`N(\mu, \Sigma)`.
 
     .. math:: T(z) = \mu + L z, \qquad \Sigma = L L^\top
 
@@ -122,7 +122,7 @@ def _cholesky(cov: Any, n_components: int) -> FloatArray:
 
 
 class PushForward(Target):
-    r"""The law of a user's map of N(0, I), such as a normalizing flow.
+    r"""The distribution of a user's map of N(0, I), such as a normalizing flow.
 
     :math:`T` is `forward`. The log density of a row :math:`x` is
     :math:`\log n(z) - \log|\det J_T(z)|` nats, where :math:`z = T^{-1}(x)`, :math:`n` is the

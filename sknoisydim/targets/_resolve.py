@@ -8,7 +8,7 @@ from .._context import own_context
 from .._validation import check_integer
 from ._base import Target
 from ._independent import Independent, as_components, as_target
-from ._laws import ScipyLaw
+from ._scipy import ScipyLaw
 
 
 @own_context()
@@ -17,7 +17,7 @@ def resolve_target(target: Any, n_components: int) -> Target:
 
     Parameters
     ----------
-    target : str, Target, scipy.stats law, or list or tuple of these
+    target : str, Target, scipy.stats distribution, or list or tuple of these
         - a name: "normal" or "uniform";
         - an object or a class of `sknoisydim.targets`;
         - a frozen continuous distribution of scipy.stats, of the older generation
@@ -40,14 +40,14 @@ def resolve_target(target: Any, n_components: int) -> Target:
         If `target` is not understood: for example a distribution that is not frozen, or one of
         `torch.distributions`.
     ValueError
-        If a name is unknown, a law is discrete or has invalid parameters, or the number of
+        If a name is unknown, a distribution is discrete or has invalid parameters, or the number of
         components does not fit.
 
     See Also
     --------
     sklearn.preprocessing.QuantileTransformer : What is `output_distribution` there is `target`
         here.
-    sknoisydim.targets.PushForward : For a law that is not in this list.
+    sknoisydim.targets.PushForward : For a distribution that is not in this list.
 
     References
     ----------

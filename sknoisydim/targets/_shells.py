@@ -1,4 +1,4 @@
-"""Uniform laws in a ball and between two spheres."""
+"""Uniform distributions in a ball and between two spheres."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class SphericalShell(Target):
               F_d(\lVert z \rVert^2)\right)^{1/d}
 
     where :math:`r` is `inner`, :math:`R` is `outer` and :math:`F_d` is the distribution function
-    of the chi-squared law with d degrees of freedom. The log density inside is minus the log of
-    the volume, :math:`-\log\frac{\pi^{d/2} (R^d - r^d)}{\Gamma(d/2 + 1)}` nats.
+    of the chi-squared distribution with d degrees of freedom. The log density inside is minus the
+    log of the volume, :math:`-\log\frac{\pi^{d/2} (R^d - r^d)}{\Gamma(d/2 + 1)}` nats.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ class UniformBall(SphericalShell):
     .. math:: T(z) = R\,\frac{z}{\lVert z \rVert}\,F_d(\lVert z \rVert^2)^{1/d}
 
     where :math:`R` is `radius` and :math:`F_d` is the distribution function of the chi-squared
-    law with d degrees of freedom. The log density inside is minus the log of the volume,
+    distribution with d degrees of freedom. The log density inside is minus the log of the volume,
     :math:`-\log\frac{\pi^{d/2} R^d}{\Gamma(d/2 + 1)}` nats.
 
     Parameters

@@ -1,4 +1,4 @@
-"""One continuous law of scipy.stats (of either generation) in every component."""
+"""One continuous distribution of scipy.stats (of either generation) in every component."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALLOWED = (
     "component"
 )
 
-# A law's temporaries stay in the cache, and below 1 MB each, whatever the number of rows.
+# A distribution's temporaries stay in the cache, and below 1 MB each, whatever the number of rows.
 CHUNK = 2**16
 
 
@@ -54,20 +54,22 @@ _AGREEMENT = 0.05
 
 
 class ScipyLaw(Target):
-    """All components independent, with one law of scipy.stats; `Independent` is its public face.
+    """Independent components with one distribution of scipy.stats; users see `Independent`.
+
+    Files of `save` hold the names of this class and of its parameter.
 
     Parameters
     ----------
     law : object
-        A frozen continuous law of scipy.stats, or an object with the same methods.
+        A frozen continuous distribution of scipy.stats, or an object with the same methods.
 
     Attributes
     ----------
     n_components_ : int
     median_ : float
     z_low_, z_high_ : float
-        Between these the quantile function moves, and agrees with the distribution function;
-        outside, `z` is clipped.
+        Between these the quantile function is not constant, and agrees with the distribution
+        function; outside, `z` is clipped.
     """
 
     def __init__(self, law: Any) -> None:
@@ -78,7 +80,7 @@ class ScipyLaw(Target):
         return True
 
     def __sklearn_clone__(self) -> ScipyLaw:
-        # Laws do not change, and scipy cannot copy each of them: see `undamaged`.
+        # Distributions do not change, and scipy cannot copy each of them: see `undamaged`.
         return ScipyLaw(self.law)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScipyLaw:
@@ -89,8 +91,8 @@ class ScipyLaw(Target):
         self.law = undamaged(self.law)
 
     def _bind(self, n_components: int) -> None:
-        self._names = law_methods(self.law, "law")
-        self.median_ = _check_law(self.law, self._names)
+        self._names = distribution_methods(self.law, "law")
+        self.median_ = _check_distribution(self.law, self._names)
         # The quantile functions of scipy give infinity, NaN, the wrong sign (t(3) at 1e-290) or
         # a wrong value with a warning (beta at 1e-110) in tails that nobody asks for but us.
         with _FILTERS_LOCK, warnings.catch_warnings(record=True) as caught:
@@ -181,47 +183,48 @@ def _in_chunks(function: Callable[[FloatArray], FloatArray], rows: FloatArray) -
     return flat.reshape(rows.shape)
 
 
-def describe(law: Any) -> str:
-    """Write a law as its user did, which the repr of scipy's older generation does not."""
-    name = getattr(getattr(law, "dist", None), "name", None)
+def describe(distribution: Any) -> str:
+    """Write a distribution as its user did, which the repr of scipy's older generation does not."""
+    name = getattr(getattr(distribution, "dist", None), "name", None)
     if name is None:
-        return repr(law)
-    arguments = [repr(value) for value in law.args]
-    arguments += [f"{key}={value!r}" for key, value in law.kwds.items()]
+        return repr(distribution)
+    arguments = [repr(value) for value in distribution.args]
+    arguments += [f"{key}={value!r}" for key, value in distribution.kwds.items()]
     return f"{name}({', '.join(arguments)})"
 
 
-def undamaged(law: Any) -> Any:
-    """Return a law of scipy.stats as it was before it was copied or pickled.
+def undamaged(distribution: Any) -> Any:
+    """Return a distribution of scipy.stats as it was before it was copied or pickled.
 
     scipy 1.17 makes of each copy of ``scipy.stats.Normal(mu=1, sigma=2)`` a standard normal,
     which only its repr tells from a real one. scikit-learn's `clone` copies, so a grid search
-    would quietly aim at another law than the user's.
+    would silently use another distribution than the user's.
 
     Raises
     ------
     ValueError
-        If the damaged law is inside another one, out of reach.
+        If the damaged distribution is inside another one, out of reach.
     """
-    if "StandardNormal(mu" not in repr(law):
-        return law
-    parameters = getattr(law, "_original_parameters", None)
-    if type(law).__name__ != "StandardNormal" or not parameters:
+    if "StandardNormal(mu" not in repr(distribution):
+        return distribution
+    parameters = getattr(distribution, "_original_parameters", None)
+    if type(distribution).__name__ != "StandardNormal" or not parameters:
         raise ValueError(
-            f"{law!r} was damaged when it was copied or pickled: scipy makes a standard normal of "
-            "a copied scipy.stats.Normal. Put the law into sknoisydim.targets.Independent, which "
-            "scikit-learn clones without copying the law, or use the older scipy.stats.norm."
+            f"{distribution!r} was damaged when it was copied or pickled: scipy makes a standard "
+            "normal of a copied scipy.stats.Normal. Put the distribution into "
+            "sknoisydim.targets.Independent, which scikit-learn clones without copying the "
+            "distribution, or use the older scipy.stats.norm."
         )
     return stats.Normal(**parameters)
 
 
-def law_methods(value: Any, name: str) -> _Names:
-    """Return how the law `value` calls its functions, or explain why it is not a law.
+def distribution_methods(value: Any, name: str) -> _Names:
+    """Return the names of the functions of a distribution, or explain why `value` is none.
 
     Raises
     ------
     TypeError
-        If `value` is not a frozen univariate law.
+        If `value` is not a frozen univariate distribution.
     ValueError
         If it is a discrete one.
     """
@@ -232,23 +235,23 @@ def law_methods(value: Any, name: str) -> _Names:
         label = getattr(value, "name", "multivariate_normal")
         raise TypeError(
             f"{name} is the distribution {label!r} of scipy.stats, but it is not frozen: call it "
-            f"with its parameters, as in {label}(...), to say which law you mean."
+            f"with its parameters, as in {label}(...), to say which distribution you mean."
         )
     if any(base.__module__.startswith(("torch.", "zuko.")) for base in kind.__mro__):
         raise TypeError(
-            f"{name}={value!r} is a torch object, which is not supported: pass the same law from "
-            "scipy.stats, as in scipy.stats.beta(2, 5), or wrap the map of a flow in "
-            "sknoisydim.targets.PushForward."
+            f"{name}={value!r} is a torch object, which is not supported: pass the same "
+            "distribution from scipy.stats, as in scipy.stats.beta(2, 5), or wrap the map of a "
+            "flow in sknoisydim.targets.PushForward."
         )
     if is_class and callable(getattr(value, "icdf", None)):
         raise TypeError(
             f"{name} is the class {value.__name__}: call it with its parameters, as in "
-            f"{value.__name__}(...), to say which law you mean."
+            f"{value.__name__}(...), to say which distribution you mean."
         )
     if not is_class and _is_discrete(value):
         raise ValueError(
             f"{name}={describe(value)} is discrete, and a target must be continuous: no "
-            "invertible map turns N(0, I) into a discrete law."
+            "invertible map turns N(0, I) into a discrete distribution."
         )
     if not is_class:
         for names in _GENERATIONS:
@@ -256,45 +259,45 @@ def law_methods(value: Any, name: str) -> _Names:
                 return names
     raise TypeError(
         f"{name}={value!r} of type {type(value).__name__} is not understood: it takes {ALLOWED}. "
-        "For any other joint law give its map, by sknoisydim.targets.PushForward."
+        "For any other joint distribution give its map, by sknoisydim.targets.PushForward."
     )
 
 
-def _is_discrete(law: Any) -> bool:
-    if isinstance(getattr(law, "dist", law), stats.rv_discrete):
+def _is_discrete(distribution: Any) -> bool:
+    if isinstance(getattr(distribution, "dist", distribution), stats.rv_discrete):
         return True
-    if not all(callable(getattr(law, method, None)) for method in ("icdf", "logpdf")):
+    if not all(callable(getattr(distribution, method, None)) for method in ("icdf", "logpdf")):
         return False
-    # The newer generation's discrete laws have all the methods, and infinite density at an atom.
-    return bool(np.isposinf(law.logpdf(law.icdf(0.5))).any())
+    # Discrete ones of the newer generation have all the methods, and infinite density at an atom.
+    return bool(np.isposinf(distribution.logpdf(distribution.icdf(0.5))).any())
 
 
-def _check_law(law: Any, names: _Names) -> float:
-    """Check that the parameters of a law make it one continuous law, and return its median.
+def _check_distribution(distribution: Any, names: _Names) -> float:
+    """Check that the parameters give one continuous distribution, and return its median.
 
     Raises
     ------
     ValueError
-        If they are arrays, invalid, or give a law with jumps.
+        If they are arrays, invalid, or give a distribution with jumps.
     """
-    quantile, cdf = getattr(law, names.quantile), getattr(law, names.cdf)
+    quantile, cdf = getattr(distribution, names.quantile), getattr(distribution, names.cdf)
     levels = np.array([0.25, 0.5, 0.75])
     with np.errstate(all="ignore"):
         if np.shape(quantile(0.5)) != ():
             raise ValueError(
-                f"{describe(law)} has arrays as parameters: give a list of laws instead, one per "
-                "component."
+                f"{describe(distribution)} has arrays as parameters: give a list of distributions "
+                "instead, one per component."
             )
         quartiles = np.asarray(quantile(levels), dtype=np.float64)
         back = np.asarray(cdf(quartiles), dtype=np.float64)
     if not (np.isfinite(quartiles).all() and (np.diff(quartiles) > 0).all()):
         raise ValueError(
-            f"{describe(law)} is not a law: its quartiles are {quartiles.tolist()}. Check its "
-            "parameters."
+            f"{describe(distribution)} is not a distribution: its quartiles are "
+            f"{quartiles.tolist()}. Check its parameters."
         )
     if not (np.abs(back - levels) < 1e-3).all():
         raise ValueError(
-            f"{describe(law)} is not a continuous law: its distribution function at its quartiles "
-            f"is {back.tolist()}, not {levels.tolist()}."
+            f"{describe(distribution)} is not a continuous distribution: its distribution function "
+            f"at its quartiles is {back.tolist()}, not {levels.tolist()}."
         )
     return float(quartiles[1])

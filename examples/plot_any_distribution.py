@@ -1,9 +1,9 @@
 """
-Any law of scipy, from one fit
-==============================
+Any distribution of scipy, from one fit
+=======================================
 
-The encoder's output is N(0, I) for every target, and an invertible map comes last. So one fit
-serves every law: ``retarget`` exchanges the map, and nothing is trained again.
+The encoder's output is N(0, I) for every target, and an invertible map is the last step. So one
+fit serves every target: ``retarget`` exchanges the map, without training again.
 """
 
 import time
@@ -26,13 +26,13 @@ dim = NoisyDIMTransformer(2, random_state=0).fit(X)
 print(f"one fit: {time.perf_counter() - start:.1f} s")
 
 # %%
-# Four laws
-# ---------
+# Four targets
+# ------------
 #
 # Bounded, skewed, with heavy tails, one per component, and one whose components depend on each
 # other.
 
-laws = {
+targets = {
     "beta(2, 5)": stats.beta(2, 5),
     "[uniform, exponential]": ["uniform", stats.expon()],
     "t(4)": stats.t(4),
@@ -40,7 +40,7 @@ laws = {
 }
 figure, axes = plt.subplots(2, 2, figsize=(8, 7.5), layout="constrained")
 start = time.perf_counter()
-copies = {name: dim.retarget(law) for name, law in laws.items()}
+copies = {name: dim.retarget(target) for name, target in targets.items()}
 print(f"four new targets: {time.perf_counter() - start:.3f} s")
 for (name, copy), ax in zip(copies.items(), axes.flat, strict=True):
     EmbeddingDisplay.from_estimator(copy, X_test, ax=ax)
@@ -50,18 +50,18 @@ for (name, copy), ax in zip(copies.items(), axes.flat, strict=True):
 # How well do they match?
 # -----------------------
 #
-# Equally well: the map is invertible, so the match is decided before it. A classifier in the
-# normal pre-image gives the same verdict for each law, up to the rounding of the map.
+# Equally well: the map is invertible, so the match does not depend on it. The AUC of a classifier
+# in the normal pre-image is the same for each target, up to rounding.
 
 for name, copy in copies.items():
     auc = classifier_auc(copy.transform(X_test), copy.target_, random_state=0)
     print(f"{name:24} AUC {auc:.3f}")
 
 # %%
-# The displays look into the pre-image too, so they read alike for every law:
+# The displays use the pre-image, too, so they are alike for every target:
 
 TargetFitDisplay.from_estimator(copies["t(4)"], X_test)
 
 # %%
-# Conclusion: training took seconds and four more laws took a small part of one; each matches as
-# well as the first, because the map to it is exact.
+# Conclusion: training took seconds and four more targets a small part of one; each matches as well
+# as the first, because the map to it is exact.
