@@ -41,10 +41,8 @@ def consistency(Z1: Any, Z2: Any) -> Consistency:
 
     Parameters
     ----------
-    Z1 : array-like of shape (n_samples, n_components)
-        At least two samples.
-    Z2 : array-like of shape (n_samples, m_components)
-        The same samples in the same order; the numbers of components may differ.
+    Z1, Z2 : array-like of shape (n_samples, n_components)
+        The same samples in the same order, at least two; numbers of components may differ.
 
     References
     ----------
@@ -115,6 +113,7 @@ def effective_rank(Z: Any) -> float:
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
+        At least two samples.
 
     References
     ----------
