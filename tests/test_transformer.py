@@ -177,6 +177,13 @@ class TestScore:
             channel = GaussianNoise(scale).build(d, 512)
             assert information_share(z, channel, 512) == pytest.approx(1, abs=0.04)
 
+    def test_a_shell_has_less(self):
+        z = np.random.default_rng(1).standard_normal((3000, 16)).astype(np.float32)
+        shell = 4 * z / np.linalg.norm(z, axis=1, keepdims=True)
+        channel = GaussianNoise("auto").build(16, 512)
+        assert information_share(shell, channel, 512) < information_share(z, channel, 512) - 0.01
+        assert information_share(1.5 * z, channel, 512) < 0.98
+
     def test_all_rows_count(self):
         z = np.random.default_rng(1).standard_normal((600, 2)).astype(np.float32)
         channel = GaussianNoise(0.5).build(2, 512)

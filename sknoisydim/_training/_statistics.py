@@ -275,7 +275,7 @@ def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
 
     Both by batches of the same size, so that 1 is reached for every channel and size. What is above
     1 is chance, or a distribution that InfoNCE of a batch takes for a better one, such as a thin
-    shell: it counts as 1.
+    shell or too large a variance: it counts as its inverse.
     """
     size = min(batch_size, len(z))
     # A small table gets several draws of the noise, so that a share of few nats is stable too.
@@ -288,4 +288,4 @@ def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
     # Another seed than that of the noise, which would be the same numbers.
     best = channel.sample_input(len(order) * n_draws, make_generator(1)).to(batches[0])
     share = measure(batches, channel, 0) / measure(best.split(size), channel, 0)
-    return float(np.clip(share, 0, 1))
+    return float(np.clip(min(share, 1 / share) if share > 0 else 0.0, 0, 1))
