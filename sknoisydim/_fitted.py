@@ -6,19 +6,41 @@ import os
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.utils import check_array
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
 from sknoisydim._files import replacing
 from sknoisydim._inference import embeddings, log_densities
 from sknoisydim._input import check_rows
+from sknoisydim._isolation import draw_seed
 from sknoisydim._options import check_name
 from sknoisydim._settings import MISSING, resolve_device
 from sknoisydim._sources import FLOATS, RowSource, as_given, is_sparse
 from sknoisydim._training import information_share
+from sknoisydim._validation import check_integer
 from sknoisydim.encoders import IndicateMissing, resolve_encoder
 from sknoisydim.targets import resolve_target
+
+# What N(0, I) is clipped to before it is decoded: squares beyond may overflow.
+FAR = 1e3
+
+
+def _decodes(estimator: Any) -> bool:
+    """Whether there is a way back; the error says how to get one."""
+    if hasattr(estimator, "decoder_"):
+        return True
+    if estimator.decoder is None:
+        raise AttributeError("there is no decoder: decoder=None. Fit with decoder='kernel_ridge'.")
+    if hasattr(estimator, "net_"):
+        raise AttributeError(
+            "there is no decoder: `fit` fits one, with the parameter decoder set before, and "
+            "`partial_fit` fits none."
+        )
+    return True  # not fitted, which the method says
 
 
 class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
@@ -34,6 +56,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     target_: Any
     channel_: Any
     batch_size_: int
+    decoder_: Any
     encoder: Any
     missing: Any
     n_features_in_: int
@@ -138,6 +161,93 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 self.target_.push_into(z, rows)
                 np.clip(rows, -limit, limit, out=out[part])
         return out
+
+    @available_if(_decodes)
+    @own_context()
+    def inverse_transform(self, Z: Any) -> np.ndarray:
+        """Return the samples that are expected for embeddings.
+
+        Target and refinement are inverted, and the decoder predicts the columns. So it is the mean
+        of the samples with such an embedding, which need not be a sample itself; `sample` draws
+        one. Values are kept inside the range of training.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n, d)
+            Embeddings, as from `transform`.
+
+        Returns
+        -------
+        X : ndarray of shape (n, p)
+            Columns as in `fit`, in their own units.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        AttributeError
+            If there is no decoder.
+        ValueError
+            If Z has not `n_components_` finite columns.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        return self._decoded(self.target_.pull(Z)).astype(Z.dtype, copy=False)
+
+    @available_if(_decodes)
+    @own_context()
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+        """Draw samples like those of `fit`.
+
+        A draw of the target is decoded, and the residual of one of the three nearest training
+        samples is added. Values are kept inside the range of training; a column of integers is
+        rounded, and one whose values repeat, such as a category, takes the nearest of them. No
+        value is missing. Parts of training samples are in them: they are not anonymous.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many, at least 1.
+        random_state : int, RandomState instance or None, default=None
+            Pass an int for the same samples in every call.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, p)
+            Columns as in `fit`, in their own units.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        AttributeError
+            If there is no decoder.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoisydim import NoisyDIMTransformer
+        >>> X = load_iris().data
+        >>> embedder = NoisyDIMTransformer(2, decoder="kernel_ridge", random_state=0).fit(X)
+        >>> embedder.sample(3, random_state=0).shape
+        (3, 4)
+        >>> embedder.inverse_transform(embedder.transform(X[:5])).shape
+        (5, 4)
+        """
+        check_is_fitted(self)
+        n_samples = check_integer(n_samples, "n_samples", minimum=1)
+        rng = np.random.default_rng(draw_seed(random_state))
+        return self._decoded(rng.standard_normal((n_samples, self.n_components_)), rng)
+
+    def _decoded(self, z: np.ndarray, rng: Any = None) -> np.ndarray:
+        """Return the columns of embeddings (n, d) before the target; drawn if `rng` is given."""
+        z = np.clip(z, -FAR, FAR)
+        if self.refinement_ is not None:
+            with torch.inference_mode():
+                z = self.refinement_.inverse(torch.from_numpy(z)).numpy()
+        decoder = self.decoder_
+        columns: np.ndarray = decoder.decode(z) if rng is None else decoder.draw(z, rng)
+        return columns
 
     @own_context()
     def score_samples(self, X: Any) -> np.ndarray:

@@ -156,6 +156,7 @@ class Streaming:
         self, trained: Trained, n_components: int, batch_size: int, target: Any = None
     ) -> None:
         """Keep what training has left."""
+        vars(self).pop("decoder_", None)  # of another embedding
         self.net_: DIMNet = trained.net
         self.encoder_: Embedder = trained.embedder
         self.refinement_ = trained.refinement

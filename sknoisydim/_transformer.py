@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 
 from sknoisydim._data import Table
+from sknoisydim._decoder import Decoder, resolve_decoder
 from sknoisydim._diagnosis import Diagnosis
 from sknoisydim._fitted import Fitted
 from sknoisydim._input import check_same_columns, check_weights
@@ -126,6 +127,11 @@ class NoisyDIMTransformer(
         `sknoisydim.refinement`, or None. It stops by rows that `fit` does not train on: `X_val`, or
         `validation_fraction` of X; with fewer than 20 of them it is the identity. Each call of
         `partial_fit` fits it anew.
+    decoder : str, regressor or None, default=None
+        What `inverse_transform` and `sample` decode with, fitted after training to the embeddings
+        of 8,192 samples of X at most: "kernel_ridge", or a scikit-learn regressor of several
+        targets, which is cloned. None: neither method is there. For samples of columns only.
+        `partial_fit` fits none, and drops that of `fit`.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" takes as many as make 2 sqrt(n) optimisation steps for n
         training rows, at least 67 and at most 400, rounded up to whole passes: the one over two
@@ -192,6 +198,8 @@ class NoisyDIMTransformer(
         N(0, I), in float32.
     refinement_ : torch.nn.Module or None
         The map that `refine` asked for, of tensors (n, d), with `inverse` and `log_abs_det`.
+    decoder_ : object
+        What `decoder` asked for, fitted; absent without.
     target_ : object
         The target for `n_components_` components, with `push`, `pull`, `sample` and `logpdf`.
     channel_ : object
@@ -270,6 +278,7 @@ class NoisyDIMTransformer(
         scaling: Any = "squash",
         missing: str = "error",
         refine: Any = "rotation",
+        decoder: Any = None,
         max_epochs: int | str = "auto",
         batch_size: int = 512,
         optimizer: Any = "adamw",
@@ -303,6 +312,7 @@ class NoisyDIMTransformer(
         self.scaling = scaling
         self.missing = missing
         self.refine = refine
+        self.decoder = decoder
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.optimizer = optimizer
@@ -380,6 +390,7 @@ class NoisyDIMTransformer(
             if start is not None:
                 check_same_columns(before, vars(self))
             settings = resolve_settings(self, X.shape[1])
+            decoder = resolve_decoder(self.decoder, shape)
             target = resolve_target(self.target, settings.n_components)
             targets = encode_target(X, y) if settings.supervision > 0 else None
             weights = check_weights(sample_weight, len(X))
@@ -399,6 +410,10 @@ class NoisyDIMTransformer(
             seed = draw_seed(self.random_state)
             trained = train(table, settings, seed, announce, start, validation)
             self._set(trained, settings.n_components, trained.net.batch_size, target)
+            if decoder is not None:
+                self.decoder_ = Decoder.fitted(
+                    decoder, table.X, self.encoder_, settings.device, seed, table.weights
+                )
             self.n_epochs_ = len(trained.net.history)
             for task in tasks:
                 task.end()

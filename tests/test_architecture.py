@@ -19,7 +19,7 @@ LAYERS = {
     6: {"_transformer", "distributed", "plotting"},
     5: {"_diagnosis", "_fitted", "_persistence", "_streaming"},
     4: {"_training"},
-    3: {"_model", "_net", "metrics"},
+    3: {"_decoder", "_model", "_net", "metrics"},
     2: {"_data", "_inference", "_objective", "_settings"},
     1: {
         "_input",

@@ -276,6 +276,7 @@ TAKES_NONE = {
     "checkpoint",
     "keep",
     "random_state",
+    "decoder",
     "refine",
     "scaling",
 }

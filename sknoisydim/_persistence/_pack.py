@@ -25,8 +25,8 @@ JSON = Any
 
 # Where classes come from whose objects a file can hold.
 MODULES = (
-    *("_modules", "augmentations", "bounds", "critics", "encoders", "noise", "normalization"),
-    *("refinement", "scaling", "targets"),
+    *("_decoder", "_modules", "augmentations", "bounds", "critics", "encoders", "noise"),
+    *("normalization", "refinement", "scaling", "targets"),
 )
 SCALERS = (
     *("MaxAbsScaler", "MinMaxScaler", "Normalizer", "PowerTransformer", "QuantileTransformer"),

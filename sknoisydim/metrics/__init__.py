@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ._classifier import CLASSIFIERS, classifier_auc
+from ._consistency import Consistency, align, consistency, effective_rank
 from ._dependence import intrinsic_dimension, max_correlation, total_correlation
 from ._information import InformationEstimate, mutual_information
 from ._marginal import (
@@ -42,14 +43,18 @@ __all__ = [
     "JOINT_TESTS",
     "MARGINAL_TESTS",
     "VERDICTS",
+    "Consistency",
     "InformationEstimate",
     "JointTest",
     "MarginalTest",
     "MatchReport",
+    "align",
     "anderson_darling",
     "classifier_auc",
+    "consistency",
     "cramer_von_mises",
     "dagostino_pearson",
+    "effective_rank",
     "energy_distance",
     "energy_test",
     "epps_pulley_sliced",

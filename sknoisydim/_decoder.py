@@ -1,0 +1,265 @@
+"""The way back: a regression of the columns on the embedding, and samples made with it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_predict
+
+from sknoisydim._inference import Embedder, embeddings
+from sknoisydim._options import allowed, unknown_option
+from sknoisydim._sources import RowSource
+
+FloatArray = NDArray[np.float64]
+
+# Training samples that a decoder is fitted to, and keeps the residuals of: at most so many, and
+# fewer, down to the least, where they have more values than this.
+MOST_SAMPLES, LEAST_SAMPLES, MOST_VALUES = 2**13, 2**10, 2**22
+# Embeddings that the kernel is centred at.
+CENTERS = 2**10
+# Widths of the kernel, relative to the root of the number of components, and penalties to try.
+WIDTHS = (0.5, 1.0, 2.0, 4.0)
+PENALTIES = 10.0 ** np.arange(-5, 3, 0.5)
+# Least share that leaving a sample out leaves of its weight, so that its residual is finite.
+LEAST_SHARE = 1e-6
+# Training samples near a draw, one of which lends it its residual.
+NEIGHBORS = 3
+# Samples that are decoded at once.
+SLICE_SAMPLES = 4096
+
+
+class KernelRidge:
+    r"""Ridge regression on a Gaussian and a linear kernel, tuned by leaving one out.
+
+    .. math:: k(z, z') = e^{-|z - z'|^2 / (2 w^2 d)} + z^\top z' / d
+
+    centred at 1,024 of the samples at most (Nystroem's approximation). Width w and penalty are
+    those whose squared leave-one-out residuals are smallest, which the hat matrix gives in closed
+    form. One penalty for all targets: a linear relation that holds among them holds among what is
+    predicted.
+
+    References
+    ----------
+    C. Williams, M. Seeger, "Using the Nystroem Method to Speed Up Kernel Machines", NIPS 2000.
+    """
+
+    def __init__(self) -> None:
+        self.centers: FloatArray = np.empty((0, 0))
+        self.weights: FloatArray = np.empty((0, 0))
+        self.width = 1.0
+
+    def fit(self, z: FloatArray, targets: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Fit to samples (n, d) and centred targets (n, p).
+
+        Returns their leave-one-out residuals (n, p).
+        """
+        chosen = rng.permutation(len(z))[:CENTERS]
+        self.centers = z[np.sort(chosen)]
+        best, found = np.inf, targets
+        for width in WIDTHS:
+            kernel = self._kernel(self.centers, width)
+            kernel[np.diag_indices_from(kernel)] += 1e-6 * kernel.diagonal().max()
+            root = np.linalg.cholesky(kernel)
+            features = solve_triangular(root, self._kernel(z, width).T, lower=True).T
+            values, axes = np.linalg.eigh(features.T @ features)
+            values, turned = np.maximum(values, 0), features @ axes
+            moments, squares = turned.T @ targets, turned**2
+            for penalty in PENALTIES:
+                shrink = 1 / (values + penalty)
+                left = np.maximum(1 - squares @ shrink, LEAST_SHARE)
+                residuals = (targets - turned @ (shrink[:, None] * moments)) / left[:, None]
+                error = np.square(residuals).mean()
+                if error < best:
+                    best, found, self.width = error, residuals, width
+                    weights = axes @ (shrink[:, None] * moments)
+                    self.weights = solve_triangular(root, weights, lower=True, trans="T")
+        return found
+
+    def predict(self, z: FloatArray) -> FloatArray:
+        """Return predicted targets (n, p)."""
+        predicted: FloatArray = self._kernel(z, self.width) @ self.weights
+        return predicted
+
+    def _kernel(self, z: FloatArray, width: float) -> FloatArray:
+        d = z.shape[1]
+        near = np.exp(-cdist(z, self.centers, "sqeuclidean") / (2 * width**2 * d))
+        kernel: FloatArray = near + z @ self.centers.T / d
+        return kernel
+
+
+class Regressor:
+    """A user's regressor, with the residuals that cross-validation gives."""
+
+    def __init__(self, regressor: Any) -> None:
+        self.regressor = regressor
+
+    def fit(self, z: FloatArray, targets: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Fit to samples (n, d) and centred targets (n, p); return their residuals (n, p)."""
+        for name, value in self.regressor.get_params().items():
+            if value is None and name.rpartition("__")[2] == "random_state":
+                self.regressor.set_params(**{name: int(rng.integers(2**31))})
+        y = targets[:, 0] if targets.shape[1] == 1 else targets
+        try:
+            predicted = cross_val_predict(self.regressor, z, y, cv=min(5, len(z)))
+            self.regressor.fit(z, y)
+        except Exception as error:  # a user's code may raise anything; it goes on
+            error.add_note(f"It came from decoder={self.regressor!r}.")
+            raise
+        residuals: FloatArray = targets - predicted.reshape(targets.shape)
+        return residuals
+
+    def predict(self, z: FloatArray) -> FloatArray:
+        """Return predicted targets (n, p)."""
+        predicted: FloatArray = np.asarray(self.regressor.predict(z), dtype=np.float64)
+        return predicted.reshape(len(z), -1)
+
+
+DECODERS: Mapping[str, type] = {"kernel_ridge": KernelRidge}
+
+
+def resolve_decoder(decoder: Any, shape: tuple[int, ...] | None) -> Any:
+    """Return what decodes, not fitted; None for None. `shape` is None for samples of columns.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or samples have more dimensions than one.
+    TypeError
+        If it is something else than a regressor.
+    """
+    if decoder is None:
+        return None
+    if isinstance(decoder, str):
+        if decoder not in DECODERS:
+            raise ValueError(unknown_option(decoder, DECODERS, "decoder", "None or a regressor"))
+    elif inspect.isclass(decoder) or not all(
+        callable(getattr(decoder, name, None)) for name in ("fit", "predict", "get_params")
+    ):
+        raise TypeError(
+            f"decoder={decoder!r} of type {type(decoder).__name__} is not understood: it takes "
+            f"{allowed(DECODERS)}, None, or a scikit-learn regressor (an object)."
+        )
+    if shape is not None:
+        raise ValueError(
+            f"decoder={decoder!r} is for samples of columns, and X has samples of shape {shape}: "
+            "use decoder=None, or flatten them in front."
+        )
+    return DECODERS[decoder]() if isinstance(decoder, str) else Regressor(clone(decoder))
+
+
+class Decoder:
+    """From embeddings, before refinement and target, back to the columns.
+
+    Parameters
+    ----------
+    regression : KernelRidge or Regressor
+        Fitted to standardised columns.
+    """
+
+    near: np.ndarray
+    residuals: np.ndarray
+
+    def __init__(self, regression: Any) -> None:
+        self.regression = regression
+
+    @classmethod
+    def fitted(
+        cls,
+        regression: Any,
+        X: RowSource,
+        embedder: Embedder,
+        device: torch.device,
+        seed: int,
+        weights: np.ndarray | None = None,
+    ) -> Decoder:
+        """Return a decoder for samples like those of X, of which it keeps residuals.
+
+        Parameters
+        ----------
+        regression : KernelRidge or Regressor
+            Not fitted; it is the decoder's from now on.
+        X : RowSource of shape (n, p)
+            Training samples. Missing values count as the mean of their column.
+        embedder : Embedder
+            Fitted to them.
+        device : torch.device
+            Where they are embedded.
+        seed : int
+            Which samples are taken, where there are many.
+        weights : ndarray of shape (n,), optional
+            Samples are drawn in proportion to them.
+        """
+        rng, (n, p) = np.random.default_rng(seed), X.shape
+        most = min(n, MOST_SAMPLES, max(LEAST_SAMPLES, MOST_VALUES // p))
+        shares = None if weights is None else weights / weights.sum()
+        chosen: Any = slice(None)
+        if most < n or shares is not None:
+            chosen = np.sort(rng.choice(n, most, replace=shares is not None, p=shares))
+        rows = X[chosen]
+        z = np.concatenate([z for _, z in embeddings(embedder, rows, device)])
+        self = cls(regression)
+        targets = self._describe(np.asarray(rows, dtype=np.float64))
+        residuals = regression.fit(z, targets, rng)
+        self.near, self.residuals = z.astype(np.float32), residuals.astype(np.float32)
+        return self
+
+    def _describe(self, X: FloatArray) -> FloatArray:
+        """Keep what the columns are like, and return them standardised."""
+        seen = ~np.isnan(X)
+        filled, n_seen = np.where(seen, X, 0.0), np.maximum(seen.sum(0), 1)
+        largest = np.abs(filled).max(0)  # the squares of large numbers overflow
+        self.unit = np.where(largest > 0, largest, 1.0)
+        scaled = filled / self.unit
+        self.mean = scaled.sum(0) / n_seen
+        scaled = np.where(seen, scaled - self.mean, 0.0)
+        spread = np.sqrt(np.square(scaled).sum(0) / n_seen)
+        self.spread = np.where(spread > 1e-12, spread, 1.0)
+        self.low = np.where(seen, X, np.inf).min(0)
+        self.high = np.where(seen, X, -np.inf).max(0)
+        unseen = ~seen.any(0)
+        self.low[unseen] = self.high[unseen] = 0.0
+        self.whole = (filled == np.rint(filled)).all(0)
+        # Values that a column has, where they come again and again, as categories do.
+        values = [np.unique(column[~np.isnan(column)]) for column in X.T]
+        again = [0 < len(v) <= m / 2 for v, m in zip(values, n_seen, strict=True)]
+        self.values = [v if few else None for v, few in zip(values, again, strict=True)]
+        return scaled / self.spread
+
+    def _in_units(self, standard: FloatArray) -> FloatArray:
+        """Return standardised columns in their own units, inside the range of training."""
+        columns = (standard * self.spread + self.mean) * self.unit
+        return np.clip(columns, self.low, self.high)
+
+    def decode(self, z: FloatArray) -> FloatArray:
+        """Return the expected columns (n, p) of embeddings (n, d)."""
+        X = np.empty((len(z), len(self.mean)))
+        for start in range(0, len(z), SLICE_SAMPLES):
+            part = slice(start, start + SLICE_SAMPLES)
+            X[part] = self._in_units(self.regression.predict(z[part]))
+        return X
+
+    def draw(self, z: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Return a draw of the columns (n, p) for each embedding (n, d)."""
+        k = min(NEIGHBORS, len(self.near))
+        tree, X = cKDTree(self.near), np.empty((len(z), len(self.mean)))
+        for start in range(0, len(z), SLICE_SAMPLES):
+            some = z[start : start + SLICE_SAMPLES]
+            near: Any = tree.query(some, k=[*range(1, k + 1)])[1]
+            lender = near[np.arange(len(some)), rng.integers(k, size=len(some))]
+            predicted = self.regression.predict(some) + self.residuals[lender]
+            X[start : start + len(some)] = self._in_units(predicted)
+        for j, values in enumerate(self.values):
+            if values is not None:
+                X[:, j] = values[np.searchsorted((values[1:] + values[:-1]) / 2, X[:, j])]
+            elif self.whole[j]:
+                X[:, j] = np.rint(X[:, j])
+        return X

@@ -1,0 +1,199 @@
+"""The way back: `inverse_transform` and `sample`."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from over import over
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression
+from sklearn.tree import DecisionTreeRegressor
+
+from sknoisydim import NoisyDIMTransformer
+from sknoisydim._decoder import Decoder, KernelRidge
+from sknoisydim._inference import embeddings
+from sknoisydim.targets import TARGETS
+
+IRIS = load_iris().data
+RNG = np.random.default_rng(0)
+
+
+def new(decoder="kernel_ridge", **parameters):
+    return NoisyDIMTransformer(
+        **{"n_components": 2, "random_state": 0, "device": "cpu", "decoder": decoder} | parameters
+    )
+
+
+@pytest.fixture(scope="module")
+def dim():
+    return new().fit(IRIS)
+
+
+@pytest.fixture(scope="module")
+def refined():
+    X = np.vstack([RNG.standard_normal((200, 4)), RNG.standard_normal((200, 4)) + 6])
+    return X, new(max_epochs=10).fit(X)
+
+
+def table(n=300):
+    """Integers, a category of 0 and 1, a few values, many, a constant, and a sum of two."""
+    rng = np.random.default_rng(1)
+    latent = rng.standard_normal((n, 2))
+    a, b = latent.T
+    few = rng.choice([0.25, 0.5, 4.0], n)
+    return np.column_stack([1e6 + np.rint(1e4 * a), b > 0, few, a, np.full(n, 7.5), a - b, b])
+
+
+class TestInverse:
+    def test_it_tells_most_of_the_columns(self, dim):
+        found = dim.inverse_transform(dim.transform(IRIS))
+        assert (1 - np.square(found - IRIS).mean(0) / IRIS.var(0)).min() > 0.85
+        assert_array_equal(found, np.clip(found, IRIS.min(0), IRIS.max(0)))
+
+    @over(target=[*TARGETS, ["uniform", "normal"]])
+    def test_every_target_and_the_refinement_are_inverted(self, refined, target):
+        X, dim = refined[0], refined[1].retarget(target)
+        ((_, z),) = embeddings(dim.encoder_, X, torch.device("cpu"))
+        assert np.abs(dim.refinement_(torch.from_numpy(z)).numpy() - z).max() > 0.1
+        found = dim.inverse_transform(dim.transform(X))
+        assert_allclose(found, dim.decoder_.decode(z), atol=1e-4)
+
+    def test_embeddings_of_single_precision_and_far_out(self, refined):
+        _, dim = refined
+        assert dim.inverse_transform(np.zeros((1, 2), np.float32)).dtype == np.float32
+        assert np.isfinite(dim.inverse_transform([[1.7e308, 1.7e308], [0, -1e9]])).all()
+        with pytest.raises(ValueError, match="3 components"):
+            dim.inverse_transform(np.zeros((5, 3)))
+        with pytest.raises(ValueError, match="Z contains NaN"):
+            dim.inverse_transform([[np.nan, 0.0]])
+
+    def test_columns_of_any_size(self):
+        X = IRIS * [1e150, 1e-200, 1, 0] + [0, 0, 1e6, 3]
+        dim = new().fit(X)
+        found = dim.inverse_transform(dim.transform(X))
+        unit = np.abs(X - X.mean(0)).mean(0)[:3]
+        assert np.abs((found - X)[:, :3] / unit).mean(0).max() < 0.6
+        assert (found[:, 3] == 3).all()
+
+
+class TestSample:
+    def test_columns_are_those_of_the_table(self):
+        X = table()
+        dim = new(n_components=3, keep="pca").fit(X)
+        samples = dim.sample(500, random_state=0)
+        assert_array_equal(samples[:, 0], np.rint(samples[:, 0]))
+        for j in (1, 2, 4):
+            assert set(samples[:, j]) <= set(X[:, j])
+        assert_array_equal(samples, np.clip(samples, X.min(0), X.max(0)))
+        assert len(np.unique(samples[:, 3])) > 400
+        inside = ((samples > X.min(0)) & (samples < X.max(0)))[:, [3, 5, 6]].all(1)
+        gap = samples[:, 5] - (samples[:, 3] - samples[:, 6])
+        assert_allclose(gap[inside], 0, atol=1e-4)  # one penalty for all columns keeps the sum
+
+    def test_spread_is_that_of_the_table(self, dim):
+        samples = dim.sample(2000, random_state=0)
+        assert_allclose(samples.mean(0), IRIS.mean(0), atol=0.25)
+        assert_allclose(samples.std(0), IRIS.std(0), rtol=0.3)
+        assert_allclose(np.corrcoef(samples.T), np.corrcoef(IRIS.T), atol=0.15)
+
+    def test_what_the_embedding_does_not_hold_is_drawn(self):
+        X = RNG.standard_normal((400, 3))
+        decoder = Decoder(KernelRidge())
+        decoder.near, targets = X[:, :2], decoder._describe(X)
+        decoder.residuals = decoder.regression.fit(X[:, :2], targets, np.random.default_rng(0))
+        assert decoder.decode(np.zeros((300, 2))).std(0).max() < 1e-12
+        drawn = decoder.draw(RNG.standard_normal((400, 2)), np.random.default_rng(0))
+        assert 0.85 < drawn[:, 2].std() / X[:, 2].std() < 1.15
+
+    def test_random_state(self, dim):
+        assert_array_equal(dim.sample(5, random_state=3), dim.sample(5, random_state=3))
+        assert (dim.sample(5) != dim.sample(5)).any()
+        with pytest.raises(ValueError, match="n_samples must be an integer >= 1"):
+            dim.sample(0)
+
+
+class TestRegressions:
+    def test_residuals_leave_one_out(self):
+        z = RNG.standard_normal((40, 2))
+        targets = np.column_stack([np.sin(z[:, 0]), z[:, 1] ** 2])
+        targets -= targets.mean(0)
+        ridge = KernelRidge()
+        residuals = ridge.fit(z, targets, np.random.default_rng(0))
+        assert np.square(residuals).mean() < 0.02
+        assert np.square(residuals).mean() > 2 * np.square(targets - ridge.predict(z)).mean()
+
+    def test_a_regressor_of_the_users(self):
+        tree = DecisionTreeRegressor()
+        dim = new(tree, max_epochs=2).fit(IRIS)
+        assert not hasattr(tree, "tree_")
+        again = new(tree, max_epochs=2).fit(IRIS)
+        assert_array_equal(dim.sample(9, 0), again.sample(9, 0))
+        assert np.abs(dim.decoder_.residuals).mean() > 0.05  # those of training are 0
+        one = new(LinearRegression(), max_epochs=2, n_components=1).fit(IRIS[:, :1])
+        assert one.inverse_transform(one.transform(IRIS[:, :1])).shape == (150, 1)
+
+    def test_no_more_than_some_samples_are_kept(self, monkeypatch):
+        monkeypatch.setattr("sknoisydim._decoder.MOST_SAMPLES", 60)
+        weights = np.r_[np.zeros(50), np.full(50, 1.0), np.full(50, 1e-9)]
+        dim = new(max_epochs=2).fit(IRIS, sample_weight=weights)
+        assert len(dim.decoder_.near) == 60
+        assert (dim.decoder_.high <= IRIS[50:100].max(0)).all()
+
+
+class TestFits:
+    def test_a_way_to_get_one_is_said(self, dim):
+        plain = new(None, max_epochs=1).fit(IRIS)
+        for name in ("inverse_transform", "sample"):
+            assert not hasattr(plain, name)
+            with pytest.raises(AttributeError) as error:
+                getattr(plain, name)
+            assert "decoder='kernel_ridge'" in str(error.value.__cause__)
+        with pytest.raises(NotFittedError):
+            new().sample()
+        stream = pickle.loads(pickle.dumps(dim)).partial_fit(IRIS)
+        with pytest.raises(AttributeError) as error:
+            _ = stream.sample
+        assert "`partial_fit` fits none" in str(error.value.__cause__)
+
+    def test_training_is_as_without(self, dim):
+        assert_array_equal(new(None).fit_transform(IRIS), dim.transform(IRIS))
+
+    def test_a_copy_decodes_alike(self, dim, tmp_path):
+        dim.save(tmp_path / "model")
+        for copy in (NoisyDIMTransformer.load(tmp_path / "model"), pickle.loads(pickle.dumps(dim))):
+            assert_array_equal(copy.sample(9, 0), dim.sample(9, 0))
+        assert not hasattr(clone(dim), "decoder_")
+        own = new(LinearRegression(), max_epochs=1).fit(IRIS)
+        assert_array_equal(pickle.loads(pickle.dumps(own)).sample(9, 0), own.sample(9, 0))
+        with pytest.raises(ValueError, match="Pickle the estimator"):
+            own.save(tmp_path / "own")
+
+    def test_frames_and_missing_values(self):
+        frame = pd.DataFrame(IRIS, columns=list("abcd"))
+        frame.iloc[::7, 1] = np.nan
+        frame["d"] = np.nan
+        dim = new(missing="indicator", max_epochs=2).fit(frame)
+        for rows in (dim.inverse_transform(dim.transform(frame)), dim.sample(50, random_state=0)):
+            assert np.isfinite(rows).all()
+
+    @pytest.mark.parametrize(
+        ("decoder", "error", "message"),
+        [
+            ("kernel_rigde", ValueError, "Did you mean 'kernel_ridge'"),
+            (3, TypeError, "or a scikit-learn regressor"),
+            (LinearRegression, TypeError, "an object"),
+        ],
+    )
+    def test_what_is_no_decoder(self, decoder, error, message):
+        with pytest.raises(error, match=message):
+            new(decoder).fit(IRIS)
+
+    def test_images_have_none(self):
+        encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
+        with pytest.raises(ValueError, match=r"samples of shape \(4, 4\)"):
+            new(encoder=encoder, augmentation=None).fit(RNG.standard_normal((60, 4, 4)))
