@@ -38,8 +38,8 @@ SHRINKAGE = 1.3
 JITTER = 0.03
 # Added to variances within clusters, and to axes, so that none is zero.
 TINY_RIDGE = 1e-6
-# The map of norms: the level of the test (Kolmogorov-Smirnov) that norms of fitted and of held-out
-# rows are alike; held-out rows without which it sees too little; the share of the way that norms are
+# The map of norms: the level of the test (Kolmogorov-Smirnov) that those of fitted and of held-out
+# rows are alike; held-out rows without which it sees too little; the share of the way that they are
 # moved, with which var|z|^2 / 2d of 4,000 rows stays within 0.15 of 1 (TestDistribution in
 # tests/test_linear.py).
 ALIKE, NORM_ROWS, NORM_STEP = 0.05, 200, 0.7
