@@ -73,6 +73,8 @@ def test_uniform_noise_on_two_components_reaches_its_share(critic, bound):
         bound=bound,
         clean_weight=1,
         batch_size=128,
+        keep=None,
+        refine=None,
         max_epochs=15,
         random_state=0,
     ).fit(X)
@@ -89,6 +91,8 @@ def test_training_raises_what_critic_and_bound_report(critic, bound):
         augmentation=None,
         clean_weight=0,
         batch_size=128,
+        keep=None,
+        refine=None,
         max_epochs=15,
         random_state=0,
     ).fit(X)
