@@ -53,7 +53,7 @@ def table():
 
 
 def model(**parameters):
-    defaults = {"batch_size": 128, "max_epochs": 5, "random_state": 0}
+    defaults = {"batch_size": 128, "max_epochs": 5, "random_state": 0, "refine": None}
     return NoisyDIMTransformer(3, **{**defaults, **parameters})
 
 
