@@ -211,8 +211,8 @@ class NoisyDIMTransformer(
         with d = `n_components_` and s = `noise_scale_`.
     mutual_information_ : float
         I(f(X); f(X) + Z) on the training rows, in nats: InfoNCE with the channel's own density
-        over batches of `batch_size_`: a lower bound, at most the log of that size. It is that of the
-        embedding before `refine`; `score` is of the refined one.
+        over batches of `batch_size_`: a lower bound, at most the log of that size. It is that
+        of the embedding before `refine`; `score` is of the refined one.
     n_components_ : int
         Number of components.
     n_epochs_ : int
