@@ -22,7 +22,7 @@ from sknoisydim.refinement import (
     resolve_refinement,
 )
 from sknoisydim.refinement import _couplings as couplings
-from sknoisydim.refinement._maps import Scale
+from sknoisydim.refinement._maps import RotatedTables, Scale
 from sknoisydim.refinement._rotation import apply, discriminant_axes, fit_rescaling, towards_normal
 
 X, _ = load_iris(return_X_y=True)
@@ -250,9 +250,12 @@ def test_the_spread_is_that_of_held_out_rows():
     assert fit_rescaling(far, far, fitted) == pytest.approx(1, abs=0.01)
     # Rows of another distribution, which a map pulls in and not far enough: none is pushed out.
     assert fit_rescaling(2 * held_out, 3 * held_out, fitted) == 1
-    few = held_out[:20]
-    noise = few + 0.3 * rng.standard_normal(few.shape)
-    assert abs(fit_rescaling(noise, few, fitted) - 1) < 0.1
+    # Of what twenty rows show, what may be chance is taken off: 0.022 in the mean, and 0.037 without.
+    off = []
+    for few in np.split(held_out[:800], 40):
+        noisy = few + 0.3 * rng.standard_normal(few.shape)
+        off.append(abs(fit_rescaling(noisy, few, fitted) - 1))
+    assert np.mean(off) < 0.03
     scale = Scale(4, 2.0)
     rows = torch.from_numpy(few)
     assert_allclose(scale.inverse(scale(rows)), rows)
@@ -310,13 +313,28 @@ class TestWhatIsRefused:
 
 
 class TestTables:
+    def test_log_det_and_inverse(self):
+        rng = np.random.default_rng(0)
+        layers = [
+            (torch.from_numpy(np.linalg.qr(rng.standard_normal((3, 3)))[0]), table)
+            for table in torch.from_numpy(
+                np.cumsum(rng.uniform(0.01, 0.2, (2, 3, 129)), axis=2) - 6
+            )
+        ]
+        tables = RotatedTables.of(layers, 3)
+        rows = torch.from_numpy(3 * rng.standard_normal((100, 3)))
+        assert_allclose(tables.inverse(tables(rows)), rows, atol=1e-8)
+        jacobian = torch.func.vmap(torch.func.jacrev(lambda row: tables(row[None])[0]))(rows)
+        assert_allclose(tables.log_abs_det(rows), jacobian.det().abs().log(), atol=1e-8)
+
     def test_what_may_be_chance_is_moved_less(self):
         rng = np.random.default_rng(0)
         normal, far = rng.standard_normal((2000, 1)), rng.uniform(-1.7, 1.7, (2000, 1))
         points = np.linspace(-5, 5, 129)
         inside = np.abs(points) < 1.5
         moved = [np.abs(towards_normal(u, 1.0)[0] - points)[inside].max() for u in (normal, far)]
-        assert moved[0] < 0.1 < moved[1]
+        assert moved[0] < 0.01
+        assert moved[1] > 0.1
 
     def test_they_increase(self):
         u = np.repeat(np.random.default_rng(0).integers(0, 2, (500, 3)), 2, axis=0) * 2.0 - 1
