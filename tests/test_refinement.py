@@ -250,7 +250,7 @@ def test_the_spread_is_that_of_held_out_rows():
     assert fit_rescaling(far, far, fitted) == pytest.approx(1, abs=0.01)
     # Rows of another distribution, which a map pulls in and not far enough: none is pushed out.
     assert fit_rescaling(2 * held_out, 3 * held_out, fitted) == 1
-    # Of what twenty rows show, what may be chance is taken off: 0.022 in the mean, and 0.037 without.
+    # Of what twenty rows show, what may be chance is taken off: 0.022 in the mean, or else 0.037.
     off = []
     for few in np.split(held_out[:800], 40):
         noisy = few + 0.3 * rng.standard_normal(few.shape)
