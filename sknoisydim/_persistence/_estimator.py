@@ -124,7 +124,7 @@ class Persistent:
             model.__dict__.update(state)
             if "scaling" not in own:  # which need not take rows of zeros
                 _check_works(model)
-        except Exception as error:
+        except Exception as error:  # what a damaged file says may be anything
             raise ValueError(f"{path} cannot be loaded: {error}") from error
         return model
 

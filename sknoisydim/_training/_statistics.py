@@ -216,8 +216,8 @@ def refine(
 
     Raises
     ------
-    ImportError
-        If it needs a package that is not installed.
+    TypeError
+        If it builds something else than an invertible module.
     """
     if settings.refine is None:
         return None

@@ -325,7 +325,7 @@ class SharedEncoder:
         return z.to(dtype)
 
 
-class _Patch(partial):  # type: ignore[type-arg]
+class _Patch(partial):  # type: ignore[type-arg]  # of any forward
     """The `forward` of a layer that stands for the one before, its first argument."""
 
 
