@@ -74,16 +74,16 @@ p_values = {"NoisyDIM": detector.p_values, "IsolationForest": p_of_forest}
 
 levels = np.geomspace(1e-3, 0.5, 60)
 spread = 1.96 * np.sqrt(levels * (1 - levels) * (1 / 750 + 1 / len(X_test)))
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-left.fill_between(levels, np.maximum(levels - spread, 1e-4), levels + spread, color="0.85")
+figure, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
+ax.fill_between(levels, np.maximum(levels - spread, 1e-4), levels + spread, color="0.85")
 for name, p_of in p_values.items():
     p = p_of(X_test)
-    left.plot(levels, [np.mean(p <= level) for level in levels], label=name)
+    ax.plot(levels, [np.mean(p <= level) for level in levels], label=name)
     shares = ", ".join(f"{np.mean(p <= level):.3f} at {level}" for level in (0.1, 0.05, 0.01))
     print(f"{name:16} usual samples: {shares}")
-left.set(xscale="log", yscale="log", xlim=(1e-3, 0.5), ylim=(3e-4, 1))
-left.set(xlabel="level", ylabel="share of usual samples", title="False alarms")
-left.legend(frameon=False)
+ax.set(xscale="log", yscale="log", xlim=(1e-3, 0.5), ylim=(3e-4, 1))
+ax.set(xlabel="level", ylabel="share of usual samples", title="False alarms")
+ax.legend(frameon=False)
 
 # %%
 # Alarms where there is trouble
@@ -119,10 +119,11 @@ print(
 bins = np.linspace(-6, 0, 31)
 p = np.log10(detector.p_values(batch)).clip(-6)
 kinds = [p[~trouble], p[2000:2100], p[2100:]]
-right.hist(kinds, bins, stacked=True, label=["usual", *troubles], color=["0.7", "C3", "C1"])
-right.set(xlabel="log10 of the p-value, -6 and below", ylabel="samples", ylim=(0, 60))
-right.set_title("A batch")
-right.legend(frameon=False)
+figure, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
+ax.hist(kinds, bins, stacked=True, label=["usual", *troubles], color=["0.7", "C3", "C1"])
+ax.set(xlabel="log10 of the p-value, -6 and below", ylabel="samples", ylim=(0, 60))
+ax.set_title("A batch")
+ax.legend(frameon=False)
 
 # %%
 # Conclusion: p-values from held-out samples have their level on average over those held out,
