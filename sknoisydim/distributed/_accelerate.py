@@ -190,7 +190,7 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
         raise ValueError(
             f"the accelerator has mixed_precision={accelerator.mixed_precision!r} and "
             f"gradient_accumulation_steps={accelerator.gradient_accumulation_steps}; it takes "
-            "'no' (the estimator has precision='bf16') and 1, a step for each batch."
+            "'no' (there is MLPEncoder(precision='bf16')) and 1, a step for each batch."
         )
     return accelerator
 
@@ -237,6 +237,7 @@ class SharedEncoder:
         self.component = resolve_encoder(encoder)
         self.own_generator = getattr(self.component, "own_generator", False)
         self.any_shape = getattr(self.component, "any_shape", False)
+        self.precision = getattr(self.component, "precision", "32")
         # Samples of each process, while a batch is on its way through the encoder.
         self.counts: list[int] = []
 
