@@ -45,13 +45,7 @@ class Table:
         return len(self.X)
 
     def without_weightless(self) -> Table:
-        """Return the table without its rows of weight 0.
-
-        Raises
-        ------
-        ValueError
-            If that leaves a single row.
-        """
+        """Return the table without its rows of weight 0."""
         if self.weights is None or self.weights.all():
             return self
         some = np.flatnonzero(self.weights)

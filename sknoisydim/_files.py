@@ -15,20 +15,7 @@ from typing import Any
 def replacing(path: Any) -> Iterator[Path]:
     """Put a file in the place of another at once: whatever happens, one of the two is there.
 
-    Parameters
-    ----------
-    path : str or path-like
-        Path of the file; a link is followed.
-
-    Yields
-    ------
-    part : Path
-        Beside it, to be written, synced and closed inside the block. If that raises, it is removed.
-
-    Raises
-    ------
-    OSError
-        If the path is that of a folder, its own folder is not there, or nothing can be written.
+    Yields a path beside it, to be written, synced and closed; it is removed if the block raises.
     """
     path = Path(os.path.realpath(path))
     if path.is_dir():  # renaming would say so, but only after all has been written

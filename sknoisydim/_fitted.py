@@ -76,8 +76,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
         ValueError
             If X is no table of finite numbers with the columns of `fit`.
         """
@@ -109,8 +107,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
         TypeError
             If `out` is neither an array nor a path.
         ValueError
@@ -182,8 +178,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
         AttributeError
             If there is no decoder.
         ValueError
@@ -217,8 +211,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
         AttributeError
             If there is no decoder.
 
@@ -268,8 +260,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
         ValueError
             If X is no table of finite numbers with the columns of `fit`.
         """
@@ -305,8 +295,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
         ValueError
             If X is no table of finite numbers with the columns of `fit`, or has one row only.
         """
@@ -332,8 +320,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
         ValueError, TypeError
             If it is not a target for `n_components_` components.
         """

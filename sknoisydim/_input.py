@@ -81,11 +81,6 @@ def check_rows(
         Whether cells may be missing: NaN, or what pandas and polars have for it. They become NaN.
     **options
         Of `sklearn.utils.validation.validate_data`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If X is no table of finite numbers, or has rows of another shape, or other columns.
     """
     options = {"dtype": [np.float64, np.float32], "accept_sparse": "csr"} | options
     options["ensure_all_finite"] = "allow-nan" if missing else True
@@ -181,11 +176,6 @@ def _check_kinds(X: Any, name: str) -> None:
     """See that X holds no dates or durations, and is no structured array.
 
     numpy reads dates as integers, in whatever unit they have, and NaT as -9.2e18.
-
-    Raises
-    ------
-    TypeError
-        If it does.
     """
     seen = np.asarray(X) if isinstance(X, (list, tuple)) else X
     kinds = getattr(seen, "dtypes", None)  # pandas and polars
@@ -283,18 +273,7 @@ def _check_frame(X: Any) -> None:
 
 
 def check_same_columns(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """See that a table has the columns of the last fit, which a warm start goes on from.
-
-    Parameters
-    ----------
-    before, now : mapping
-        Attributes of the estimator.
-
-    Raises
-    ------
-    ValueError
-        If not.
-    """
+    """See that a table has the columns of the last fit, which a warm start goes on from."""
     if now["n_features_in_"] != before["n_features_in_"]:
         raise ValueError(
             f"X has {now['n_features_in_']} columns, and warm_start=True goes on from a fit on "
@@ -309,13 +288,7 @@ def check_same_columns(before: Mapping[str, Any], now: Mapping[str, Any]) -> Non
 
 
 def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:
-    """Return the weights of rows with mean 1, or None where all rows count alike.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If they are not one finite number >= 0 for each row, or all of them are 0.
-    """
+    """Return the weights of rows with mean 1, or None where all rows count alike."""
     if weights is None:
         return None
     if isinstance(weights, numbers.Real):

@@ -35,11 +35,6 @@ def draw_seed(random_state: Any) -> int:
 
     None draws fresh entropy and leaves numpy's global generator alone, unlike
     `sklearn.utils.check_random_state`.
-
-    Raises
-    ------
-    ValueError
-        If it is something else, a `numpy.random.Generator` included.
     """
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])

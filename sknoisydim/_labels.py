@@ -41,18 +41,6 @@ def encode_target(X: Any, y: Any, *, whole: bool = True) -> np.ndarray:
     ndarray of int of shape (n,) or of float32 of shape (n, k)
         Codes from 0 to the number of classes - 1, and -1 for unlabelled rows; or columns of unit
         variance, and NaN in rows of which a number is unknown.
-
-    Raises
-    ------
-    ValueError
-        If y is missing, has another length, holds infinity, or no label at all. If all that it
-        holds is -1 and one class: -1 is the name of the other class then, more often than not.
-
-    Warns
-    -----
-    UserWarning
-        In place of the latter, of a part of the labels; and where integers have so many values that
-        they are taken for numbers.
     """
     if y is None:
         raise ValueError(

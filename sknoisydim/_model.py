@@ -16,6 +16,7 @@ from sknoisydim._normal import normal_logpdf
 from sknoisydim._sources import RowSource
 from sknoisydim.encoders import IndicateMissing, fold
 from sknoisydim.normalization import Normalizer
+from sknoisydim.refinement import InvertibleMap
 from sknoisydim.scaling import SklearnScaling
 from sknoisydim.targets import Independent, MultivariateNormal, Normal, Target, Uniform
 
@@ -143,7 +144,10 @@ def log_densities(
             continue
         with torch.inference_mode():
             rows = torch.from_numpy(z)
-            refined, log_det = refinement(rows), refinement.log_abs_det(rows)
+            if isinstance(refinement, InvertibleMap):
+                refined, log_det = refinement.call_and_ladj(rows)
+            else:  # one of the user's
+                refined, log_det = refinement(rows), refinement.log_abs_det(rows)
         out[part] = normal_logpdf(refined.numpy()) + log_det.numpy()
     return out
 
@@ -154,15 +158,7 @@ EDGE = 8.5
 
 
 class FittedModel(nn.Module):
-    """The chain of a fit: raw rows (n, p) -> embeddings (n, d).
-
-    Parameters
-    ----------
-    embedder : Embedder
-        Scaling, encoder and normalisation, which give the dtype.
-    refinement, target : nn.Module
-        Rows (n, d) -> rows (n, d).
-    """
+    """The chain of a fit: raw rows (n, p) -> embeddings (n, d)."""
 
     def __init__(self, embedder: Embedder, refinement: nn.Module, target: nn.Module) -> None:
         super().__init__()
@@ -172,13 +168,7 @@ class FittedModel(nn.Module):
 
     @classmethod
     def of(cls, estimator: Any, target: bool) -> FittedModel:
-        """Return a copy of the chain of a fitted transformer, which shares nothing with it.
-
-        Raises
-        ------
-        ValueError
-            If a part of it has no form in torch.
-        """
+        """Return a copy of the chain of a fitted transformer, which shares nothing with it."""
         embedder = estimator.encoder_
         if isinstance(embedder.scaling, SklearnScaling):
             raise ValueError(
@@ -216,13 +206,7 @@ class Affine(Float64):
 
 
 def target_module(target: Target) -> nn.Module:
-    """Return the map of a bound target; of independent components, a table of it.
-
-    Raises
-    ------
-    ValueError
-        If it has no form in torch.
-    """
+    """Return the map of a bound target; of independent components, a table of it."""
     if type(target) is Normal:
         return nn.Identity()
     if type(target) is MultivariateNormal:

@@ -32,15 +32,7 @@ def linear(
 
 
 class Dropout(nn.Module):
-    """Dropout from a generator of its own, so that a seed fixes it in any thread.
-
-    Parameters
-    ----------
-    p : float
-        Probability of a zero.
-    seed : int
-        Seed of the generator, which is made on the device of the first batch.
-    """
+    """Dropout from a generator of its own, so that a seed fixes it in any thread."""
 
     def __init__(self, p: float, seed: int) -> None:
         super().__init__()

@@ -23,15 +23,7 @@ _FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 
 
 def resolve_optimizer(optimizer: Any) -> Callable[..., torch.optim.Optimizer]:
-    """Return the torch optimizer class that a name stands for, or the class itself.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or a class cannot be used in a fit.
-    TypeError
-        If it is neither a name nor an optimizer class nor a function.
-    """
+    """Return the torch optimizer class that a name stands for, or the class itself."""
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
             raise ValueError(unknown_option(optimizer, OPTIMIZERS, "optimizer"))
@@ -49,15 +41,7 @@ def resolve_optimizer(optimizer: Any) -> Callable[..., torch.optim.Optimizer]:
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """See that an optimizer, or a class of these, can be used in a fit.
-
-    Raises
-    ------
-    ValueError
-        If its steps evaluate the loss again, or need sparse gradients.
-    TypeError
-        If it is something else.
-    """
+    """See that an optimizer, or a class of these, can be used in a fit."""
     kind = optimizer if inspect.isclass(optimizer) else type(optimizer)
     if not issubclass(kind, torch.optim.Optimizer):
         raise TypeError(

@@ -211,8 +211,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
         ValueError
             If X is not usable.
         """

@@ -104,13 +104,7 @@ def auto_epochs(n_rows: int, batch_size: int) -> int:
 
 
 def resolve_device(device: Any) -> torch.device:
-    """Return the torch device; "auto" is CUDA where there is one.
-
-    Raises
-    ------
-    ValueError
-        If torch does not know the device, or this machine does not have it.
-    """
+    """Return the torch device; "auto" is CUDA where there is one."""
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         # torch knows names of devices that are not there, and says so in an AssertionError; of
@@ -126,13 +120,7 @@ def resolve_device(device: Any) -> torch.device:
 
 
 def resolve_precision(precision: Any, device: torch.device) -> torch.dtype | None:
-    """Return the dtype of the matrix products of training where it is not float32.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If it is no name, or an unknown one, or the device has no such products.
-    """
+    """Return the dtype of the matrix products of training where it is not float32."""
     check_name(precision, PRECISIONS, "encoder precision")
     if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():
         name = torch.cuda.get_device_name(device)
@@ -172,11 +160,6 @@ def resolve_callbacks(callbacks: Any) -> list[Any]:
 
     What in one cannot be copied, such as an open file or a writer of logs, is shared by all copies:
     it is where a user wants to find what was written.
-
-    Raises
-    ------
-    TypeError
-        If it is no list, or one is no callback.
     """
     if callbacks is None:
         return []
@@ -213,20 +196,7 @@ def _copied(value: Any) -> Any:
 
 
 def resolve_settings(parameters: Any, n_features: int) -> Settings:
-    """Validate an estimator's parameters and resolve their names.
-
-    Parameters
-    ----------
-    parameters : NoisyDIMTransformer
-        Only its parameters are read.
-    n_features : int
-        Columns of the table, or cells of a row.
-
-    Raises
-    ------
-    ValueError, TypeError
-        With the parameter's name, what came and what is allowed.
-    """
+    """Validate an estimator's parameters and resolve their names."""
     n_components = parameters.n_components
     if is_auto(n_components):
         n_components = min(n_features, AUTO_COMPONENTS)

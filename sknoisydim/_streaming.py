@@ -122,11 +122,6 @@ class Streaming:
         -------
         self : NoisyDIMTransformer
 
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-
         Examples
         --------
         >>> from sklearn.datasets import load_iris
@@ -151,7 +146,8 @@ class Streaming:
         if not hasattr(self, "net_"):
             return None
         state = getattr(self, "training_state_", None)
-        return Start.of(self.net_, self.encoder_, self.batch_size_, state)
+        net = self.net_
+        return Start(net.module_, self.encoder_, self.batch_size_, net.history, state or {})
 
     def _set(
         self, trained: Trained, n_components: int, batch_size: int, target: Any = None
@@ -162,9 +158,8 @@ class Streaming:
         self.encoder_: Embedder = trained.embedder
         self.refinement_ = trained.refinement
         self.target_ = target or resolve_target(self.target, n_components)
-        self.channel_ = trained.channel
-        self.noise_scale_ = trained.channel.scale
-        self.capacity_ = trained.channel.capacity
+        self.channel_ = channel = trained.net.module_.channel
+        self.noise_scale_, self.capacity_ = channel.scale, channel.capacity
         self.batch_size_ = batch_size
         self.mutual_information_ = trained.information
         self.n_components_ = n_components

@@ -17,13 +17,6 @@ def check_integer(value: Any, name: str, *, minimum: int, also: str = "") -> int
     """Return `value` as an int >= `minimum`.
 
     `also` is what the parameter takes besides, such as "'auto'"; only messages show it.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not an integer (booleans are not).
-    ValueError
-        If it is smaller than `minimum`.
     """
     kind = f"{also} or an integer" if also else "an integer"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -46,13 +39,6 @@ def check_real(
 
     `closed` says which of the bounds are allowed themselves: "both", "left", "right" or "neither";
     `also` is as for integers.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not a real number (booleans are not).
-    ValueError
-        If it is not finite or outside the bounds.
     """
     left, right = closed in ("both", "left"), closed in ("both", "right")
     limits = []
@@ -78,13 +64,7 @@ def is_auto(value: Any) -> bool:
 
 
 def check_boolean(value: Any, name: str) -> bool:
-    """Return `value` as a bool.
-
-    Raises
-    ------
-    TypeError
-        If it is something else, be it true or false to Python.
-    """
+    """Return `value` as a bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}.")
     return bool(value)
@@ -112,13 +92,6 @@ def resolve(
     Returns
     -------
     component : object
-
-    Raises
-    ------
-    ValueError
-        If `value` is a string that is not in `table`.
-    TypeError
-        If `value` is something else without a method called `method`.
     """
     if isinstance(value, str):
         if value not in table:
@@ -135,15 +108,7 @@ def resolve(
 
 
 def check_name(value: Any, table: Mapping[str, Any], parameter: str) -> str:
-    """Return a name, which has to be one of a table.
-
-    Raises
-    ------
-    TypeError
-        If it is no text.
-    ValueError
-        If it is not in the table.
-    """
+    """Return a name, which has to be one of a table."""
     if not isinstance(value, str):
         raise TypeError(f"{parameter} must be {allowed(table)}, got {value!r}.")
     if value not in table:

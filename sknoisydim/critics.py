@@ -125,13 +125,6 @@ class QuadraticRatio(nn.Module):
 
     Starts at :math:`W = A = B = I, c = 0`: as the density ratio of the channel for views about
     their rows with precision :math:`p = 1 / (\sigma^2 + 0.2)`.
-
-    Parameters
-    ----------
-    n_components : int
-        Number d of components of x and y.
-    scale : float
-        Standard deviation of the channel's noise.
     """
 
     def __init__(self, n_components: int, scale: float) -> None:

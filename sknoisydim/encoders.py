@@ -275,22 +275,10 @@ def recalibrate(encoder: nn.Module, batches: Any) -> None:
 
 
 def fold(encoder: nn.Module, mean: torch.Tensor, matrix: torch.Tensor) -> nn.Module | None:
-    """Return the encoder and an affine map behind it as one chain of linear layers.
+    """Return the encoder and `matrix @ (output - mean)` behind it as one chain of linear layers.
 
-    Parameters
-    ----------
-    encoder : nn.Module
-        In evaluation mode; not changed.
-    mean : Tensor of shape (d,)
-        Subtracted from the encoder's output.
-    matrix : Tensor of shape (d, d)
-        Applied to the difference.
-
-    Returns
-    -------
-    folded : nn.Module or None
-        None if the encoder is no plain chain that ends in a linear layer, in front of which
-        missing cells may be filled.
+    None if the encoder is no plain chain that ends in a linear layer, in front of which missing
+    cells may be filled.
     """
     if type(encoder) is IndicateMissing:
         inner = fold(encoder.encoder, mean, matrix)

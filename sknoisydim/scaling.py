@@ -261,13 +261,7 @@ class Moments(NamedTuple):
 
 
 def column_moments(X: RowSource, weights: np.ndarray | None = None) -> Moments:
-    """Return the moments of the columns of X (n, p), read slice by slice; missing cells are NaN.
-
-    Raises
-    ------
-    ValueError
-        If a sum of squares is too large for float64.
-    """
+    """Return the moments of the columns of X (n, p), read slice by slice; missing cells are NaN."""
     scaler = StandardScaler()
     with np.errstate(over="ignore", invalid="ignore"):
         for part in slices(*X.shape):
@@ -311,13 +305,7 @@ def _quartiles(X: RowSource, weights: np.ndarray | None) -> np.ndarray:
 
 
 def from_moments(scaling: str, moments: Moments) -> nn.Module:
-    """Return "standard" or "squash" for columns with these moments; constant ones are centred.
-
-    Raises
-    ------
-    ValueError
-        If a variance is not finite.
-    """
+    """Return "standard" or "squash" for columns with these moments; constant ones are centred."""
     n_rows, mean, variance, (low, middle, high) = moments
     if not np.isfinite(variance).all():
         column = int(np.flatnonzero(~np.isfinite(variance))[0])
@@ -365,13 +353,7 @@ def _quantile(X: RowSource, seed: int, weights: np.ndarray | None) -> nn.Module:
 
 
 def _resampled(X: RowSource, weights: np.ndarray | None, seed: int) -> np.ndarray:
-    """Return all rows, or as many drawn in proportion to their weights, for what takes no weights.
-
-    Raises
-    ------
-    ValueError
-        If they are sparse.
-    """
+    """Return all rows, or as many drawn by their weights, for what takes no weights."""
     if is_sparse(X):
         raise ValueError(
             "X is sparse, and this scaling is fitted to all rows at once, zeros and all. Use "

@@ -36,15 +36,7 @@ TOL = 1e-3
 
 
 class HeldOut(Callback):
-    """Stop when the objective of held-out rows stops improving, and go back to the best weights.
-
-    Parameters
-    ----------
-    patience : int
-        Epochs without improvement.
-    tol : float, default=0.001
-        What counts as an improvement of the objective.
-    """
+    """Stop when the objective of held-out rows stops improving, and go back to the best weights."""
 
     def __init__(self, patience: int, tol: float = TOL) -> None:
         self.patience = patience
@@ -74,17 +66,7 @@ class HeldOut(Callback):
 
 
 class Progress(Callback):
-    """One progress bar over all epochs, with nats against what can be reached.
-
-    Parameters
-    ----------
-    branch : {"clean", "view"}
-        Whose information is shown.
-    capacity : float
-        Of the channel, in nats.
-    batch_size : int
-        Rows in a batch, whose log is the other limit.
-    """
+    """One progress bar over all epochs, with nats against what can be reached."""
 
     def __init__(self, branch: str, capacity: float, batch_size: int) -> None:
         self.branch = branch
@@ -122,13 +104,7 @@ class Progress(Callback):
 
 
 class EpochLines(Callback):
-    """A line per epoch.
-
-    Parameters
-    ----------
-    capacity : float
-        Of the channel, in nats.
-    """
+    """A line per epoch."""
 
     def __init__(self, capacity: float) -> None:
         self.capacity = capacity
@@ -161,14 +137,7 @@ def show(text: str) -> None:
 
 
 def check_callbacks(callbacks: Sequence[Any], held_out: bool) -> None:
-    """See that initialised callbacks ask for what there is.
-
-    Raises
-    ------
-    ValueError
-        If one reads held-out rows and there are none, scores predictions of labels, or needs a
-        data set of skorch.
-    """
+    """See that initialised callbacks ask for what there is."""
     scores = {getattr(item, "name_", getattr(item, "name", None)) for item in callbacks}
     for item in callbacks:
         name = f"callbacks: {type(item).__name__}"
@@ -218,11 +187,6 @@ class SumGradients(Quiet):
 
     One all-reduce of all of them: DDP's buckets, which overlap with the backward pass, would hide
     little of it, and a module that DDP wraps has no `encoder` and no `normalizer` for the net.
-
-    Parameters
-    ----------
-    rows : Rows
-        What this process computes.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -280,14 +244,7 @@ CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 class Tasks(Callback):
     """Tell scikit-learn's callbacks of the fit of an estimator and of its epochs.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Whose callbacks they are.
-    X, y : ndarray, array-like
-        What it is fitted to.
-    so_far : callable
-        (net, batches) -> the fitted attributes of the estimator, had training ended now.
+    `so_far` makes of (net, batches) the fitted attributes, had training ended now.
     """
 
     def __init__(

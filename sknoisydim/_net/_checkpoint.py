@@ -124,13 +124,6 @@ class FitCheckpoint(Quiet):
     """Write where training stands at the end of epochs, and go on from there.
 
     It is the last of the callbacks: of the others it writes what they have noted of the epoch.
-
-    Parameters
-    ----------
-    folder : Path
-        Of one fit; it is made when it is not there.
-    uses_global_rng : bool
-        Whether torch's global generators are ours for the time of training.
     """
 
     def __init__(self, folder: Path, uses_global_rng: bool) -> None:
@@ -145,13 +138,7 @@ class FitCheckpoint(Quiet):
         return self.seed
 
     def check(self, identity: Mapping[str, str]) -> None:
-        """See that a checkpoint that is there belongs to this fit.
-
-        Raises
-        ------
-        ValueError
-            If it belongs to another fit: `identity` says what makes that, by name.
-        """
+        """See that a checkpoint that is there belongs to this fit."""
         self.identity = new = {**identity, "random_state": f"of seed {self.seed}"}
         old = new if self.saved is None else self.saved["identity"]
         names = [name for name in new | old if new.get(name) != old.get(name)]

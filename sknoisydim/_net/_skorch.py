@@ -49,21 +49,9 @@ class DIMNet(NeuralNet):
     Differs from skorch's net in the seams that cost time on tables (training mode is set once an
     epoch, history is kept per epoch) and in what an interrupt does (it is not swallowed).
 
-    Parameters
-    ----------
-    module : nn.Module
-        An `Objective`.
-    generator : torch.Generator
-        Of noise and views, on the device of the module.
-    n_steps : int or None
-        Optimisation steps of the whole schedule; None for a stream, which has no end.
-    held_out : Batches, optional
-        Evaluated after every epoch.
-    resume : dict, optional
-        From `training_state`: moments of the optimizer and schedules to go on from. A cycle of the
-        learning rate then starts at its peak, since the moments need no warm-up.
-    **kwargs
-        skorch's.
+    `generator` is that of noise and views. `n_steps` is None for a stream, which has no end. After
+    each epoch the batches `held_out` are evaluated. With `resume`, from `training_state`, a cycle
+    of the rate starts at its peak, since the moments need no warm-up.
     """
 
     def __init__(
@@ -133,13 +121,7 @@ class DIMNet(NeuralNet):
         return self
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> DIMNet:
-        """Make the optimizer.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If it cannot be made of what a fit gives it, or cannot be used in a fit.
-        """
+        """Make the optimizer."""
         try:
             super().initialize_optimizer(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError) as error:
@@ -305,11 +287,6 @@ class DIMNet(NeuralNet):
 
         For scoring callbacks, which get such batches. Rows are normalised by their own statistics,
         and come in the order of the table.
-
-        Raises
-        ------
-        TypeError
-            If X is something else: rows are for the transformer.
         """
         if not isinstance(X, Batches):
             raise TypeError(

@@ -74,8 +74,6 @@ class Persistent:
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError
-            Before `fit`.
         ValueError
             If the estimator holds something that the file cannot hold and that the caller of `load`
             could not name: a refinement of your own, for instance.
@@ -149,8 +147,6 @@ class Persistent:
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError
-            Before `fit`.
         ValueError
             If the scaling, the refinement or the target has no form in torch. Of the targets,
             "normal", `MultivariateNormal` and all with independent components have one.
@@ -176,8 +172,6 @@ class Persistent:
         ------
         ImportError
             If a package is not installed.
-        sklearn.exceptions.NotFittedError
-            Before `fit`.
         ValueError
             As `to_torch`.
         """

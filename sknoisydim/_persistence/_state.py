@@ -331,11 +331,6 @@ def pack(
     """Return a fitted estimator as JSON and arrays, without components of the user's own.
 
     Attributes called as in `apart` are left out; parameters are None.
-
-    Raises
-    ------
-    ValueError
-        If its fitted attributes are not those of a fit, or one can be neither written nor named.
     """
     packer, parameters = _Packer(), estimator.get_params(deep=False)
     parameters |= dict.fromkeys(parameters.keys() & apart)

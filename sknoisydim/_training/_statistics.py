@@ -78,31 +78,10 @@ def finalize_statistics(
 
     The distribution of f(X) has to match; running averages over views are wrong for it. Batch
     normalisation inside the encoder comes first, then the mean and the covariance of its output,
-    where rows count by their weights.
+    where rows count by their weights; all are pooled with a `prior`.
 
-    Parameters
-    ----------
-    objective : Objective
-        Is set to these statistics.
-    rows : Rows
-        Clean rows.
-    batch_size : int
-        Of the batches whose statistics batch normalisation takes.
-    seed : int
-        Of these batches.
-    prior : Prior, optional
-        Statistics to pool those of the rows with.
-
-    Returns
-    -------
-    variances : Tensor of shape (d,)
-        Of the normalised embedding: along its principal axes where the whole covariance is
-        normalised, else of each component. They are 1, and less where the ridge has a say.
-
-    Raises
-    ------
-    ValueError
-        If the embedding is not finite.
+    Returns the variances (d,) of the normalised embedding: along its principal axes where the whole
+    covariance is normalised, else of each component. They are 1, and less where the ridge counts.
     """
     recalibrate(objective.encoder, sample(rows, batch_size, seed))
     if prior is not None:
@@ -154,21 +133,7 @@ def _moments(objective: Objective, rows: Rows) -> tuple[float, torch.Tensor, tor
 def check_collapse(
     objective: Objective, rows: Rows, batch_size: int, nats: float, variances: torch.Tensor
 ) -> str | None:
-    """Return the message of a `ConvergenceWarning`, or None where training did not collapse.
-
-    Parameters
-    ----------
-    objective : Objective
-        In evaluation mode.
-    rows : Rows
-        The training rows.
-    batch_size : int
-        That of training.
-    nats : float
-        What `measure` found on the training rows.
-    variances : Tensor of shape (d,)
-        From `finalize_statistics`.
-    """
+    """Return the message of a `ConvergenceWarning`, or None where training did not collapse."""
     n, d, channel = len(rows), len(variances), objective.channel
     if channel.capacity < LEAST_CAPACITY:
         return (
@@ -213,11 +178,6 @@ def refine(
     These are the rows of X at the positions `kept`, all of them with None. Rows that have weights
     are drawn in proportion to them. It stops by rows held out, which training has not seen, and
     without such by some of the others.
-
-    Raises
-    ------
-    TypeError
-        If it builds something else than an invertible module.
     """
     if settings.refine is None:
         return None

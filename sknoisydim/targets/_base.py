@@ -95,8 +95,6 @@ class Target(BaseEstimator):
 
         Raises
         ------
-        NotFittedError
-            If :meth:`bind` did not make this target.
         TypeError
             If `z` does not hold real numbers.
         ValueError
@@ -130,8 +128,6 @@ class Target(BaseEstimator):
 
         Raises
         ------
-        NotFittedError
-            If :meth:`bind` did not make this target.
         TypeError
             If `x` does not hold real numbers.
         ValueError
@@ -158,11 +154,6 @@ class Target(BaseEstimator):
         Returns
         -------
         x : ndarray of shape (n_samples, n_components), dtype float64
-
-        Raises
-        ------
-        NotFittedError
-            If :meth:`bind` did not make this target.
         """
         n_components = self._bound_n_components()
         n_samples = check_integer(n_samples, "n_samples", minimum=1)
@@ -185,8 +176,6 @@ class Target(BaseEstimator):
 
         Raises
         ------
-        NotFittedError
-            If :meth:`bind` did not make this target.
         TypeError
             If `x` does not hold real numbers.
         ValueError
@@ -246,15 +235,7 @@ class Target(BaseEstimator):
 
 
 def check_vector(value: Any, name: str, n_components: int) -> FloatArray:
-    """Return a scalar or one number per component as a float64 array of its own.
-
-    Raises
-    ------
-    TypeError
-        If `value` does not hold real numbers.
-    ValueError
-        If it holds infinity or NaN, or not one number per component.
-    """
+    """Return a scalar or one number per component as a float64 array of its own."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be a number or one per component, got {value!r}.")
@@ -285,11 +266,6 @@ class Normal(Target):
     See Also
     --------
     sknoisydim.targets.MultivariateNormal : Any mean and covariance.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------
@@ -351,11 +327,6 @@ class Uniform(Target):
     -----
     The image is the closed box: the float64 nearest to :math:`\Phi(z)` is 1 for z > 8.3.
     :meth:`pull` maps an edge to the outermost component that still rounds to it.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------

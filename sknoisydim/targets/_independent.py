@@ -64,11 +64,6 @@ class ScipyLaw(Target):
 
     Files of `save` hold the names of this class and of its parameter.
 
-    Parameters
-    ----------
-    law : object
-        A frozen continuous distribution of scipy.stats, or an object with the same methods.
-
     Attributes
     ----------
     n_components_ : int
@@ -205,11 +200,6 @@ def undamaged(distribution: Any) -> Any:
     scipy 1.17 makes of each copy of ``scipy.stats.Normal(mu=1, sigma=2)`` a standard normal,
     which only its repr tells from a real one. scikit-learn's `clone` copies, so a grid search
     would silently use another distribution than the user's.
-
-    Raises
-    ------
-    ValueError
-        If the damaged distribution is inside another one, out of reach.
     """
     if "StandardNormal(mu" not in repr(distribution):
         return distribution
@@ -225,15 +215,7 @@ def undamaged(distribution: Any) -> Any:
 
 
 def distribution_methods(value: Any, name: str) -> _Names:
-    """Return the names of the functions of a distribution, or explain why `value` is none.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not a frozen univariate distribution.
-    ValueError
-        If it is a discrete one.
-    """
+    """Return the names of the functions of a distribution, or explain why `value` is none."""
     is_class = inspect.isclass(value)
     kind = value if is_class else type(value)
     of_scipy = isinstance(value, (stats.rv_continuous, stats.rv_discrete))
@@ -279,13 +261,7 @@ def _is_discrete(distribution: Any) -> bool:
 
 
 def _check_distribution(distribution: Any, names: _Names) -> float:
-    """Check that the parameters give one continuous distribution, and return its median.
-
-    Raises
-    ------
-    ValueError
-        If they are arrays, invalid, or give a distribution with jumps.
-    """
+    """Check that the parameters give one continuous distribution, and return its median."""
     quantile, cdf = getattr(distribution, names.quantile), getattr(distribution, names.cdf)
     levels = np.array([0.25, 0.5, 0.75])
     with np.errstate(all="ignore"):
@@ -362,11 +338,6 @@ class Independent(Target):
     1 - cdf, or has an edge that is not 0, because of the precision of floats. :meth:`push` is as
     monotone, and :meth:`pull` as exact, as the functions of the distribution.
 
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
-
     Examples
     --------
     >>> from scipy import stats
@@ -432,15 +403,7 @@ class Independent(Target):
 
 
 def as_target(value: Any, name: str) -> Target:
-    """Return the unbound target that `value` stands for, a list or tuple excepted.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not understood.
-    ValueError
-        If it is an unknown name, or a discrete distribution.
-    """
+    """Return the unbound target that `value` stands for, a list or tuple excepted."""
     if isinstance(value, str):
         if value not in TARGETS:
             raise ValueError(unknown_option(value, TARGETS, name))
@@ -464,15 +427,7 @@ def as_target(value: Any, name: str) -> Target:
 
 
 def as_components(distributions: Any, n_components: int, name: str) -> list[Target]:
-    """Return one unbound target per component.
-
-    Raises
-    ------
-    TypeError
-        If a distribution is not understood.
-    ValueError
-        If there are too few or too many of them, or one has an invalid value.
-    """
+    """Return one unbound target per component."""
     if not isinstance(distributions, (list, tuple)):
         return [as_target(distributions, name)] * n_components
     if len(distributions) != n_components:
@@ -544,11 +499,6 @@ def resolve_target(target: Any, n_components: int) -> Target:
     sklearn.preprocessing.QuantileTransformer : What is `output_distribution` there is `target`
         here.
     sknoisydim.targets.PushForward : For a distribution that is not in this list.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------

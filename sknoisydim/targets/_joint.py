@@ -56,11 +56,6 @@ class MultivariateNormal(Target):
     --------
     sknoisydim.targets.Normal : Mean 0 and covariance I, without a matrix product.
 
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
-
     Examples
     --------
     >>> from sknoisydim.targets import MultivariateNormal
@@ -166,11 +161,6 @@ class PushForward(Target):
     probability that a float can hold, so that a map such as exp stays finite. Rows for which
     `inverse` gives infinity or NaN are outside the support: their log density is -inf, and
     :meth:`pull` clips infinity to that range and leaves NaN.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------
@@ -298,11 +288,6 @@ class SphericalShell(Target):
     :math:`\lVert z \rVert^2` are above 1e-9, which all rows but one in 500 million have. The
     digits that a thin shell lacks, :math:`\log_{10}(R / (R - r))`, come off that.
 
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
-
     Examples
     --------
     >>> from sknoisydim.targets import SphericalShell
@@ -407,11 +392,6 @@ class UniformBall(SphericalShell):
     --------
     sknoisydim.targets.SphericalShell : Its notes on digits near the edge hold here too.
     sknoisydim.targets.Uniform : Uniform in a box, with independent components.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------
