@@ -73,11 +73,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         Z : ndarray of shape (n, d)
             Of the dtype of X, float32 or float64; finite. Each row depends on that row alone.
-
-        Raises
-        ------
-        ValueError
-            If X is no table of finite numbers with the columns of `fit`.
         """
         X = self._check(X)
         return self._embed(X, np.empty((len(X), self.n_components_), dtype=X.dtype))
@@ -114,17 +109,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             another shape or dtype, cannot be written to, or shares memory with X.
         OSError
             If the file cannot be written.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from sklearn.datasets import load_iris
-        >>> from sknoisydim import NoisyDIMTransformer
-        >>> X = load_iris().data
-        >>> embedder = NoisyDIMTransformer(2, max_epochs=5, random_state=0).fit(X)
-        >>> out = np.empty((150, 2))
-        >>> embedder.transform_to(X, out) is out, bool((out == embedder.transform(X)).all())
-        (True, True)
         """
         X = self._check(X)
         shape = (len(X), self.n_components_)
@@ -175,13 +159,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         X : ndarray of shape (n, p)
             Columns as in `fit`, in their own units.
-
-        Raises
-        ------
-        AttributeError
-            If there is no decoder.
-        ValueError
-            If Z has not `n_components_` finite columns.
         """
         check_is_fitted(self)
         Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
@@ -208,11 +185,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         X : ndarray of shape (n_samples, p)
             Columns as in `fit`, in their own units.
-
-        Raises
-        ------
-        AttributeError
-            If there is no decoder.
 
         Examples
         --------
@@ -257,11 +229,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         log_density : ndarray of shape (n,)
             In nats.
-
-        Raises
-        ------
-        ValueError
-            If X is no table of finite numbers with the columns of `fit`.
         """
         X = self._check(X)
         return log_densities(self.encoder_, X, resolve_device(self.device), self.refinement_)
@@ -292,11 +259,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Between 0 and 1; about 0 for an embedding that tells nothing, or for one row over and
             over. With noise far below "auto" it is 1 whatever the distribution, because a batch
             cannot show the capacity: compare from "auto" upwards.
-
-        Raises
-        ------
-        ValueError
-            If X is no table of finite numbers with the columns of `fit`, or has one row only.
         """
         X, device = self._check(X, ensure_min_samples=2), resolve_device(self.device)
         z = np.concatenate([z for _, z in embeddings(self.encoder_, X, device, self.refinement_)])

@@ -67,20 +67,10 @@ def check_rows(
     An array of numbers is neither converted nor copied as a whole, whatever its dtype and layout:
     it may be a memory map that is larger than memory. Sparse rows stay sparse.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Gets the number and the names of the columns, or is asked for them where `known` is given.
-    X : array-like or sparse matrix of shape (n, p), or array-like of shape (n, ...)
-        What a user passed, or a source of rows that were checked before.
-    known : tuple of int, optional
-        The shape of the rows that the estimator was fitted to.
-    any_shape : bool, default=False
-        Whether rows may have more dimensions than one; they are flattened then.
-    missing : bool, default=False
-        Whether cells may be missing: NaN, or what pandas and polars have for it. They become NaN.
-    **options
-        Of `sklearn.utils.validation.validate_data`.
+    The estimator gets the number and the names of the columns, unless `known` is the shape of the
+    rows that it was fitted to. With `any_shape` rows may have more dimensions than one; they are
+    flattened. With `missing` cells may be missing, and become NaN. `options` are those of
+    `sklearn.utils.validation.validate_data`.
     """
     options = {"dtype": [np.float64, np.float32], "accept_sparse": "csr"} | options
     options["ensure_all_finite"] = "allow-nan" if missing else True

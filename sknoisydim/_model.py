@@ -29,13 +29,7 @@ class Embedder(nn.Module):
     """Scaling, encoder and normalisation as one module: rows (n, p) -> N(0, I) (n, d).
 
     Rows of any dtype are taken; what comes out has the dtype of the module, float32 unless it is
-    made another with `double()`. Rows of more dimensions, as the encoder takes them, are scaled
-    cell by cell.
-
-    Parameters
-    ----------
-    scaling, encoder, normalizer : nn.Module
-        As fitted.
+    made another with `double()`. Rows of more dimensions are scaled cell by cell.
     """
 
     # Whether a copy in float64 works: see `check_double`.

@@ -152,16 +152,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
             Usual samples. A few outliers among them cost power, not the level.
         y : None
             Ignored.
-
-        Returns
-        -------
-        self : NoisyDIMOutlierDetector
-            Fitted.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter or X is not usable.
         """
         check_name(self.calibration, CALIBRATIONS, "calibration")
         alpha = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
@@ -197,54 +187,25 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
 
     @own_context()
     def score_samples(self, X: Any) -> FloatArray:
-        """Log density of each sample, up to a constant: the smaller, the more unusual.
+        """Return the log density (n,) of samples (n, p), up to a constant, in nats; finite.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-
-        Returns
-        -------
-        scores : ndarray of shape (n,)
-            In nats; finite.
-
-        Raises
-        ------
-        ValueError
-            If X is not usable.
+        The smaller, the more unusual.
         """
         check_is_fitted(self)
         return self._score(self._samples(X))
 
     def decision_function(self, X: Any) -> FloatArray:
-        """Return how far each score is from that of p-value `alpha`; negative for outliers.
+        """Return `score_samples` minus `offset_` (n,) for samples (n, p); negative for outliers.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-
-        Returns
-        -------
-        decision : ndarray of shape (n,)
-            `score_samples` minus `offset_`.
+        That is how far each score is from that of the p-value `alpha`.
         """
         return self.score_samples(X) - self.offset_
 
     @own_context()
     def p_values(self, X: Any) -> FloatArray:
-        """Return the probability that a usual sample is at least as unusual as each sample.
+        """Return p-values (n,): how likely a usual sample is at least as unusual as each of X (n, p).
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-
-        Returns
-        -------
-        p : ndarray of shape (n,)
-            Between 0 and 1; the smaller a score, the smaller its p-value, or the same.
+        The smaller a score, the smaller its p-value, or the same.
         """
         scores = self.score_samples(X)
         check_name(self.calibration, CALIBRATIONS, "calibration")
@@ -253,17 +214,9 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
 
     @own_context()
     def predict(self, X: Any) -> NDArray[np.int64]:
-        """Tell outliers: by `alpha`, each sample by itself, or by `fdr`, all samples together.
+        """Return -1 for outliers and 1 for usual samples of X (n, p).
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-
-        Returns
-        -------
-        labels : ndarray of shape (n,)
-            -1 for an outlier, 1 for a usual sample.
+        By `alpha` each sample is judged by itself, by `fdr` all samples together.
         """
         if self.fdr is None:
             outlying = self.decision_function(X) < 0

@@ -121,17 +121,6 @@ class Streaming:
         Returns
         -------
         self : NoisyDIMTransformer
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_iris
-        >>> from sknoisydim import NoisyDIMTransformer
-        >>> X = load_iris().data
-        >>> embedder = NoisyDIMTransformer(2, random_state=0).partial_fit(X)
-        >>> len(embedder.training_state_["kept"])
-        150
-        >>> "kept" in embedder.forget_rows().training_state_
-        False
         """
         check_is_fitted(self)
         # Another dict: that of before may be a copy's, too. Older files have none.

@@ -75,23 +75,9 @@ def resolve(
 ) -> Any:
     """Return the component that `value` stands for.
 
-    Parameters
-    ----------
-    value : str, class or object
-        A key of `table`; a class, which is called without arguments; or a component,
-        which is cloned so that the caller's object never changes.
-    table : mapping of str to class
-        The named components of this kind.
-    parameter : str
-        Name of the user's parameter, for the error message.
-    method : str
-        Name of the method that makes an object a component of this kind.
-    also : str, default=""
-        What the parameter takes besides, for the error message.
-
-    Returns
-    -------
-    component : object
+    A key of `table`; a class, which is called without arguments; or an object with the method,
+    which is cloned so that the caller's never changes. `also` is what the parameter takes besides,
+    for messages.
     """
     if isinstance(value, str):
         if value not in table:

@@ -102,11 +102,6 @@ class ExactCritic(BaseEstimator):
         """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
 
         Of `channel`, its `scale` and `log_ratio` are used.
-
-        Raises
-        ------
-        ValueError
-            If the channel's density has no gradient to train by.
         """
         if not getattr(channel, "exact", True):
             raise ValueError(
@@ -204,11 +199,6 @@ class BilinearCritic(BaseEstimator):
         """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
 
         Of `channel`, its `scale` is used.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If `temperature` is no number > 0.
         """
         temperature = check_real(
             self.temperature, "critic temperature", minimum=0, closed="neither"
@@ -286,11 +276,6 @@ class SeparableCritic(BaseEstimator):
         """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
 
         Of `channel`, its `scale` is used.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a size or `width` is no integer >= 1, or `temperature` no number > 0.
         """
         hidden = [
             check_integer(size, "critic hidden_layer_sizes", minimum=1)
@@ -395,11 +380,6 @@ class ConcatCritic(BaseEstimator):
         """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
 
         Of `channel`, its `scale` is used.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If `hidden_layer_sizes` holds no size, or one that is no integer >= 1.
         """
         sizes = [
             check_integer(size, "critic hidden_layer_sizes", minimum=1)

@@ -67,13 +67,7 @@ class MLPEncoder(BaseEstimator):
 
     @own_context()
     def build(self, n_features: int, n_components: int, generator: torch.Generator) -> nn.Module:
-        """Return the module, (n, n_features) -> (n, n_components).
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a hyper-parameter is out of range.
-        """
+        """Return the module, (n, n_features) -> (n, n_components)."""
         if self.activation not in ACTIVATIONS:
             raise ValueError(unknown_option(self.activation, ACTIVATIONS, "encoder activation"))
         sizes = self.hidden_layer_sizes
@@ -181,15 +175,7 @@ class IndicateMissing(nn.Module):
 
 
 def resolve_encoder(encoder: Any) -> Any:
-    """Return the component that a name, a component, a module or a factory stands for.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown.
-    TypeError
-        If it is neither of these.
-    """
+    """Return the component that a name, a component, a module or a factory stands for."""
     is_module = isinstance(encoder, nn.Module)
     if is_module or (inspect.isclass(encoder) and issubclass(encoder, nn.Module)):
         return _UserEncoder(encoder)
@@ -205,14 +191,7 @@ def resolve_encoder(encoder: Any) -> Any:
 
 
 def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -> None:
-    """Run an encoder on two rows and see that it returns (2, n_components) finite numbers.
-
-    Raises
-    ------
-    ValueError
-        If it does not take them, the output has another shape, is not real or not finite, or the
-        first row's output depends on the second.
-    """
+    """Run an encoder on two rows and see that it returns (2, n_components) finite numbers."""
     norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if any(not layer.track_running_stats for layer in norms):
         raise ValueError(

@@ -385,13 +385,6 @@ def resolve_scaling(scaling: Any) -> Any:
     """Return None, the name of a scaling, or a transformer that is not fitted.
 
     A class is called without arguments, and a transformer is cloned.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown.
-    TypeError
-        If it is something else without `fit` and `transform`.
     """
     if scaling is None:
         return None
@@ -439,15 +432,6 @@ def fit_scaling(
         Whether cells may be missing (NaN), here and in rows to scale: they are again when they are
         scaled. "squash", "standard" and "quantile" are fitted to the cells that are observed; a
         transformer is shown the mean of the column instead.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, a column does not fit into float64 (scaled) or float32 (None), rows
-        are sparse that are needed all at once, or a transformer makes something else of rows than
-        rows of numbers.
-    TypeError
-        If `scaling` is something else without `fit` and `transform`.
     """
     scaling = resolve_scaling(scaling)
     if scaling is None:

@@ -69,12 +69,8 @@ def compare(
 ) -> tuple[FloatArray, FloatArray | None]:
     """Validate a sample and its reference, and bring both into one space.
 
-    Returns
-    -------
-    Z : ndarray of shape (n_samples, n_components)
-        As it is for a reference sample; for a target its N(0, I) pre-image.
-    Y : ndarray of shape (m, n_components) or None
-        The reference sample; None stands for N(0, I).
+    Returns the sample as it is, and a reference sample; or for a target its N(0, I) pre-image, and
+    None.
     """
     Z = check_sample(Z, min_samples=min_samples)
     if is_sample(reference):

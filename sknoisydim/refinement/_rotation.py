@@ -364,11 +364,6 @@ class RotationGaussianization(BaseEstimator):
 
         Layers are added until the rows `held_out` (m, d) stop gaining; without 20 of them, until
         rows held out of z do.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter or the rows are not usable.
         """
         rows, others = check_rows(z, held_out)
         n, d = rows.shape

@@ -32,7 +32,9 @@ class Target(BaseEstimator):
     A target is the distribution of :math:`T(Z)`, where :math:`Z \sim N(0, I_d)` has as many
     components :math:`d` as the embedding, and :math:`T` is an invertible map. A trained
     encoder gives rows close to :math:`N(0, I_d)`, and :math:`T` (:meth:`push`) turns them into
-    the target without losing information. A new target is a subclass with the hooks ``_bind``
+    the target without losing information. Before :meth:`bind`, the methods raise NotFittedError;
+    rows that are no real numbers raise TypeError, and rows of another shape ValueError. A new
+    target is a subclass with the hooks ``_bind``
     (optional), ``_push``, ``_pull`` and ``_logpdf``, which receive checked rows of their own.
 
     Attributes
@@ -67,11 +69,8 @@ class Target(BaseEstimator):
 
         Raises
         ------
-        TypeError
-            If `n_components` or a parameter has the wrong type.
-        ValueError
-            If a parameter has an invalid value, or if the parameters are made for another
-            number of components.
+        TypeError, ValueError
+            If a parameter is not valid, or made for another number of components.
         """
         n_components = check_integer(n_components, "n_components", minimum=1)
         bound: SomeTarget = clone(self)
@@ -92,13 +91,6 @@ class Target(BaseEstimator):
         -------
         x : ndarray of shape (n_samples, n_components), dtype float64
             Rows of the target, finite wherever `z` is; NaN stays NaN.
-
-        Raises
-        ------
-        TypeError
-            If `z` does not hold real numbers.
-        ValueError
-            If `z` has the wrong shape.
         """
         return self._push(self._rows(z, "z"))
 
@@ -125,13 +117,6 @@ class Target(BaseEstimator):
         z : ndarray of shape (n_samples, n_components), dtype float64
             Rows of N(0, I). At an edge of the support and beyond it they are the finite ones
             nearest to that edge; NaN stays NaN.
-
-        Raises
-        ------
-        TypeError
-            If `x` does not hold real numbers.
-        ValueError
-            If `x` has the wrong shape.
         """
         return self._pull(self._rows(x, "x"))
 
@@ -173,13 +158,6 @@ class Target(BaseEstimator):
         -------
         logpdf : ndarray of shape (n_samples,), dtype float64
             Joint log density of all components, in nats; -inf outside the support.
-
-        Raises
-        ------
-        TypeError
-            If `x` does not hold real numbers.
-        ValueError
-            If `x` has the wrong shape.
         """
         return self._logpdf(self._rows(x, "x"))
 
@@ -258,11 +236,6 @@ class Normal(Target):
     The map is the identity, :math:`T(z) = z`, and the log density of a row :math:`x` is
     :math:`-\frac{1}{2}\sum_i x_i^2 - \frac{d}{2}\log(2\pi)` nats.
 
-    Attributes
-    ----------
-    n_components_ : int
-        Number of components :math:`d`, set by :meth:`bind` on the copy it returns.
-
     See Also
     --------
     sknoisydim.targets.MultivariateNormal : Any mean and covariance.
@@ -308,15 +281,8 @@ class Uniform(Target):
 
     Attributes
     ----------
-    n_components_ : int
-        Number of components :math:`d`, set by :meth:`bind` on the copy it returns.
     low_, high_ : ndarray of shape () or (n_components,)
         The edges as float64 arrays.
-
-    Raises
-    ------
-    ValueError
-        By :meth:`bind`, if `low` is not below `high`, or not one number per component.
 
     See Also
     --------

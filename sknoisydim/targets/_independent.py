@@ -310,8 +310,6 @@ class Independent(Target):
 
     Attributes
     ----------
-    n_components_ : int
-        Number of components, set by :meth:`bind` on the copy it returns.
     parts_ : list of tuple (ndarray of int, Target)
         The components that share a distribution, and the target bound to that many. They are
         mapped by one call.

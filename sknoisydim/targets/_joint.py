@@ -37,20 +37,10 @@ class MultivariateNormal(Target):
 
     Attributes
     ----------
-    n_components_ : int
-        Number of components, set by :meth:`bind` on the copy it returns.
     mean_ : ndarray of shape () or (n_components,)
         The mean as a float64 array.
     factor_ : ndarray of shape (n_components, n_components)
         The lower triangular factor :math:`L`.
-
-    Raises
-    ------
-    TypeError
-        By :meth:`bind`, if `mean` or `cov` do not hold real numbers.
-    ValueError
-        By :meth:`bind`, if they are made for another number of components, or if `cov` is not
-        a covariance.
 
     See Also
     --------
@@ -136,11 +126,6 @@ class PushForward(Target):
     log_abs_det_jacobian : callable or None, default=None
         :math:`\log|\det J_T|` at rows **z** of N(0, I) (not at rows of the target), in nats:
         (n_samples, n_components) -> (n_samples,). :meth:`logpdf` needs it.
-
-    Attributes
-    ----------
-    n_components_ : int
-        Number of components, set by :meth:`bind` on the copy it returns.
 
     Raises
     ------
@@ -265,18 +250,6 @@ class SphericalShell(Target):
     outer : float
         Outer radius, above `inner`.
 
-    Attributes
-    ----------
-    n_components_ : int
-        Number of components :math:`d`, set by :meth:`bind` on the copy it returns.
-
-    Raises
-    ------
-    TypeError
-        By :meth:`bind`, if a radius is not a number.
-    ValueError
-        By :meth:`bind`, if the radii are not finite or not in order.
-
     See Also
     --------
     sknoisydim.targets.UniformBall : Without the hole.
@@ -375,18 +348,6 @@ class UniformBall(SphericalShell):
     ----------
     radius : float, default=1.0
         Radius of the ball, above 0.
-
-    Attributes
-    ----------
-    n_components_ : int
-        Number of components :math:`d`, set by :meth:`bind` on the copy it returns.
-
-    Raises
-    ------
-    TypeError
-        By :meth:`bind`, if `radius` is not a number.
-    ValueError
-        By :meth:`bind`, if it is not finite or not above 0.
 
     See Also
     --------
