@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
+from sknoisydim._isolation import RandomState
 from sknoisydim.metrics._information import check_rows, normal_embedding
 
 from ._context import own_context
@@ -69,7 +70,9 @@ class Diagnosis:
     mutual_information_: float
 
     @own_context()
-    def diagnose(self, X: Any, *, random_state: Any = 0, classifier: bool = True) -> MatchReport:
+    def diagnose(
+        self, X: Any, *, random_state: RandomState = 0, classifier: bool = True
+    ) -> MatchReport:
         """Judge the embedding of held-out samples, and say what to change.
 
         Compares the information through the channel with what is reachable, and the distribution of
@@ -187,7 +190,7 @@ def measure(
     }
 
 
-def marginal_wasserstein(Z: FloatArray, reference: Any, *, random_state: Any) -> float:
+def marginal_wasserstein(Z: FloatArray, reference: Any, *, random_state: RandomState) -> float:
     """Return the root mean square over components of their Wasserstein distance from N(0, 1)."""
     levels = (np.arange(len(Z)) + 0.5) / len(Z)
     return float(np.sqrt(np.square(np.sort(Z, axis=0) - ndtri(levels)[:, None]).mean()))

@@ -8,11 +8,10 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 
 @contextlib.contextmanager
-def replacing(path: Any) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Put a file in the place of another at once: whatever happens, one of the two is there.
 
     Yields a path beside it, to be written, synced and closed; it is removed if the block raises.

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -15,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from sknoisydim._context import own_context
 from sknoisydim._files import replacing
 from sknoisydim._input import check_rows
-from sknoisydim._isolation import draw_seed
+from sknoisydim._isolation import RandomState, draw_seed
 from sknoisydim._model import embeddings, log_densities
 from sknoisydim._settings import MISSING, resolve_device
 from sknoisydim._sources import FLOATS, RowSource, as_given, is_sparse
@@ -28,7 +29,7 @@ from sknoisydim.targets import resolve_target
 FAR = 1e3
 
 
-def _decodes(estimator: Any) -> bool:
+def _decodes(estimator: BaseEstimator) -> bool:
     """Whether there is a way back; the error says how to get one."""
     if hasattr(estimator, "decoder_"):
         return True
@@ -166,7 +167,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     @available_if(_decodes)
     @own_context()
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
         """Draw samples like those of `fit`.
 
         A draw of the target is decoded, and the residual of one of the three nearest training
@@ -234,7 +235,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return log_densities(self.encoder_, X, resolve_device(self.device), self.refinement_)
 
     @own_context()
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: ArrayLike | None = None) -> float:
         r"""Information that the embedding sends through the channel, over the most that it could.
 
         .. math:: \hat I(Z; Z + N) \, / \, \hat I(Z^*; Z^* + N)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from sklearn.base import BaseEstimator
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import validate_data
 
@@ -54,7 +55,7 @@ _TIMES = (np.datetime64, np.timedelta64, datetime.date, datetime.time, datetime.
 
 
 def check_rows(
-    estimator: Any,
+    estimator: BaseEstimator,
     X: Any,
     *,
     known: tuple[int, ...] | None = None,
@@ -220,7 +221,7 @@ def _unmasked(X: Any) -> Any:
     return cells.filled(np.nan)
 
 
-def _check_finite(rows: RowSource, estimator: Any, missing: bool) -> None:
+def _check_finite(rows: RowSource, estimator: BaseEstimator, missing: bool) -> None:
     """See that all numbers are finite, slice by slice: what is converted may not be, or no more."""
     name = type(estimator).__name__
     for part in slices(*rows.shape):

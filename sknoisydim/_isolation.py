@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+# What scikit-learn takes as `random_state`.
+RandomState = int | np.random.RandomState | None
 # torch's global generator belongs to the process, so only one thread may use it at a time.
 _GLOBAL_GENERATOR = threading.RLock()
 _COMPILER = threading.Lock()
@@ -30,7 +32,7 @@ def import_compiler() -> None:
                 importlib.import_module("torch._dynamo")
 
 
-def draw_seed(random_state: Any) -> int:
+def draw_seed(random_state: RandomState) -> int:
     """Return a seed from scikit-learn's `random_state`.
 
     None draws fresh entropy and leaves numpy's global generator alone, unlike

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from torch import nn
 
 from sknoisydim._context import own_forward
@@ -161,7 +162,7 @@ class FittedModel(nn.Module):
         self.target = target
 
     @classmethod
-    def of(cls, estimator: Any, target: bool) -> FittedModel:
+    def of(cls, estimator: BaseEstimator, target: bool) -> FittedModel:
         """Return a copy of the chain of a fitted transformer, which shares nothing with it."""
         embedder = estimator.encoder_
         if isinstance(embedder.scaling, SklearnScaling):

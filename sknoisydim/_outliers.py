@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.frozen import FrozenEstimator
@@ -18,7 +18,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import draw_seed
+from sknoisydim._isolation import RandomState, draw_seed
 from sknoisydim._transformer import NoisyDIMTransformer
 from sknoisydim._validation import check_integer, check_name, check_real
 from sknoisydim.metrics._information import normal_embedding
@@ -125,14 +125,14 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        transformer: Any = None,
+        transformer: BaseEstimator = None,
         *,
         alpha: float = 0.05,
         fdr: float | None = None,
         calibration: str = "auto",
         calibration_fraction: float = 0.25,
         n_estimators: int = 3,
-        random_state: Any = None,
+        random_state: RandomState = None,
     ) -> None:
         self.transformer = transformer
         self.alpha = alpha
@@ -143,7 +143,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         self.random_state = random_state
 
     @own_context()
-    def fit(self, X: Any, y: Any = None) -> NoisyDIMOutlierDetector:
+    def fit(self, X: Any, y: ArrayLike | None = None) -> NoisyDIMOutlierDetector:
         """Train on usual samples, and hold some out for the p-values.
 
         Parameters
@@ -203,7 +203,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
 
     @own_context()
     def p_values(self, X: Any) -> FloatArray:
-        """Return p-values (n,): how likely a usual sample is at least as unusual as each of X (n, p).
+        """Return p-values (n,): how likely a usual sample is as unusual as each one of X.
 
         The smaller a score, the smaller its p-value, or the same.
         """
@@ -267,7 +267,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
 class _Member:
     """One fitted transformer, and what its embedding does not hold of samples."""
 
-    def __init__(self, transformer: Any, X: FloatArray) -> None:
+    def __init__(self, transformer: BaseEstimator, X: FloatArray) -> None:
         self.transformer = copy.copy(transformer)
         # Names were checked by the detector; a frozen transformer may have seen them, too.
         vars(self.transformer).pop("feature_names_in_", None)

@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
 from sknoisydim._data import Table
-from sknoisydim._isolation import draw_seed
+from sknoisydim._isolation import RandomState, draw_seed
 from sknoisydim._labels import encode_target
 from sknoisydim._model import Embedder
 from sknoisydim._net._callbacks import CALLBACK_STATE
@@ -30,11 +31,11 @@ class Streaming:
     """
 
     target: Any
-    random_state: Any
+    random_state: RandomState
     n_epochs_: int
     training_state_: dict[str, Any]
 
-    def partial_fit(self: Self, X: Any, y: Any = None) -> Self:
+    def partial_fit(self: Self, X: Any, y: ArrayLike | None = None) -> Self:
         """Train on a chunk of rows, and go on from the chunks before, or from `fit`.
 
         One pass over the chunk in batches of `batch_size_`, the last one filled up with earlier

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 
@@ -16,7 +17,7 @@ from sknoisydim._decoder import Decoder, resolve_decoder
 from sknoisydim._diagnosis import Diagnosis
 from sknoisydim._fitted import Fitted
 from sknoisydim._input import check_same_columns, check_weights
-from sknoisydim._isolation import draw_seed
+from sknoisydim._isolation import RandomState, draw_seed
 from sknoisydim._labels import encode_target
 from sknoisydim._net._callbacks import (
     STACK_LEVEL,
@@ -277,7 +278,7 @@ class NoisyDIMTransformer(
         callbacks: Sequence[Any] | None = None,
         checkpoint: Any = None,
         device: str = "auto",
-        random_state: Any = None,
+        random_state: RandomState = None,
         verbose: int = 0,
     ) -> None:
         self.n_components = n_components
@@ -313,7 +314,7 @@ class NoisyDIMTransformer(
     def fit(
         self,
         X: Any,
-        y: Any = None,
+        y: ArrayLike | None = None,
         *,
         X_val: Any = None,
         y_val: Any = None,

@@ -13,7 +13,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import draw_seed, make_generator
+from sknoisydim._isolation import RandomState, draw_seed, make_generator
 from sknoisydim._validation import check_integer, check_real, resolve
 
 __all__ = [
@@ -60,7 +60,7 @@ class Noise(BaseEstimator):
         self,
         n_samples: int,
         n_components: int,
-        random_state: Any = None,
+        random_state: RandomState = None,
         batch_size: int = BATCH_SIZE,
     ) -> torch.Tensor:
         """Draw noise (n_samples, n_components) of float32.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from skorch import NeuralNet
 from skorch.callbacks import (
     BatchScoring,
     Callback,
@@ -42,12 +43,14 @@ class HeldOut(Callback):
         self.patience = patience
         self.tol = tol
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         self.best_ = self.reference_ = -math.inf
         self.waited_ = 0
         self.weights_: dict[str, Any] = {}
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
         value = -net.history[-1]["valid_loss"]
         if value > self.best_:
             self.best_ = value
@@ -60,7 +63,9 @@ class HeldOut(Callback):
         if self.waited_ >= self.patience:
             raise StopTraining
 
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_end(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         net.module_.load_state_dict(self.weights_)
         self.weights_ = {}
 
@@ -73,23 +78,27 @@ class Progress(Callback):
         self.capacity = capacity
         self.batch_size = batch_size
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         # A program without a console, such as a service, has nowhere to show a bar.
         mute = sys.stderr is None or sys.stderr.closed
         self.bar_ = tqdm(total=net.max_epochs, unit="epoch", desc="NoisyDIM", disable=mute)
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
         self._show(net)
         self.bar_.update(len(net.history) - self.bar_.n)  # a fit that goes on has run some before
 
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_end(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         # A callback that stops training does so before this one has seen the epoch.
         self._show(net)
         self.bar_.total = self.bar_.n = len(net.history)
         self.bar_.refresh()
         self.close()
 
-    def _show(self, net: Any) -> None:
+    def _show(self, net: NeuralNet) -> None:
         row = net.history[-1]
         nats = row[f"train_{self.branch}_information"]
         limit = min(self.capacity, math.log(self.batch_size))
@@ -109,7 +118,7 @@ class EpochLines(Callback):
     def __init__(self, capacity: float) -> None:
         self.capacity = capacity
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
         row = net.history[-1]
         parts = [f"epoch {row['epoch']:4d}/{net.max_epochs}"]
         parts += [
@@ -192,13 +201,17 @@ class SumGradients(Quiet):
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         net.module_.rows = self.rows
 
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_end(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         del net.module_.rows
 
-    def on_grad_computed(self, net: Any, **kwargs: Any) -> None:
+    def on_grad_computed(self, net: NeuralNet, **kwargs: object) -> None:
         from accelerate.utils import reduce
 
         # Of the module: `named_parameters` is an iterator, which the next callback needs too.
@@ -262,23 +275,27 @@ class Tasks(Callback):
         asked = any(hasattr(estimator, name) for name in names)
         return [cls(estimator, *arguments)] if asked else []
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         self.fit = self.estimator._init_callback_context(max_subtasks=net.max_epochs)
         self.fit.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
-    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: object) -> None:
         self.epoch = self.fit.subcontext(task_name="epoch")
         self.epoch.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
         if self._end_epoch(net, kwargs["dataset_train"]):
             raise StopTraining
 
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_end(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         if self.epoch is not None:  # another callback has ended training in it
             self._end_epoch(net, X)
 
-    def _end_epoch(self, net: Any, batches: Any) -> bool:
+    def _end_epoch(self, net: NeuralNet, batches: Any) -> bool:
         epoch, self.epoch = self.epoch, None
         return bool(
             epoch.call_on_fit_task_end(

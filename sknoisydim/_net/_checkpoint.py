@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 from torch import nn
 
@@ -34,7 +35,7 @@ from sknoisydim._settings import Settings
 from sknoisydim._version import __version__
 
 
-def training_state(net: Any) -> dict[str, Any]:
+def training_state(net: NeuralNet) -> dict[str, Any]:
     """Return the moments of a net's optimizer and where the schedules of its callbacks stand.
 
     What is neither a number nor a tensor is left out: it starts afresh.
@@ -62,7 +63,7 @@ def training_state(net: Any) -> dict[str, Any]:
     }
 
 
-def restore_optimizer(net: Any, state: Mapping[str, Any]) -> bool:
+def restore_optimizer(net: NeuralNet, state: Mapping[str, Any]) -> bool:
     """Give a new net's optimizer the moments of an old one, if it is of the same kind.
 
     Parameters that were not there start without.
@@ -85,7 +86,7 @@ def restore_optimizer(net: Any, state: Mapping[str, Any]) -> bool:
     return True
 
 
-def restore_schedules(net: Any, state: Mapping[str, Any]) -> None:
+def restore_schedules(net: NeuralNet, state: Mapping[str, Any]) -> None:
     """Let the schedules of callbacks go on from where they stood."""
     known = {name: item for name, item in _schedules(net) if name in state["schedules"]}
     for name, item in known.items():
@@ -106,7 +107,7 @@ def _form(optimizer: Any) -> dict[str, bool]:
     }
 
 
-def _schedules(net: Any) -> Iterator[tuple[str, Any]]:
+def _schedules(net: NeuralNet) -> Iterator[tuple[str, Any]]:
     for name, item in net.callbacks_:
         if isinstance(item, LRScheduler) and hasattr(item, "lr_scheduler_"):
             yield name, item
@@ -153,7 +154,7 @@ class FitCheckpoint(Quiet):
         for part in self.folder.glob(f".{NAME}.*.part"):  # of a process that was killed
             part.unlink(missing_ok=True)
 
-    def begin(self, net: Any, batches: Any) -> None:
+    def begin(self, net: NeuralNet, batches: Any) -> None:
         """Go on from the checkpoint, or write the first one: who cannot write says so at once."""
         if self.saved is None:
             self.on_epoch_end(net, batches)
@@ -161,7 +162,7 @@ class FitCheckpoint(Quiet):
         _go_to(net, batches.generator, self.saved)
         self.saved, self.due = None, time.monotonic() + SECONDS
 
-    def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, dataset_train: Any = None, **kwargs: object) -> None:
         started, body = time.monotonic(), io.BytesIO()
         if started < self.due:
             return
@@ -217,7 +218,7 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _position(net: Any, shuffle: torch.Generator, uses_global_rng: bool) -> dict[str, Any]:
+def _position(net: NeuralNet, shuffle: torch.Generator, uses_global_rng: bool) -> dict[str, Any]:
     """Return all that the epochs to come depend on, beside the rows and the parameters."""
     module = net.module_
     try:
@@ -239,7 +240,7 @@ def _position(net: Any, shuffle: torch.Generator, uses_global_rng: bool) -> dict
     }
 
 
-def _go_to(net: Any, shuffle: torch.Generator, state: Mapping[str, Any]) -> None:
+def _go_to(net: NeuralNet, shuffle: torch.Generator, state: Mapping[str, Any]) -> None:
     """Put a net whose training has just begun where another one stood."""
     module = net.module_
     left = module.load_state_dict(state["states"][0], strict=False).unexpected_keys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from typing import Any, TypeVar
 
@@ -58,7 +59,7 @@ class Persistent:
         self.__dict__.update(state)
 
     @own_context()
-    def save(self, path: Any) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted transformer to one file that is safe to load.
 
         The file is a `safetensors` container: tensors, and a JSON header with the parameters, the
@@ -83,7 +84,7 @@ class Persistent:
 
     @classmethod
     @own_context()
-    def load(cls: type[Self], path: Any, **own: Any) -> Self:
+    def load(cls: type[Self], path: str | os.PathLike[str], **own: Any) -> Self:
         """Return the transformer that a file holds.
 
         Nothing in a file is run: it holds numbers, and names of parts of sknoisydim, torch,
@@ -155,7 +156,7 @@ class Persistent:
         return FittedModel.of(self, target)
 
     @own_context()
-    def to_onnx(self, path: Any, *, target: bool = True) -> None:
+    def to_onnx(self, path: str | os.PathLike[str], *, target: bool = True) -> None:
         """Write the fitted transformer to an ONNX file.
 
         Its input is "X", float32 rows (n, p), or (n, ...) as in `fit`, and its output "Z" (n, d),

@@ -29,7 +29,9 @@ BLANK = "0" * 64
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "skorch", "torch")
 
 
-def write(path: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+def write(
+    path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> None:
     """Write a file, all of it or nothing."""
     versions = {"sknoisydim": __version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in LIBRARIES}
@@ -51,7 +53,7 @@ def write(path: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     replace(path, _length(text) + text.replace(_seal(BLANK), seal) + body)
 
 
-def replace(path: Any, data: bytes) -> None:
+def replace(path: str | os.PathLike[str], data: bytes) -> None:
     """Put a file in the place of another at once: whatever happens, one of the two is there."""
     with replacing(path) as part, open(part, "xb") as file:
         file.write(data)
@@ -59,7 +61,7 @@ def replace(path: Any, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the header and the arrays of a whole file of ours, of this format."""
     head, body = _sealed(path)
     metadata = head.pop("__metadata__")
@@ -83,7 +85,7 @@ def _array(node: Mapping[str, Any], body: bytes) -> np.ndarray:
     return np.frombuffer(body[start:end], kind).reshape(shape)
 
 
-def _sealed(path: Any) -> tuple[dict[str, Any], bytes]:
+def _sealed(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
     """Return the header and the bytes of the arrays, once they are known to be what was written."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError(f"{path} is not a file.")

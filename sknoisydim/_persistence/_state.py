@@ -271,7 +271,7 @@ EMBEDDER = tuple(inspect.signature(Embedder).parameters)
 OBJECTIVE = tuple(inspect.signature(Objective).parameters)
 
 
-def _parts(estimator: Any) -> dict[str, Any]:
+def _parts(estimator: BaseEstimator) -> dict[str, Any]:
     """Return everything that the fitted attributes are put together of."""
     objective, embedder = estimator.net_.module_, estimator.encoder_
     parts = {name: getattr(objective, name) for name in OBJECTIVE}
@@ -288,7 +288,7 @@ def _parts(estimator: Any) -> dict[str, Any]:
     return parts | {"refinement": estimator.refinement_, "target": estimator.target_}
 
 
-def _width(estimator: Any) -> int:
+def _width(estimator: BaseEstimator) -> int:
     """Return the number of columns that the encoder takes."""
     embedder = estimator.encoder_
     row = torch.zeros(1, estimator.n_features_in_, dtype=torch.float32)
@@ -326,7 +326,7 @@ class _Packer(Writer):
 
 
 def pack(
-    estimator: Any, apart: Collection[str] = ()
+    estimator: BaseEstimator, apart: Collection[str] = ()
 ) -> tuple[dict[str, JSON], dict[str, np.ndarray]]:
     """Return a fitted estimator as JSON and arrays, without components of the user's own.
 

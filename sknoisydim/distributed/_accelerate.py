@@ -20,8 +20,9 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import sparse
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 from torch import nn
@@ -45,9 +46,9 @@ DROPOUTS = (Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 @own_context()
 def fit_data_parallel(
-    estimator: Any,
+    estimator: BaseEstimator,
     X: Any,
-    y: Any = None,
+    y: ArrayLike | None = None,
     *,
     accelerator: Any = None,
     timeout: float = 300.0,
@@ -152,7 +153,7 @@ def _waiting(rank: int, n_ranks: int) -> Iterator[None]:
         raise
 
 
-def _fitted(estimator: Any) -> dict[str, Any]:
+def _fitted(estimator: BaseEstimator) -> dict[str, Any]:
     return {name: value for name, value in vars(estimator).items() if name.endswith("_")}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
@@ -56,11 +57,11 @@ class DaskTransformer(
     (((250, 250, 250, 250), (2,)), dtype('float64'))
     """
 
-    def __init__(self, estimator: Any, max_epochs: int = 10) -> None:
+    def __init__(self, estimator: BaseEstimator, max_epochs: int = 10) -> None:
         self.estimator = estimator
         self.max_epochs = max_epochs
 
-    def fit(self, X: Any, y: Any = None) -> DaskTransformer:
+    def fit(self, X: Any, y: ArrayLike | None = None) -> DaskTransformer:
         """Train on the blocks of a collection, which may be of any sizes, known or not.
 
         Parameters

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
@@ -18,7 +19,7 @@ from sknoisydim.metrics._distances import DISTANCES, classifier_auc, relative_di
 from sknoisydim.metrics._samples import FloatArray, RandomState, generator, seed_of, subsample
 
 
-def find_transformer(estimator: Any, X: Any) -> tuple[Any, Any]:
+def find_transformer(estimator: BaseEstimator, X: Any) -> tuple[Any, Any]:
     """Return the one fitted NoisyDIMTransformer of an estimator, and X as it reaches it.
 
     The estimator is a transformer, a Pipeline that has one at any place, also inside another
@@ -46,7 +47,7 @@ def find_transformer(estimator: Any, X: Any) -> tuple[Any, Any]:
     return step, X
 
 
-def _names(estimator: Any) -> list[str]:
+def _names(estimator: BaseEstimator) -> list[str]:
     """Return the names of the transformers inside, as `set_params` takes them."""
     if hasattr(estimator, "retarget") and hasattr(estimator, "transform"):
         return [""]
@@ -57,18 +58,20 @@ def _names(estimator: Any) -> list[str]:
     ]
 
 
-def _steps(estimator: Any) -> list[tuple[str, Any]]:
+def _steps(estimator: BaseEstimator) -> list[tuple[str, Any]]:
     steps = getattr(estimator, "steps", None)
     return steps if isinstance(steps, list) else []
 
 
-def check_rows(transformer: Any, X: Any) -> np.ndarray:
+def check_rows(transformer: BaseEstimator, X: Any) -> np.ndarray:
     """Validate X against a fitted transformer: at least two samples like those of its `fit`."""
     checked: np.ndarray = transformer._check(X, ensure_min_samples=2)
     return checked
 
 
-def normal_embedding(transformer: Any, X: np.ndarray, *, refined: bool = True) -> FloatArray:
+def normal_embedding(
+    transformer: BaseEstimator, X: np.ndarray, *, refined: bool = True
+) -> FloatArray:
     """Embed validated X without the target's map: float64 (n, d), close to N(0, I).
 
     It is the pre-image of what `transform` returns, without its rounding to the dtype of X.
@@ -284,7 +287,7 @@ def _check_units(units: str) -> str:
 MAX_SCORED_SAMPLES = 4_000
 
 
-def match_scorer(estimator: Any, X: Any, y: Any = None) -> float:
+def match_scorer(estimator: BaseEstimator, X: Any, y: object = None) -> float:
     """Minus the relative sliced Wasserstein distance of the embedding to its target.
 
     Higher is better, and about -1 is perfect. From eight components on it hardly sees the joint
@@ -349,9 +352,9 @@ def make_match_scorer(
 
 @own_context()
 def _match(
-    estimator: Any,
+    estimator: BaseEstimator,
     X: Any,
-    y: Any = None,
+    y: object = None,
     *,
     metric: str = "sliced_wasserstein",
     random_state: int = 0,
@@ -368,7 +371,7 @@ def _match(
 
 
 @own_context()
-def information_scorer(estimator: Any, X: Any, y: Any = None) -> float:
+def information_scorer(estimator: BaseEstimator, X: Any, y: object = None) -> float:
     r"""Share of the reachable information that the embedding sends through the channel.
 
     .. math:: \hat I(f(X); f(X) + Z) \, / \, \hat I(N; N + Z), \qquad N \sim N(0, I)
