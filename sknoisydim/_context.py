@@ -58,7 +58,7 @@ def own_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
     import torch
 
     @functools.wraps(forward)
-    def inside(*args: Any, **kwargs: Any) -> Any:
+    def inside(*args: object, **kwargs: object) -> Any:
         if torch.compiler.is_compiling():
             return forward(*args, **kwargs)
         with own_context(gradients=False):

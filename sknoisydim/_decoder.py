@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import cross_val_predict
 
 from sknoisydim._model import Embedder, embeddings
@@ -99,7 +99,7 @@ class KernelRidge:
 class Regressor:
     """A user's regressor, with the residuals that cross-validation gives."""
 
-    def __init__(self, regressor: Any) -> None:
+    def __init__(self, regressor: BaseEstimator) -> None:
         self.regressor = regressor
 
     def fit(self, z: FloatArray, targets: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -126,7 +126,7 @@ class Regressor:
 DECODERS: Mapping[str, type] = {"kernel_ridge": KernelRidge}
 
 
-def resolve_decoder(decoder: Any, shape: tuple[int, ...] | None) -> Any:
+def resolve_decoder(decoder: object, shape: tuple[int, ...] | None) -> Any:
     """Return what decodes, not fitted; None for None. `shape` is None for samples of columns."""
     if decoder is None:
         return None

@@ -11,6 +11,7 @@ import torch
 from scipy.special import ndtri
 
 from sknoisydim._isolation import RandomState
+from sknoisydim._sources import MatrixLike
 from sknoisydim.metrics._information import check_rows, normal_embedding
 
 from ._context import own_context
@@ -71,7 +72,7 @@ class Diagnosis:
 
     @own_context()
     def diagnose(
-        self, X: Any, *, random_state: RandomState = 0, classifier: bool = True
+        self, X: MatrixLike, *, random_state: RandomState = 0, classifier: bool = True
     ) -> MatchReport:
         """Judge the embedding of held-out samples, and say what to change.
 
@@ -208,7 +209,7 @@ def judge(values: Values) -> str:
     return "close" if near and not _correlated(values, CLOSE_CORRELATION) else "different"
 
 
-def advise(values: Values, fitted: Any) -> Iterator[str]:
+def advise(values: Values, fitted: object) -> Iterator[str]:
     """Yield what is wrong and what to change, the most important first."""
     rules = (_about_information, _about_samples, _about_match)
     found = [sentence for rule in rules for sentence in rule(values, fitted)]
@@ -257,7 +258,7 @@ def _about_information(values: Values, fitted: Any) -> Iterator[str]:
         )
 
 
-def _about_samples(values: Values, fitted: Any) -> Iterator[str]:
+def _about_samples(values: Values, fitted: object) -> Iterator[str]:
     d = values["n_components"]
     if _few(values):
         yield (

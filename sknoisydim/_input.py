@@ -163,7 +163,7 @@ def _for_text(text: str) -> str:
     return _NO_TEXT
 
 
-def _check_kinds(X: Any, name: str) -> None:
+def _check_kinds(X: object, name: str) -> None:
     """See that X holds no dates or durations, and is no structured array.
 
     numpy reads dates as integers, in whatever unit they have, and NaT as -9.2e18.
@@ -188,13 +188,13 @@ def _check_kinds(X: Any, name: str) -> None:
         raise TypeError(f"{name} holds dates or durations. {_NO_DATES}")
 
 
-def _is_of_time(kind: Any) -> bool:
+def _is_of_time(kind: object) -> bool:
     # Categories have a type of their own.
     kind = getattr(getattr(kind, "categories", kind), "dtype", kind)
     return _OF_TIME.search(str(kind)) is not None
 
 
-def _objects(X: Any) -> Iterator[np.ndarray]:
+def _objects(X: object) -> Iterator[np.ndarray]:
     """Yield the columns of objects of a pandas frame, or a whole array of them."""
     if isinstance(X, np.ndarray) and X.dtype == object:
         yield X
@@ -207,7 +207,7 @@ def _object_columns(frame: Any) -> list[int]:
     return [j for j, kind in enumerate(frame.dtypes) if getattr(kind, "kind", "") == "O"]
 
 
-def _unmasked(X: Any) -> Any:
+def _unmasked(X: object) -> Any:
     """Return a masked array, or a list of such, as an array with NaN where cells are masked."""
     if isinstance(X, (list, tuple)) and any(isinstance(row, np.ma.MaskedArray) for row in X):
         X = np.ma.stack(X)

@@ -94,7 +94,7 @@ def _whole(labels: np.ndarray) -> bool:
     return bool((labels == np.floor(labels)).all())
 
 
-def _missing_number(value: Any) -> bool:
+def _missing_number(value: object) -> bool:
     # -1 is a number like others here.
     return value is None or type(value).__name__ == "NAType" or value != value
 

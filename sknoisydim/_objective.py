@@ -29,7 +29,7 @@ class Nats(NamedTuple):
     mismatch: torch.Tensor
 
 
-def _expect(value: Any, shape: tuple[int, ...], like: torch.Tensor, source: str) -> torch.Tensor:
+def _expect(value: object, shape: tuple[int, ...], like: torch.Tensor, source: str) -> torch.Tensor:
     """Return what a component made, if it is a tensor of this shape and of the dtype of `like`."""
     if not isinstance(value, torch.Tensor):
         raise TypeError(

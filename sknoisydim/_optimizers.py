@@ -22,7 +22,7 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
 _FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 
 
-def resolve_optimizer(optimizer: Any) -> Callable[..., torch.optim.Optimizer]:
+def resolve_optimizer(optimizer: object) -> Callable[..., torch.optim.Optimizer]:
     """Return the torch optimizer class that a name stands for, or the class itself."""
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
@@ -40,7 +40,7 @@ def resolve_optimizer(optimizer: Any) -> Callable[..., torch.optim.Optimizer]:
     return optimizer
 
 
-def check_optimizer(optimizer: Any) -> None:
+def check_optimizer(optimizer: object) -> None:
     """See that an optimizer, or a class of these, can be used in a fit."""
     kind = optimizer if inspect.isclass(optimizer) else type(optimizer)
     if not issubclass(kind, torch.optim.Optimizer):

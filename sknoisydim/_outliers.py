@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sknoisydim._context import own_context
 from sknoisydim._isolation import RandomState, draw_seed
+from sknoisydim._sources import MatrixLike
 from sknoisydim._transformer import NoisyDIMTransformer
 from sknoisydim._validation import check_integer, check_name, check_real
 from sknoisydim.metrics._information import normal_embedding
@@ -143,7 +144,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         self.random_state = random_state
 
     @own_context()
-    def fit(self, X: Any, y: ArrayLike | None = None) -> NoisyDIMOutlierDetector:
+    def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> NoisyDIMOutlierDetector:
         """Train on usual samples, and hold some out for the p-values.
 
         Parameters
@@ -186,7 +187,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         return self
 
     @own_context()
-    def score_samples(self, X: Any) -> FloatArray:
+    def score_samples(self, X: MatrixLike) -> FloatArray:
         """Return the log density (n,) of samples (n, p), up to a constant, in nats; finite.
 
         The smaller, the more unusual.
@@ -194,7 +195,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         return self._score(self._samples(X))
 
-    def decision_function(self, X: Any) -> FloatArray:
+    def decision_function(self, X: MatrixLike) -> FloatArray:
         """Return `score_samples` minus `offset_` (n,) for samples (n, p); negative for outliers.
 
         That is how far each score is from that of the p-value `alpha`.
@@ -202,7 +203,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         return self.score_samples(X) - self.offset_
 
     @own_context()
-    def p_values(self, X: Any) -> FloatArray:
+    def p_values(self, X: MatrixLike) -> FloatArray:
         """Return p-values (n,): how likely a usual sample is as unusual as each one of X.
 
         The smaller a score, the smaller its p-value, or the same.
@@ -213,7 +214,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         return _p_values(scores, self.calibration_scores_, self.tail_, coarse)
 
     @own_context()
-    def predict(self, X: Any) -> NDArray[np.int64]:
+    def predict(self, X: MatrixLike) -> NDArray[np.int64]:
         """Return -1 for outliers and 1 for usual samples of X (n, p).
 
         By `alpha` each sample is judged by itself, by `fdr` all samples together.
@@ -244,7 +245,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
             return transformer
         return clone(transformer).set_params(random_state=seed).fit(X)
 
-    def _samples(self, X: Any, *, reset: bool = False) -> FloatArray:
+    def _samples(self, X: MatrixLike, *, reset: bool = False) -> FloatArray:
         options: dict[str, Any] = {"ensure_min_samples": 4} if reset else {}
         if get_tags(self).input_tags.allow_nan:
             options["ensure_all_finite"] = "allow-nan"

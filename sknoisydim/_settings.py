@@ -128,7 +128,7 @@ def resolve_precision(precision: Any, device: torch.device) -> torch.dtype | Non
     return PRECISIONS[precision]
 
 
-def _early_stopping(value: Any) -> int | None:
+def _early_stopping(value: object) -> int | None:
     if isinstance(value, (bool, np.bool_)):
         return PATIENCE if value else None
     return check_integer(value, "early_stopping", minimum=1, also="True, False")
@@ -155,7 +155,7 @@ def check_verbose(verbose: Any) -> None:
         check_integer(verbose, "verbose", minimum=0)
 
 
-def resolve_callbacks(callbacks: Any) -> list[Any]:
+def resolve_callbacks(callbacks: object) -> list[Any]:
     """Return copies of callbacks: a fit initialises them, and they remember it.
 
     What in one cannot be copied, such as an open file or a writer of logs, is shared by all copies:
@@ -177,7 +177,7 @@ def resolve_callbacks(callbacks: Any) -> list[Any]:
     ]
 
 
-def _copied(value: Any) -> Any:
+def _copied(value: object) -> Any:
     try:
         return copy.deepcopy(value)
     except Exception:  # noqa: BLE001 (the copying of a user's object may raise anything)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 # Cells of a slice in which statistics are gathered: 16 MB of float64.
 _SLICE_CELLS = 2**21
 # What torch reads as it is; rows of any other numbers are read as float64.
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+# What a user may pass as rows; data frames, too, are array-like.
+MatrixLike: TypeAlias = ArrayLike | sparse.spmatrix | sparse.sparray
 
 
 class RowSource(Protocol):

@@ -140,7 +140,7 @@ class Streaming:
         return Start(net.module_, self.encoder_, self.batch_size_, net.history, state or {})
 
     def _set(
-        self, trained: Trained, n_components: int, batch_size: int, target: Any = None
+        self, trained: Trained, n_components: int, batch_size: int, target: object = None
     ) -> None:
         """Keep what training has left."""
         vars(self).pop("decoder_", None)  # of another embedding

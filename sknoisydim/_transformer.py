@@ -28,7 +28,7 @@ from sknoisydim._net._callbacks import (
 )
 from sknoisydim._persistence._estimator import Persistent
 from sknoisydim._settings import MISSING, resolve_settings
-from sknoisydim._sources import as_given
+from sknoisydim._sources import MatrixLike, as_given
 from sknoisydim._streaming import Streaming
 from sknoisydim._training._fit import fitted_so_far, train
 from sknoisydim.scaling import takes_sparse
@@ -252,31 +252,31 @@ class NoisyDIMTransformer(
     def __init__(
         self,
         n_components: int | str = "auto",
-        target: Any = "normal",
+        target: object = "normal",
         *,
-        noise: Any = "auto",
-        augmentation: Any = "corruption",
-        critic: Any = "separable",
-        bound: Any = "infonce",
+        noise: object = "auto",
+        augmentation: object = "corruption",
+        critic: object = "separable",
+        bound: object = "infonce",
         clean_weight: float = 1.0,
-        keep: Any = "kernel_pca",
+        keep: object = "kernel_pca",
         keep_weight: float = 10.0,
         supervision: float = 0.0,
         match_weight: float = 1.0,
-        encoder: Any = "mlp",
-        normalization: Any = "whiten",
-        scaling: Any = "squash",
+        encoder: object = "mlp",
+        normalization: object = "whiten",
+        scaling: object = "squash",
         missing: str = "error",
-        refine: Any = "rotation",
-        decoder: Any = None,
+        refine: object = "rotation",
+        decoder: object = None,
         max_epochs: int | str = "auto",
         batch_size: int = 512,
-        optimizer: Any = "adamw",
+        optimizer: object = "adamw",
         lr: float = 3e-3,
         early_stopping: bool | int = False,
         warm_start: bool = False,
         callbacks: Sequence[Any] | None = None,
-        checkpoint: Any = None,
+        checkpoint: object = None,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: int = 0,
@@ -313,10 +313,10 @@ class NoisyDIMTransformer(
     @with_callbacks
     def fit(
         self,
-        X: Any,
+        X: MatrixLike,
         y: ArrayLike | None = None,
         *,
-        X_val: Any = None,
+        X_val: MatrixLike | None = None,
         y_val: Any = None,
         sample_weight: Any = None,
     ) -> NoisyDIMTransformer:
@@ -366,26 +366,26 @@ class NoisyDIMTransformer(
         with self._all_or_nothing():
             start = self._last() if self.warm_start else None
             before = dict(vars(self))
-            X, shape = self._rows(X, ensure_min_samples=2)
+            rows, shape = self._rows(X, ensure_min_samples=2)
             if start is not None:
                 check_same_columns(before, vars(self))
-            settings = resolve_settings(self, X.shape[1])
+            settings = resolve_settings(self, rows.shape[1])
             decoder = resolve_decoder(self.decoder, shape)
             target = resolve_target(self.target, settings.n_components)
-            targets = encode_target(X, y) if settings.supervision > 0 else None
-            weights = check_weights(sample_weight, len(X))
-            table = Table(X, targets, weights, shape).without_weightless()
+            targets = encode_target(rows, y) if settings.supervision > 0 else None
+            weights = check_weights(sample_weight, len(rows))
+            table = Table(rows, targets, weights, shape).without_weightless()
             validation = None
             if X_val is not None:
                 missing = settings.takes_missing
-                X_val, _ = self._rows(X_val, reset=False, missing=missing, ensure_min_samples=2)
+                others, _ = self._rows(X_val, reset=False, missing=missing, ensure_min_samples=2)
                 known = settings.supervision > 0 and y_val is not None
-                known_y = encode_target(X_val, y_val, whole=False) if known else None
-                validation = Table(X_val, known_y)
+                known_y = encode_target(others, y_val, whole=False) if known else None
+                validation = Table(others, known_y)
             elif y_val is not None:
                 raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
             so_far = partial(fitted_so_far, target_=target)
-            tasks = Tasks.asked_for(self, as_given(X, shape), y, so_far)
+            tasks = Tasks.asked_for(self, as_given(rows, shape), y, so_far)
             announce = partial(self._announce, tasks=tasks)
             seed = draw_seed(self.random_state)
             trained = train(table, settings, seed, announce, start, validation)

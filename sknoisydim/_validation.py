@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import clone
 
 
-def check_integer(value: Any, name: str, *, minimum: int, also: str = "") -> int:
+def check_integer(value: object, name: str, *, minimum: int, also: str = "") -> int:
     """Return `value` as an int >= `minimum`.
 
     `also` is what the parameter takes besides, such as "'auto'"; only messages show it.
@@ -27,7 +27,7 @@ def check_integer(value: Any, name: str, *, minimum: int, also: str = "") -> int
 
 
 def check_real(
-    value: Any,
+    value: object,
     name: str,
     *,
     minimum: float = -math.inf,
@@ -58,12 +58,12 @@ def check_real(
     return number
 
 
-def is_auto(value: Any) -> bool:
+def is_auto(value: object) -> bool:
     """Tell whether a value is the string "auto"; arrays would answer the comparison with many."""
     return isinstance(value, str) and value == "auto"
 
 
-def check_boolean(value: Any, name: str) -> bool:
+def check_boolean(value: object, name: str) -> bool:
     """Return `value` as a bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}.")
@@ -71,7 +71,7 @@ def check_boolean(value: Any, name: str) -> bool:
 
 
 def resolve(
-    value: Any, table: Mapping[str, Any], parameter: str, *, method: str, also: str = ""
+    value: object, table: Mapping[str, Any], parameter: str, *, method: str, also: str = ""
 ) -> Any:
     """Return the component that `value` stands for.
 
@@ -93,7 +93,7 @@ def resolve(
     )
 
 
-def check_name(value: Any, table: Mapping[str, Any], parameter: str) -> str:
+def check_name(value: object, table: Mapping[str, Any], parameter: str) -> str:
     """Return a name, which has to be one of a table."""
     if not isinstance(value, str):
         raise TypeError(f"{parameter} must be {allowed(table)}, got {value!r}.")

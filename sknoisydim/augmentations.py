@@ -503,7 +503,7 @@ def prepare_view(view: View, sample: torch.Tensor) -> View:
     return ready
 
 
-def resolve_augmentation(augmentation: Any) -> View:
+def resolve_augmentation(augmentation: object) -> View:
     """Return the view that a name, a class, an object, a callable or None stands for."""
     if augmentation is None:
         return identity

@@ -345,7 +345,7 @@ BOUNDS: Mapping[str, Bound | type[nn.Module]] = {
 }
 
 
-def resolve_bound(bound: Any) -> Bound:
+def resolve_bound(bound: object) -> Bound:
     """Return the function that a name, a class, an object or a function stands for.
 
     A class is called without arguments, and a module is copied: what a bound remembers of a fit

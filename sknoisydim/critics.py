@@ -403,6 +403,6 @@ CRITICS: Mapping[str, type] = {
 }
 
 
-def resolve_critic(critic: Any) -> Any:
+def resolve_critic(critic: object) -> Any:
     """Return the component that a name, a class or an object stands for."""
     return resolve(critic, CRITICS, "critic", method="build")

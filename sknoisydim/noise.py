@@ -37,7 +37,7 @@ BATCH_SIZE = 512
 SMALLEST, LARGEST = 1e-18, 1e18
 
 
-def check_scale(value: Any, name: str) -> float:
+def check_scale(value: object, name: str) -> float:
     """Return the size of the noise as a float that its channel can work with."""
     scale = check_real(value, name, minimum=0, closed="neither")
     return check_real(scale, name, minimum=SMALLEST, maximum=LARGEST)
@@ -486,7 +486,7 @@ class UniformNoise(Noise):
 NOISES: Mapping[str, type] = {"gaussian": GaussianNoise, "uniform": UniformNoise}
 
 
-def resolve_noise(noise: Any) -> Any:
+def resolve_noise(noise: object) -> Any:
     """Return the component that "auto", a number, a name, a class or an object stands for."""
     if isinstance(noise, numbers.Real):
         return GaussianNoise(check_scale(noise, "noise"))

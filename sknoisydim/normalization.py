@@ -171,6 +171,6 @@ class BatchNormalization(BaseEstimator):
 NORMALIZATIONS: Mapping[str, type] = {"whiten": Whitening, "batch": BatchNormalization}
 
 
-def resolve_normalization(normalization: Any) -> Any:
+def resolve_normalization(normalization: object) -> Any:
     """Return the component that a name, a class or an object stands for."""
     return resolve(normalization, NORMALIZATIONS, "normalization", method="build")

@@ -67,7 +67,7 @@ def check_embedding(Z: ArrayLike, target: object) -> tuple[FloatArray, Target]:
     return rows, resolve_target(target, d)
 
 
-def check_position(value: Any, name: str, d: int) -> int:
+def check_position(value: object, name: str, d: int) -> int:
     """Return the position of a component among d."""
     position = check_integer(value, name, minimum=0)
     if position >= d:
@@ -137,7 +137,7 @@ class _FromEstimator:
     @classmethod
     @own_context()
     def from_estimator(
-        cls, estimator: BaseEstimator, X: ArrayLike, *args: Any, **params: Any
+        cls, estimator: BaseEstimator, X: ArrayLike, *args: object, **params: object
     ) -> Any:
         """Embed X with a fitted transformer, or a Pipeline that ends with one, and draw it.
 
@@ -195,7 +195,7 @@ class EmbeddingDisplay(_FromEstimator):
         target: object = "normal",
         y: ArrayLike | None = None,
         *,
-        pairs: Any = None,
+        pairs: object = None,
         ax: Axes | None = None,
     ) -> EmbeddingDisplay:
         """Draw embedded samples.
@@ -220,7 +220,7 @@ class EmbeddingDisplay(_FromEstimator):
         return cls(Z, target, y=y).plot(pairs, ax=ax)
 
     @own_context()
-    def plot(self, pairs: Any = None, *, ax: Axes | None = None) -> EmbeddingDisplay:
+    def plot(self, pairs: object = None, *, ax: Axes | None = None) -> EmbeddingDisplay:
         """Draw; `pairs` and `ax` are those of `from_embedding`."""
         Z = np.asarray(self.embedding, dtype=np.float64)
         d = Z.shape[1]
@@ -321,7 +321,7 @@ class TargetFitDisplay(_FromEstimator):
         Z: ArrayLike,
         target: object = "normal",
         *,
-        components: Any = None,
+        components: object = None,
         level: float = 0.95,
         ax: Axes | None = None,
     ) -> TargetFitDisplay:
@@ -333,7 +333,7 @@ class TargetFitDisplay(_FromEstimator):
         return cls(target.pull(Z), level=level).plot(components, ax=ax)
 
     @own_context()
-    def plot(self, components: Any = None, *, ax: Axes | None = None) -> TargetFitDisplay:
+    def plot(self, components: object = None, *, ax: Axes | None = None) -> TargetFitDisplay:
         """Draw; `components` and `ax` are those of `from_embedding`."""
         z = np.asarray(self.preimage, dtype=np.float64)
         level = check_real(self.level, "level", minimum=0, maximum=1, closed="neither")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from scipy.special import expit, logit, ndtri
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import nn
 
@@ -132,7 +132,7 @@ class SklearnScaling(nn.Module):
     # What the transformer is shown where cells are missing, in each column; None where none may be.
     fill: np.ndarray | None = None
 
-    def __init__(self, transformer: Any, limit: float = 1e6) -> None:
+    def __init__(self, transformer: BaseEstimator, limit: float = 1e6) -> None:
         super().__init__()
         self.transformer = transformer
         self.limit = limit
@@ -376,12 +376,12 @@ SCALINGS: Mapping[str, Callable[[RowSource, int, np.ndarray | None], nn.Module]]
 BY_MOMENTS = ("squash", "standard")
 
 
-def takes_sparse(scaling: Any) -> bool:
+def takes_sparse(scaling: object) -> bool:
     """Tell whether a scaling, as a user has passed it, can be fitted to sparse rows."""
     return scaling is None or (isinstance(scaling, str) and scaling in BY_MOMENTS)
 
 
-def resolve_scaling(scaling: Any) -> Any:
+def resolve_scaling(scaling: object) -> Any:
     """Return None, the name of a scaling, or a transformer that is not fitted.
 
     A class is called without arguments, and a transformer is cloned.

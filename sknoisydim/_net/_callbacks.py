@@ -261,7 +261,7 @@ class Tasks(Callback):
     """
 
     def __init__(
-        self, estimator: Any, X: Any, y: Any, so_far: Callable[[Any, Any], Mapping[str, Any]]
+        self, estimator: Any, X: object, y: object, so_far: Callable[[Any, Any], Mapping[str, Any]]
     ) -> None:
         self.estimator = estimator
         self.so_far = so_far
@@ -295,7 +295,7 @@ class Tasks(Callback):
         if self.epoch is not None:  # another callback has ended training in it
             self._end_epoch(net, X)
 
-    def _end_epoch(self, net: NeuralNet, batches: Any) -> bool:
+    def _end_epoch(self, net: NeuralNet, batches: object) -> bool:
         epoch, self.epoch = self.epoch, None
         return bool(
             epoch.call_on_fit_task_end(

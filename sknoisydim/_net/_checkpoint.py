@@ -265,7 +265,7 @@ def _go_to(net: NeuralNet, shuffle: torch.Generator, state: Mapping[str, Any]) -
         set_global_rng_states(state["global"])
 
 
-def _put(module: nn.Module, name: str, value: Any) -> None:
+def _put(module: nn.Module, name: str, value: object) -> None:
     owner, _, attribute = name.rpartition(".")
     setattr(module.get_submodule(owner), attribute, value)
 
@@ -278,11 +278,11 @@ def _generators(module: nn.Module) -> Iterator[tuple[str, torch.Generator]]:
                 yield f"{name}.{attribute}".lstrip("."), value
 
 
-def _has_state(value: Any) -> bool:
+def _has_state(value: object) -> bool:
     return hasattr(value, "load_state_dict") and not inspect.isclass(value)
 
 
-def _noted(callback: Any, weights: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+def _noted(callback: object, weights: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
     """Return what a callback has noted in training: numbers, weights, and where a schedule stands.
 
     Anything else, and any other tensor, which may hold rows of the table, starts afresh.
@@ -307,7 +307,7 @@ def _parts(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _plain(value: Any, *, tensors: bool = True) -> Any:
+def _plain(value: object, *, tensors: bool = True) -> Any:
     """Return a value as tensors and plain Python, which are read without running any code."""
     if value is None or type(value) in (bool, int, float, str):
         return value
@@ -355,7 +355,7 @@ def identity(
     return found | {name: importlib.metadata.version(name) for name in ("torch", "skorch")}
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """Return a text that is the same for equal values in any process: no address is in it."""
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     if isinstance(value, torch.Tensor):

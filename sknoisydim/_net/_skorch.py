@@ -62,7 +62,7 @@ class DIMNet(NeuralNet):
         n_steps: int | None,
         held_out: Batches | None = None,
         resume: Mapping[str, Any] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         kwargs = {"criterion": nn.Identity, "train_split": None, "verbose": 0} | kwargs
         kwargs["use_caching"] = False  # of scoring: what a step returns is nats, no prediction
@@ -101,7 +101,7 @@ class DIMNet(NeuralNet):
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         return []
 
-    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+    def get_iterator(self, dataset: object, training: bool = False) -> Any:
         """Return the batches: in training shuffled, for callbacks in the order of the table."""
         return dataset.shuffled if training and isinstance(dataset, _InOrder) else dataset
 
@@ -120,7 +120,7 @@ class DIMNet(NeuralNet):
                 callback.batches_per_epoch = "count"  # it would take batches for rows
         return self
 
-    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> DIMNet:
+    def initialize_optimizer(self, *args: object, **kwargs: object) -> DIMNet:
         """Make the optimizer."""
         try:
             super().initialize_optimizer(*args, **kwargs)
@@ -134,7 +134,9 @@ class DIMNet(NeuralNet):
             group.setdefault("initial_lr", group["lr"])  # schedules that do not start at 0 read it
         return self
 
-    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> DIMNet:
+    def partial_fit(
+        self, X: object, y: object = None, classes: object = None, **fit_params: object
+    ) -> DIMNet:
         """Train on X; an interrupt stops training and reaches the caller.
 
         skorch swallows KeyboardInterrupt because its EarlyStopping raises one.
@@ -229,7 +231,7 @@ class DIMNet(NeuralNet):
             "and encoder of your own return finite numbers."
         )
 
-    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+    def train_step(self, batch: object, **fit_params: object) -> dict[str, Any]:
         """Do one optimisation step."""
         if not self.scheduled_:
             rate = self._rate()
@@ -272,7 +274,7 @@ class DIMNet(NeuralNet):
         if self.generator.device.type != "cpu":
             self.generator = make_generator(self.generator.initial_seed())
 
-    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+    def validation_step(self, batch: object, **fit_params: object) -> dict[str, Any]:
         """Evaluate the objective on held-out rows."""
         # Held-out rows are normalised by their own statistics: exact ones come later.
         self.module_.normalizer.train()
@@ -282,7 +284,7 @@ class DIMNet(NeuralNet):
             nats = self.module_(x, references, generator)
         return {"loss": -nats.objective, "y_pred": nats}
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: object) -> np.ndarray:
         """Return the embeddings (n, d) that the net has so far of the rows of batches.
 
         For scoring callbacks, which get such batches. Rows are normalised by their own statistics,

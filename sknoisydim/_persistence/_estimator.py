@@ -84,7 +84,7 @@ class Persistent:
 
     @classmethod
     @own_context()
-    def load(cls: type[Self], path: str | os.PathLike[str], **own: Any) -> Self:
+    def load(cls: type[Self], path: str | os.PathLike[str], **own: object) -> Self:
         """Return the transformer that a file holds.
 
         Nothing in a file is run: it holds numbers, and names of parts of sknoisydim, torch,

@@ -65,7 +65,7 @@ class Unknown(Exception):
     """A value that JSON and arrays cannot say."""
 
 
-def _is_a(value: Any, kind: type) -> bool:
+def _is_a(value: object, kind: type) -> bool:
     return inspect.isclass(value) and issubclass(value, kind)
 
 
@@ -168,7 +168,7 @@ class Writer:
         state.pop("_sklearn_version", None)
         return state
 
-    def _distribution(self, value: Any, path: str) -> JSON:
+    def _distribution(self, value: object, path: str) -> JSON:
         newer = type(value).__name__.removeprefix("Standard")  # of Normal(mu=0, sigma=1)
         if type(value) is _Frozen and _is_of_scipy(value.dist):
             return [value.dist.name, self.write(value.args, path), self.write(value.kwds, path)]
@@ -400,7 +400,7 @@ def unpack(
     return found | fitted | _assemble(parts)
 
 
-def _made(name: str, own: Any, parts: dict[str, Any]) -> Any:
+def _made(name: str, own: object, parts: dict[str, Any]) -> Any:
     """Return a part, made of what the caller of `load` names, with the tensors of the file."""
     parameter, make = MADE[name]
     made, state = make(own, parts), parts[name]

@@ -249,7 +249,7 @@ def make_net(
 
 
 def run(
-    net: DIMNet, batches: Batches, history: Any = None, checkpoint: FitCheckpoint | None = None
+    net: DIMNet, batches: Batches, history: object = None, checkpoint: FitCheckpoint | None = None
 ) -> None:
     """Train a net, behind the history of another one, and drop what nothing goes on from."""
     epochs = None if checkpoint is None else net.max_epochs - checkpoint.n_epochs

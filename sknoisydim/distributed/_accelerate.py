@@ -157,7 +157,7 @@ def _fitted(estimator: BaseEstimator) -> dict[str, Any]:
     return {name: value for name, value in vars(estimator).items() if name.endswith("_")}
 
 
-def _is_ours(callback: Any) -> bool:
+def _is_ours(callback: object) -> bool:
     return isinstance(callback[-1] if isinstance(callback, tuple) else callback, SumGradients)
 
 
@@ -275,7 +275,7 @@ class SharedEncoder:
     that reads them (recalibration, a warm start) finds what it knows.
     """
 
-    def __init__(self, encoder: Any, rank: int, n_ranks: int) -> None:
+    def __init__(self, encoder: object, rank: int, n_ranks: int) -> None:
         self.encoder = encoder
         self.rows = SharedRows(rank, n_ranks)
         self.component = resolve_encoder(encoder)

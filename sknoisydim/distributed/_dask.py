@@ -61,7 +61,7 @@ class DaskTransformer(
         self.estimator = estimator
         self.max_epochs = max_epochs
 
-    def fit(self, X: Any, y: ArrayLike | None = None) -> DaskTransformer:
+    def fit(self, X: object, y: ArrayLike | None = None) -> DaskTransformer:
         """Train on the blocks of a collection, which may be of any sizes, known or not.
 
         Parameters
@@ -195,7 +195,7 @@ def _orders(n_blocks: int, max_epochs: int, seed: int) -> Iterator[int]:
         yield from np.random.default_rng([seed, epoch]).permutation(n_blocks).tolist()
 
 
-def _wait_for(model: Any) -> None:
+def _wait_for(model: object) -> None:
     """Wait until a model is there, wherever that is, and raise what came up on the way."""
     from distributed import futures_of
 

@@ -339,7 +339,7 @@ def classifier_auc(
     Z: ArrayLike,
     reference: Reference = "normal",
     *,
-    classifier: Any = "boosting",
+    classifier: object = "boosting",
     cv: int = 3,
     random_state: RandomState = None,
 ) -> float:
@@ -402,7 +402,7 @@ def classifier_auc(
     return float(roc_auc_score(label, score if score.ndim == 1 else score[:, 1]))
 
 
-def _classifier(classifier: Any, seed: int) -> Any:
+def _classifier(classifier: object, seed: int) -> Any:
     if isinstance(classifier, str):
         if classifier not in CLASSIFIERS:
             raise ValueError(unknown_option(classifier, CLASSIFIERS, "classifier"))
@@ -432,7 +432,7 @@ def relative_distance(
     *,
     n_repeats: int = 10,
     random_state: RandomState = None,
-    **params: Any,
+    **params: object,
 ) -> float:
     r"""Distance to the target, relative to the distance between two samples of the target.
 
@@ -496,7 +496,7 @@ def monte_carlo_test(
     *,
     n_resamples: int = 99,
     random_state: RandomState = None,
-    **params: Any,
+    **params: object,
 ) -> JointTest:
     r"""P-value of a distance, by simulation under the target.
 

@@ -14,12 +14,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
+from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real, unknown_option
 from sknoisydim.metrics._distances import DISTANCES, classifier_auc, relative_distance
 from sknoisydim.metrics._samples import FloatArray, RandomState, generator, seed_of, subsample
 
 
-def find_transformer(estimator: BaseEstimator, X: Any) -> tuple[Any, Any]:
+def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[Any, Any]:
     """Return the one fitted NoisyDIMTransformer of an estimator, and X as it reaches it.
 
     The estimator is a transformer, a Pipeline that has one at any place, also inside another
@@ -63,7 +64,7 @@ def _steps(estimator: BaseEstimator) -> list[tuple[str, Any]]:
     return steps if isinstance(steps, list) else []
 
 
-def check_rows(transformer: BaseEstimator, X: Any) -> np.ndarray:
+def check_rows(transformer: BaseEstimator, X: MatrixLike) -> np.ndarray:
     """Validate X against a fitted transformer: at least two samples like those of its `fit`."""
     checked: np.ndarray = transformer._check(X, ensure_min_samples=2)
     return checked
@@ -147,7 +148,7 @@ class InformationEstimate:
 @own_context()
 def mutual_information(
     est: Any,
-    X: Any,
+    X: MatrixLike,
     *,
     units: str = "nats",
     n_draws: int = 20,
@@ -287,7 +288,7 @@ def _check_units(units: str) -> str:
 MAX_SCORED_SAMPLES = 4_000
 
 
-def match_scorer(estimator: BaseEstimator, X: Any, y: object = None) -> float:
+def match_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None) -> float:
     """Minus the relative sliced Wasserstein distance of the embedding to its target.
 
     Higher is better, and about -1 is perfect. From eight components on it hardly sees the joint
@@ -325,7 +326,7 @@ def match_scorer(estimator: BaseEstimator, X: Any, y: object = None) -> float:
 
 
 def make_match_scorer(
-    metric: str = "sliced_wasserstein", *, random_state: int = 0, **params: Any
+    metric: str = "sliced_wasserstein", *, random_state: int = 0, **params: object
 ) -> Callable[..., float]:
     """Make a scorer like `match_scorer` from another metric.
 
@@ -371,7 +372,7 @@ def _match(
 
 
 @own_context()
-def information_scorer(estimator: BaseEstimator, X: Any, y: object = None) -> float:
+def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None) -> float:
     r"""Share of the reachable information that the embedding sends through the channel.
 
     .. math:: \hat I(f(X); f(X) + Z) \, / \, \hat I(N; N + Z), \qquad N \sim N(0, I)

@@ -298,7 +298,7 @@ def _figure(title: str, across: str, up: str, shapes: list[str]) -> str:
     )
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, tuple):

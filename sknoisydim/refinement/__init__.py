@@ -22,7 +22,7 @@ __all__ = ["REFINEMENTS", "InvertibleMap", "RotationGaussianization", "resolve_r
 REFINEMENTS: Mapping[str, type] = {"rotation": RotationGaussianization}
 
 
-def resolve_refinement(refine: Any) -> Any:
+def resolve_refinement(refine: object) -> Any:
     """Return the component that a name, a class or an object stands for; None for None.
 
     What is wrong with it comes to light here, before training and not after it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -212,7 +212,7 @@ class Target(BaseEstimator):
         return np.array(array, dtype=np.float64, order="C")
 
 
-def check_vector(value: Any, name: str, n_components: int) -> FloatArray:
+def check_vector(value: object, name: str, n_components: int) -> FloatArray:
     """Return a scalar or one number per component as a float64 array of its own."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":

@@ -194,7 +194,7 @@ def describe(distribution: Any) -> str:
     return f"{name}({', '.join(arguments)})"
 
 
-def undamaged(distribution: Any) -> Any:
+def undamaged(distribution: object) -> Any:
     """Return a distribution of scipy.stats as it was before it was copied or pickled.
 
     scipy 1.17 makes of each copy of ``scipy.stats.Normal(mu=1, sigma=2)`` a standard normal,
@@ -260,7 +260,7 @@ def _is_discrete(distribution: Any) -> bool:
     return bool(np.isposinf(distribution.logpdf(distribution.icdf(0.5))).any())
 
 
-def _check_distribution(distribution: Any, names: _Names) -> float:
+def _check_distribution(distribution: object, names: _Names) -> float:
     """Check that the parameters give one continuous distribution, and return its median."""
     quantile, cdf = getattr(distribution, names.quantile), getattr(distribution, names.cdf)
     levels = np.array([0.25, 0.5, 0.75])
@@ -400,7 +400,7 @@ class Independent(Target):
         return total
 
 
-def as_target(value: Any, name: str) -> Target:
+def as_target(value: object, name: str) -> Target:
     """Return the unbound target that `value` stands for, a list or tuple excepted."""
     if isinstance(value, str):
         if value not in TARGETS:
@@ -436,7 +436,7 @@ def as_components(distributions: Any, n_components: int, name: str) -> list[Targ
     return [as_target(one, f"{name}[{index}]") for index, one in enumerate(distributions)]
 
 
-def _clone_target(distribution: Any) -> Any:
+def _clone_target(distribution: object) -> Any:
     return clone(distribution) if isinstance(distribution, Target) else distribution
 
 
@@ -461,7 +461,7 @@ def _key(component: Target) -> Hashable:
 
 
 @own_context()
-def resolve_target(target: Any, n_components: int) -> Target:
+def resolve_target(target: object, n_components: int) -> Target:
     """Return the target that `target` stands for, bound to a number of components.
 
     Parameters
