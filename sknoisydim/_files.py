@@ -35,6 +35,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
+def write_bytes(path: str | os.PathLike[str], *parts: bytes | memoryview) -> None:
+    """Put a file of these bytes in the place of another at once."""
+    with replacing(path) as part, open(part, "xb") as file:
+        for data in parts:
+            file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the new name survive a power cut, where the system has that."""
     try:

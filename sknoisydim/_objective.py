@@ -23,9 +23,9 @@ class Nats(NamedTuple):
 
     objective: torch.Tensor
     information: torch.Tensor
-    view: torch.Tensor
-    clean: torch.Tensor
-    linear: torch.Tensor
+    view_information: torch.Tensor
+    clean_information: torch.Tensor
+    linear_information: torch.Tensor
     mismatch: torch.Tensor
 
 

@@ -45,7 +45,7 @@ LEAST = 1e-7
 ODDS = float(np.float32(-logit(LEAST)))
 
 
-class Standardize(nn.Module):
+class Standardize(Float64):
     r"""Standardised columns, in the dtype of x, clipped or squashed.
 
     With :math:`u = (x - \mu) / \sigma`, returns u clipped to +-1e6, or, with a `bound` b,
@@ -91,14 +91,6 @@ class Standardize(nn.Module):
         v = v.clamp_(-1e15, 1e15)
         # Not in place, for the gradient by x reads v.
         return (v * v.square().add_(1).rsqrt_()).mul_(self.bound)
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
-        # .float() of a model around must not round the statistics; .to(device) still moves them.
-        mean, scale = self.mean, self.scale
-        super()._apply(fn, recurse)
-        self.mean = mean.to(self.mean.device)
-        self.scale = scale.to(self.scale.device)
-        return self
 
 
 class Clip(nn.Module):

@@ -12,7 +12,6 @@ import hashlib
 import importlib.metadata
 import inspect
 import io
-import os
 import pickle
 import re
 import time
@@ -28,7 +27,7 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 
 from sknoisydim._data import Table
-from sknoisydim._files import replacing
+from sknoisydim._files import write_bytes
 from sknoisydim._isolation import global_rng_states, set_global_rng_states
 from sknoisydim._net._callbacks import Quiet
 from sknoisydim._settings import Settings
@@ -171,12 +170,8 @@ class FitCheckpoint(Quiet):
         there = "the last good one stays" if self.path.exists() else "there is none"
         with self._telling(f"cannot be written, training goes on, and {there}"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(self.path) as part, open(part, "xb") as file:
-                digest = hashlib.sha256(body.getbuffer()).hexdigest()
-                file.write(f"{FORMAT} {digest}\n".encode())
-                file.write(body.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
+            digest = hashlib.sha256(body.getbuffer()).hexdigest()
+            write_bytes(self.path, f"{FORMAT} {digest}\n".encode(), body.getbuffer())
         ended = time.monotonic()
         self.due = ended + max(SECONDS, (ended - started) / SHARE)
 

@@ -216,11 +216,9 @@ class DIMNet(NeuralNet):
             least: float = self.least_.get(prefix, math.inf)
             self.history.record(f"{prefix}_loss_best", -objective < least)
             self.least_[prefix] = min(least, -objective)
-        self.history.record(f"{prefix}_information", means.information)
-        self.history.record(f"{prefix}_view_information", means.view)
-        self.history.record(f"{prefix}_clean_information", means.clean)
-        self.history.record(f"{prefix}_linear_information", means.linear)
-        self.history.record(f"{prefix}_mismatch", means.mismatch)
+        for name, value in means._asdict().items():
+            if name != "objective":  # minus it is the loss
+                self.history.record(f"{prefix}_{name}", value)
         self.history.record(f"{prefix}_batch_count", count)
         self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
 

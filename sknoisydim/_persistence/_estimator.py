@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sknoisydim._context import own_context
+from sknoisydim._files import write_bytes
 from sknoisydim._model import FittedModel, embeddings
 from sknoisydim.encoders import IndicateMissing
 
@@ -198,4 +199,4 @@ class Persistent:
                 dynamic_shapes=({0: torch.export.Dim("rows", min=1)},),
                 verbose=False,
             )
-        _file.replace(path, program.model_proto.SerializeToString())
+        write_bytes(path, program.model_proto.SerializeToString())

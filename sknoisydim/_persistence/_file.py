@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sknoisydim._files import replacing
+from sknoisydim._files import write_bytes
 from sknoisydim._version import __version__
 
 FORMAT = "sknoisydim"
@@ -50,15 +50,7 @@ def write(
     seal = _seal(_digest(text, body))
     if text.count(_seal(BLANK)) != 1:
         raise ValueError("the digest has no place of its own in the header.")
-    replace(path, _length(text) + text.replace(_seal(BLANK), seal) + body)
-
-
-def replace(path: str | os.PathLike[str], data: bytes) -> None:
-    """Put a file in the place of another at once: whatever happens, one of the two is there."""
-    with replacing(path) as part, open(part, "xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    write_bytes(path, _length(text), text.replace(_seal(BLANK), seal), body)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from sknoisydim._isolation import make_generator
 from sknoisydim._labels import UNLABELLED
 from sknoisydim._net._checkpoint import training_state
 from sknoisydim._objective import Objective
-from sknoisydim._references import Kept, Reference
+from sknoisydim._references import Kept
 from sknoisydim._settings import Settings
 from sknoisydim._sources import RowSource, StackedRows
 from sknoisydim._training._fit import build, missing_cells
@@ -48,16 +48,7 @@ HISTORY = 1000
 class _Chunk(Batches):
     """One pass over new rows in full batches, the last one filled up with others."""
 
-    def __init__(
-        self,
-        rows: Rows,
-        n_new: int,
-        batch_size: int,
-        generator: torch.Generator,
-        references: Sequence[Reference],
-    ) -> None:
-        super().__init__(rows, batch_size, generator, references)
-        self.n_new = n_new
+    n_new: int  # rows, before the earlier ones
 
     def __len__(self) -> int:
         return -(-self.n_new // self.batch_size)
@@ -122,7 +113,9 @@ def train_chunk(
         history = copy.copy(start.history) if start else None
         if history is not None:
             del history[: -HISTORY + 1]
-        run(net, _Chunk(rows, n_new, size, make_generator(seeds[4]), known), history)
+        chunk = _Chunk(rows, size, make_generator(seeds[4]), known)
+        chunk.n_new = n_new
+        run(net, chunk, history)
         state["optimizer"], state["step"] = training_state(net), net.step_
         embedder, nats, _ = conclude(net, rows, table.shape, seeds[1], prior)
         refinement = refine(settings, embedder, both.X, None, seeds[1], both.weights)
