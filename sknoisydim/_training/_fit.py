@@ -18,7 +18,7 @@ from sknoisydim._model import Embedder
 from sknoisydim._net._callbacks import HeldOut
 from sknoisydim._net._checkpoint import FitCheckpoint, identity, training_state
 from sknoisydim._net._skorch import DIMNet
-from sknoisydim._objective import Objective
+from sknoisydim._objective import Objective, channel_nats
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._references import Kept, Reference, of_targets, unknown
 from sknoisydim._settings import Settings, auto_epochs
@@ -28,7 +28,6 @@ from sknoisydim._training._statistics import (
     Prior,
     check_collapse,
     finalize_statistics,
-    measure,
     refine,
     sample,
 )
@@ -411,7 +410,7 @@ def conclude(
     spread = finalize_statistics(objective, rows, size, seed, prior)
     objective.eval()
     embedded = (objective.embed(x) for x in sample(rows, size, seed))
-    nats = measure(embedded, objective.channel, seed)
+    nats = channel_nats(embedded, objective.channel, seed)
     message = check_collapse(objective, rows, size, nats, spread)
     net.to_cpu_and_release_data()
     return embed_with(rows, objective, shape), nats, message

@@ -12,10 +12,9 @@ import torch
 from sknoisydim._data import Rows
 from sknoisydim._isolation import make_generator
 from sknoisydim._model import SLICE_ROWS, Embedder, embeddings
-from sknoisydim._objective import Objective
+from sknoisydim._objective import Objective, channel_nats
 from sknoisydim._settings import Settings
 from sknoisydim._sources import ChosenRows, RowSource
-from sknoisydim.bounds import infonce
 from sknoisydim.encoders import recalibrate
 
 # Rows on which the information of a fit is measured: more do not move its third digit.
@@ -214,22 +213,6 @@ def sample(rows: Rows, batch_size: int, seed: int) -> Any:
         yield rows.take(order[start : start + batch_size])
 
 
-def measure(embedded: Any, channel: Any, seed: int) -> float:
-    """Return the mean information, in nats, that batches of embeddings send through the channel.
-
-    InfoNCE with the channel's own density, so at most the log of the batch size.
-    """
-    values = []
-    generator: torch.Generator | None = None
-    with torch.no_grad():
-        for clean in embedded:
-            if generator is None:
-                generator = make_generator(seed, clean.device)
-            noisy = channel.transmit(clean, generator)
-            values.append(infonce(channel.log_ratio(clean, noisy)).item())
-    return float(np.mean(values))
-
-
 def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
     """Return the information of embeddings z (n, d) over that of the channel's best distribution.
 
@@ -247,5 +230,5 @@ def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
     batches = torch.from_numpy(z[order]).split(size) * n_draws
     # Another seed than that of the noise, which would be the same numbers.
     best = channel.sample_input(len(order) * n_draws, make_generator(1)).to(batches[0])
-    share = measure(batches, channel, 0) / measure(best.split(size), channel, 0)
+    share = channel_nats(batches, channel, 0) / channel_nats(best.split(size), channel, 0)
     return float(np.clip(min(share, 1 / share) if share > 0 else 0.0, 0, 1))

@@ -263,19 +263,11 @@ def reachable_information(channel: Any, batch_size: int, rng: np.random.Generato
 
 
 def _one_draw(z: FloatArray, channel: Any, size: int, rng: np.random.Generator) -> float:
-    # Imported here: metrics of plain arrays need no torch.
-    import torch
+    import torch  # not above: metrics of plain arrays need none
 
-    from .._isolation import make_generator
-    from ..bounds import infonce
+    from .._objective import channel_nats
 
-    noise = make_generator(seed_of(rng))
-    with torch.no_grad():
-        nats = [
-            infonce(channel.log_ratio(clean, channel.transmit(clean, noise))).item()
-            for clean in torch.from_numpy(z).split(size)
-        ]
-    return float(np.mean(nats))
+    return channel_nats(torch.from_numpy(z).split(size), channel, seed_of(rng))
 
 
 def _check_units(units: str) -> str:
