@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
-from sknoisydim._isolation import RandomState
+from sknoisydim._modules import RandomState
 from sknoisydim._sources import MatrixLike
 from sknoisydim.metrics._information import check_rows, normal_embedding
 
 from ._context import own_context
-from ._isolation import draw_seed
+from ._modules import draw_seed
 from ._validation import check_boolean
 from .encoders import IndicateMissing
 from .metrics import (

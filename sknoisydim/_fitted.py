@@ -16,8 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 from sknoisydim._context import own_context
 from sknoisydim._files import replacing
 from sknoisydim._input import check_rows
-from sknoisydim._isolation import RandomState, draw_seed
 from sknoisydim._model import embeddings, log_densities
+from sknoisydim._modules import RandomState, draw_seed
 from sknoisydim._settings import MISSING, resolve_device
 from sknoisydim._sources import FLOATS, MatrixLike, RowSource, as_given, is_sparse
 from sknoisydim._training._statistics import information_share

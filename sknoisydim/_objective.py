@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from sknoisydim._isolation import make_generator
 from sknoisydim._linear import ALL, Rows, distance_to_normal, linear_information
+from sknoisydim._modules import make_generator
 from sknoisydim.bounds import infonce, takes_rows
 from sknoisydim.normalization import Normalizer
 

@@ -18,7 +18,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import RandomState, draw_seed
+from sknoisydim._modules import RandomState, draw_seed
 from sknoisydim._sources import MatrixLike
 from sknoisydim._transformer import NoisyDIMTransformer
 from sknoisydim._validation import check_integer, check_name, check_real

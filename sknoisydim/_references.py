@@ -15,8 +15,8 @@ from torch import nn
 
 from sknoisydim._validation import resolve
 
-from ._isolation import make_generator
 from ._labels import standardised
+from ._modules import make_generator
 
 # (positions of rows, these rows scaled) -> reference features (n, k).
 Reference = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

@@ -12,8 +12,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import fork_global_rng
-from sknoisydim._modules import ACTIVATIONS, Residual, mlp
+from sknoisydim._modules import ACTIVATIONS, Residual, fork_global_rng, mlp
 from sknoisydim._validation import allowed, check_integer, check_real, resolve, unknown_option
 
 

@@ -13,7 +13,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import RandomState, draw_seed, make_generator
+from sknoisydim._modules import RandomState, draw_seed, make_generator
 from sknoisydim._validation import check_integer, check_real, resolve
 
 __all__ = [

@@ -28,7 +28,7 @@ from torch import nn
 
 from sknoisydim._data import Table
 from sknoisydim._files import write_bytes
-from sknoisydim._isolation import global_rng_states, set_global_rng_states
+from sknoisydim._modules import global_rng_states, set_global_rng_states
 from sknoisydim._net._callbacks import Quiet
 from sknoisydim._settings import Settings
 from sknoisydim._version import __version__

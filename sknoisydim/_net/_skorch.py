@@ -18,7 +18,7 @@ from skorch.history import History
 from torch import nn
 
 from sknoisydim._data import Batches
-from sknoisydim._isolation import make_generator
+from sknoisydim._modules import make_generator
 from sknoisydim._net._callbacks import Tasks
 from sknoisydim._net._checkpoint import restore_optimizer, restore_schedules
 from sknoisydim._objective import Nats

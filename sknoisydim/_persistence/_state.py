@@ -23,8 +23,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sknoisydim import augmentations, bounds
-from sknoisydim._isolation import make_generator
 from sknoisydim._model import Embedder
+from sknoisydim._modules import make_generator
 from sknoisydim._net._skorch import DIMNet
 from sknoisydim._objective import Objective
 from sknoisydim.augmentations import resolve_augmentation

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from sknoisydim._data import Batches, Rows, Table
-from sknoisydim._isolation import fork_global_rng, import_compiler, make_generator
 from sknoisydim._model import Embedder
+from sknoisydim._modules import fork_global_rng, import_compiler, make_generator
 from sknoisydim._net._callbacks import HeldOut
 from sknoisydim._net._checkpoint import FitCheckpoint, identity, training_state
 from sknoisydim._net._skorch import DIMNet

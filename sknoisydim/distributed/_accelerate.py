@@ -28,14 +28,13 @@ from sklearn.utils.validation import _num_samples
 from torch import nn
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import draw_seed
 from sknoisydim._linear import Rows
-from sknoisydim._modules import Dropout
+from sknoisydim._modules import Dropout, draw_seed
 from sknoisydim._net._callbacks import SumGradients, without_output
 from sknoisydim._validation import check_real
 from sknoisydim.encoders import resolve_encoder
 
-from ._estimator import check_estimator
+from ._dask import check_estimator
 
 # Samples, evenly spaced, by which the processes see that they were given the same table.
 COMPARED_SAMPLES = 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,10 +13,20 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, cl
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from sknoisydim._isolation import draw_seed
+from sknoisydim._modules import draw_seed
 from sknoisydim._validation import check_integer
 
-from ._estimator import check_estimator
+
+def check_estimator(estimator: Any) -> None:
+    """Raise TypeError if an estimator is no `NoisyDIMTransformer`, which is told by its methods."""
+    is_class = inspect.isclass(estimator)
+    methods = ("encoder", "partial_fit", "retarget")
+    if is_class or not all(hasattr(estimator, name) for name in methods):
+        raise TypeError(
+            f"estimator is a {'class' if is_class else type(estimator).__name__}; it takes a "
+            "NoisyDIMTransformer. Of a pipeline, fit the steps before it first, and pass what they "
+            "return as X."
+        )
 
 
 class DaskTransformer(

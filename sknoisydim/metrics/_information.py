@@ -254,7 +254,7 @@ def interval(found: list[float], confidence: float) -> tuple[float, float, float
 
 def reachable_information(channel: Any, batch_size: int, rng: np.random.Generator) -> float:
     """Return the estimate for the channel's best input, N(0, I) for Gaussian noise, in nats."""
-    from .._isolation import make_generator
+    from .._modules import make_generator
 
     # As many samples as two draws have; a batch of few samples costs as long as one of many.
     n_batches = min(max(2, 2 * MAX_INFORMATION_SAMPLES // batch_size), 500)

@@ -15,7 +15,7 @@ from sklearn.mixture import GaussianMixture
 from torch import nn
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import make_generator
+from sknoisydim._modules import make_generator
 from sknoisydim._normal import normal_logpdf
 from sknoisydim._validation import check_integer, check_real, is_auto
 from sknoisydim.refinement._maps import (
