@@ -57,10 +57,6 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     feature_names_in_ : ndarray of shape (p,)
         Their names, where all are strings.
 
-    See Also
-    --------
-    sklearn.cluster.KMeans : Compact cells, of any probability.
-
     References
     ----------
     C. Faloutsos, "Gray Codes for Partial Match and Range Queries", IEEE Transactions on Software
@@ -125,7 +121,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.n_slices_ = np.array([2 ** (bits // d + (j < bits % d)) for j in range(d)])
         self._n_features_out = bits
         names = ("n_features_in_", "feature_names_in_")
-        vars(self).update({name: value for name, value in vars(fitted).items() if name in names})
+        self.__dict__ |= {name: value for name, value in vars(fitted).items() if name in names}
         return self
 
     @own_context()
@@ -185,10 +181,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_is_fitted(self)
         bits = self._n_features_out
         if bits > MAX_LISTED_BITS:
-            raise ValueError(
-                f"nearest_cells takes at most {MAX_LISTED_BITS} bits, got bits={bits}: search the "
-                "bits of `transform` by Hamming distance."
-            )
+            raise ValueError(f"nearest_cells takes at most {MAX_LISTED_BITS} bits, got {bits=}.")
         check_integer(n_cells, "n_cells", minimum=1, maximum=2**bits)
         slices = np.stack(np.unravel_index(np.arange(2**bits), self.n_slices_), axis=1)
         of_cell, z = self._pack(slices), self._embed(X)
@@ -253,4 +246,5 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         tags = super().__sklearn_tags__()
         inner = get_tags(NoisyDIMTransformer() if self.transformer is None else self.transformer)
         tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
+        tags.transformer_tags.preserves_dtype = []
         return tags
