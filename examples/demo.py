@@ -4,7 +4,6 @@ On the digits that scikit-learn bundles: what each method keeps of the classes, 
 features come to the target distribution, and a picture of two uniform components. `make demo`
 runs it.
 """
-"""
 
 from __future__ import annotations
 
