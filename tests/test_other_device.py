@@ -289,8 +289,8 @@ class OwnDropout(Own):
     dropout = 0.2
 
 
-def own_optimizer(parameters, lr, weight_decay):
-    return torch.optim.RMSprop(parameters, lr=lr, weight_decay=weight_decay, momentum=0.9)
+def own_optimizer(parameters, lr):
+    return torch.optim.RMSprop(parameters, lr=lr, momentum=0.9)
 
 
 def spread(net, batches, y):
@@ -329,8 +329,8 @@ FITS = {
     "clean": ({"clean_weight": 1.0, "noise": 0.01}, {}),
     "labels": ({"supervision": 0.5}, {"y": Y} | VALIDATION),
     "weights": (
-        {"early_stopping": True, "validation_fraction": 0.3},
-        {"sample_weight": np.linspace(0, 2, len(X))},
+        {"early_stopping": True},
+        {"sample_weight": np.linspace(0, 2, len(X)), "X_val": X[:70] + 1},
     ),
     "missing": ({"missing": "indicator", "augmentation": "mixup"}, {"X": HOLES}),
     "quantiles": ({"scaling": "quantile", "refine": "rotation"}, {}),

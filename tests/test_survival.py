@@ -131,7 +131,8 @@ def quiet(**parameters):
     return EarlyStopping(monitor="train_loss", sink=lambda text: None, **parameters)
 
 
-HELD_OUT = {"early_stopping": True, "n_iter_no_change": 2, "tol": 1.0, "validation_fraction": 0.3}
+STILL = MLPEncoder((8,), batch_norm=False)
+HELD_OUT = {"early_stopping": 2, "lr": 1e-30, "encoder": STILL}
 LABELLED = {"y": Y, "X_val": X_VAL, "y_val": Y[:80], "sample_weight": WEIGHTS}
 FREEZING = [Freezer("critic.*"), Unfreezer("critic.*", at=3)]
 WATCHING = [EpochScoring(score, on_train=True), PrintLog(sink=str), Meddling()]
@@ -144,7 +145,7 @@ VIEWS = {"clean_weight": 0.5}
 FITS = {
     "default": (1, {}, {}),
     "last epoch": (8, {}, {}),
-    "early stopping": (2, HELD_OUT, {}),
+    "early stopping": (2, HELD_OUT, {"X_val": X_VAL}),
     "module": (1, {"encoder": Dropping}, {}),
     "module in two": (5, {"encoder": Dropping, "early_stopping": True}, {"X_val": X_VAL}),
     "classes, held-out rows and weights": (5, {"supervision": 0.5}, LABELLED),
@@ -588,7 +589,7 @@ def called(name, count=[0]):
 
 os.fsync, os.replace = called("fsync"), called("replace")
 model = NoisyDIMTransformer(
-    encoder=module, early_stopping=True, n_iter_no_change=40, supervision=0.5, batch_size=64,
+    encoder=module, early_stopping=40, supervision=0.5, batch_size=64,
     max_epochs=120, callbacks=[LRScheduler("StepLR", step_size=20, gamma=0.7), Pace()],
     checkpoint=folder or None, random_state=0,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._callbacks import HeldOut, reporters
 from ._checkpoint import FitCheckpoint
-from ._parallel import MeanGradients, without_output
+from ._parallel import SumGradients, without_output
 from ._resume import training_state
 from ._skorch import DIMNet
 from ._tasks import CALLBACK_STATE, STACK_LEVEL, CallbackSupportMixin, Tasks, with_callbacks
@@ -16,7 +16,7 @@ __all__ = [
     "DIMNet",
     "FitCheckpoint",
     "HeldOut",
-    "MeanGradients",
+    "SumGradients",
     "Tasks",
     "reporters",
     "training_state",

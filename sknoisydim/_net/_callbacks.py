@@ -26,6 +26,10 @@ class Quiet(Callback):
     """One of ours, which reads no record of a batch, so that none is made for it."""
 
 
+# Improvement of the objective that counts: the last digit that `EpochLines` shows.
+TOL = 1e-3
+
+
 class HeldOut(Callback):
     """Stop when the objective of held-out rows stops improving, and go back to the best weights.
 
@@ -33,11 +37,11 @@ class HeldOut(Callback):
     ----------
     patience : int
         Epochs without improvement.
-    tol : float
+    tol : float, default=0.001
         What counts as an improvement of the objective.
     """
 
-    def __init__(self, patience: int, tol: float) -> None:
+    def __init__(self, patience: int, tol: float = TOL) -> None:
         self.patience = patience
         self.tol = tol
 

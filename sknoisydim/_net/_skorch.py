@@ -144,8 +144,8 @@ class DIMNet(NeuralNet):
             super().initialize_optimizer(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
-                f"optimizer={self.optimizer!r} was called with the parameters, lr and "
-                f"weight_decay, and failed: {error}"
+                f"optimizer={self.optimizer!r} was called with the parameters and lr, and failed: "
+                f"{error}"
             ) from error
         check_optimizer(self.optimizer_)
         for group in self.optimizer_.param_groups:

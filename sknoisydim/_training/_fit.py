@@ -28,6 +28,9 @@ from ._build import build, load, missing_cells
 from ._identity import identity
 from ._statistics import HELD_OUT_ROWS, check_collapse, finalize_statistics, measure, refine, sample
 
+# Share of the rows that is held out of training, that of scikit-learn's networks.
+HELD_OUT_SHARE = 0.1
+
 
 @dataclass(frozen=True)
 class Start:
@@ -81,15 +84,13 @@ class Trained:
         return {name: [row.get(name) for row in rows] for name in names}
 
 
-def split(
-    table: Table, fraction: float, seed: int, most: int
-) -> tuple[np.ndarray | None, Table | None]:
+def split(table: Table, seed: int, most: int) -> tuple[np.ndarray | None, Table | None]:
     """Return the positions of rows to train on, and a table of those held out, by their weights.
 
     These are `most` at most. None twice where either would be too few to tell anything.
     """
     n_rows = len(table)
-    n_held_out = min(most, round(fraction * n_rows))
+    n_held_out = min(most, round(HELD_OUT_SHARE * n_rows))
     if n_held_out < MIN_HELD_OUT or n_rows - n_held_out < MIN_HELD_OUT:
         return None, None
     order = np.random.default_rng(seed).permutation(n_rows)
@@ -134,7 +135,7 @@ def make_net(
         device=str(settings.device),
         callbacks=[*options.pop("watching", []), *settings.callbacks, *told, *last],
         **options,
-        **optimizer_arguments(settings.optimizer, settings.weight_decay),
+        **optimizer_arguments(settings.optimizer),
     )
 
 
@@ -238,9 +239,9 @@ def _train(
     device = settings.device
     kept, unseen = None, validation
     stopping = settings.early_stopping
-    if settings.validation_fraction > 0 and validation is None:
+    if validation is None and (stopping is not None or settings.refine is not None):
         most = HELD_OUT_ROWS if stopping is None else len(table)  # a refinement reads no more
-        kept, unseen = split(table, settings.validation_fraction, seeds[1], most)
+        kept, unseen = split(table, seeds[1], most)
     if start is None:
         scaling, moments = scale(settings, table, seeds[1])
     else:
@@ -269,7 +270,7 @@ def _train(
         watched = Batches(others, batch_size, shuffle, known, shuffle=False)
     watching = []
     if stopping is not None and watched is not None:
-        watching = [HeldOut(stopping.patience, stopping.tol)]
+        watching = [HeldOut(stopping)]
     epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
     net = make_net(
         objective,

@@ -19,7 +19,7 @@ from sknoisydim._version import __version__
 # Bytes of a table that are looked at: all of a smaller one.
 HASHED_BYTES = 2**26
 # Settings that say nothing of the epochs, or are told in another way.
-APART = {"checkpoint", "refine", "validation_fraction"}
+APART = {"checkpoint", "refine"}
 
 
 def identity(
@@ -33,8 +33,6 @@ def identity(
     found = {name: describe(value) for name, value in vars(settings).items() if name not in APART}
     # The map itself comes after the epochs, but whether there is one changes their objective.
     found["refine"] = "None" if settings.refine is None else "set"
-    if validation is None:
-        found["validation_fraction"] = describe(settings.validation_fraction)
     for rows, suffix in ((table, ""), (validation, "_val")):
         if rows is not None:
             X, n_rows = rows.X, len(rows)

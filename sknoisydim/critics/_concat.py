@@ -22,6 +22,8 @@ CHUNK = 2**20
 
 
 class _Concat(nn.Module):
+    by_pair = True
+
     def __init__(
         self, start: nn.Module, view: nn.Linear, noisy: nn.Linear, network: nn.Sequential
     ) -> None:

@@ -141,6 +141,8 @@ class QuadraticRatio(nn.Module):
 
 
 class _Tempered(nn.Module):
+    by_pair = True
+
     def __init__(self, ratio: nn.Module, temperature: float) -> None:
         super().__init__()
         self.ratio = ratio

@@ -33,6 +33,8 @@ class _Tower(nn.Module):
 
 
 class _Separable(nn.Module):
+    by_pair = True
+
     def __init__(self, view: nn.Module, noisy: nn.Module, temperature: float) -> None:
         super().__init__()
         self.view = view
