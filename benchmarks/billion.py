@@ -4,11 +4,11 @@
     OMP_NUM_THREADS=1 python benchmarks/billion.py --write docs/guide/_generated_billion.inc
 
 Measures, in CPU time on one core, the step of one process and that of one of many: the encoder on
-its rows of the batch, and all behind it, of which whitening, noise and linear information are of the
-whole batch, and scores and the kernel's values of its rows of the pairs; a block of `partial_fit`,
-and `transform`. The rest is arithmetic, and a simulation of processes that wait for each other: a
-step takes as long as the slowest of them, which is drawn from the measured steps. Nothing is run on
-more than one core.
+its rows of the batch, and all behind it, of which whitening, noise and linear information are of
+the whole batch, and scores and the kernel's values of its rows of the pairs; a block of
+`partial_fit`, and `transform`. The rest is arithmetic, and a simulation of processes that wait for
+each other: a step takes as long as the slowest of them, which is drawn from the measured steps.
+Nothing is run on more than one core.
 """
 
 import argparse

@@ -27,6 +27,9 @@ class Rows:
 
     n_ranks = 1
 
+    def __repr__(self) -> str:
+        return "ALL"
+
     def part(self, n: int) -> slice:
         """Return which of n rows."""
         return slice(0, n)

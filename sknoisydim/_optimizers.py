@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sknoisydim._options import allowed, unknown_option
+from sknoisydim._validation import allowed, unknown_option
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 
 from sknoisydim._optimizers import resolve_optimizer
-from sknoisydim._options import check_name
 from sknoisydim._references import resolve_keep
-from sknoisydim._validation import check_boolean, check_integer, check_real, is_auto
+from sknoisydim._validation import check_boolean, check_integer, check_name, check_real, is_auto
 from sknoisydim.augmentations import resolve_augmentation
 from sknoisydim.bounds import resolve_bound
 from sknoisydim.critics import resolve_critic

@@ -10,12 +10,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
 from sknoisydim._data import Table
-from sknoisydim._inference import Embedder
 from sknoisydim._isolation import draw_seed
 from sknoisydim._labels import encode_target
-from sknoisydim._net import CALLBACK_STATE, DIMNet
+from sknoisydim._model import Embedder
+from sknoisydim._net._callbacks import CALLBACK_STATE
+from sknoisydim._net._skorch import DIMNet
 from sknoisydim._settings import resolve_settings
-from sknoisydim._training import Start, Trained, train_chunk
+from sknoisydim._training._fit import Start, Trained
+from sknoisydim._training._stream import train_chunk
 from sknoisydim.targets import resolve_target
 
 Self = TypeVar("Self", bound="Streaming")

@@ -18,18 +18,18 @@ from sknoisydim._fitted import Fitted
 from sknoisydim._input import check_same_columns, check_weights
 from sknoisydim._isolation import draw_seed
 from sknoisydim._labels import encode_target
-from sknoisydim._net import (
+from sknoisydim._net._callbacks import (
     STACK_LEVEL,
     CallbackSupportMixin,
     Tasks,
     reporters,
     with_callbacks,
 )
-from sknoisydim._persistence import Persistent
+from sknoisydim._persistence._estimator import Persistent
 from sknoisydim._settings import MISSING, resolve_settings
 from sknoisydim._sources import as_given
 from sknoisydim._streaming import Streaming
-from sknoisydim._training import fitted_so_far, train
+from sknoisydim._training._fit import fitted_so_far, train
 from sknoisydim.scaling import takes_sparse
 from sknoisydim.targets import resolve_target
 

@@ -19,8 +19,7 @@ from torch import nn
 from torch.nn.functional import softplus
 
 from sknoisydim._linear import ALL, Rows
-from sknoisydim._options import allowed, unknown_option
-from sknoisydim._validation import check_real
+from sknoisydim._validation import allowed, check_real, unknown_option
 
 __all__ = ["BOUNDS", "DonskerVaradhan", "dv", "infonce", "jsd", "nwj", "resolve_bound", "smile"]
 

@@ -14,8 +14,7 @@ from torch import nn
 from sknoisydim._context import own_context
 from sknoisydim._isolation import fork_global_rng
 from sknoisydim._modules import ACTIVATIONS, Residual, mlp
-from sknoisydim._options import allowed, resolve, unknown_option
-from sknoisydim._validation import check_integer, check_real
+from sknoisydim._validation import allowed, check_integer, check_real, resolve, unknown_option
 
 
 class MLPEncoder(BaseEstimator):

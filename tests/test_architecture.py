@@ -19,8 +19,8 @@ LAYERS = {
     6: {"_transformer", "distributed", "plotting"},
     5: {"_diagnosis", "_fitted", "_persistence", "_streaming"},
     4: {"_training"},
-    3: {"_decoder", "_model", "_net", "metrics"},
-    2: {"_data", "_inference", "_objective", "_settings"},
+    3: {"_decoder", "_net", "metrics"},
+    2: {"_data", "_model", "_objective", "_settings"},
     1: {
         "_input",
         "_optimizers",
@@ -43,7 +43,6 @@ LAYERS = {
         "_linear",
         "_modules",
         "_normal",
-        "_options",
         "_sources",
         "_validation",
         "_version",
@@ -354,7 +353,7 @@ class TestTheRulesSee:
     @pytest.mark.parametrize(
         ("top", "text"),
         [
-            ("noise", "import math\nimport torch\nfrom sknoisydim._options import resolve"),
+            ("noise", "import math\nimport torch\nfrom sknoisydim._validation import resolve"),
             ("__init__", "from sknoisydim._transformer import x"),
             ("metrics/_joint", "from ._marginal import x\nfrom sknoisydim.targets import y"),
             ("metrics/__init__", "from ._joint import x\nfrom .. import targets"),

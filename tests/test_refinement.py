@@ -21,7 +21,7 @@ from sknoisydim.refinement import (
     RotationGaussianization,
     resolve_refinement,
 )
-from sknoisydim.refinement import _couplings as couplings
+from sknoisydim.refinement import _rotation as couplings
 from sknoisydim.refinement._maps import RotatedTables, Scale
 from sknoisydim.refinement._rotation import apply, discriminant_axes, fit_rescaling, towards_normal
 

@@ -39,7 +39,6 @@ import sknoisydim._transformer
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._net import _checkpoint
 from sknoisydim._persistence import _file
-from sknoisydim._training import _identity
 from sknoisydim.encoders import MLPEncoder
 
 RNG = np.random.default_rng(0)
@@ -327,7 +326,7 @@ class TestAnotherFit:
         check_equal(dim(checkpoint=tmp_path, encoder=module).fit(X), expected)
 
     def test_of_a_large_table_is_told_by_some_of_its_rows(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(_identity, "HASHED_BYTES", 10 * X[0].nbytes)
+        monkeypatch.setattr(_checkpoint, "HASHED_BYTES", 10 * X[0].nbytes)
         break_at(5, dim(checkpoint=tmp_path))
         with pytest.raises(ValueError, match="another one: X was"):
             dim(checkpoint=tmp_path).fit(changed(X))  # the last row is always among them
@@ -351,9 +350,9 @@ class TestAnotherFit:
                 LRScheduler(step_size=3),
             ),
         ]
-        told = [_identity.describe(value) for value in values]
+        told = [_checkpoint.describe(value) for value in values]
         assert len(set(told)) == len(values)
-        assert told == [_identity.describe(copy.deepcopy(value)) for value in values]
+        assert told == [_checkpoint.describe(copy.deepcopy(value)) for value in values]
         assert not any("0x" in text for text in told)
 
 

@@ -30,7 +30,7 @@ from sknoisydim._context import own_context
 from sknoisydim._isolation import draw_seed
 from sknoisydim._linear import Rows
 from sknoisydim._modules import Dropout
-from sknoisydim._net import SumGradients, without_output
+from sknoisydim._net._callbacks import SumGradients, without_output
 from sknoisydim._validation import check_real
 from sknoisydim.encoders import resolve_encoder
 

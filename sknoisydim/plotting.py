@@ -1,38 +1,127 @@
-"""Displays of embedded samples against their target."""
+"""Pictures of a fit, as scikit-learn Display classes.
+
+Each display holds the numbers that its `plot` draws, on given axes or on a new figure. matplotlib
+(the extra `plot`) is imported when something is drawn.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import ndtr, ndtri
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
-from sknoisydim._validation import check_real
+from sknoisydim._validation import check_integer, check_real
 from sknoisydim.metrics._samples import correlation_matrix
-from sknoisydim.targets import Target
-
-from ._common import (
-    BAND,
-    PALETTE,
-    SAMPLES,
-    TARGET,
-    TINY,
-    FloatArray,
-    check_embedding,
-    check_position,
-    color_bar,
-    fitted_step,
-    outside,
-    panels,
-    tidy,
-)
+from sknoisydim.targets import Target, resolve_target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+__all__ = [
+    "DependenceDisplay",
+    "EmbeddingDisplay",
+    "TargetFitDisplay",
+    "TradeOffDisplay",
+    "TrainingDisplay",
+]
+
+FloatArray = NDArray[np.float64]
+
+# Okabe and Ito's colours, which stay apart for colour-blind eyes; their yellow, too light for
+# points on white, comes last.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
+SAMPLES, TARGET, BAND, REFERENCE = PALETTE[0], PALETTE[5], "0.85", "0.35"
+
+SMALL, TINY = 9, 8
+LEGEND = {"fontsize": TINY, "framealpha": 0.7, "edgecolor": "none"}
+
+
+def fitted_step(estimator: Any) -> Any:
+    """Return the fitted transformer that an estimator is, or that a Pipeline ends with."""
+    steps = getattr(estimator, "steps", None)
+    step = steps[-1][1] if steps else estimator
+    if not (hasattr(step, "retarget") and hasattr(step, "transform")):
+        raise TypeError(
+            f"estimator must be a NoisyDIMTransformer or a Pipeline that ends with one, got a "
+            f"{type(step).__name__}; of a longer Pipeline pass the first steps, such as pipe[:-1]."
+        )
+    check_is_fitted(step)
+    return step
+
+
+def check_embedding(Z: Any, target: Any) -> tuple[FloatArray, Target]:
+    """Return embedded samples in float64, and the target bound to their components."""
+    Z = check_array(Z, dtype=np.float64, input_name="Z", ensure_min_samples=2)
+    d = Z.shape[1]
+    if isinstance(target, Target) and getattr(target, "n_components_", None) == d:
+        return Z, target
+    return Z, resolve_target(target, d)
+
+
+def check_position(value: Any, name: str, d: int) -> int:
+    """Return the position of a component among d."""
+    position = check_integer(value, name, minimum=0)
+    if position >= d:
+        raise ValueError(f"{name} must hold positions from 0 to {d - 1}, got {position}.")
+    return position
+
+
+def panels(ax: Any, n_rows: int, n_columns: int, size: tuple[float, float]) -> NDArray[np.object_]:
+    """Return axes (n_rows, n_columns): of a new figure, inside one Axes, or those that were given.
+
+    `size` is that of one panel of a new figure, in inches.
+    """
+    if isinstance(ax, (list, tuple, np.ndarray)) or (ax is not None and n_rows == n_columns == 1):
+        given = np.asarray(ax, dtype=object)
+        if given.size != n_rows * n_columns:
+            raise ValueError(
+                f"ax has {given.size} axes, but the display draws {n_rows * n_columns} panels "
+                f"({n_rows} x {n_columns})."
+            )
+        return given.reshape(n_rows, n_columns)
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        figure = plt.figure(figsize=(size[0] * n_columns, size[1] * n_rows), layout="constrained")
+        grid = figure.add_gridspec(n_rows, n_columns)
+    else:
+        if ax.get_subplotspec() is None:
+            raise ValueError("ax is not in a grid and cannot be divided: pass an array of Axes.")
+        ax.set_axis_off()
+        grid = ax.get_subplotspec().subgridspec(n_rows, n_columns)
+    axes: NDArray[np.object_] = grid.subplots(squeeze=False)
+    return axes
+
+
+def tidy(ax: Axes) -> None:
+    """Hide the upper and right spine, and set font sizes."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(labelsize=TINY)
+    for text in (ax.xaxis.label, ax.yaxis.label, ax.title):
+        text.set_fontsize(SMALL)
+
+
+def color_bar(drawn: Any, axes: list[Axes], label: str) -> None:
+    """Add a colour bar at the right of some axes."""
+    bar = axes[0].figure.colorbar(drawn, ax=axes, fraction=0.04, pad=0.02)
+    bar.set_label(label, fontsize=SMALL)
+    bar.ax.tick_params(labelsize=TINY)
+
+
+def outside(ax: Axes, loc: str, anchor: tuple[float, float]) -> dict[str, Any]:
+    """Return the place of a legend beside the axes, or inside where no layout makes space."""
+    if ax.figure.get_layout_engine() is None:
+        return {"loc": "best", **LEGEND}
+    return {"loc": loc, "bbox_to_anchor": anchor, **LEGEND}
+
 
 MASSES = (0.5, 0.95)
 MAX_PAIRS, MAX_COMPONENTS = 3, 4
@@ -381,3 +470,186 @@ def _qq(axis: Axes, z: FloatArray, level: float) -> float:
     axis.plot(expected[[0, -1]], expected[[0, -1]], color=TARGET, linewidth=1.2, zorder=1)
     axis.plot(expected[shown], ordered[shown], ".", color=SAMPLES, markersize=3, zorder=2)
     return float(((ordered < low) | (ordered > high)).mean())
+
+
+# Keys of `history_`, with the name, colour and line style of their curves.
+CURVES = {
+    "train_information": ("information, training", PALETTE[0], "-"),
+    "train_view_information": ("view and sample", PALETTE[1], "--"),
+    "train_clean_information": ("sample itself", PALETTE[2], "-."),
+    "valid_information": ("information, held out", PALETTE[5], "-"),
+}
+
+
+class TrainingDisplay:
+    r"""Information by epoch, with what bounds it: the capacity, and :math:`\log B`.
+
+    A batch of B samples cannot show more than :math:`\log B` nats. A curve that is still rising at
+    its end wants more epochs; one that lies at the cap, below the capacity, wants more noise.
+
+    Parameters
+    ----------
+    history : dict of lists
+        Nats by epoch, with keys as in the `history_` of a fitted transformer.
+    capacity : float
+        Capacity of the channel, in nats.
+    batch_size : int
+        Samples in a batch.
+
+    Attributes
+    ----------
+    lines_ : list of matplotlib Line2D
+        The curves.
+    ax_, figure_ : matplotlib Axes and Figure
+        Where they are.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from sknoisydim.plotting import TrainingDisplay
+    >>> history = {"train_information": [0.5, 1.1, 1.3]}
+    >>> display = TrainingDisplay(history, capacity=2.0, batch_size=64).plot(Figure().subplots())
+    >>> len(display.lines_)
+    1
+    """
+
+    def __init__(
+        self, history: Mapping[str, Sequence[float]], capacity: float, batch_size: int
+    ) -> None:
+        self.history = history
+        self.capacity = capacity
+        self.batch_size = batch_size
+
+    @classmethod
+    @own_context()
+    def from_estimator(cls, estimator: Any, *, ax: Any = None) -> TrainingDisplay:
+        """Draw the history of a fitted transformer, or of a Pipeline that ends with one."""
+        step = fitted_step(estimator)
+        return cls(step.history_, step.capacity_, step.batch_size_).plot(ax)
+
+    @own_context()
+    def plot(self, ax: Any = None) -> TrainingDisplay:
+        """Draw on the given Axes, or on a new figure."""
+        axis = panels(ax, 1, 1, (6.0, 3.6))[0, 0]
+        self.lines_ = []
+        for key, (name, color, style) in CURVES.items():
+            nats = np.asarray(self.history.get(key, ()), dtype=float)
+            if np.isfinite(nats).any():
+                marker = "o" if len(nats) == 1 else ""
+                look: dict[str, Any] = {"color": color, "marker": marker, "label": name}
+                self.lines_ += axis.plot(np.arange(1, len(nats) + 1), nats, style, **look)
+        # The two levels lie close together by default, so each says what it is in the legend.
+        for name, level, style in [
+            (f"log({self.batch_size})", math.log(self.batch_size), ":"),
+            ("capacity", self.capacity, "-"),
+        ]:
+            label = f"{name} = {level:.2f}"
+            axis.axhline(level, color=REFERENCE, linestyle=style, linewidth=1, label=label)
+        axis.locator_params(axis="x", integer=True)
+        axis.set(xlabel="epoch", ylabel="information (nats)")
+        axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
+        tidy(axis)
+        # Curves rise to levels at the top, which leaves this corner free.
+        axis.legend(loc="lower right", **LEGEND)
+        self.ax_, self.figure_ = axis, axis.figure
+        return self
+
+
+class TradeOffDisplay:
+    """Two scores of a grid search against each other, with the settings that no other beats.
+
+    Settings for which no other is at least as good in both scores, and better in one, are joined
+    by a line and labelled; the others are grey. Bars are standard errors over the folds.
+
+    Parameters
+    ----------
+    results : dict
+        The `cv_results_` of a search with several scores.
+    x : str, default="match"
+        Name of a score, a key of its `scoring`; more is better.
+    y : str, default="accuracy"
+        Name of the other score.
+
+    Attributes
+    ----------
+    best_ : ndarray of int
+        Positions of the settings that no other beats, by rising x.
+    ax_, figure_ : matplotlib Axes and Figure
+        Where they are drawn.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from sknoisydim.plotting import TradeOffDisplay
+    >>> results = {
+    ...     "params": [{"noise": s} for s in (0.1, 0.3, 0.5)],
+    ...     "mean_test_match": [0.6, 0.8, 0.7],
+    ...     "mean_test_accuracy": [0.9, 0.8, 0.7],
+    ... }
+    >>> TradeOffDisplay(results).plot(Figure().subplots()).best_
+    array([0, 1])
+    """
+
+    def __init__(
+        self, results: Mapping[str, Any], *, x: str = "match", y: str = "accuracy"
+    ) -> None:
+        self.results = results
+        self.x = x
+        self.y = y
+
+    @classmethod
+    def from_estimator(
+        cls, search: Any, *, x: str = "match", y: str = "accuracy", ax: Any = None
+    ) -> TradeOffDisplay:
+        """Draw two scores of a fitted search."""
+        results = getattr(search, "cv_results_", None)
+        if results is None:
+            raise TypeError(f"search must be a fitted grid search, got a {type(search).__name__}.")
+        return cls(results, x=x, y=y).plot(ax)
+
+    @own_context()
+    def plot(self, ax: Any = None) -> TradeOffDisplay:
+        """Draw on the given Axes, or on a new figure."""
+        (x, x_error), (y, y_error) = self._score(self.x), self._score(self.y)
+        settings = self.results["params"]
+        self.best_ = best = _unbeaten(x, y)
+        axis = panels(ax, 1, 1, (6.0, 4.0))[0, 0]
+        axis.errorbar(x, y, y_error, x_error, fmt="o", color="0.7", markersize=4, lw=0.8)
+        axis.plot(x[best], y[best], "-", color=REFERENCE, lw=1, zorder=3)
+        # A number at the point and its setting in the legend: labels of neighbours would overlap.
+        for number, k in enumerate(best, start=1):
+            label = f"{number}: {_label(settings[k], settings)}"
+            axis.plot(x[k], y[k], "o", color=PALETTE[0], markersize=13, zorder=4, label=label)
+            centre = {"ha": "center", "va": "center", "color": "white", "fontsize": TINY}
+            axis.annotate(str(number), (x[k], y[k]), zorder=5, **centre)
+        axis.set(xlabel=self.x, ylabel=self.y)
+        tidy(axis)
+        axis.legend(markerscale=0.4, **outside(axis, "lower left", (0, 1.01)))
+        self.ax_, self.figure_ = axis, axis.figure
+        return self
+
+    def _score(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the means of a score over the folds, and their standard errors."""
+        results, keys = self.results, [key for key in self.results if key.endswith(f"test_{name}")]
+        if f"mean_test_{name}" not in keys:
+            start = "mean_test_"
+            known = sorted(key.removeprefix(start) for key in results if key.startswith(start))
+            raise ValueError(f"the search has no score {name!r}; it has {known}.")
+        mean = np.asarray(results[f"mean_test_{name}"], dtype=float)
+        spread = np.asarray(results.get(f"std_test_{name}", 0.0), dtype=float)
+        n_folds = sum(key.startswith("split") for key in keys)
+        return mean, np.broadcast_to(spread / np.sqrt(max(n_folds, 1)), mean.shape)
+
+
+def _label(setting: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) -> str:
+    """Name a setting by what differs between settings, without the names of steps."""
+    differs = [key for key in setting if len({repr(other.get(key)) for other in settings}) > 1]
+    return ", ".join(f"{key.split('__', 1)[-1]}={setting[key]!r}" for key in differs)
+
+
+def _unbeaten(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the positions of points that no other beats, by rising x."""
+    beats = (x[:, None] >= x) & (y[:, None] >= y) & ((x[:, None] > x) | (y[:, None] > y))
+    best = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & ~beats.any(axis=0))
+    order: np.ndarray = best[np.argsort(x[best], kind="stable")]
+    return order
