@@ -245,13 +245,18 @@ class TestWhoseTheyAre:
 
 
 class TestTheBar:
+    def test_linear_information(self, capsys):
+        model = dim(verbose=1, keep="pca").fit(X)
+        shown = model.history_["train_linear_information"][-1]
+        assert f"linear information {shown:.2f} nats" in capsys.readouterr().err
+
     def test_clean_information_against_what_can_be_reached(self, capsys):
-        model = dim(verbose=1, noise=1e-3).fit(X)
+        model = dim(verbose=1, noise=1e-3, keep=None).fit(X)
         shown = model.history_["train_clean_information"][-1]
         assert f"clean {shown:.2f} of {np.log(16):.2f} nats" in capsys.readouterr().err
 
     def test_views_without_clean_rows(self, capsys):
-        model = dim(verbose=1, noise=2.0, clean_weight=0).fit(X)
+        model = dim(verbose=1, noise=2.0, clean_weight=0, keep=None).fit(X)
         shown = model.history_["train_view_information"][-1]
         assert f"view {shown:.2f} of {model.capacity_:.2f} nats" in capsys.readouterr().err
 

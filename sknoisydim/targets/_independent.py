@@ -443,7 +443,8 @@ def as_target(value: Any, name: str) -> Target:
     """
     if isinstance(value, str):
         if value not in TARGETS:
-            raise ValueError(unknown_option(value, TARGETS, name))
+            also = "a continuous distribution of scipy.stats, a list of one per component"
+            raise ValueError(unknown_option(value, TARGETS, name, also))
         return TARGETS[value]()
     if inspect.isclass(value) and issubclass(value, Target):
         try:
