@@ -93,7 +93,7 @@ def write_points(source: Path, target: Path, made_with: str) -> None:
         means = np.mean([np.mean(runs[line][table], axis=0) for table in sorted(tables)], axis=0)
         # The AUC of columns that are no embedding says nothing.
         values = ["" if np.isnan(v) else f"{v:.3f}" for v in means]
-        cells.append([name, *(values[:3] + [""] if line[0] == "raw" else values)])
+        cells.append([name, *([*values[:3], ""] if line[0] == "raw" else values)])
     command = "python benchmarks/frontier.py --csv runs.csv --rst docs/guide/_generated_points.inc"
     made_with += f"; {len(tables)} tables, {len(seeds)} seeds"
     target.write_text(as_rst(cells, command, made_with), encoding="utf-8")

@@ -177,7 +177,8 @@ class NoisyDIMTransformer(
     verbose : int, default=0
         1 shows a progress bar, with the linear information about reference features and `y` in
         nats, which grows as the encoder learns; without these, with the mutual information and
-        what it can reach, min(capacity, log batch size). 2 shows a line per epoch.
+        what it can reach, min(capacity, log batch size). 2 shows a line per epoch. 0 is silent, but
+        for one line to the logger "sknoisydim" where training takes more than half a minute.
 
     Attributes
     ----------

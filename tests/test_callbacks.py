@@ -1,6 +1,7 @@
 """skorch callbacks in a fit: those that work, those that are refused, and whose they are."""
 
 import pickle
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -242,6 +243,21 @@ class TestWhoseTheyAre:
     def test_what_cannot_be_copied_at_all_is_refused(self):
         with pytest.raises(TypeError, match=r"Stubborn.*cannot be copied"):
             dim(Stubborn()).fit(X)
+
+
+class TestForecast:
+    def test_a_long_training_is_announced_once(self, caplog, monkeypatch):
+        monkeypatch.setattr("sknoisydim._net._callbacks.LONG", 0.0)
+        dim(max_epochs=9, batch_size=10).fit(X)
+        (record,) = caplog.records
+        assert record.name == "sknoisydim"
+        assert re.search(r"about \d+ s \(\d+ steps\); verbose=1", record.getMessage())
+
+    def test_a_short_one_and_a_bar_are_not(self, caplog, monkeypatch):
+        dim(max_epochs=9).fit(X)
+        monkeypatch.setattr("sknoisydim._net._callbacks.LONG", 0.0)
+        dim(max_epochs=9, verbose=1).fit(X)
+        assert caplog.records == []
 
 
 class TestTheBar:
