@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .._context import own_context
 from .._validation import check_boolean
 from ._information import InformationEstimate, find_transformer
@@ -44,7 +46,8 @@ COLUMNS = ("group", "quantity", "value", "perfect", "pvalue", "rejected")
 class MatchReport:
     """How well samples are embedded: information, match with the target, and what to change.
 
-    ``print(report)`` shows a table. A value that cannot be had (too few samples, one component, no
+    ``print(report)`` shows the verdict, the main values and advice, ``print(report.table())`` all
+    values. A value that cannot be had (too few samples, one component, no
     `y`, ``classifier=False``) is NaN. A relative distance is 1 for a sample of the target; see
     `relative_distance`.
 
@@ -244,7 +247,40 @@ class MatchReport:
         d = f"{self.n_components} component{'s' * (self.n_components > 1)}"
         headline = f"{n}, {d}, target {self.target}: {VERDICTS[self.verdict]}"
         lines = [*textwrap.wrap(headline, WIDTH), ""]
-        lines.append(f"{'':12} {'':34} {'value':>9} {'perfect':>9} {'p-value':>9}")
+        info, auc = self.information, np.fmax(self.auc_boosting, self.auc_mlp)
+        chance = f"0.5 is perfect, up to {chance_auc(self.n_rows):.2f} is chance"
+        for name, value, meaning in (
+            ("AUC of a classifier", auc, f"telling them from the target; {chance}"),
+            (
+                "relative distance",
+                self.relative_sliced_wasserstein,
+                "sliced Wasserstein; 1 is perfect",
+            ),
+            (
+                "worst component",
+                self.worst_ks,
+                f"Kolmogorov-Smirnov, p = {self.worst_ks_pvalue:.3f}",
+            ),
+            ("largest correlation", self.max_correlation, f"p = {self.max_correlation_pvalue:.3f}"),
+            (
+                "information, nats",
+                math.nan if info is None else info.value,
+                "" if info is None else f"through the channel; {info.reachable:.2f} is reachable",
+            ),
+        ):
+            if not math.isnan(value):
+                lines.append(f"{name:20} {value:7.3f}  {meaning}")
+        lines.append("")
+        for sentence in self.advice:
+            lines += textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ")
+        more = (
+            "print(report.table()) shows all values; see also 'Diagnosing a fit' in the user guide."
+        )
+        return "\n".join([*lines, "", more])
+
+    def table(self) -> str:
+        """Return all values as a table to print, with what its words mean."""
+        lines = [f"{'':12} {'':34} {'value':>9} {'perfect':>9} {'p-value':>9}"]
         last = ""
         for group, quantity, value, perfect, pvalue, counted in self._lines():
             numbers = f"{value:9.3f} {perfect:9.3f} {pvalue:9.3f}".replace("nan", "   ")
@@ -252,19 +288,17 @@ class MatchReport:
             text = f"{group * (group != last):12} {quantity:34} {numbers}{' *' * counted}"
             lines.append(text.replace("    0.000 *", "  < 0.001 *").rstrip())
             last = group
-        lines.append("")
-        for sentence in self.advice:
-            lines += textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ")
         chance = f"up to {chance_auc(self.n_rows):.2f} is chance with so many samples"
         legend = LEGEND | ({} if math.isnan(self.auc_boosting) else {"AUC": chance})
-        lines += ["", *(f"{word:12} {meaning}" for word, meaning in legend.items())]
-        return "\n".join(lines)
+        return "\n".join(
+            [*lines, "", *(f"{word:12} {meaning}" for word, meaning in legend.items())]
+        )
 
     def __repr__(self) -> str:
         return f"<MatchReport: {self.verdict}, {self.n_rows} samples, target {self.target}>"
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+        return f"<pre>{escape(str(self))}\n\n{escape(self.table())}</pre>"
 
 
 def _plain(value: object) -> Any:
