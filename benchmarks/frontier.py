@@ -47,7 +47,8 @@ import sklearn
 import torch
 from frontier_picture import draw, write_points
 from rivals import BATCH_SIZE, RIVALS, encoder, n_steps
-from scipy.stats import norm
+from scipy.special import ndtri
+from scipy.stats import norm, rankdata
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
@@ -383,7 +384,7 @@ def measure(kind: str, table: str, lines: list[Line], options) -> dict[str, np.n
     print(f"\n{table}: {X.shape[0]} rows, {X.shape[1]} columns, d = {d}")
     print(f"{'':32}" + "".join(f"{name:>9}" for name in columns))
     if kind == "regression":
-        show("linear in normal features, at most", [normal_limit(y)])
+        show("normal features, at most", [normal_limit(y)])
     means = {}
     for line in lines:
         splits = (task.split(table, X, y, seed) for seed in range(options.seeds))
