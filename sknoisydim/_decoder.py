@@ -126,7 +126,9 @@ class Regressor:
 DECODERS: Mapping[str, type] = {"kernel_ridge": KernelRidge}
 
 
-def resolve_decoder(decoder: object, shape: tuple[int, ...] | None) -> Any:
+def resolve_decoder(
+    decoder: object, shape: tuple[int, ...] | None
+) -> KernelRidge | Regressor | None:
     """Return what decodes, not fitted; None for None. `shape` is None for samples of columns."""
     if decoder is None:
         return None

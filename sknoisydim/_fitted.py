@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -267,7 +267,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return information_share(z, self.channel_, self.batch_size_)
 
     @own_context()
-    def retarget(self, target: object) -> Any:
+    def retarget(self, target: object) -> Self:
         """Return a fitted copy with another target, without a second training.
 
         The encoder's output is N(0, I) for every target, and the target's map comes last.

@@ -14,7 +14,7 @@ from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import get_tags
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sknoisydim._context import own_context
@@ -225,12 +225,12 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
             outlying = false_discovery_control(self.p_values(X)) <= self.fdr
         return np.where(outlying, -1, 1)
 
-    def _base(self) -> Any:
+    def _base(self) -> BaseEstimator:
         if self.transformer is None:
             return NoisyDIMTransformer(keep="pca", keep_weight=10.0, refine="rotation")
         return self.transformer
 
-    def _embedder(self, X: FloatArray, seed: int) -> Any:
+    def _embedder(self, X: FloatArray, seed: int) -> BaseEstimator:
         """Return a transformer that is fitted to X, or the one that is fitted already."""
         base = self._base()
         frozen = isinstance(base, FrozenEstimator)
@@ -259,7 +259,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "offset_")
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = get_tags(self._base()).input_tags.allow_nan
         return tags

@@ -177,7 +177,7 @@ def resolve_callbacks(callbacks: object) -> list[Any]:
     ]
 
 
-def _copied(value: object) -> Any:
+def _copied(value: object) -> object:
     try:
         return copy.deepcopy(value)
     except Exception:  # noqa: BLE001 (the copying of a user's object may raise anything)

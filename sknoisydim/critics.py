@@ -403,6 +403,6 @@ CRITICS: Mapping[str, type] = {
 }
 
 
-def resolve_critic(critic: object) -> Any:
+def resolve_critic(critic: object) -> BaseEstimator:
     """Return the component that a name, a class or an object stands for."""
     return resolve(critic, CRITICS, "critic", method="build")

@@ -222,7 +222,7 @@ class SumGradients(Quiet):
             gradient.copy_(part.view_as(gradient))
 
 
-def without_output(callbacks: Sequence[Any]) -> list[Any]:
+def without_output(callbacks: Sequence[Callback]) -> list[Callback]:
     """Return the callbacks (or pairs of a name and one) that do not write on a screen."""
     return [
         item

@@ -153,7 +153,7 @@ class DaskTransformer(
         names: np.ndarray = self._model().get_feature_names_out()
         return names
 
-    def _model(self) -> Any:
+    def _model(self) -> BaseEstimator:
         if hasattr(self, "estimator_"):
             return self.estimator_
         check_estimator(self.estimator)

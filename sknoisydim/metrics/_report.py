@@ -167,7 +167,7 @@ class MatchReport:
     quantiles: FloatArray = field(compare=False)
     scatter: FloatArray = field(compare=False)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return all values as numbers, texts and lists that JSON can hold; None for NaN."""
         values = dataclasses.asdict(self)
         return {k: _plain(v) for k, v in values.items() if k not in ("quantiles", "scatter")}
@@ -298,7 +298,7 @@ def _figure(title: str, across: str, up: str, shapes: list[str]) -> str:
     )
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, tuple):
