@@ -126,7 +126,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        transformer: BaseEstimator = None,
+        transformer: BaseEstimator | None = None,
         *,
         alpha: float = 0.05,
         fdr: float | None = None,
