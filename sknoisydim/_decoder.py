@@ -156,13 +156,13 @@ class Decoder:
     near: np.ndarray
     residuals: np.ndarray
 
-    def __init__(self, regression: Any) -> None:
+    def __init__(self, regression: KernelRidge | Regressor) -> None:
         self.regression = regression
 
     @classmethod
     def fitted(
         cls,
-        regression: Any,
+        regression: KernelRidge | Regressor,
         X: RowSource,
         embedder: Embedder,
         device: torch.device,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import ndtri
+from sklearn.base import BaseEstimator
 
 from sknoisydim._modules import RandomState
 from sknoisydim._sources import MatrixLike
@@ -209,7 +210,7 @@ def judge(values: Values) -> str:
     return "close" if near and not _correlated(values, CLOSE_CORRELATION) else "different"
 
 
-def advise(values: Values, fitted: object) -> Iterator[str]:
+def advise(values: Values, fitted: BaseEstimator) -> Iterator[str]:
     """Yield what is wrong and what to change, the most important first."""
     rules = (_about_information, _about_samples, _about_match)
     found = [sentence for rule in rules for sentence in rule(values, fitted)]
@@ -233,7 +234,7 @@ def advise(values: Values, fitted: object) -> Iterator[str]:
         )
 
 
-def _about_information(values: Values, fitted: Any) -> Iterator[str]:
+def _about_information(values: Values, fitted: BaseEstimator) -> Iterator[str]:
     nats, cap = values["information"], math.log(fitted.batch_size_)
     if nats.capacity > 1.001 * cap:
         yield (
@@ -258,7 +259,7 @@ def _about_information(values: Values, fitted: Any) -> Iterator[str]:
         )
 
 
-def _about_samples(values: Values, fitted: object) -> Iterator[str]:
+def _about_samples(values: Values, fitted: BaseEstimator) -> Iterator[str]:
     d = values["n_components"]
     if _few(values):
         yield (
@@ -279,7 +280,7 @@ def _about_samples(values: Values, fitted: object) -> Iterator[str]:
         )
 
 
-def _about_match(values: Values, fitted: Any) -> Iterator[str]:
+def _about_match(values: Values, fitted: BaseEstimator) -> Iterator[str]:
     refine, aucs, different = fitted.refine, _aucs(values), judge(values) == "different"
     said = ""
     if aucs and (_told_apart(values) or different):

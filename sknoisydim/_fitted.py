@@ -203,7 +203,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         rng = np.random.default_rng(draw_seed(random_state))
         return self._decoded(rng.standard_normal((n_samples, self.n_components_)), rng)
 
-    def _decoded(self, z: np.ndarray, rng: Any = None) -> np.ndarray:
+    def _decoded(self, z: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         """Return the columns of embeddings (n, d) before the target; drawn if `rng` is given."""
         z = np.clip(z, -FAR, FAR)
         if self.refinement_ is not None:

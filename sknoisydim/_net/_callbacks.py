@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 from skorch.callbacks import (
     BatchScoring,
@@ -261,7 +262,11 @@ class Tasks(Callback):
     """
 
     def __init__(
-        self, estimator: Any, X: object, y: object, so_far: Callable[[Any, Any], Mapping[str, Any]]
+        self,
+        estimator: BaseEstimator,
+        X: object,
+        y: object,
+        so_far: Callable[[Any, Any], Mapping[str, Any]],
     ) -> None:
         self.estimator = estimator
         self.so_far = so_far
@@ -269,7 +274,7 @@ class Tasks(Callback):
         self.epoch: Any = None
 
     @classmethod
-    def asked_for(cls, estimator: Any, *arguments: Any) -> list[Tasks]:
+    def asked_for(cls, estimator: BaseEstimator, *arguments: Any) -> list[Tasks]:
         """Return one in a list, or none if there is nobody to tell."""
         names = ("_skl_callbacks", "_parent_callback_ctx")
         asked = any(hasattr(estimator, name) for name in names)
