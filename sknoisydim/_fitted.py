@@ -231,8 +231,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         log_density : ndarray of shape (n,)
             In nats.
         """
-        device = resolve_device(self.device)
-        return log_densities(self.encoder_, self._check(X), device, self.refinement_)
+        rows, device = self._check(X), resolve_device(self.device)
+        return log_densities(self.encoder_, rows, device, self.refinement_)
 
     @own_context()
     def score(self, X: MatrixLike, y: ArrayLike | None = None) -> float:
