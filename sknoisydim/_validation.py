@@ -12,18 +12,25 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+# What other packages call our options.
+SYNONYMS = {"gaussian": "normal", "gauss": "normal", "rbig": "rotation", "kpca": "kernel_pca"}
 
-def check_integer(value: object, name: str, *, minimum: int, also: str = "") -> int:
-    """Return `value` as an int >= `minimum`.
+
+def check_integer(
+    value: object, name: str, *, minimum: int, maximum: int | None = None, also: str = ""
+) -> int:
+    """Return `value` as an int >= `minimum`, and at most `maximum` if there is one.
 
     `also` is what the parameter takes besides, such as "'auto'"; only messages show it.
     """
     kind = f"{also} or an integer" if also else "an integer"
+    allowed = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be {kind} >= {minimum}, got {value!r}.")
-    if value < minimum:
-        raise ValueError(f"{name} must be {kind} >= {minimum}, got {value!r}.")
-    return int(value)
+        raise TypeError(f"{name} must be {kind} {allowed}, got {value!r}.")
+    checked = int(value)
+    if checked < minimum or (maximum is not None and checked > maximum):
+        raise ValueError(f"{name} must be {kind} {allowed}, got {value!r}.")
+    return checked
 
 
 def check_real(
@@ -128,5 +135,6 @@ def unknown_option(value: str, table: Mapping[str, object], parameter: str, also
     "normalization='whitne' is unknown; it takes one of 'batch', 'whiten'. Did you mean 'whiten'?"
     """
     message = f"{parameter}={value!r} is unknown; it takes {allowed(table, also)}."
-    close = difflib.get_close_matches(value.lower(), table, n=1)
+    meant = SYNONYMS.get(value.lower(), value.lower())
+    close = difflib.get_close_matches(meant, table, n=1)
     return f"{message} Did you mean {close[0]!r}?" if close else message

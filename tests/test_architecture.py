@@ -15,7 +15,7 @@ PACKAGE = "sknoisydim"
 # The layers, and the top-level modules of each: single files, or packages of private modules.
 LAYERS = {
     8: {"__init__"},
-    7: {"_outliers"},
+    7: {"_codes", "_outliers"},
     6: {"_transformer", "distributed", "plotting"},
     5: {"_diagnosis", "_fitted", "_persistence"},
     4: {"_training"},
