@@ -14,7 +14,7 @@ from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import get_tags
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sknoisydim._context import own_context
@@ -25,6 +25,8 @@ from sknoisydim._validation import check_integer, check_name, check_real
 from sknoisydim.metrics._information import normal_embedding
 
 FloatArray = NDArray[np.float64]
+# Threshold, scale and shape of a generalised Pareto distribution.
+Tail = tuple[float, float, float] | None
 
 # Standardised values beyond this are as far out as it takes, and their squares stay finite.
 LIMIT = 1e6
@@ -126,7 +128,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        transformer: BaseEstimator = None,
+        transformer: BaseEstimator | None = None,
         *,
         alpha: float = 0.05,
         fdr: float | None = None,
@@ -225,12 +227,12 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
             outlying = false_discovery_control(self.p_values(X)) <= self.fdr
         return np.where(outlying, -1, 1)
 
-    def _base(self) -> Any:
+    def _base(self) -> BaseEstimator:
         if self.transformer is None:
             return NoisyDIMTransformer(keep="pca", keep_weight=10.0, refine="rotation")
         return self.transformer
 
-    def _embedder(self, X: FloatArray, seed: int) -> Any:
+    def _embedder(self, X: FloatArray, seed: int) -> BaseEstimator:
         """Return a transformer that is fitted to X, or the one that is fitted already."""
         base = self._base()
         frozen = isinstance(base, FrozenEstimator)
@@ -259,7 +261,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "offset_")
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = get_tags(self._base()).input_tags.allow_nan
         return tags
@@ -357,7 +359,7 @@ def _ranks(scores: FloatArray, held_out: FloatArray) -> FloatArray:
     return (1 + np.searchsorted(held_out, scores, side="right")) / (len(held_out) + 1)
 
 
-def _start(held_out: FloatArray, tail: Any, coarse: float) -> tuple[float, float]:
+def _start(held_out: FloatArray, tail: Tail, coarse: float) -> tuple[float, float]:
     """Return the score below which the tail is taken, and the p-value of the tail's threshold."""
     if tail is None or coarse == 0:
         return -np.inf, 0.0
@@ -365,11 +367,11 @@ def _start(held_out: FloatArray, tail: Any, coarse: float) -> tuple[float, float
     return float(held_out[int(min(n_tail, coarse)) - 1]), (n_tail + 1) / (len(held_out) + 1)
 
 
-def _p_values(scores: FloatArray, held_out: FloatArray, tail: Any, coarse: float) -> FloatArray:
+def _p_values(scores: FloatArray, held_out: FloatArray, tail: Tail, coarse: float) -> FloatArray:
     """Return p-values: ranks, and the tail where no more than `coarse` ranks are left."""
     p = _ranks(scores, held_out)
     start, share = _start(held_out, tail, coarse)
-    if start == -np.inf:
+    if tail is None or start == -np.inf:
         return p
     threshold, scale, shape = tail
     t = np.maximum(-scores - threshold, 0) / scale
@@ -379,12 +381,12 @@ def _p_values(scores: FloatArray, held_out: FloatArray, tail: Any, coarse: float
     return np.where(scores < start, beyond, p)
 
 
-def _offset(alpha: float, held_out: FloatArray, tail: Any, coarse: float) -> float:
+def _offset(alpha: float, held_out: FloatArray, tail: Tail, coarse: float) -> float:
     """Return the score below which p-values are at most alpha: the inverse of `_p_values`."""
     rank = int(np.floor(alpha * (len(held_out) + 1) + 1e-12)) - 1
     by_rank = float(held_out[rank]) if rank >= 0 else -np.inf
     start, share = _start(held_out, tail, coarse)
-    if start == -np.inf or by_rank > start:
+    if tail is None or start == -np.inf or by_rank > start:
         return by_rank
     if alpha >= share:
         return start
