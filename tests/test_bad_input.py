@@ -1,11 +1,9 @@
 """What cannot work says so: what came, and what is allowed. A fit that fails leaves no trace."""
 
-import _thread
 import copy
 import functools
 import re
 import signal
-import threading
 
 import numpy as np
 import pytest
@@ -76,12 +74,6 @@ class TestRows:
         with pytest.raises(error, match=message):
             getattr(model, method)(table)
 
-    def test_one_row(self):
-        with pytest.raises(ValueError, match=r"1 sample.*a minimum of 2 is required"):
-            dim().fit(X[:1])
-        with pytest.raises(ValueError, match=r"1 sample.*a minimum of 2 is required"):
-            dim().fit(X).score(X[:1])
-
     @over(method=["transform", "score", "score_samples"])
     def test_of_another_width_or_before_fit(self, fitted, method):
         with pytest.raises(ValueError, match=r"X has 3 features, but NoisyDIM.* is expecting 4"):
@@ -101,13 +93,6 @@ class TestRows:
         with pytest.raises(ValueError, match=r"column 2 overflows.*1e\+200.*scaling='quantile'"):
             dim(scaling=scaling).fit(holding(1e200))
         assert np.isfinite(dim(scaling="quantile").fit_transform(holding(1e200))).all()
-
-    def test_scaling_that_makes_nan(self):
-        def gap(x):
-            return np.where(x > 1, np.nan, x)
-
-        with pytest.raises(ValueError, match=r"scaling=FunctionTransformer.*NaN or infinite"):
-            dim(scaling=FunctionTransformer(gap)).fit(X)
 
 
 def factory_of_list(n_features, n_components):
@@ -305,14 +290,6 @@ class TestParameters:
             dim(**{name: value}).fit(X, Y)
         assert repr(value) in str(raised.value)
 
-    def test_a_target_with_the_wrong_number_of_components_is_refused_before_training(self):
-        class Trains(Callback):
-            def on_train_begin(self, net, **kwargs):
-                pytest.fail("training began")
-
-        with pytest.raises(ValueError, match="3 distributions"):
-            dim(target=["normal"] * 3, callbacks=[Trains()]).fit(X)
-
     @pytest.mark.parametrize("value", [np.True_, True, 1, np.int64(1), np.uint8(1)])
     def test_numpy_scalars_are_numbers(self, value):
         if isinstance(value, bool | np.bool_):
@@ -340,32 +317,6 @@ class TestThatComesClose:
     )
     def test_works(self, parameters):
         assert np.isfinite(dim(**parameters).fit(X).transform(X)).all()
-
-    def test_a_histogram_is_a_distribution(self):
-        distribution = stats.rv_histogram(np.histogram(X[:, 0], bins=5))
-        z = dim(target=distribution, max_epochs=20).fit_transform(X)
-        assert_array_equal(z, dim(target=distribution()).set_params(max_epochs=20).fit_transform(X))
-        assert z.min() >= distribution.support()[0]
-        assert z.max() <= distribution.support()[1]
-        assert stats.kstest(z[:, 0], distribution.cdf).pvalue > 0.01
-
-
-class TestLabels:
-    @pytest.mark.parametrize(
-        ("y", "message"),
-        [
-            (None, r"supervision > 0.*requires y.*Pass labels, or supervision=0"),
-            (Y[:-1], r"inconsistent numbers of samples: \[60, 59\]"),
-            (np.zeros((60, 2, 2)), r"y must have the shape \(n,\) or \(n, k\), got \(60, 2, 2\)"),
-            (np.array([["a", "b"]] * 60), r"y of shape \(60, 2\) has to hold numbers"),
-            (np.full(60, -1), r"needs labelled rows; all 60 of y are unlabelled"),
-            ([None] * 60, r"needs labelled rows; all 60 of y are unlabelled"),
-            ("labels", r"y must have the shape"),
-        ],
-    )
-    def test_that_are_none(self, y, message):
-        with pytest.raises(ValueError, match=message):
-            dim(supervision=0.5).fit(X, y)
 
 
 class Failing(Exception):
@@ -473,26 +424,9 @@ class TestDivergence:
         with pytest.raises(ValueError, match=r"training diverged.*epoch [12] .*Use a smaller lr"):
             dim(max_epochs=5, **parameters).fit(X)
 
-    def test_lr_is_printed_with_few_digits(self):
-        with pytest.raises(ValueError, match=r"\(lr=1\.23e\+09\)"):
-            dim(lr=np.float32(1234567890.123)).fit(X)
-
     def test_in_the_very_last_step(self):
         with pytest.raises(ValueError, match=r"training diverged.*Use a smaller lr"):
             dim(encoder=Exploding, max_epochs=1, batch_size=60, normalization="batch").fit(X)
-
-    @pytest.mark.parametrize(("lr", "clean_weight"), [(1, 0.5), (10, 1), (1e3, 0.5), (1e5, 1)])
-    def test_never_leaves_a_model_of_nan(self, lr, clean_weight):
-        model, error = dim(lr=lr, max_epochs=20, clean_weight=clean_weight), None
-        try:
-            model.fit(X)
-        except ValueError as raised:
-            error = raised
-        if error is None:
-            assert np.isfinite(model.transform(X)).all()
-            assert np.isfinite(model.score(X))
-        else:
-            assert re.search(r"training diverged.*Use a smaller lr", str(error))
 
 
 @pytest.fixture
@@ -515,41 +449,3 @@ class TestInterrupt:
         with pytest.raises(KeyboardInterrupt):
             model.fit(X)
         assert not hasattr(model, "net_")
-
-    def test_from_another_thread(self):
-        class Start(Callback):
-            def on_train_begin(self, net, **kwargs):
-                threading.Timer(0.3, _thread.interrupt_main).start()
-
-        with pytest.raises(KeyboardInterrupt):
-            dim(max_epochs=10**6, callbacks=[Start()]).fit(X)
-
-
-class TestStoppingByACallback:
-    @pytest.mark.parametrize(("early_stopping", "load_best"), [(False, True), (True, False)])
-    def test_is_quiet_and_keeps_the_model(self, early_stopping, load_best, capsys):
-        rows = np.tile(X, (5, 1))
-        # No epoch is better than the one before by so much, so the third is the last.
-        stop = EarlyStopping(
-            monitor="valid_loss" if early_stopping else "train_loss",
-            patience=2,
-            threshold=1e9,
-            threshold_mode="abs",
-            load_best=load_best,
-            sink=lambda text: None,
-        )
-        model = dim(max_epochs=50, callbacks=[stop], early_stopping=early_stopping).fit(rows)
-        assert model.n_epochs_ == 3
-        assert len(model.history_["train_loss"]) == 3
-        assert np.isfinite(model.transform(rows)).all()
-        assert capsys.readouterr() == ("", "")
-
-    def test_a_class(self):
-        class Count(Callback):
-            seen = 0
-
-            def on_epoch_end(self, net, **kwargs):
-                type(self).seen += 1
-
-        dim(max_epochs=3, callbacks=[Count]).fit(X)
-        assert Count.seen == 3

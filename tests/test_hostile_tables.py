@@ -386,36 +386,3 @@ def test_is_embedded_or_refused_in_words(tables):
     run()
     print(counts)
     assert min(counts.values()) > EXAMPLES / 10
-
-
-class TestRareTables:
-    """What is drawn too rarely to be left to chance."""
-
-    both = np.array([[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]] * 9)
-
-    def fit(self, table, **parameters):
-        return NoisyDIMTransformer(max_epochs=1, random_state=0, **parameters).fit(table)
-
-    @pytest.mark.parametrize("size", [np.inf, np.finfo(float).max])
-    def test_infinities_of_both_signs(self, size):
-        with pytest.raises(ValueError, match=r"infinity|overflows"):
-            self.fit(np.repeat([[size], [-size]], 200, axis=0))
-
-    def test_quantiles_of_a_range_beyond_float64(self):
-        with pytest.raises(ValueError, match=r"column 0 overflows.*both signs.* Divide"):
-            self.fit(self.both * np.finfo(float).max, scaling="quantile")
-        # A quarter of it is no problem.
-        assert np.isfinite(
-            self.fit(self.both / 4 * np.finfo(float).max, scaling="quantile").score_samples(
-                self.both
-            )
-        ).all()
-
-    def test_complex_column_in_a_frame_of_nullable_ones(self):
-        frame = pd.DataFrame({"a": np.arange(9) * 1j, "b": pd.array(range(9), "Float64")})
-        with pytest.raises(ValueError, match="Complex"):
-            self.fit(frame)
-
-    def test_frame_without_columns(self):
-        with pytest.raises(ValueError, match="feature"):
-            self.fit(pd.DataFrame(index=range(9)))

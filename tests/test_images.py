@@ -5,9 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from over import over
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import MinMaxScaler
@@ -15,12 +13,10 @@ from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.augmentations import FeatureCorruption
-from sknoisydim.encoders import MLPEncoder
 
 DIGITS, Y = load_digits(return_X_y=True)
 X = DIGITS[:300].reshape(-1, 1, 8, 8)
 TABLE = X.reshape(300, 64)
-COLOUR = np.random.default_rng(0).normal(size=(60, 3, 4, 5)).astype(np.float32)
 
 
 class Convolutions(nn.Module):
@@ -83,32 +79,6 @@ def test_images_are_embedded_and_scored(encoder):
     assert (model.n_features_in_, model.row_shape_) == (64, (1, 8, 8))
 
 
-@over(encoder=[Convolutions, chain])
-def test_row_by_row_is_all_at_once(encoder):
-    model = dim(encoder).fit(X)
-    alone = np.concatenate([model.transform(X[i : i + 1]) for i in range(5)])
-    assert_allclose(alone, model.transform(X)[:5], atol=1e-9)
-
-
-def test_colours_and_float32():
-    model = dim("mlp").set_params(encoder=Convolutions).fit(COLOUR)
-    assert model.transform(COLOUR).dtype == np.float32
-    assert_array_equal(pickle.loads(pickle.dumps(model)).transform(COLOUR), model.transform(COLOUR))
-    assert model.row_shape_ == (3, 4, 5)
-
-
-def test_lists_and_tensors(fitted):
-    expected = fitted.transform(X[:5])
-    assert_array_equal(fitted.transform(X[:5].tolist()), expected)
-    assert_array_equal(fitted.transform(torch.from_numpy(X[:5])), expected)
-
-
-def test_encoder_takes_images(fitted):
-    with torch.no_grad():
-        z = fitted.encoder_(torch.from_numpy(X).float()).numpy()
-    assert_allclose(z, fitted.transform(X), atol=1e-4)
-
-
 def test_pickle_and_clone(fitted):
     copy = pickle.loads(pickle.dumps(fitted))
     assert_array_equal(copy.transform(X), fitted.transform(X))
@@ -117,12 +87,6 @@ def test_pickle_and_clone(fitted):
     assert_array_equal(one, other)
     moved = copy.retarget("uniform").transform(X)
     assert moved.min() >= 0
-
-
-@pytest.mark.parametrize("encoder", ["mlp", MLPEncoder((8,))], ids=["name", "component"])
-def test_an_encoder_of_ours_takes_tables(encoder):
-    with pytest.raises(ValueError, match="Found array with dim 4"):
-        dim(encoder).fit(X)
 
 
 def test_other_shapes_are_refused(fitted):
@@ -136,33 +100,12 @@ def test_other_shapes_are_refused(fitted):
         table.transform(X)
 
 
-def test_tables_reach_the_encoder_as_before():
-    asked = []
-
-    def factory(n_features, n_components):
-        asked.append(n_features)
-        return nn.Linear(n_features, n_components)
-
-    NoisyDIMTransformer(2, encoder=factory, max_epochs=1).fit(TABLE)
-    dim(lambda shape, d: asked.append(shape) or chain(shape, d)).fit(X)
-    assert asked == [64, (1, 8, 8)]
-
-
 @pytest.mark.parametrize("scaling", ["squash", "standard", "quantile", None, MinMaxScaler()])
 def test_cells_are_scaled_as_columns(scaling):
     flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     images = dim(flat, scaling=scaling).fit(X)
     table = dim(flat, scaling=scaling).fit(TABLE)
     assert_allclose(images.transform(X), table.transform(TABLE), atol=1e-6)
-
-
-def test_a_scaling_that_changes_the_cells_is_refused():
-    class Half(MinMaxScaler):
-        def transform(self, X):
-            return super().transform(X)[:, ::2]
-
-    with pytest.raises(ValueError, match="scaling makes 32 columns of the 64 cells"):
-        dim(scaling=Half()).fit(X)
 
 
 def test_views_of_images():

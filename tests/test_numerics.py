@@ -1,6 +1,5 @@
 """Dtypes, company of rows, seeds, the process around a fit, and tables at the edge."""
 
-import contextlib
 import functools
 import itertools
 import pickle
@@ -15,8 +14,6 @@ from around import process
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from scipy import stats
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -188,34 +185,12 @@ class TestSeed:
             for z in threads.map(model.transform, [X] * 8):
                 assert_array_equal(z, expected)
 
-    def test_a_random_state_moves_on(self):
-        state = np.random.RandomState(0)
-        first, second = dim(random_state=state), dim(random_state=state)
-        first, second = first.fit_transform(X), second.fit_transform(X)
-        assert not np.array_equal(first, second)
-        assert_array_equal(dim(random_state=np.random.RandomState(0)).fit_transform(X), first)
-
-    def test_none_is_fresh_every_time(self):
-        seed_globals(0)
-        first = dim(random_state=None).fit_transform(X)
-        seed_globals(0)
-        assert not np.array_equal(first, dim(random_state=None).fit_transform(X))
-
     @over(encoder=["mlp", WithDropout, nn.Linear(6, 6)])
     def test_global_generators_do_not_reach_a_fit(self, encoder):
         seed_globals(1)
         first = dim(encoder=encoder).fit_transform(X)
         seed_globals(2)
         assert_array_equal(dim(encoder=encoder).fit_transform(X), first)
-
-
-@contextlib.contextmanager
-def deterministic():
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
 
 
 class TestProcess:
@@ -230,22 +205,6 @@ class TestProcess:
         model.score(X)
         model.score_samples(X)
         assert process() == before
-
-    @over(encoder=["mlp", WithDropout])
-    def test_where_algorithms_have_to_be_deterministic(self, encoder):
-        with deterministic():
-            before = process()
-            model = dim(encoder=encoder, target=stats.t(1)).fit(X)
-            assert np.isfinite(model.transform(X)).all()
-            assert np.isfinite(model.score(X))
-            assert process() == before
-
-    def test_the_scaling_does_not_draw_from_the_global_generator(self):
-        scaling = make_pipeline(StandardScaler(), QuantileTransformer(n_quantiles=20, subsample=99))
-        before = process()
-        first = dim(scaling=scaling).fit_transform(X)
-        assert process() == before
-        assert_array_equal(dim(scaling=scaling).fit_transform(X), first)
 
     def test_an_abandoned_transform_leaves_grad_mode_alone(self):
         model = fitted("default")
@@ -331,18 +290,6 @@ class TestTables:
         for rows in (limit * far, -1e20 * far, np.diag(-limit * far[0]), np.diag(1e20 * far[0])):
             embed(model, rows)
 
-    @over(case=[(50, 20, 2), (20, 64, 32), (2, 1, 2), (2, 40, 32), (50, 33, 32)])
-    def test_components_beyond_columns_and_batch(self, case):
-        n_rows, n_components, batch_size = case
-        target = ("normal", "uniform")[batch_size // 32]
-        model = dim(n_components=n_components, batch_size=batch_size, target=target)
-        embed(model.fit(X[:n_rows]), X)
-
-    def test_sparse_output_of_the_scaling_is_taken(self):
-        table = TABLES["small integers"]
-        model = dim(scaling=OneHotEncoder(handle_unknown="ignore")).fit(table)
-        assert embed(model, table).shape == (200, 4)
-
 
 def some(labels, every=3, unlabelled=-1):
     return [label if row % every else unlabelled for row, label in enumerate(labels)]
@@ -369,21 +316,6 @@ class TestSupervision:
         expected = dim(supervision=0.5).fit(X, np.array(some(Y))).transform(X)
         for labels in SOME:
             assert_array_equal(dim(supervision=0.5).fit(X, labels).transform(X), expected)
-
-    @over(
-        labels={
-            "booleans": Y > 1,
-            "one class": np.zeros(200, dtype=int),
-            "a class of one row": np.where(np.arange(200) == 3, 1, 0),
-            "one labelled row": np.where(np.arange(200) == 3, 1, np.nan),
-        }
-    )
-    def test_few_classes_or_rows_of_them(self, labels):
-        embed(dim(supervision=1.0, early_stopping=True).fit(X, labels), X)
-
-    @over(n_rows=[2, 3])
-    def test_few_rows(self, n_rows):
-        embed(dim(supervision=0.5).fit(X[:n_rows], [0] * n_rows), X)
 
     def test_y_is_ignored_without(self):
         expected = fitted("default").transform(X)

@@ -3,7 +3,6 @@
 import pickle
 
 import numpy as np
-import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 from over import over
@@ -126,17 +125,6 @@ class TestAreTheDenseRows:
         assert match_scorer(model, rows) == match_scorer(model, X)
         assert mutual_information(model, rows) == mutual_information(model, X)
 
-    def test_as_columns_of_a_frame(self):
-        frame = pd.DataFrame(X).astype(pd.SparseDtype("float64", 0.0))
-        assert_array_equal(dim().fit_transform(frame), dim().fit_transform(X))
-
-    def test_once_the_rows_were_dense(self):
-        for scaling in ("quantile", MaxAbsScaler()):
-            model = dim(scaling=scaling).partial_fit(X)
-            assert_array_equal(model.transform(sparse.csr_array(X)), model.transform(X))
-            other = pickle.loads(pickle.dumps(model)).partial_fit(sparse.csr_array(X))
-            assert_array_equal(other.transform(X), model.partial_fit(X).transform(X))
-
 
 class TestStaySparse:
     @pytest.mark.parametrize("method", METHODS)
@@ -188,12 +176,6 @@ class TestAreRefused:
         model = dim() if "fit" in method else model
         with pytest.raises(ValueError, match=message):
             getattr(model, method)(rows)
-
-    def test_with_cells_that_are_infinite_when_they_are_added(self):
-        cells = np.full(4, 1.5e308), (np.array([0, 0, 1, 2]), np.array([1, 1, 0, 2]))
-        rows = sparse.coo_array(cells, shape=(3, 4))
-        with np.errstate(over="ignore"), pytest.raises(ValueError, match="contains infinity"):
-            dim().fit(rows)
 
     def test_by_scalings_that_see_all_rows(self):
         for scaling, method in (("quantile", "fit"), (MaxAbsScaler(), "partial_fit")):

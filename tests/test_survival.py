@@ -11,17 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from functools import partial
 
-import distributed
-import joblib
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
-from sklearn.exceptions import FitFailedWarning
-from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import QuantileTransformer
 from skorch.callbacks import (
     Callback,
@@ -267,13 +262,6 @@ class TestGoingOn:
         break_at(5, dim(checkpoint=tmp_path))
         check_equal(dim(checkpoint=tmp_path, **change).fit(X), dim(**change).fit(X))
 
-    def test_callbacks_of_scikit_learn(self, tmp_path, plain):
-        callback = pytest.importorskip(
-            "sklearn.callback", reason="scikit-learn < 1.9 has no callbacks"
-        ).ProgressBar()
-        break_at(5, dim(checkpoint=tmp_path).set_callbacks(callback))
-        check_equal(dim(checkpoint=tmp_path).set_callbacks(callback).fit(X), plain)
-
 
 def changed(array):
     array = array.copy()
@@ -331,30 +319,6 @@ class TestAnotherFit:
         with pytest.raises(ValueError, match="another one: X was"):
             dim(checkpoint=tmp_path).fit(changed(X))  # the last row is always among them
 
-    def test_of_images_of_another_shape(self, tmp_path):
-        encoder = nn.Sequential(nn.Conv2d(1, 3, 1), nn.AdaptiveMaxPool2d(1), nn.Flatten())
-        images = dim(checkpoint=tmp_path, n_components=3, encoder=encoder, augmentation="jitter")
-        break_at(5, images, X.reshape(200, 1, 1, 4))
-        with pytest.raises(ValueError, match=r"X was \(200, 1, 1, 4\)"):
-            images.fit(X.reshape(200, 1, 2, 2))
-
-    def test_has_an_identity_without_addresses(self):
-        values = [
-            *(os.fsync, partial(dim, lr=1), partial(dim, lr=2), [1, 2], [1, 3], slice(2)),
-            *(np.arange(3.0), np.arange(3.0)[::-1], np.array(["a"]), np.array(["2020"], "M8[D]")),
-            *(torch.zeros(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.bfloat16)),
-            *(
-                MLPEncoder((8,)),
-                MLPEncoder((9,)),
-                LRScheduler(step_size=2),
-                LRScheduler(step_size=3),
-            ),
-        ]
-        told = [_identity.describe(value) for value in values]
-        assert len(set(told)) == len(values)
-        assert told == [_identity.describe(copy.deepcopy(value)) for value in values]
-        assert not any("0x" in text for text in told)
-
 
 class Code:
     def __reduce__(self):
@@ -387,11 +351,6 @@ class TestTheFile:
     def test_runs_no_code(self, tmp_path):
         seal(tmp_path / NAME, Code())
         with pytest.raises(ValueError, match="something else than tensors and plain Python"):
-            dim(checkpoint=tmp_path).fit(X)
-
-    def test_that_cannot_be_read_is_not_overwritten(self, tmp_path):
-        (tmp_path / NAME).mkdir()
-        with pytest.raises(IsADirectoryError):
             dim(checkpoint=tmp_path).fit(X)
 
     def test_that_a_killed_writer_has_left_is_swept(self, tmp_path):
@@ -441,12 +400,6 @@ class TestTheParameter:
         with pytest.raises((TypeError, ValueError), match="must be None or the path of a folder"):
             dim(checkpoint=value).fit(X)
 
-    def test_a_folder_is_made_unless_for_a_stream(self, tmp_path):
-        dim(checkpoint=tmp_path / "a").partial_fit(X).partial_fit(X)
-        assert list(tmp_path.iterdir()) == []
-        break_at(2, dim(checkpoint=tmp_path / "a" / "b"))
-        assert (tmp_path / "a" / "b" / NAME).is_file()
-
     def test_is_left_out_of_a_file_and_kept_in_a_pickle(self, tmp_path):
         model = dim(checkpoint=str(tmp_path / "a")).set_params(callbacks=None).fit(X)
         model.save(tmp_path / "model")
@@ -489,68 +442,6 @@ class TestDisk:
         assert len(read(tmp_path / NAME)["history"]) == last
         os.fsync, Filling.until = FSYNC, Filling.since
         check_equal(dim(checkpoint=tmp_path, callbacks=[Filling()]).fit(X), plain)
-
-    def test_a_folder_that_cannot_be_written_to(self, tmp_path, plain):
-        (tmp_path / "file").touch()
-        with pytest.warns(RuntimeWarning, match=r"file/a/fit\.checkpoint cannot .*there is none"):
-            model = dim(checkpoint=tmp_path / "file" / "a").fit(X)
-        check_equal(model, plain)
-
-
-def process():
-    """What belongs to the whole process, and so is not ours."""
-    numpy_state = np.random.get_state()  # noqa: NPY002 (the global generator is what is tested)
-    return [
-        *(torch.get_rng_state().tolist(), numpy_state[1].tolist(), random.getstate()),
-        *(torch.get_num_threads(), torch.is_grad_enabled(), list(warnings.filters)),
-        signal.getsignal(signal.SIGINT),
-    ]
-
-
-class Late:
-    """Raises when it is called the tenth time: as a view, or as a callback."""
-
-    def __init__(self, error):
-        self.error = error
-        self.calls = 0
-
-    def __call__(self, x, generator):
-        self.calls += 1
-        if self.calls == 10:
-            raise self.error
-        torch.rand(1)
-        return x
-
-
-class LateCallback(Callback, Late):
-    def __deepcopy__(self, memo):
-        return self
-
-    def on_batch_end(self, net, **kwargs):
-        self(None, None)
-
-
-class TestAnError:
-    @pytest.mark.parametrize("kept", [True, False])
-    @pytest.mark.parametrize("kind", [Crash, KeyboardInterrupt, SystemExit])
-    def test_leaves_all_as_it_was(self, kind, kept, tmp_path):
-        error = kind("from a user")
-        model = dim(checkpoint=tmp_path if kept else None, encoder=Dropping)
-        if kept:
-            model.fit(X)
-            model.set_params(augmentation=Late(error), clean_weight=0.5)
-        else:
-            model.set_params(callbacks=[LateCallback(error)])
-        before, around = dict(vars(model)), process()
-        with pytest.raises(kind) as raised:
-            model.fit(X)
-        assert raised.value is error
-        assert vars(model).keys() == before.keys()
-        assert all(vars(model)[name] is value for name, value in before.items())
-        if kept and kind is Crash:  # and where a fit goes on
-            break_at(5, dim(encoder=Dropping, checkpoint=tmp_path / "other"))
-            dim(encoder=Dropping, checkpoint=tmp_path / "other").fit(X)
-        assert process() == around
 
 
 KILLED = """
@@ -631,47 +522,3 @@ class TestKill:
                 assert_array_equal(embedding, expected)
         assert_array_equal(self.run(folder, out, "plain"), expected)
         assert list(folder.iterdir()) == []
-
-
-class Deadly:
-    """An encoder whose making ends the process: the first that makes the file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __call__(self, n_features, n_components):
-        try:
-            # Two workers come here at the same time: one of them has to live.
-            self.path.touch(exist_ok=False)
-        except FileExistsError:
-            return nn.Linear(n_features, n_components)
-        os._exit(1)
-
-
-class TestAGridSearch:
-    def test_an_error_costs_its_fit_only(self):
-        Bomb.at = 2
-        search = GridSearchCV(dim(), {"callbacks": [None, [Bomb()]]}, cv=2, error_score=np.nan)
-        with (
-            pytest.warns(FitFailedWarning, match=r"2 fits failed out of a total of 4"),
-            pytest.warns(UserWarning, match="test scores are non-finite"),
-        ):
-            search.fit(X)
-        assert np.isfinite(search.cv_results_["mean_test_score"]).tolist() == [True, False]
-        assert search.transform(X).shape == X.shape
-
-    @pytest.mark.slow
-    def test_a_worker_that_dies_costs_its_fit_only(self, tmp_path):
-        """What docs/guide/saving.rst says of Dask."""
-        grid = {"encoder": [MLPEncoder((8,)), Deadly(tmp_path / "died"), nn.Linear]}
-        search = GridSearchCV(dim().set_params(callbacks=None), grid, cv=2, error_score=np.nan)
-        options = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1"}
-        with (
-            distributed.LocalCluster(dashboard_address=":0", silence_logs=50, **options) as cluster,
-            distributed.Client(cluster),
-            # Every worker gets the rows: what one has alone is lost with it.
-            joblib.parallel_config(backend="dask", scatter=[X]),
-        ):
-            search.fit(X)
-        assert (tmp_path / "died").exists()
-        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
