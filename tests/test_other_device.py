@@ -34,8 +34,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sknoisydim import NoisyDIMTransformer, _data, _isolation, _settings
-from sknoisydim._data import Rows
+from sknoisydim import NoisyDIMTransformer, _isolation, _settings
 from sknoisydim._linear import distance_to_normal
 from sknoisydim._modules import Dropout, mlp
 from sknoisydim._net import _checkpoint
@@ -326,26 +325,17 @@ VALIDATION = {"X_val": X[:70] + 1, "y_val": Y[:70]}
 # Parameters, and what fit gets beside the rows.
 FITS = {
     "defaults": ({}, {}),
-    "clean": ({"clean_weight": 1.0, "noise": 0.01}, {}),
     "labels": ({"supervision": 0.5}, {"y": Y} | VALIDATION),
-    "weights": (
-        {"early_stopping": True, "validation_fraction": 0.3},
-        {"sample_weight": np.linspace(0, 2, len(X))},
+    "missing": (
+        {"missing": "indicator", "scaling": "quantile", "refine": "rotation", "noise": 0.01},
+        {"X": HOLES, "sample_weight": np.linspace(0, 2, len(X))},
     ),
-    "missing": ({"missing": "indicator", "augmentation": "mixup"}, {"X": HOLES}),
-    "quantiles": ({"scaling": "quantile", "refine": "rotation"}, {}),
     "images": (
         {"encoder": Own, "optimizer": own_optimizer, "augmentation": "jitter"},
         {"X": X.reshape(-1, 1, 2, 3)},
     ),
     "sgd": (
-        {
-            "noise": "uniform",
-            "bound": "dv",
-            "optimizer": "sgd",
-            "lr": 0.01,
-            "callbacks": watching,
-        },
+        {"noise": "uniform", "bound": "dv", "optimizer": "sgd", "lr": 0.01, "callbacks": watching},
         {},
     ),
 }
@@ -426,10 +416,13 @@ def step(objective, view, x, seed, device):
     return [t.detach().cpu() for t in tensors], waited
 
 
+TURNS = itertools.cycle([None, *AUGMENTATIONS])
+
+
 def steps(noise, normalization):
-    """Do a step with each critic and bound; the views, which know neither, take turns."""
+    """Do a step with each critic and each bound; the views, which know neither, take turns."""
     d, n = 2, 16
-    seeds, turns = itertools.count(), itertools.cycle([None, *AUGMENTATIONS])
+    seeds = itertools.count()
     x = torch.from_numpy(X[:n])
     with other_device():
         x_there = x.to(NAME)
@@ -440,7 +433,7 @@ def steps(noise, normalization):
     with other_device():
         distance_to_normal(torch.ones(n, d, device=NAME))  # what is sent once, for all steps
     critics = [name for name in CRITICS if channel.exact or name != "exact"]
-    for critic, bound in itertools.product(critics, BOUNDS):
+    for critic, bound in zip(itertools.cycle(critics), BOUNDS, strict=False):
         generator = torch.Generator().manual_seed(0)
         objective = Objective(
             mlp(6, [8], d, generator, batch_norm=True, dropout=0.1),
@@ -453,7 +446,7 @@ def steps(noise, normalization):
             (1.0,),
             1.0,
         )
-        view, seed = next(turns), next(seeds)
+        view, seed = next(TURNS), next(seeds)
         here, _ = step(copy.deepcopy(objective), views[view], x, seed, "cpu")
         with other_device():
             moved = copy.deepcopy(objective).to(NAME)
@@ -494,19 +487,6 @@ def an_epoch_waits_once():
 
 
 @scenario
-def rows_that_are_not_kept_there():
-    """Read and moved by batch, they are those of the copy."""
-    kept = fitted("cpu", {}, {})
-    with other_device(), mock.patch.object(_data, "COPY_BYTES", 0):
-        rows = Rows(X, nn.Identity(), torch.device(NAME))
-        assert rows._scaled is None
-        assert rows.take(torch.tensor([2, 1])).device.type == NAME
-        assert torch.equal(torch.cat(list(rows.in_order(60))).cpu(), torch.from_numpy(X))
-        read = fitted(NAME, {}, {})
-    assert_same(read, kept)
-
-
-@scenario
 def singular_covariances_end_a_fit():
     """No step waits to see whether it can be factored; the epoch's end says it."""
     whiten = Whitening().build(2)
@@ -530,20 +510,6 @@ class _Diverging(nn.Linear):
     def forward(self, x):
         z = super().forward(x)
         return z * float("inf") if z.requires_grad else z
-
-
-@scenario
-def partial_fit_goes_on():
-    models = []
-    for device, where in (("cpu", contextlib.nullcontext), (NAME, other_device)):
-        model = dim(device, critic="bilinear")
-        for part in np.array_split(X, 3):
-            with where():
-                model.partial_fit(part)
-            assert_at_home(model)
-            model = pickle.loads(pickle.dumps(model))
-        models.append(model)
-    assert_same(*reversed(models))
 
 
 @scenario
