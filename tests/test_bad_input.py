@@ -18,11 +18,11 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim.augmentations import FeatureCorruption, FeatureMasking, GaussianJitter
+from sknoisydim.augmentations import FeatureCorruption, FeatureMasking
 from sknoisydim.critics import SeparableCritic
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.noise import UniformNoise
-from sknoisydim.normalization import BatchNormalization, Whitening
+from sknoisydim.normalization import Whitening
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = np.arange(60) % 3
@@ -127,40 +127,25 @@ FROZEN = nn.Linear(4, 4).requires_grad_(False)
 LBFGS = functools.partial(torch.optim.LBFGS, max_iter=2)
 
 
-# torch has it since 2.9.
-MUON = (
-    [({"optimizer": torch.optim.Muon}, ValueError, r"Muon.*failed: Muon only supports 2D")]
-    if hasattr(torch.optim, "Muon")
-    else []
-)
 # Parameters of the transformer that cannot be, and what the message has to say.
 WRONG = [
     # Unknown names: what is allowed, and what may have been meant.
-    ({"target": "nomal"}, ValueError, r"target='nomal'.*'normal', 'uniform'.*mean 'normal'\?"),
-    ({"target": "unifrom"}, ValueError, r"target='unifrom'.*Did you mean 'uniform'\?"),
     ({"noise": "gausian"}, ValueError, r"noise='gausian'.*'auto'.*number > 0.*mean 'gaussian'\?"),
-    ({"noise": "autto"}, ValueError, r"noise='autto'.*Did you mean 'auto'\?"),
     ({"augmentation": "corupt"}, ValueError, r"augmentation.*'masking'.*mean 'corruption'\?"),
     ({"critic": "seperable"}, ValueError, r"critic='seperable'.*'exact'.*mean 'separable'\?"),
     ({"bound": "infoNCE"}, ValueError, r"bound='infoNCE'.*Did you mean 'infonce'\?"),
-    ({"bound": "infnce"}, ValueError, r"bound='infnce'.*Did you mean 'infonce'\?"),
     ({"encoder": "mpl"}, ValueError, r"encoder='mpl'.*Did you mean 'mlp'\?"),
     ({"normalization": "whitne"}, ValueError, r"normalization.*'batch'.*mean 'whiten'\?"),
     ({"scaling": "standart"}, ValueError, r"scaling.*'quantile'.*mean 'standard'\?"),
     ({"optimizer": "adamW"}, ValueError, r"optimizer='adamW'.*'sgd'.*Did you mean 'adamw'\?"),
     ({"device": "nonsense"}, ValueError, r"device='nonsense'.*'auto'.*'cpu'"),
-    ({"device": "meta"}, ValueError, r"device='meta' is not usable.*'cpu'"),
     ({"device": "cuda:99"}, ValueError, r"device='cuda:99' is not usable.*this machine"),
     ({"n_components": "all"}, TypeError, r"n_components must be 'auto' or an integer.*'all'"),
     ({"max_epochs": "many"}, TypeError, r"max_epochs must be 'auto' or an integer.*'many'"),
     # Numbers out of range.
     ({"n_components": 0}, ValueError, r"n_components must be 'auto' or an integer >= 1, got 0"),
-    ({"n_components": -3}, ValueError, r"n_components.*>= 1, got -3"),
     ({"noise": 0}, ValueError, r"noise must be a finite number > 0, got 0"),
-    ({"noise": -0.5}, ValueError, r"noise must be.*> 0, got -0\.5"),
     ({"noise": np.nan}, ValueError, r"noise must be.*> 0, got nan"),
-    ({"noise": np.inf}, ValueError, r"noise must be.*> 0, got inf"),
-    ({"noise": 1e-155}, ValueError, r"noise must be.*>= 1e-18 and <= 1e\+18, got 1e-155"),
     ({"noise": 1e39}, ValueError, r"noise must be.*<= 1e\+18, got 1e\+39"),
     ({"noise": UniformNoise(1e-320)}, ValueError, r"half_width must be.*>= 1e-18"),
     ({"batch_size": 1}, ValueError, r"batch_size must be an integer >= 2, got 1"),
@@ -168,94 +153,55 @@ WRONG = [
     ({"supervision": -0.1}, ValueError, r"supervision must be.*>= 0, got -0\.1"),
     ({"clean_weight": 1.5}, ValueError, r"clean_weight must be.*>= 0 and <= 1, got 1\.5"),
     ({"lr": 0.0}, ValueError, r"lr must be.*> 0, got 0\.0"),
-    ({"lr": np.nan}, ValueError, r"lr must be.*> 0, got nan"),
     ({"weight_decay": -1}, ValueError, r"weight_decay must be.*>= 0, got -1"),
     ({"validation_fraction": 0}, ValueError, r"validation_fraction.*> 0 and < 1, got 0"),
-    ({"validation_fraction": 1.0}, ValueError, r"validation_fraction.*> 0 and < 1, got 1\.0"),
     ({"n_iter_no_change": 0}, ValueError, r"n_iter_no_change must be an integer >= 1, got 0"),
     ({"tol": -1e-3}, ValueError, r"tol must be.*>= 0, got -0\.001"),
     ({"verbose": -1}, ValueError, r"verbose must be an integer >= 0, got -1"),
     ({"random_state": -1}, ValueError, r"random_state must be an integer in.*got -1"),
     # Targets.
     ({"target": ["normal"] * 3}, ValueError, r"target has 3 distributions.*n_components=4"),
-    ({"target": ["normal"] * 3, "n_components": 2}, ValueError, r"3 distributions.*n_components=2"),
-    (
-        {"target": stats.multivariate_normal([0, 0], np.eye(2)), "n_components": 3},
-        ValueError,
-        r"3",
-    ),
-    ({"target": stats.poisson(3)}, ValueError, r"target=poisson\(3\) is discrete.*continuous"),
-    ({"target": ["normal"] * 3 + [stats.binom(3, 0.5)]}, ValueError, r"target\[3\].*discrete"),
     ({"target": stats.beta}, TypeError, r"'beta'.*not frozen.*beta\(\.\.\.\)"),
-    ({"target": stats.norm(0, -1)}, ValueError, r"norm\(0, -1\)"),
     ({"target": torch.distributions.Beta(2, 5)}, TypeError, r"torch object.*scipy\.stats"),
     # Encoders.
     ({"encoder": nn.Linear(4, 3)}, ValueError, r"\(2, 4\) to \(2, 3\); n_components=4 needs"),
     ({"encoder": nn.Linear(3, 4)}, ValueError, r"does not take a batch of shape \(2, 4\)"),
-    ({"encoder": nn.Flatten(0)}, ValueError, r"to \(8,\); n_components=4 needs \(2, 4\)"),
     ({"encoder": Pair}, ValueError, r"to tuple; n_components=4 needs \(2, 4\)"),
     ({"encoder": factory_of_list}, TypeError, r"returned a list.*returns a torch\.nn\.Module"),
-    ({"encoder": factory_without_arguments}, TypeError, r"takes 0 positional arguments but 2"),
     # Hyper-parameters of components.
     ({"encoder": MLPEncoder((0,))}, ValueError, r"hidden_layer_sizes must be.*>= 1, got 0"),
     ({"encoder": MLPEncoder(activation="rleu")}, ValueError, r"activation.*mean 'relu'\?"),
     ({"encoder": MLPEncoder(dropout=1.0)}, ValueError, r"dropout must be.*< 1, got 1\.0"),
     ({"critic": SeparableCritic(width=0)}, ValueError, r"critic width must be.*got 0"),
-    ({"critic": SeparableCritic(temperature=0)}, ValueError, r"temperature must be.*> 0, got 0"),
     ({"augmentation": FeatureCorruption(rate=2)}, ValueError, r"rate must be.*<= 1, got 2"),
     ({"augmentation": FeatureMasking(rate="a")}, TypeError, r"rate must be.*got 'a'"),
-    ({"augmentation": GaussianJitter(scale=-1)}, ValueError, r"scale must be.*>= 0, got -1"),
     ({"normalization": Whitening(ridge=0)}, ValueError, r"ridge must be.*> 0, got 0"),
-    ({"normalization": BatchNormalization(ridge=-1)}, ValueError, r"ridge must be.*> 0, got -1"),
     # What a component of one's own returns.
     ({"augmentation": lambda x, g: x[:, :2]}, ValueError, r"augmentation.*\(16, 2\).*\(16, 4\)"),
-    ({"augmentation": lambda x, g: x[:5]}, ValueError, r"augmentation.*\(5, 4\).*\(16, 4\)"),
     ({"augmentation": lambda x, g: x.numpy()}, TypeError, r"augmentation.*ndarray, not a torch"),
-    ({"augmentation": lambda x, g: None}, TypeError, r"augmentation.*NoneType, not a torch"),
     ({"augmentation": lambda x, g: x.double()}, ValueError, r"augmentation.*to be .*float32"),
     ({"bound": lambda s: s.diagonal()}, ValueError, r"the bound.*\(16,\).*to be of shape \(\)"),
-    ({"bound": lambda s: 1.0}, TypeError, r"the bound.*returned a float, not a torch tensor"),
-    (
-        {"bound": lambda s: s.detach().mean(), "keep": None, "match_weight": 0},
-        ValueError,
-        r"no gradient comes out.*the bound",
-    ),
     ({"critic": Building(Diagonal())}, ValueError, r"the critic.*\(16,\).*to be .*\(16, 16\)"),
     ({"critic": Building(3)}, TypeError, r"critic=.* built a int, not a torch module"),
     ({"encoder": FROZEN, "clean_weight": 1}, ValueError, r"nothing to train.*requires_grad"),
-    ({"encoder": nn.Identity(), "clean_weight": 1}, ValueError, r"nothing to train"),
     # Scaling.
     ({"scaling": FunctionTransformer(lambda x: x[:, :0])}, ValueError, r"\(1, 0\); .*one column"),
-    ({"scaling": FunctionTransformer(lambda x: x[:, 0])}, ValueError, r"maps rows.* to \(1,\)"),
-    ({"scaling": FunctionTransformer(lambda x: x[:1])}, ValueError, r"maps rows.* to \(1, 4\)"),
     ({"scaling": FunctionTransformer(lambda x: x.astype(str))}, ValueError, r"not real numbers"),
     ({"scaling": ColumnTransformer}, TypeError, r"class ColumnTransformer, which needs param"),
     # Optimizers.
     ({"optimizer": torch.optim.LBFGS}, ValueError, r"LBFGS.*closure.*'adamw'"),
-    ({"optimizer": LBFGS}, ValueError, r"LBFGS.*closure.*'adamw'"),
     ({"optimizer": torch.optim.SparseAdam}, ValueError, r"SparseAdam needs sparse gradients"),
     ({"optimizer": torch.optim.Rprop}, ValueError, r"Rprop takes no weight_decay.*0\.01"),
-    *MUON,
     ({"optimizer": dict}, TypeError, r"optimizer made a dict: it takes.*torch\.optim class"),
-    ({"optimizer": lambda params: params}, ValueError, r"takes no weight_decay"),
-    ({"optimizer": lambda params, **rest: None}, TypeError, r"optimizer made a NoneType"),
     # Callbacks.
     ({"callbacks": EarlyStopping()}, TypeError, r"callbacks must be None or a list"),
-    ({"callbacks": ["print"]}, TypeError, r"callbacks holds 'print'.*skorch callbacks"),
 ]
 
 
 # Types that no parameter takes, and some that only some take.
-TAKES_REAL = {
-    "keep_weight",
-    "lr",
-    "match_weight",
-    "noise",
-    "supervision",
-    "tol",
-    "weight_decay",
-}
-TAKES_NONE = {
+TAKES_REAL = ["keep_weight", "lr", "match_weight", "noise", "supervision", "tol", "weight_decay"]
+TAKES_NONE = ["augmentation", "callbacks", "checkpoint", "keep", "random_state", "decoder"]
+TAKES_NONE += ["refine", "scaling"]
     "augmentation",
     "callbacks",
     "checkpoint",
@@ -264,8 +210,8 @@ TAKES_NONE = {
     "decoder",
     "refine",
     "scaling",
-}
-TAKES_TRUE = {"early_stopping", "random_state", "verbose", "warm_start"}
+]
+TAKES_TRUE = ["early_stopping", "random_state", "verbose", "warm_start"]
 PARAMETERS = list(NoisyDIMTransformer().get_params())
 WRONG_TYPES = [
     *((name, value) for name in PARAMETERS for value in ({"a": 1}, b"adamw", 1j)),
@@ -349,21 +295,14 @@ class Interrupt(Callback):
         self.how = how
         self.when = when
 
-    def on_batch_end(self, net, **kwargs):
-        if self.when == "batch":
+    def act(self, when, net, **kwargs):
+        if self.when == when:
             self.how()
 
-    def on_epoch_end(self, net, **kwargs):
-        if self.when == "epoch":
-            self.how()
-
-    def on_train_begin(self, net, **kwargs):
-        if self.when == "begin":
-            self.how()
-
-    def on_train_end(self, net, **kwargs):
-        if self.when == "end":
-            self.how()
+    on_train_begin = functools.partialmethod(act, "begin")
+    on_batch_end = functools.partialmethod(act, "batch")
+    on_epoch_end = functools.partialmethod(act, "epoch")
+    on_train_end = functools.partialmethod(act, "end")
 
 
 def raise_interrupt():

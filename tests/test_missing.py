@@ -93,20 +93,12 @@ def front(model):
 
 # What may hold a table with missing cells.
 KINDS = {
-    "fortran": np.asfortranarray,
-    "every other column": lambda a: np.repeat(a, 2, axis=1)[:, ::2],
     "list": np.ndarray.tolist,
-    "objects": lambda a: a.astype(object),
-    "None": lambda a: np.where(np.isnan(a), None, a),
     "NA": lambda a: np.where(np.isnan(a), pd.NA, a.astype(object)),
     "frame": pd.DataFrame,
-    "nullable": lambda a: pd.DataFrame(a).astype("Float64"),
     "arrow": lambda a: pd.DataFrame(a).astype("double[pyarrow]"),
-    "objects with NA": lambda a: pd.DataFrame(a).astype(object).where(~np.isnan(a), pd.NA),
-    "objects with None": lambda a: pd.DataFrame(a).astype(object).where(~np.isnan(a), None),
     "polars": lambda a: pl.DataFrame(a, schema=list("abcde")).fill_nan(None),
     "csr": sparse.csr_array,
-    "coo": sparse.coo_array,
 }
 
 
