@@ -30,7 +30,14 @@ Y = np.arange(60) % 3
 
 def dim(**parameters):
     return NoisyDIMTransformer(
-        **{"clean_weight": 0.5, "max_epochs": 2, "batch_size": 16, "random_state": 0} | parameters
+        **{
+            "clean_weight": 0.5,
+            "max_epochs": 2,
+            "batch_size": 16,
+            "random_state": 0,
+            "refine": None,
+        }
+        | parameters
     )
 
 
@@ -202,15 +209,6 @@ WRONG = [
 TAKES_REAL = ["keep_weight", "lr", "match_weight", "noise", "supervision", "tol", "weight_decay"]
 TAKES_NONE = ["augmentation", "callbacks", "checkpoint", "keep", "random_state", "decoder"]
 TAKES_NONE += ["refine", "scaling"]
-    "augmentation",
-    "callbacks",
-    "checkpoint",
-    "keep",
-    "random_state",
-    "decoder",
-    "refine",
-    "scaling",
-]
 TAKES_TRUE = ["early_stopping", "random_state", "verbose", "warm_start"]
 PARAMETERS = list(NoisyDIMTransformer().get_params())
 WRONG_TYPES = [

@@ -31,7 +31,10 @@ EARLY = {"early_stopping": True}
 
 def dim(*callbacks, **parameters):
     defaults = {"max_epochs": 3, "batch_size": 16, "random_state": 0, "encoder": MLPEncoder((8,))}
-    defaults["device"] = "cpu"  # which epoch is the best is a matter of the last bits
+    defaults |= {
+        "refine": None,
+        "device": "cpu",
+    }  # which epoch is the best is a matter of the last bits
     return NoisyDIMTransformer(callbacks=list(callbacks), **defaults | parameters)
 
 

@@ -100,7 +100,7 @@ def state():
 
 def new(**parameters):
     return NoisyDIMTransformer(
-        2, **({"max_epochs": 2, "random_state": 0, "device": "cpu"} | parameters)
+        2, **({"max_epochs": 2, "refine": None, "random_state": 0, "device": "cpu"} | parameters)
     )
 
 

@@ -59,7 +59,9 @@ def rows():
 
 
 def small(**parameters):
-    return NoisyDIMTransformer(2, **{"batch_size": 64, "random_state": 0, **parameters})
+    return NoisyDIMTransformer(
+        2, **{"batch_size": 64, "random_state": 0, "refine": None} | parameters
+    )
 
 
 @pytest.fixture(scope="module")

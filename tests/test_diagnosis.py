@@ -29,7 +29,9 @@ TRAIN, TEST = X[:100], X[100:]
 
 
 def quick(n_components=2, **params):
-    return NoisyDIMTransformer(n_components, max_epochs=2, random_state=0, **params)
+    return NoisyDIMTransformer(
+        n_components, **{"max_epochs": 2, "random_state": 0, "refine": None} | params
+    )
 
 
 @pytest.fixture(scope="module")

@@ -68,6 +68,7 @@ CONFIGURATIONS = {
             "encoder": MLPEncoder((16,), dropout=0.1),
             "keep": None,
             "batch_size": 1000,
+            "refine": None,
             "max_epochs": 1,
         }
     ),
@@ -79,6 +80,7 @@ CONFIGURATIONS = {
             "normalization": "batch",
             "supervision": 0.5,
             "batch_size": 20,
+            "refine": None,
             "max_epochs": 1,
         },
         N_CHECKS + 1,
@@ -90,6 +92,7 @@ CONFIGURATIONS = {
             "encoder": with_dropout,
             "keep": None,
             "batch_size": 16,
+            "refine": None,
             "max_epochs": 3,
         }
     ),
@@ -116,6 +119,7 @@ CONFIGURATIONS = {
             "keep": None,
             "match_weight": 0.0,
             "batch_size": 20,
+            "refine": None,
             "max_epochs": 1,
         },
         N_CHECKS - 1,

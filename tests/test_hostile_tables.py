@@ -19,8 +19,8 @@ from sknoisydim.encoders import MLPEncoder
 
 #: Examples of the default run. HOSTILE_EXAMPLES=10000 asks for more, drawn anew each time; `-s` of
 #: pytest shows how many of them were embedded, and how many refused.
-EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "160"))
-DEFAULT = EXAMPLES == 160
+EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "100"))
+DEFAULT = EXAMPLES == 100
 
 # What a message of torch's, or of the code underneath, is told by.
 NOT_OURS = re.compile(

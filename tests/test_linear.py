@@ -96,7 +96,7 @@ class TestMatch:
 class TestDistribution:
     """What the objective promises: the spread of |z|^2, which a thin shell does not have."""
 
-    @pytest.mark.parametrize("d", [2, 4, 8, 16])
+    @pytest.mark.parametrize("d", [2, 8, 16])
     def test_gaussian_latents_are_no_shell(self, d):
         rng = np.random.default_rng(0)
         latent = rng.standard_normal((5000, 20))
@@ -269,7 +269,7 @@ class TestLabels:
         scores = []
         for supervision in (0.0, 100.0):
             model = dim(8, supervision=supervision, refine=None)
-            for _ in range(12):
+            for _ in range(6):
                 for part in np.array_split(np.arange(1500), 3):
                     model.partial_fit(rows[part], y[part])
             z = model.transform(rows)

@@ -26,6 +26,7 @@ DTYPES = ["f4", "f8", "f2", ">f4", ">f8", "longdouble", "i1", "u2", "i8", "?"]
 
 def dim(**parameters):
     settings = {"n_components": 2, "max_epochs": 2, "batch_size": 32, "random_state": 0}
+    settings["refine"] = None
     return NoisyDIMTransformer(**settings | parameters)
 
 

@@ -44,6 +44,7 @@ GONE = (RNG.random(FULL.shape) < 0.3) & (np.arange(5) < 4)
 X = np.where(GONE, np.nan, FULL)
 SHOWN = [0, 1, 2, 3]
 SMALL = {"encoder": MLPEncoder((8,)), "max_epochs": 2, "batch_size": 40, "random_state": 0}
+SMALL["refine"] = None
 
 SCALED = {**{name: name for name in SCALINGS}, "none": None, "robust": RobustScaler()}
 each_scaling = over(scaling=SCALED)

@@ -27,7 +27,7 @@ Y = np.repeat([0, 1, 2, 3], 50)
 
 def dim(**parameters):
     return NoisyDIMTransformer(
-        **{"max_epochs": 2, "batch_size": 32, "random_state": 0} | parameters
+        **{"max_epochs": 2, "batch_size": 32, "random_state": 0, "refine": None} | parameters
     )
 
 
@@ -62,15 +62,13 @@ class PlainTensor(nn.Linear):
 
 MODELS = {
     "default": {},
-    "uniform": {"target": "uniform", "n_components": 3},
+    "uniform": {"target": "uniform", "n_components": 3, "refine": "rotation"},
     "distributions": {"target": [stats.t(1), "uniform"], "n_components": 2},
-    "batch": {"normalization": "batch", "scaling": "standard"},
     "dropout": {"encoder": MLPEncoder((32,), dropout=0.3)},
     "module": {"encoder": WithDropout, "scaling": "quantile"},
     "wide": {"n_components": 16, "encoder": MLPEncoder((16, 16), residual=True)},
     "supervised": {"supervision": 0.5, "early_stopping": True},
-    "jitter": {"augmentation": "jitter", "critic": "exact", "noise": 0.7},
-    "masking": {"augmentation": "masking", "clean_weight": 0.0},
+    "views": {"augmentation": "jitter", "clean_weight": 0.0, "normalization": "batch"},
     "clean": {"clean_weight": 1.0, "scaling": None},
 }
 

@@ -224,6 +224,7 @@ HOLES = np.where(RNG.random(X.shape) < 0.1, np.float32(np.nan), X)
 
 def dim(device, **parameters):
     defaults = {"max_epochs": 2, "batch_size": 64, "random_state": 0, "device": device}
+    defaults["refine"] = None
     return NoisyDIMTransformer(2, **defaults | parameters)
 
 

@@ -26,7 +26,9 @@ N_CHECKS = 46
 
 def quick(**parameters):
     """A transformer of a few epochs."""
-    return NoisyDIMTransformer(keep="pca", keep_weight=10.0, max_epochs=3, **parameters)
+    return NoisyDIMTransformer(
+        keep="pca", keep_weight=10.0, max_epochs=3, refine=None, **parameters
+    )
 
 
 def detector(**parameters):

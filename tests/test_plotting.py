@@ -29,7 +29,7 @@ X = load_iris().data
 
 @pytest.fixture(scope="module")
 def dim():
-    return NoisyDIMTransformer(4, "uniform", max_epochs=3, random_state=0).fit(X)
+    return NoisyDIMTransformer(4, "uniform", max_epochs=3, refine=None, random_state=0).fit(X)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_every_display(display, dim):
     heavy = from_estimator(display, dim.retarget(stats.cauchy()), X.astype(np.float32))
     for figure in (result.figure_, heavy.figure_):
         figure.draw_without_rendering()
-    pipe = make_pipeline(StandardScaler(), NoisyDIMTransformer(2, max_epochs=1)).fit(X)
+    pipe = make_pipeline(StandardScaler(), NoisyDIMTransformer(2, max_epochs=1, refine=None)).fit(X)
     from_estimator(display, pipe)
     with pytest.raises(TypeError, match="NoisyDIMTransformer or a Pipeline"):
         from_estimator(display, StandardScaler().fit(X))
@@ -157,7 +157,7 @@ class TestTradeOff:
             "accuracy": lambda est, X, y=None: -est.clean_weight if est.noise == "auto" else -2.0,
         }
         grid = {"clean_weight": [0.2, 0.5, 1.0], "noise": ["auto", 0.5]}
-        dim = NoisyDIMTransformer(2, max_epochs=1, random_state=0)
+        dim = NoisyDIMTransformer(2, max_epochs=1, refine=None, random_state=0)
         search = GridSearchCV(dim, grid, scoring=scoring, refit=False, cv=2).fit(X)
         display = TradeOffDisplay.from_estimator(search, ax=ax)
         best = search.cv_results_["mean_test_match"][display.best_]

@@ -26,6 +26,7 @@ METHODS = ["fit", "transform", "partial_fit", "score", "score_samples", "diagnos
 
 def dim(**parameters):
     settings = {"n_components": 2, "max_epochs": 2, "batch_size": 32, "random_state": 0}
+    settings["refine"] = None
     return NoisyDIMTransformer(**settings | parameters)
 
 

@@ -32,7 +32,7 @@ X_NEW = np.random.default_rng(1).normal(size=(20, 5))
 
 
 def dim(**parameters):
-    parameters = {"n_components": 2, "max_epochs": 2, "batch_size": 32} | parameters
+    parameters = {"n_components": 2, "max_epochs": 2, "batch_size": 32, "refine": None} | parameters
     return NoisyDIMTransformer(**{"random_state": 0} | parameters)
 
 

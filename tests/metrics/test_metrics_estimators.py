@@ -36,7 +36,9 @@ SCORERS = {
 
 
 def quick(n_components=2, **params):
-    return NoisyDIMTransformer(n_components, max_epochs=2, random_state=0, **params)
+    return NoisyDIMTransformer(
+        n_components, **{"max_epochs": 2, "random_state": 0, "refine": None} | params
+    )
 
 
 @pytest.fixture(scope="module")
