@@ -15,9 +15,9 @@ from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_predict
 
-from sknoisydim._inference import Embedder, embeddings
-from sknoisydim._options import allowed, unknown_option
+from sknoisydim._model import Embedder, embeddings
 from sknoisydim._sources import RowSource
+from sknoisydim._validation import allowed, unknown_option
 
 FloatArray = NDArray[np.float64]
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
+from sknoisydim.metrics._information import check_rows, normal_embedding
+
 from ._context import own_context
 from ._isolation import draw_seed
 from ._validation import check_boolean
@@ -27,7 +29,6 @@ from .metrics import (
     relative_distance,
     total_correlation,
 )
-from .metrics._embedding import check_rows, normal_embedding
 from .metrics._information import channel_information, reachable_information
 from .metrics._report import LEVEL, TESTS, chance_auc, rejected
 from .metrics._samples import FloatArray, correlation_matrix, subsample

@@ -14,14 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
 from sknoisydim._files import replacing
-from sknoisydim._inference import embeddings, log_densities
 from sknoisydim._input import check_rows
 from sknoisydim._isolation import draw_seed
-from sknoisydim._options import check_name
+from sknoisydim._model import embeddings, log_densities
 from sknoisydim._settings import MISSING, resolve_device
 from sknoisydim._sources import FLOATS, RowSource, as_given, is_sparse
-from sknoisydim._training import information_share
-from sknoisydim._validation import check_integer
+from sknoisydim._training._statistics import information_share
+from sknoisydim._validation import check_integer, check_name
 from sknoisydim.encoders import IndicateMissing, resolve_encoder
 from sknoisydim.targets import resolve_target
 

@@ -19,10 +19,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sknoisydim._context import own_context
 from sknoisydim._isolation import draw_seed
-from sknoisydim._options import check_name
 from sknoisydim._transformer import NoisyDIMTransformer
-from sknoisydim._validation import check_integer, check_real
-from sknoisydim.metrics._embedding import normal_embedding
+from sknoisydim._validation import check_integer, check_name, check_real
+from sknoisydim.metrics._information import normal_embedding
 
 FloatArray = NDArray[np.float64]
 

@@ -13,9 +13,10 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.metrics.pairwise import rbf_kernel
 from torch import nn
 
+from sknoisydim._validation import resolve
+
 from ._isolation import make_generator
 from ._labels import standardised
-from ._options import resolve
 
 # (positions of rows, these rows scaled) -> reference features (n, k).
 Reference = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

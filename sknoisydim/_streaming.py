@@ -10,12 +10,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
 from sknoisydim._data import Table
-from sknoisydim._inference import Embedder
 from sknoisydim._isolation import draw_seed
 from sknoisydim._labels import encode_target
-from sknoisydim._net import CALLBACK_STATE, DIMNet
+from sknoisydim._model import Embedder
+from sknoisydim._net._callbacks import CALLBACK_STATE
+from sknoisydim._net._skorch import DIMNet
 from sknoisydim._settings import resolve_settings
-from sknoisydim._training import Start, Trained, train_chunk
+from sknoisydim._training._fit import Start, Trained
+from sknoisydim._training._stream import train_chunk
 from sknoisydim.targets import resolve_target
 
 Self = TypeVar("Self", bound="Streaming")
@@ -69,14 +71,13 @@ class Streaming:
         What the net is made of is fixed by the first call, or by `fit`: components, noise and batch
         size. What `keep` stands for is fitted to each chunk and the rows that are kept. The scaling
         "squash" or "standard" follows mean and variance of all rows so far; any other is fitted to
-        the first chunk, and stays. Read in every call: `lr`, `weight_decay`, `optimizer`, `keep`,
-        `keep_weight`, `supervision`, `match_weight`, `callbacks`, `target`, `device`, `verbose` and
-        `refine`, which is fitted anew, so leave it None in a long stream. `max_epochs`,
-        `early_stopping`, `validation_fraction` and `warm_start` play no part, and `random_state` in
-        the first call only. `history_` has one entry for each call, up to 1,000. A pickle, or a
-        file of `save`, holds the rows that are kept and the moments of the optimizer, twice the
-        size of the weights; what is loaded goes on as if nothing had happened. `forget_rows` takes
-        the rows away.
+        the first chunk, and stays. Read in every call: `lr`, `optimizer`, `keep`, `keep_weight`,
+        `supervision`, `match_weight`, `callbacks`, `target`, `device`, `verbose` and `refine`,
+        which is fitted anew, so leave it None in a long stream. `max_epochs`, `early_stopping` and
+        `warm_start` play no part, and `random_state` in the first call only. `history_` has one
+        entry for each call, up to 1,000. A pickle, or a file of `save`, holds the rows that are
+        kept and the moments of the optimizer, twice the size of the weights; what is loaded goes on
+        as if nothing had happened. `forget_rows` takes the rows away.
 
         Examples
         --------

@@ -18,18 +18,18 @@ from sknoisydim._fitted import Fitted
 from sknoisydim._input import check_same_columns, check_weights
 from sknoisydim._isolation import draw_seed
 from sknoisydim._labels import encode_target
-from sknoisydim._net import (
+from sknoisydim._net._callbacks import (
     STACK_LEVEL,
     CallbackSupportMixin,
     Tasks,
     reporters,
     with_callbacks,
 )
-from sknoisydim._persistence import Persistent
+from sknoisydim._persistence._estimator import Persistent
 from sknoisydim._settings import MISSING, resolve_settings
 from sknoisydim._sources import as_given
 from sknoisydim._streaming import Streaming
-from sknoisydim._training import fitted_so_far, train
+from sknoisydim._training._fit import fitted_so_far, train
 from sknoisydim.scaling import takes_sparse
 from sknoisydim.targets import resolve_target
 
@@ -125,7 +125,7 @@ class NoisyDIMTransformer(
         Invertible map that finishes the joint distribution after training, between encoder and
         target: "rotation" (Gaussianisation along rotated axes, then coupling layers), an object of
         `sknoisydim.refinement`, or None. It stops by rows that `fit` does not train on: `X_val`, or
-        `validation_fraction` of X; with fewer than 20 of them it is the identity. Each call of
+        a tenth of X (4,096 at most); with fewer than 20 of them it is the identity. Each call of
         `partial_fit` fits it anew.
     decoder : str, regressor or None, default=None
         What `inverse_transform` and `sample` decode with, fitted after training to the embeddings
@@ -140,23 +140,15 @@ class NoisyDIMTransformer(
         Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
         information that training can see to log(batch_size) nats.
     optimizer : str, class or callable, default="adamw"
-        "adamw", "adam", "sgd", a `torch.optim` class, or a callable (parameters, lr, weight_decay)
-        -> optimizer, such as `functools.partial(torch.optim.SGD, momentum=0.9)`. Not LBFGS, whose
-        steps need a closure.
+        "adamw", "adam", "sgd", a `torch.optim` class, or a callable (parameters, lr) -> optimizer,
+        such as `functools.partial(torch.optim.AdamW, weight_decay=0.1)`. Not LBFGS, whose steps
+        need a closure.
     lr : float, default=0.003
         Peak of the one-cycle learning rate.
-    weight_decay : float, default=0.01
-        Weight decay of the optimizer; 0 for one that has none.
-    early_stopping : bool, default=False
-        Hold rows out, or take `X_val` of `fit`, stop when their objective stops improving, and
-        go back to the best weights. With too few rows to hold out there is no split.
-    validation_fraction : float, default=0.1
-        Share of the rows that `early_stopping` and `refine` (4,096 at most) hold out of training;
-        with fewer than 20 of them, or of others, there is no split.
-    n_iter_no_change : int, default=10
-        Epochs without improvement before training stops.
-    tol : float, default=0.001
-        Improvement of the objective that counts.
+    early_stopping : bool or int, default=False
+        Stop when the objective of held-out rows has not improved by 0.001 for 10 epochs (True), or
+        for so many, and go back to the best weights. These rows are `X_val` of `fit`, or a tenth of
+        X; with fewer than 20 of them, or of others, there is no split.
     warm_start : bool, default=False
         Start from the weights, the input scaling and the optimizer's moments of the last fit, on
         the same columns. A critic that was not there starts afresh, one that is no longer needed is
@@ -179,9 +171,6 @@ class NoisyDIMTransformer(
         folder per fit. A folder that cannot be written to is a warning. Not for `partial_fit`.
     device : str, default="auto"
         A torch device; "auto" takes CUDA where there is one.
-    precision : {"32", "bf16"}, default="32"
-        What the encoder's matrix products are taken in while it trains; "bf16" saves time where
-        the hardware has such products. All else is in float32; `transform` is as without.
     random_state : int, RandomState instance or None, default=None
         Fixes the embedding bit for bit, for one number of threads and one version of torch. No
         global generator is used or changed.
@@ -283,16 +272,11 @@ class NoisyDIMTransformer(
         batch_size: int = 512,
         optimizer: Any = "adamw",
         lr: float = 3e-3,
-        weight_decay: float = 1e-2,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float = 1e-3,
+        early_stopping: bool | int = False,
         warm_start: bool = False,
         callbacks: Sequence[Any] | None = None,
         checkpoint: Any = None,
         device: str = "auto",
-        precision: str = "32",
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -317,16 +301,11 @@ class NoisyDIMTransformer(
         self.batch_size = batch_size
         self.optimizer = optimizer
         self.lr = lr
-        self.weight_decay = weight_decay
         self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
         self.warm_start = warm_start
         self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.device = device
-        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 

@@ -14,8 +14,7 @@ from torch import nn
 from sknoisydim._context import own_context
 from sknoisydim._isolation import fork_global_rng
 from sknoisydim._modules import ACTIVATIONS, Residual, mlp
-from sknoisydim._options import allowed, resolve, unknown_option
-from sknoisydim._validation import check_integer, check_real
+from sknoisydim._validation import allowed, check_integer, check_real, resolve, unknown_option
 
 
 class MLPEncoder(BaseEstimator):
@@ -34,6 +33,9 @@ class MLPEncoder(BaseEstimator):
         are embedded without, in training as in `transform`.
     residual : bool, default=False
         Add its input to each hidden layer that keeps the width.
+    precision : {"32", "bf16"}, default="32"
+        What matrix products are taken in while it trains; "bf16" saves time where the hardware has
+        such products. All else is in float32; `transform` is as without.
 
     Examples
     --------
@@ -54,12 +56,14 @@ class MLPEncoder(BaseEstimator):
         batch_norm: bool = True,
         dropout: float = 0.3,
         residual: bool = False,
+        precision: str = "32",
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.batch_norm = batch_norm
         self.dropout = dropout
         self.residual = residual
+        self.precision = precision
 
     @own_context()
     def build(self, n_features: int, n_components: int, generator: torch.Generator) -> nn.Module:

@@ -11,8 +11,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from sknoisydim._context import own_context, own_forward
-from sknoisydim._options import resolve
-from sknoisydim._validation import check_real
+from sknoisydim._validation import check_real, resolve
 
 # Variances below it count as none: the matrix is kept in float32, where its inverse must be finite.
 SMALLEST = torch.finfo(torch.float32).tiny

@@ -14,8 +14,8 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import nn
 
 from sknoisydim._modules import Float64, Table
-from sknoisydim._options import allowed, unknown_option
 from sknoisydim._sources import RowSource, column_means, extremes, is_sparse, slices
+from sknoisydim._validation import allowed, unknown_option
 
 __all__ = [
     "SCALINGS",

@@ -292,7 +292,7 @@ class TestTheRulesSee:
         assert message in violation
 
     RIGHT = (
-        ("noise", "import math\nimport torch\nfrom sknoisydim._options import resolve"),
+        ("noise", "import math\nimport torch\nfrom sknoisydim._validation import resolve"),
         ("metrics/_joint", "from ._marginal import x\nfrom sknoisydim.targets import y"),
         ("metrics/__init__", "from ._joint import x\nfrom .. import targets"),
         ("plotting", "def f():\n    import matplotlib.pyplot as plt"),

@@ -17,7 +17,7 @@ from scipy import stats
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim._inference import embeddings
+from sknoisydim._model import embeddings
 from sknoisydim.encoders import MLPEncoder
 
 RNG = np.random.default_rng(0)

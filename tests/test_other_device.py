@@ -289,8 +289,8 @@ class OwnDropout(Own):
     dropout = 0.2
 
 
-def own_optimizer(parameters, lr, weight_decay):
-    return torch.optim.RMSprop(parameters, lr=lr, weight_decay=weight_decay, momentum=0.9)
+def own_optimizer(parameters, lr):
+    return torch.optim.RMSprop(parameters, lr=lr, momentum=0.9)
 
 
 def spread(net, batches, y):
@@ -329,7 +329,7 @@ FITS = {
     "labels": ({"supervision": 0.5}, {"y": Y} | VALIDATION),
     "missing": (
         {"missing": "indicator", "scaling": "quantile", "refine": "rotation", "noise": 0.01},
-        {"X": HOLES, "sample_weight": np.linspace(0, 2, len(X))},
+        {"X": HOLES, "sample_weight": np.linspace(0, 2, len(X)), "X_val": HOLES[:70]},
     ),
     "images": (
         {"encoder": Own, "optimizer": own_optimizer, "augmentation": "jitter"},

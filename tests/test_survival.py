@@ -33,7 +33,6 @@ import sknoisydim._transformer
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._net import _checkpoint
 from sknoisydim._persistence import _file
-from sknoisydim._training import _identity
 from sknoisydim.encoders import MLPEncoder
 
 RNG = np.random.default_rng(0)
@@ -125,7 +124,8 @@ def quiet(**parameters):
     return EarlyStopping(monitor="train_loss", sink=lambda text: None, **parameters)
 
 
-HELD_OUT = {"early_stopping": True, "n_iter_no_change": 2, "tol": 1.0, "validation_fraction": 0.3}
+STILL = MLPEncoder((8,), batch_norm=False)
+HELD_OUT = {"early_stopping": 2, "lr": 1e-30, "encoder": STILL}
 LABELLED = {"y": Y, "X_val": X_VAL, "y_val": Y[:80], "sample_weight": WEIGHTS}
 CYCLIC = LRScheduler("CyclicLR", base_lr=1e-4, max_lr=1e-2, step_every="batch")
 SOME = [Freezer("critic.*"), Unfreezer("critic.*", at=3), CYCLIC]
@@ -137,7 +137,7 @@ VIEWS = {"clean_weight": 0.5}
 # The epoch after which a fit breaks, its parameters, and what it is given.
 FITS = {
     "default": (1, {}, {}),
-    "early stopping": (2, HELD_OUT, {}),
+    "early stopping": (2, HELD_OUT, {"X_val": X_VAL}),
     "module in two": (5, {"encoder": Dropping, "early_stopping": True}, {"X_val": X_VAL}),
     "classes, held-out rows and weights": (5, {"supervision": 0.5}, LABELLED),
     "stopping": (4, {"callbacks": [quiet(**STOPPING), PLATEAU]}, {}),
@@ -304,7 +304,7 @@ class TestAnotherFit:
         check_equal(dim(checkpoint=tmp_path, encoder=module).fit(X), expected)
 
     def test_of_a_large_table_is_told_by_some_of_its_rows(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(_identity, "HASHED_BYTES", 10 * X[0].nbytes)
+        monkeypatch.setattr(_checkpoint, "HASHED_BYTES", 10 * X[0].nbytes)
         break_at(5, dim(checkpoint=tmp_path))
         with pytest.raises(ValueError, match="another one: X was"):
             dim(checkpoint=tmp_path).fit(changed(X))  # the last row is always among them
@@ -469,7 +469,7 @@ def called(name, count=[0]):
 
 os.fsync, os.replace = called("fsync"), called("replace")
 model = NoisyDIMTransformer(
-    encoder=module, early_stopping=True, n_iter_no_change=40, supervision=0.5, batch_size=64,
+    encoder=module, early_stopping=40, supervision=0.5, batch_size=64,
     max_epochs=120, callbacks=[LRScheduler("StepLR", step_size=20, gamma=0.7), Pace()],
     checkpoint=folder or None, random_state=0,
 )

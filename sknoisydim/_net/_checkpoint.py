@@ -1,17 +1,20 @@
-"""The checkpoint of a fit: a file from which the same fit goes on after its process was killed.
+"""What training goes on from: moments and schedules of the last one, and a checkpoint after a kill.
 
-A line with the format and a digest of the rest, which `torch.save` has made of tensors and plain
-Python: reading it, with `weights_only=True`, runs no code.
+The checkpoint is a file from which the same fit goes on. A line has the format and a digest of the
+rest, which `torch.save` has made of tensors and plain Python: reading it, with `weights_only=True`,
+runs no code.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import inspect
 import io
 import os
 import pickle
+import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -20,12 +23,94 @@ from typing import Any
 
 import numpy as np
 import torch
+from skorch.callbacks import LRScheduler
 from torch import nn
 
+from sknoisydim._data import Table
 from sknoisydim._files import replacing
 from sknoisydim._isolation import global_rng_states, set_global_rng_states
+from sknoisydim._net._callbacks import Quiet
+from sknoisydim._settings import Settings
+from sknoisydim._version import __version__
 
-from ._callbacks import Quiet
+
+def training_state(net: Any) -> dict[str, Any]:
+    """Return the moments of a net's optimizer and where the schedules of its callbacks stand.
+
+    What is neither a number nor a tensor is left out: it starts afresh.
+    """
+    names = {id(value): name for name, value in net.module_.named_parameters()}
+    moments: dict[str, dict[str, Any]] = {}
+    for parameter, values in net.optimizer_.state.items():
+        with contextlib.suppress(TypeError, KeyError):
+            plain = {
+                str(k): v.detach().cpu().numpy().copy()
+                if isinstance(v, torch.Tensor)
+                else _plain(v, tensors=False)
+                for k, v in values.items()
+            }
+            moments[names[id(parameter)]] = plain
+    return {
+        "optimizer": type(net.optimizer_).__name__,
+        "form": _form(net.optimizer_),
+        "moments": moments,
+        "rates": [
+            {key: float(group[key]) for key in ("lr", "initial_lr") if key in group}
+            for group in net.optimizer_.param_groups
+        ],
+        "schedules": {n: _parts(item.lr_scheduler_.state_dict()) for n, item in _schedules(net)},
+    }
+
+
+def restore_optimizer(net: Any, state: Mapping[str, Any]) -> bool:
+    """Give a new net's optimizer the moments of an old one, if it is of the same kind.
+
+    Parameters that were not there start without.
+    """
+    optimizer = net.optimizer_
+    if (state["optimizer"], state["form"]) != (type(optimizer).__name__, _form(optimizer)):
+        return False
+    names = {id(value): name for name, value in net.module_.named_parameters()}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    found = {
+        number: {
+            key: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
+            for key, value in state["moments"][names[id(p)]].items()
+        }
+        for number, p in enumerate(parameters)
+        if names.get(id(p)) in state["moments"]
+    }
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": found, "param_groups": groups})
+    return True
+
+
+def restore_schedules(net: Any, state: Mapping[str, Any]) -> None:
+    """Let the schedules of callbacks go on from where they stood."""
+    known = {name: item for name, item in _schedules(net) if name in state["schedules"]}
+    for name, item in known.items():
+        scheduler = item.lr_scheduler_
+        own = scheduler.state_dict()
+        scheduler.load_state_dict(own | dict(state["schedules"][name]))
+    if known:
+        for group, rates in zip(net.optimizer_.param_groups, state["rates"], strict=False):
+            group.update(rates)
+
+
+def _form(optimizer: Any) -> dict[str, bool]:
+    """Return which options are in use: with others, such as amsgrad, there are other moments."""
+    return {
+        name: bool(value)
+        for name, value in optimizer.defaults.items()
+        if isinstance(value, (bool, int, float)) and name not in ("lr", "weight_decay")
+    }
+
+
+def _schedules(net: Any) -> Iterator[tuple[str, Any]]:
+    for name, item in net.callbacks_:
+        if isinstance(item, LRScheduler) and hasattr(item, "lr_scheduler_"):
+            yield name, item
+
 
 #: The name of the file in its folder.
 NAME = "fit.checkpoint"
@@ -248,3 +333,54 @@ def _plain(value: Any, *, tensors: bool = True) -> Any:
     if isinstance(value, Mapping):
         return {_plain(k): _plain(v, tensors=tensors) for k, v in value.items()}
     raise TypeError(f"a {type(value).__name__}")
+
+
+# Bytes of a table that are looked at: all of a smaller one.
+HASHED_BYTES = 2**26
+# Settings that say nothing of the epochs, or are told in another way.
+APART = {"checkpoint", "refine"}
+
+
+def identity(
+    settings: Settings, table: Table, validation: Table | None, module: nn.Module
+) -> dict[str, str]:
+    """Return what all epochs follow from, in words and digests, by the user's names.
+
+    `module`, with the weights that training starts from, stands for the code that makes them, and
+    for the fit that a warm start goes on from.
+    """
+    found = {name: describe(value) for name, value in vars(settings).items() if name not in APART}
+    # The map itself comes after the epochs, but whether there is one changes their objective.
+    found["refine"] = "None" if settings.refine is None else "set"
+    for rows, suffix in ((table, ""), (validation, "_val")):
+        if rows is not None:
+            X, n_rows = rows.X, len(rows)
+            count = max(1, min(n_rows, HASHED_BYTES // max(1, X.shape[1] * X.dtype.itemsize)))
+            # Of a large table some rows, at even distances.
+            digest = describe(X[np.linspace(0, n_rows - 1, count).round().astype(np.int64)])
+            found[f"X{suffix}"] = f"{(n_rows, *(rows.shape or X.shape[1:]))} {digest}"
+            found[f"y{suffix}"] = describe(rows.targets)
+    found["sample_weight"] = describe(table.weights)
+    weights = [v for v in module.state_dict().values() if isinstance(v, torch.Tensor)]
+    found["initial weights"] = hashlib.sha256(describe(weights).encode()).hexdigest()[:16]
+    found["sknoisydim"] = __version__
+    return found | {name: importlib.metadata.version(name) for name in ("torch", "skorch")}
+
+
+def describe(value: Any) -> str:
+    """Return a text that is the same for equal values in any process: no address is in it."""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        data = np.ascontiguousarray(value).reshape(-1).view(np.uint8).tobytes()
+        return f"{value.dtype} {value.shape} sha256:{hashlib.sha256(data).hexdigest()[:16]}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(describe, value))}]"
+    if inspect.isclass(value) or isinstance(value, nn.Module):  # whose weights are told apart
+        return re.sub(r" at 0x\w+", "", repr(value))
+    if hasattr(value, "get_params") or kind.startswith("sknoisydim."):
+        parts = getattr(value, "get_params", lambda **_: vars(value))(deep=False)
+        return f"{kind}({', '.join(f'{name}={describe(part)}' for name, part in parts.items())})"
+    return re.sub(r" at 0x\w+", "", repr(value))

@@ -19,13 +19,13 @@ from torch import nn
 
 from sknoisydim._data import Batches
 from sknoisydim._isolation import make_generator
+from sknoisydim._net._callbacks import Tasks
+from sknoisydim._net._checkpoint import restore_optimizer, restore_schedules
 from sknoisydim._objective import Nats
 from sknoisydim._optimizers import check_optimizer, one_cycle
 
 from ._callbacks import OURS, StopTraining, check_callbacks, show
 from ._checkpoint import FitCheckpoint
-from ._resume import restore_optimizer, restore_schedules
-from ._tasks import Tasks
 
 # Steps in which the rate of a stream rises to its constant value: Adam's second moments, an average
 # over 1 / (1 - 0.999) steps, say little before.
@@ -144,8 +144,8 @@ class DIMNet(NeuralNet):
             super().initialize_optimizer(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
-                f"optimizer={self.optimizer!r} was called with the parameters, lr and "
-                f"weight_decay, and failed: {error}"
+                f"optimizer={self.optimizer!r} was called with the parameters and lr, and failed: "
+                f"{error}"
             ) from error
         check_optimizer(self.optimizer_)
         for group in self.optimizer_.param_groups:

@@ -12,8 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sknoisydim._context import own_context
-from sknoisydim._inference import embeddings
-from sknoisydim._model import FittedModel
+from sknoisydim._model import FittedModel, embeddings
 from sknoisydim.encoders import IndicateMissing
 
 from . import _file

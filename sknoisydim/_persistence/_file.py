@@ -19,7 +19,7 @@ from sknoisydim._version import __version__
 
 FORMAT = "sknoisydim"
 #: The version of the format that is written, and read.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # As safetensors has it.
 LARGEST_HEADER = 100_000_000
 KINDS = {"BOOL": "b1", "F16": "f2", "F32": "f4", "F64": "f8"}

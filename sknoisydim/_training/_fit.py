@@ -1,4 +1,4 @@
-"""Trains on a whole table, and puts together what a fit leaves behind."""
+"""Trains on a whole table: builds the objective, runs the net, and returns what a fit leaves."""
 
 from __future__ import annotations
 
@@ -13,20 +13,169 @@ import torch
 from torch import nn
 
 from sknoisydim._data import Batches, Rows, Table
-from sknoisydim._inference import Embedder
 from sknoisydim._isolation import fork_global_rng, import_compiler, make_generator
-from sknoisydim._net import DIMNet, FitCheckpoint, HeldOut, training_state
+from sknoisydim._model import Embedder
+from sknoisydim._net._callbacks import HeldOut
+from sknoisydim._net._checkpoint import FitCheckpoint, identity, training_state
+from sknoisydim._net._skorch import DIMNet
 from sknoisydim._objective import Objective
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._references import Kept, Reference, of_targets, unknown
 from sknoisydim._settings import Settings, auto_epochs
-from sknoisydim._sources import ChosenRows
+from sknoisydim._sources import ChosenRows, column_means, missing_columns
+from sknoisydim._training._statistics import (
+    HELD_OUT_ROWS,
+    check_collapse,
+    finalize_statistics,
+    measure,
+    refine,
+    sample,
+)
+from sknoisydim.augmentations import prepare_view
+from sknoisydim.encoders import IndicateMissing, check_output
 from sknoisydim.refinement._rotation import MIN_HELD_OUT
-from sknoisydim.scaling import BY_MOMENTS, Moments, column_moments, fit_scaling, from_moments
+from sknoisydim.scaling import (
+    BY_MOMENTS,
+    Moments,
+    Standardize,
+    column_moments,
+    fit_scaling,
+    from_moments,
+)
 
-from ._build import build, load, missing_cells
-from ._identity import identity
-from ._statistics import HELD_OUT_ROWS, check_collapse, finalize_statistics, measure, refine, sample
+# Rows that a view may look at before training.
+VIEW_ROWS = 2**12
+
+
+def missing_cells(
+    settings: Settings, table: Table, scaling: nn.Module, known: nn.Module | None = None
+) -> IndicateMissing | None:
+    """Return what stands in front of the encoder where cells may be missing, else None.
+
+    Parameters
+    ----------
+    settings : Settings
+    table : Table
+        Training rows: columns that miss cells here are shown to the encoder.
+    scaling : nn.Module
+        A missing cell is filled with what it makes of the column's mean.
+    known : nn.Module, optional
+        The encoder that training goes on from, whose columns stay.
+
+    Raises
+    ------
+    ValueError
+        If `known` is an encoder for another `missing`.
+    """
+    wanted = settings.takes_missing
+    if known is not None and isinstance(known, IndicateMissing) != wanted:
+        raise ValueError(
+            "warm_start=True goes on from the last fit's weights, and they are of another network "
+            f"than missing={settings.missing!r} asks for. Use warm_start=False."
+        )
+    if not wanted:
+        return None
+    if isinstance(known, IndicateMissing):
+        columns, fill = known.columns.cpu().clone(), known.fill.cpu().clone()
+        return IndicateMissing(nn.Identity(), columns, fill)
+    columns = torch.from_numpy(missing_columns(table.X))
+    if isinstance(scaling, Standardize):  # its zero is the mean, also when a stream moves it
+        return IndicateMissing(
+            nn.Identity(), columns, torch.zeros(table.X.shape[1], dtype=torch.float32)
+        )
+    mean = column_means(table.X, table.weights)
+    with torch.no_grad():
+        fill = scaling(torch.from_numpy(mean)[None])[0].float()
+    return IndicateMissing(nn.Identity(), columns, fill)
+
+
+def build(
+    settings: Settings,
+    rows: Rows,
+    channel: Any,
+    generator: torch.Generator,
+    front: IndicateMissing | None = None,
+    linear_weights: tuple[float, ...] = (),
+) -> Objective:
+    """Return the objective for these rows, with weights from the generator.
+
+    `front` stands in front of the encoder, if anything does; `linear_weights` are those of the
+    reference features.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a component does not fit the rows, or there is nothing to train.
+    """
+    example = rows.take(torch.arange(min(2, len(rows)))).cpu()
+    d = settings.n_components
+    # Training is in float32, whatever torch's default dtype or that of a user's module is.
+    example = example if front is None else front.widen(example)
+    width = rows.shape or example[0].numel()
+    encoder = settings.encoder.build(width, d, generator).float()
+    check_output(encoder, example, d)
+    if front is not None:
+        front.encoder = encoder
+        encoder = front
+    critic: nn.Module | None = None
+    if settings.clean_weight < 1 or not getattr(channel, "exact", True):
+        critic = settings.critic.build(d, channel, generator)
+        if not isinstance(critic, nn.Module):
+            raise TypeError(
+                f"critic={settings.critic!r} built a {type(critic).__name__}, not a torch module."
+            )
+    objective = Objective(
+        encoder,
+        settings.normalization.build(d),
+        channel,
+        critic,
+        settings.bound,
+        prepare_view(settings.augmentation, _some(rows, generator)),
+        settings.clean_weight,
+        linear_weights,
+        settings.match_weight,
+    )
+    objective.precision = settings.precision
+    if not any(parameter.requires_grad for parameter in objective.parameters()):
+        raise ValueError(
+            "there is nothing to train: no parameter of the encoder has requires_grad=True, and "
+            f"with clean_weight={settings.clean_weight:g} and this critic there is no other. "
+            "Unfreeze a layer of the encoder."
+        )
+    return objective
+
+
+def _some(rows: Rows, generator: torch.Generator) -> torch.Tensor:
+    return rows.take(torch.randperm(len(rows), generator=generator)[:VIEW_ROWS])
+
+
+def load(objective: Objective, weights: Mapping[str, torch.Tensor]) -> None:
+    """Give an objective the weights of the last fit, as far as both have them.
+
+    Raises
+    ------
+    ValueError
+        If the encoder's, or those of a critic that is still there, do not fit.
+    """
+    own = objective.state_dict()
+    # What only helps in training starts afresh where there was none, and is dropped where there is
+    # no use for it.
+    for part in ("critic.", "bound.", "augmentation."):
+        old, new = ({name for name in d if name.startswith(part)} for d in (weights, own))
+        if not old or not new:
+            weights = {name: value for name, value in weights.items() if name not in old}
+            weights |= {name: own[name] for name in new}
+    try:
+        objective.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            "warm_start=True goes on from the last fit's weights, and they do not fit the network "
+            f"that the parameters and the table ask for. Use warm_start=False. {error}"
+        ) from error
+
+
+# Share of the rows that is held out of training, that of scikit-learn's networks.
+HELD_OUT_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -81,15 +230,13 @@ class Trained:
         return {name: [row.get(name) for row in rows] for name in names}
 
 
-def split(
-    table: Table, fraction: float, seed: int, most: int
-) -> tuple[np.ndarray | None, Table | None]:
+def split(table: Table, seed: int, most: int) -> tuple[np.ndarray | None, Table | None]:
     """Return the positions of rows to train on, and a table of those held out, by their weights.
 
     These are `most` at most. None twice where either would be too few to tell anything.
     """
     n_rows = len(table)
-    n_held_out = min(most, round(fraction * n_rows))
+    n_held_out = min(most, round(HELD_OUT_SHARE * n_rows))
     if n_held_out < MIN_HELD_OUT or n_rows - n_held_out < MIN_HELD_OUT:
         return None, None
     order = np.random.default_rng(seed).permutation(n_rows)
@@ -134,7 +281,7 @@ def make_net(
         device=str(settings.device),
         callbacks=[*options.pop("watching", []), *settings.callbacks, *told, *last],
         **options,
-        **optimizer_arguments(settings.optimizer, settings.weight_decay),
+        **optimizer_arguments(settings.optimizer),
     )
 
 
@@ -238,9 +385,9 @@ def _train(
     device = settings.device
     kept, unseen = None, validation
     stopping = settings.early_stopping
-    if settings.validation_fraction > 0 and validation is None:
+    if validation is None and (stopping is not None or settings.refine is not None):
         most = HELD_OUT_ROWS if stopping is None else len(table)  # a refinement reads no more
-        kept, unseen = split(table, settings.validation_fraction, seeds[1], most)
+        kept, unseen = split(table, seeds[1], most)
     if start is None:
         scaling, moments = scale(settings, table, seeds[1])
     else:
@@ -269,7 +416,7 @@ def _train(
         watched = Batches(others, batch_size, shuffle, known, shuffle=False)
     watching = []
     if stopping is not None and watched is not None:
-        watching = [HeldOut(stopping.patience, stopping.tol)]
+        watching = [HeldOut(stopping)]
     epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
     net = make_net(
         objective,

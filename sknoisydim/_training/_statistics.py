@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from sknoisydim._data import Rows
-from sknoisydim._inference import SLICE_ROWS, Embedder, embeddings
 from sknoisydim._isolation import make_generator
+from sknoisydim._model import SLICE_ROWS, Embedder, embeddings
 from sknoisydim._objective import Objective
 from sknoisydim._settings import Settings
 from sknoisydim._sources import ChosenRows, RowSource

@@ -13,14 +13,14 @@ from torch import nn
 from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._isolation import make_generator
 from sknoisydim._labels import UNLABELLED
-from sknoisydim._net import training_state
+from sknoisydim._net._checkpoint import training_state
 from sknoisydim._objective import Objective
 from sknoisydim._references import Reference
 from sknoisydim._settings import Settings
 from sknoisydim._sources import RowSource, StackedRows
+from sknoisydim._training._fit import build, missing_cells
 from sknoisydim.scaling import Moments, Standardize, column_moments, from_moments
 
-from ._build import build, missing_cells
 from ._fit import (
     Start,
     Trained,

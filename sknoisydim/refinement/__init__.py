@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .._options import resolve
+from sknoisydim._validation import resolve
+
 from ._maps import InvertibleMap
 from ._rotation import RotationGaussianization
 
