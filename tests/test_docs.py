@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpydoc.validate import validate
+from over import over
 from test_docstrings import CALLABLES
 
 import sknoisydim
@@ -153,3 +154,14 @@ def test_every_page_is_reached():
     for page in PAGES:
         name = name_of(page)
         assert name == "index" or entries & {name, page.stem}, f"{name} is in no toctree"
+
+
+@over(script=sorted((DOCS.parent / "examples").glob("plot_*.py")))
+def test_an_example_says_what_it_found(script):
+    """The site runs all of them (test_site.py)."""
+    text = script.read_text(encoding="utf-8")
+    title, line = re.match(r'"""\n(.+)\n(=+)\n', text).groups()
+    assert len(title) == len(line)
+    last = text.rsplit("# %%\n", 1)[1]
+    assert last.startswith("# Conclusion: ")
+    assert all(line.startswith("#") for line in last.splitlines())

@@ -4,14 +4,18 @@ import pickle
 from functools import partial
 
 import numpy as np
+import onnxruntime
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from over import over
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import MinMaxScaler
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
+from sknoisydim._persistence import _file
 from sknoisydim.augmentations import FeatureCorruption
 
 DIGITS, Y = load_digits(return_X_y=True)
@@ -144,3 +148,41 @@ def test_a_stream_of_images():
     )
     with pytest.raises(ValueError, match="fitted to rows of shape"):
         model.partial_fit(TABLE)
+
+
+# Encoders and scalings that meet.
+@over(pair=[(Convolutions, "squash"), (chain, "quantile")])
+def test_a_file_and_a_module_of_torch_give_the_same(pair, tmp_path):
+    encoder, scaling = pair
+    model = dim(encoder, scaling=scaling).fit(X)
+    model.save(tmp_path / "model")
+    # A chain of torch's own layers is held by the file, and its factory is a function.
+    loaded = NoisyDIMTransformer.load(tmp_path / "model", encoder=encoder)
+    assert_array_equal(loaded.transform(X), model.transform(X))
+    assert loaded.score(X) == model.score(X)
+    assert loaded.encoder_.row_shape == loaded.row_shape_ == (1, 8, 8)
+    with pytest.raises(ValueError, match="shape"):
+        loaded.transform(TABLE)
+    z = model.to_torch().double()(torch.from_numpy(X)).numpy()
+    assert_allclose(z, model.transform(X), rtol=1e-8, atol=1e-8)
+
+
+@over(shape=[(1, 8, 7), (64,), (), (-1, -64), (1, 0, 64), (2, 4, 8), (1.0, 8, 8)])
+def test_a_file_with_a_shape_that_is_none(shape, fitted, tmp_path):
+    fitted.save(tmp_path / "model")
+    header, arrays = _file.read(tmp_path / "model")
+    header["parts"]["row_shape"] = {"tuple": list(shape)}
+    _file.write(tmp_path / "other", header, arrays)
+    with pytest.raises(ValueError, match=r"other cannot be loaded"):
+        NoisyDIMTransformer.load(tmp_path / "other", encoder=Convolutions)
+
+
+def test_an_onnx_file_takes_images(fitted, tmp_path):
+    rows = X.astype(np.float32)[:40]
+    fitted.to_onnx(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (given,) = session.get_inputs()
+    assert (given.name, given.shape[1:]) == ("X", [1, 8, 8])
+    for n in (1, 40):
+        (z,) = session.run(["Z"], {"X": rows[:n]})
+        assert_allclose(z, fitted.transform(rows[:n]), rtol=1e-5, atol=1e-5)
