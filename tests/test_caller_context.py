@@ -290,16 +290,17 @@ CALLS = {
     "metrics information_scorer": lambda: metrics.information_scorer(model(), X),
     "metrics match_scorer": lambda: metrics.match_scorer(model(), X),
     "metrics make_match_scorer": lambda: metrics.make_match_scorer("mmd_distance")(model(), X),
-    "plotting EmbeddingDisplay": lambda: drawn(
-        plotting.EmbeddingDisplay.from_estimator(model(), X)
-    ),
-    "plotting TargetFitDisplay": lambda: drawn(
-        plotting.TargetFitDisplay.from_estimator(model(), X)
-    ),
+    **{
+        f"plotting {name}": lambda name=name, rows=rows: drawn(
+            getattr(plotting, name).from_estimator(model(), *rows)
+        )
+        for name, rows in [
+            *(("EmbeddingDisplay", [X]), ("TargetFitDisplay", [X]), ("TrainingDisplay", [])),
+        ]
+    },
     "plotting DependenceDisplay": lambda: drawn(
         plotting.DependenceDisplay.from_embedding(FAR, "normal")
     ),
-    "plotting TrainingDisplay": lambda: drawn(plotting.TrainingDisplay.from_estimator(model())),
 }
 
 
