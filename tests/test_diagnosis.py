@@ -243,21 +243,6 @@ class TestForms:
         one = check_forms(quick(1).fit(TRAIN).diagnose(TEST, classifier=False))
         assert len(one.findall(".//svg")) == 1
 
-    def test_stars_are_the_p_values_that_count(self, report):
-        few = dataclasses.replace(
-            report,
-            worst_ks_pvalue=0.3,
-            energy_pvalue=0.005,
-            mmd_pvalue=0.03,
-            henze_zirkler_pvalue=0.5,
-            max_correlation_pvalue=float("nan"),
-        )
-        counted = few.to_frame()["rejected"]
-        assert counted[counted].index.tolist() == [("joint", "energy distance, relative")]
-        lines = str(few).splitlines()
-        assert [line.endswith("0.005 *") for line in lines].count(True) == 1
-        assert [line.endswith("0.030") for line in lines].count(True) == 1
-
 
 def test_marginal_wasserstein_of_a_shift():
     Z = stats.norm.ppf((np.arange(100) + 0.5) / 100)[:, None] + [0.0, 3.0]

@@ -70,12 +70,6 @@ CLASSES = [name for name, member in CALLABLES.items() if inspect.isclass(member)
 LISTING = [name for name, member in CALLABLES.items() if name in CLASSES or documented(member)]
 
 
-def test_documented_parameters_are_those_of_the_signature():
-    for name in LISTING:
-        member = CALLABLES[name]
-        assert list(documented(member)) == list(parameters(member)), name
-
-
 def test_documented_defaults_are_those_of_the_signature():
     wrong = {}
     for name in LISTING:

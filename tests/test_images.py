@@ -16,7 +16,6 @@ from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._persistence import _file
-from sknoisydim.augmentations import FeatureCorruption
 
 DIGITS, Y = load_digits(return_X_y=True)
 X = DIGITS[:300].reshape(-1, 1, 8, 8)
@@ -110,30 +109,6 @@ def test_cells_are_scaled_as_columns(scaling):
     images = dim(flat, scaling=scaling).fit(X)
     table = dim(flat, scaling=scaling).fit(TABLE)
     assert_allclose(images.transform(X), table.transform(TABLE), atol=1e-6)
-
-
-def test_views_of_images():
-    shapes = set()
-
-    def shift(batch, generator):
-        shapes.add(tuple(batch.shape[1:]))
-        return batch.roll(1, dims=-1)
-
-    assert dim(augmentation=shift, clean_weight=0.5).fit_transform(X).shape == (300, 2)
-    assert shapes == {(1, 8, 8)}
-    for name in ("corruption", "masking", "jitter", "mixup"):
-        dim(augmentation=name, clean_weight=0.5, max_epochs=1).fit(X)
-    with pytest.raises(ValueError, match="groups of columns"):
-        dim(augmentation=FeatureCorruption(groups="auto")).fit(X)
-
-
-def test_with_all_that_a_fit_takes():
-    given = {"early_stopping": True, "supervision": 0.5, "refine": "rotation"}
-    weights = np.arange(300) % 3
-    model = dim(**given).fit(X, Y[:300], X_val=X[:50], y_val=Y[:50], sample_weight=weights)
-    assert "valid_information" in model.history_
-    with pytest.raises(ValueError, match="fitted to rows of shape"):
-        dim(**given).fit(X, Y[:300], X_val=TABLE[:50])
 
 
 def test_a_stream_of_images():

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from over import over
-from scipy import sparse, stats
+from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
 from sknoisydim import NoisyDIMTransformer, _data
 from sknoisydim._sources import ChosenRows, ConvertedRows, SparseRows, StackedRows
-from sknoisydim.encoders import MLPEncoder
 
 RNG = np.random.default_rng(0)
 X = RNG.gamma(2.0, size=(300, 8))
@@ -99,27 +98,6 @@ class TestMaps:
         monkeypatch.setattr(_data, "COPY_BYTES", 0)
         found = dim(**parameters).fit(mapped, Y, sample_weight=weights)
         assert_array_equal(found.transform(mapped), expected.transform(floats(mapped)))
-
-    @pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "score"])
-    def test_are_never_converted_whole(self, method, monkeypatch, tmp_path):
-        read = []
-        whole = ConvertedRows.__getitem__
-
-        def watched(self, index):
-            rows = whole(self, index)
-            read.append(len(rows))
-            return rows
-
-        monkeypatch.setattr(_data, "COPY_BYTES", 0)
-        monkeypatch.setattr(ConvertedRows, "__getitem__", watched)
-        mapped = on_disk(tmp_path, RNG.integers(9, size=(4_500, 500), dtype=np.int8), "F")
-        model = dim(max_epochs=1, batch_size=512, encoder=MLPEncoder((16,)))
-        if "fit" not in method:
-            model.fit(mapped[:600])
-        getattr(model, method)(mapped)
-        if method == "partial_fit":
-            model.partial_fit(mapped)
-        assert 0 < max(read) <= 4_200
 
     @over(
         dtype=["f2", "f4", "f8", ">f4", "longdouble"],
@@ -206,19 +184,6 @@ class TestTransformTo:
         assert_array_equal(z, model.transform(X.astype(dtype)))
         assert_array_equal(np.load(path), z)
         assert os.listdir(tmp_path) == ["Z.npy"]
-
-    def test_float32_stays_finite(self):
-        far = dim(target=stats.norm(0, 1e200)).fit(X)
-        out = far.transform_to(X, np.empty((300, 2), "f4"))
-        assert np.abs(far.transform(X)).max() > np.finfo("f4").max
-        assert np.isfinite(out).all()
-
-    def test_over_the_file_of_the_rows(self, model, tmp_path):
-        mapped = on_disk(tmp_path, X)
-        expected = model.transform(X)
-        z = model.transform_to(mapped, mapped.filename)
-        assert_array_equal(z, expected)
-        assert_array_equal(mapped, X)
 
     @pytest.mark.parametrize(
         ("out", "error", "message"),

@@ -1,7 +1,6 @@
 """Properties of every noise of the table, and whole fits through the uniform channel."""
 
 import math
-import pickle
 import warnings
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 import torch
 from over import over
 from scipy import stats
-from sklearn.base import clone
 from sklearn.datasets import load_iris
 
 from sknoisydim import NoisyDIMTransformer
@@ -19,7 +17,6 @@ from sknoisydim.noise import (
     NOISES,
     UniformNoise,
     auto_levels,
-    resolve_noise,
 )
 from sknoisydim.normalization import Whitening
 
@@ -119,27 +116,6 @@ def test_what_is_sent_is_what_is_scored(case):
         channel.log_ratio(clean[:5], noisy[:9]), scores[:9, :5], rtol=1e-4, atol=1e-4
     )
     assert (scores.diagonal() > scores.mean(1)).float().mean() > 0.9
-
-
-@each_noise
-def test_is_a_scikit_learn_object(name):
-    component = NOISES[name]()
-    assert clone(component).get_params() == component.get_params()
-    assert repr(component) == f"{type(component).__name__}()"
-    assert pickle.loads(pickle.dumps(component.build(2, 64))).capacity > 0
-    assert type(resolve_noise(name)) is NOISES[name]
-    assert type(resolve_noise(NOISES[name])) is NOISES[name]
-
-
-@each_noise
-@over(bad=[0, -1, math.nan, math.inf, "loud", None, [1]])
-def test_refuses_a_size_that_is_none(name, bad):
-    with pytest.raises((ValueError, TypeError)):
-        NOISES[name](bad).build(2, 64)
-    with pytest.raises((ValueError, TypeError)):
-        NOISES[name]().build(0, 64)
-    with pytest.raises((ValueError, TypeError)):
-        NOISES[name]().build(2, 1)
 
 
 class TestUniform:

@@ -78,16 +78,6 @@ class TestEmbedding:
         display = EmbeddingDisplay.from_embedding(Z, target, pairs=[(0, 3), (2, 1)], ax=ax)
         np.testing.assert_allclose(display.coverage_, [[0.5, 0.95]] * 2, atol=0.03)
 
-    def test_classes_are_told_apart_and_named(self, ax):
-        y = np.repeat([f"class {i:02}" for i in range(24)], 2)
-        EmbeddingDisplay.from_embedding(normal(48, 2), y=y, ax=ax)
-        looks = {
-            (c.get_facecolor().tobytes(), c.get_paths()[0].vertices.tobytes())
-            for c in ax.collections
-        }
-        assert len(looks) == 24
-        assert legend(ax) == sorted(set(y))
-
     @over(
         case=[
             (2, {"pairs": [(0, 5)]}, ValueError, "from 0 to 1, got 5"),
@@ -113,19 +103,6 @@ class TestTargetFit:
         bars, points = display.outside_.mean(axis=1)
         assert bars < 1 - level + 0.03  # counts are whole numbers: the band holds its level
         assert points == pytest.approx(1 - level, abs=0.05)
-
-    def test_wrong_input(self):
-        display = TargetFitDisplay(np.zeros((9, 2)))
-        with pytest.raises(ValueError, match="ax has 3 axes, but the display draws 4 panels"):
-            display.plot(ax=Figure().subplots(1, 3))
-        with pytest.raises(ValueError, match="pass an array of Axes"):
-            display.plot(ax=Figure().add_axes((0, 0, 1, 1)))
-        for components in (3, [], "all"):
-            with pytest.raises(TypeError, match="list of positions"):
-                display.plot(components)
-        for level in (0, 1, 2.0):
-            with pytest.raises(ValueError, match="level"):
-                TargetFitDisplay(np.zeros((9, 1)), level=level).plot()
 
 
 class TestTraining:

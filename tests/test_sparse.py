@@ -150,20 +150,6 @@ class TestStaySparse:
             model.partial_fit(rows)
         assert 0 < max(read) <= 4_200
 
-    def test_what_was_passed_is_left_alone(self):
-        rows = sparse.csr_array(
-            (np.array([1.0, 2.0, 4.0]), np.array([1, 0, 0]), np.array([0, 2, 3])), shape=(2, 2)
-        )
-        rows.indices[:] = [0, 0, 0]
-        before = rows.data.copy(), rows.indices.copy(), rows.indptr.copy()
-        found = dim(batch_size=2, max_epochs=1, n_components=1).fit(rows).transform(rows)
-        dense = rows.toarray()
-        assert_array_equal(dense, [[3.0, 0.0], [4.0, 0.0]])
-        expected = dim(batch_size=2, max_epochs=1, n_components=1).fit(dense).transform(dense)
-        assert_array_equal(found, expected)
-        for array, old in zip((rows.data, rows.indices, rows.indptr), before, strict=True):
-            assert_array_equal(array, old)
-
 
 class TestAreRefused:
     @over(

@@ -184,13 +184,6 @@ class TestRefuses:
             model.partial_fit(frame[list("dcba")])
         assert_array_equal(model.transform(frame), before)
 
-    def test_too_few_rows(self):
-        with pytest.raises(ValueError, match="minimum of 2"):
-            dim().partial_fit(X[:1])
-        model = dim(max_epochs=1).fit(X)
-        with pytest.raises(ValueError, match="minimum of 2"):
-            model.partial_fit(X[:1])
-
     def test_a_divergence_leaves_the_estimator_as_it_was(self):
         model = dim().partial_fit(X)
         before = model.transform(X), model.n_samples_seen_, len(model.history_["epoch"])
@@ -201,16 +194,6 @@ class TestRefuses:
 
 
 class TestTogether:
-    def test_supervision_by_chunk(self):
-        plain = streamed(X, 3, supervision=0.0)
-        model = dim(supervision=5.0)
-        for start in range(3):
-            model.partial_fit(X[start::3], Y[start::3])
-        assert not np.allclose(model.transform(X), plain.transform(X))
-        before = model.n_samples_seen_
-        model.partial_fit(X, None).partial_fit(X, np.full(150, "seen late"))
-        assert model.n_samples_seen_ == before + 300
-
     @pytest.mark.parametrize(
         "parameters",
         [

@@ -106,24 +106,8 @@ class TestFrames:
             framed = dim(scaling=PowerTransformer()).fit_transform(X)
         assert_array_equal(framed.to_numpy(), dim(scaling=PowerTransformer()).fit_transform(X))
 
-    @frames
-    def test_labels_from_a_frame(self, frame):
-        names = np.where(Y == 1, "yes", "no")
-        column = frame(np.column_stack([X]))
-        labels = pd.Series(names) if frame is pandas_frame else pl.Series(names)
-        expected = dim(supervision=0.5).fit(X, names).transform(X)
-        assert_array_equal(dim(supervision=0.5).fit(column, labels).transform(column), expected)
-
 
 class TestCopies:
-    def test_clone_with_components(self):
-        model = with_every_component()
-        copy = clone(model)
-        for name in ("augmentation", "critic", "encoder", "noise", "normalization", "scaling"):
-            assert getattr(copy, name) is not getattr(model, name)
-            assert repr(getattr(copy, name)) == repr(getattr(model, name))
-        assert_array_equal(copy.fit_transform(X), model.fit_transform(X))
-
     @pytest.mark.parametrize("early_stopping", [False, True])
     def test_what_is_passed_is_never_changed(self, early_stopping):
         model = with_every_component().set_params(early_stopping=early_stopping)
