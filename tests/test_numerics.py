@@ -188,11 +188,9 @@ class TestProcess:
 
 
 @over(
-@over(
     target=["normal", "uniform", stats.t(1)],
     encoder=["mlp", nn.Linear],
     dtype=["float64", "float32"],
-)
 )
 def test_rows_far_outside_training_are_finite(target, encoder, dtype):
     """Tables of all kinds: tests/test_hostile_tables.py."""
