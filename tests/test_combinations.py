@@ -64,7 +64,9 @@ def test_each_noise_with_each_critic_and_bound(noise, critic, bound):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("critic", "bound"), [pair for pair in PAIRS if pair[0] != "exact"])
+@pytest.mark.parametrize(
+    ("critic", "bound"), [("separable", "infonce"), ("concat", "infonce"), ("bilinear", "dv")]
+)
 def test_uniform_noise_on_two_components_reaches_its_share(critic, bound):
     """Of all that the channel passes, since 0.8 log B nats are what a batch can show."""
     model = NoisyDIMTransformer(

@@ -51,12 +51,11 @@ SERVED = {
     "rotation": {"refine": RotationGaussianization(10, couplings=0), "target": "uniform"},
     "couplings": {"refine": RotationGaussianization(2, couplings=3)},
 }
-# What has a graph of its own, and is exported in the default run.
-QUICK = ["quantile"]
-
-
-def some(names):
-    return [n if n in names else pytest.param(n, marks=pytest.mark.slow) for n in SERVED]
+# What has a graph of its own; one of them is exported in the default run.
+EXPORTED = [
+    "quantile",
+    *(pytest.param(n, marks=pytest.mark.slow) for n in ("mixed", "joint", "residual", "couplings")),
+]
 
 
 def fit(**parameters):
@@ -150,7 +149,7 @@ class TestPieces:
 
 
 class TestOnnx:
-    @pytest.mark.parametrize("name", some(QUICK))
+    @pytest.mark.parametrize("name", EXPORTED)
     def test_gives_the_rows_of_transform(self, name, tmp_path):
         model = served(name)
         model.to_onnx(tmp_path / "model.onnx")
