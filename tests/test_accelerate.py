@@ -65,14 +65,13 @@ def model(**parameters):
 # of the third.
 FITS = {
     "default": {"random_state": 1},
-    "uneven shares": {"batch_size": 101},
     "with classes, and rows held out": {
         "supervision": 0.5,
         "early_stopping": True,
         "random_state": 1,
     },
+    "uneven shares": {"batch_size": 101},
     "batch normalisation of the output": {"normalization": "batch", "augmentation": "mixup"},
-    "residual": {"encoder": MLPEncoder((32, 32), residual=True)},
     "images": {"encoder": Conv, "augmentation": "jitter", "max_epochs": 3},
 }
 
@@ -88,8 +87,11 @@ STEPS = {
     "bound of your own": {"bound": own_bound},
     "clean rows alone": {"clean_weight": 1.0},
     "views alone": {"clean_weight": 0.0},
-    **{f"critic {name}": {"critic": name} for name in ("exact", "bilinear", "concat")},
-    **{f"bound {name}": {"bound": name} for name in ("nwj", "dv", "smile", "jsd")},
+    **{
+        f"{critic}, {bound}": {"critic": critic, "bound": bound}
+        for critic, bound in [("exact", "nwj"), ("bilinear", "dv"), ("concat", "smile")]
+    },
+    "jsd": {"bound": "jsd"},
     "uniform noise": {"noise": "uniform"},
 }
 STEP = {"max_epochs": 1, "batch_size": 600, "clean_weight": 0.5}
