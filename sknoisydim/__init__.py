@@ -32,12 +32,14 @@ if TYPE_CHECKING:
         scaling,
         targets,
     )
+    from sknoisydim._codes import UniformCodes
     from sknoisydim._outliers import NoisyDIMOutlierDetector
     from sknoisydim._transformer import NoisyDIMTransformer
 
 __all__ = [
     "NoisyDIMOutlierDetector",
     "NoisyDIMTransformer",
+    "UniformCodes",
     "__version__",
     "augmentations",
     "bounds",
@@ -57,6 +59,7 @@ __all__ = [
 _HOMES = {
     "NoisyDIMOutlierDetector": "sknoisydim._outliers",
     "NoisyDIMTransformer": "sknoisydim._transformer",
+    "UniformCodes": "sknoisydim._codes",
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from torch import nn
 
 from sknoisydim._context import own_forward
@@ -16,6 +17,7 @@ from sknoisydim._normal import normal_logpdf
 from sknoisydim._sources import RowSource
 from sknoisydim.encoders import IndicateMissing, fold
 from sknoisydim.normalization import Normalizer
+from sknoisydim.refinement import InvertibleMap
 from sknoisydim.scaling import SklearnScaling
 from sknoisydim.targets import Independent, MultivariateNormal, Normal, Target, Uniform
 
@@ -28,13 +30,7 @@ class Embedder(nn.Module):
     """Scaling, encoder and normalisation as one module: rows (n, p) -> N(0, I) (n, d).
 
     Rows of any dtype are taken; what comes out has the dtype of the module, float32 unless it is
-    made another with `double()`. Rows of more dimensions, as the encoder takes them, are scaled
-    cell by cell.
-
-    Parameters
-    ----------
-    scaling, encoder, normalizer : nn.Module
-        As fitted.
+    made another with `double()`. Rows of more dimensions are scaled cell by cell.
     """
 
     # Whether a copy in float64 works: see `check_double`.
@@ -143,7 +139,10 @@ def log_densities(
             continue
         with torch.inference_mode():
             rows = torch.from_numpy(z)
-            refined, log_det = refinement(rows), refinement.log_abs_det(rows)
+            if isinstance(refinement, InvertibleMap):
+                refined, log_det = refinement.call_and_ladj(rows)
+            else:  # one of the user's
+                refined, log_det = refinement(rows), refinement.log_abs_det(rows)
         out[part] = normal_logpdf(refined.numpy()) + log_det.numpy()
     return out
 
@@ -154,15 +153,7 @@ EDGE = 8.5
 
 
 class FittedModel(nn.Module):
-    """The chain of a fit: raw rows (n, p) -> embeddings (n, d).
-
-    Parameters
-    ----------
-    embedder : Embedder
-        Scaling, encoder and normalisation, which give the dtype.
-    refinement, target : nn.Module
-        Rows (n, d) -> rows (n, d).
-    """
+    """The chain of a fit: raw rows (n, p) -> embeddings (n, d)."""
 
     def __init__(self, embedder: Embedder, refinement: nn.Module, target: nn.Module) -> None:
         super().__init__()
@@ -171,14 +162,8 @@ class FittedModel(nn.Module):
         self.target = target
 
     @classmethod
-    def of(cls, estimator: Any, target: bool) -> FittedModel:
-        """Return a copy of the chain of a fitted transformer, which shares nothing with it.
-
-        Raises
-        ------
-        ValueError
-            If a part of it has no form in torch.
-        """
+    def of(cls, estimator: BaseEstimator, target: bool) -> FittedModel:
+        """Return a copy of the chain of a fitted transformer, which shares nothing with it."""
         embedder = estimator.encoder_
         if isinstance(embedder.scaling, SklearnScaling):
             raise ValueError(
@@ -216,13 +201,7 @@ class Affine(Float64):
 
 
 def target_module(target: Target) -> nn.Module:
-    """Return the map of a bound target; of independent components, a table of it.
-
-    Raises
-    ------
-    ValueError
-        If it has no form in torch.
-    """
+    """Return the map of a bound target; of independent components, a table of it."""
     if type(target) is Normal:
         return nn.Identity()
     if type(target) is MultivariateNormal:

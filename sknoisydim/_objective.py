@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from sknoisydim._linear import ALL, Rows, distance_to_normal, linear_information
-from sknoisydim.bounds import takes_rows
+from sknoisydim._modules import make_generator
+from sknoisydim.bounds import infonce, takes_rows
 from sknoisydim.normalization import Normalizer
 
 
@@ -23,13 +25,13 @@ class Nats(NamedTuple):
 
     objective: torch.Tensor
     information: torch.Tensor
-    view: torch.Tensor
-    clean: torch.Tensor
-    linear: torch.Tensor
+    view_information: torch.Tensor
+    clean_information: torch.Tensor
+    linear_information: torch.Tensor
     mismatch: torch.Tensor
 
 
-def _expect(value: Any, shape: tuple[int, ...], like: torch.Tensor, source: str) -> torch.Tensor:
+def _expect(value: object, shape: tuple[int, ...], like: torch.Tensor, source: str) -> torch.Tensor:
     """Return what a component made, if it is a tensor of this shape and of the dtype of `like`."""
     if not isinstance(value, torch.Tensor):
         raise TypeError(
@@ -225,3 +227,19 @@ class Objective(nn.Module):
             total = total - self.match_weight * mismatch
         parts = (information, in_view, in_clean, linear, mismatch)
         return Nats(total, *(part.detach() for part in parts))
+
+
+def channel_nats(embedded: Iterable[torch.Tensor], channel: Any, seed: int) -> float:
+    """Return the mean information, in nats, that batches of embeddings send through the channel.
+
+    InfoNCE with the channel's own density, so at most the log of the batch size.
+    """
+    values = []
+    generator: torch.Generator | None = None
+    with torch.no_grad():
+        for clean in embedded:
+            if generator is None:
+                generator = make_generator(seed, clean.device)
+            noisy = channel.transmit(clean, generator)
+            values.append(infonce(channel.log_ratio(clean, noisy)).item())
+    return float(np.mean(values))

@@ -22,16 +22,8 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
 _FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 
 
-def resolve_optimizer(optimizer: Any) -> Callable[..., torch.optim.Optimizer]:
-    """Return the torch optimizer class that a name stands for, or the class itself.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or a class cannot be used in a fit.
-    TypeError
-        If it is neither a name nor an optimizer class nor a function.
-    """
+def resolve_optimizer(optimizer: object) -> Callable[..., torch.optim.Optimizer]:
+    """Return the torch optimizer class that a name stands for, or the class itself."""
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
             raise ValueError(unknown_option(optimizer, OPTIMIZERS, "optimizer"))
@@ -48,16 +40,8 @@ def resolve_optimizer(optimizer: Any) -> Callable[..., torch.optim.Optimizer]:
     return optimizer
 
 
-def check_optimizer(optimizer: Any) -> None:
-    """See that an optimizer, or a class of these, can be used in a fit.
-
-    Raises
-    ------
-    ValueError
-        If its steps evaluate the loss again, or need sparse gradients.
-    TypeError
-        If it is something else.
-    """
+def check_optimizer(optimizer: object) -> None:
+    """See that an optimizer, or a class of these, can be used in a fit."""
     kind = optimizer if inspect.isclass(optimizer) else type(optimizer)
     if not issubclass(kind, torch.optim.Optimizer):
         raise TypeError(

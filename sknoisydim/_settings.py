@@ -104,13 +104,7 @@ def auto_epochs(n_rows: int, batch_size: int) -> int:
 
 
 def resolve_device(device: Any) -> torch.device:
-    """Return the torch device; "auto" is CUDA where there is one.
-
-    Raises
-    ------
-    ValueError
-        If torch does not know the device, or this machine does not have it.
-    """
+    """Return the torch device; "auto" is CUDA where there is one."""
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         # torch knows names of devices that are not there, and says so in an AssertionError; of
@@ -126,13 +120,7 @@ def resolve_device(device: Any) -> torch.device:
 
 
 def resolve_precision(precision: Any, device: torch.device) -> torch.dtype | None:
-    """Return the dtype of the matrix products of training where it is not float32.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If it is no name, or an unknown one, or the device has no such products.
-    """
+    """Return the dtype of the matrix products of training where it is not float32."""
     check_name(precision, PRECISIONS, "encoder precision")
     if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():
         name = torch.cuda.get_device_name(device)
@@ -140,7 +128,7 @@ def resolve_precision(precision: Any, device: torch.device) -> torch.dtype | Non
     return PRECISIONS[precision]
 
 
-def _early_stopping(value: Any) -> int | None:
+def _early_stopping(value: object) -> int | None:
     if isinstance(value, (bool, np.bool_)):
         return PATIENCE if value else None
     return check_integer(value, "early_stopping", minimum=1, also="True, False")
@@ -167,16 +155,11 @@ def check_verbose(verbose: Any) -> None:
         check_integer(verbose, "verbose", minimum=0)
 
 
-def resolve_callbacks(callbacks: Any) -> list[Any]:
+def resolve_callbacks(callbacks: object) -> list[Any]:
     """Return copies of callbacks: a fit initialises them, and they remember it.
 
     What in one cannot be copied, such as an open file or a writer of logs, is shared by all copies:
     it is where a user wants to find what was written.
-
-    Raises
-    ------
-    TypeError
-        If it is no list, or one is no callback.
     """
     if callbacks is None:
         return []
@@ -194,7 +177,7 @@ def resolve_callbacks(callbacks: Any) -> list[Any]:
     ]
 
 
-def _copied(value: Any) -> Any:
+def _copied(value: object) -> Any:
     try:
         return copy.deepcopy(value)
     except Exception:  # noqa: BLE001 (the copying of a user's object may raise anything)
@@ -213,20 +196,7 @@ def _copied(value: Any) -> Any:
 
 
 def resolve_settings(parameters: Any, n_features: int) -> Settings:
-    """Validate an estimator's parameters and resolve their names.
-
-    Parameters
-    ----------
-    parameters : NoisyDIMTransformer
-        Only its parameters are read.
-    n_features : int
-        Columns of the table, or cells of a row.
-
-    Raises
-    ------
-    ValueError, TypeError
-        With the parameter's name, what came and what is allowed.
-    """
+    """Validate an estimator's parameters and resolve their names."""
     n_components = parameters.n_components
     if is_auto(n_components):
         n_components = min(n_features, AUTO_COMPONENTS)

@@ -12,29 +12,29 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+# What other packages call our options.
+SYNONYMS = {"gaussian": "normal", "gauss": "normal", "rbig": "rotation", "kpca": "kernel_pca"}
 
-def check_integer(value: Any, name: str, *, minimum: int, also: str = "") -> int:
-    """Return `value` as an int >= `minimum`.
+
+def check_integer(
+    value: object, name: str, *, minimum: int, maximum: int | None = None, also: str = ""
+) -> int:
+    """Return `value` as an int >= `minimum`, and at most `maximum` if there is one.
 
     `also` is what the parameter takes besides, such as "'auto'"; only messages show it.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not an integer (booleans are not).
-    ValueError
-        If it is smaller than `minimum`.
     """
     kind = f"{also} or an integer" if also else "an integer"
+    allowed = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be {kind} >= {minimum}, got {value!r}.")
-    if value < minimum:
-        raise ValueError(f"{name} must be {kind} >= {minimum}, got {value!r}.")
-    return int(value)
+        raise TypeError(f"{name} must be {kind} {allowed}, got {value!r}.")
+    checked = int(value)
+    if checked < minimum or (maximum is not None and checked > maximum):
+        raise ValueError(f"{name} must be {kind} {allowed}, got {value!r}.")
+    return checked
 
 
 def check_real(
-    value: Any,
+    value: object,
     name: str,
     *,
     minimum: float = -math.inf,
@@ -46,13 +46,6 @@ def check_real(
 
     `closed` says which of the bounds are allowed themselves: "both", "left", "right" or "neither";
     `also` is as for integers.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not a real number (booleans are not).
-    ValueError
-        If it is not finite or outside the bounds.
     """
     left, right = closed in ("both", "left"), closed in ("both", "right")
     limits = []
@@ -72,53 +65,26 @@ def check_real(
     return number
 
 
-def is_auto(value: Any) -> bool:
+def is_auto(value: object) -> bool:
     """Tell whether a value is the string "auto"; arrays would answer the comparison with many."""
     return isinstance(value, str) and value == "auto"
 
 
-def check_boolean(value: Any, name: str) -> bool:
-    """Return `value` as a bool.
-
-    Raises
-    ------
-    TypeError
-        If it is something else, be it true or false to Python.
-    """
+def check_boolean(value: object, name: str) -> bool:
+    """Return `value` as a bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}.")
     return bool(value)
 
 
 def resolve(
-    value: Any, table: Mapping[str, Any], parameter: str, *, method: str, also: str = ""
+    value: object, table: Mapping[str, Any], parameter: str, *, method: str, also: str = ""
 ) -> Any:
     """Return the component that `value` stands for.
 
-    Parameters
-    ----------
-    value : str, class or object
-        A key of `table`; a class, which is called without arguments; or a component,
-        which is cloned so that the caller's object never changes.
-    table : mapping of str to class
-        The named components of this kind.
-    parameter : str
-        Name of the user's parameter, for the error message.
-    method : str
-        Name of the method that makes an object a component of this kind.
-    also : str, default=""
-        What the parameter takes besides, for the error message.
-
-    Returns
-    -------
-    component : object
-
-    Raises
-    ------
-    ValueError
-        If `value` is a string that is not in `table`.
-    TypeError
-        If `value` is something else without a method called `method`.
+    A key of `table`; a class, which is called without arguments; or an object with the method,
+    which is cloned so that the caller's never changes. `also` is what the parameter takes besides,
+    for messages.
     """
     if isinstance(value, str):
         if value not in table:
@@ -134,16 +100,8 @@ def resolve(
     )
 
 
-def check_name(value: Any, table: Mapping[str, Any], parameter: str) -> str:
-    """Return a name, which has to be one of a table.
-
-    Raises
-    ------
-    TypeError
-        If it is no text.
-    ValueError
-        If it is not in the table.
-    """
+def check_name(value: object, table: Mapping[str, Any], parameter: str) -> str:
+    """Return a name, which has to be one of a table."""
     if not isinstance(value, str):
         raise TypeError(f"{parameter} must be {allowed(table)}, got {value!r}.")
     if value not in table:
@@ -172,5 +130,6 @@ def unknown_option(value: str, table: Mapping[str, Any], parameter: str, also: s
     "normalization='whitne' is unknown; it takes one of 'batch', 'whiten'. Did you mean 'whiten'?"
     """
     message = f"{parameter}={value!r} is unknown; it takes {allowed(table, also)}."
-    close = difflib.get_close_matches(value.lower(), table, n=1)
+    meant = SYNONYMS.get(value.lower(), value.lower())
+    close = difflib.get_close_matches(meant, table, n=1)
     return f"{message} Did you mean {close[0]!r}?" if close else message

@@ -299,14 +299,7 @@ class FeatureCorruption(BaseEstimator):
 
     @own_context(gradients=False)
     def prepare(self, sample: torch.Tensor) -> FeatureCorruption | BlockCorruption:
-        """Return the view for the groups that stand in a sample of scaled rows (n, p).
-
-        Raises
-        ------
-        ValueError
-            If `groups` is another string, holds what is no column, or a column twice, or if rows
-            have more than one dimension.
-        """
+        """Return the view for the groups that stand in a sample of scaled rows (n, p)."""
         groups = self.groups
         if groups is None:
             return self
@@ -510,16 +503,8 @@ def prepare_view(view: View, sample: torch.Tensor) -> View:
     return ready
 
 
-def resolve_augmentation(augmentation: Any) -> View:
-    """Return the view that a name, a class, an object, a callable or None stands for.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown.
-    TypeError
-        If it is no string and cannot be called.
-    """
+def resolve_augmentation(augmentation: object) -> View:
+    """Return the view that a name, a class, an object, a callable or None stands for."""
     if augmentation is None:
         return identity
     if isinstance(augmentation, str):

@@ -131,17 +131,7 @@ def nwj(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     of :math:`E_q[e^T]` exceeds 5, exp goes on as its tangent: the value then lies between this
     bound and `dv`, so it stays a bound, and numbers and gradients stay finite.
 
-    Parameters
-    ----------
-    scores : Tensor of shape (n, n)
-        Critic T; row i holds the scores of noisy embedding i with every view.
-    rows : Rows, default=ALL
-        Which rows of the matrix `scores` holds.
-
-    Returns
-    -------
-    information : scalar Tensor
-        In nats.
+    Parameters are those of `infonce`.
 
     References
     ----------
@@ -171,17 +161,7 @@ def dv(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     that is small, :math:`e^{2 I} / 2 n^2` for a Gaussian channel at capacity. `DonskerVaradhan`
     removes that bias from the gradient.
 
-    Parameters
-    ----------
-    scores : Tensor of shape (n, n)
-        Critic T; row i holds the scores of noisy embedding i with every view.
-    rows : Rows, default=ALL
-        Which rows of the matrix `scores` holds.
-
-    Returns
-    -------
-    information : scalar Tensor
-        In nats.
+    Parameters are those of `infonce`.
 
     References
     ----------
@@ -286,17 +266,7 @@ def jsd(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     bounded gradients and small variance. Its optimal critic is the log density ratio, so the value
     that is returned is `nwj` of the same scores, which is in nats.
 
-    Parameters
-    ----------
-    scores : Tensor of shape (n, n)
-        Critic T; row i holds the scores of noisy embedding i with every view.
-    rows : Rows, default=ALL
-        Which rows of the matrix `scores` holds.
-
-    Returns
-    -------
-    information : scalar Tensor
-        In nats.
+    Parameters are those of `infonce`.
 
     References
     ----------
@@ -375,18 +345,11 @@ BOUNDS: Mapping[str, Bound | type[nn.Module]] = {
 }
 
 
-def resolve_bound(bound: Any) -> Bound:
+def resolve_bound(bound: object) -> Bound:
     """Return the function that a name, a class, an object or a function stands for.
 
     A class is called without arguments, and a module is copied: what a bound remembers of a fit
     stays with that fit.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
-    TypeError
-        If it is neither a string nor callable.
     """
     if isinstance(bound, str):
         if bound not in BOUNDS:

@@ -102,11 +102,6 @@ class ExactCritic(BaseEstimator):
         """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
 
         Of `channel`, its `scale` and `log_ratio` are used.
-
-        Raises
-        ------
-        ValueError
-            If the channel's density has no gradient to train by.
         """
         if not getattr(channel, "exact", True):
             raise ValueError(
@@ -125,13 +120,6 @@ class QuadraticRatio(nn.Module):
 
     Starts at :math:`W = A = B = I, c = 0`: as the density ratio of the channel for views about
     their rows with precision :math:`p = 1 / (\sigma^2 + 0.2)`.
-
-    Parameters
-    ----------
-    n_components : int
-        Number d of components of x and y.
-    scale : float
-        Standard deviation of the channel's noise.
     """
 
     def __init__(self, n_components: int, scale: float) -> None:
@@ -211,11 +199,6 @@ class BilinearCritic(BaseEstimator):
         """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
 
         Of `channel`, its `scale` is used.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If `temperature` is no number > 0.
         """
         temperature = check_real(
             self.temperature, "critic temperature", minimum=0, closed="neither"
@@ -293,11 +276,6 @@ class SeparableCritic(BaseEstimator):
         """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
 
         Of `channel`, its `scale` is used.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a size or `width` is no integer >= 1, or `temperature` no number > 0.
         """
         hidden = [
             check_integer(size, "critic hidden_layer_sizes", minimum=1)
@@ -402,11 +380,6 @@ class ConcatCritic(BaseEstimator):
         """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
 
         Of `channel`, its `scale` is used.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If `hidden_layer_sizes` holds no size, or one that is no integer >= 1.
         """
         sizes = [
             check_integer(size, "critic hidden_layer_sizes", minimum=1)
@@ -430,6 +403,6 @@ CRITICS: Mapping[str, type] = {
 }
 
 
-def resolve_critic(critic: Any) -> Any:
+def resolve_critic(critic: object) -> Any:
     """Return the component that a name, a class or an object stands for."""
     return resolve(critic, CRITICS, "critic", method="build")

@@ -13,7 +13,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import draw_seed, make_generator
+from sknoisydim._modules import RandomState, draw_seed, make_generator
 from sknoisydim._validation import check_integer, check_real, resolve
 
 __all__ = [
@@ -37,7 +37,7 @@ BATCH_SIZE = 512
 SMALLEST, LARGEST = 1e-18, 1e18
 
 
-def check_scale(value: Any, name: str) -> float:
+def check_scale(value: object, name: str) -> float:
     """Return the size of the noise as a float that its channel can work with."""
     scale = check_real(value, name, minimum=0, closed="neither")
     return check_real(scale, name, minimum=SMALLEST, maximum=LARGEST)
@@ -52,26 +52,7 @@ class Noise(BaseEstimator):
 
     @own_context(gradients=False)
     def capacity(self, n_components: int, batch_size: int = BATCH_SIZE) -> float:
-        """Return the capacity of the channel in nats.
-
-        Parameters
-        ----------
-        n_components : int
-            Number d of components.
-        batch_size : int, default=512
-            Rows in a batch, which "auto" goes by.
-
-        Returns
-        -------
-        capacity : float
-            In nats.
-
-        Examples
-        --------
-        >>> from sknoisydim.noise import GaussianNoise, UniformNoise
-        >>> round(GaussianNoise(0.5).capacity(2), 3), round(UniformNoise(0.125).capacity(2), 3)
-        (1.609, 3.219)
-        """
+        """Return the capacity of the channel in nats; `batch_size` is what "auto" goes by."""
         return float(self.build(n_components, batch_size).capacity)
 
     @own_context(gradients=False)
@@ -79,33 +60,12 @@ class Noise(BaseEstimator):
         self,
         n_samples: int,
         n_components: int,
-        random_state: Any = None,
+        random_state: RandomState = None,
         batch_size: int = BATCH_SIZE,
     ) -> torch.Tensor:
-        """Draw noise.
+        """Draw noise (n_samples, n_components) of float32.
 
-        Parameters
-        ----------
-        n_samples : int
-            Rows to draw, at least 1.
-        n_components : int
-            Number d of components.
-        random_state : int, RandomState instance or None, default=None
-            The same seed draws the same noise.
-        batch_size : int, default=512
-            Rows in a batch, which "auto" goes by.
-
-        Returns
-        -------
-        noise : Tensor of shape (n_samples, n_components)
-            Of float32.
-
-        Examples
-        --------
-        >>> from sknoisydim.noise import UniformNoise
-        >>> noise = UniformNoise(0.125).sample(100, 2, random_state=0)
-        >>> noise.shape, bool(noise.abs().max() <= 0.125)
-        (torch.Size([100, 2]), True)
+        The same `random_state` draws the same noise; `batch_size` is what "auto" goes by.
         """
         check_integer(n_samples, "n_samples", minimum=1)
         channel = self.build(n_components, batch_size)
@@ -114,26 +74,9 @@ class Noise(BaseEstimator):
 
     @own_context(gradients=False)
     def log_prob(self, noise: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
-        """Return the log density of noise vectors.
+        """Return the log density (n,) of noise vectors (n, d) in nats; -inf outside of the support.
 
-        Parameters
-        ----------
-        noise : Tensor of shape (n, d)
-            Noise vectors.
-        batch_size : int, default=512
-            Rows in a batch, which "auto" goes by.
-
-        Returns
-        -------
-        log_density : Tensor of shape (n,)
-            In nats; minus infinity outside the support of the noise.
-
-        Examples
-        --------
-        >>> import torch
-        >>> from sknoisydim.noise import UniformNoise
-        >>> UniformNoise(0.25).log_prob(torch.tensor([[0.2], [0.3]])).tolist()
-        [0.6931471824645996, -inf]
+        `batch_size` is what "auto" goes by.
         """
         density: torch.Tensor = self.build(noise.shape[-1], batch_size).log_prob(noise)
         return density
@@ -291,13 +234,7 @@ class GaussianNoise(Noise):
         self.scale = scale
 
     def build(self, n_components: int, batch_size: int) -> GaussianChannel:
-        """Return the channel for `n_components` and the batch size really used.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If `scale` is neither "auto" nor a number > 0 whose square is one of float32.
-        """
+        """Return the channel for `n_components` and the batch size really used."""
         check_integer(n_components, "n_components", minimum=1)
         check_integer(batch_size, "batch_size", minimum=2)
         if isinstance(self.scale, str):
@@ -518,11 +455,6 @@ class UniformNoise(Noise):
     def build(self, n_components: int, batch_size: int) -> UniformChannel:
         """Return the channel for `n_components` and the batch size really used.
 
-        Raises
-        ------
-        ValueError, TypeError
-            If `half_width` is neither "auto" nor a number > 0 whose square is one of float32.
-
         Warns
         -----
         UserWarning
@@ -554,16 +486,8 @@ class UniformNoise(Noise):
 NOISES: Mapping[str, type] = {"gaussian": GaussianNoise, "uniform": UniformNoise}
 
 
-def resolve_noise(noise: Any) -> Any:
-    """Return the component that "auto", a number, a name, a class or an object stands for.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or a number is not > 0 or of no use as a noise.
-    TypeError
-        If it is none of these.
-    """
+def resolve_noise(noise: object) -> Any:
+    """Return the component that "auto", a number, a name, a class or an object stands for."""
     if isinstance(noise, numbers.Real):
         return GaussianNoise(check_scale(noise, "noise"))
     table = {"auto": GaussianNoise, **NOISES}

@@ -134,13 +134,7 @@ class Whitening(BaseEstimator):
 
     @own_context()
     def build(self, n_components: int) -> Normalizer:
-        """Return the module: outputs (n, d) of the encoder -> embeddings (n, d).
-
-        Raises
-        ------
-        ValueError, TypeError
-            If `ridge` is no number > 0.
-        """
+        """Return the module: outputs (n, d) of the encoder -> embeddings (n, d)."""
         ridge = check_real(self.ridge, "normalization ridge", minimum=0, closed="neither")
         return _Whitener(n_components, ridge)
 
@@ -169,13 +163,7 @@ class BatchNormalization(BaseEstimator):
 
     @own_context()
     def build(self, n_components: int) -> Normalizer:
-        """Return the module: outputs (n, d) of the encoder -> embeddings (n, d).
-
-        Raises
-        ------
-        ValueError, TypeError
-            If `ridge` is no number > 0.
-        """
+        """Return the module: outputs (n, d) of the encoder -> embeddings (n, d)."""
         ridge = check_real(self.ridge, "normalization ridge", minimum=0, closed="neither")
         return _PerComponent(n_components, ridge)
 
@@ -183,6 +171,6 @@ class BatchNormalization(BaseEstimator):
 NORMALIZATIONS: Mapping[str, type] = {"whiten": Whitening, "batch": BatchNormalization}
 
 
-def resolve_normalization(normalization: Any) -> Any:
+def resolve_normalization(normalization: object) -> Any:
     """Return the component that a name, a class or an object stands for."""
     return resolve(normalization, NORMALIZATIONS, "normalization", method="build")

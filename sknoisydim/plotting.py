@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.special import ndtr, ndtri
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
@@ -44,7 +45,7 @@ SMALL, TINY = 9, 8
 LEGEND = {"fontsize": TINY, "framealpha": 0.7, "edgecolor": "none"}
 
 
-def fitted_step(estimator: Any) -> Any:
+def fitted_step(estimator: BaseEstimator) -> Any:
     """Return the fitted transformer that an estimator is, or that a Pipeline ends with."""
     steps = getattr(estimator, "steps", None)
     step = steps[-1][1] if steps else estimator
@@ -57,16 +58,16 @@ def fitted_step(estimator: Any) -> Any:
     return step
 
 
-def check_embedding(Z: Any, target: Any) -> tuple[FloatArray, Target]:
+def check_embedding(Z: ArrayLike, target: object) -> tuple[FloatArray, Target]:
     """Return embedded samples in float64, and the target bound to their components."""
-    Z = check_array(Z, dtype=np.float64, input_name="Z", ensure_min_samples=2)
-    d = Z.shape[1]
+    rows: FloatArray = check_array(Z, dtype=np.float64, input_name="Z", ensure_min_samples=2)
+    d = rows.shape[1]
     if isinstance(target, Target) and getattr(target, "n_components_", None) == d:
-        return Z, target
-    return Z, resolve_target(target, d)
+        return rows, target
+    return rows, resolve_target(target, d)
 
 
-def check_position(value: Any, name: str, d: int) -> int:
+def check_position(value: object, name: str, d: int) -> int:
     """Return the position of a component among d."""
     position = check_integer(value, name, minimum=0)
     if position >= d:
@@ -135,7 +136,9 @@ MAX_POINTS = 400
 class _FromEstimator:
     @classmethod
     @own_context()
-    def from_estimator(cls, estimator: Any, X: Any, *args: Any, **params: Any) -> Any:
+    def from_estimator(
+        cls, estimator: BaseEstimator, X: ArrayLike, *args: object, **params: object
+    ) -> Any:
         """Embed X with a fitted transformer, or a Pipeline that ends with one, and draw it.
 
         What follows X is passed to `from_embedding`, after the embedding and its target.
@@ -179,7 +182,7 @@ class EmbeddingDisplay(_FromEstimator):
     True
     """
 
-    def __init__(self, embedding: Any, target: Any, *, y: Any = None) -> None:
+    def __init__(self, embedding: ArrayLike, target: Target, *, y: ArrayLike | None = None) -> None:
         self.embedding = embedding
         self.target = target
         self.y = y
@@ -187,7 +190,13 @@ class EmbeddingDisplay(_FromEstimator):
     @classmethod
     @own_context()
     def from_embedding(
-        cls, Z: Any, target: Any = "normal", y: Any = None, *, pairs: Any = None, ax: Any = None
+        cls,
+        Z: ArrayLike,
+        target: object = "normal",
+        y: ArrayLike | None = None,
+        *,
+        pairs: object = None,
+        ax: Axes | None = None,
     ) -> EmbeddingDisplay:
         """Draw embedded samples.
 
@@ -211,7 +220,7 @@ class EmbeddingDisplay(_FromEstimator):
         return cls(Z, target, y=y).plot(pairs, ax=ax)
 
     @own_context()
-    def plot(self, pairs: Any = None, *, ax: Any = None) -> EmbeddingDisplay:
+    def plot(self, pairs: object = None, *, ax: Axes | None = None) -> EmbeddingDisplay:
         """Draw; `pairs` and `ax` are those of `from_embedding`."""
         Z = np.asarray(self.embedding, dtype=np.float64)
         d = Z.shape[1]
@@ -309,12 +318,12 @@ class TargetFitDisplay(_FromEstimator):
     @own_context()
     def from_embedding(
         cls,
-        Z: Any,
-        target: Any = "normal",
+        Z: ArrayLike,
+        target: object = "normal",
         *,
-        components: Any = None,
+        components: object = None,
         level: float = 0.95,
-        ax: Any = None,
+        ax: Axes | None = None,
     ) -> TargetFitDisplay:
         """Draw some `components`, by default the first four, with two axes for each of them.
 
@@ -324,7 +333,7 @@ class TargetFitDisplay(_FromEstimator):
         return cls(target.pull(Z), level=level).plot(components, ax=ax)
 
     @own_context()
-    def plot(self, components: Any = None, *, ax: Any = None) -> TargetFitDisplay:
+    def plot(self, components: object = None, *, ax: Axes | None = None) -> TargetFitDisplay:
         """Draw; `components` and `ax` are those of `from_embedding`."""
         z = np.asarray(self.preimage, dtype=np.float64)
         level = check_real(self.level, "level", minimum=0, maximum=1, closed="neither")
@@ -374,7 +383,9 @@ class DependenceDisplay(_FromEstimator):
 
     @classmethod
     @own_context()
-    def from_embedding(cls, Z: Any, target: Any = "normal", *, ax: Any = None) -> DependenceDisplay:
+    def from_embedding(
+        cls, Z: ArrayLike, target: object = "normal", *, ax: Axes | None = None
+    ) -> DependenceDisplay:
         """Draw embedded samples; parameters are those of `EmbeddingDisplay.from_embedding`."""
         Z, target = check_embedding(Z, target)
         if Z.shape[1] < 2:
@@ -386,7 +397,7 @@ class DependenceDisplay(_FromEstimator):
         return cls(dependence, len(z)).plot(ax)
 
     @own_context()
-    def plot(self, ax: Any = None) -> DependenceDisplay:
+    def plot(self, ax: Axes | None = None) -> DependenceDisplay:
         """Draw on the given Axes, or on a new figure."""
         values = np.asarray(self.dependence, dtype=float)
         d = len(values)
@@ -522,13 +533,13 @@ class TrainingDisplay:
 
     @classmethod
     @own_context()
-    def from_estimator(cls, estimator: Any, *, ax: Any = None) -> TrainingDisplay:
+    def from_estimator(cls, estimator: BaseEstimator, *, ax: Axes | None = None) -> TrainingDisplay:
         """Draw the history of a fitted transformer, or of a Pipeline that ends with one."""
         step = fitted_step(estimator)
         return cls(step.history_, step.capacity_, step.batch_size_).plot(ax)
 
     @own_context()
-    def plot(self, ax: Any = None) -> TrainingDisplay:
+    def plot(self, ax: Axes | None = None) -> TrainingDisplay:
         """Draw on the given Axes, or on a new figure."""
         axis = panels(ax, 1, 1, (6.0, 3.6))[0, 0]
         self.lines_ = []
@@ -599,7 +610,7 @@ class TradeOffDisplay:
 
     @classmethod
     def from_estimator(
-        cls, search: Any, *, x: str = "match", y: str = "accuracy", ax: Any = None
+        cls, search: Any, *, x: str = "match", y: str = "accuracy", ax: Axes | None = None
     ) -> TradeOffDisplay:
         """Draw two scores of a fitted search."""
         results = getattr(search, "cv_results_", None)
@@ -608,7 +619,7 @@ class TradeOffDisplay:
         return cls(results, x=x, y=y).plot(ax)
 
     @own_context()
-    def plot(self, ax: Any = None) -> TradeOffDisplay:
+    def plot(self, ax: Axes | None = None) -> TradeOffDisplay:
         """Draw on the given Axes, or on a new figure."""
         (x, x_error), (y, y_error) = self._score(self.x), self._score(self.y)
         settings = self.results["params"]

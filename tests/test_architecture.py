@@ -65,7 +65,7 @@ GLOBAL_DRAWS = {"torch.rand_like", "torch.randn_like", "torch.randint_like"}
 # Exceptions to the three above: inside torch.random.fork_rng, which puts it back. One that is no
 # longer needed fails.
 ALLOWED = {
-    ("_isolation", f"torch.{name}")
+    ("_modules", f"torch.{name}")
     for name in ("manual_seed", "set_rng_state", "cuda.set_rng_state_all")
 }
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim._isolation import make_generator
-from sknoisydim._modules import mlp
+from sknoisydim._modules import make_generator, mlp
 from sknoisydim._net import _checkpoint
 from sknoisydim._objective import Objective
 from sknoisydim._settings import resolve_device

@@ -33,7 +33,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sknoisydim import NoisyDIMTransformer, _isolation, _settings
+from sknoisydim import NoisyDIMTransformer, _modules, _settings
 from sknoisydim._modules import Dropout, mlp
 from sknoisydim._net import _checkpoint
 from sknoisydim._objective import Objective
@@ -373,7 +373,7 @@ def step(objective, view, x, seed, device):
     """Do one step; return what it showed, all gradients, and the parameters after it."""
     objective.augmentation = view
     optimizer = torch.optim.AdamW(objective.parameters(), lr=0.01, fused=True)
-    generator = _isolation.make_generator(seed, device)
+    generator = _modules.make_generator(seed, device)
     nats = objective.train()(x, [x], generator)
     (-nats.objective).backward()
     optimizer.step()
@@ -586,7 +586,7 @@ def test_borrowing_generators_starts_no_gpu(monkeypatch, started):
     gpus.install(monkeypatch)
     before = torch.get_rng_state()
     expected = torch.rand(3, generator=torch.Generator().manual_seed(5))
-    with _isolation.fork_global_rng(5):
+    with _modules.fork_global_rng(5):
         assert torch.equal(torch.rand(3), expected)
     assert torch.equal(torch.get_rng_state(), before)
     # torch warns, which is an error here, where it is left to take all of several GPUs.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from skorch import NeuralNet
 from skorch.callbacks import (
     BatchScoring,
     Callback,
@@ -21,6 +24,9 @@ from skorch.callbacks import (
 from tqdm.auto import tqdm
 
 from sknoisydim._linear import Rows
+
+# Seconds of training that a line announces, and the batches that are timed.
+LONG, TIMED = 30.0, 4
 
 
 class StopTraining(Exception):
@@ -36,26 +42,20 @@ TOL = 1e-3
 
 
 class HeldOut(Callback):
-    """Stop when the objective of held-out rows stops improving, and go back to the best weights.
-
-    Parameters
-    ----------
-    patience : int
-        Epochs without improvement.
-    tol : float, default=0.001
-        What counts as an improvement of the objective.
-    """
+    """Stop when the objective of held-out rows stops improving, and go back to the best weights."""
 
     def __init__(self, patience: int, tol: float = TOL) -> None:
         self.patience = patience
         self.tol = tol
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         self.best_ = self.reference_ = -math.inf
         self.waited_ = 0
         self.weights_: dict[str, Any] = {}
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
         value = -net.history[-1]["valid_loss"]
         if value > self.best_:
             self.best_ = value
@@ -68,22 +68,17 @@ class HeldOut(Callback):
         if self.waited_ >= self.patience:
             raise StopTraining
 
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_end(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         net.module_.load_state_dict(self.weights_)
         self.weights_ = {}
 
 
 class Progress(Callback):
-    """One progress bar over all epochs, with nats against what can be reached.
+    """One progress bar over all epochs, with the linear information in nats.
 
-    Parameters
-    ----------
-    branch : {"clean", "view"}
-        Whose information is shown.
-    capacity : float
-        Of the channel, in nats.
-    batch_size : int
-        Rows in a batch, whose log is the other limit.
+    Without reference features and `y`, the mutual information against what can be reached.
     """
 
     def __init__(self, branch: str, capacity: float, batch_size: int) -> None:
@@ -91,24 +86,33 @@ class Progress(Callback):
         self.capacity = capacity
         self.batch_size = batch_size
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         # A program without a console, such as a service, has nowhere to show a bar.
         mute = sys.stderr is None or sys.stderr.closed
         self.bar_ = tqdm(total=net.max_epochs, unit="epoch", desc="NoisyDIM", disable=mute)
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
         self._show(net)
         self.bar_.update(len(net.history) - self.bar_.n)  # a fit that goes on has run some before
 
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_end(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         # A callback that stops training does so before this one has seen the epoch.
         self._show(net)
         self.bar_.total = self.bar_.n = len(net.history)
         self.bar_.refresh()
         self.close()
 
-    def _show(self, net: Any) -> None:
+    def _show(self, net: NeuralNet) -> None:
         row = net.history[-1]
+        if linear := row["train_linear_information"]:
+            # The mutual information starts near its limit, and says nothing of what is learned.
+            text = f"linear information {linear:.2f} nats"
+            self.bar_.set_postfix_str(text, refresh=False)
+            return
         nats = row[f"train_{self.branch}_information"]
         limit = min(self.capacity, math.log(self.batch_size))
         text = f"{self.branch} {nats:.2f} of {limit:.2f} nats"
@@ -121,19 +125,37 @@ class Progress(Callback):
             bar.close()
 
 
-class EpochLines(Callback):
-    """A line per epoch.
+class Forecast(Callback):
+    """Tell the logger "sknoisydim" of a training that takes long.
 
-    Parameters
-    ----------
-    capacity : float
-        Of the channel, in nats.
+    The first batch sets up kernels and memory, so the time is that of the next ones.
     """
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        # A fit that goes on from a checkpoint has less to do.
+        self.left_ = (net.max_epochs - len(net.history)) * len(X)
+        self.count_ = 0
+
+    def on_batch_end(self, net: Any, batch: Any = None, training: bool = True, **_: Any) -> None:
+        if not training or self.count_ > TIMED:
+            return
+        if self.count_ == 0:
+            self.start_ = time.perf_counter()
+        elif self.count_ == TIMED:
+            seconds = (time.perf_counter() - self.start_) / TIMED * (self.left_ - TIMED)
+            if seconds > LONG:
+                text = "training takes about %.0f s (%d steps); verbose=1 shows its progress"
+                logging.getLogger("sknoisydim").warning(text, seconds, self.left_)
+        self.count_ += 1
+
+
+class EpochLines(Callback):
+    """A line per epoch."""
 
     def __init__(self, capacity: float) -> None:
         self.capacity = capacity
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
         row = net.history[-1]
         parts = [f"epoch {row['epoch']:4d}/{net.max_epochs}"]
         parts += [
@@ -152,7 +174,7 @@ class EpochLines(Callback):
         show(f"{', '.join(parts)}, {row['train_seconds']:.2f} s")
 
 
-OURS = (HeldOut, Progress, EpochLines, Quiet)
+OURS = (HeldOut, Progress, Forecast, EpochLines, Quiet)
 
 
 def show(text: str) -> None:
@@ -161,14 +183,7 @@ def show(text: str) -> None:
 
 
 def check_callbacks(callbacks: Sequence[Any], held_out: bool) -> None:
-    """See that initialised callbacks ask for what there is.
-
-    Raises
-    ------
-    ValueError
-        If one reads held-out rows and there are none, scores predictions of labels, or needs a
-        data set of skorch.
-    """
+    """See that initialised callbacks ask for what there is."""
     scores = {getattr(item, "name_", getattr(item, "name", None)) for item in callbacks}
     for item in callbacks:
         name = f"callbacks: {type(item).__name__}"
@@ -206,11 +221,14 @@ def check_callbacks(callbacks: Sequence[Any], held_out: bool) -> None:
 def reporters(
     verbose: int, capacity: float, batch_size: int, clean_weight: float
 ) -> list[Callback]:
-    """Return the callbacks that show progress: a bar for 1, a line per epoch above."""
+    """Return the callbacks that show progress: a bar for 1, a line per epoch above.
+
+    With 0, one line where training takes long.
+    """
     if verbose == 1:
         branch = "clean" if clean_weight > 0 else "view"
         return [Progress(branch, capacity, batch_size)]
-    return [EpochLines(capacity)] if verbose > 1 else []
+    return [EpochLines(capacity)] if verbose > 1 else [Forecast()]
 
 
 class SumGradients(Quiet):
@@ -218,23 +236,22 @@ class SumGradients(Quiet):
 
     One all-reduce of all of them: DDP's buckets, which overlap with the backward pass, would hide
     little of it, and a module that DDP wraps has no `encoder` and no `normalizer` for the net.
-
-    Parameters
-    ----------
-    rows : Rows
-        What this process computes.
     """
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         net.module_.rows = self.rows
 
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_end(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         del net.module_.rows
 
-    def on_grad_computed(self, net: Any, **kwargs: Any) -> None:
+    def on_grad_computed(self, net: NeuralNet, **kwargs: object) -> None:
         from accelerate.utils import reduce
 
         # Of the module: `named_parameters` is an iterator, which the next callback needs too.
@@ -280,18 +297,11 @@ CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 class Tasks(Callback):
     """Tell scikit-learn's callbacks of the fit of an estimator and of its epochs.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Whose callbacks they are.
-    X, y : ndarray, array-like
-        What it is fitted to.
-    so_far : callable
-        (net, batches) -> the fitted attributes of the estimator, had training ended now.
+    `so_far` makes of (net, batches) the fitted attributes, had training ended now.
     """
 
     def __init__(
-        self, estimator: Any, X: Any, y: Any, so_far: Callable[[Any, Any], Mapping[str, Any]]
+        self, estimator: Any, X: object, y: object, so_far: Callable[[Any, Any], Mapping[str, Any]]
     ) -> None:
         self.estimator = estimator
         self.so_far = so_far
@@ -305,23 +315,27 @@ class Tasks(Callback):
         asked = any(hasattr(estimator, name) for name in names)
         return [cls(estimator, *arguments)] if asked else []
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         self.fit = self.estimator._init_callback_context(max_subtasks=net.max_epochs)
         self.fit.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
-    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: object) -> None:
         self.epoch = self.fit.subcontext(task_name="epoch")
         self.epoch.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
         if self._end_epoch(net, kwargs["dataset_train"]):
             raise StopTraining
 
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_end(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         if self.epoch is not None:  # another callback has ended training in it
             self._end_epoch(net, X)
 
-    def _end_epoch(self, net: Any, batches: Any) -> bool:
+    def _end_epoch(self, net: NeuralNet, batches: object) -> bool:
         epoch, self.epoch = self.epoch, None
         return bool(
             epoch.call_on_fit_task_end(

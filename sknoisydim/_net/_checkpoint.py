@@ -12,7 +12,6 @@ import hashlib
 import importlib.metadata
 import inspect
 import io
-import os
 import pickle
 import re
 import time
@@ -23,18 +22,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 from torch import nn
 
 from sknoisydim._data import Table
-from sknoisydim._files import replacing
-from sknoisydim._isolation import global_rng_states, set_global_rng_states
+from sknoisydim._files import write_bytes
+from sknoisydim._modules import global_rng_states, set_global_rng_states
 from sknoisydim._net._callbacks import Quiet
 from sknoisydim._settings import Settings
 from sknoisydim._version import __version__
 
 
-def training_state(net: Any) -> dict[str, Any]:
+def training_state(net: NeuralNet) -> dict[str, Any]:
     """Return the moments of a net's optimizer and where the schedules of its callbacks stand.
 
     What is neither a number nor a tensor is left out: it starts afresh.
@@ -62,7 +62,7 @@ def training_state(net: Any) -> dict[str, Any]:
     }
 
 
-def restore_optimizer(net: Any, state: Mapping[str, Any]) -> bool:
+def restore_optimizer(net: NeuralNet, state: Mapping[str, Any]) -> bool:
     """Give a new net's optimizer the moments of an old one, if it is of the same kind.
 
     Parameters that were not there start without.
@@ -85,7 +85,7 @@ def restore_optimizer(net: Any, state: Mapping[str, Any]) -> bool:
     return True
 
 
-def restore_schedules(net: Any, state: Mapping[str, Any]) -> None:
+def restore_schedules(net: NeuralNet, state: Mapping[str, Any]) -> None:
     """Let the schedules of callbacks go on from where they stood."""
     known = {name: item for name, item in _schedules(net) if name in state["schedules"]}
     for name, item in known.items():
@@ -106,7 +106,7 @@ def _form(optimizer: Any) -> dict[str, bool]:
     }
 
 
-def _schedules(net: Any) -> Iterator[tuple[str, Any]]:
+def _schedules(net: NeuralNet) -> Iterator[tuple[str, Any]]:
     for name, item in net.callbacks_:
         if isinstance(item, LRScheduler) and hasattr(item, "lr_scheduler_"):
             yield name, item
@@ -124,13 +124,6 @@ class FitCheckpoint(Quiet):
     """Write where training stands at the end of epochs, and go on from there.
 
     It is the last of the callbacks: of the others it writes what they have noted of the epoch.
-
-    Parameters
-    ----------
-    folder : Path
-        Of one fit; it is made when it is not there.
-    uses_global_rng : bool
-        Whether torch's global generators are ours for the time of training.
     """
 
     def __init__(self, folder: Path, uses_global_rng: bool) -> None:
@@ -145,13 +138,7 @@ class FitCheckpoint(Quiet):
         return self.seed
 
     def check(self, identity: Mapping[str, str]) -> None:
-        """See that a checkpoint that is there belongs to this fit.
-
-        Raises
-        ------
-        ValueError
-            If it belongs to another fit: `identity` says what makes that, by name.
-        """
+        """See that a checkpoint that is there belongs to this fit."""
         self.identity = new = {**identity, "random_state": f"of seed {self.seed}"}
         old = new if self.saved is None else self.saved["identity"]
         names = [name for name in new | old if new.get(name) != old.get(name)]
@@ -166,7 +153,7 @@ class FitCheckpoint(Quiet):
         for part in self.folder.glob(f".{NAME}.*.part"):  # of a process that was killed
             part.unlink(missing_ok=True)
 
-    def begin(self, net: Any, batches: Any) -> None:
+    def begin(self, net: NeuralNet, batches: Any) -> None:
         """Go on from the checkpoint, or write the first one: who cannot write says so at once."""
         if self.saved is None:
             self.on_epoch_end(net, batches)
@@ -174,7 +161,7 @@ class FitCheckpoint(Quiet):
         _go_to(net, batches.generator, self.saved)
         self.saved, self.due = None, time.monotonic() + SECONDS
 
-    def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, dataset_train: Any = None, **kwargs: object) -> None:
         started, body = time.monotonic(), io.BytesIO()
         if started < self.due:
             return
@@ -183,12 +170,8 @@ class FitCheckpoint(Quiet):
         there = "the last good one stays" if self.path.exists() else "there is none"
         with self._telling(f"cannot be written, training goes on, and {there}"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(self.path) as part, open(part, "xb") as file:
-                digest = hashlib.sha256(body.getbuffer()).hexdigest()
-                file.write(f"{FORMAT} {digest}\n".encode())
-                file.write(body.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
+            digest = hashlib.sha256(body.getbuffer()).hexdigest()
+            write_bytes(self.path, f"{FORMAT} {digest}\n".encode(), body.getbuffer())
         ended = time.monotonic()
         self.due = ended + max(SECONDS, (ended - started) / SHARE)
 
@@ -230,7 +213,7 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _position(net: Any, shuffle: torch.Generator, uses_global_rng: bool) -> dict[str, Any]:
+def _position(net: NeuralNet, shuffle: torch.Generator, uses_global_rng: bool) -> dict[str, Any]:
     """Return all that the epochs to come depend on, beside the rows and the parameters."""
     module = net.module_
     try:
@@ -252,7 +235,7 @@ def _position(net: Any, shuffle: torch.Generator, uses_global_rng: bool) -> dict
     }
 
 
-def _go_to(net: Any, shuffle: torch.Generator, state: Mapping[str, Any]) -> None:
+def _go_to(net: NeuralNet, shuffle: torch.Generator, state: Mapping[str, Any]) -> None:
     """Put a net whose training has just begun where another one stood."""
     module = net.module_
     left = module.load_state_dict(state["states"][0], strict=False).unexpected_keys
@@ -277,7 +260,7 @@ def _go_to(net: Any, shuffle: torch.Generator, state: Mapping[str, Any]) -> None
         set_global_rng_states(state["global"])
 
 
-def _put(module: nn.Module, name: str, value: Any) -> None:
+def _put(module: nn.Module, name: str, value: object) -> None:
     owner, _, attribute = name.rpartition(".")
     setattr(module.get_submodule(owner), attribute, value)
 
@@ -290,11 +273,11 @@ def _generators(module: nn.Module) -> Iterator[tuple[str, torch.Generator]]:
                 yield f"{name}.{attribute}".lstrip("."), value
 
 
-def _has_state(value: Any) -> bool:
+def _has_state(value: object) -> bool:
     return hasattr(value, "load_state_dict") and not inspect.isclass(value)
 
 
-def _noted(callback: Any, weights: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+def _noted(callback: object, weights: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
     """Return what a callback has noted in training: numbers, weights, and where a schedule stands.
 
     Anything else, and any other tensor, which may hold rows of the table, starts afresh.
@@ -319,7 +302,7 @@ def _parts(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _plain(value: Any, *, tensors: bool = True) -> Any:
+def _plain(value: object, *, tensors: bool = True) -> Any:
     """Return a value as tensors and plain Python, which are read without running any code."""
     if value is None or type(value) in (bool, int, float, str):
         return value
@@ -367,7 +350,7 @@ def identity(
     return found | {name: importlib.metadata.version(name) for name in ("torch", "skorch")}
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """Return a text that is the same for equal values in any process: no address is in it."""
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     if isinstance(value, torch.Tensor):

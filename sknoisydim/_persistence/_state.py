@@ -23,8 +23,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sknoisydim import augmentations, bounds
-from sknoisydim._isolation import make_generator
 from sknoisydim._model import Embedder
+from sknoisydim._modules import make_generator
 from sknoisydim._net._skorch import DIMNet
 from sknoisydim._objective import Objective
 from sknoisydim.augmentations import resolve_augmentation
@@ -65,7 +65,7 @@ class Unknown(Exception):
     """A value that JSON and arrays cannot say."""
 
 
-def _is_a(value: Any, kind: type) -> bool:
+def _is_a(value: object, kind: type) -> bool:
     return inspect.isclass(value) and issubclass(value, kind)
 
 
@@ -168,7 +168,7 @@ class Writer:
         state.pop("_sklearn_version", None)
         return state
 
-    def _distribution(self, value: Any, path: str) -> JSON:
+    def _distribution(self, value: object, path: str) -> JSON:
         newer = type(value).__name__.removeprefix("Standard")  # of Normal(mu=0, sigma=1)
         if type(value) is _Frozen and _is_of_scipy(value.dist):
             return [value.dist.name, self.write(value.args, path), self.write(value.kwds, path)]
@@ -271,7 +271,7 @@ EMBEDDER = tuple(inspect.signature(Embedder).parameters)
 OBJECTIVE = tuple(inspect.signature(Objective).parameters)
 
 
-def _parts(estimator: Any) -> dict[str, Any]:
+def _parts(estimator: BaseEstimator) -> dict[str, Any]:
     """Return everything that the fitted attributes are put together of."""
     objective, embedder = estimator.net_.module_, estimator.encoder_
     parts = {name: getattr(objective, name) for name in OBJECTIVE}
@@ -288,7 +288,7 @@ def _parts(estimator: Any) -> dict[str, Any]:
     return parts | {"refinement": estimator.refinement_, "target": estimator.target_}
 
 
-def _width(estimator: Any) -> int:
+def _width(estimator: BaseEstimator) -> int:
     """Return the number of columns that the encoder takes."""
     embedder = estimator.encoder_
     row = torch.zeros(1, estimator.n_features_in_, dtype=torch.float32)
@@ -326,16 +326,11 @@ class _Packer(Writer):
 
 
 def pack(
-    estimator: Any, apart: Collection[str] = ()
+    estimator: BaseEstimator, apart: Collection[str] = ()
 ) -> tuple[dict[str, JSON], dict[str, np.ndarray]]:
     """Return a fitted estimator as JSON and arrays, without components of the user's own.
 
     Attributes called as in `apart` are left out; parameters are None.
-
-    Raises
-    ------
-    ValueError
-        If its fitted attributes are not those of a fit, or one can be neither written nor named.
     """
     packer, parameters = _Packer(), estimator.get_params(deep=False)
     parameters |= dict.fromkeys(parameters.keys() & apart)
@@ -405,7 +400,7 @@ def unpack(
     return found | fitted | _assemble(parts)
 
 
-def _made(name: str, own: Any, parts: dict[str, Any]) -> Any:
+def _made(name: str, own: object, parts: dict[str, Any]) -> Any:
     """Return a part, made of what the caller of `load` names, with the tensors of the file."""
     parameter, make = MADE[name]
     made, state = make(own, parts), parts[name]

@@ -20,21 +20,21 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import sparse
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 from torch import nn
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import draw_seed
 from sknoisydim._linear import Rows
-from sknoisydim._modules import Dropout
+from sknoisydim._modules import Dropout, draw_seed
 from sknoisydim._net._callbacks import SumGradients, without_output
 from sknoisydim._validation import check_real
 from sknoisydim.encoders import resolve_encoder
 
-from ._estimator import check_estimator
+from ._dask import check_estimator
 
 # Samples, evenly spaced, by which the processes see that they were given the same table.
 COMPARED_SAMPLES = 16
@@ -45,9 +45,9 @@ DROPOUTS = (Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 @own_context()
 def fit_data_parallel(
-    estimator: Any,
+    estimator: BaseEstimator,
     X: Any,
-    y: Any = None,
+    y: ArrayLike | None = None,
     *,
     accelerator: Any = None,
     timeout: float = 300.0,
@@ -152,11 +152,11 @@ def _waiting(rank: int, n_ranks: int) -> Iterator[None]:
         raise
 
 
-def _fitted(estimator: Any) -> dict[str, Any]:
+def _fitted(estimator: BaseEstimator) -> dict[str, Any]:
     return {name: value for name, value in vars(estimator).items() if name.endswith("_")}
 
 
-def _is_ours(callback: Any) -> bool:
+def _is_ours(callback: object) -> bool:
     return isinstance(callback[-1] if isinstance(callback, tuple) else callback, SumGradients)
 
 
@@ -274,7 +274,7 @@ class SharedEncoder:
     that reads them (recalibration, a warm start) finds what it knows.
     """
 
-    def __init__(self, encoder: Any, rank: int, n_ranks: int) -> None:
+    def __init__(self, encoder: object, rank: int, n_ranks: int) -> None:
         self.encoder = encoder
         self.rows = SharedRows(rank, n_ranks)
         self.component = resolve_encoder(encoder)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtri
 from sklearn.neighbors import NearestNeighbors
 
@@ -14,6 +15,7 @@ from sknoisydim._validation import check_integer
 from sknoisydim.metrics._samples import (
     FloatArray,
     RandomState,
+    Reference,
     check_sample,
     compare,
     correlation_matrix,
@@ -32,8 +34,8 @@ MIN_DIMENSION_SAMPLES = 20
 
 @own_context()
 def max_correlation(
-    Z: Any,
-    reference: Any = "normal",
+    Z: ArrayLike,
+    reference: Reference = "normal",
     *,
     random_state: RandomState = None,
 ) -> float:
@@ -64,8 +66,8 @@ def max_correlation(
 
 @own_context()
 def total_correlation(
-    Z: Any,
-    reference: Any = "normal",
+    Z: ArrayLike,
+    reference: Reference = "normal",
     *,
     n_neighbors: int = 3,
     random_state: RandomState = None,
@@ -223,7 +225,7 @@ class Consistency:
 
 
 @own_context()
-def consistency(Z1: Any, Z2: Any) -> Consistency:
+def consistency(Z1: ArrayLike, Z2: ArrayLike) -> Consistency:
     r"""Compare two embeddings of the same samples, up to a rotation, such as those of two seeds.
 
     .. math:: \mathrm{CKA} = \frac{\|Z_1^\top Z_2\|_F^2}
@@ -262,7 +264,7 @@ def consistency(Z1: Any, Z2: Any) -> Consistency:
 
 
 @own_context()
-def align(Z1: Any, Z2: Any) -> FloatArray:
+def align(Z1: ArrayLike, Z2: ArrayLike) -> FloatArray:
     r"""Turn one embedding onto another one of the same samples (orthogonal Procrustes).
 
     .. math:: \min_{R^\top R = I} \|(Z_1 - \bar Z_1) R - (Z_2 - \bar Z_2)\|_F
@@ -296,7 +298,7 @@ def align(Z1: Any, Z2: Any) -> FloatArray:
 
 
 @own_context()
-def effective_rank(Z: Any) -> float:
+def effective_rank(Z: ArrayLike) -> float:
     r"""Return how many directions an embedding uses: from 1 to its number of components.
 
     .. math:: \exp \Bigl( -\sum_i p_i \log p_i \Bigr), \qquad p_i = \sigma_i / \sum_j \sigma_j
@@ -328,7 +330,7 @@ def effective_rank(Z: Any) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def _same_samples(Z1: Any, Z2: Any) -> tuple[FloatArray, FloatArray]:
+def _same_samples(Z1: ArrayLike, Z2: ArrayLike) -> tuple[FloatArray, FloatArray]:
     A, B = check_sample(Z1, "Z1"), check_sample(Z2, "Z2")
     if len(A) != len(B):
         raise ValueError(f"Z1 has {len(A)} samples and Z2 {len(B)}: they must be the same ones.")

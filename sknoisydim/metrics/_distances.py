@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist, pdist
 from sklearn.base import clone, is_classifier
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -24,6 +25,7 @@ from sknoisydim.metrics._samples import (
     FloatArray,
     JointTest,
     RandomState,
+    Reference,
     compare,
     draw,
     generator,
@@ -46,8 +48,8 @@ N_WIDTHS = 4
 
 @own_context()
 def sliced_wasserstein(
-    Z: Any,
-    reference: Any = "normal",
+    Z: ArrayLike,
+    reference: Reference = "normal",
     *,
     n_projections: int = 200,
     random_state: RandomState = None,
@@ -110,8 +112,8 @@ def sliced_wasserstein(
 
 @own_context()
 def energy_distance(
-    Z: Any,
-    reference: Any = "normal",
+    Z: ArrayLike,
+    reference: Reference = "normal",
     *,
     random_state: RandomState = None,
 ) -> float:
@@ -135,8 +137,8 @@ def energy_distance(
 
 @own_context()
 def mmd_distance(
-    Z: Any,
-    reference: Any = "normal",
+    Z: ArrayLike,
+    reference: Reference = "normal",
     *,
     random_state: RandomState = None,
 ) -> float:
@@ -167,8 +169,8 @@ def mmd_distance(
 
 @own_context()
 def energy_test(
-    Z: Any,
-    reference: Any = "normal",
+    Z: ArrayLike,
+    reference: Reference = "normal",
     *,
     n_permutations: int = 199,
     random_state: RandomState = None,
@@ -223,8 +225,8 @@ def energy_test(
 
 @own_context()
 def mmd_test(
-    Z: Any,
-    reference: Any = "normal",
+    Z: ArrayLike,
+    reference: Reference = "normal",
     *,
     n_permutations: int = 199,
     random_state: RandomState = None,
@@ -260,7 +262,7 @@ def mmd_test(
 
 
 def _limited(
-    Z: Any, reference: Any, random_state: RandomState, draws_per_sample: int = 1
+    Z: ArrayLike, reference: Reference, random_state: RandomState, draws_per_sample: int = 1
 ) -> tuple[FloatArray, FloatArray, np.random.Generator]:
     """Return at most 2,000 samples and as many draws, and the generator that they came from."""
     rng = generator(random_state)
@@ -334,10 +336,10 @@ CLASSIFIERS: dict[str, Callable[[int], Any]] = {"boosting": _boosting, "mlp": _m
 
 @own_context()
 def classifier_auc(
-    Z: Any,
-    reference: Any = "normal",
+    Z: ArrayLike,
+    reference: Reference = "normal",
     *,
-    classifier: Any = "boosting",
+    classifier: object = "boosting",
     cv: int = 3,
     random_state: RandomState = None,
 ) -> float:
@@ -400,7 +402,7 @@ def classifier_auc(
     return float(roc_auc_score(label, score if score.ndim == 1 else score[:, 1]))
 
 
-def _classifier(classifier: Any, seed: int) -> Any:
+def _classifier(classifier: object, seed: int) -> Any:
     if isinstance(classifier, str):
         if classifier not in CLASSIFIERS:
             raise ValueError(unknown_option(classifier, CLASSIFIERS, "classifier"))
@@ -425,12 +427,12 @@ DISTANCES: dict[str, Callable[..., float]] = {
 @own_context()
 def relative_distance(
     distance: str | Callable[..., float],
-    Z: Any,
-    reference: Any = "normal",
+    Z: ArrayLike,
+    reference: Reference = "normal",
     *,
     n_repeats: int = 10,
     random_state: RandomState = None,
-    **params: Any,
+    **params: object,
 ) -> float:
     r"""Distance to the target, relative to the distance between two samples of the target.
 
@@ -489,12 +491,12 @@ def relative_distance(
 @own_context()
 def monte_carlo_test(
     distance: str | Callable[..., float],
-    Z: Any,
-    reference: Any = "normal",
+    Z: ArrayLike,
+    reference: Reference = "normal",
     *,
     n_resamples: int = 99,
     random_state: RandomState = None,
-    **params: Any,
+    **params: object,
 ) -> JointTest:
     r"""P-value of a distance, by simulation under the target.
 

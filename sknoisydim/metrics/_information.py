@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
+from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real, unknown_option
 from sknoisydim.metrics._distances import DISTANCES, classifier_auc, relative_distance
 from sknoisydim.metrics._samples import FloatArray, RandomState, generator, seed_of, subsample
 
 
-def find_transformer(estimator: Any, X: Any) -> tuple[Any, Any]:
+def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[Any, Any]:
     """Return the one fitted NoisyDIMTransformer of an estimator, and X as it reaches it.
 
     The estimator is a transformer, a Pipeline that has one at any place, also inside another
@@ -46,7 +48,7 @@ def find_transformer(estimator: Any, X: Any) -> tuple[Any, Any]:
     return step, X
 
 
-def _names(estimator: Any) -> list[str]:
+def _names(estimator: BaseEstimator) -> list[str]:
     """Return the names of the transformers inside, as `set_params` takes them."""
     if hasattr(estimator, "retarget") and hasattr(estimator, "transform"):
         return [""]
@@ -57,18 +59,20 @@ def _names(estimator: Any) -> list[str]:
     ]
 
 
-def _steps(estimator: Any) -> list[tuple[str, Any]]:
+def _steps(estimator: BaseEstimator) -> list[tuple[str, Any]]:
     steps = getattr(estimator, "steps", None)
     return steps if isinstance(steps, list) else []
 
 
-def check_rows(transformer: Any, X: Any) -> np.ndarray:
+def check_rows(transformer: BaseEstimator, X: MatrixLike) -> np.ndarray:
     """Validate X against a fitted transformer: at least two samples like those of its `fit`."""
     checked: np.ndarray = transformer._check(X, ensure_min_samples=2)
     return checked
 
 
-def normal_embedding(transformer: Any, X: np.ndarray, *, refined: bool = True) -> FloatArray:
+def normal_embedding(
+    transformer: BaseEstimator, X: np.ndarray, *, refined: bool = True
+) -> FloatArray:
     """Embed validated X without the target's map: float64 (n, d), close to N(0, I).
 
     It is the pre-image of what `transform` returns, without its rounding to the dtype of X.
@@ -144,7 +148,7 @@ class InformationEstimate:
 @own_context()
 def mutual_information(
     est: Any,
-    X: Any,
+    X: MatrixLike,
     *,
     units: str = "nats",
     n_draws: int = 20,
@@ -250,7 +254,7 @@ def interval(found: list[float], confidence: float) -> tuple[float, float, float
 
 def reachable_information(channel: Any, batch_size: int, rng: np.random.Generator) -> float:
     """Return the estimate for the channel's best input, N(0, I) for Gaussian noise, in nats."""
-    from .._isolation import make_generator
+    from .._modules import make_generator
 
     # As many samples as two draws have; a batch of few samples costs as long as one of many.
     n_batches = min(max(2, 2 * MAX_INFORMATION_SAMPLES // batch_size), 500)
@@ -259,19 +263,11 @@ def reachable_information(channel: Any, batch_size: int, rng: np.random.Generato
 
 
 def _one_draw(z: FloatArray, channel: Any, size: int, rng: np.random.Generator) -> float:
-    # Imported here: metrics of plain arrays need no torch.
-    import torch
+    import torch  # not above: metrics of plain arrays need none
 
-    from .._isolation import make_generator
-    from ..bounds import infonce
+    from .._objective import channel_nats
 
-    noise = make_generator(seed_of(rng))
-    with torch.no_grad():
-        nats = [
-            infonce(channel.log_ratio(clean, channel.transmit(clean, noise))).item()
-            for clean in torch.from_numpy(z).split(size)
-        ]
-    return float(np.mean(nats))
+    return channel_nats(torch.from_numpy(z).split(size), channel, seed_of(rng))
 
 
 def _check_units(units: str) -> str:
@@ -284,7 +280,7 @@ def _check_units(units: str) -> str:
 MAX_SCORED_SAMPLES = 4_000
 
 
-def match_scorer(estimator: Any, X: Any, y: Any = None) -> float:
+def match_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None) -> float:
     """Minus the relative sliced Wasserstein distance of the embedding to its target.
 
     Higher is better, and about -1 is perfect. From eight components on it hardly sees the joint
@@ -322,7 +318,7 @@ def match_scorer(estimator: Any, X: Any, y: Any = None) -> float:
 
 
 def make_match_scorer(
-    metric: str = "sliced_wasserstein", *, random_state: int = 0, **params: Any
+    metric: str = "sliced_wasserstein", *, random_state: int = 0, **params: object
 ) -> Callable[..., float]:
     """Make a scorer like `match_scorer` from another metric.
 
@@ -349,9 +345,9 @@ def make_match_scorer(
 
 @own_context()
 def _match(
-    estimator: Any,
+    estimator: BaseEstimator,
     X: Any,
-    y: Any = None,
+    y: object = None,
     *,
     metric: str = "sliced_wasserstein",
     random_state: int = 0,
@@ -368,7 +364,7 @@ def _match(
 
 
 @own_context()
-def information_scorer(estimator: Any, X: Any, y: Any = None) -> float:
+def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None) -> float:
     r"""Share of the reachable information that the embedding sends through the channel.
 
     .. math:: \hat I(f(X); f(X) + Z) \, / \, \hat I(N; N + Z), \qquad N \sim N(0, I)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
 
 import numpy as np
 from numpy.polynomial.polynomial import polyval
+from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.integrate import quad
 from scipy.spatial.distance import pdist
@@ -22,6 +22,7 @@ from sknoisydim.metrics._samples import (
     JointTest,
     MarginalTest,
     RandomState,
+    Reference,
     constant_columns,
     generator,
     holm,
@@ -32,7 +33,7 @@ from sknoisydim.metrics._samples import (
 
 
 @own_context()
-def kolmogorov_smirnov(Z: Any, reference: Any = "normal") -> MarginalTest:
+def kolmogorov_smirnov(Z: ArrayLike, reference: Reference = "normal") -> MarginalTest:
     r"""Kolmogorov-Smirnov test of each component, by `scipy.stats.kstest`.
 
     .. math:: D_i = \sup_x | F_{n,i}(x) - \Phi(x) |
@@ -66,7 +67,7 @@ def kolmogorov_smirnov(Z: Any, reference: Any = "normal") -> MarginalTest:
 
 
 @own_context()
-def cramer_von_mises(Z: Any, reference: Any = "normal") -> MarginalTest:
+def cramer_von_mises(Z: ArrayLike, reference: Reference = "normal") -> MarginalTest:
     r"""Cramer-von Mises test of each component, by `scipy.stats.cramervonmises`.
 
     .. math:: W_i^2 = n \int (F_{n,i}(x) - \Phi(x))^2 \, d\Phi(x)
@@ -79,7 +80,7 @@ def cramer_von_mises(Z: Any, reference: Any = "normal") -> MarginalTest:
 
 
 @own_context()
-def anderson_darling(Z: Any, reference: Any = "normal") -> MarginalTest:
+def anderson_darling(Z: ArrayLike, reference: Reference = "normal") -> MarginalTest:
     r"""Anderson-Darling test of each component, which weights the tails.
 
     .. math:: A_i^2 = n \int \frac{(F_{n,i}(x) - \Phi(x))^2}{\Phi(x) (1 - \Phi(x))} \, d\Phi(x)
@@ -97,7 +98,7 @@ def anderson_darling(Z: Any, reference: Any = "normal") -> MarginalTest:
 
 
 @own_context()
-def dagostino_pearson(Z: Any, reference: Any = "normal") -> MarginalTest:
+def dagostino_pearson(Z: ArrayLike, reference: Reference = "normal") -> MarginalTest:
     r"""D'Agostino-Pearson test of skewness and kurtosis, by `scipy.stats.normaltest`.
 
     .. math:: K_i^2 = z(\sqrt{b_{1,i}})^2 + z(b_{2,i})^2
@@ -127,8 +128,8 @@ _values = attrgetter("statistic", "pvalue")
 
 
 def _by_component(
-    Z: Any,
-    reference: Any,
+    Z: ArrayLike,
+    reference: Reference,
     test: str,
     measure: Callable[[FloatArray], tuple[float, float]],
     min_samples: int = 2,
@@ -212,7 +213,7 @@ _CHUNK = 2_000_000
 
 @own_context()
 def henze_zirkler(
-    Z: Any, reference: Any = "normal", *, random_state: RandomState = None
+    Z: ArrayLike, reference: Reference = "normal", *, random_state: RandomState = None
 ) -> JointTest:
     r"""Henze-Zirkler test of joint normality, with any mean and covariance.
 
@@ -261,7 +262,9 @@ def henze_zirkler(
 
 
 @own_context()
-def mardia(Z: Any, reference: Any = "normal", *, random_state: RandomState = None) -> JointTest:
+def mardia(
+    Z: ArrayLike, reference: Reference = "normal", *, random_state: RandomState = None
+) -> JointTest:
     r"""Mardia's test of joint skewness and kurtosis, with any mean and covariance.
 
     .. math::
@@ -287,8 +290,8 @@ def mardia(Z: Any, reference: Any = "normal", *, random_state: RandomState = Non
 
 @own_context()
 def epps_pulley_sliced(
-    Z: Any,
-    reference: Any = "normal",
+    Z: ArrayLike,
+    reference: Reference = "normal",
     *,
     n_projections: int = 64,
     random_state: RandomState = None,
@@ -345,7 +348,7 @@ def epps_pulley_sliced(
     return JointTest(statistic, _epps_pulley_survival(statistic, frequencies, weights))
 
 
-def _check(Z: Any, reference: Any, test: str) -> FloatArray:
+def _check(Z: ArrayLike, reference: Reference, test: str) -> FloatArray:
     Z = normal_preimage(Z, reference, test=test)
     n, d = Z.shape
     if n <= d:

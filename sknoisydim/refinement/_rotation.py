@@ -15,7 +15,7 @@ from sklearn.mixture import GaussianMixture
 from torch import nn
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import make_generator
+from sknoisydim._modules import make_generator
 from sknoisydim._normal import normal_logpdf
 from sknoisydim._validation import check_integer, check_real, is_auto
 from sknoisydim.refinement._maps import (
@@ -176,16 +176,6 @@ def train_couplings(
     """Return layers for rows (n, d), with the weights that were best on rows held out (m, d).
 
     Which may be those of the start: the identity.
-
-    Parameters
-    ----------
-    fitted, held_out : ndarray of shape (n, d) and (m, d)
-    codes : tuple of ndarray of shape (n,) and (m,), or None
-        Clusters of the rows.
-    n_layers : int
-    transport, separation : float
-        Price of moving a row, and of what a linear model no longer tells of its cluster.
-    seed : int
     """
     generator = make_generator(seed)
     if len(fitted) > STEPS * BATCH:
@@ -374,11 +364,6 @@ class RotationGaussianization(BaseEstimator):
 
         Layers are added until the rows `held_out` (m, d) stop gaining; without 20 of them, until
         rows held out of z do.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter or the rows are not usable.
         """
         rows, others = check_rows(z, held_out)
         n, d = rows.shape
@@ -429,13 +414,7 @@ def apply(fitted: InvertibleMap, z: FloatArray) -> tuple[FloatArray, FloatArray]
 
 
 def check_rows(z: ArrayLike, held_out: ArrayLike | None) -> tuple[FloatArray, FloatArray | None]:
-    """Return finite embeddings (n, d), and the rows held out (m, d), in float64.
-
-    Raises
-    ------
-    ValueError
-        If they are no such thing.
-    """
+    """Return finite embeddings (n, d), and the rows held out (m, d), in float64."""
     rows = np.asarray(z, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise ValueError(f"a refinement is fitted to rows of shape (n, d), got {rows.shape}.")
@@ -459,11 +438,6 @@ def split_rows(
     """Return rows to fit and rows held out; None where these are too few to tell anything.
 
     Those held out are the ones passed, where these are enough, or a share of z.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the fraction is not usable.
     """
     fraction = check_real(
         fraction, "refine validation_fraction", minimum=0, maximum=1, closed="neither"
@@ -484,18 +458,7 @@ def gaussianize(
     step: float,
     rng: np.random.Generator,
 ) -> tuple[list[Layer], list[FloatArray]]:
-    """Return layers that take rows (n, d) towards N(0, I), and where they take both parts.
-
-    Parameters
-    ----------
-    parts : list of ndarray
-        Rows to fit, and held-out ones that say when to stop.
-    labels : ndarray of shape (n,) or None
-        Clusters of the rows to fit, which every other layer follows.
-    max_layers : int
-    step : float
-    rng : Generator
-    """
+    """Return layers that take rows (n, d) towards N(0, I), and where they take both parts."""
     d, log_det = parts[0].shape[1], np.zeros(len(parts[1]))
     near = inlier_mask(parts[1])
     near |= near.sum() < MIN_HELD_OUT

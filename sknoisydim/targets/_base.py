@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,7 +32,9 @@ class Target(BaseEstimator):
     A target is the distribution of :math:`T(Z)`, where :math:`Z \sim N(0, I_d)` has as many
     components :math:`d` as the embedding, and :math:`T` is an invertible map. A trained
     encoder gives rows close to :math:`N(0, I_d)`, and :math:`T` (:meth:`push`) turns them into
-    the target without losing information. A new target is a subclass with the hooks ``_bind``
+    the target without losing information. Before :meth:`bind`, the methods raise NotFittedError;
+    rows that are no real numbers raise TypeError, and rows of another shape ValueError. A new
+    target is a subclass with the hooks ``_bind``
     (optional), ``_push``, ``_pull`` and ``_logpdf``, which receive checked rows of their own.
 
     Attributes
@@ -67,11 +69,8 @@ class Target(BaseEstimator):
 
         Raises
         ------
-        TypeError
-            If `n_components` or a parameter has the wrong type.
-        ValueError
-            If a parameter has an invalid value, or if the parameters are made for another
-            number of components.
+        TypeError, ValueError
+            If a parameter is not valid, or made for another number of components.
         """
         n_components = check_integer(n_components, "n_components", minimum=1)
         bound: SomeTarget = clone(self)
@@ -92,15 +91,6 @@ class Target(BaseEstimator):
         -------
         x : ndarray of shape (n_samples, n_components), dtype float64
             Rows of the target, finite wherever `z` is; NaN stays NaN.
-
-        Raises
-        ------
-        NotFittedError
-            If :meth:`bind` did not make this target.
-        TypeError
-            If `z` does not hold real numbers.
-        ValueError
-            If `z` has the wrong shape.
         """
         return self._push(self._rows(z, "z"))
 
@@ -127,15 +117,6 @@ class Target(BaseEstimator):
         z : ndarray of shape (n_samples, n_components), dtype float64
             Rows of N(0, I). At an edge of the support and beyond it they are the finite ones
             nearest to that edge; NaN stays NaN.
-
-        Raises
-        ------
-        NotFittedError
-            If :meth:`bind` did not make this target.
-        TypeError
-            If `x` does not hold real numbers.
-        ValueError
-            If `x` has the wrong shape.
         """
         return self._pull(self._rows(x, "x"))
 
@@ -158,11 +139,6 @@ class Target(BaseEstimator):
         Returns
         -------
         x : ndarray of shape (n_samples, n_components), dtype float64
-
-        Raises
-        ------
-        NotFittedError
-            If :meth:`bind` did not make this target.
         """
         n_components = self._bound_n_components()
         n_samples = check_integer(n_samples, "n_samples", minimum=1)
@@ -182,15 +158,6 @@ class Target(BaseEstimator):
         -------
         logpdf : ndarray of shape (n_samples,), dtype float64
             Joint log density of all components, in nats; -inf outside the support.
-
-        Raises
-        ------
-        NotFittedError
-            If :meth:`bind` did not make this target.
-        TypeError
-            If `x` does not hold real numbers.
-        ValueError
-            If `x` has the wrong shape.
         """
         return self._logpdf(self._rows(x, "x"))
 
@@ -245,16 +212,8 @@ class Target(BaseEstimator):
         return np.array(array, dtype=np.float64, order="C")
 
 
-def check_vector(value: Any, name: str, n_components: int) -> FloatArray:
-    """Return a scalar or one number per component as a float64 array of its own.
-
-    Raises
-    ------
-    TypeError
-        If `value` does not hold real numbers.
-    ValueError
-        If it holds infinity or NaN, or not one number per component.
-    """
+def check_vector(value: object, name: str, n_components: int) -> FloatArray:
+    """Return a scalar or one number per component as a float64 array of its own."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be a number or one per component, got {value!r}.")
@@ -277,19 +236,9 @@ class Normal(Target):
     The map is the identity, :math:`T(z) = z`, and the log density of a row :math:`x` is
     :math:`-\frac{1}{2}\sum_i x_i^2 - \frac{d}{2}\log(2\pi)` nats.
 
-    Attributes
-    ----------
-    n_components_ : int
-        Number of components :math:`d`, set by :meth:`bind` on the copy it returns.
-
     See Also
     --------
     sknoisydim.targets.MultivariateNormal : Any mean and covariance.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------
@@ -332,15 +281,8 @@ class Uniform(Target):
 
     Attributes
     ----------
-    n_components_ : int
-        Number of components :math:`d`, set by :meth:`bind` on the copy it returns.
     low_, high_ : ndarray of shape () or (n_components,)
         The edges as float64 arrays.
-
-    Raises
-    ------
-    ValueError
-        By :meth:`bind`, if `low` is not below `high`, or not one number per component.
 
     See Also
     --------
@@ -351,11 +293,6 @@ class Uniform(Target):
     -----
     The image is the closed box: the float64 nearest to :math:`\Phi(z)` is 1 for z > 8.3.
     :meth:`pull` maps an edge to the outermost component that still rounds to it.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------

@@ -64,11 +64,6 @@ class ScipyLaw(Target):
 
     Files of `save` hold the names of this class and of its parameter.
 
-    Parameters
-    ----------
-    law : object
-        A frozen continuous distribution of scipy.stats, or an object with the same methods.
-
     Attributes
     ----------
     n_components_ : int
@@ -199,17 +194,12 @@ def describe(distribution: Any) -> str:
     return f"{name}({', '.join(arguments)})"
 
 
-def undamaged(distribution: Any) -> Any:
+def undamaged(distribution: object) -> Any:
     """Return a distribution of scipy.stats as it was before it was copied or pickled.
 
     scipy 1.17 makes of each copy of ``scipy.stats.Normal(mu=1, sigma=2)`` a standard normal,
     which only its repr tells from a real one. scikit-learn's `clone` copies, so a grid search
     would silently use another distribution than the user's.
-
-    Raises
-    ------
-    ValueError
-        If the damaged distribution is inside another one, out of reach.
     """
     if "StandardNormal(mu" not in repr(distribution):
         return distribution
@@ -225,15 +215,7 @@ def undamaged(distribution: Any) -> Any:
 
 
 def distribution_methods(value: Any, name: str) -> _Names:
-    """Return the names of the functions of a distribution, or explain why `value` is none.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not a frozen univariate distribution.
-    ValueError
-        If it is a discrete one.
-    """
+    """Return the names of the functions of a distribution, or explain why `value` is none."""
     is_class = inspect.isclass(value)
     kind = value if is_class else type(value)
     of_scipy = isinstance(value, (stats.rv_continuous, stats.rv_discrete))
@@ -278,14 +260,8 @@ def _is_discrete(distribution: Any) -> bool:
     return bool(np.isposinf(distribution.logpdf(distribution.icdf(0.5))).any())
 
 
-def _check_distribution(distribution: Any, names: _Names) -> float:
-    """Check that the parameters give one continuous distribution, and return its median.
-
-    Raises
-    ------
-    ValueError
-        If they are arrays, invalid, or give a distribution with jumps.
-    """
+def _check_distribution(distribution: object, names: _Names) -> float:
+    """Check that the parameters give one continuous distribution, and return its median."""
     quantile, cdf = getattr(distribution, names.quantile), getattr(distribution, names.cdf)
     levels = np.array([0.25, 0.5, 0.75])
     with np.errstate(all="ignore"):
@@ -334,8 +310,6 @@ class Independent(Target):
 
     Attributes
     ----------
-    n_components_ : int
-        Number of components, set by :meth:`bind` on the copy it returns.
     parts_ : list of tuple (ndarray of int, Target)
         The components that share a distribution, and the target bound to that many. They are
         mapped by one call.
@@ -361,11 +335,6 @@ class Independent(Target):
     per distribution. It is [-8.3, 8.3] where a distribution computes its survival function as
     1 - cdf, or has an edge that is not 0, because of the precision of floats. :meth:`push` is as
     monotone, and :meth:`pull` as exact, as the functions of the distribution.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------
@@ -431,19 +400,12 @@ class Independent(Target):
         return total
 
 
-def as_target(value: Any, name: str) -> Target:
-    """Return the unbound target that `value` stands for, a list or tuple excepted.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not understood.
-    ValueError
-        If it is an unknown name, or a discrete distribution.
-    """
+def as_target(value: object, name: str) -> Target:
+    """Return the unbound target that `value` stands for, a list or tuple excepted."""
     if isinstance(value, str):
         if value not in TARGETS:
-            raise ValueError(unknown_option(value, TARGETS, name))
+            also = "a continuous distribution of scipy.stats, a list of one per component"
+            raise ValueError(unknown_option(value, TARGETS, name, also))
         return TARGETS[value]()
     if inspect.isclass(value) and issubclass(value, Target):
         try:
@@ -464,15 +426,7 @@ def as_target(value: Any, name: str) -> Target:
 
 
 def as_components(distributions: Any, n_components: int, name: str) -> list[Target]:
-    """Return one unbound target per component.
-
-    Raises
-    ------
-    TypeError
-        If a distribution is not understood.
-    ValueError
-        If there are too few or too many of them, or one has an invalid value.
-    """
+    """Return one unbound target per component."""
     if not isinstance(distributions, (list, tuple)):
         return [as_target(distributions, name)] * n_components
     if len(distributions) != n_components:
@@ -483,7 +437,7 @@ def as_components(distributions: Any, n_components: int, name: str) -> list[Targ
     return [as_target(one, f"{name}[{index}]") for index, one in enumerate(distributions)]
 
 
-def _clone_target(distribution: Any) -> Any:
+def _clone_target(distribution: object) -> Any:
     return clone(distribution) if isinstance(distribution, Target) else distribution
 
 
@@ -508,7 +462,7 @@ def _key(component: Target) -> Hashable:
 
 
 @own_context()
-def resolve_target(target: Any, n_components: int) -> Target:
+def resolve_target(target: object, n_components: int) -> Target:
     """Return the target that `target` stands for, bound to a number of components.
 
     Parameters
@@ -544,11 +498,6 @@ def resolve_target(target: Any, n_components: int) -> Target:
     sklearn.preprocessing.QuantileTransformer : What is `output_distribution` there is `target`
         here.
     sknoisydim.targets.PushForward : For a distribution that is not in this list.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------

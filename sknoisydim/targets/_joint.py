@@ -37,29 +37,14 @@ class MultivariateNormal(Target):
 
     Attributes
     ----------
-    n_components_ : int
-        Number of components, set by :meth:`bind` on the copy it returns.
     mean_ : ndarray of shape () or (n_components,)
         The mean as a float64 array.
     factor_ : ndarray of shape (n_components, n_components)
         The lower triangular factor :math:`L`.
 
-    Raises
-    ------
-    TypeError
-        By :meth:`bind`, if `mean` or `cov` do not hold real numbers.
-    ValueError
-        By :meth:`bind`, if they are made for another number of components, or if `cov` is not
-        a covariance.
-
     See Also
     --------
     sknoisydim.targets.Normal : Mean 0 and covariance I, without a matrix product.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------
@@ -142,11 +127,6 @@ class PushForward(Target):
         :math:`\log|\det J_T|` at rows **z** of N(0, I) (not at rows of the target), in nats:
         (n_samples, n_components) -> (n_samples,). :meth:`logpdf` needs it.
 
-    Attributes
-    ----------
-    n_components_ : int
-        Number of components, set by :meth:`bind` on the copy it returns.
-
     Raises
     ------
     TypeError
@@ -166,11 +146,6 @@ class PushForward(Target):
     probability that a float can hold, so that a map such as exp stays finite. Rows for which
     `inverse` gives infinity or NaN are outside the support: their log density is -inf, and
     :meth:`pull` clips infinity to that range and leaves NaN.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------
@@ -275,18 +250,6 @@ class SphericalShell(Target):
     outer : float
         Outer radius, above `inner`.
 
-    Attributes
-    ----------
-    n_components_ : int
-        Number of components :math:`d`, set by :meth:`bind` on the copy it returns.
-
-    Raises
-    ------
-    TypeError
-        By :meth:`bind`, if a radius is not a number.
-    ValueError
-        By :meth:`bind`, if the radii are not finite or not in order.
-
     See Also
     --------
     sknoisydim.targets.UniformBall : Without the hole.
@@ -297,11 +260,6 @@ class SphericalShell(Target):
     is: :meth:`pull` gives a row back to 1e-6 while both tail probabilities of its
     :math:`\lVert z \rVert^2` are above 1e-9, which all rows but one in 500 million have. The
     digits that a thin shell lacks, :math:`\log_{10}(R / (R - r))`, come off that.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------
@@ -391,27 +349,10 @@ class UniformBall(SphericalShell):
     radius : float, default=1.0
         Radius of the ball, above 0.
 
-    Attributes
-    ----------
-    n_components_ : int
-        Number of components :math:`d`, set by :meth:`bind` on the copy it returns.
-
-    Raises
-    ------
-    TypeError
-        By :meth:`bind`, if `radius` is not a number.
-    ValueError
-        By :meth:`bind`, if it is not finite or not above 0.
-
     See Also
     --------
     sknoisydim.targets.SphericalShell : Its notes on digits near the edge hold here too.
     sknoisydim.targets.Uniform : Uniform in a box, with independent components.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------
