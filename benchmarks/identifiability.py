@@ -7,8 +7,8 @@ latents s become 0.95 s + sqrt(1 - 0.95^2) s', with s' of the same distribution.
 mixing and the pairs of the public experiments of D. Klindt, Y. LeCun, R. Balestriero, "When Does
 LeJEPA Learn a World Model?" (https://github.com/klindtlab/lejepa-identifiability), which proves
 that pairs that agree and a normal embedding are enough if the latents are normal. Theirs has other
-encoders and 20,000 steps. Ours, with pairs, maximises the information between the noisy embedding of one
-and the embedding of the other.
+encoders and 20,000 steps. Ours, with pairs, maximises the information between the noisy embedding
+of one and the embedding of the other.
 
 5,000 observations are fitted, and 5,000 judged. What trains has the same encoder (two hidden layers
 of 256 units), batches of 256 and the same number of steps. R^2 is that of a linear model from the

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.frozen import FrozenEstimator
@@ -18,11 +18,11 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import draw_seed
-from sknoisydim._options import check_name
+from sknoisydim._modules import RandomState, draw_seed
+from sknoisydim._sources import MatrixLike
 from sknoisydim._transformer import NoisyDIMTransformer
-from sknoisydim._validation import check_integer, check_real
-from sknoisydim.metrics._embedding import normal_embedding
+from sknoisydim._validation import check_integer, check_name, check_real
+from sknoisydim.metrics._information import normal_embedding
 
 FloatArray = NDArray[np.float64]
 
@@ -126,14 +126,14 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        transformer: Any = None,
+        transformer: BaseEstimator = None,
         *,
         alpha: float = 0.05,
         fdr: float | None = None,
         calibration: str = "auto",
         calibration_fraction: float = 0.25,
         n_estimators: int = 3,
-        random_state: Any = None,
+        random_state: RandomState = None,
     ) -> None:
         self.transformer = transformer
         self.alpha = alpha
@@ -144,7 +144,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         self.random_state = random_state
 
     @own_context()
-    def fit(self, X: Any, y: Any = None) -> NoisyDIMOutlierDetector:
+    def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> NoisyDIMOutlierDetector:
         """Train on usual samples, and hold some out for the p-values.
 
         Parameters
@@ -153,16 +153,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
             Usual samples. A few outliers among them cost power, not the level.
         y : None
             Ignored.
-
-        Returns
-        -------
-        self : NoisyDIMOutlierDetector
-            Fitted.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter or X is not usable.
         """
         check_name(self.calibration, CALIBRATIONS, "calibration")
         alpha = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
@@ -197,57 +187,26 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         return self
 
     @own_context()
-    def score_samples(self, X: Any) -> FloatArray:
-        """Log density of each sample, up to a constant: the smaller, the more unusual.
+    def score_samples(self, X: MatrixLike) -> FloatArray:
+        """Return the log density (n,) of samples (n, p), up to a constant, in nats; finite.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-
-        Returns
-        -------
-        scores : ndarray of shape (n,)
-            In nats; finite.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        ValueError
-            If X is not usable.
+        The smaller, the more unusual.
         """
         check_is_fitted(self)
         return self._score(self._samples(X))
 
-    def decision_function(self, X: Any) -> FloatArray:
-        """Return how far each score is from that of p-value `alpha`; negative for outliers.
+    def decision_function(self, X: MatrixLike) -> FloatArray:
+        """Return `score_samples` minus `offset_` (n,) for samples (n, p); negative for outliers.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-
-        Returns
-        -------
-        decision : ndarray of shape (n,)
-            `score_samples` minus `offset_`.
+        That is how far each score is from that of the p-value `alpha`.
         """
         return self.score_samples(X) - self.offset_
 
     @own_context()
-    def p_values(self, X: Any) -> FloatArray:
-        """Return the probability that a usual sample is at least as unusual as each sample.
+    def p_values(self, X: MatrixLike) -> FloatArray:
+        """Return p-values (n,): how likely a usual sample is as unusual as each one of X.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-
-        Returns
-        -------
-        p : ndarray of shape (n,)
-            Between 0 and 1; the smaller a score, the smaller its p-value, or the same.
+        The smaller a score, the smaller its p-value, or the same.
         """
         scores = self.score_samples(X)
         check_name(self.calibration, CALIBRATIONS, "calibration")
@@ -255,18 +214,10 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         return _p_values(scores, self.calibration_scores_, self.tail_, coarse)
 
     @own_context()
-    def predict(self, X: Any) -> NDArray[np.int64]:
-        """Tell outliers: by `alpha`, each sample by itself, or by `fdr`, all samples together.
+    def predict(self, X: MatrixLike) -> NDArray[np.int64]:
+        """Return -1 for outliers and 1 for usual samples of X (n, p).
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-
-        Returns
-        -------
-        labels : ndarray of shape (n,)
-            -1 for an outlier, 1 for a usual sample.
+        By `alpha` each sample is judged by itself, by `fdr` all samples together.
         """
         if self.fdr is None:
             outlying = self.decision_function(X) < 0
@@ -294,7 +245,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
             return transformer
         return clone(transformer).set_params(random_state=seed).fit(X)
 
-    def _samples(self, X: Any, *, reset: bool = False) -> FloatArray:
+    def _samples(self, X: MatrixLike, *, reset: bool = False) -> FloatArray:
         options: dict[str, Any] = {"ensure_min_samples": 4} if reset else {}
         if get_tags(self).input_tags.allow_nan:
             options["ensure_all_finite"] = "allow-nan"
@@ -317,7 +268,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
 class _Member:
     """One fitted transformer, and what its embedding does not hold of samples."""
 
-    def __init__(self, transformer: Any, X: FloatArray) -> None:
+    def __init__(self, transformer: BaseEstimator, X: FloatArray) -> None:
         self.transformer = copy.copy(transformer)
         # Names were checked by the detector; a frozen transformer may have seen them, too.
         vars(self.transformer).pop("feature_names_in_", None)

@@ -260,7 +260,7 @@ class TestTheBar:
         stop = EarlyStopping(
             monitor="train_loss", patience=2, threshold=1e9, threshold_mode="abs", sink=str
         )
-        ours = {"early_stopping": True, "n_iter_no_change": 2, "tol": 1e9}
+        ours = {"early_stopping": 2, "lr": 1e-30, "encoder": MLPEncoder(batch_norm=False)}
         parameters = ours if how == "ours" else {"callbacks": [stop]}
         model = dim(verbose=1, max_epochs=500).set_params(**parameters).fit(ROWS)
         assert model.n_epochs_ < 10

@@ -19,7 +19,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.fixes import parse_version
 
 from sknoisydim import NoisyDIMTransformer, UniformCodes
-from sknoisydim.metrics._embedding import normal_embedding
+from sknoisydim.metrics._information import normal_embedding
 
 # How many checks scikit-learn 1.9 yields for a transformer with these tags.
 N_CHECKS = 46

@@ -16,7 +16,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._decoder import Decoder, KernelRidge
-from sknoisydim._inference import embeddings
+from sknoisydim._model import embeddings
 from sknoisydim.targets import TARGETS
 
 IRIS = load_iris().data

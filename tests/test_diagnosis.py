@@ -24,7 +24,7 @@ from benchmarks.metrics_power import ALTERNATIVES
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.metrics import VERDICTS, MatchReport, intrinsic_dimension
 from sknoisydim.metrics._information import channel_information
-from sknoisydim.metrics._verdict import advise, judge, marginal_wasserstein, measure
+from sknoisydim.metrics._report import advise, judge, marginal_wasserstein, measure
 from sknoisydim.noise import GaussianChannel
 from sknoisydim.targets import MultivariateNormal, PushForward, UniformBall
 
