@@ -134,6 +134,9 @@ class MatchReport:
     target: str
     n_rows: int
     n_components: int
+    information: InformationEstimate | None
+    training_information: float
+    training_reachable: float
     relative_marginal_distance: float
     worst_component: int
     worst_ks: float
@@ -149,15 +152,12 @@ class MatchReport:
     total_correlation: float
     auc_boosting: float
     auc_mlp: float
+    intrinsic_dimension: float
+    intrinsic_dimension_needed: float
     repeated_rows: float
-    intrinsic_dimension: float = math.nan
-    intrinsic_dimension_needed: float = math.nan
-    information: InformationEstimate | None = None
-    training_information: float = math.nan
-    training_reachable: float = math.nan
-    label_information: float = math.nan
-    shuffled_label_information: float = math.nan
-    label_pvalue: float = math.nan
+    label_information: float
+    shuffled_label_information: float
+    label_pvalue: float
 
     @classmethod
     def from_estimator(
@@ -173,6 +173,10 @@ class MatchReport:
             Samples as the estimator takes them, and labels or None.
         **options : keyword arguments
             `random_state` and `classifier`, as for `NoisyDIMTransformer.diagnose`.
+
+        Returns
+        -------
+        report : MatchReport
         """
         transformer, X = find_transformer(estimator, X)
         report: MatchReport = transformer.diagnose(X, y, **options)
@@ -199,6 +203,9 @@ class MatchReport:
         random_state, classifier : int or RandomState, bool
             As for `NoisyDIMTransformer.diagnose`.
 
+        Returns
+        -------
+        report : MatchReport
         """
         rng = generator(random_state)
         Z = normal_preimage(Z, target, test="MatchReport.from_arrays")
@@ -210,14 +217,12 @@ class MatchReport:
     ) -> MatchReport:
         """Judge the normal embedding Z (n, d); further values are kept."""
         check_boolean(classifier, "classifier")
-        values |= measure(Z, rng, classifier=classifier)
+        unknown = {entry.name: NAN for entry in dataclasses.fields(cls)} | {"information": None}
+        values = unknown | values | measure(Z, rng, classifier=classifier)
         name = target if isinstance(target, str) else " ".join(repr(target).split())
-        return cls(
-            target=name if len(name) <= 60 else name[:57] + "...",
-            verdict=judge(values),
-            advice=tuple(advise(values, fitted)),
-            **values,
-        )
+        values["target"] = name if len(name) <= 60 else name[:57] + "..."
+        judged = {"verdict": judge(values), "advice": tuple(advise(values, fitted))}
+        return cls(**values | judged)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values as numbers, texts and lists that JSON can hold; None for NaN."""
@@ -411,7 +416,7 @@ def _about_information(values: Values, fitted: Any) -> Iterator[str]:
 
 
 def _about_labels(values: Values, fitted: Any) -> Iterator[str]:
-    if values.get("label_pvalue", 0.0) > LEVEL:
+    if values["label_pvalue"] > LEVEL:
         yield (
             "The embedding tells no more of y than of y in random order: what training samples "
             "show of it is memorised."
@@ -468,8 +473,7 @@ def _few(values: Values) -> bool:
 
 def _flat(values: Values) -> bool:
     """Whether the samples have fewer dimensions than the target needs; never for NaN."""
-    seen = values.get("intrinsic_dimension", NAN)
-    return bool(seen < FLAT * values.get("intrinsic_dimension_needed", NAN))
+    return bool(values["intrinsic_dimension"] < FLAT * values["intrinsic_dimension_needed"])
 
 
 def _aucs(values: Values) -> list[float]:
