@@ -61,6 +61,12 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     missing: Any
     n_features_in_: int
 
+    def __getattr__(self, name: str) -> Any:
+        """Say how to get what is absent: `available_if` leaves that to the cause of its error."""
+        if name in ("inverse_transform", "sample"):
+            _decodes(self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     @own_context()
     def transform(self, X: MatrixLike) -> np.ndarray:
         """Embed rows.

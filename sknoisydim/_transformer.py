@@ -180,8 +180,10 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
         Fixes the embedding bit for bit, for one number of threads and one version of torch. No
         global generator is used or changed.
     verbose : int, default=0
-        1 shows a progress bar, with the information of clean rows (of views with clean_weight=0)
-        and what it can reach, min(capacity, log batch size); 2 a line per epoch.
+        1 shows a progress bar, with the linear information about reference features and `y` in
+        nats, which grows as the encoder learns; without these, with the mutual information and
+        what it can reach, min(capacity, log batch size). 2 shows a line per epoch. 0 is silent, but
+        for one line to the logger "sknoisydim" where training takes more than half a minute.
 
     Attributes
     ----------

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+# What other packages call our options.
+SYNONYMS = {"gaussian": "normal", "gauss": "normal", "rbig": "rotation", "kpca": "kernel_pca"}
+
 
 def check_integer(
     value: object, name: str, *, minimum: int, maximum: int | None = None, also: str = ""
@@ -127,5 +130,6 @@ def unknown_option(value: str, table: Mapping[str, Any], parameter: str, also: s
     "normalization='whitne' is unknown; it takes one of 'batch', 'whiten'. Did you mean 'whiten'?"
     """
     message = f"{parameter}={value!r} is unknown; it takes {allowed(table, also)}."
-    close = difflib.get_close_matches(value.lower(), table, n=1)
+    meant = SYNONYMS.get(value.lower(), value.lower())
+    close = difflib.get_close_matches(meant, table, n=1)
     return f"{message} Did you mean {close[0]!r}?" if close else message

@@ -260,7 +260,7 @@ class TestReport:
 
 def check_forms(report):
     """Every form of a report can be had, and holds no NaN where it is shown."""
-    assert "nan" not in str(report)
+    assert "nan" not in str(report) + report.table()
     values = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert set(values) == {entry.name for entry in dataclasses.fields(MatchReport)}
     assert not report.to_frame()[["value", "pvalue"]].isna().all(axis=1).any()
@@ -271,7 +271,7 @@ class TestForms:
         check_forms(report)
         sly = dataclasses.replace(report, target="<b>&", advice=("a < b & <i>",))
         assert "<b>" not in sly._repr_html_()
-        assert unescape(sly._repr_html_()) == f"<pre>{sly}</pre>"
+        assert unescape(sly._repr_html_()) == f"<pre>{sly}\n\n{sly.table()}</pre>"
 
     def test_stars_are_the_p_values_that_count(self, report):
         few = dataclasses.replace(
@@ -283,17 +283,18 @@ class TestForms:
             max_correlation_pvalue=float("nan"),
         )
         counted = few.to_frame()["rejected"]
-        assert counted[counted].index.tolist() == [("joint", "energy distance, relative")]
-        lines = str(few).splitlines()
+        assert counted[counted].index.tolist() == [("joint", "energy, relative")]
+        lines = few.table().splitlines()
         assert [line.endswith("0.005 *") for line in lines].count(True) == 1
         assert [line.endswith("0.030") for line in lines].count(True) == 1
 
     def test_the_table_is_compact(self, report, fitted):
-        lines = str(report).splitlines()
-        assert len(lines) < 40
-        assert max(map(len, lines)) <= 100
+        assert len(str(report).splitlines()) < 25
+        assert len(report.table().splitlines()) < 40
+        assert max(map(len, f"{report}\n{report.table()}".splitlines())) <= 100
         assert "\n" not in repr(report)
-        assert "AUC" not in str(fitted.diagnose(TEST, classifier=False))
+        without = fitted.diagnose(TEST, classifier=False)
+        assert "AUC" not in str(without) + without.table()
 
     def test_is_frozen_and_can_be_pickled(self, report):
         assert pickle.loads(pickle.dumps(report)).to_dict() == report.to_dict()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +24,9 @@ from skorch.callbacks import (
 from tqdm.auto import tqdm
 
 from sknoisydim._linear import Rows
+
+# Seconds of training that a line announces, and the batches that are timed.
+LONG, TIMED = 30.0, 4
 
 
 class StopTraining(Exception):
@@ -71,7 +76,10 @@ class HeldOut(Callback):
 
 
 class Progress(Callback):
-    """One progress bar over all epochs, with nats against what can be reached."""
+    """One progress bar over all epochs, with the linear information in nats.
+
+    Without reference features and `y`, the mutual information against what can be reached.
+    """
 
     def __init__(self, branch: str, capacity: float, batch_size: int) -> None:
         self.branch = branch
@@ -100,6 +108,11 @@ class Progress(Callback):
 
     def _show(self, net: NeuralNet) -> None:
         row = net.history[-1]
+        if linear := row["train_linear_information"]:
+            # The mutual information starts near its limit, and says nothing of what is learned.
+            text = f"linear information {linear:.2f} nats"
+            self.bar_.set_postfix_str(text, refresh=False)
+            return
         nats = row[f"train_{self.branch}_information"]
         limit = min(self.capacity, math.log(self.batch_size))
         text = f"{self.branch} {nats:.2f} of {limit:.2f} nats"
@@ -110,6 +123,30 @@ class Progress(Callback):
         bar = self.__dict__.pop("bar_", None)
         if bar is not None:
             bar.close()
+
+
+class Forecast(Callback):
+    """Tell the logger "sknoisydim" of a training that takes long.
+
+    The first batch sets up kernels and memory, so the time is that of the next ones.
+    """
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        # A fit that goes on from a checkpoint has less to do.
+        self.left_ = (net.max_epochs - len(net.history)) * len(X)
+        self.count_ = 0
+
+    def on_batch_end(self, net: Any, batch: Any = None, training: bool = True, **_: Any) -> None:
+        if not training or self.count_ > TIMED:
+            return
+        if self.count_ == 0:
+            self.start_ = time.perf_counter()
+        elif self.count_ == TIMED:
+            seconds = (time.perf_counter() - self.start_) / TIMED * (self.left_ - TIMED)
+            if seconds > LONG:
+                text = "training takes about %.0f s (%d steps); verbose=1 shows its progress"
+                logging.getLogger("sknoisydim").warning(text, seconds, self.left_)
+        self.count_ += 1
 
 
 class EpochLines(Callback):
@@ -137,7 +174,7 @@ class EpochLines(Callback):
         show(f"{', '.join(parts)}, {row['train_seconds']:.2f} s")
 
 
-OURS = (HeldOut, Progress, EpochLines, Quiet)
+OURS = (HeldOut, Progress, Forecast, EpochLines, Quiet)
 
 
 def show(text: str) -> None:
@@ -184,11 +221,14 @@ def check_callbacks(callbacks: Sequence[Any], held_out: bool) -> None:
 def reporters(
     verbose: int, capacity: float, batch_size: int, clean_weight: float
 ) -> list[Callback]:
-    """Return the callbacks that show progress: a bar for 1, a line per epoch above."""
+    """Return the callbacks that show progress: a bar for 1, a line per epoch above.
+
+    With 0, one line where training takes long.
+    """
     if verbose == 1:
         branch = "clean" if clean_weight > 0 else "view"
         return [Progress(branch, capacity, batch_size)]
-    return [EpochLines(capacity)] if verbose > 1 else []
+    return [EpochLines(capacity)] if verbose > 1 else [Forecast()]
 
 
 class SumGradients(Quiet):

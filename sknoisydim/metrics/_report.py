@@ -74,6 +74,8 @@ NAN = math.nan
 Values = Mapping[str, Any]
 
 WIDTH = 92
+DISTANCE = "sliced Wasserstein; 1 is perfect"
+MORE = "print(report.table()) shows all values; see also 'Diagnosing a fit' in the user guide."
 
 #: Columns of the table; `rejected`: whether the p-value counts after Holm's correction.
 COLUMNS = ("group", "quantity", "value", "perfect", "pvalue", "rejected")
@@ -83,9 +85,9 @@ COLUMNS = ("group", "quantity", "value", "perfect", "pvalue", "rejected")
 class MatchReport:
     """How well samples are embedded: information, match with the target, and what to change.
 
-    ``print(report)`` shows a table. A value that cannot be had (too few samples, one component, no
-    `y`, ``classifier=False``) is NaN. A relative distance is 1 for a sample of the target; see
-    `relative_distance`.
+    ``print(report)`` shows the verdict, the main values and advice, ``print(report.table())`` all
+    values. What cannot be had (too few samples, one component, no `y`, ``classifier=False``) is
+    NaN. A relative distance is 1 for a sample of the target; see `relative_distance`.
 
     Attributes
     ----------
@@ -173,10 +175,6 @@ class MatchReport:
             Samples as the estimator takes them, and labels or None.
         **options : keyword arguments
             `random_state` and `classifier`, as for `NoisyDIMTransformer.diagnose`.
-
-        Returns
-        -------
-        report : MatchReport
         """
         transformer, X = find_transformer(estimator, X)
         report: MatchReport = transformer.diagnose(X, y, **options)
@@ -202,10 +200,6 @@ class MatchReport:
             What they should follow, as for `NoisyDIMTransformer`.
         random_state, classifier : int or RandomState, bool
             As for `NoisyDIMTransformer.diagnose`.
-
-        Returns
-        -------
-        report : MatchReport
         """
         rng = generator(random_state)
         Z = normal_preimage(Z, target, test="MatchReport.from_arrays")
@@ -258,8 +252,7 @@ class MatchReport:
         worst = f"worst (component {self.worst_component}), KS"
         add("components", worst, self.worst_ks, 0.0, "worst_ks_pvalue")
         add("joint", "sliced Wasserstein, relative", self.relative_sliced_wasserstein, 1.0)
-        energy = self.relative_energy_distance
-        add("joint", "energy distance, relative", energy, 1.0, "energy_pvalue")
+        add("joint", "energy, relative", self.relative_energy_distance, 1.0, "energy_pvalue")
         add("joint", "kernel test (MMD)", math.nan, test="mmd_pvalue")
         add("joint", "Henze-Zirkler test", math.nan, test="henze_zirkler_pvalue")
         pair = f"largest correlation ({' and '.join(map(str, self.max_correlation_pair))})"
@@ -268,8 +261,7 @@ class MatchReport:
         add("classifier", "AUC of boosted trees", self.auc_boosting, 0.5)
         add("classifier", "AUC of a neural network", self.auc_mlp, 0.5)
         add("dimension", "of the scaled samples, about", self.intrinsic_dimension)
-        needed = f"needed for {d} component{'s' * (d > 1)}"
-        add("dimension", needed, self.intrinsic_dimension_needed)
+        add("dimension", f"needed for d = {d}", self.intrinsic_dimension_needed)
         return lines
 
     def __str__(self) -> str:
@@ -277,7 +269,26 @@ class MatchReport:
         d = f"{self.n_components} component{'s' * (self.n_components > 1)}"
         headline = f"{n}, {d}, target {self.target}: {VERDICTS[self.verdict]}"
         lines = [*textwrap.wrap(headline, WIDTH), ""]
-        lines.append(f"{'':12} {'':34} {'value':>9} {'perfect':>9} {'p-value':>9}")
+        info, chance = self.information, chance_auc(self.n_rows)
+        auc = f"telling them from the target; 0.5 is perfect, up to {chance:.2f} is chance"
+        worst = f"Kolmogorov-Smirnov, p = {self.worst_ks_pvalue:.3f}"
+        reachable = f"through the channel; {info.reachable if info else NAN:.2f} is reachable"
+        for name, value, meaning in (
+            ("AUC of a classifier", np.fmax(self.auc_boosting, self.auc_mlp), auc),
+            ("relative distance", self.relative_sliced_wasserstein, DISTANCE),
+            ("worst component", self.worst_ks, worst),
+            ("largest correlation", self.max_correlation, f"p = {self.max_correlation_pvalue:.3f}"),
+            ("information, nats", info.value if info else NAN, reachable),
+        ):
+            if not math.isnan(value):
+                lines.append(f"{name:20} {value:7.3f}  {meaning}")
+        for i, text in enumerate(self.advice):
+            lines += [""] * (i == 0) + textwrap.wrap(f"- {text}", WIDTH, subsequent_indent="  ")
+        return "\n".join([*lines, "", MORE])
+
+    def table(self) -> str:
+        """Return all values as a table to print, with what its words mean."""
+        lines = [f"{'':12} {'':34} {'value':>9} {'perfect':>9} {'p-value':>9}"]
         last = ""
         for group, quantity, value, perfect, pvalue, counted in self._lines():
             numbers = f"{value:9.3f} {perfect:9.3f} {pvalue:9.3f}".replace("nan", "   ")
@@ -285,19 +296,15 @@ class MatchReport:
             text = f"{group * (group != last):12} {quantity:34} {numbers}{' *' * counted}"
             lines.append(text.replace("    0.000 *", "  < 0.001 *").rstrip())
             last = group
-        lines.append("")
-        for sentence in self.advice:
-            lines += textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ")
         chance = f"up to {chance_auc(self.n_rows):.2f} is chance with so many samples"
         legend = LEGEND | ({} if math.isnan(self.auc_boosting) else {"AUC": chance})
-        lines += ["", *(f"{word:12} {meaning}" for word, meaning in legend.items())]
-        return "\n".join(lines)
+        return "\n".join([*lines, "", *(f"{word:12} {text}" for word, text in legend.items())])
 
     def __repr__(self) -> str:
         return f"<MatchReport: {self.verdict}, {self.n_rows} samples, target {self.target}>"
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+        return f"<pre>{escape(str(self))}\n\n{escape(self.table())}</pre>"
 
 
 def _plain(value: object) -> Any:

@@ -404,7 +404,8 @@ def as_target(value: object, name: str) -> Target:
     """Return the unbound target that `value` stands for, a list or tuple excepted."""
     if isinstance(value, str):
         if value not in TARGETS:
-            raise ValueError(unknown_option(value, TARGETS, name))
+            also = "a continuous distribution of scipy.stats, a list of one per component"
+            raise ValueError(unknown_option(value, TARGETS, name, also))
         return TARGETS[value]()
     if inspect.isclass(value) and issubclass(value, Target):
         try:
