@@ -23,7 +23,13 @@ from scipy import stats
 from torch import nn
 
 import sknoisydim
-from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer, metrics, plotting
+from sknoisydim import (
+    NoisyDIMOutlierDetector,
+    NoisyDIMTransformer,
+    UniformCodes,
+    metrics,
+    plotting,
+)
 from sknoisydim.augmentations import AUGMENTATIONS, one_hot_blocks, resolve_augmentation
 from sknoisydim.bounds import BOUNDS, resolve_bound
 from sknoisydim.critics import CRITICS
@@ -102,6 +108,10 @@ def new(**parameters):
     return NoisyDIMTransformer(
         2, **({"max_epochs": 2, "refine": None, "random_state": 0, "device": "cpu"} | parameters)
     )
+
+
+def cells():
+    return UniformCodes(new(), bits=4).fit(X)
 
 
 def outliers():
@@ -227,6 +237,8 @@ CALLS = {
     "retarget": lambda: model().retarget(stats.gamma(2)).transform(X),
     "diagnose": lambda: model().diagnose(FAR[:, [0, 1, 0, 1]]).to_dict(),
     "outliers": lambda: outliers().p_values(FAR[:, [0, 1, 0, 1]]),
+    "report of arrays": lambda: metrics.MatchReport.from_arrays(Z, classifier=False).to_dict(),
+    "codes": lambda: cells().nearest_cells(X),
     "save": in_folder(save),
     "load": lambda: embedded(NoisyDIMTransformer.load(saved()[0])),
     "pickle": lambda: embedded(pickle.loads(pickle.dumps(model()))),

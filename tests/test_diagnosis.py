@@ -23,7 +23,7 @@ from benchmarks.metrics_power import ALTERNATIVES
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.metrics import VERDICTS, MatchReport, intrinsic_dimension
 from sknoisydim.metrics._information import channel_information
-from sknoisydim.metrics._verdict import advise, judge, marginal_wasserstein, measure
+from sknoisydim.metrics._report import advise, judge, marginal_wasserstein, measure
 from sknoisydim.noise import GaussianChannel
 from sknoisydim.targets import MultivariateNormal, PushForward, UniformBall
 
@@ -58,6 +58,7 @@ def values_of(Z, *, scaled=None, scale=None, batch_size=None, classifier=False, 
         "information": info,
         "training_information": info.reachable,
         "training_reachable": info.reachable,
+        "label_pvalue": math.nan,
         "intrinsic_dimension": intrinsic_dimension(Z if scaled is None else scaled),
         "intrinsic_dimension_needed": intrinsic_dimension(rng.standard_normal((n, d))),
         **measure(Z, rng, classifier=classifier),
@@ -248,7 +249,7 @@ class TestForms:
             max_correlation_pvalue=float("nan"),
         )
         counted = few.to_frame()["rejected"]
-        assert counted[counted].index.tolist() == [("joint", "energy distance, relative")]
+        assert counted[counted].index.tolist() == [("joint", "energy, relative")]
         lines = few.table().splitlines()
         assert [line.endswith("0.005 *") for line in lines].count(True) == 1
         assert [line.endswith("0.030") for line in lines].count(True) == 1
