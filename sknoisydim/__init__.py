@@ -32,10 +32,12 @@ if TYPE_CHECKING:
         scaling,
         targets,
     )
+    from sknoisydim._drift import NoisyDIMDriftMonitor
     from sknoisydim._outliers import NoisyDIMOutlierDetector
     from sknoisydim._transformer import NoisyDIMTransformer
 
 __all__ = [
+    "NoisyDIMDriftMonitor",
     "NoisyDIMOutlierDetector",
     "NoisyDIMTransformer",
     "__version__",
@@ -55,6 +57,7 @@ __all__ = [
 
 # The public names that are not modules, and the module that each lives in.
 _HOMES = {
+    "NoisyDIMDriftMonitor": "sknoisydim._drift",
     "NoisyDIMOutlierDetector": "sknoisydim._outliers",
     "NoisyDIMTransformer": "sknoisydim._transformer",
 }

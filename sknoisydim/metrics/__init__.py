@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ._classifier import CLASSIFIERS, classifier_auc
 from ._consistency import Consistency, align, consistency, effective_rank
 from ._dependence import intrinsic_dimension, max_correlation, total_correlation
+from ._drift import DriftReport
 from ._information import InformationEstimate, mutual_information
 from ._marginal import (
     MARGINAL_TESTS,
@@ -44,6 +45,7 @@ __all__ = [
     "MARGINAL_TESTS",
     "VERDICTS",
     "Consistency",
+    "DriftReport",
     "InformationEstimate",
     "JointTest",
     "MarginalTest",
