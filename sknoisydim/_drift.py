@@ -18,7 +18,7 @@ from sknoisydim.metrics._drift import PARTS, DriftReport
 from sknoisydim.metrics._embedding import normal_embedding
 
 # Levels at which distribution functions of columns and components are compared.
-LEVELS = np.arange(1, 32) / 32
+LEVELS = np.arange(1, 16) / 16
 # Frequencies of the kernel's features for each width, and the widths in units of the median
 # distance between two draws of N(0, I), about sqrt(2 d).
 N_FREQUENCIES, WIDTHS = 64, (0.35, 0.7, 1.4)
@@ -30,6 +30,8 @@ FLOOR = 1e-3
 BOUND = 5.0
 # Random splits of the held-out samples, and how many of these samples are split at most.
 N_SPLITS, MAX_SPLIT_SAMPLES = 1000, 2048
+# Sizes of the splits' batches are a half of these samples, and smaller by this ratio each time.
+SIZE_RATIO = 4
 # Beyond the tenth largest of the splits' statistics p-values are those of an exponential tail,
 # whose scale is the mean excess of the largest tenth.
 TAIL, TAIL_SHARE = 10, 0.1
@@ -161,7 +163,8 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         order = rng.permutation(len(X))
         n_held_out = int(np.clip(round(fraction * len(X)), 2, len(X) - 2))
         held_out, others = X[order[:n_held_out]], X[order[n_held_out:]]
-        self.transformer_ = self._embedder(others, int(rng.integers(np.iinfo(np.int32).max)))
+        seed = int(rng.integers(np.iinfo(np.int32).max))
+        self.transformer_ = without_names(self._embedder(others, seed))
         self._features = _Features(self.transformer_, others, rng)
         self._calibrate(held_out, rng)
         return self
@@ -211,27 +214,23 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         pooled = (n * self._variance + m * variance) / (n + m)
         pooled += n * m / (n + m) ** 2 * np.square(difference)
         squares = _standardised(difference, pooled, 1 / m + 1 / n)
-        part_pvalues, pvalue = self._null.pvalues(m, features.statistics(squares))
-        distances = np.abs(difference)
+        distances = np.where(features.is_share, np.abs(difference), 0.0)
         names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
-        moved, furthest = [], []
-        for k, (part, labels) in enumerate(
-            zip(features.parts, (names, names, range(features.n_components)), strict=False)
-        ):
-            owner = features.owners[k]
-            largest = _largest(squares[part], owner)
-            p = self._null.pvalues_of_one(m, k, largest)
-            order = np.argsort(-largest, kind="stable")
-            moved.append(tuple(labels[i] for i in order if p[i] <= level))
-            shares = np.where(features.is_share[part], distances[part], 0.0)
-            furthest.append(_largest(shares, owner))
+        labels = (names, names, range(features.n_components))
+        largest = [_largest(squares[s], owner) for s, owner in features.owned]
+        part_pvalues, pvalue, single = self._null.pvalues(m, features.statistics(squares), largest)
+        moved = [
+            tuple(label[i] for i in np.argsort(-t, kind="stable") if p[i] <= level)
+            for label, t, p in zip(labels, largest, single, strict=True)
+        ]
+        furthest = [_largest(distances[s], owner) for s, owner in features.owned]
         return DriftReport(
-            drift=bool(pvalue <= level),
+            drift=pvalue <= level,
             pvalue=pvalue,
             level=level,
             part_pvalues=dict(zip(PARTS, part_pvalues.tolist(), strict=True)),
-            effect_size=float(max(distance.max() for distance in furthest)),
-            effect_size_by_chance=self._null.distance(m) * float(np.sqrt(1 / m + 1 / n)),
+            effect_size=float(distances.max()),
+            effect_size_by_chance=self._null.distance * float(np.sqrt(1 / m + 1 / n)),
             columns=moved[0],
             columns_given_others=moved[1],
             components=moved[2],
@@ -250,7 +249,7 @@ class _Features:
     """From samples to the bounded features whose means are compared."""
 
     def __init__(self, transformer: Any, X: FloatArray, rng: np.random.Generator) -> None:
-        self.transformer = without_names(transformer)
+        self.transformer = transformer
         self.n_components = d = transformer.n_components_
         self.of_columns = _quantiles(X)
         features = scaled(self.transformer, X)
@@ -286,20 +285,20 @@ class _Features:
         ]
         ends = np.cumsum(lengths)
         self.parts = [slice(end - size, end) for end, size in zip(ends, lengths, strict=True)]
-        self.owners = [
+        owners = (
             np.r_[self.of_columns[0], np.arange(p)],
             np.r_[owner, np.arange(q)],
             self.of_components[0],
-        ]
-        self.is_share = np.zeros(ends[-1], dtype=bool)
-        self.is_share[: ends[2]] = True
+        )
+        self.owned = list(zip(self.parts, owners, strict=False))
+        # Differences of the others are none of distribution functions.
+        self.is_share = np.arange(ends[-1]) < ends[2]
         self.is_share[ends[1] - q : ends[1]] = False
 
     def __call__(self, X: FloatArray) -> NDArray[np.float32]:
         """Return features (n, D) of samples (n, p)."""
-        z = normal_embedding(self.transformer, self.transformer._check(X))
-        z = np.clip(z, -BOUND, BOUND)
         whitened, residuals = self._linear(X)
+        z = np.clip(self._embedding(X), -BOUND, BOUND)
         both = np.hstack([z, np.clip(whitened, -BOUND, BOUND)])
         phases = z @ self.frequencies
         first, second = self.pairs
@@ -314,6 +313,9 @@ class _Features:
             both[:, first] * both[:, second],
         ]
         return np.hstack([block.astype(np.float32) for block in blocks])
+
+    def _embedding(self, X: FloatArray) -> FloatArray:
+        return normal_embedding(self.transformer, self.transformer._check(X))
 
     def _linear(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return whitened principal components, and residuals of each column by the others.
@@ -354,44 +356,43 @@ class _Null:
         values = np.concatenate(slices)
         values -= values.mean(0)
         variance = np.square(values).mean(0)
-        # The sizes of batches differ by factors of four; one between takes the smaller size, whose
-        # statistics have the longer tails.
         self.sizes = [max(n // 2, 1)]
-        while self.sizes[-1] >= 8:
-            self.sizes.append(self.sizes[-1] // 4)
-        self.parts, self.smallest, self.distances = [], [], []
+        while self.sizes[-1] >= 2 * SIZE_RATIO:
+            self.sizes.append(self.sizes[-1] // SIZE_RATIO)
+        self.parts, self.smallest = [], []
         for m in self.sizes:
-            first = np.tile(np.arange(n) < m, (N_SPLITS, 1))
-            first = rng.permuted(first, axis=1)
-            weights = np.where(first, np.float32(1 / m), np.float32(-1 / (n - m)))
+            batch = rng.permuted(np.tile(np.arange(n) < m, (N_SPLITS, 1)), axis=1)
+            weights = np.where(batch, np.float32(1 / m), np.float32(-1 / (n - m)))
             difference, scale = weights @ values, 1 / m + 1 / (n - m)
             statistics = features.statistics(_standardised(difference, variance, scale))
             parts = np.sort(statistics, axis=0).T.astype(np.float32)
             p = [_pvalues(of, null) for of, null in zip(statistics.T, parts, strict=True)]
             self.parts.append(parts)
             self.smallest.append(np.sort(-np.log(np.min(p, axis=0))).astype(np.float32))
-            furthest = np.abs(difference[:, features.is_share]).max(1)
-            self.distances.append(float(np.median(furthest) / np.sqrt(scale)))
+            if m == self.sizes[0]:
+                furthest = np.abs(difference[:, features.is_share]).max(1)
+                self.distance = float(np.median(furthest) / np.sqrt(scale))
 
-    def _position(self, m: int) -> int:
-        return next((i for i, size in enumerate(self.sizes) if size <= m), len(self.sizes) - 1)
+    def pvalues(
+        self, m: int, statistics: FloatArray, largest: list[FloatArray]
+    ) -> tuple[FloatArray, float, list[FloatArray]]:
+        """Return p-values of the parts, of the smallest of them, and of columns and components.
 
-    def distance(self, m: int) -> float:
-        """Return the median of the largest distance, for a scale of 1."""
-        return self.distances[self._position(m)]
-
-    def pvalues(self, m: int, statistics: FloatArray) -> tuple[FloatArray, float]:
-        """Return the p-value of each part's statistic, and that of the smallest of them."""
-        parts = self.parts[self._position(m)]
-        p = np.array([_pvalues(t, null) for t, null in zip(statistics, parts, strict=True)])
-        return p, float(self._of_smallest(m, p.min()))
-
-    def pvalues_of_one(self, m: int, part: int, statistics: FloatArray) -> FloatArray:
-        """Return p-values of columns or components, corrected for all others and all parts."""
-        return self._of_smallest(m, _pvalues(statistics, self.parts[self._position(m)][part]))
-
-    def _of_smallest(self, m: int, p: Any) -> FloatArray:
-        return _pvalues(-np.log(p), self.smallest[self._position(m)])
+        The last are corrected for all others and for all parts.
+        """
+        logs = []
+        for i in range(len(self.sizes)):
+            parts = zip(statistics, self.parts[i], strict=True)
+            p = np.array([_pvalues(t, null) for t, null in parts])
+            single = [_pvalues(t, n) for t, n in zip(largest, self.parts[i], strict=False)]
+            overall = [_pvalues(-np.log(x), self.smallest[i]) for x in (p.min(), *single)]
+            logs.append(np.log(np.concatenate([p, *map(np.atleast_1d, overall)])))
+        # Between two sizes of splits a p-value is interpolated, on logarithmic scales.
+        sizes, rows = np.log(self.sizes[::-1]), np.array(logs[::-1])
+        found = np.exp([np.interp(np.log(m), sizes, column) for column in rows.T])
+        k = len(statistics)
+        cuts = np.cumsum([len(t) for t in largest])[:-1]
+        return found[:k], float(found[k]), np.split(found[k + 1 :], cuts)
 
 
 def _quantiles(values: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
@@ -430,8 +431,8 @@ def _standardised(difference: Any, variance: Any, scale: float) -> Any:
 def _pvalues(statistics: Any, null: NDArray[np.float32]) -> FloatArray:
     """Return the probability of statistics at least as large as these.
 
-    `null` is sorted. P-values are ranks, and those of an exponential tail beyond the `TAIL` largest:
-    the tail of a quadratic form of normal variables is exponential, and that of a maximum shorter.
+    `null` is sorted. P-values are ranks, and those of an exponential tail beyond the `TAIL`
+    largest: that of a quadratic form of normal variables is exponential, of a maximum shorter.
     """
     n = len(null)
     values = np.asarray(statistics, dtype=np.float32)

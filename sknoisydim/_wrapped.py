@@ -64,8 +64,9 @@ class WrapsTransformer(BaseEstimator):
 
 def without_names(transformer: Any) -> Any:
     """Return a transformer that takes arrays without a warning: names were checked before."""
-    transformer = copy.copy(transformer)
-    vars(transformer).pop("feature_names_in_", None)
+    if hasattr(transformer, "feature_names_in_"):
+        transformer = copy.copy(transformer)
+        del transformer.feature_names_in_
     return transformer
 
 
