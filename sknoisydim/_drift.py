@@ -17,21 +17,19 @@ from sknoisydim._wrapped import FloatArray, WrapsTransformer, scaled, without_na
 from sknoisydim.metrics._drift import PARTS, DriftReport
 from sknoisydim.metrics._embedding import normal_embedding
 
-# Levels at which distribution functions of columns and components are compared.
+# Levels at which distribution functions are compared.
 LEVELS = np.arange(1, 16) / 16
 # Frequencies of the kernel's features for each width, and the widths in units of the median
 # distance between two draws of N(0, I), about sqrt(2 d).
 N_FREQUENCIES, WIDTHS = 64, (0.35, 0.7, 1.4)
-# Principal components that are whitened, at most: their products with each other are features.
-MAX_PRINCIPAL = 64
-# Least variance of a principal component, relative to the mean: smaller ones are rounding.
-FLOOR = 1e-3
+# Principal components that are whitened, at most: products of two of them are features. Variances
+# below this share of the mean count as this: they are rounding.
+MAX_PRINCIPAL, FLOOR = 64, 1e-3
 # Whitened values beyond this count as this, so that one sample does not decide on a mean.
 BOUND = 5.0
-# Random splits of the held-out samples, and how many of these samples are split at most.
-N_SPLITS, MAX_SPLIT_SAMPLES = 1000, 2048
-# Sizes of the splits' batches are a half of these samples, and smaller by this ratio each time.
-SIZE_RATIO = 4
+# Random splits of the held-out samples, and how many of these samples are split at most. A split's
+# batch is a half of them, and smaller by the ratio each time.
+N_SPLITS, MAX_SPLIT_SAMPLES, SIZE_RATIO = 1000, 2048, 4
 # Beyond the tenth largest of the splits' statistics p-values are those of an exponential tail,
 # whose scale is the mean excess of the largest tenth.
 TAIL, TAIL_SHARE = 10, 0.1
@@ -42,29 +40,27 @@ SLICE = 2048
 class NoisyDIMDriftMonitor(WrapsTransformer):
     r"""Tell whether the distribution of a batch differs from that of `fit`.
 
-    A share of the samples of `fit` trains an embedding z = f(x). The others are held out. Of these
-    only means of bounded features :math:`\varphi(x)` are kept, and their variances. A batch of m
-    samples is compared with them by
+    A share of the samples of `fit` trains an embedding z = f(x). Of the others, which are held out,
+    only means and variances of bounded features :math:`\varphi(x)` are kept. With n of them, a
+    batch of m samples, and the variance :math:`\sigma_k^2` of both together,
 
-    .. math:: t_k = \frac{\bar\varphi_k^{batch} - \bar\varphi_k^{held\,out}}
-              {\sigma_k \sqrt{1/m + 1/n}}
+    .. math:: t_k = (\bar\varphi_k^{batch} - \bar\varphi_k^{held\,out})
+              \, / \, \sigma_k \sqrt{1/m + 1/n}
 
-    with n samples held out and :math:`\sigma_k` the standard deviation of both together. The
-    features are of five parts, each with one statistic:
+    The features are of five parts, each with one statistic:
 
-    - *columns*: whether a column is at most one of its quantiles. The largest :math:`t_k^2`.
+    - *columns*: whether a column is at most one of its quantiles; the largest :math:`t_k^2`.
     - *columns given the others*: the same of the residuals of a linear model of each column by the
-      other columns, and the residuals' squares. The largest :math:`t_k^2`.
-    - *components*: as the first, for the components of z at the quantiles of N(0, 1).
-    - *embedding*: random Fourier features of z, for Gaussian kernels of three widths. The sum of
+      others, and their squares.
+    - *components*: the same of the components of z, and quantiles of N(0, 1).
+    - *embedding*: random Fourier features of z, for Gaussian kernels of three widths; the sum of
       :math:`t_k^2`, as in the maximum mean discrepancy.
     - *second moments*: products of two components of z, or of whitened principal components of the
-      columns. The sum of :math:`t_k^2`.
+      columns; the sum of :math:`t_k^2`.
 
     Splits of the held-out samples at random, into a batch and the rest, give each statistic its
-    p-value, and then the smallest of the five p-values its own. So the embedding's own misfit to
-    its target is in what a batch is compared with, and the p-value accounts for the size of the
-    batch and of the reference.
+    p-value, and the smallest of the five p-values its own. So the misfit of the embedding to its
+    target is in what a batch is compared with, and the p-value knows both sizes.
 
     Parameters
     ----------
@@ -214,16 +210,20 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         pooled = (n * self._variance + m * variance) / (n + m)
         pooled += n * m / (n + m) ** 2 * np.square(difference)
         squares = _standardised(difference, pooled, 1 / m + 1 / n)
-        distances = np.where(features.is_share, np.abs(difference), 0.0)
-        names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
-        labels = (names, names, range(features.n_components))
-        largest = [_largest(squares[s], owner) for s, owner in features.owned]
+        largest = [_largest(squares[part], owner) for part, owner in features.owned]
         part_pvalues, pvalue, single = self._null.pvalues(m, features.statistics(squares), largest)
-        moved = [
-            tuple(label[i] for i in np.argsort(-t, kind="stable") if p[i] <= level)
-            for label, t, p in zip(labels, largest, single, strict=True)
-        ]
-        furthest = [_largest(distances[s], owner) for s, owner in features.owned]
+        names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
+        columns, given_others, components = (
+            tuple(labels[i] for i in np.argsort(-t, kind="stable") if p[i] <= level)
+            for labels, t, p in zip(
+                (names, names, range(len(single[2]))), largest, single, strict=True
+            )
+        )
+        distances = np.abs(difference[: features.n_shares])
+        by_column, _, by_component = (
+            _largest(distances[part[part < len(distances)]], owner[part < len(distances)])
+            for part, owner in features.owned
+        )
         return DriftReport(
             drift=pvalue <= level,
             pvalue=pvalue,
@@ -231,11 +231,11 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
             part_pvalues=dict(zip(PARTS, part_pvalues.tolist(), strict=True)),
             effect_size=float(distances.max()),
             effect_size_by_chance=self._null.distance * float(np.sqrt(1 / m + 1 / n)),
-            columns=moved[0],
-            columns_given_others=moved[1],
-            components=moved[2],
-            column_distances=furthest[0],
-            component_distances=furthest[2],
+            columns=columns,
+            columns_given_others=given_others,
+            components=components,
+            column_distances=by_column,
+            component_distances=by_component,
             n_samples=m,
             n_reference=n,
             batch_number=batch_number,
@@ -249,51 +249,36 @@ class _Features:
     """From samples to the bounded features whose means are compared."""
 
     def __init__(self, transformer: Any, X: FloatArray, rng: np.random.Generator) -> None:
-        self.transformer = transformer
-        self.n_components = d = transformer.n_components_
-        self.of_columns = _quantiles(X)
-        features = scaled(self.transformer, X)
+        self.transformer, d = transformer, transformer.n_components_
+        features = scaled(transformer, X)
         seen = ~np.isnan(features)
         self.fill = np.where(seen, features, 0).sum(0) / np.maximum(seen.sum(0), 1)
         features = np.where(seen, features, self.fill)
         n_principal = min(MAX_PRINCIPAL, *features.shape)
-        pca = PCA(n_principal, random_state=int(rng.integers(2**31 - 1))).fit(features)
+        pca = PCA(n_principal, random_state=int(rng.integers(2**31 - 1)))
+        with np.errstate(invalid="ignore"):  # shares of the variance, where there is none
+            pca.fit(features)
         least = FLOOR * float(features.var(0).mean()) or 1.0
         self.mean, self.principal = pca.mean_, pca.components_
         self.deviations = np.sqrt(np.maximum(pca.explained_variance_, least))
-        self.rest = max(float(pca.noise_variance_), least)
-        self.residual_scale = np.ones(features.shape[1])
-        residuals = self._linear(X)[1]
-        spread = residuals.std(0)
+        self.rest, self.scale = max(float(pca.noise_variance_), least), np.ones(features.shape[1])
+        spread = self._linear(X)[1].std(0)
         # What the others determine, up to rounding, has no residual.
-        real = spread > 1e-6 * max(float(spread.max()), 1e-300)
-        self.residual_scale = np.where(real, spread, np.inf)
-        owner, levels = _quantiles(residuals / self.residual_scale)
-        # Residuals of equal samples differ by rounding.
-        self.of_residuals = owner, levels + 1e-6
-        self.of_components = np.repeat(np.arange(d), len(LEVELS)), np.tile(ndtri(LEVELS), d)
+        self.scale = np.where(spread > 1e-6 * spread.max(), spread, np.inf)
+        residuals = _quantiles(self._linear(X)[1])
+        residuals = residuals[0], residuals[1] + 1e-6  # equal samples differ by rounding
+        normal = np.repeat(np.arange(d), len(LEVELS)), np.tile(ndtri(LEVELS), d)
+        self.levels = _quantiles(X), residuals, normal
         widths = np.repeat(WIDTHS, N_FREQUENCIES) * np.sqrt(2 * d)
         self.frequencies = rng.standard_normal((d, len(widths))) / widths
         self.pairs = np.triu_indices(d + n_principal)
-        p, q = X.shape[1], features.shape[1]
-        lengths = [
-            len(self.of_columns[0]) + p,
-            len(owner) + q,
-            len(self.of_components[0]),
-            2 * len(widths),
-            len(self.pairs[0]),
-        ]
-        ends = np.cumsum(lengths)
-        self.parts = [slice(end - size, end) for end, size in zip(ends, lengths, strict=True)]
-        owners = (
-            np.r_[self.of_columns[0], np.arange(p)],
-            np.r_[owner, np.arange(q)],
-            self.of_components[0],
-        )
-        self.owned = list(zip(self.parts, owners, strict=False))
-        # Differences of the others are none of distribution functions.
-        self.is_share = np.arange(ends[-1]) < ends[2]
-        self.is_share[ends[1] - q : ends[1]] = False
+        # Features of each part, and for the first three which column or component each is of.
+        owners = [owner for owner, _ in self.levels]
+        sizes = [*map(len, owners), len(self.scale), 2 * len(widths), len(self.pairs[0])]
+        *shares, squares, fourier, products = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+        shares[1], owners[1] = np.r_[shares[1], squares], np.r_[owners[1], np.arange(len(squares))]
+        self.n_shares, self.parts = int(squares[0]), [*shares, fourier, products]
+        self.owned = list(zip(shares, owners, strict=True))
 
     def __call__(self, X: FloatArray) -> NDArray[np.float32]:
         """Return features (n, D) of samples (n, p)."""
@@ -303,11 +288,8 @@ class _Features:
         phases = z @ self.frequencies
         first, second = self.pairs
         blocks = [
-            _at_most(X, self.of_columns),
-            np.isnan(X),
-            _at_most(residuals, self.of_residuals),
+            *(v[:, of] <= at for v, (of, at) in zip((X, residuals, z), self.levels, strict=True)),
             np.square(np.clip(residuals, -BOUND, BOUND)),
-            _at_most(z, self.of_components),
             np.cos(phases),
             np.sin(phases),
             both[:, first] * both[:, second],
@@ -329,7 +311,7 @@ class _Features:
         whitened = projected / self.deviations
         beyond = (features - projected @ self.principal) / self.rest
         residuals = whitened / self.deviations @ self.principal + beyond
-        return whitened, residuals / self.residual_scale
+        return whitened, residuals / self.scale
 
     def moments(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return mean and variance of each feature."""
@@ -342,9 +324,9 @@ class _Features:
 
     def statistics(self, squares: Any) -> FloatArray:
         """Return the statistic of each part (..., 5), of squares (..., D)."""
-        kinds = [np.max] * 3 + [np.sum] * 2
-        found = [kind(squares[..., s], axis=-1) for kind, s in zip(kinds, self.parts, strict=True)]
-        return np.stack(found, axis=-1).astype(np.float64)
+        kinds: tuple[Any, ...] = (np.max, np.max, np.max, np.sum, np.sum)
+        pairs = zip(kinds, self.parts, strict=True)
+        return np.stack([kind(squares[..., part], axis=-1) for kind, part in pairs], axis=-1)
 
 
 class _Null:
@@ -370,7 +352,7 @@ class _Null:
             self.parts.append(parts)
             self.smallest.append(np.sort(-np.log(np.min(p, axis=0))).astype(np.float32))
             if m == self.sizes[0]:
-                furthest = np.abs(difference[:, features.is_share]).max(1)
+                furthest = np.abs(difference[:, : features.n_shares]).max(1)
                 self.distance = float(np.median(furthest) / np.sqrt(scale))
 
     def pvalues(
@@ -400,18 +382,12 @@ def _quantiles(values: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
     owners, levels = [], []
     for i, column in enumerate(values.T):
         column = column[~np.isnan(column)]
-        if len(column):
-            found = np.unique(np.quantile(column, LEVELS, method="inverted_cdf"))
-            # Below the lowest, too: a column of few values may get a smaller one.
-            found = np.r_[np.nextafter(found[0], -np.inf), found]
-            owners.append(np.full(len(found), i))
-            levels.append(found)
+        found = np.quantile(column if len(column) else [0.0], LEVELS, method="inverted_cdf")
+        # Below the lowest, too: a column of few values may get a smaller one.
+        found = np.unique(np.r_[np.nextafter(found[0], -np.inf), found])
+        owners.append(np.full(len(found), i))
+        levels.append(found)
     return np.concatenate(owners), np.concatenate(levels)
-
-
-def _at_most(values: FloatArray, levels: tuple[NDArray[np.intp], FloatArray]) -> NDArray[np.bool_]:
-    at_most: NDArray[np.bool_] = values[:, levels[0]] <= levels[1]
-    return at_most
 
 
 def _largest(values: FloatArray, owner: NDArray[np.intp]) -> FloatArray:

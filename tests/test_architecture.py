@@ -14,8 +14,9 @@ PACKAGE = "sknoisydim"
 
 # The layers, and the top-level modules of each: single files, or packages of private modules.
 LAYERS = {
-    8: {"__init__"},
-    7: {"_outliers"},
+    9: {"__init__"},
+    8: {"_drift", "_outliers"},
+    7: {"_wrapped"},
     6: {"_transformer", "distributed", "plotting"},
     5: {"_diagnosis", "_fitted", "_persistence", "_streaming"},
     4: {"_training"},

@@ -23,7 +23,13 @@ from scipy import stats
 from torch import nn
 
 import sknoisydim
-from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer, metrics, plotting
+from sknoisydim import (
+    NoisyDIMDriftMonitor,
+    NoisyDIMOutlierDetector,
+    NoisyDIMTransformer,
+    metrics,
+    plotting,
+)
 from sknoisydim.augmentations import AUGMENTATIONS, one_hot_blocks, resolve_augmentation
 from sknoisydim.bounds import BOUNDS, resolve_bound
 from sknoisydim.critics import CRITICS
@@ -106,6 +112,11 @@ def new(**parameters):
 
 def outliers():
     return NoisyDIMOutlierDetector(new(refine="rotation"), n_estimators=1, random_state=0).fit(X)
+
+
+def drift():
+    monitor = NoisyDIMDriftMonitor(new(refine="rotation"), random_state=0).fit(X)
+    return monitor.check(FAR[:, [0, 1, 0, 1]]).to_dict()
 
 
 @functools.cache
@@ -232,6 +243,7 @@ CALLS = {
     "retarget": lambda: model().retarget(stats.gamma(2)).transform(X),
     "diagnose": lambda: model().diagnose(FAR[:, [0, 1, 0, 1]]).to_dict(),
     "outliers": lambda: outliers().p_values(FAR[:, [0, 1, 0, 1]]),
+    "drift": drift,
     "diagnose html": lambda: model().diagnose(X, classifier=False)._repr_html_(),
     "save": in_folder(save),
     "load": lambda: embedded(NoisyDIMTransformer.load(saved()[0])),

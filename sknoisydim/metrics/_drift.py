@@ -13,13 +13,7 @@ from ._report import WIDTH
 from ._samples import FloatArray
 
 #: The parts of a comparison, in the order of `DriftReport.part_pvalues`.
-PARTS = (
-    "columns",
-    "columns given the others",
-    "components",
-    "embedding",
-    "second moments",
-)
+PARTS = ("columns", "columns given the others", "components", "embedding", "second moments")
 
 # Names in a sentence, at most; the attributes have all.
 MAX_NAMES = 5
@@ -36,30 +30,27 @@ class DriftReport:
     drift : bool
         Whether `pvalue` is at most `level`.
     pvalue : float
-        Probability of a p-value of a part as small as the smallest of `part_pvalues`, for a batch
-        without drift: by random splits of the held-out samples.
+        Probability, without drift, that the smallest p-value of the parts is as small.
     level : float
         Level of this batch: `alpha`, or less with a `batch_number`.
     part_pvalues : dict of str to float
         P-value of each part by itself: "columns", "columns given the others", "components",
         "embedding", "second moments".
     effect_size : float
-        Largest distance, between 0 and 1, of two distribution functions: that of a column, of a
-        column given the others, or of a component, in the batch and in the held-out samples.
-        At least this share of the distribution is another one, but for chance.
+        Largest distance, between 0 and 1, of the distribution functions of batch and held-out
+        samples: of a column, of a column given the others, or of a component. But for chance, at
+        least this share of the batch is distributed otherwise.
     effect_size_by_chance : float
-        Its median for a batch of that size without drift.
+        Its median for batches of this size without drift.
     columns : tuple
-        Columns whose distribution moved, the clearest first: names, or numbers where there are no
-        names. Without drift the probability of any name in a report is at most `level`.
+        Columns whose distribution moved, the clearest first: names, or numbers where there are
+        none. Without drift the probability of any name in a report is at most `level`.
     columns_given_others : tuple
-        Columns whose relation to the others moved: the residuals of a linear model by the others.
+        Columns whose relation to the others moved: the residuals of a linear model.
     components : tuple of int
         Components of the embedding whose distribution moved.
-    column_distances : ndarray of shape (p,)
-        Largest distance of the distribution functions of each column.
-    component_distances : ndarray of shape (d,)
-        The same of each component of the embedding.
+    column_distances, component_distances : ndarray of shape (p,) and (d,)
+        Largest distance of the distribution functions of each column, and of each component.
     n_samples, n_reference : int
         Samples in the batch, and held-out samples that it was compared with.
     batch_number : int or None
@@ -92,17 +83,10 @@ class DriftReport:
         found = f"(p = {self.pvalue:.2g}, level {self.level:.2g})"
         if not self.drift:
             return f"No drift was found {found}."
-        moved = [
-            f"{what} {_listed(names)}"
-            for what, names in (
-                ("of columns", self.columns),
-                ("of columns given the others", self.columns_given_others),
-                ("of components", self.components),
-            )
-            if names
-        ]
-        where = "; ".join(moved) or "joint, and no column or component stands out"
-        return f"Drift of the distribution {found}: {where}."
+        moved = (self.columns, self.columns_given_others, self.components)
+        named = [f"{part} {_listed(of)}" for part, of in zip(PARTS, moved, strict=False) if of]
+        where = "; ".join(named) or "of the joint distribution, no column or component stands out"
+        return f"Drift {found}: {where}."
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values as numbers, texts and lists that JSON can hold."""
@@ -114,12 +98,9 @@ class DriftReport:
         lines += ["", f"{'':26} {'p-value':>9}"]
         lines += [f"{part:26} {p:9.2g}" for part, p in self.part_pvalues.items()]
         lines += [f"{'smallest of them':26} {self.pvalue:9.2g}", ""]
-        lines += textwrap.wrap(
-            f"Effect size {self.effect_size:.3f} ({self.effect_size_by_chance:.3f} by chance); "
-            f"{self.n_samples:,} samples, compared with {self.n_reference:,}.",
-            WIDTH,
-        )
-        return "\n".join(lines)
+        chance = f"{self.effect_size_by_chance:.3f} by chance"
+        lines += [f"Effect size {self.effect_size:.3f} ({chance}); {self.n_samples:,} samples,"]
+        return "\n".join([*lines, f"compared with {self.n_reference:,}."])
 
     def __repr__(self) -> str:
         return f"<DriftReport: {'drift' if self.drift else 'no drift'}, p = {self.pvalue:.2g}>"
