@@ -199,7 +199,6 @@ def classifier(batch: Array, reference: Array, seed: int) -> float:
         max_iter=40,
         max_leaf_nodes=8,
         early_stopping=False,
-        class_weight="balanced",
         random_state=seed,
     )
     halves = StratifiedKFold(2, shuffle=True, random_state=seed)
