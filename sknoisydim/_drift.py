@@ -113,8 +113,8 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     >>> monitor.check(rng.normal(size=(200, 3))).drift
     False
     >>> moved = rng.normal(size=(200, 3)) + [0, 0, 1]
-    >>> monitor.check(moved).columns
-    (2,)
+    >>> list(monitor.check(moved).columns)
+    [2]
     """
 
     def __init__(
@@ -213,17 +213,14 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         largest = [_largest(squares[part], owner) for part, owner in features.owned]
         part_pvalues, pvalue, single = self._null.pvalues(m, features.statistics(squares), largest)
         names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
-        columns, given_others, components = (
-            tuple(labels[i] for i in np.argsort(-t, kind="stable") if p[i] <= level)
-            for labels, t, p in zip(
-                (names, names, range(len(single[2]))), largest, single, strict=True
-            )
-        )
         distances = np.abs(difference[: features.n_shares])
-        by_column, _, by_component = (
-            _largest(distances[part[part < len(distances)]], owner[part < len(distances)])
-            for part, owner in features.owned
-        )
+        moved = []
+        labels = (names, names, range(len(single[2])))
+        for label, t, p, (part, owner) in zip(labels, largest, single, features.owned, strict=True):
+            is_share = part < features.n_shares
+            distance = _largest(distances[part[is_share]], owner[is_share])
+            clearest = [i for i in np.argsort(-t, kind="stable") if p[i] <= level]
+            moved.append({label[i]: float(distance[i]) for i in clearest})
         return DriftReport(
             drift=pvalue <= level,
             pvalue=pvalue,
@@ -231,11 +228,9 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
             part_pvalues=dict(zip(PARTS, part_pvalues.tolist(), strict=True)),
             effect_size=float(distances.max()),
             effect_size_by_chance=self._null.distance * float(np.sqrt(1 / m + 1 / n)),
-            columns=columns,
-            columns_given_others=given_others,
-            components=components,
-            column_distances=by_column,
-            component_distances=by_component,
+            columns=moved[0],
+            columns_given_others=moved[1],
+            components=moved[2],
             n_samples=m,
             n_reference=n,
             batch_number=batch_number,

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ._report import WIDTH
-from ._samples import FloatArray
 
 #: The parts of a comparison, in the order of `DriftReport.part_pvalues`.
 PARTS = ("columns", "columns given the others", "components", "embedding", "second moments")
@@ -42,15 +40,14 @@ class DriftReport:
         least this share of the batch is distributed otherwise.
     effect_size_by_chance : float
         Its median for batches of this size without drift.
-    columns : tuple
-        Columns whose distribution moved, the clearest first: names, or numbers where there are
-        none. Without drift the probability of any name in a report is at most `level`.
-    columns_given_others : tuple
-        Columns whose relation to the others moved: the residuals of a linear model.
-    components : tuple of int
-        Components of the embedding whose distribution moved.
-    column_distances, component_distances : ndarray of shape (p,) and (d,)
-        Largest distance of the distribution functions of each column, and of each component.
+    columns : dict of str or int to float
+        Columns whose distribution moved, the clearest first: by name, or by number where there are
+        no names, the distance of its distribution functions. Without drift the probability of any
+        entry in a report is at most `level`.
+    columns_given_others : dict of str or int to float
+        The same for columns whose relation to the others moved: of residuals of a linear model.
+    components : dict of int to float
+        The same for components of the embedding.
     n_samples, n_reference : int
         Samples in the batch, and held-out samples that it was compared with.
     batch_number : int or None
@@ -63,11 +60,9 @@ class DriftReport:
     part_pvalues: dict[str, float]
     effect_size: float
     effect_size_by_chance: float
-    columns: tuple[Any, ...]
-    columns_given_others: tuple[Any, ...]
-    components: tuple[int, ...]
-    column_distances: FloatArray = field(compare=False)
-    component_distances: FloatArray = field(compare=False)
+    columns: dict[Any, float]
+    columns_given_others: dict[Any, float]
+    components: dict[int, float]
     n_samples: int
     n_reference: int
     batch_number: int | None
@@ -90,8 +85,7 @@ class DriftReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values as numbers, texts and lists that JSON can hold."""
-        values = {"verdict": self.verdict, "test": self.test} | dataclasses.asdict(self)
-        return {name: _plain(value) for name, value in values.items()}
+        return {"verdict": self.verdict, "test": self.test} | dataclasses.asdict(self)
 
     def __str__(self) -> str:
         lines = textwrap.wrap(self.verdict, WIDTH)
@@ -106,13 +100,6 @@ class DriftReport:
         return f"<DriftReport: {'drift' if self.drift else 'no drift'}, p = {self.pvalue:.2g}>"
 
 
-def _listed(names: tuple[Any, ...]) -> str:
-    shown = [str(name) for name in names[:MAX_NAMES]]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return list(value) if isinstance(value, tuple) else value
+def _listed(names: Collection[Any]) -> str:
+    shown, more = [str(name) for name in names][:MAX_NAMES], len(names) - MAX_NAMES
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
