@@ -10,13 +10,15 @@ CONSTRAINTS ?= constraints.txt
 ARGS ?=
 
 BIN := $(VENV)/bin
+# What is run against the installed wheel: the contract, and files written and read.
+WHEEL_TESTS := tests/test_import.py tests/test_workflows.py tests/test_persistence_file.py
 # One torch thread a process: networks this small gain nothing from two, and threads beyond the free
 # cores wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-oldest test-newest mutants lint format docs docs-serve bench clean
+.PHONY: help demo test test-slow test-oldest test-newest mutants lint format docs docs-serve bench dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +61,15 @@ bench: $(VENV)/.installed-demo  ## list the benchmarks, and run the quick form o
 	@grep -l '__name__ == "__main__"' benchmarks/*.py
 	$(BIN)/python benchmarks/speed.py --quick
 	$(BIN)/python benchmarks/match.py --quick
+
+dist: $(VENV)/.installed-dist  ## wheel and source distribution in dist/, checked and tested as installed
+	rm -rf dist build .venv-dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(MAKE) .venv-dist/bin/pip VENV=.venv-dist
+	.venv-dist/bin/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) "$$(echo dist/*.whl)[test]"
+	mkdir -p build/tested && cp -r tests conftest.py pyproject.toml build/tested
+	cd build/tested && OMP_NUM_THREADS=1 ../../.venv-dist/bin/python -m pytest -q $(WHEEL_TESTS)
 
 clean:  ## remove what was built and cached (the environment stays: delete .venv for a new one)
 	rm -rf build dist *.egg-info docs/_build docs/api/generated docs/auto_examples demo-output

@@ -25,12 +25,13 @@ from speed import D, table
 
 import sknoisydim
 from sknoisydim import NoisyDIMTransformer
+from sknoisydim.encoders import MLPEncoder
 
 STEPS = 100
 WAYS: dict[str, dict[str, Any]] = {
     "cpu": {"device": "cpu"},
     "cuda": {"device": "cuda"},
-    "cuda, bf16": {"device": "cuda", "precision": "bf16"},
+    "cuda, bf16": {"device": "cuda", "encoder": MLPEncoder(precision="bf16")},
     "cuda, waits": {"device": "cuda"},
 }
 

@@ -45,7 +45,7 @@ import datasets
 import numpy as np
 import sklearn
 import torch
-from frontier_picture import draw
+from frontier_picture import draw, write_points
 from rivals import BATCH_SIZE, RIVALS, encoder, n_steps
 from scipy.stats import norm
 from sklearn.decomposition import PCA
@@ -414,14 +414,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--csv", type=Path, help="file to which a row a fit is appended")
     parser.add_argument("--picture", type=Path, help="draw what --csv has, and measure nothing")
+    parser.add_argument("--rst", type=Path, help="write the guide's table of what --csv has")
     parser.add_argument("--quick", action="store_true")
     kinds = parser.add_mutually_exclusive_group()
     for kind in ("regression", "outliers"):
         kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind)
     parser.set_defaults(kind="classes")
     options = parser.parse_args()
-    if options.picture and not options.csv:
-        parser.error("--picture draws what the file of --csv has")
+    if (options.picture or options.rst) and not options.csv:
+        parser.error("--picture and --rst show what the file of --csv has")
     known = TASKS[options.kind].tables
     if options.quick:
         options.seeds = 1
@@ -434,16 +435,19 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    if options.picture:
-        draw(options.csv, options.picture)
+    versions = (
+        f"sknoisydim {sknoisydim.__version__}, scikit-learn {sklearn.__version__}, "
+        f"torch {torch.__version__}, Python {platform.python_version()}"
+    )
+    if options.picture or options.rst:
+        if options.picture:
+            draw(options.csv, options.picture)
+        if options.rst:
+            write_points(options.csv, options.rst, versions)
         return
     warnings.simplefilter("ignore", ConvergenceWarning)
     torch.set_num_threads(1)
-    print(
-        f"sknoisydim {sknoisydim.__version__}, scikit-learn {sklearn.__version__}, "
-        f"torch {torch.__version__} with {torch.get_num_threads()} threads, Python "
-        f"{platform.python_version()}; means over {options.seeds} seeds"
-    )
+    print(f"{versions}, one torch thread; means over {options.seeds} seeds")
     task, lines, results = TASKS[options.kind], None, {}
     for table in options.tables:
         try:

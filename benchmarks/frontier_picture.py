@@ -1,4 +1,4 @@
-"""The picture of frontier.py, from its csv file alone."""
+"""The picture of frontier.py, and a table for the guide, from its csv file alone."""
 
 from __future__ import annotations
 
@@ -61,3 +61,51 @@ def draw(source: Path, picture: Path) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     figure.savefig(picture, dpi=150)
     plt.close(figure)
+
+
+#: Lines of the guide's table: what it calls them, method and weight.
+POINTS = {
+    "scaled columns": ("raw", ""),
+    "PCA": ("PCA", ""),
+    "kernel PCA": ("kernel PCA", ""),
+    "the defaults": ("ours, default", ""),
+    "``keep_weight=1``": ("ours, kept", "1.0"),
+    "``supervision=100``": ("ours, labels", ""),
+    "boosted trees": ("boosted trees", ""),
+}
+COLUMNS = ("LR", "kNN", "NB", "AUC")
+
+
+def write_points(source: Path, target: Path, made_with: str) -> None:
+    """Write means over the tables that all lines have as reStructuredText."""
+    runs: defaultdict = defaultdict(lambda: defaultdict(list))
+    seeds = set()
+    with source.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            values = [float(row[name]) for name in COLUMNS]
+            runs[row["method"], row["weight"]][row["table"]].append(values)
+            seeds.add(row["seed"])
+    if missing := [line for line in POINTS.values() if line not in runs]:
+        raise SystemExit(f"{source} has no line {missing[0]}")
+    tables = set.intersection(*(set(runs[line]) for line in POINTS.values()))
+    cells = [["features", *COLUMNS]]
+    for name, line in POINTS.items():
+        means = np.mean([np.mean(runs[line][table], axis=0) for table in sorted(tables)], axis=0)
+        # The AUC of columns that are no embedding says nothing.
+        values = ["" if np.isnan(v) else f"{v:.3f}" for v in means]
+        cells.append([name, *([*values[:3], ""] if line[0] == "raw" else values)])
+    command = "python benchmarks/frontier.py --csv runs.csv --rst docs/guide/_generated_points.inc"
+    made_with += f"; {len(tables)} tables, {len(seeds)} seeds"
+    target.write_text(as_rst(cells, command, made_with), encoding="utf-8")
+
+
+def as_rst(cells: list[list[str]], command: str, made_with: str) -> str:
+    """Return a table, whose first row is its head, and the command that made it."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rule = "  ".join("=" * width for width in widths)
+    rows = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+    lines = [f".. Written by: {command}", "", rule, rows[0], rule, *rows[1:], rule, ""]
+    return "\n".join([*lines, f"``{command}``", "", f"{made_with}."]) + "\n"

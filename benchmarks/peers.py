@@ -186,9 +186,7 @@ def sigreg(X: np.ndarray, y: np.ndarray, d: int, seed: int, share: float = 0.05)
     batch = min(parts.batch_size, len(rows))
     epochs = auto_epochs(len(rows), batch)
     steps, step = epochs * (len(rows) // batch), 0
-    optimizer = torch.optim.AdamW(
-        encoder.parameters(), lr=parts.lr, weight_decay=parts.weight_decay, fused=True
-    )
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=parts.lr, weight_decay=1e-2, fused=True)
     encoder.train()
     for _ in range(epochs):
         order = torch.randperm(len(rows), generator=generator)

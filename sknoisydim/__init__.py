@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         scaling,
         targets,
     )
+    from sknoisydim._codes import UniformCodes
     from sknoisydim._drift import NoisyDIMDriftMonitor
     from sknoisydim._outliers import NoisyDIMOutlierDetector
     from sknoisydim._transformer import NoisyDIMTransformer
@@ -40,6 +41,7 @@ __all__ = [
     "NoisyDIMDriftMonitor",
     "NoisyDIMOutlierDetector",
     "NoisyDIMTransformer",
+    "UniformCodes",
     "__version__",
     "augmentations",
     "bounds",
@@ -60,6 +62,7 @@ _HOMES = {
     "NoisyDIMDriftMonitor": "sknoisydim._drift",
     "NoisyDIMOutlierDetector": "sknoisydim._outliers",
     "NoisyDIMTransformer": "sknoisydim._transformer",
+    "UniformCodes": "sknoisydim._codes",
 }
 
 

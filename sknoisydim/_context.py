@@ -25,13 +25,8 @@ def own_context(*, gradients: bool = True) -> Iterator[None]:
     Floating-point errors are numpy's defaults, tensors are made on the CPU unless their device is
     named, no autocast is on, and gradients are recorded. All of it belongs to the thread. The
     default dtype of torch belongs to the process, and so it stays: name the dtype of each tensor.
-    Not for generators, which would take it along to their caller.
-
-    Parameters
-    ----------
-    gradients : bool, default=True
-        False leaves it to the caller whether they are recorded: for what is done to tensors that
-        come from the caller, and go back.
+    Not for generators, which would take it along to their caller. With `gradients=False` it is left
+    to the caller whether they are recorded: for what is done to tensors that come from the caller.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(np.errstate(**ERRORS))
@@ -63,7 +58,7 @@ def own_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
     import torch
 
     @functools.wraps(forward)
-    def inside(*args: Any, **kwargs: Any) -> Any:
+    def inside(*args: object, **kwargs: object) -> Any:
         if torch.compiler.is_compiling():
             return forward(*args, **kwargs)
         with own_context(gradients=False):

@@ -23,17 +23,10 @@ COPY_BYTES = 2**27
 class Table:
     """Validated rows, and what is known of them.
 
-    Parameters
-    ----------
-    X : RowSource of shape (n, p)
-        Finite rows; those of more dimensions are flattened.
-    targets : ndarray of int of shape (n,), or of float32 of shape (n, k), or None
-        Class of each row, -1 for unlabelled; or numbers, NaN where unknown; None without
-        supervision.
-    weights : ndarray of shape (n,) or None
-        Positive, with mean 1; None where rows count alike.
-    shape : tuple of int or None
-        That of a row as the encoder takes it, where it has more dimensions than one.
+    X (n, p) are finite; rows of more dimensions are flattened, and `shape` is that of a row as the
+    encoder takes it. `targets` are classes (n,), -1 for unlabelled, or numbers (n, k), NaN where
+    unknown; None without supervision. `weights` (n,) are positive with mean 1; None where rows
+    count alike.
     """
 
     X: RowSource
@@ -45,13 +38,7 @@ class Table:
         return len(self.X)
 
     def without_weightless(self) -> Table:
-        """Return the table without its rows of weight 0.
-
-        Raises
-        ------
-        ValueError
-            If that leaves a single row.
-        """
+        """Return the table without its rows of weight 0."""
         if self.weights is None or self.weights.all():
             return self
         some = np.flatnonzero(self.weights)
@@ -74,22 +61,10 @@ def _free_memory(device: torch.device) -> int:
 
 
 class Rows(Dataset[torch.Tensor]):
-    """Scaled rows of a table.
+    """Scaled rows of a table, those at `index`, as batches on a device.
 
-    Parameters
-    ----------
-    X : RowSource of shape (n, p)
-        Read batch by batch where a scaled copy would be large.
-    scaling : nn.Module
-        From `sknoisydim.scaling`.
-    index : ndarray of int, optional
-        The rows of X to use; all by default.
-    device : torch.device
-        Where batches are wanted.
-    weights : ndarray of shape (n,), optional
-        How often each row of X is drawn, in proportion; all alike by default.
-    shape : tuple of int, optional
-        That of a scaled row, where it has more dimensions than one.
+    Read batch by batch where a scaled copy would be large. `weights` (n,) say how often each row of
+    X is drawn, in proportion; `shape` is that of a scaled row that has more dimensions than one.
     """
 
     def __init__(

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import cross_val_predict
 
-from sknoisydim._inference import Embedder, embeddings
-from sknoisydim._options import allowed, unknown_option
+from sknoisydim._model import Embedder, embeddings
 from sknoisydim._sources import RowSource
+from sknoisydim._validation import allowed, unknown_option
 
 FloatArray = NDArray[np.float64]
 
@@ -99,7 +99,7 @@ class KernelRidge:
 class Regressor:
     """A user's regressor, with the residuals that cross-validation gives."""
 
-    def __init__(self, regressor: Any) -> None:
+    def __init__(self, regressor: BaseEstimator) -> None:
         self.regressor = regressor
 
     def fit(self, z: FloatArray, targets: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -126,16 +126,8 @@ class Regressor:
 DECODERS: Mapping[str, type] = {"kernel_ridge": KernelRidge}
 
 
-def resolve_decoder(decoder: Any, shape: tuple[int, ...] | None) -> Any:
-    """Return what decodes, not fitted; None for None. `shape` is None for samples of columns.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or samples have more dimensions than one.
-    TypeError
-        If it is something else than a regressor.
-    """
+def resolve_decoder(decoder: object, shape: tuple[int, ...] | None) -> Any:
+    """Return what decodes, not fitted; None for None. `shape` is None for samples of columns."""
     if decoder is None:
         return None
     if isinstance(decoder, str):
@@ -157,13 +149,7 @@ def resolve_decoder(decoder: Any, shape: tuple[int, ...] | None) -> Any:
 
 
 class Decoder:
-    """From embeddings, before refinement and target, back to the columns.
-
-    Parameters
-    ----------
-    regression : KernelRidge or Regressor
-        Fitted to standardised columns.
-    """
+    """From embeddings, before refinement and target, back to the columns."""
 
     near: np.ndarray
     residuals: np.ndarray
@@ -181,23 +167,7 @@ class Decoder:
         seed: int,
         weights: np.ndarray | None = None,
     ) -> Decoder:
-        """Return a decoder for samples like those of X, of which it keeps residuals.
-
-        Parameters
-        ----------
-        regression : KernelRidge or Regressor
-            Not fitted; it is the decoder's from now on.
-        X : RowSource of shape (n, p)
-            Training samples. Missing values count as the mean of their column.
-        embedder : Embedder
-            Fitted to them.
-        device : torch.device
-            Where they are embedded.
-        seed : int
-            Which samples are taken, where there are many.
-        weights : ndarray of shape (n,), optional
-            Samples are drawn in proportion to them.
-        """
+        """Return a decoder for samples like those of X, of which it keeps residuals."""
         rng, (n, p) = np.random.default_rng(seed), X.shape
         most = min(n, MOST_SAMPLES, max(LEAST_SAMPLES, MOST_VALUES // p))
         shares = None if weights is None else weights / weights.sum()

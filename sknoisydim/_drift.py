@@ -11,11 +11,12 @@ from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import draw_seed
+from sknoisydim._modules import RandomState, draw_seed
+from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real
 from sknoisydim._wrapped import FloatArray, WrapsTransformer, scaled, without_names
 from sknoisydim.metrics._drift import PARTS, DriftReport
-from sknoisydim.metrics._embedding import normal_embedding
+from sknoisydim.metrics._information import normal_embedding
 
 # Levels at which distribution functions are compared.
 LEVELS = np.arange(1, 16) / 16
@@ -123,7 +124,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         *,
         alpha: float = 0.05,
         calibration_fraction: float = 0.5,
-        random_state: Any = None,
+        random_state: RandomState = None,
     ) -> None:
         self.transformer = transformer
         self.alpha = alpha
@@ -131,7 +132,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         self.random_state = random_state
 
     @own_context()
-    def fit(self, X: Any, y: Any = None) -> NoisyDIMDriftMonitor:
+    def fit(self, X: MatrixLike, y: object = None) -> NoisyDIMDriftMonitor:
         """Train on one part of the samples, and summarise the other one.
 
         Parameters
@@ -172,7 +173,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         self._null = _Null(self._features, held_out[:MAX_SPLIT_SAMPLES], rng)
 
     @own_context()
-    def check(self, X: Any, batch_number: int | None = None) -> DriftReport:
+    def check(self, X: MatrixLike, batch_number: int | None = None) -> DriftReport:
         r"""Compare a batch with the samples of `fit`. The monitor stays as it is.
 
         Parameters

@@ -8,27 +8,13 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 
 @contextlib.contextmanager
-def replacing(path: Any) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Put a file in the place of another at once: whatever happens, one of the two is there.
 
-    Parameters
-    ----------
-    path : str or path-like
-        Path of the file; a link is followed.
-
-    Yields
-    ------
-    part : Path
-        Beside it, to be written, synced and closed inside the block. If that raises, it is removed.
-
-    Raises
-    ------
-    OSError
-        If the path is that of a folder, its own folder is not there, or nothing can be written.
+    Yields a path beside it, to be written, synced and closed; it is removed if the block raises.
     """
     path = Path(os.path.realpath(path))
     if path.is_dir():  # renaming would say so, but only after all has been written
@@ -47,6 +33,15 @@ def replacing(path: Any) -> Iterator[Path]:
         part.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def write_bytes(path: str | os.PathLike[str], *parts: bytes | memoryview) -> None:
+    """Put a file of these bytes in the place of another at once."""
+    with replacing(path) as part, open(part, "xb") as file:
+        for data in parts:
+            file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
 from sknoisydim._files import replacing
-from sknoisydim._inference import embeddings, log_densities
 from sknoisydim._input import check_rows
-from sknoisydim._isolation import draw_seed
-from sknoisydim._options import check_name
+from sknoisydim._model import embeddings, log_densities
+from sknoisydim._modules import RandomState, draw_seed
 from sknoisydim._settings import MISSING, resolve_device
-from sknoisydim._sources import FLOATS, RowSource, as_given, is_sparse
-from sknoisydim._training import information_share
-from sknoisydim._validation import check_integer
+from sknoisydim._sources import FLOATS, MatrixLike, RowSource, as_given, is_sparse
+from sknoisydim._training._statistics import information_share
+from sknoisydim._validation import check_integer, check_name
 from sknoisydim.encoders import IndicateMissing, resolve_encoder
 from sknoisydim.targets import resolve_target
 
@@ -29,7 +29,7 @@ from sknoisydim.targets import resolve_target
 FAR = 1e3
 
 
-def _decodes(estimator: Any) -> bool:
+def _decodes(estimator: BaseEstimator) -> bool:
     """Whether there is a way back; the error says how to get one."""
     if hasattr(estimator, "decoder_"):
         return True
@@ -61,8 +61,14 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     missing: Any
     n_features_in_: int
 
+    def __getattr__(self, name: str) -> Any:
+        """Say how to get what is absent: `available_if` leaves that to the cause of its error."""
+        if name in ("inverse_transform", "sample"):
+            _decodes(self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     @own_context()
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: MatrixLike) -> np.ndarray:
         """Embed rows.
 
         Parameters
@@ -74,19 +80,12 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         Z : ndarray of shape (n, d)
             Of the dtype of X, float32 or float64; finite. Each row depends on that row alone.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        ValueError
-            If X is no table of finite numbers with the columns of `fit`.
         """
-        X = self._check(X)
-        return self._embed(X, np.empty((len(X), self.n_components_), dtype=X.dtype))
+        rows = self._check(X)
+        return self._embed(rows, np.empty((len(rows), self.n_components_), dtype=rows.dtype))
 
     @own_context()
-    def transform_to(self, X: Any, out: Any) -> np.ndarray:
+    def transform_to(self, X: MatrixLike, out: object) -> np.ndarray:
         """Embed rows into an array that is there already, or into a file.
 
         Neither the rows, if they are a memory map or sparse, nor the embedding need to fit into
@@ -110,8 +109,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
         TypeError
             If `out` is neither an array nor a path.
         ValueError
@@ -119,30 +116,19 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             another shape or dtype, cannot be written to, or shares memory with X.
         OSError
             If the file cannot be written.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from sklearn.datasets import load_iris
-        >>> from sknoisydim import NoisyDIMTransformer
-        >>> X = load_iris().data
-        >>> embedder = NoisyDIMTransformer(2, max_epochs=5, random_state=0).fit(X)
-        >>> out = np.empty((150, 2))
-        >>> embedder.transform_to(X, out) is out, bool((out == embedder.transform(X)).all())
-        (True, True)
         """
-        X = self._check(X)
-        shape = (len(X), self.n_components_)
+        rows = self._check(X)
+        shape = (len(rows), self.n_components_)
         if isinstance(out, np.ndarray):
-            _check_out(out, shape, X)
-            return self._embed(X, out)
+            _check_out(out, shape, rows)
+            return self._embed(rows, out)
         if not isinstance(out, (str, os.PathLike)):
             raise TypeError(
                 f"out must be an array of shape {shape} or a path, got a {type(out).__name__}."
             )
         with replacing(out) as part:
-            file = np.lib.format.open_memmap(part, mode="w+", dtype=X.dtype, shape=shape)
-            self._embed(X, file).flush()  # type: ignore[attr-defined]  # a memory map has it
+            file = np.lib.format.open_memmap(part, mode="w+", dtype=rows.dtype, shape=shape)
+            self._embed(rows, file).flush()  # type: ignore[attr-defined]  # a memory map has it
             del file  # Windows renames no open file
         written: np.ndarray = np.load(out, mmap_mode="r")
         return written
@@ -180,15 +166,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         X : ndarray of shape (n, p)
             Columns as in `fit`, in their own units.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        AttributeError
-            If there is no decoder.
-        ValueError
-            If Z has not `n_components_` finite columns.
         """
         check_is_fitted(self)
         Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
@@ -196,7 +173,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     @available_if(_decodes)
     @own_context()
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
         """Draw samples like those of `fit`.
 
         A draw of the target is decoded, and the residual of one of the three nearest training
@@ -215,13 +192,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         X : ndarray of shape (n_samples, p)
             Columns as in `fit`, in their own units.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        AttributeError
-            If there is no decoder.
 
         Examples
         --------
@@ -250,7 +220,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return columns
 
     @own_context()
-    def score_samples(self, X: Any) -> np.ndarray:
+    def score_samples(self, X: MatrixLike) -> np.ndarray:
         r"""Log density of each row's embedding f(x), before any map after the encoder.
 
         .. math:: \log N(r(z); 0, I) + \log \lvert \det \partial r(z) / \partial z \rvert
@@ -266,19 +236,12 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         log_density : ndarray of shape (n,)
             In nats.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        ValueError
-            If X is no table of finite numbers with the columns of `fit`.
         """
-        X = self._check(X)
-        return log_densities(self.encoder_, X, resolve_device(self.device), self.refinement_)
+        device = resolve_device(self.device)
+        return log_densities(self.encoder_, self._check(X), device, self.refinement_)
 
     @own_context()
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: MatrixLike, y: ArrayLike | None = None) -> float:
         r"""Information that the embedding sends through the channel, over the most that it could.
 
         .. math:: \hat I(Z; Z + N) \, / \, \hat I(Z^*; Z^* + N)
@@ -303,20 +266,14 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Between 0 and 1; about 0 for an embedding that tells nothing, or for one row over and
             over. With noise far below "auto" it is 1 whatever the distribution, because a batch
             cannot show the capacity: compare from "auto" upwards.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        ValueError
-            If X is no table of finite numbers with the columns of `fit`, or has one row only.
         """
-        X, device = self._check(X, ensure_min_samples=2), resolve_device(self.device)
-        z = np.concatenate([z for _, z in embeddings(self.encoder_, X, device, self.refinement_)])
+        rows, device = self._check(X, ensure_min_samples=2), resolve_device(self.device)
+        slices = embeddings(self.encoder_, rows, device, self.refinement_)
+        z = np.concatenate([z for _, z in slices])
         return information_share(z, self.channel_, self.batch_size_)
 
     @own_context()
-    def retarget(self, target: Any) -> Any:
+    def retarget(self, target: object) -> Any:
         """Return a fitted copy with another target, without a second training.
 
         The encoder's output is N(0, I) for every target, and the target's map comes last.
@@ -333,8 +290,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
         ValueError, TypeError
             If it is not a target for `n_components_` components.
         """
@@ -409,7 +364,7 @@ def _in_one_file(out: np.ndarray, held: Any) -> bool:
     return same and first < stop and start < last
 
 
-def _map_of(array: Any) -> np.memmap | None:
+def _map_of(array: object) -> np.memmap | None:
     """Return the memory map of a named file that an array is a view of, the one opened first."""
     found = None
     while array is not None:

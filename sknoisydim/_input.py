@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from sklearn.base import BaseEstimator
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import validate_data
 
@@ -54,7 +55,7 @@ _TIMES = (np.datetime64, np.timedelta64, datetime.date, datetime.time, datetime.
 
 
 def check_rows(
-    estimator: Any,
+    estimator: BaseEstimator,
     X: Any,
     *,
     known: tuple[int, ...] | None = None,
@@ -67,25 +68,10 @@ def check_rows(
     An array of numbers is neither converted nor copied as a whole, whatever its dtype and layout:
     it may be a memory map that is larger than memory. Sparse rows stay sparse.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Gets the number and the names of the columns, or is asked for them where `known` is given.
-    X : array-like or sparse matrix of shape (n, p), or array-like of shape (n, ...)
-        What a user passed, or a source of rows that were checked before.
-    known : tuple of int, optional
-        The shape of the rows that the estimator was fitted to.
-    any_shape : bool, default=False
-        Whether rows may have more dimensions than one; they are flattened then.
-    missing : bool, default=False
-        Whether cells may be missing: NaN, or what pandas and polars have for it. They become NaN.
-    **options
-        Of `sklearn.utils.validation.validate_data`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If X is no table of finite numbers, or has rows of another shape, or other columns.
+    The estimator gets the number and the names of the columns, unless `known` is the shape of the
+    rows that it was fitted to. With `any_shape` rows may have more dimensions than one; they are
+    flattened. With `missing` cells may be missing, and become NaN. `options` are those of
+    `sklearn.utils.validation.validate_data`.
     """
     options = {"dtype": [np.float64, np.float32], "accept_sparse": "csr"} | options
     options["ensure_all_finite"] = "allow-nan" if missing else True
@@ -177,15 +163,10 @@ def _for_text(text: str) -> str:
     return _NO_TEXT
 
 
-def _check_kinds(X: Any, name: str) -> None:
+def _check_kinds(X: object, name: str) -> None:
     """See that X holds no dates or durations, and is no structured array.
 
     numpy reads dates as integers, in whatever unit they have, and NaT as -9.2e18.
-
-    Raises
-    ------
-    TypeError
-        If it does.
     """
     seen = np.asarray(X) if isinstance(X, (list, tuple)) else X
     kinds = getattr(seen, "dtypes", None)  # pandas and polars
@@ -207,13 +188,13 @@ def _check_kinds(X: Any, name: str) -> None:
         raise TypeError(f"{name} holds dates or durations. {_NO_DATES}")
 
 
-def _is_of_time(kind: Any) -> bool:
+def _is_of_time(kind: object) -> bool:
     # Categories have a type of their own.
     kind = getattr(getattr(kind, "categories", kind), "dtype", kind)
     return _OF_TIME.search(str(kind)) is not None
 
 
-def _objects(X: Any) -> Iterator[np.ndarray]:
+def _objects(X: object) -> Iterator[np.ndarray]:
     """Yield the columns of objects of a pandas frame, or a whole array of them."""
     if isinstance(X, np.ndarray) and X.dtype == object:
         yield X
@@ -226,7 +207,7 @@ def _object_columns(frame: Any) -> list[int]:
     return [j for j, kind in enumerate(frame.dtypes) if getattr(kind, "kind", "") == "O"]
 
 
-def _unmasked(X: Any) -> Any:
+def _unmasked(X: object) -> Any:
     """Return a masked array, or a list of such, as an array with NaN where cells are masked."""
     if isinstance(X, (list, tuple)) and any(isinstance(row, np.ma.MaskedArray) for row in X):
         X = np.ma.stack(X)
@@ -240,7 +221,7 @@ def _unmasked(X: Any) -> Any:
     return cells.filled(np.nan)
 
 
-def _check_finite(rows: RowSource, estimator: Any, missing: bool) -> None:
+def _check_finite(rows: RowSource, estimator: BaseEstimator, missing: bool) -> None:
     """See that all numbers are finite, slice by slice: what is converted may not be, or no more."""
     name = type(estimator).__name__
     for part in slices(*rows.shape):
@@ -283,18 +264,7 @@ def _check_frame(X: Any) -> None:
 
 
 def check_same_columns(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """See that a table has the columns of the last fit, which a warm start goes on from.
-
-    Parameters
-    ----------
-    before, now : mapping
-        Attributes of the estimator.
-
-    Raises
-    ------
-    ValueError
-        If not.
-    """
+    """See that a table has the columns of the last fit, which a warm start goes on from."""
     if now["n_features_in_"] != before["n_features_in_"]:
         raise ValueError(
             f"X has {now['n_features_in_']} columns, and warm_start=True goes on from a fit on "
@@ -309,13 +279,7 @@ def check_same_columns(before: Mapping[str, Any], now: Mapping[str, Any]) -> Non
 
 
 def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:
-    """Return the weights of rows with mean 1, or None where all rows count alike.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If they are not one finite number >= 0 for each row, or all of them are 0.
-    """
+    """Return the weights of rows with mean 1, or None where all rows count alike."""
     if weights is None:
         return None
     if isinstance(weights, numbers.Real):

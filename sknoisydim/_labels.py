@@ -25,34 +25,15 @@ def _is_missing(label: Any) -> bool:
 def encode_target(X: Any, y: Any, *, whole: bool = True) -> np.ndarray:
     """Return the class code of each row, or the numbers of y.
 
-    Parameters
-    ----------
-    X : sequence of n rows
-    y : array-like of shape (n,) or (n, k)
-        Integer or string classes, where -1, None, NaN, NA or a masked label means unlabelled, as -1
-        does in `sklearn.semi_supervised`; or numbers, of which one that is not an integer is
-        enough, where NaN means unknown. Of shape (n, k), such as several targets of a regression or
-        several labels of 0 and 1, always numbers.
-    whole : bool, default=True
-        Whether these are all labels of a fit. A part of them may hold one class by chance.
+    Integer or string classes become codes (n,) from 0 on, and -1 where y is -1, None, NaN, NA or
+    masked: unlabelled, as in `sklearn.semi_supervised`. Numbers, of which one that is not an
+    integer is enough, and y of shape (n, k), become columns (n, k) of unit variance in float32, NaN
+    in rows of which a number is unknown; a warning says that integers of many values are taken for
+    numbers.
 
-    Returns
-    -------
-    ndarray of int of shape (n,) or of float32 of shape (n, k)
-        Codes from 0 to the number of classes - 1, and -1 for unlabelled rows; or columns of unit
-        variance, and NaN in rows of which a number is unknown.
-
-    Raises
-    ------
-    ValueError
-        If y is missing, has another length, holds infinity, or no label at all. If all that it
-        holds is -1 and one class: -1 is the name of the other class then, more often than not.
-
-    Warns
-    -----
-    UserWarning
-        In place of the latter, of a part of the labels; and where integers have so many values that
-        they are taken for numbers.
+    If all that y holds is -1 and one class, -1 is the name of the other class more often than not:
+    an error, or a warning where these are not the `whole` labels of a fit, which may hold one class
+    by chance.
     """
     if y is None:
         raise ValueError(
@@ -113,7 +94,7 @@ def _whole(labels: np.ndarray) -> bool:
     return bool((labels == np.floor(labels)).all())
 
 
-def _missing_number(value: Any) -> bool:
+def _missing_number(value: object) -> bool:
     # -1 is a number like others here.
     return value is None or type(value).__name__ == "NAType" or value != value
 

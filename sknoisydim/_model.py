@@ -1,19 +1,151 @@
-"""The chain of torch modules that a fitted transformer is."""
+"""The chain of torch modules that a fitted transformer is, and rows through it by slices."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from torch import nn
 
 from sknoisydim._context import own_forward
-from sknoisydim._inference import Embedder
 from sknoisydim._modules import Float64, Table
+from sknoisydim._normal import normal_logpdf
+from sknoisydim._sources import RowSource
+from sknoisydim.encoders import IndicateMissing, fold
+from sknoisydim.normalization import Normalizer
+from sknoisydim.refinement import InvertibleMap
 from sknoisydim.scaling import SklearnScaling
 from sknoisydim.targets import Independent, MultivariateNormal, Normal, Target, Uniform
+
+# Rows of a slice: large enough to feed the matrix products, small enough that a layer's output
+# stays in the cache of one core (1 MB at 256 units).
+SLICE_ROWS = 1024
+
+
+class Embedder(nn.Module):
+    """Scaling, encoder and normalisation as one module: rows (n, p) -> N(0, I) (n, d).
+
+    Rows of any dtype are taken; what comes out has the dtype of the module, float32 unless it is
+    made another with `double()`. Rows of more dimensions are scaled cell by cell.
+    """
+
+    # Whether a copy in float64 works: see `check_double`.
+    in_double = True
+    # Shape of a row for the encoder, where it has more dimensions than one.
+    row_shape: tuple[int, ...] | None = None
+
+    def __init__(self, scaling: nn.Module, encoder: nn.Module, normalizer: Normalizer) -> None:
+        super().__init__()
+        self.scaling = scaling
+        self.encoder = encoder
+        self.normalizer: Normalizer = normalizer
+
+    @own_forward
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        known = x.dtype in (torch.float32, torch.float64)
+        x = x if known else x.double()
+        if self.row_shape is not None:
+            x = x.flatten(1)
+        if isinstance(self.encoder, IndicateMissing):
+            # Around the scaling: what an ONNX runtime's minimum makes of NaN is its own.
+            gone = x.isnan()
+            scaled = self.scaling(x.masked_fill(gone, 0.0)).masked_fill(gone, torch.nan)
+        else:
+            scaled = self.scaling(x)
+        if self.row_shape is not None:
+            scaled = scaled.unflatten(1, self.row_shape)
+        return self.normalizer(self.encoder(scaled.to(self.normalizer.mean.dtype)))
+
+    def check_double(self, X: RowSource) -> None:
+        """See with one row whether a copy in float64 works, and remember it.
+
+        It does not where a module's forward casts to float32, or uses tensors that are neither
+        parameters nor buffers, which stay as they are when the module is cast.
+        """
+        self.in_double = True
+        one_row = X[:1].astype(np.float64)
+        try:
+            for _ in embeddings(self, one_row, torch.device("cpu")):
+                pass
+        except Exception:  # noqa: BLE001 (a user's module; what also fails in float32 is raised there)
+            self.in_double = False
+
+
+class _InSingle(nn.Module):
+    """A network that computes in float32, for rows of float64."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x.float()).double()
+
+
+def for_inference(embedder: Embedder, dtype: np.dtype, device: torch.device) -> nn.Module:
+    """Return a copy that computes in `dtype`, with linear layers folded where that is possible.
+
+    An encoder that cannot be cast to float64 computes in float32 for rows of either dtype.
+    """
+    scaling = copy.deepcopy(embedder.scaling).to(device)
+    encoder, normalizer = copy.deepcopy(embedder.encoder), copy.deepcopy(embedder.normalizer)
+    for part in (encoder, normalizer):
+        part.to(device).eval()
+        if dtype == np.float64 and embedder.in_double:
+            part.double()  # before they become one
+    with torch.no_grad():
+        folded = fold(encoder, normalizer.mean, normalizer.matrix)
+    network = folded or nn.Sequential(encoder, normalizer)
+    if dtype == np.float64 and not embedder.in_double:
+        network = _InSingle(network)
+    if embedder.row_shape is None:
+        return nn.Sequential(scaling, network)
+    return nn.Sequential(scaling, nn.Unflatten(1, embedder.row_shape), network)
+
+
+def embeddings(
+    embedder: Embedder, X: RowSource, device: torch.device, refinement: Any = None
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield slices of rows and their embeddings (m, d) in float64.
+
+    Network and refinement, which may be None, compute in the dtype of X where they can.
+    """
+    model = for_inference(embedder, X.dtype, device)
+    for start in range(0, len(X), SLICE_ROWS):
+        part = slice(start, min(start + SLICE_ROWS, len(X)))
+        # torch shares memory with an array only if it may write there, and never backwards; and the
+        # last bits of a matrix product depend on the layout (that of a data frame is Fortran's).
+        # What is not in memory, converted or sparse is read here, a slice at a time.
+        batch = np.require(X[part], requirements=["C", "W"])
+        # A block, not a wrapped loop: the mode must not leak into the caller between two slices.
+        with torch.inference_mode():
+            z = model(torch.from_numpy(batch).to(device)).cpu()
+            z = z if refinement is None else refinement(z)
+        yield part, z.numpy().astype(np.float64, copy=False)
+
+
+def log_densities(
+    embedder: Embedder, X: RowSource, device: torch.device, refinement: Any = None
+) -> np.ndarray:
+    """Return log densities (n,) of embeddings whose refined distribution is N(0, I), in nats."""
+    out = np.empty(len(X))
+    for part, z in embeddings(embedder, X, device):
+        if refinement is None:
+            out[part] = normal_logpdf(z)
+            continue
+        with torch.inference_mode():
+            rows = torch.from_numpy(z)
+            if isinstance(refinement, InvertibleMap):
+                refined, log_det = refinement.call_and_ladj(rows)
+            else:  # one of the user's
+                refined, log_det = refinement(rows), refinement.log_abs_det(rows)
+        out[part] = normal_logpdf(refined.numpy()) + log_det.numpy()
+    return out
+
 
 # Normal scores beyond which a target with independent components stays where it is: one row in
 # 10^16 is there, and a float64 next to 1 knows no smaller tail.
@@ -21,15 +153,7 @@ EDGE = 8.5
 
 
 class FittedModel(nn.Module):
-    """The chain of a fit: raw rows (n, p) -> embeddings (n, d).
-
-    Parameters
-    ----------
-    embedder : Embedder
-        Scaling, encoder and normalisation, which give the dtype.
-    refinement, target : nn.Module
-        Rows (n, d) -> rows (n, d).
-    """
+    """The chain of a fit: raw rows (n, p) -> embeddings (n, d)."""
 
     def __init__(self, embedder: Embedder, refinement: nn.Module, target: nn.Module) -> None:
         super().__init__()
@@ -38,14 +162,8 @@ class FittedModel(nn.Module):
         self.target = target
 
     @classmethod
-    def of(cls, estimator: Any, target: bool) -> FittedModel:
-        """Return a copy of the chain of a fitted transformer, which shares nothing with it.
-
-        Raises
-        ------
-        ValueError
-            If a part of it has no form in torch.
-        """
+    def of(cls, estimator: BaseEstimator, target: bool) -> FittedModel:
+        """Return a copy of the chain of a fitted transformer, which shares nothing with it."""
         embedder = estimator.encoder_
         if isinstance(embedder.scaling, SklearnScaling):
             raise ValueError(
@@ -83,13 +201,7 @@ class Affine(Float64):
 
 
 def target_module(target: Target) -> nn.Module:
-    """Return the map of a bound target; of independent components, a table of it.
-
-    Raises
-    ------
-    ValueError
-        If it has no form in torch.
-    """
+    """Return the map of a bound target; of independent components, a table of it."""
     if type(target) is Normal:
         return nn.Identity()
     if type(target) is MultivariateNormal:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
-from sknoisydim._linear import distance_to_normal, linear_information
+from sknoisydim._linear import ALL, Rows, distance_to_normal, linear_information
+from sknoisydim._modules import make_generator
+from sknoisydim.bounds import infonce, takes_rows
 from sknoisydim.normalization import Normalizer
 
 
@@ -22,13 +25,13 @@ class Nats(NamedTuple):
 
     objective: torch.Tensor
     information: torch.Tensor
-    view: torch.Tensor
-    clean: torch.Tensor
-    linear: torch.Tensor
+    view_information: torch.Tensor
+    clean_information: torch.Tensor
+    linear_information: torch.Tensor
     mismatch: torch.Tensor
 
 
-def _expect(value: Any, shape: tuple[int, ...], like: torch.Tensor, source: str) -> torch.Tensor:
+def _expect(value: object, shape: tuple[int, ...], like: torch.Tensor, source: str) -> torch.Tensor:
     """Return what a component made, if it is a tensor of this shape and of the dtype of `like`."""
     if not isinstance(value, torch.Tensor):
         raise TypeError(
@@ -84,6 +87,8 @@ class Objective(nn.Module):
 
     # Dtype of the encoder's matrix products in training, where it is not float32.
     precision: torch.dtype | None = None
+    # What of the pairs of a batch this process computes in training.
+    rows: Rows = ALL
 
     def __init__(
         self,
@@ -142,15 +147,30 @@ class Objective(nn.Module):
             for module, rate in rates:
                 module.dropout = rate
 
-    def _nats(self, scores: torch.Tensor) -> torch.Tensor:
-        return _expect(self.bound(scores), (), scores, "the bound, of scores (n, n),")
-
-    def _score(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
-        if self.critic is None:
+    def _nats(
+        self, view: torch.Tensor, noisy: torch.Tensor, rows: Rows, *, exact: bool = False
+    ) -> torch.Tensor:
+        """Return the bound of the scores of views with noisy rows, by the channel or the critic."""
+        n, options = len(noisy), {}
+        if by_rows := rows is not ALL and takes_rows(self.bound):
+            options["rows"] = rows
+        part = rows.part(n) if by_rows else slice(None)
+        if exact:
+            scores = self.channel.log_ratio(view, noisy[part])
+        elif self.critic is None:
             raise ValueError("the objective has no critic, and its clean_weight asks for one.")
-        pair = (view, noisy) if self._exact else self.channel.for_critic(view, noisy)
-        square = (len(noisy), len(view))
-        return _expect(self.critic(*pair), square, view, "the critic of n views and rows")
+        else:
+            pair = (view, noisy) if self._exact else self.channel.for_critic(view, noisy)
+            by_pair = getattr(self.critic, "by_pair", False)
+            some = part if by_pair else slice(None)
+            scores = self.critic(pair[0], pair[1][some])
+            shape = (len(noisy[some]), n)
+            scores = _expect(scores, shape, view, "the critic of n views and rows")
+            scores = scores if by_pair else scores[part]
+        nats = self.bound(scores, **options)
+        nats = _expect(nats, (), scores, "the bound, of scores (n, n),")
+        # What every process computes in full is a part of the sum in each.
+        return nats if by_rows or rows is ALL else rows.sum(nats / rows.n_ranks)
 
     def embed(self, x: torch.Tensor) -> torch.Tensor:
         """Return normalised embeddings (n, d) of scaled rows (n, p)."""
@@ -181,20 +201,21 @@ class Objective(nn.Module):
         generator : torch.Generator
             Of noise and views, on the device of x.
         """
+        rows = self.rows if torch.is_grad_enabled() else ALL
         with self._dropping(False):
             clean = self.embed(x)
-        noisy = self.channel.transmit(clean, generator)
+        shared = rows.share(clean)
+        noisy = self.channel.transmit(shared, generator)
         w = self.clean_weight
         in_clean = in_view = linear = mismatch = clean.new_zeros(())
         if w > 0:
-            score = self.channel.log_ratio if self._exact else self._score
-            in_clean = self._nats(score(clean, noisy))
+            in_clean = self._nats(shared, noisy, rows, exact=self._exact)
         if w < 1:
-            rows = self.augmentation(x, generator)
-            rows = _expect(rows, tuple(x.shape), x, "the augmentation of a batch of rows")
+            changed = self.augmentation(x, generator)
+            changed = _expect(changed, tuple(x.shape), x, "the augmentation of a batch of rows")
             with self._dropping(True):
-                view = self.embed(rows)
-            in_view = self._nats(self._score(view, noisy))
+                view = rows.share(self.embed(changed))
+            in_view = self._nats(view, noisy, rows)
         total = information = (1 - w) * in_view + w * in_clean
         for weight, features in zip(self.linear_weights, references, strict=True):
             nats = linear_information(clean, features, self.channel.scale)
@@ -202,7 +223,23 @@ class Objective(nn.Module):
             linear = linear + nats.detach()
         # A channel of another kind has another best distribution than N(0, I).
         if self.match_weight > 0 and self._exact:
-            mismatch = distance_to_normal(clean)
+            mismatch = distance_to_normal(shared, rows)
             total = total - self.match_weight * mismatch
         parts = (information, in_view, in_clean, linear, mismatch)
         return Nats(total, *(part.detach() for part in parts))
+
+
+def channel_nats(embedded: Iterable[torch.Tensor], channel: Any, seed: int) -> float:
+    """Return the mean information, in nats, that batches of embeddings send through the channel.
+
+    InfoNCE with the channel's own density, so at most the log of the batch size.
+    """
+    values = []
+    generator: torch.Generator | None = None
+    with torch.no_grad():
+        for clean in embedded:
+            if generator is None:
+                generator = make_generator(seed, clean.device)
+            noisy = channel.transmit(clean, generator)
+            values.append(infonce(channel.log_ratio(clean, noisy)).item())
+    return float(np.mean(values))

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sknoisydim._options import allowed, unknown_option
+from sknoisydim._validation import allowed, unknown_option
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -22,16 +22,8 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
 _FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 
 
-def resolve_optimizer(optimizer: Any) -> Callable[..., torch.optim.Optimizer]:
-    """Return the torch optimizer class that a name stands for, or the class itself.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or a class cannot be used in a fit.
-    TypeError
-        If it is neither a name nor an optimizer class nor a function.
-    """
+def resolve_optimizer(optimizer: object) -> Callable[..., torch.optim.Optimizer]:
+    """Return the torch optimizer class that a name stands for, or the class itself."""
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
             raise ValueError(unknown_option(optimizer, OPTIMIZERS, "optimizer"))
@@ -39,8 +31,8 @@ def resolve_optimizer(optimizer: Any) -> Callable[..., torch.optim.Optimizer]:
     if not callable(optimizer):
         raise TypeError(
             f"optimizer={optimizer!r} of type {type(optimizer).__name__} is not understood: it "
-            f"takes {allowed(OPTIMIZERS)}, a torch.optim class, or a function (parameters, lr, "
-            "weight_decay) that returns an optimizer."
+            f"takes {allowed(OPTIMIZERS)}, a torch.optim class, or a function (parameters, lr) "
+            "that returns an optimizer."
         )
     made = optimizer.func if isinstance(optimizer, functools.partial) else optimizer
     if inspect.isclass(made):
@@ -48,21 +40,13 @@ def resolve_optimizer(optimizer: Any) -> Callable[..., torch.optim.Optimizer]:
     return optimizer
 
 
-def check_optimizer(optimizer: Any) -> None:
-    """See that an optimizer, or a class of these, can be used in a fit.
-
-    Raises
-    ------
-    ValueError
-        If its steps evaluate the loss again, or need sparse gradients.
-    TypeError
-        If it is something else.
-    """
+def check_optimizer(optimizer: object) -> None:
+    """See that an optimizer, or a class of these, can be used in a fit."""
     kind = optimizer if inspect.isclass(optimizer) else type(optimizer)
     if not issubclass(kind, torch.optim.Optimizer):
         raise TypeError(
             f"optimizer made a {kind.__name__}: it takes {allowed(OPTIMIZERS)}, a torch.optim "
-            "class, or a function (parameters, lr, weight_decay) that returns an optimizer."
+            "class, or a function (parameters, lr) that returns an optimizer."
         )
     closure = inspect.signature(kind.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
@@ -77,36 +61,13 @@ def check_optimizer(optimizer: Any) -> None:
         )
 
 
-def optimizer_arguments(
-    optimizer: Callable[..., torch.optim.Optimizer], weight_decay: float
-) -> dict[str, Any]:
-    """Return skorch's `optimizer__...` arguments.
-
-    Raises
-    ------
-    ValueError
-        If `weight_decay` is not 0 and the optimizer has none.
-    """
-    arguments: dict[str, Any] = {"optimizer__weight_decay": weight_decay}
-    if not _takes(optimizer, "weight_decay"):
-        if weight_decay > 0:
-            name = getattr(optimizer, "__name__", repr(optimizer))
-            raise ValueError(
-                f"optimizer {name} takes no weight_decay, which is {weight_decay:g}: use "
-                "weight_decay=0."
-            )
-        return {}
-    if optimizer in _FUSED:
-        arguments["optimizer__fused"] = True
-    return arguments
-
-
-def _takes(function: Callable[..., Any], name: str) -> bool:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return True  # one that does not tell is tried
-    return any(item.name == name or item.kind is item.VAR_KEYWORD for item in parameters)
+def optimizer_arguments(optimizer: Callable[..., torch.optim.Optimizer]) -> dict[str, Any]:
+    """Return skorch's `optimizer__...` arguments."""
+    given: Mapping[str, Any] = {}
+    if isinstance(optimizer, functools.partial):
+        given, optimizer = optimizer.keywords, optimizer.func
+    fused = optimizer in _FUSED and not given.keys() & {"fused", "foreach", "differentiable"}
+    return {"optimizer__fused": True} if fused else {}
 
 
 def one_cycle(step: int, n_steps: int, peak: float, warm_up: float = 0.3) -> float:

@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
-from sklearn.base import OutlierMixin
+from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import draw_seed
-from sknoisydim._options import check_name
-from sknoisydim._validation import check_integer, check_real
+from sknoisydim._modules import RandomState, draw_seed
+from sknoisydim._sources import MatrixLike
+from sknoisydim._validation import check_integer, check_name, check_real
 from sknoisydim._wrapped import LIMIT, FloatArray, WrapsTransformer, scaled, without_names
-from sknoisydim.metrics._embedding import normal_embedding
+from sknoisydim.metrics._information import normal_embedding
 
 # Penalty of the linear decoder, in units of one sample of a whitened embedding.
 RIDGE = 1.0
@@ -118,14 +118,14 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     def __init__(
         self,
-        transformer: Any = None,
+        transformer: BaseEstimator = None,
         *,
         alpha: float = 0.05,
         fdr: float | None = None,
         calibration: str = "auto",
         calibration_fraction: float = 0.25,
         n_estimators: int = 3,
-        random_state: Any = None,
+        random_state: RandomState = None,
     ) -> None:
         self.transformer = transformer
         self.alpha = alpha
@@ -136,7 +136,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         self.random_state = random_state
 
     @own_context()
-    def fit(self, X: Any, y: Any = None) -> NoisyDIMOutlierDetector:
+    def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> NoisyDIMOutlierDetector:
         """Train on usual samples, and hold some out for the p-values.
 
         Parameters
@@ -145,16 +145,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
             Usual samples. A few outliers among them cost power, not the level.
         y : None
             Ignored.
-
-        Returns
-        -------
-        self : NoisyDIMOutlierDetector
-            Fitted.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter or X is not usable.
         """
         check_name(self.calibration, CALIBRATIONS, "calibration")
         alpha = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
@@ -189,57 +179,26 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         return self
 
     @own_context()
-    def score_samples(self, X: Any) -> FloatArray:
-        """Log density of each sample, up to a constant: the smaller, the more unusual.
+    def score_samples(self, X: MatrixLike) -> FloatArray:
+        """Return the log density (n,) of samples (n, p), up to a constant, in nats; finite.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-
-        Returns
-        -------
-        scores : ndarray of shape (n,)
-            In nats; finite.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        ValueError
-            If X is not usable.
+        The smaller, the more unusual.
         """
         check_is_fitted(self)
         return self._score(self._samples(X))
 
-    def decision_function(self, X: Any) -> FloatArray:
-        """Return how far each score is from that of p-value `alpha`; negative for outliers.
+    def decision_function(self, X: MatrixLike) -> FloatArray:
+        """Return `score_samples` minus `offset_` (n,) for samples (n, p); negative for outliers.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-
-        Returns
-        -------
-        decision : ndarray of shape (n,)
-            `score_samples` minus `offset_`.
+        That is how far each score is from that of the p-value `alpha`.
         """
         return self.score_samples(X) - self.offset_
 
     @own_context()
-    def p_values(self, X: Any) -> FloatArray:
-        """Return the probability that a usual sample is at least as unusual as each sample.
+    def p_values(self, X: MatrixLike) -> FloatArray:
+        """Return p-values (n,): how likely a usual sample is as unusual as each one of X.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-
-        Returns
-        -------
-        p : ndarray of shape (n,)
-            Between 0 and 1; the smaller a score, the smaller its p-value, or the same.
+        The smaller a score, the smaller its p-value, or the same.
         """
         scores = self.score_samples(X)
         check_name(self.calibration, CALIBRATIONS, "calibration")
@@ -247,18 +206,10 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         return _p_values(scores, self.calibration_scores_, self.tail_, coarse)
 
     @own_context()
-    def predict(self, X: Any) -> NDArray[np.int64]:
-        """Tell outliers: by `alpha`, each sample by itself, or by `fdr`, all samples together.
+    def predict(self, X: MatrixLike) -> NDArray[np.int64]:
+        """Return -1 for outliers and 1 for usual samples of X (n, p).
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-
-        Returns
-        -------
-        labels : ndarray of shape (n,)
-            -1 for an outlier, 1 for a usual sample.
+        By `alpha` each sample is judged by itself, by `fdr` all samples together.
         """
         if self.fdr is None:
             outlying = self.decision_function(X) < 0
@@ -277,7 +228,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 class _Member:
     """One fitted transformer, and what its embedding does not hold of samples."""
 
-    def __init__(self, transformer: Any, X: FloatArray) -> None:
+    def __init__(self, transformer: BaseEstimator, X: FloatArray) -> None:
         self.transformer = without_names(transformer)
         with np.errstate(over="ignore", invalid="ignore"):
             self.standard = StandardScaler().fit(X)

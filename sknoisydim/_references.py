@@ -13,9 +13,10 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.metrics.pairwise import rbf_kernel
 from torch import nn
 
-from ._isolation import make_generator
+from sknoisydim._validation import resolve
+
 from ._labels import standardised
-from ._options import resolve
+from ._modules import make_generator
 
 # (positions of rows, these rows scaled) -> reference features (n, k).
 Reference = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -38,15 +39,8 @@ LEAST_VARIANCE = 1e-6
 class Components(nn.Module):
     """Principal components of scaled rows, or those of a Gaussian kernel: (n, ...) -> (n, k).
 
-    Parameters
-    ----------
-    center : ndarray of shape (p,)
-    axes : ndarray of shape (p, m)
-        What centred rows are multiplied by.
-    landmarks : ndarray of shape (l, m), optional
-        Rows z of the kernel exp(-|x - z|^2 / 2).
-    mean, weights : ndarray of shape (l,) and (l, k), optional
-        Of the kernel's values.
+    Centred rows are multiplied by `axes` (p, m); the kernel exp(-|x - z|^2 / 2) of landmarks z
+    (l, m) is centred at `mean` (l,) and multiplied by `weights` (l, k).
     """
 
     center: torch.Tensor
@@ -133,14 +127,8 @@ def _principal(x: np.ndarray, most: int, seed: int) -> tuple[PCA, np.ndarray]:
 KEPT: Mapping[str, Any] = {"kernel_pca": KernelComponents, "pca": PrincipalComponents}
 
 
-def resolve_keep(keep: Any) -> Any:
-    """Return the component that a name stands for, a scikit-learn transformer as it is, or None.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If it is something else.
-    """
+def resolve_keep(keep: object) -> Any:
+    """Return the component that a name stands for, a scikit-learn transformer as it is, or None."""
     if keep is None:
         return None
     # scikit-learn's have `transform`, and those of the table are made from a name alone.
@@ -148,16 +136,14 @@ def resolve_keep(keep: Any) -> Any:
 
 
 class Kept:
-    """Fitted reference features: of the rows that training sees, and of others.
+    """Fitted reference features: of the rows that training sees, and of others."""
 
-    Parameters
-    ----------
-    keep : object
-        What `resolve_keep` returned.
-    rows : Rows
-        Of training.
-    n_components, seed : int
-    """
+    @classmethod
+    def of(cls, settings: Any, rows: Any, seed: int) -> Kept | None:
+        """Return what is fitted to the rows of training, or None."""
+        if settings.keep is None:
+            return None
+        return cls(settings.keep, rows, settings.n_components, seed)
 
     def __init__(self, keep: Any, rows: Any, n_components: int, seed: int) -> None:
         most = max(LANDMARKS, min(FITTED_ROWS, FITTED_CELLS // max(1, rows.X.shape[1])))
@@ -172,14 +158,8 @@ class Kept:
             chosen = some.numpy()
             self.fitted = keep.fit(rows.X[chosen if rows.index is None else rows.index[chosen]])
 
-    def of(self, rows: Any) -> Reference:
-        """Return the reference features of rows.
-
-        Raises
-        ------
-        ValueError
-            If a transformer does not make a table of finite numbers of them.
-        """
+    def features(self, rows: Any) -> Reference:
+        """Return the reference features of rows."""
         module = self.module
         if module is not None:
             return lambda positions, x: module(x)

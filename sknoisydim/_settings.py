@@ -15,9 +15,8 @@ import numpy as np
 import torch
 
 from sknoisydim._optimizers import resolve_optimizer
-from sknoisydim._options import check_name
 from sknoisydim._references import resolve_keep
-from sknoisydim._validation import check_boolean, check_integer, check_real, is_auto
+from sknoisydim._validation import check_boolean, check_integer, check_name, check_real, is_auto
 from sknoisydim.augmentations import resolve_augmentation
 from sknoisydim.bounds import resolve_bound
 from sknoisydim.critics import resolve_critic
@@ -36,16 +35,11 @@ AUTO_STEPS, AUTO_RANGE = 2.0, (67, 400)
 # What may be done with missing cells.
 MISSING: Mapping[str, bool] = {"error": False, "indicator": True}
 
+# Epochs without improvement that `early_stopping=True` waits for, as scikit-learn's networks do.
+PATIENCE = 10
+
 # What the encoder's matrix products are taken in; None is float32.
 PRECISIONS: Mapping[str, torch.dtype | None] = {"32": None, "bf16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class EarlyStopping:
-    """When to stop on held-out rows."""
-
-    patience: int
-    tol: float
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,7 @@ class Checkpointing:
 class Settings:
     """Validated parameters of a fit; components are resolved objects.
 
-    `validation_fraction` is 0 where nothing asks for rows that training does not see.
+    `early_stopping` is a number of epochs.
     """
 
     n_components: int
@@ -82,9 +76,7 @@ class Settings:
     batch_size: int
     optimizer: Any
     lr: float
-    weight_decay: float
-    early_stopping: EarlyStopping | None
-    validation_fraction: float
+    early_stopping: int | None
     device: torch.device
     uses_global_rng: bool
     callbacks: list[Any]
@@ -112,13 +104,7 @@ def auto_epochs(n_rows: int, batch_size: int) -> int:
 
 
 def resolve_device(device: Any) -> torch.device:
-    """Return the torch device; "auto" is CUDA where there is one.
-
-    Raises
-    ------
-    ValueError
-        If torch does not know the device, or this machine does not have it.
-    """
+    """Return the torch device; "auto" is CUDA where there is one."""
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         # torch knows names of devices that are not there, and says so in an AssertionError; of
@@ -134,37 +120,18 @@ def resolve_device(device: Any) -> torch.device:
 
 
 def resolve_precision(precision: Any, device: torch.device) -> torch.dtype | None:
-    """Return the dtype of the matrix products of training where it is not float32.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If it is no name, or an unknown one, or the device has no such products.
-    """
-    check_name(precision, PRECISIONS, "precision")
+    """Return the dtype of the matrix products of training where it is not float32."""
+    check_name(precision, PRECISIONS, "encoder precision")
     if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():
         name = torch.cuda.get_device_name(device)
         raise ValueError(f"precision='bf16' needs a GPU with bfloat16, and {name} has none.")
     return PRECISIONS[precision]
 
 
-def _early_stopping(parameters: Any) -> EarlyStopping | None:
-    patience = check_integer(parameters.n_iter_no_change, "n_iter_no_change", minimum=1)
-    tol = check_real(parameters.tol, "tol", minimum=0)
-    if not check_boolean(parameters.early_stopping, "early_stopping"):
-        return None
-    return EarlyStopping(patience, tol)
-
-
-def _validation_fraction(parameters: Any, *wanted: Any) -> float:
-    fraction = check_real(
-        parameters.validation_fraction,
-        "validation_fraction",
-        minimum=0,
-        maximum=1,
-        closed="neither",
-    )
-    return fraction if any(item is not None for item in wanted) else 0.0
+def _early_stopping(value: object) -> int | None:
+    if isinstance(value, (bool, np.bool_)):
+        return PATIENCE if value else None
+    return check_integer(value, "early_stopping", minimum=1, also="True, False")
 
 
 def _checkpointing(parameters: Any) -> Checkpointing | None:
@@ -188,16 +155,11 @@ def check_verbose(verbose: Any) -> None:
         check_integer(verbose, "verbose", minimum=0)
 
 
-def resolve_callbacks(callbacks: Any) -> list[Any]:
+def resolve_callbacks(callbacks: object) -> list[Any]:
     """Return copies of callbacks: a fit initialises them, and they remember it.
 
     What in one cannot be copied, such as an open file or a writer of logs, is shared by all copies:
     it is where a user wants to find what was written.
-
-    Raises
-    ------
-    TypeError
-        If it is no list, or one is no callback.
     """
     if callbacks is None:
         return []
@@ -215,7 +177,7 @@ def resolve_callbacks(callbacks: Any) -> list[Any]:
     ]
 
 
-def _copied(value: Any) -> Any:
+def _copied(value: object) -> Any:
     try:
         return copy.deepcopy(value)
     except Exception:  # noqa: BLE001 (the copying of a user's object may raise anything)
@@ -234,20 +196,7 @@ def _copied(value: Any) -> Any:
 
 
 def resolve_settings(parameters: Any, n_features: int) -> Settings:
-    """Validate an estimator's parameters and resolve their names.
-
-    Parameters
-    ----------
-    parameters : NoisyDIMTransformer
-        Only its parameters are read.
-    n_features : int
-        Columns of the table, or cells of a row.
-
-    Raises
-    ------
-    ValueError, TypeError
-        With the parameter's name, what came and what is allowed.
-    """
+    """Validate an estimator's parameters and resolve their names."""
     n_components = parameters.n_components
     if is_auto(n_components):
         n_components = min(n_features, AUTO_COMPONENTS)
@@ -257,8 +206,6 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
     keep_weight = check_real(parameters.keep_weight, "keep_weight", minimum=0)
     keep = resolve_keep(parameters.keep)
     check_verbose(parameters.verbose)
-    refine = resolve_refinement(parameters.refine)
-    stopping = _early_stopping(parameters)
     return Settings(
         n_components=check_integer(n_components, "n_components", minimum=1, also="'auto'"),
         noise=resolve_noise(parameters.noise),
@@ -274,20 +221,18 @@ def resolve_settings(parameters: Any, n_features: int) -> Settings:
         normalization=resolve_normalization(parameters.normalization),
         scaling=resolve_scaling(parameters.scaling),
         missing=check_name(parameters.missing, MISSING, "missing"),
-        refine=refine,
+        refine=resolve_refinement(parameters.refine),
         max_epochs=None
         if is_auto(epochs)
         else check_integer(epochs, "max_epochs", minimum=1, also="'auto'"),
         batch_size=check_integer(parameters.batch_size, "batch_size", minimum=2),
         optimizer=resolve_optimizer(parameters.optimizer),
         lr=check_real(parameters.lr, "lr", minimum=0, closed="neither"),
-        weight_decay=check_real(parameters.weight_decay, "weight_decay", minimum=0),
-        early_stopping=stopping,
-        validation_fraction=_validation_fraction(parameters, refine, stopping),
+        early_stopping=_early_stopping(parameters.early_stopping),
         device=device,
         uses_global_rng=not getattr(encoder, "own_generator", False),
         callbacks=resolve_callbacks(parameters.callbacks),
         warm_start=check_boolean(parameters.warm_start, "warm_start"),
         checkpoint=_checkpointing(parameters),
-        precision=resolve_precision(parameters.precision, device),
+        precision=resolve_precision(getattr(encoder, "precision", "32"), device),
     )

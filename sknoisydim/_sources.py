@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 # Cells of a slice in which statistics are gathered: 16 MB of float64.
 _SLICE_CELLS = 2**21
 # What torch reads as it is; rows of any other numbers are read as float64.
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+# What a user may pass as rows; data frames, too, are array-like.
+MatrixLike: TypeAlias = ArrayLike | sparse.spmatrix | sparse.sparray
 
 
 class RowSource(Protocol):
@@ -34,17 +38,7 @@ class RowSource(Protocol):
 
 
 class Source(ABC):
-    """A source that is no ndarray.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (n, p).
-    dtype : dtype
-        That of the rows that are read, float32 or float64.
-    given : object
-        What the rows lie in, as a user has passed it.
-    """
+    """A source that is no ndarray."""
 
     # Whether all rows at once, as an array, would be far larger than what holds them.
     is_sparse = False
@@ -63,13 +57,7 @@ class Source(ABC):
 
 
 class ConvertedRows(Source):
-    """Rows of an array of other numbers, or of more dimensions, converted when they are read.
-
-    Parameters
-    ----------
-    array : ndarray of shape (n, ...)
-        In memory or on disk; rows of more dimensions are flattened.
-    """
+    """Rows of an array of other numbers, or of more dimensions, converted when they are read."""
 
     def __init__(self, array: np.ndarray) -> None:
         dtype = array.dtype if array.dtype in FLOATS else np.float64
@@ -81,13 +69,7 @@ class ConvertedRows(Source):
 
 
 class SparseRows(Source):
-    """Rows of a sparse matrix or array, zeros and all when they are read.
-
-    Parameters
-    ----------
-    matrix : CSR matrix or array of shape (n, p)
-        Of float32 or float64, each cell once.
-    """
+    """Rows of a sparse matrix or array, zeros and all when they are read."""
 
     is_sparse = True
 
@@ -100,15 +82,7 @@ class SparseRows(Source):
 
 
 class ChosenRows(Source):
-    """Some rows of a source, in an order of their own; nothing is copied before it is read.
-
-    Parameters
-    ----------
-    source : RowSource
-        Of n rows.
-    index : ndarray of int of shape (m,)
-        Which of them.
-    """
+    """Some rows of a source, in an order of their own; nothing is copied before it is read."""
 
     def __init__(self, source: RowSource, index: np.ndarray) -> None:
         super().__init__((len(index), *source.shape[1:]), source.dtype)
@@ -122,13 +96,7 @@ class ChosenRows(Source):
 
 
 class StackedRows(Source):
-    """The rows of one source, and then those of another.
-
-    Parameters
-    ----------
-    first, second : RowSource
-        Of as many columns.
-    """
+    """The rows of one source, and then those of another."""
 
     def __init__(self, first: RowSource, second: RowSource) -> None:
         n_rows = len(first) + len(second)
@@ -158,11 +126,6 @@ def as_csr(matrix: Any) -> Any:
 
     A slice of rows takes a pass over all of a CSC matrix, so it is converted once; and finite cells
     that are added up may be no more finite.
-
-    Raises
-    ------
-    ValueError
-        If an index is outside the matrix.
     """
     if matrix.format in ("csr", "csc", "bsr"):
         matrix.check_format()  # scipy would write its cells outside of the dense rows
@@ -174,13 +137,7 @@ def as_csr(matrix: Any) -> Any:
 
 
 def as_source(rows: Any) -> RowSource:
-    """Return a source of rows: of a source or an array of floats, itself.
-
-    Parameters
-    ----------
-    rows : Source, ndarray of real numbers of shape (n, ...), or CSR matrix or array
-        The latter of float32 or float64.
-    """
+    """Return a source of rows: of a source or an array of floats, itself."""
     if isinstance(rows, Source):
         return rows
     if sparse.issparse(rows):
@@ -192,15 +149,7 @@ def as_source(rows: Any) -> RowSource:
 
 
 def as_given(rows: RowSource, shape: tuple[int, ...] | None) -> Any:
-    """Return what a source reads from, for code that is not ours.
-
-    Parameters
-    ----------
-    rows : RowSource
-        As `as_source` returned it.
-    shape : tuple of int or None
-        That of a row, where it has more dimensions than one.
-    """
+    """Return what a source reads from, for code that is not ours."""
     held: Any = rows.given if isinstance(rows, Source) else rows
     return held if shape is None else held.reshape(-1, *shape)
 

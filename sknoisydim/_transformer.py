@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import numbers
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
 
+from sknoisydim._context import own_context
 from sknoisydim._data import Table
 from sknoisydim._decoder import Decoder, resolve_decoder
 from sknoisydim._diagnosis import Diagnosis
 from sknoisydim._fitted import Fitted
 from sknoisydim._input import check_same_columns, check_weights
-from sknoisydim._isolation import draw_seed
 from sknoisydim._labels import encode_target
-from sknoisydim._net import (
+from sknoisydim._model import Embedder
+from sknoisydim._modules import RandomState, draw_seed
+from sknoisydim._net._callbacks import (
+    CALLBACK_STATE,
     STACK_LEVEL,
     CallbackSupportMixin,
     Tasks,
     reporters,
     with_callbacks,
 )
-from sknoisydim._persistence import Persistent
+from sknoisydim._net._skorch import DIMNet
+from sknoisydim._persistence._estimator import Persistent
 from sknoisydim._settings import MISSING, resolve_settings
-from sknoisydim._sources import as_given
-from sknoisydim._streaming import Streaming
-from sknoisydim._training import fitted_so_far, train
+from sknoisydim._sources import MatrixLike, as_given
+from sknoisydim._training._fit import Start, Trained, fitted_so_far, train
+from sknoisydim._training._stream import train_chunk
 from sknoisydim.scaling import takes_sparse
 from sknoisydim.targets import resolve_target
 
 
-class NoisyDIMTransformer(
-    CallbackSupportMixin, Streaming, Persistent, Fitted, Diagnosis, BaseEstimator
-):
+class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, BaseEstimator):
     r"""Learn a representation whose joint distribution is the target distribution.
 
     Training maximises the mutual information between the embedding f(X) of a sample and the same
@@ -125,7 +130,7 @@ class NoisyDIMTransformer(
         Invertible map that finishes the joint distribution after training, between encoder and
         target: "rotation" (Gaussianisation along rotated axes, then coupling layers), an object of
         `sknoisydim.refinement`, or None. It stops by rows that `fit` does not train on: `X_val`, or
-        `validation_fraction` of X; with fewer than 20 of them it is the identity. Each call of
+        a tenth of X (4,096 at most); with fewer than 20 of them it is the identity. Each call of
         `partial_fit` fits it anew.
     decoder : str, regressor or None, default=None
         What `inverse_transform` and `sample` decode with, fitted after training to the embeddings
@@ -140,23 +145,15 @@ class NoisyDIMTransformer(
         Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
         information that training can see to log(batch_size) nats.
     optimizer : str, class or callable, default="adamw"
-        "adamw", "adam", "sgd", a `torch.optim` class, or a callable (parameters, lr, weight_decay)
-        -> optimizer, such as `functools.partial(torch.optim.SGD, momentum=0.9)`. Not LBFGS, whose
-        steps need a closure.
+        "adamw", "adam", "sgd", a `torch.optim` class, or a callable (parameters, lr) -> optimizer,
+        such as `functools.partial(torch.optim.AdamW, weight_decay=0.1)`. Not LBFGS, whose steps
+        need a closure.
     lr : float, default=0.003
         Peak of the one-cycle learning rate.
-    weight_decay : float, default=0.01
-        Weight decay of the optimizer; 0 for one that has none.
-    early_stopping : bool, default=False
-        Hold rows out, or take `X_val` of `fit`, stop when their objective stops improving, and
-        go back to the best weights. With too few rows to hold out there is no split.
-    validation_fraction : float, default=0.1
-        Share of the rows that `early_stopping` and `refine` (4,096 at most) hold out of training;
-        with fewer than 20 of them, or of others, there is no split.
-    n_iter_no_change : int, default=10
-        Epochs without improvement before training stops.
-    tol : float, default=0.001
-        Improvement of the objective that counts.
+    early_stopping : bool or int, default=False
+        Stop when the objective of held-out rows has not improved by 0.001 for 10 epochs (True), or
+        for so many, and go back to the best weights. These rows are `X_val` of `fit`, or a tenth of
+        X; with fewer than 20 of them, or of others, there is no split.
     warm_start : bool, default=False
         Start from the weights, the input scaling and the optimizer's moments of the last fit, on
         the same columns. A critic that was not there starts afresh, one that is no longer needed is
@@ -179,15 +176,14 @@ class NoisyDIMTransformer(
         folder per fit. A folder that cannot be written to is a warning. Not for `partial_fit`.
     device : str, default="auto"
         A torch device; "auto" takes CUDA where there is one.
-    precision : {"32", "bf16"}, default="32"
-        What the encoder's matrix products are taken in while it trains; "bf16" saves time where
-        the hardware has such products. All else is in float32; `transform` is as without.
     random_state : int, RandomState instance or None, default=None
         Fixes the embedding bit for bit, for one number of threads and one version of torch. No
         global generator is used or changed.
     verbose : int, default=0
-        1 shows a progress bar, with the information of clean rows (of views with clean_weight=0)
-        and what it can reach, min(capacity, log batch size); 2 a line per epoch.
+        1 shows a progress bar, with the linear information about reference features and `y` in
+        nats, which grows as the encoder learns; without these, with the mutual information and
+        what it can reach, min(capacity, log batch size). 2 shows a line per epoch. 0 is silent, but
+        for one line to the logger "sknoisydim" where training takes more than half a minute.
 
     Attributes
     ----------
@@ -262,38 +258,33 @@ class NoisyDIMTransformer(
     def __init__(
         self,
         n_components: int | str = "auto",
-        target: Any = "normal",
+        target: object = "normal",
         *,
-        noise: Any = "auto",
-        augmentation: Any = "corruption",
-        critic: Any = "separable",
-        bound: Any = "infonce",
+        noise: object = "auto",
+        augmentation: object = "corruption",
+        critic: object = "separable",
+        bound: object = "infonce",
         clean_weight: float = 1.0,
-        keep: Any = "kernel_pca",
+        keep: object = "kernel_pca",
         keep_weight: float = 10.0,
         supervision: float = 0.0,
         match_weight: float = 1.0,
-        encoder: Any = "mlp",
-        normalization: Any = "whiten",
-        scaling: Any = "squash",
+        encoder: object = "mlp",
+        normalization: object = "whiten",
+        scaling: object = "squash",
         missing: str = "error",
-        refine: Any = "rotation",
-        decoder: Any = None,
+        refine: object = "rotation",
+        decoder: object = None,
         max_epochs: int | str = "auto",
         batch_size: int = 512,
-        optimizer: Any = "adamw",
+        optimizer: object = "adamw",
         lr: float = 3e-3,
-        weight_decay: float = 1e-2,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float = 1e-3,
+        early_stopping: bool | int = False,
         warm_start: bool = False,
         callbacks: Sequence[Any] | None = None,
-        checkpoint: Any = None,
+        checkpoint: object = None,
         device: str = "auto",
-        precision: str = "32",
-        random_state: Any = None,
+        random_state: RandomState = None,
         verbose: int = 0,
     ) -> None:
         self.n_components = n_components
@@ -317,26 +308,21 @@ class NoisyDIMTransformer(
         self.batch_size = batch_size
         self.optimizer = optimizer
         self.lr = lr
-        self.weight_decay = weight_decay
         self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
         self.warm_start = warm_start
         self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.device = device
-        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
     @with_callbacks
     def fit(
         self,
-        X: Any,
-        y: Any = None,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
         *,
-        X_val: Any = None,
+        X_val: MatrixLike | None = None,
         y_val: Any = None,
         sample_weight: Any = None,
     ) -> NoisyDIMTransformer:
@@ -386,26 +372,26 @@ class NoisyDIMTransformer(
         with self._all_or_nothing():
             start = self._last() if self.warm_start else None
             before = dict(vars(self))
-            X, shape = self._rows(X, ensure_min_samples=2)
+            rows, shape = self._rows(X, ensure_min_samples=2)
             if start is not None:
                 check_same_columns(before, vars(self))
-            settings = resolve_settings(self, X.shape[1])
+            settings = resolve_settings(self, rows.shape[1])
             decoder = resolve_decoder(self.decoder, shape)
             target = resolve_target(self.target, settings.n_components)
-            targets = encode_target(X, y) if settings.supervision > 0 else None
-            weights = check_weights(sample_weight, len(X))
-            table = Table(X, targets, weights, shape).without_weightless()
+            targets = encode_target(rows, y) if settings.supervision > 0 else None
+            weights = check_weights(sample_weight, len(rows))
+            table = Table(rows, targets, weights, shape).without_weightless()
             validation = None
             if X_val is not None:
                 missing = settings.takes_missing
-                X_val, _ = self._rows(X_val, reset=False, missing=missing, ensure_min_samples=2)
+                others, _ = self._rows(X_val, reset=False, missing=missing, ensure_min_samples=2)
                 known = settings.supervision > 0 and y_val is not None
-                known_y = encode_target(X_val, y_val, whole=False) if known else None
-                validation = Table(X_val, known_y)
+                known_y = encode_target(others, y_val, whole=False) if known else None
+                validation = Table(others, known_y)
             elif y_val is not None:
                 raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
             so_far = partial(fitted_so_far, target_=target)
-            tasks = Tasks.asked_for(self, as_given(X, shape), y, so_far)
+            tasks = Tasks.asked_for(self, as_given(rows, shape), y, so_far)
             announce = partial(self._announce, tasks=tasks)
             seed = draw_seed(self.random_state)
             trained = train(table, settings, seed, announce, start, validation)
@@ -421,6 +407,139 @@ class NoisyDIMTransformer(
                 message = trained.convergence_message
                 warnings.warn(message, ConvergenceWarning, stacklevel=STACK_LEVEL)
         return self
+
+    def partial_fit(self, X: Any, y: ArrayLike | None = None) -> NoisyDIMTransformer:
+        """Train on a chunk of rows, and go on from the chunks before, or from `fit`.
+
+        One pass over the chunk in batches of `batch_size_`, the last one filled up with earlier
+        rows, and so at least one step. The learning rate rises to `lr` within the first 50 steps
+        and stays there; moments of the optimizer, and a `LRScheduler` of your own, go on. Then the
+        statistics that normalise the embedding are set for all rows so far: with the weights of
+        now, from this chunk and from a uniform sample of 2,048 earlier rows (`batch_size_` rows if
+        that is more, fewer where rows have more than 2,048 columns), which is all that is kept of
+        them. `fit` keeps no rows: its statistics count as those of 32 rows for each component,
+        until as many have come.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n, p)
+            As of `fit`; columns as in the call before. At least two rows in the first call, whose
+            number of rows limits `batch_size_` for all that follow.
+        y : array-like of shape (n,), default=None
+            Ignored, unless `supervision` > 0: then as of `fit`, or None where nothing is labelled.
+            It counts within a chunk, so classes may come at any time, and their names need not mean
+            the same in another chunk.
+
+        Returns
+        -------
+        self : NoisyDIMTransformer
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or the data are not usable, or if training diverges. The estimator is
+            then as it was before.
+
+        Notes
+        -----
+        What the net is made of is fixed by the first call, or by `fit`: components, noise and batch
+        size. What `keep` stands for is fitted to each chunk and the rows that are kept. The scaling
+        "squash" or "standard" follows mean and variance of all rows so far; any other is fitted to
+        the first chunk, and stays. Read in every call: `lr`, `optimizer`, `keep`, `keep_weight`,
+        `supervision`, `match_weight`, `callbacks`, `target`, `device`, `verbose` and `refine`,
+        which is fitted anew, so leave it None in a long stream. `max_epochs`, `early_stopping` and
+        `warm_start` play no part, and `random_state` in the first call only. `history_` has one
+        entry for each call, up to 1,000. A pickle, or a file of `save`, holds the rows that are
+        kept and the moments of the optimizer, twice the size of the weights; what is loaded goes on
+        as if nothing had happened. `forget_rows` takes the rows away.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sknoisydim import NoisyDIMTransformer
+        >>> rng = np.random.default_rng(0)
+        >>> embedder = NoisyDIMTransformer(2, batch_size=64, random_state=0)
+        >>> for _ in range(5):
+        ...     embedder = embedder.partial_fit(rng.normal(size=(200, 3)))
+        >>> embedder.n_samples_seen_, embedder.transform(rng.normal(size=(7, 3))).shape
+        (1000, (7, 2))
+        """
+        with self._all_or_nothing():
+            start = self._last()
+            fresh = start is None
+            alone = start is None or start.state.get("kept") is None
+            X, shape = self._rows(X, reset=fresh, ensure_min_samples=2 if alone else 1)
+            settings = resolve_settings(self, X.shape[1])
+            labelled = settings.supervision > 0 and y is not None
+            targets = encode_target(X, y, whole=False) if labelled else None
+            trained = train_chunk(
+                Table(X, targets, shape=shape),
+                settings,
+                draw_seed(self.random_state) if fresh else 0,
+                self._announce,
+                start,
+            )
+            n_epochs = 0 if fresh else self.n_epochs_
+            n_components = settings.n_components if fresh else self.n_components_
+            self._set(trained, n_components, trained.net.batch_size if fresh else self.batch_size_)
+            self.n_epochs_ = n_epochs + 1
+        return self
+
+    def forget_rows(self) -> NoisyDIMTransformer:
+        """Release the rows that `partial_fit` keeps, such as before a model is passed on.
+
+        What the transformer does is the same. A stream can go on, as it goes on from `fit`: the
+        rows so far then count as 32 rows for each component.
+
+        Returns
+        -------
+        self : NoisyDIMTransformer
+        """
+        check_is_fitted(self)
+        # Another dict: that of before may be a copy's, too. Older files have none.
+        state = dict(getattr(self, "training_state_", {}))
+        for name in ("kept", "n_streamed"):
+            state.pop(name, None)
+        self.training_state_ = state
+        return self
+
+    def _last(self) -> Start | None:
+        """Return what training goes on from, if there is anything."""
+        if not hasattr(self, "net_"):
+            return None
+        state = getattr(self, "training_state_", None)
+        net = self.net_
+        return Start(net.module_, self.encoder_, self.batch_size_, net.history, state or {})
+
+    def _set(
+        self, trained: Trained, n_components: int, batch_size: int, target: object = None
+    ) -> None:
+        """Keep what training has left."""
+        self.__dict__.pop("decoder_", None)  # of another embedding
+        self.net_: DIMNet = trained.net
+        self.encoder_: Embedder = trained.embedder
+        self.refinement_ = trained.refinement
+        self.target_ = target or resolve_target(self.target, n_components)
+        self.channel_ = channel = trained.net.module_.channel
+        self.noise_scale_, self.capacity_ = channel.scale, channel.capacity
+        self.batch_size_ = batch_size
+        self.mutual_information_ = trained.information
+        self.n_components_ = n_components
+        self.history_ = trained.history
+        self.n_samples_seen_ = trained.state["n_seen"]
+        self.training_state_ = trained.state
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Fit in a context of our own, and leave the estimator as it was if that fails."""
+        before = dict(vars(self))
+        try:
+            with own_context():
+                yield
+        except BaseException:
+            # What callbacks of scikit-learn need to be told that the fit is over stays.
+            self.__dict__ = before | {k: v for k, v in vars(self).items() if k in CALLBACK_STATE}
+            raise
 
     def _announce(
         self, capacity: float, batch_size: int, clean_weight: float, tasks: Sequence[Any] = ()

@@ -1,36 +1,40 @@
-"""Checks of scalar parameters: each says what came and what is allowed."""
+"""Checks of parameters, and one way from "a name, an object or a class" to a component."""
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
+
+# What other packages call our options.
+SYNONYMS = {"gaussian": "normal", "gauss": "normal", "rbig": "rotation", "kpca": "kernel_pca"}
 
 
-def check_integer(value: Any, name: str, *, minimum: int, also: str = "") -> int:
-    """Return `value` as an int >= `minimum`.
+def check_integer(
+    value: object, name: str, *, minimum: int, maximum: int | None = None, also: str = ""
+) -> int:
+    """Return `value` as an int >= `minimum`, and at most `maximum` if there is one.
 
     `also` is what the parameter takes besides, such as "'auto'"; only messages show it.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not an integer (booleans are not).
-    ValueError
-        If it is smaller than `minimum`.
     """
     kind = f"{also} or an integer" if also else "an integer"
+    allowed = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be {kind} >= {minimum}, got {value!r}.")
-    if value < minimum:
-        raise ValueError(f"{name} must be {kind} >= {minimum}, got {value!r}.")
-    return int(value)
+        raise TypeError(f"{name} must be {kind} {allowed}, got {value!r}.")
+    checked = int(value)
+    if checked < minimum or (maximum is not None and checked > maximum):
+        raise ValueError(f"{name} must be {kind} {allowed}, got {value!r}.")
+    return checked
 
 
 def check_real(
-    value: Any,
+    value: object,
     name: str,
     *,
     minimum: float = -math.inf,
@@ -42,13 +46,6 @@ def check_real(
 
     `closed` says which of the bounds are allowed themselves: "both", "left", "right" or "neither";
     `also` is as for integers.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not a real number (booleans are not).
-    ValueError
-        If it is not finite or outside the bounds.
     """
     left, right = closed in ("both", "left"), closed in ("both", "right")
     limits = []
@@ -68,19 +65,71 @@ def check_real(
     return number
 
 
-def is_auto(value: Any) -> bool:
+def is_auto(value: object) -> bool:
     """Tell whether a value is the string "auto"; arrays would answer the comparison with many."""
     return isinstance(value, str) and value == "auto"
 
 
-def check_boolean(value: Any, name: str) -> bool:
-    """Return `value` as a bool.
-
-    Raises
-    ------
-    TypeError
-        If it is something else, be it true or false to Python.
-    """
+def check_boolean(value: object, name: str) -> bool:
+    """Return `value` as a bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}.")
     return bool(value)
+
+
+def resolve(
+    value: object, table: Mapping[str, Any], parameter: str, *, method: str, also: str = ""
+) -> Any:
+    """Return the component that `value` stands for.
+
+    A key of `table`; a class, which is called without arguments; or an object with the method,
+    which is cloned so that the caller's never changes. `also` is what the parameter takes besides,
+    for messages.
+    """
+    if isinstance(value, str):
+        if value not in table:
+            raise ValueError(unknown_option(value, table, parameter, also))
+        return table[value]()
+    if inspect.isclass(value) and callable(getattr(value, method, None)):
+        return value()
+    if callable(getattr(value, method, None)):
+        return clone(value, safe=False)
+    raise TypeError(
+        f"{parameter}={value!r} of type {type(value).__name__} is not understood: it takes "
+        f"{allowed(table, also)}, or an object with a method {method!r}."
+    )
+
+
+def check_name(value: object, table: Mapping[str, Any], parameter: str) -> str:
+    """Return a name, which has to be one of a table."""
+    if not isinstance(value, str):
+        raise TypeError(f"{parameter} must be {allowed(table)}, got {value!r}.")
+    if value not in table:
+        raise ValueError(unknown_option(value, table, parameter))
+    return value
+
+
+def allowed(table: Mapping[str, Any], also: str = "") -> str:
+    """List the names of a table, and what else there is, for an error message.
+
+    Examples
+    --------
+    >>> allowed({"whiten": 1, "batch": 2})
+    "one of 'batch', 'whiten'"
+    """
+    names = "one of " + ", ".join(repr(name) for name in sorted(table))
+    return f"{names}, or {also}" if also else names
+
+
+def unknown_option(value: str, table: Mapping[str, Any], parameter: str, also: str = "") -> str:
+    """Say that a name is unknown, what is allowed, and what may have been meant.
+
+    Examples
+    --------
+    >>> unknown_option("whitne", {"whiten": 1, "batch": 2}, "normalization")
+    "normalization='whitne' is unknown; it takes one of 'batch', 'whiten'. Did you mean 'whiten'?"
+    """
+    message = f"{parameter}={value!r} is unknown; it takes {allowed(table, also)}."
+    meant = SYNONYMS.get(value.lower(), value.lower())
+    close = difflib.get_close_matches(meant, table, n=1)
+    return f"{message} Did you mean {close[0]!r}?" if close else message

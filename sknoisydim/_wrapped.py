@@ -13,6 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sknoisydim._sources import MatrixLike
 from sknoisydim._transformer import NoisyDIMTransformer
 
 FloatArray = NDArray[np.float64]
@@ -48,7 +49,7 @@ class WrapsTransformer(BaseEstimator):
             return transformer
         return clone(transformer).set_params(random_state=seed).fit(X)
 
-    def _samples(self, X: Any, *, reset: bool = False, **options: Any) -> FloatArray:
+    def _samples(self, X: MatrixLike, *, reset: bool = False, **options: Any) -> FloatArray:
         if reset:
             options["ensure_min_samples"] = 4
         if get_tags(self).input_tags.allow_nan:

@@ -11,8 +11,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from sknoisydim._context import own_context, own_forward
-from sknoisydim._options import resolve
-from sknoisydim._validation import check_real
+from sknoisydim._validation import check_real, resolve
 
 # Variances below it count as none: the matrix is kept in float32, where its inverse must be finite.
 SMALLEST = torch.finfo(torch.float32).tiny
@@ -135,13 +134,7 @@ class Whitening(BaseEstimator):
 
     @own_context()
     def build(self, n_components: int) -> Normalizer:
-        """Return the module: outputs (n, d) of the encoder -> embeddings (n, d).
-
-        Raises
-        ------
-        ValueError, TypeError
-            If `ridge` is no number > 0.
-        """
+        """Return the module: outputs (n, d) of the encoder -> embeddings (n, d)."""
         ridge = check_real(self.ridge, "normalization ridge", minimum=0, closed="neither")
         return _Whitener(n_components, ridge)
 
@@ -170,13 +163,7 @@ class BatchNormalization(BaseEstimator):
 
     @own_context()
     def build(self, n_components: int) -> Normalizer:
-        """Return the module: outputs (n, d) of the encoder -> embeddings (n, d).
-
-        Raises
-        ------
-        ValueError, TypeError
-            If `ridge` is no number > 0.
-        """
+        """Return the module: outputs (n, d) of the encoder -> embeddings (n, d)."""
         ridge = check_real(self.ridge, "normalization ridge", minimum=0, closed="neither")
         return _PerComponent(n_components, ridge)
 
@@ -184,6 +171,6 @@ class BatchNormalization(BaseEstimator):
 NORMALIZATIONS: Mapping[str, type] = {"whiten": Whitening, "batch": BatchNormalization}
 
 
-def resolve_normalization(normalization: Any) -> Any:
+def resolve_normalization(normalization: object) -> Any:
     """Return the component that a name, a class or an object stands for."""
     return resolve(normalization, NORMALIZATIONS, "normalization", method="build")

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from scipy.special import expit, logit, ndtri
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import nn
 
 from sknoisydim._modules import Float64, Table
-from sknoisydim._options import allowed, unknown_option
 from sknoisydim._sources import RowSource, column_means, extremes, is_sparse, slices
+from sknoisydim._validation import allowed, unknown_option
 
 __all__ = [
     "SCALINGS",
@@ -45,7 +45,7 @@ LEAST = 1e-7
 ODDS = float(np.float32(-logit(LEAST)))
 
 
-class Standardize(nn.Module):
+class Standardize(Float64):
     r"""Standardised columns, in the dtype of x, clipped or squashed.
 
     With :math:`u = (x - \mu) / \sigma`, returns u clipped to +-1e6, or, with a `bound` b,
@@ -92,14 +92,6 @@ class Standardize(nn.Module):
         # Not in place, for the gradient by x reads v.
         return (v * v.square().add_(1).rsqrt_()).mul_(self.bound)
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
-        # .float() of a model around must not round the statistics; .to(device) still moves them.
-        mean, scale = self.mean, self.scale
-        super()._apply(fn, recurse)
-        self.mean = mean.to(self.mean.device)
-        self.scale = scale.to(self.scale.device)
-        return self
-
 
 class Clip(nn.Module):
     """The rows themselves, clipped to what a float32 network can carry.
@@ -132,7 +124,7 @@ class SklearnScaling(nn.Module):
     # What the transformer is shown where cells are missing, in each column; None where none may be.
     fill: np.ndarray | None = None
 
-    def __init__(self, transformer: Any, limit: float = 1e6) -> None:
+    def __init__(self, transformer: BaseEstimator, limit: float = 1e6) -> None:
         super().__init__()
         self.transformer = transformer
         self.limit = limit
@@ -261,13 +253,7 @@ class Moments(NamedTuple):
 
 
 def column_moments(X: RowSource, weights: np.ndarray | None = None) -> Moments:
-    """Return the moments of the columns of X (n, p), read slice by slice; missing cells are NaN.
-
-    Raises
-    ------
-    ValueError
-        If a sum of squares is too large for float64.
-    """
+    """Return the moments of the columns of X (n, p), read slice by slice; missing cells are NaN."""
     scaler = StandardScaler()
     with np.errstate(over="ignore", invalid="ignore"):
         for part in slices(*X.shape):
@@ -311,13 +297,7 @@ def _quartiles(X: RowSource, weights: np.ndarray | None) -> np.ndarray:
 
 
 def from_moments(scaling: str, moments: Moments) -> nn.Module:
-    """Return "standard" or "squash" for columns with these moments; constant ones are centred.
-
-    Raises
-    ------
-    ValueError
-        If a variance is not finite.
-    """
+    """Return "standard" or "squash" for columns with these moments; constant ones are centred."""
     n_rows, mean, variance, (low, middle, high) = moments
     if not np.isfinite(variance).all():
         column = int(np.flatnonzero(~np.isfinite(variance))[0])
@@ -365,13 +345,7 @@ def _quantile(X: RowSource, seed: int, weights: np.ndarray | None) -> nn.Module:
 
 
 def _resampled(X: RowSource, weights: np.ndarray | None, seed: int) -> np.ndarray:
-    """Return all rows, or as many drawn in proportion to their weights, for what takes no weights.
-
-    Raises
-    ------
-    ValueError
-        If they are sparse.
-    """
+    """Return all rows, or as many drawn by their weights, for what takes no weights."""
     if is_sparse(X):
         raise ValueError(
             "X is sparse, and this scaling is fitted to all rows at once, zeros and all. Use "
@@ -394,22 +368,15 @@ SCALINGS: Mapping[str, Callable[[RowSource, int, np.ndarray | None], nn.Module]]
 BY_MOMENTS = ("squash", "standard")
 
 
-def takes_sparse(scaling: Any) -> bool:
+def takes_sparse(scaling: object) -> bool:
     """Tell whether a scaling, as a user has passed it, can be fitted to sparse rows."""
     return scaling is None or (isinstance(scaling, str) and scaling in BY_MOMENTS)
 
 
-def resolve_scaling(scaling: Any) -> Any:
+def resolve_scaling(scaling: object) -> Any:
     """Return None, the name of a scaling, or a transformer that is not fitted.
 
     A class is called without arguments, and a transformer is cloned.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown.
-    TypeError
-        If it is something else without `fit` and `transform`.
     """
     if scaling is None:
         return None
@@ -457,15 +424,6 @@ def fit_scaling(
         Whether cells may be missing (NaN), here and in rows to scale: they are again when they are
         scaled. "squash", "standard" and "quantile" are fitted to the cells that are observed; a
         transformer is shown the mean of the column instead.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, a column does not fit into float64 (scaled) or float32 (None), rows
-        are sparse that are needed all at once, or a transformer makes something else of rows than
-        rows of numbers.
-    TypeError
-        If `scaling` is something else without `fit` and `transform`.
     """
     scaling = resolve_scaling(scaling)
     if scaling is None:

@@ -1,12 +1,15 @@
 """Training in several processes is that of one, and ends when one of them does."""
 
+import copy
 import os
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +23,10 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
+from sknoisydim._linear import ALL
+from sknoisydim.bounds import BOUNDS, infonce
 from sknoisydim.distributed import fit_data_parallel
-from sknoisydim.distributed._accelerate import SharedEncoder, _fingerprint, unshare
+from sknoisydim.distributed._accelerate import SharedEncoder, SharedRows, _fingerprint, unshare
 from sknoisydim.encoders import MLPEncoder
 
 ROOT = Path(__file__).parents[1]
@@ -72,16 +77,24 @@ FITS = {
     "residual": {"encoder": MLPEncoder((32, 32), residual=True)},
     "images": {"encoder": Conv, "augmentation": "jitter", "max_epochs": 3},
 }
+
+
+def own_bound(scores):
+    """A bound that knows nothing of processes."""
+    return infonce(scores)
+
+
 # The gradient of each objective in the first step; those of Adam enlarge rounding errors.
 STEPS = {
     "separable": {},
+    "bound of your own": {"bound": own_bound},
     "clean rows alone": {"clean_weight": 1.0},
     "views alone": {"clean_weight": 0.0},
     **{f"critic {name}": {"critic": name} for name in ("exact", "bilinear", "concat")},
     **{f"bound {name}": {"bound": name} for name in ("nwj", "dv", "smile", "jsd")},
     "uniform noise": {"noise": "uniform"},
 }
-STEP = {"max_epochs": 1, "batch_size": 600}
+STEP = {"max_epochs": 1, "batch_size": 600, "clean_weight": 0.5}
 
 
 class Gradients(Callback):
@@ -107,7 +120,7 @@ def every_case(fit):
             loss = np.array(fitted.history_["train_loss"])
             yield "fit", name, {"loss": loss, "embedding": fitted.transform(rows)}
     for name, parameters in STEPS.items():
-        fitted = fit(model(**STEP, **parameters, callbacks=[Gradients()]), X, y)
+        fitted = fit(model(**STEP | parameters, callbacks=[Gradients()]), X, y)
         if fitted is not None:
             yield "step", name, gradients(fitted)
 
@@ -382,6 +395,78 @@ class TestFingerprint:
         texts = np.array(["a", "b"]), ["a", "c"]
         few = [None, self.X[:1], self.X[:0], self.X[:, 0], 2.0, 3.0, *texts]
         assert len({_fingerprint(table) for table in few}) == len(few)
+
+
+class TogetherRows(SharedRows):
+    """The rows of one of several processes that run as threads, in step."""
+
+    def __init__(self, rank, n_ranks, exchange):
+        super().__init__(rank, n_ranks)
+        self.exchange = exchange
+
+    def share(self, z):
+        z = z.view_as(z)
+        z.register_hook(lambda gradient: sum(self.exchange(self.rank, gradient)))
+        return z
+
+    def sum(self, own):
+        return sum(self.exchange(self.rank, own.detach())) + (own - own.detach())
+
+    def logsumexp(self, own):
+        parts = self.exchange(self.rank, own.detach())
+        largest = torch.stack(parts).amax(0)
+        return largest + self.sum((own - largest).exp()).log()
+
+
+class TestSharedRows:
+    """Rows of pairs, each in a thread: value and gradient are those of all."""
+
+    N = 23
+
+    def together(self, work, n_ranks):
+        barrier, given = threading.Barrier(n_ranks), [None] * n_ranks
+
+        def exchange(rank, value):
+            given[rank] = value
+            barrier.wait(60)
+            found = list(given)
+            barrier.wait(60)
+            return found
+
+        with ThreadPoolExecutor(n_ranks) as pool:
+            ranks = [TogetherRows(rank, n_ranks, exchange) for rank in range(n_ranks)]
+            return list(pool.map(work, ranks))
+
+    @pytest.mark.parametrize("bound", [*BOUNDS, own_bound])
+    @pytest.mark.parametrize("n_ranks", [2, 5])
+    def test_are_a_sum(self, bound, n_ranks):
+        generator = torch.Generator().manual_seed(0)
+        z = torch.randn(self.N, 3, generator=generator)
+        fitted = model(bound=bound, clean_weight=0.5, max_epochs=1).fit(table()[0])
+        objective = copy.deepcopy(fitted.net_.module_).train()
+        objective.encoder = nn.Identity()
+
+        def work(rows):
+            one = copy.deepcopy(objective)
+            one.rows = rows
+            x = z.clone().requires_grad_()
+            nats = one(x, [z[:, :2]], torch.Generator().manual_seed(1))
+            nats.objective.backward()
+            weights = torch.cat([p.grad.flatten() for p in one.critic.parameters()])
+            return nats.objective.item(), x.grad, weights
+
+        wanted = work(ALL)
+        found = self.together(work, n_ranks)
+        for value, by_rows, _ in found:
+            assert value == pytest.approx(wanted[0], rel=1e-5)
+            torch.testing.assert_close(by_rows, wanted[1], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(
+            sum(weights for *_, weights in found), wanted[2], rtol=1e-3, atol=1e-5
+        )
+
+    def test_of_uneven_shares(self):
+        parts = [SharedRows(rank, 4).part(11) for rank in range(4)]
+        assert [i for part in parts for i in range(11)[part]] == list(range(11))
 
 
 class TestSharedEncoder:

@@ -15,13 +15,13 @@ PACKAGE = "sknoisydim"
 # The layers, and the top-level modules of each: single files, or packages of private modules.
 LAYERS = {
     9: {"__init__"},
-    8: {"_drift", "_outliers"},
+    8: {"_codes", "_drift", "_outliers"},
     7: {"_wrapped"},
     6: {"_transformer", "distributed", "plotting"},
-    5: {"_diagnosis", "_fitted", "_persistence", "_streaming"},
+    5: {"_diagnosis", "_fitted", "_persistence"},
     4: {"_training"},
-    3: {"_decoder", "_model", "_net", "metrics"},
-    2: {"_data", "_inference", "_objective", "_settings"},
+    3: {"_decoder", "_net", "metrics"},
+    2: {"_data", "_model", "_objective", "_settings"},
     1: {
         "_input",
         "_optimizers",
@@ -39,12 +39,10 @@ LAYERS = {
     0: {
         "_context",
         "_files",
-        "_isolation",
         "_labels",
         "_linear",
         "_modules",
         "_normal",
-        "_options",
         "_sources",
         "_validation",
         "_version",
@@ -112,10 +110,10 @@ GLOBAL_DRAWS = {"torch.rand_like", "torch.randn_like", "torch.randint_like"}
 
 # Exceptions to the three above: (module, call) -> why. One that is no longer needed fails.
 ALLOWED = {
-    ("_isolation", "torch.manual_seed"): "inside torch.random.fork_rng, which puts it back",
-    ("_isolation", "torch.set_rng_state"): "inside torch.random.fork_rng, which puts it back",
+    ("_modules", "torch.manual_seed"): "inside torch.random.fork_rng, which puts it back",
+    ("_modules", "torch.set_rng_state"): "inside torch.random.fork_rng, which puts it back",
     (
-        "_isolation",
+        "_modules",
         "torch.cuda.set_rng_state_all",
     ): "inside torch.random.fork_rng, which puts it back",
 }
@@ -355,7 +353,7 @@ class TestTheRulesSee:
     @pytest.mark.parametrize(
         ("top", "text"),
         [
-            ("noise", "import math\nimport torch\nfrom sknoisydim._options import resolve"),
+            ("noise", "import math\nimport torch\nfrom sknoisydim._validation import resolve"),
             ("__init__", "from sknoisydim._transformer import x"),
             ("metrics/_joint", "from ._marginal import x\nfrom sknoisydim.targets import y"),
             ("metrics/__init__", "from ._joint import x\nfrom .. import targets"),

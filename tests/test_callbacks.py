@@ -1,6 +1,7 @@
 """skorch callbacks in a fit: those that work, those that are refused, and whose they are."""
 
 import pickle
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -244,14 +245,34 @@ class TestWhoseTheyAre:
             dim(Stubborn()).fit(X)
 
 
+class TestForecast:
+    def test_a_long_training_is_announced_once(self, caplog, monkeypatch):
+        monkeypatch.setattr("sknoisydim._net._callbacks.LONG", 0.0)
+        dim(max_epochs=9, batch_size=10).fit(X)
+        (record,) = caplog.records
+        assert record.name == "sknoisydim"
+        assert re.search(r"about \d+ s \(\d+ steps\); verbose=1", record.getMessage())
+
+    def test_a_short_one_and_a_bar_are_not(self, caplog, monkeypatch):
+        dim(max_epochs=9).fit(X)
+        monkeypatch.setattr("sknoisydim._net._callbacks.LONG", 0.0)
+        dim(max_epochs=9, verbose=1).fit(X)
+        assert caplog.records == []
+
+
 class TestTheBar:
+    def test_linear_information(self, capsys):
+        model = dim(verbose=1, keep="pca").fit(X)
+        shown = model.history_["train_linear_information"][-1]
+        assert f"linear information {shown:.2f} nats" in capsys.readouterr().err
+
     def test_clean_information_against_what_can_be_reached(self, capsys):
-        model = dim(verbose=1, noise=1e-3).fit(X)
+        model = dim(verbose=1, noise=1e-3, keep=None).fit(X)
         shown = model.history_["train_clean_information"][-1]
         assert f"clean {shown:.2f} of {np.log(16):.2f} nats" in capsys.readouterr().err
 
     def test_views_without_clean_rows(self, capsys):
-        model = dim(verbose=1, noise=2.0, clean_weight=0).fit(X)
+        model = dim(verbose=1, noise=2.0, clean_weight=0, keep=None).fit(X)
         shown = model.history_["train_view_information"][-1]
         assert f"view {shown:.2f} of {model.capacity_:.2f} nats" in capsys.readouterr().err
 
@@ -260,7 +281,7 @@ class TestTheBar:
         stop = EarlyStopping(
             monitor="train_loss", patience=2, threshold=1e9, threshold_mode="abs", sink=str
         )
-        ours = {"early_stopping": True, "n_iter_no_change": 2, "tol": 1e9}
+        ours = {"early_stopping": 2, "lr": 1e-30, "encoder": MLPEncoder(batch_norm=False)}
         parameters = ours if how == "ours" else {"callbacks": [stop]}
         model = dim(verbose=1, max_epochs=500).set_params(**parameters).fit(ROWS)
         assert model.n_epochs_ < 10

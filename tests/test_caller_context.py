@@ -214,7 +214,7 @@ def of_critic(kind):
 FITS = {
     "of float32": fit(verbose=1),
     "of columns of 1e-300": fit(TINY),
-    "in bfloat16": fit(precision="bf16"),
+    "in bfloat16": fit(encoder=MLPEncoder(precision="bf16")),
     "with labels": fit(X, Y, supervision=0.5, early_stopping=True),
     "with gaps": fit(GAPS, missing="indicator"),
     "with sparse draws": lambda: embedded(new().fit(X, sample_weight=1.0 + Y)),

@@ -8,8 +8,9 @@ import torch
 from over import over
 from sklearn.base import clone
 
+from sknoisydim import critics
 from sknoisydim.bounds import infonce
-from sknoisydim.critics import CRITICS, BilinearCritic, ConcatCritic, ExactCritic, _concat
+from sknoisydim.critics import CRITICS, BilinearCritic, ConcatCritic, ExactCritic
 from sknoisydim.noise import GaussianNoise, UniformNoise
 
 N, D = 64, 3
@@ -216,7 +217,7 @@ class TestConcat:
     def test_chunks_change_no_score_and_no_gradient(self, channel, monkeypatch):
         results = []
         for chunk in (2**22, 64 * N * 5):
-            monkeypatch.setattr(_concat, "CHUNK", chunk)
+            monkeypatch.setattr(critics, "CHUNK", chunk)
             critic = shake(build("concat", channel))
             view, noisy = (x.requires_grad_() for x in pairs(channel, generator()))
             scores = critic(view, noisy)
@@ -230,7 +231,7 @@ class TestConcat:
 
     def test_keeps_scores_and_not_layers(self, channel, monkeypatch):
         """What autograd holds on to is far less than one hidden layer of all pairs."""
-        monkeypatch.setattr(_concat, "CHUNK", 64 * N)
+        monkeypatch.setattr(critics, "CHUNK", 64 * N)
         view, noisy = pairs(channel, generator())
         held = {}
 

@@ -16,7 +16,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._decoder import Decoder, KernelRidge
-from sknoisydim._inference import embeddings
+from sknoisydim._model import embeddings
 from sknoisydim.targets import TARGETS
 
 IRIS = load_iris().data
@@ -152,13 +152,13 @@ class TestFits:
             assert not hasattr(plain, name)
             with pytest.raises(AttributeError) as error:
                 getattr(plain, name)
-            assert "decoder='kernel_ridge'" in str(error.value.__cause__)
+            assert "decoder='kernel_ridge'" in str(error.value)
         with pytest.raises(NotFittedError):
             new().sample()
         stream = pickle.loads(pickle.dumps(dim)).partial_fit(IRIS)
         with pytest.raises(AttributeError) as error:
             _ = stream.sample
-        assert "`partial_fit` fits none" in str(error.value.__cause__)
+        assert "`partial_fit` fits none" in str(error.value)
 
     def test_training_is_as_without(self, dim):
         assert_array_equal(new(None).fit_transform(IRIS), dim.transform(IRIS))

@@ -85,8 +85,7 @@ CONFIGURATIONS = {
     ),
     "stopping": Configuration(
         {
-            "early_stopping": True,
-            "n_iter_no_change": 1,
+            "early_stopping": 1,
             "encoder": with_dropout,
             "keep": None,
             "batch_size": 16,

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim._isolation import make_generator
-from sknoisydim._modules import mlp
+from sknoisydim._modules import make_generator, mlp
 from sknoisydim._net import _checkpoint
 from sknoisydim._objective import Objective
 from sknoisydim._settings import resolve_device
 from sknoisydim.augmentations import resolve_augmentation
 from sknoisydim.bounds import BOUNDS, resolve_bound
 from sknoisydim.critics import CRITICS
+from sknoisydim.encoders import MLPEncoder
 from sknoisydim.noise import GaussianNoise
 from sknoisydim.normalization import NORMALIZATIONS
 
@@ -31,7 +31,7 @@ VARIANTS = {
     "clean": {"clean_weight": 1.0},
     "labels": {"supervision": 0.5},
     "stopping": {"early_stopping": True},
-    "bf16": {"precision": "bf16"},
+    "bf16": {"encoder": MLPEncoder(precision="bf16")},
 }
 variants = pytest.mark.parametrize("parameters", VARIANTS.values(), ids=VARIANTS)
 

@@ -283,7 +283,7 @@ class TestIndicator:
         assert np.isfinite(model.transform(X)).all()
 
     def test_held_out_rows(self):
-        model = dim(early_stopping=True, validation_fraction=0.25).fit(X)
+        model = dim(early_stopping=True).fit(np.vstack([X, X]))
         assert np.isfinite(model.history_["valid_information"]).all()
         model = dim().fit(X[:80], X_val=X[80:])
         assert np.isfinite(model.history_["valid_information"]).all()

@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardSc
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim._inference import embeddings
+from sknoisydim._model import embeddings
 from sknoisydim.encoders import MLPEncoder
 
 RNG = np.random.default_rng(0)

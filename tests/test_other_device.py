@@ -34,7 +34,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sknoisydim import NoisyDIMTransformer, _data, _isolation, _settings
+from sknoisydim import NoisyDIMTransformer, _data, _modules, _settings
 from sknoisydim._data import Rows
 from sknoisydim._linear import distance_to_normal
 from sknoisydim._modules import Dropout, mlp
@@ -289,8 +289,8 @@ class OwnDropout(Own):
     dropout = 0.2
 
 
-def own_optimizer(parameters, lr, weight_decay):
-    return torch.optim.RMSprop(parameters, lr=lr, weight_decay=weight_decay, momentum=0.9)
+def own_optimizer(parameters, lr):
+    return torch.optim.RMSprop(parameters, lr=lr, momentum=0.9)
 
 
 def spread(net, batches, y):
@@ -329,8 +329,8 @@ FITS = {
     "clean": ({"clean_weight": 1.0, "noise": 0.01}, {}),
     "labels": ({"supervision": 0.5}, {"y": Y} | VALIDATION),
     "weights": (
-        {"early_stopping": True, "validation_fraction": 0.3},
-        {"sample_weight": np.linspace(0, 2, len(X))},
+        {"early_stopping": True},
+        {"sample_weight": np.linspace(0, 2, len(X)), "X_val": X[:70] + 1},
     ),
     "missing": ({"missing": "indicator", "augmentation": "mixup"}, {"X": HOLES}),
     "quantiles": ({"scaling": "quantile", "refine": "rotation"}, {}),
@@ -413,7 +413,7 @@ def step(objective, view, x, seed, device):
     """Do one step; return what it showed, all gradients, and the parameters after it."""
     objective.augmentation = view
     optimizer = torch.optim.AdamW(objective.parameters(), lr=0.01, fused=True)
-    generator = _isolation.make_generator(seed, device)
+    generator = _modules.make_generator(seed, device)
     waits.clear()
     nats = objective.train()(x, [x], generator)
     (-nats.objective).backward()
@@ -684,7 +684,7 @@ def test_borrowing_generators_starts_no_gpu(monkeypatch, started):
     gpus.install(monkeypatch)
     before = torch.get_rng_state()
     expected = torch.rand(3, generator=torch.Generator().manual_seed(5))
-    with _isolation.fork_global_rng(5):
+    with _modules.fork_global_rng(5):
         assert torch.equal(torch.rand(3), expected)
     assert torch.equal(torch.get_rng_state(), before)
     # torch warns, which is an error here, where it is left to take all of several GPUs.

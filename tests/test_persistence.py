@@ -94,7 +94,7 @@ CHOICES = {
     "ball": {"target": UniformBall(2.0)},
     "shell": {"target": SphericalShell(1.0, 2.0)},
     "product": {"target": ["uniform", stats.expon(), Uniform(-1, 1), UniformBall()]},
-    "early-stopping": {"early_stopping": True, "validation_fraction": 0.2},
+    "early-stopping": {"early_stopping": True},
     "random-state-object": {"random_state": np.random.RandomState(3)},
     "odd-numbers": {"tol": np.float32(0.1), "batch_size": np.int64(40), "lr": np.float64(1e-3)},
 }

@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknoisydim import NoisyDIMTransformer
+from sknoisydim.encoders import MLPEncoder
 
 callback = pytest.importorskip("sklearn.callback", reason="scikit-learn >= 1.9 has callbacks")
 
@@ -88,7 +89,8 @@ def test_a_callback_ends_training():
 
 def test_early_stopping_ends_the_epoch_too():
     recorder = Recorder()
-    stopping = {"early_stopping": True, "n_iter_no_change": 2, "tol": 1e3, "max_epochs": 9}
+    still = {"lr": 1e-30, "encoder": MLPEncoder((8,), batch_norm=False)}
+    stopping = {"early_stopping": 2, "max_epochs": 9, **still}
     dim(**stopping).set_callbacks(recorder).fit(X, X_val=X[::2])
     assert recorder.record == tasks(3, 9)
 

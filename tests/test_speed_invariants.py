@@ -8,9 +8,9 @@ import torch
 from over import over
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer, _data, _inference
+from sknoisydim import NoisyDIMTransformer, _data, _model
 from sknoisydim._data import Batches, Rows
-from sknoisydim._inference import Embedder, for_inference
+from sknoisydim._model import Embedder, for_inference
 from sknoisydim._modules import Dropout
 from sknoisydim.augmentations import FeatureCorruption
 from sknoisydim.bounds import infonce
@@ -168,7 +168,7 @@ def test_slices_do_not_show(monkeypatch):
     model = NoisyDIMTransformer(max_epochs=1, random_state=0, target="uniform").fit(X)
     whole = model.transform(X)
     for rows in (1, 7, 299):
-        monkeypatch.setattr(_inference, "SLICE_ROWS", rows)
+        monkeypatch.setattr(_model, "SLICE_ROWS", rows)
         np.testing.assert_allclose(model.transform(X), whole, rtol=0, atol=1e-12)
 
 

@@ -160,7 +160,7 @@ class TestContinues:
         assert other.transform(TEST).max() <= 1
 
     def test_a_learning_rate_that_is_changed_is_used(self, stream):
-        still = copy.deepcopy(stream).set_params(lr=1e-12, weight_decay=0.0)
+        still = copy.deepcopy(stream).set_params(lr=1e-12)
         weights = [p.clone() for p in still.net_.module_.parameters()]
         still.partial_fit(TRAIN[:100])
         for old, new in zip(weights, still.net_.module_.parameters(), strict=True):

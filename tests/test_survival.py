@@ -39,7 +39,6 @@ import sknoisydim._transformer
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._net import _checkpoint
 from sknoisydim._persistence import _file
-from sknoisydim._training import _identity
 from sknoisydim.encoders import MLPEncoder
 
 RNG = np.random.default_rng(0)
@@ -131,7 +130,8 @@ def quiet(**parameters):
     return EarlyStopping(monitor="train_loss", sink=lambda text: None, **parameters)
 
 
-HELD_OUT = {"early_stopping": True, "n_iter_no_change": 2, "tol": 1.0, "validation_fraction": 0.3}
+STILL = MLPEncoder((8,), batch_norm=False)
+HELD_OUT = {"early_stopping": 2, "lr": 1e-30, "encoder": STILL}
 LABELLED = {"y": Y, "X_val": X_VAL, "y_val": Y[:80], "sample_weight": WEIGHTS}
 FREEZING = [Freezer("critic.*"), Unfreezer("critic.*", at=3)]
 WATCHING = [EpochScoring(score, on_train=True), PrintLog(sink=str), Meddling()]
@@ -144,7 +144,7 @@ VIEWS = {"clean_weight": 0.5}
 FITS = {
     "default": (1, {}, {}),
     "last epoch": (8, {}, {}),
-    "early stopping": (2, HELD_OUT, {}),
+    "early stopping": (2, HELD_OUT, {"X_val": X_VAL}),
     "module": (1, {"encoder": Dropping}, {}),
     "module in two": (5, {"encoder": Dropping, "early_stopping": True}, {"X_val": X_VAL}),
     "classes, held-out rows and weights": (5, {"supervision": 0.5}, LABELLED),
@@ -326,7 +326,7 @@ class TestAnotherFit:
         check_equal(dim(checkpoint=tmp_path, encoder=module).fit(X), expected)
 
     def test_of_a_large_table_is_told_by_some_of_its_rows(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(_identity, "HASHED_BYTES", 10 * X[0].nbytes)
+        monkeypatch.setattr(_checkpoint, "HASHED_BYTES", 10 * X[0].nbytes)
         break_at(5, dim(checkpoint=tmp_path))
         with pytest.raises(ValueError, match="another one: X was"):
             dim(checkpoint=tmp_path).fit(changed(X))  # the last row is always among them
@@ -350,9 +350,9 @@ class TestAnotherFit:
                 LRScheduler(step_size=3),
             ),
         ]
-        told = [_identity.describe(value) for value in values]
+        told = [_checkpoint.describe(value) for value in values]
         assert len(set(told)) == len(values)
-        assert told == [_identity.describe(copy.deepcopy(value)) for value in values]
+        assert told == [_checkpoint.describe(copy.deepcopy(value)) for value in values]
         assert not any("0x" in text for text in told)
 
 
@@ -588,7 +588,7 @@ def called(name, count=[0]):
 
 os.fsync, os.replace = called("fsync"), called("replace")
 model = NoisyDIMTransformer(
-    encoder=module, early_stopping=True, n_iter_no_change=40, supervision=0.5, batch_size=64,
+    encoder=module, early_stopping=40, supervision=0.5, batch_size=64,
     max_epochs=120, callbacks=[LRScheduler("StepLR", step_size=20, gamma=0.7), Pace()],
     checkpoint=folder or None, random_state=0,
 )

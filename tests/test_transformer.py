@@ -17,7 +17,7 @@ from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._labels import encode_target
-from sknoisydim._training import information_share
+from sknoisydim._training._statistics import information_share
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.noise import GaussianNoise, auto_scale
 

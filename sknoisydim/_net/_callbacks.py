@@ -1,21 +1,32 @@
-"""Callbacks of a fit: ours, and what is asked of those that a user brings."""
+"""Callbacks of a fit: ours, those of scikit-learn, and checks of a user's own."""
 
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+from skorch import NeuralNet
 from skorch.callbacks import (
     BatchScoring,
     Callback,
     EpochScoring,
     InputShapeSetter,
     PassthroughScoring,
+    PrintLog,
+    ProgressBar,
 )
 from tqdm.auto import tqdm
+
+from sknoisydim._linear import Rows
+
+# Seconds of training that a line announces, and the batches that are timed.
+LONG, TIMED = 30.0, 4
 
 
 class StopTraining(Exception):
@@ -26,27 +37,25 @@ class Quiet(Callback):
     """One of ours, which reads no record of a batch, so that none is made for it."""
 
 
+# Improvement of the objective that counts: the last digit that `EpochLines` shows.
+TOL = 1e-3
+
+
 class HeldOut(Callback):
-    """Stop when the objective of held-out rows stops improving, and go back to the best weights.
+    """Stop when the objective of held-out rows stops improving, and go back to the best weights."""
 
-    Parameters
-    ----------
-    patience : int
-        Epochs without improvement.
-    tol : float
-        What counts as an improvement of the objective.
-    """
-
-    def __init__(self, patience: int, tol: float) -> None:
+    def __init__(self, patience: int, tol: float = TOL) -> None:
         self.patience = patience
         self.tol = tol
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         self.best_ = self.reference_ = -math.inf
         self.waited_ = 0
         self.weights_: dict[str, Any] = {}
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
         value = -net.history[-1]["valid_loss"]
         if value > self.best_:
             self.best_ = value
@@ -59,22 +68,17 @@ class HeldOut(Callback):
         if self.waited_ >= self.patience:
             raise StopTraining
 
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_end(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         net.module_.load_state_dict(self.weights_)
         self.weights_ = {}
 
 
 class Progress(Callback):
-    """One progress bar over all epochs, with nats against what can be reached.
+    """One progress bar over all epochs, with the linear information in nats.
 
-    Parameters
-    ----------
-    branch : {"clean", "view"}
-        Whose information is shown.
-    capacity : float
-        Of the channel, in nats.
-    batch_size : int
-        Rows in a batch, whose log is the other limit.
+    Without reference features and `y`, the mutual information against what can be reached.
     """
 
     def __init__(self, branch: str, capacity: float, batch_size: int) -> None:
@@ -82,24 +86,33 @@ class Progress(Callback):
         self.capacity = capacity
         self.batch_size = batch_size
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         # A program without a console, such as a service, has nowhere to show a bar.
         mute = sys.stderr is None or sys.stderr.closed
         self.bar_ = tqdm(total=net.max_epochs, unit="epoch", desc="NoisyDIM", disable=mute)
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
         self._show(net)
         self.bar_.update(len(net.history) - self.bar_.n)  # a fit that goes on has run some before
 
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_end(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         # A callback that stops training does so before this one has seen the epoch.
         self._show(net)
         self.bar_.total = self.bar_.n = len(net.history)
         self.bar_.refresh()
         self.close()
 
-    def _show(self, net: Any) -> None:
+    def _show(self, net: NeuralNet) -> None:
         row = net.history[-1]
+        if linear := row["train_linear_information"]:
+            # The mutual information starts near its limit, and says nothing of what is learned.
+            text = f"linear information {linear:.2f} nats"
+            self.bar_.set_postfix_str(text, refresh=False)
+            return
         nats = row[f"train_{self.branch}_information"]
         limit = min(self.capacity, math.log(self.batch_size))
         text = f"{self.branch} {nats:.2f} of {limit:.2f} nats"
@@ -112,19 +125,37 @@ class Progress(Callback):
             bar.close()
 
 
-class EpochLines(Callback):
-    """A line per epoch.
+class Forecast(Callback):
+    """Tell the logger "sknoisydim" of a training that takes long.
 
-    Parameters
-    ----------
-    capacity : float
-        Of the channel, in nats.
+    The first batch sets up kernels and memory, so the time is that of the next ones.
     """
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        # A fit that goes on from a checkpoint has less to do.
+        self.left_ = (net.max_epochs - len(net.history)) * len(X)
+        self.count_ = 0
+
+    def on_batch_end(self, net: Any, batch: Any = None, training: bool = True, **_: Any) -> None:
+        if not training or self.count_ > TIMED:
+            return
+        if self.count_ == 0:
+            self.start_ = time.perf_counter()
+        elif self.count_ == TIMED:
+            seconds = (time.perf_counter() - self.start_) / TIMED * (self.left_ - TIMED)
+            if seconds > LONG:
+                text = "training takes about %.0f s (%d steps); verbose=1 shows its progress"
+                logging.getLogger("sknoisydim").warning(text, seconds, self.left_)
+        self.count_ += 1
+
+
+class EpochLines(Callback):
+    """A line per epoch."""
 
     def __init__(self, capacity: float) -> None:
         self.capacity = capacity
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
         row = net.history[-1]
         parts = [f"epoch {row['epoch']:4d}/{net.max_epochs}"]
         parts += [
@@ -143,7 +174,7 @@ class EpochLines(Callback):
         show(f"{', '.join(parts)}, {row['train_seconds']:.2f} s")
 
 
-OURS = (HeldOut, Progress, EpochLines, Quiet)
+OURS = (HeldOut, Progress, Forecast, EpochLines, Quiet)
 
 
 def show(text: str) -> None:
@@ -152,14 +183,7 @@ def show(text: str) -> None:
 
 
 def check_callbacks(callbacks: Sequence[Any], held_out: bool) -> None:
-    """See that initialised callbacks ask for what there is.
-
-    Raises
-    ------
-    ValueError
-        If one reads held-out rows and there are none, scores predictions of labels, or needs a
-        data set of skorch.
-    """
+    """See that initialised callbacks ask for what there is."""
     scores = {getattr(item, "name_", getattr(item, "name", None)) for item in callbacks}
     for item in callbacks:
         name = f"callbacks: {type(item).__name__}"
@@ -197,8 +221,133 @@ def check_callbacks(callbacks: Sequence[Any], held_out: bool) -> None:
 def reporters(
     verbose: int, capacity: float, batch_size: int, clean_weight: float
 ) -> list[Callback]:
-    """Return the callbacks that show progress: a bar for 1, a line per epoch above."""
+    """Return the callbacks that show progress: a bar for 1, a line per epoch above.
+
+    With 0, one line where training takes long.
+    """
     if verbose == 1:
         branch = "clean" if clean_weight > 0 else "view"
         return [Progress(branch, capacity, batch_size)]
-    return [EpochLines(capacity)] if verbose > 1 else []
+    return [EpochLines(capacity)] if verbose > 1 else [Forecast()]
+
+
+class SumGradients(Quiet):
+    """Share the pairs of a batch, and add up the gradients before anything else reads them.
+
+    One all-reduce of all of them: DDP's buckets, which overlap with the backward pass, would hide
+    little of it, and a module that DDP wraps has no `encoder` and no `normalizer` for the net.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    def on_train_begin(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
+        net.module_.rows = self.rows
+
+    def on_train_end(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
+        del net.module_.rows
+
+    def on_grad_computed(self, net: NeuralNet, **kwargs: object) -> None:
+        from accelerate.utils import reduce
+
+        # Of the module: `named_parameters` is an iterator, which the next callback needs too.
+        gradients = [p.grad for p in net.module_.parameters() if p.grad is not None]
+        total = reduce(torch.cat([gradient.flatten() for gradient in gradients]), "sum")
+        parts = total.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def without_output(callbacks: Sequence[Any]) -> list[Any]:
+    """Return the callbacks (or pairs of a name and one) that do not write on a screen."""
+    return [
+        item
+        for item in callbacks
+        if not isinstance(item[-1] if isinstance(item, tuple) else item, (PrintLog, ProgressBar))
+    ]
+
+
+try:
+    from sklearn.callback import CallbackSupportMixin as CallbackSupportMixin
+    from sklearn.callback import with_callbacks as with_callbacks
+
+    WRAPPERS = 1
+except ImportError:  # scikit-learn < 1.9 has no callbacks, and then there is no set_callbacks
+    WRAPPERS = 0
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]  # the other branch
+        """Stands for scikit-learn's mixin where there is none."""
+
+    def with_callbacks(method: Any) -> Any:
+        """Return the method as it is."""
+        return method
+
+
+# `stacklevel` of a warning in a method under `with_callbacks` that points at the user's line.
+STACK_LEVEL = 2 + WRAPPERS
+
+# Attributes that scikit-learn sets on an estimator in a fit, and takes away after it.
+CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
+
+
+class Tasks(Callback):
+    """Tell scikit-learn's callbacks of the fit of an estimator and of its epochs.
+
+    `so_far` makes of (net, batches) the fitted attributes, had training ended now.
+    """
+
+    def __init__(
+        self, estimator: Any, X: object, y: object, so_far: Callable[[Any, Any], Mapping[str, Any]]
+    ) -> None:
+        self.estimator = estimator
+        self.so_far = so_far
+        self.data = {"X": X, "y": y}
+        self.epoch: Any = None
+
+    @classmethod
+    def asked_for(cls, estimator: Any, *arguments: Any) -> list[Tasks]:
+        """Return one in a list, or none if there is nobody to tell."""
+        names = ("_skl_callbacks", "_parent_callback_ctx")
+        asked = any(hasattr(estimator, name) for name in names)
+        return [cls(estimator, *arguments)] if asked else []
+
+    def on_train_begin(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
+        self.fit = self.estimator._init_callback_context(max_subtasks=net.max_epochs)
+        self.fit.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: object) -> None:
+        self.epoch = self.fit.subcontext(task_name="epoch")
+        self.epoch.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
+        if self._end_epoch(net, kwargs["dataset_train"]):
+            raise StopTraining
+
+    def on_train_end(
+        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
+        if self.epoch is not None:  # another callback has ended training in it
+            self._end_epoch(net, X)
+
+    def _end_epoch(self, net: NeuralNet, batches: object) -> bool:
+        epoch, self.epoch = self.epoch, None
+        return bool(
+            epoch.call_on_fit_task_end(
+                estimator=self.estimator,
+                reconstruction_attributes=lambda: self.so_far(net, batches),
+                **self.data,
+            )
+        )
+
+    def end(self) -> None:
+        """End the task of the fit, when the estimator is fitted, and release it."""
+        self.fit.call_on_fit_task_end(
+            estimator=self.estimator, reconstruction_attributes={}, **self.data
+        )
+        self.__dict__.clear()

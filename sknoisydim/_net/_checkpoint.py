@@ -1,17 +1,19 @@
-"""The checkpoint of a fit: a file from which the same fit goes on after its process was killed.
+"""What training goes on from: moments and schedules of the last one, and a checkpoint after a kill.
 
-A line with the format and a digest of the rest, which `torch.save` has made of tensors and plain
-Python: reading it, with `weights_only=True`, runs no code.
+The checkpoint is a file from which the same fit goes on. A line has the format and a digest of the
+rest, which `torch.save` has made of tensors and plain Python: reading it, with `weights_only=True`,
+runs no code.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import inspect
 import io
-import os
 import pickle
+import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -20,12 +22,95 @@ from typing import Any
 
 import numpy as np
 import torch
+from skorch import NeuralNet
+from skorch.callbacks import LRScheduler
 from torch import nn
 
-from sknoisydim._files import replacing
-from sknoisydim._isolation import global_rng_states, set_global_rng_states
+from sknoisydim._data import Table
+from sknoisydim._files import write_bytes
+from sknoisydim._modules import global_rng_states, set_global_rng_states
+from sknoisydim._net._callbacks import Quiet
+from sknoisydim._settings import Settings
+from sknoisydim._version import __version__
 
-from ._callbacks import Quiet
+
+def training_state(net: NeuralNet) -> dict[str, Any]:
+    """Return the moments of a net's optimizer and where the schedules of its callbacks stand.
+
+    What is neither a number nor a tensor is left out: it starts afresh.
+    """
+    names = {id(value): name for name, value in net.module_.named_parameters()}
+    moments: dict[str, dict[str, Any]] = {}
+    for parameter, values in net.optimizer_.state.items():
+        with contextlib.suppress(TypeError, KeyError):
+            plain = {
+                str(k): v.detach().cpu().numpy().copy()
+                if isinstance(v, torch.Tensor)
+                else _plain(v, tensors=False)
+                for k, v in values.items()
+            }
+            moments[names[id(parameter)]] = plain
+    return {
+        "optimizer": type(net.optimizer_).__name__,
+        "form": _form(net.optimizer_),
+        "moments": moments,
+        "rates": [
+            {key: float(group[key]) for key in ("lr", "initial_lr") if key in group}
+            for group in net.optimizer_.param_groups
+        ],
+        "schedules": {n: _parts(item.lr_scheduler_.state_dict()) for n, item in _schedules(net)},
+    }
+
+
+def restore_optimizer(net: NeuralNet, state: Mapping[str, Any]) -> bool:
+    """Give a new net's optimizer the moments of an old one, if it is of the same kind.
+
+    Parameters that were not there start without.
+    """
+    optimizer = net.optimizer_
+    if (state["optimizer"], state["form"]) != (type(optimizer).__name__, _form(optimizer)):
+        return False
+    names = {id(value): name for name, value in net.module_.named_parameters()}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    found = {
+        number: {
+            key: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
+            for key, value in state["moments"][names[id(p)]].items()
+        }
+        for number, p in enumerate(parameters)
+        if names.get(id(p)) in state["moments"]
+    }
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": found, "param_groups": groups})
+    return True
+
+
+def restore_schedules(net: NeuralNet, state: Mapping[str, Any]) -> None:
+    """Let the schedules of callbacks go on from where they stood."""
+    known = {name: item for name, item in _schedules(net) if name in state["schedules"]}
+    for name, item in known.items():
+        scheduler = item.lr_scheduler_
+        own = scheduler.state_dict()
+        scheduler.load_state_dict(own | dict(state["schedules"][name]))
+    if known:
+        for group, rates in zip(net.optimizer_.param_groups, state["rates"], strict=False):
+            group.update(rates)
+
+
+def _form(optimizer: Any) -> dict[str, bool]:
+    """Return which options are in use: with others, such as amsgrad, there are other moments."""
+    return {
+        name: bool(value)
+        for name, value in optimizer.defaults.items()
+        if isinstance(value, (bool, int, float)) and name not in ("lr", "weight_decay")
+    }
+
+
+def _schedules(net: NeuralNet) -> Iterator[tuple[str, Any]]:
+    for name, item in net.callbacks_:
+        if isinstance(item, LRScheduler) and hasattr(item, "lr_scheduler_"):
+            yield name, item
+
 
 #: The name of the file in its folder.
 NAME = "fit.checkpoint"
@@ -39,13 +124,6 @@ class FitCheckpoint(Quiet):
     """Write where training stands at the end of epochs, and go on from there.
 
     It is the last of the callbacks: of the others it writes what they have noted of the epoch.
-
-    Parameters
-    ----------
-    folder : Path
-        Of one fit; it is made when it is not there.
-    uses_global_rng : bool
-        Whether torch's global generators are ours for the time of training.
     """
 
     def __init__(self, folder: Path, uses_global_rng: bool) -> None:
@@ -60,13 +138,7 @@ class FitCheckpoint(Quiet):
         return self.seed
 
     def check(self, identity: Mapping[str, str]) -> None:
-        """See that a checkpoint that is there belongs to this fit.
-
-        Raises
-        ------
-        ValueError
-            If it belongs to another fit: `identity` says what makes that, by name.
-        """
+        """See that a checkpoint that is there belongs to this fit."""
         self.identity = new = {**identity, "random_state": f"of seed {self.seed}"}
         old = new if self.saved is None else self.saved["identity"]
         names = [name for name in new | old if new.get(name) != old.get(name)]
@@ -81,7 +153,7 @@ class FitCheckpoint(Quiet):
         for part in self.folder.glob(f".{NAME}.*.part"):  # of a process that was killed
             part.unlink(missing_ok=True)
 
-    def begin(self, net: Any, batches: Any) -> None:
+    def begin(self, net: NeuralNet, batches: Any) -> None:
         """Go on from the checkpoint, or write the first one: who cannot write says so at once."""
         if self.saved is None:
             self.on_epoch_end(net, batches)
@@ -89,7 +161,7 @@ class FitCheckpoint(Quiet):
         _go_to(net, batches.generator, self.saved)
         self.saved, self.due = None, time.monotonic() + SECONDS
 
-    def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: NeuralNet, dataset_train: Any = None, **kwargs: object) -> None:
         started, body = time.monotonic(), io.BytesIO()
         if started < self.due:
             return
@@ -98,12 +170,8 @@ class FitCheckpoint(Quiet):
         there = "the last good one stays" if self.path.exists() else "there is none"
         with self._telling(f"cannot be written, training goes on, and {there}"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(self.path) as part, open(part, "xb") as file:
-                digest = hashlib.sha256(body.getbuffer()).hexdigest()
-                file.write(f"{FORMAT} {digest}\n".encode())
-                file.write(body.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
+            digest = hashlib.sha256(body.getbuffer()).hexdigest()
+            write_bytes(self.path, f"{FORMAT} {digest}\n".encode(), body.getbuffer())
         ended = time.monotonic()
         self.due = ended + max(SECONDS, (ended - started) / SHARE)
 
@@ -145,7 +213,7 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _position(net: Any, shuffle: torch.Generator, uses_global_rng: bool) -> dict[str, Any]:
+def _position(net: NeuralNet, shuffle: torch.Generator, uses_global_rng: bool) -> dict[str, Any]:
     """Return all that the epochs to come depend on, beside the rows and the parameters."""
     module = net.module_
     try:
@@ -167,7 +235,7 @@ def _position(net: Any, shuffle: torch.Generator, uses_global_rng: bool) -> dict
     }
 
 
-def _go_to(net: Any, shuffle: torch.Generator, state: Mapping[str, Any]) -> None:
+def _go_to(net: NeuralNet, shuffle: torch.Generator, state: Mapping[str, Any]) -> None:
     """Put a net whose training has just begun where another one stood."""
     module = net.module_
     left = module.load_state_dict(state["states"][0], strict=False).unexpected_keys
@@ -192,7 +260,7 @@ def _go_to(net: Any, shuffle: torch.Generator, state: Mapping[str, Any]) -> None
         set_global_rng_states(state["global"])
 
 
-def _put(module: nn.Module, name: str, value: Any) -> None:
+def _put(module: nn.Module, name: str, value: object) -> None:
     owner, _, attribute = name.rpartition(".")
     setattr(module.get_submodule(owner), attribute, value)
 
@@ -205,11 +273,11 @@ def _generators(module: nn.Module) -> Iterator[tuple[str, torch.Generator]]:
                 yield f"{name}.{attribute}".lstrip("."), value
 
 
-def _has_state(value: Any) -> bool:
+def _has_state(value: object) -> bool:
     return hasattr(value, "load_state_dict") and not inspect.isclass(value)
 
 
-def _noted(callback: Any, weights: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+def _noted(callback: object, weights: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
     """Return what a callback has noted in training: numbers, weights, and where a schedule stands.
 
     Anything else, and any other tensor, which may hold rows of the table, starts afresh.
@@ -234,7 +302,7 @@ def _parts(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _plain(value: Any, *, tensors: bool = True) -> Any:
+def _plain(value: object, *, tensors: bool = True) -> Any:
     """Return a value as tensors and plain Python, which are read without running any code."""
     if value is None or type(value) in (bool, int, float, str):
         return value
@@ -248,3 +316,54 @@ def _plain(value: Any, *, tensors: bool = True) -> Any:
     if isinstance(value, Mapping):
         return {_plain(k): _plain(v, tensors=tensors) for k, v in value.items()}
     raise TypeError(f"a {type(value).__name__}")
+
+
+# Bytes of a table that are looked at: all of a smaller one.
+HASHED_BYTES = 2**26
+# Settings that say nothing of the epochs, or are told in another way.
+APART = {"checkpoint", "refine"}
+
+
+def identity(
+    settings: Settings, table: Table, validation: Table | None, module: nn.Module
+) -> dict[str, str]:
+    """Return what all epochs follow from, in words and digests, by the user's names.
+
+    `module`, with the weights that training starts from, stands for the code that makes them, and
+    for the fit that a warm start goes on from.
+    """
+    found = {name: describe(value) for name, value in vars(settings).items() if name not in APART}
+    # The map itself comes after the epochs, but whether there is one changes their objective.
+    found["refine"] = "None" if settings.refine is None else "set"
+    for rows, suffix in ((table, ""), (validation, "_val")):
+        if rows is not None:
+            X, n_rows = rows.X, len(rows)
+            count = max(1, min(n_rows, HASHED_BYTES // max(1, X.shape[1] * X.dtype.itemsize)))
+            # Of a large table some rows, at even distances.
+            digest = describe(X[np.linspace(0, n_rows - 1, count).round().astype(np.int64)])
+            found[f"X{suffix}"] = f"{(n_rows, *(rows.shape or X.shape[1:]))} {digest}"
+            found[f"y{suffix}"] = describe(rows.targets)
+    found["sample_weight"] = describe(table.weights)
+    weights = [v for v in module.state_dict().values() if isinstance(v, torch.Tensor)]
+    found["initial weights"] = hashlib.sha256(describe(weights).encode()).hexdigest()[:16]
+    found["sknoisydim"] = __version__
+    return found | {name: importlib.metadata.version(name) for name in ("torch", "skorch")}
+
+
+def describe(value: object) -> str:
+    """Return a text that is the same for equal values in any process: no address is in it."""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        data = np.ascontiguousarray(value).reshape(-1).view(np.uint8).tobytes()
+        return f"{value.dtype} {value.shape} sha256:{hashlib.sha256(data).hexdigest()[:16]}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(describe, value))}]"
+    if inspect.isclass(value) or isinstance(value, nn.Module):  # whose weights are told apart
+        return re.sub(r" at 0x\w+", "", repr(value))
+    if hasattr(value, "get_params") or kind.startswith("sknoisydim."):
+        parts = getattr(value, "get_params", lambda **_: vars(value))(deep=False)
+        return f"{kind}({', '.join(f'{name}={describe(part)}' for name, part in parts.items())})"
+    return re.sub(r" at 0x\w+", "", repr(value))

@@ -18,14 +18,14 @@ from skorch.history import History
 from torch import nn
 
 from sknoisydim._data import Batches
-from sknoisydim._isolation import make_generator
+from sknoisydim._modules import make_generator
+from sknoisydim._net._callbacks import Tasks
+from sknoisydim._net._checkpoint import restore_optimizer, restore_schedules
 from sknoisydim._objective import Nats
 from sknoisydim._optimizers import check_optimizer, one_cycle
 
 from ._callbacks import OURS, StopTraining, check_callbacks, show
 from ._checkpoint import FitCheckpoint
-from ._resume import restore_optimizer, restore_schedules
-from ._tasks import Tasks
 
 # Steps in which the rate of a stream rises to its constant value: Adam's second moments, an average
 # over 1 / (1 - 0.999) steps, say little before.
@@ -49,21 +49,9 @@ class DIMNet(NeuralNet):
     Differs from skorch's net in the seams that cost time on tables (training mode is set once an
     epoch, history is kept per epoch) and in what an interrupt does (it is not swallowed).
 
-    Parameters
-    ----------
-    module : nn.Module
-        An `Objective`.
-    generator : torch.Generator
-        Of noise and views, on the device of the module.
-    n_steps : int or None
-        Optimisation steps of the whole schedule; None for a stream, which has no end.
-    held_out : Batches, optional
-        Evaluated after every epoch.
-    resume : dict, optional
-        From `training_state`: moments of the optimizer and schedules to go on from. A cycle of the
-        learning rate then starts at its peak, since the moments need no warm-up.
-    **kwargs
-        skorch's.
+    `generator` is that of noise and views. `n_steps` is None for a stream, which has no end. After
+    each epoch the batches `held_out` are evaluated. With `resume`, from `training_state`, a cycle
+    of the rate starts at its peak, since the moments need no warm-up.
     """
 
     def __init__(
@@ -74,7 +62,7 @@ class DIMNet(NeuralNet):
         n_steps: int | None,
         held_out: Batches | None = None,
         resume: Mapping[str, Any] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         kwargs = {"criterion": nn.Identity, "train_split": None, "verbose": 0} | kwargs
         kwargs["use_caching"] = False  # of scoring: what a step returns is nats, no prediction
@@ -113,7 +101,7 @@ class DIMNet(NeuralNet):
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         return []
 
-    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+    def get_iterator(self, dataset: object, training: bool = False) -> Any:
         """Return the batches: in training shuffled, for callbacks in the order of the table."""
         return dataset.shuffled if training and isinstance(dataset, _InOrder) else dataset
 
@@ -132,27 +120,23 @@ class DIMNet(NeuralNet):
                 callback.batches_per_epoch = "count"  # it would take batches for rows
         return self
 
-    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> DIMNet:
-        """Make the optimizer.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If it cannot be made of what a fit gives it, or cannot be used in a fit.
-        """
+    def initialize_optimizer(self, *args: object, **kwargs: object) -> DIMNet:
+        """Make the optimizer."""
         try:
             super().initialize_optimizer(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
-                f"optimizer={self.optimizer!r} was called with the parameters, lr and "
-                f"weight_decay, and failed: {error}"
+                f"optimizer={self.optimizer!r} was called with the parameters and lr, and failed: "
+                f"{error}"
             ) from error
         check_optimizer(self.optimizer_)
         for group in self.optimizer_.param_groups:
             group.setdefault("initial_lr", group["lr"])  # schedules that do not start at 0 read it
         return self
 
-    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> DIMNet:
+    def partial_fit(
+        self, X: object, y: object = None, classes: object = None, **fit_params: object
+    ) -> DIMNet:
         """Train on X; an interrupt stops training and reaches the caller.
 
         skorch swallows KeyboardInterrupt because its EarlyStopping raises one.
@@ -232,11 +216,9 @@ class DIMNet(NeuralNet):
             least: float = self.least_.get(prefix, math.inf)
             self.history.record(f"{prefix}_loss_best", -objective < least)
             self.least_[prefix] = min(least, -objective)
-        self.history.record(f"{prefix}_information", means.information)
-        self.history.record(f"{prefix}_view_information", means.view)
-        self.history.record(f"{prefix}_clean_information", means.clean)
-        self.history.record(f"{prefix}_linear_information", means.linear)
-        self.history.record(f"{prefix}_mismatch", means.mismatch)
+        for name, value in means._asdict().items():
+            if name != "objective":  # minus it is the loss
+                self.history.record(f"{prefix}_{name}", value)
         self.history.record(f"{prefix}_batch_count", count)
         self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
 
@@ -247,7 +229,7 @@ class DIMNet(NeuralNet):
             "and encoder of your own return finite numbers."
         )
 
-    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+    def train_step(self, batch: object, **fit_params: object) -> dict[str, Any]:
         """Do one optimisation step."""
         if not self.scheduled_:
             rate = self._rate()
@@ -290,7 +272,7 @@ class DIMNet(NeuralNet):
         if self.generator.device.type != "cpu":
             self.generator = make_generator(self.generator.initial_seed())
 
-    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+    def validation_step(self, batch: object, **fit_params: object) -> dict[str, Any]:
         """Evaluate the objective on held-out rows."""
         # Held-out rows are normalised by their own statistics: exact ones come later.
         self.module_.normalizer.train()
@@ -300,16 +282,11 @@ class DIMNet(NeuralNet):
             nats = self.module_(x, references, generator)
         return {"loss": -nats.objective, "y_pred": nats}
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: object) -> np.ndarray:
         """Return the embeddings (n, d) that the net has so far of the rows of batches.
 
         For scoring callbacks, which get such batches. Rows are normalised by their own statistics,
         and come in the order of the table.
-
-        Raises
-        ------
-        TypeError
-            If X is something else: rows are for the transformer.
         """
         if not isinstance(X, Batches):
             raise TypeError(

@@ -1,5 +1,1 @@
 """A fitted transformer at rest: in a pickle, in a file that is safe to load, in torch and ONNX."""
-
-from ._estimator import Persistent
-
-__all__ = ["Persistent"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from typing import Any, TypeVar
 
@@ -12,8 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sknoisydim._context import own_context
-from sknoisydim._inference import embeddings
-from sknoisydim._model import FittedModel
+from sknoisydim._files import write_bytes
+from sknoisydim._model import FittedModel, embeddings
 from sknoisydim.encoders import IndicateMissing
 
 from . import _file
@@ -59,7 +60,7 @@ class Persistent:
         self.__dict__.update(state)
 
     @own_context()
-    def save(self, path: Any) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted transformer to one file that is safe to load.
 
         The file is a `safetensors` container: tensors, and a JSON header with the parameters, the
@@ -75,8 +76,6 @@ class Persistent:
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError
-            Before `fit`.
         ValueError
             If the estimator holds something that the file cannot hold and that the caller of `load`
             could not name: a refinement of your own, for instance.
@@ -86,7 +85,7 @@ class Persistent:
 
     @classmethod
     @own_context()
-    def load(cls: type[Self], path: Any, **own: Any) -> Self:
+    def load(cls: type[Self], path: str | os.PathLike[str], **own: object) -> Self:
         """Return the transformer that a file holds.
 
         Nothing in a file is run: it holds numbers, and names of parts of sknoisydim, torch,
@@ -150,8 +149,6 @@ class Persistent:
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError
-            Before `fit`.
         ValueError
             If the scaling, the refinement or the target has no form in torch. Of the targets,
             "normal", `MultivariateNormal` and all with independent components have one.
@@ -160,7 +157,7 @@ class Persistent:
         return FittedModel.of(self, target)
 
     @own_context()
-    def to_onnx(self, path: Any, *, target: bool = True) -> None:
+    def to_onnx(self, path: str | os.PathLike[str], *, target: bool = True) -> None:
         """Write the fitted transformer to an ONNX file.
 
         Its input is "X", float32 rows (n, p), or (n, ...) as in `fit`, and its output "Z" (n, d),
@@ -177,8 +174,6 @@ class Persistent:
         ------
         ImportError
             If a package is not installed.
-        sklearn.exceptions.NotFittedError
-            Before `fit`.
         ValueError
             As `to_torch`.
         """
@@ -204,4 +199,4 @@ class Persistent:
                 dynamic_shapes=({0: torch.export.Dim("rows", min=1)},),
                 verbose=False,
             )
-        _file.replace(path, program.model_proto.SerializeToString())
+        write_bytes(path, program.model_proto.SerializeToString())

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from sknoisydim._files import replacing
+from sknoisydim._files import write_bytes
 from sknoisydim._version import __version__
 
 FORMAT = "sknoisydim"
 #: The version of the format that is written, and read.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # As safetensors has it.
 LARGEST_HEADER = 100_000_000
 KINDS = {"BOOL": "b1", "F16": "f2", "F32": "f4", "F64": "f8"}
@@ -29,7 +29,9 @@ BLANK = "0" * 64
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "skorch", "torch")
 
 
-def write(path: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+def write(
+    path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> None:
     """Write a file, all of it or nothing."""
     versions = {"sknoisydim": __version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in LIBRARIES}
@@ -48,18 +50,10 @@ def write(path: Any, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     seal = _seal(_digest(text, body))
     if text.count(_seal(BLANK)) != 1:
         raise ValueError("the digest has no place of its own in the header.")
-    replace(path, _length(text) + text.replace(_seal(BLANK), seal) + body)
+    write_bytes(path, _length(text), text.replace(_seal(BLANK), seal), body)
 
 
-def replace(path: Any, data: bytes) -> None:
-    """Put a file in the place of another at once: whatever happens, one of the two is there."""
-    with replacing(path) as part, open(part, "xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the header and the arrays of a whole file of ours, of this format."""
     head, body = _sealed(path)
     metadata = head.pop("__metadata__")
@@ -83,7 +77,7 @@ def _array(node: Mapping[str, Any], body: bytes) -> np.ndarray:
     return np.frombuffer(body[start:end], kind).reshape(shape)
 
 
-def _sealed(path: Any) -> tuple[dict[str, Any], bytes]:
+def _sealed(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
     """Return the header and the bytes of the arrays, once they are known to be what was written."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError(f"{path} is not a file.")

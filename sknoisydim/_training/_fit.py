@@ -1,10 +1,10 @@
-"""Trains on a whole table, and puts together what a fit leaves behind."""
+"""Trains on a whole table: builds the objective, runs the net, and returns what a fit leaves."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,20 +13,141 @@ import torch
 from torch import nn
 
 from sknoisydim._data import Batches, Rows, Table
-from sknoisydim._inference import Embedder
-from sknoisydim._isolation import fork_global_rng, import_compiler, make_generator
-from sknoisydim._net import DIMNet, FitCheckpoint, HeldOut, training_state
-from sknoisydim._objective import Objective
+from sknoisydim._model import Embedder
+from sknoisydim._modules import fork_global_rng, import_compiler, make_generator
+from sknoisydim._net._callbacks import HeldOut
+from sknoisydim._net._checkpoint import FitCheckpoint, identity, training_state
+from sknoisydim._net._skorch import DIMNet
+from sknoisydim._objective import Objective, channel_nats
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._references import Kept, Reference, of_targets, unknown
 from sknoisydim._settings import Settings, auto_epochs
-from sknoisydim._sources import ChosenRows
+from sknoisydim._sources import ChosenRows, column_means, missing_columns
+from sknoisydim._training._statistics import (
+    HELD_OUT_ROWS,
+    Prior,
+    check_collapse,
+    finalize_statistics,
+    refine,
+    sample,
+)
+from sknoisydim.augmentations import prepare_view
+from sknoisydim.encoders import IndicateMissing, check_output
 from sknoisydim.refinement._rotation import MIN_HELD_OUT
-from sknoisydim.scaling import BY_MOMENTS, Moments, column_moments, fit_scaling, from_moments
+from sknoisydim.scaling import (
+    BY_MOMENTS,
+    Moments,
+    Standardize,
+    column_moments,
+    fit_scaling,
+    from_moments,
+)
 
-from ._build import build, load, missing_cells
-from ._identity import identity
-from ._statistics import HELD_OUT_ROWS, check_collapse, finalize_statistics, measure, refine, sample
+# Rows that a view may look at before training.
+VIEW_ROWS = 2**12
+# Share of the rows that is held out of training, that of scikit-learn's networks.
+HELD_OUT_SHARE = 0.1
+
+
+def missing_cells(
+    settings: Settings, table: Table, scaling: nn.Module, known: nn.Module | None = None
+) -> IndicateMissing | None:
+    """Return what stands in front of the encoder where cells may be missing, else None.
+
+    Columns that miss cells in the table are shown to the encoder, or those that `known`, which
+    training goes on from, was shown. A missing cell becomes what the scaling makes of the mean.
+    """
+    wanted = settings.takes_missing
+    if known is not None and isinstance(known, IndicateMissing) != wanted:
+        raise ValueError(
+            "warm_start=True goes on from the last fit's weights, and they are of another network "
+            f"than missing={settings.missing!r} asks for. Use warm_start=False."
+        )
+    if not wanted:
+        return None
+    if isinstance(known, IndicateMissing):
+        columns, fill = known.columns.cpu().clone(), known.fill.cpu().clone()
+        return IndicateMissing(nn.Identity(), columns, fill)
+    columns = torch.from_numpy(missing_columns(table.X))
+    if isinstance(scaling, Standardize):  # its zero is the mean, also when a stream moves it
+        return IndicateMissing(
+            nn.Identity(), columns, torch.zeros(table.X.shape[1], dtype=torch.float32)
+        )
+    mean = column_means(table.X, table.weights)
+    with torch.no_grad():
+        fill = scaling(torch.from_numpy(mean)[None])[0].float()
+    return IndicateMissing(nn.Identity(), columns, fill)
+
+
+def build(
+    settings: Settings,
+    rows: Rows,
+    channel: Any,
+    generator: torch.Generator,
+    front: IndicateMissing | None = None,
+    linear_weights: tuple[float, ...] = (),
+) -> Objective:
+    """Return the objective for these rows, with weights from the generator.
+
+    `front` stands in front of the encoder, if anything does; `linear_weights` are those of the
+    reference features.
+    """
+    example = rows.take(torch.arange(min(2, len(rows)))).cpu()
+    d = settings.n_components
+    # Training is in float32, whatever torch's default dtype or that of a user's module is.
+    example = example if front is None else front.widen(example)
+    width = rows.shape or example[0].numel()
+    encoder = settings.encoder.build(width, d, generator).float()
+    check_output(encoder, example, d)
+    if front is not None:
+        front.encoder = encoder
+        encoder = front
+    critic: nn.Module | None = None
+    if settings.clean_weight < 1 or not getattr(channel, "exact", True):
+        critic = settings.critic.build(d, channel, generator)
+        if not isinstance(critic, nn.Module):
+            raise TypeError(
+                f"critic={settings.critic!r} built a {type(critic).__name__}, not a torch module."
+            )
+    some = rows.take(torch.randperm(len(rows), generator=generator)[:VIEW_ROWS])
+    objective = Objective(
+        encoder,
+        settings.normalization.build(d),
+        channel,
+        critic,
+        settings.bound,
+        prepare_view(settings.augmentation, some),
+        settings.clean_weight,
+        linear_weights,
+        settings.match_weight,
+    )
+    objective.precision = settings.precision
+    if not any(parameter.requires_grad for parameter in objective.parameters()):
+        raise ValueError(
+            "there is nothing to train: no parameter of the encoder has requires_grad=True, and "
+            f"with clean_weight={settings.clean_weight:g} and this critic there is no other. "
+            "Unfreeze a layer of the encoder."
+        )
+    return objective
+
+
+def load(objective: Objective, weights: Mapping[str, torch.Tensor]) -> None:
+    """Give an objective the weights of the last fit, as far as both have them."""
+    own = objective.state_dict()
+    # What only helps in training starts afresh where there was none, and is dropped where there is
+    # no use for it.
+    for part in ("critic.", "bound.", "augmentation."):
+        old, new = ({name for name in d if name.startswith(part)} for d in (weights, own))
+        if not old or not new:
+            weights = {name: value for name, value in weights.items() if name not in old}
+            weights |= {name: own[name] for name in new}
+    try:
+        objective.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            "warm_start=True goes on from the last fit's weights, and they do not fit the network "
+            f"that the parameters and the table ask for. Use warm_start=False. {error}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -41,11 +162,6 @@ class Start:
     batch_size: int
     history: Any
     state: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, net: DIMNet, embedder: Embedder, batch_size: int, state: Any) -> Start:
-        """Go on from a fit."""
-        return cls(net.module_, embedder, batch_size, net.history, state or {})
 
     @property
     def moments(self) -> Moments | None:
@@ -69,11 +185,6 @@ class Trained:
     state: dict[str, Any]
 
     @property
-    def channel(self) -> Any:
-        """The noisy channel."""
-        return self.net.module_.channel
-
-    @property
     def history(self) -> dict[str, list[Any]]:
         """The per-epoch records of skorch as a dict of lists, None where an epoch has no record."""
         rows = self.net.history
@@ -81,15 +192,13 @@ class Trained:
         return {name: [row.get(name) for row in rows] for name in names}
 
 
-def split(
-    table: Table, fraction: float, seed: int, most: int
-) -> tuple[np.ndarray | None, Table | None]:
+def split(table: Table, seed: int, most: int) -> tuple[np.ndarray | None, Table | None]:
     """Return the positions of rows to train on, and a table of those held out, by their weights.
 
     These are `most` at most. None twice where either would be too few to tell anything.
     """
     n_rows = len(table)
-    n_held_out = min(most, round(fraction * n_rows))
+    n_held_out = min(most, round(HELD_OUT_SHARE * n_rows))
     if n_held_out < MIN_HELD_OUT or n_rows - n_held_out < MIN_HELD_OUT:
         return None, None
     order = np.random.default_rng(seed).permutation(n_rows)
@@ -134,12 +243,12 @@ def make_net(
         device=str(settings.device),
         callbacks=[*options.pop("watching", []), *settings.callbacks, *told, *last],
         **options,
-        **optimizer_arguments(settings.optimizer, settings.weight_decay),
+        **optimizer_arguments(settings.optimizer),
     )
 
 
 def run(
-    net: DIMNet, batches: Batches, history: Any = None, checkpoint: FitCheckpoint | None = None
+    net: DIMNet, batches: Batches, history: object = None, checkpoint: FitCheckpoint | None = None
 ) -> None:
     """Train a net, behind the history of another one, and drop what nothing goes on from."""
     epochs = None if checkpoint is None else net.max_epochs - checkpoint.n_epochs
@@ -167,18 +276,11 @@ def references(
 
     `labelled` says whether the rows that training sees have a y.
     """
-    found: list[Reference] = [] if kept is None else [kept.of(rows)]
+    found: list[Reference] = [] if kept is None else [kept.features(rows)]
     if labelled:
         targets = table.targets
         found.append(unknown if targets is None else of_targets(rows.of(targets), rows.device))
     return tuple(found)
-
-
-def fit_kept(settings: Settings, rows: Rows, seed: int) -> Kept | None:
-    """Return the fitted features that stay readable, or None."""
-    if settings.keep is None:
-        return None
-    return Kept(settings.keep, rows, settings.n_components, seed)
 
 
 def train(
@@ -191,27 +293,9 @@ def train(
 ) -> Trained:
     """Train an encoder on a table.
 
-    Parameters
-    ----------
-    table : Table
-        Rows to train on.
-    settings : Settings
-        What to train, and how.
-    seed : int
-        Fixes everything that is drawn.
-    announce : callable
-        (capacity, batch size, clean weight) -> list of further callbacks.
-    start : Start, optional
-        Weights, scaling and moments to go on from.
-    validation : Table, optional
-        Rows to evaluate on after each epoch, and for the refinement to stop by. Without, early
-        stopping and a refinement split some off.
-
-    Raises
-    ------
-    ValueError
-        If the weights to go on from do not fit, the information stops being a number, a component
-        does not fit the data, there is nothing to train, or the checkpoint is that of another fit.
+    `announce` makes of (capacity, batch size, clean weight) a list of further callbacks, and
+    `validation` are rows to evaluate on after each epoch, and for the refinement to stop by:
+    without, early stopping and a refinement split some off.
     """
     checkpoint, place = None, settings.checkpoint
     if place is not None:
@@ -219,99 +303,77 @@ def train(
         seed = checkpoint.claim(seed, place.any_seed)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(6)]
     with isolated_rng(settings, seeds[0]):
-        trained = _train(table, settings, seeds, announce, start, validation, checkpoint)
-    if checkpoint is not None:
-        checkpoint.remove()
-    trained.state["seed"] = seed
-    return trained
+        device = settings.device
+        kept, unseen = None, validation
+        stopping = settings.early_stopping
+        if validation is None and (stopping is not None or settings.refine is not None):
+            most = HELD_OUT_ROWS if stopping is None else len(table)  # a refinement reads no more
+            kept, unseen = split(table, seeds[1], most)
+        if start is None:
+            scaling, moments = scale(settings, table, seeds[1])
+        else:
+            scaling, moments = start.embedder.scaling, start.moments
+        last = None if start is None else start.objective.encoder
+        front = missing_cells(settings, table, scaling, last)
+        rows = Rows(table.X, scaling, device, kept, table.weights, table.shape)
+        batch_size = min(settings.batch_size, len(rows))
+        channel = settings.noise.build(settings.n_components, batch_size)
+        weights = reference_weights(settings, table)
+        objective = build(settings, rows, channel, make_generator(seeds[2]), front, weights)
+        if start is not None:
+            load(objective, start.objective.state_dict())
+        objective = objective.to(device, torch.float32)
+        if checkpoint is not None:
+            checkpoint.check(identity(settings, table, validation, objective))
 
-
-def _train(
-    table: Table,
-    settings: Settings,
-    seeds: Sequence[int],
-    announce: Any,
-    start: Start | None,
-    validation: Table | None,
-    checkpoint: FitCheckpoint | None,
-) -> Trained:
-    device = settings.device
-    kept, unseen = None, validation
-    stopping = settings.early_stopping
-    if settings.validation_fraction > 0 and validation is None:
-        most = HELD_OUT_ROWS if stopping is None else len(table)  # a refinement reads no more
-        kept, unseen = split(table, settings.validation_fraction, seeds[1], most)
-    if start is None:
-        scaling, moments = scale(settings, table, seeds[1])
-    else:
-        scaling, moments = start.embedder.scaling, start.moments
-    last = None if start is None else start.objective.encoder
-    front = missing_cells(settings, table, scaling, last)
-    rows = Rows(table.X, scaling, device, kept, table.weights, table.shape)
-    batch_size = min(settings.batch_size, len(rows))
-    channel = settings.noise.build(settings.n_components, batch_size)
-    weights = reference_weights(settings, table)
-    objective = build(settings, rows, channel, make_generator(seeds[2]), front, weights)
-    if start is not None:
-        load(objective, start.objective.state_dict())
-    objective = objective.to(device, torch.float32)
-    if checkpoint is not None:
-        checkpoint.check(identity(settings, table, validation, objective))
-
-    shuffle = make_generator(seeds[3])
-    features, labelled = fit_kept(settings, rows, seeds[1]), table.targets is not None
-    known = references(rows, table, features, labelled)
-    batches = Batches(rows, batch_size, shuffle, known)
-    watched = None
-    if unseen is not None and (stopping is not None or validation is not None):
-        others = Rows(unseen.X, scaling, device, shape=table.shape)
-        known = references(others, unseen, features, labelled)
-        watched = Batches(others, batch_size, shuffle, known, shuffle=False)
-    watching = []
-    if stopping is not None and watched is not None:
-        watching = [HeldOut(stopping.patience, stopping.tol)]
-    epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
-    net = make_net(
-        objective,
-        settings,
-        batch_size,
-        announce,
-        generator=make_generator(seeds[4], device),
-        n_steps=epochs * len(batches),
-        max_epochs=epochs,
-        held_out=watched,
-        resume=start.state.get("optimizer") if start else None,
-        watching=watching,
-        last=[] if checkpoint is None else [checkpoint],
-    )
-    run(net, batches, checkpoint=checkpoint)
-    # Twice the size of the weights: kept only where a user wants to go on from it.
-    optimizer = training_state(net) if settings.warm_start else None
-    net.optimizer_.state.clear()
-    objective = net.module_
-    spread = finalize_statistics(objective, rows, batch_size, seeds[5])
-    objective.eval()
-    nats = measure(
-        (objective.embed(x) for x in sample(rows, batch_size, seeds[5])), channel, seeds[5]
-    )
-    convergence_message = check_collapse(objective, rows, batch_size, nats, spread)
-    net.to_cpu_and_release_data()
-    embedder = embed_with(scaling, objective, table)
-    held_out = None if unseen is None else unseen.X
-    refinement = refine(settings, embedder, table.X, kept, seeds[5], table.weights, held_out)
-    state = {
-        "moments": None if moments is None else tuple(moments),
-        "optimizer": optimizer,
-        "n_seen": len(table),
-    }
-    return Trained(net, embedder, nats, refinement, convergence_message, state)
+        shuffle = make_generator(seeds[3])
+        features, labelled = Kept.of(settings, rows, seeds[1]), table.targets is not None
+        known = references(rows, table, features, labelled)
+        batches = Batches(rows, batch_size, shuffle, known)
+        watched = None
+        if unseen is not None and (stopping is not None or validation is not None):
+            others = Rows(unseen.X, scaling, device, shape=table.shape)
+            known = references(others, unseen, features, labelled)
+            watched = Batches(others, batch_size, shuffle, known, shuffle=False)
+        watching = []
+        if stopping is not None and watched is not None:
+            watching = [HeldOut(stopping)]
+        epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
+        net = make_net(
+            objective,
+            settings,
+            batch_size,
+            announce,
+            generator=make_generator(seeds[4], device),
+            n_steps=epochs * len(batches),
+            max_epochs=epochs,
+            held_out=watched,
+            resume=start.state.get("optimizer") if start else None,
+            watching=watching,
+            last=[] if checkpoint is None else [checkpoint],
+        )
+        run(net, batches, checkpoint=checkpoint)
+        # Twice the size of the weights: kept only where a user wants to go on from it.
+        optimizer = training_state(net) if settings.warm_start else None
+        embedder, nats, message = conclude(net, rows, table.shape, seeds[5])
+        held_out = None if unseen is None else unseen.X
+        refinement = refine(settings, embedder, table.X, kept, seeds[5], table.weights, held_out)
+        state = {
+            "moments": None if moments is None else tuple(moments),
+            "optimizer": optimizer,
+            "n_seen": len(table),
+            "seed": seed,
+        }
+        if checkpoint is not None:
+            checkpoint.remove()
+        return Trained(net, embedder, nats, refinement, message, state)
 
 
 def fitted_so_far(net: DIMNet, batches: Batches, **further: Any) -> dict[str, Any]:
     """Return the attributes of an estimator that is fitted, had training ended now; all copies."""
     rows, objective = batches.rows, copy.deepcopy(net.module_)
     finalize_statistics(objective, rows, batches.batch_size, 0)
-    embedder = embed_with(rows.scaling, objective.eval(), Table(rows.X, shape=rows.shape))
+    embedder = embed_with(rows, objective.eval(), rows.shape)
     return {
         "net_": net,
         "encoder_": embedder,
@@ -323,10 +385,32 @@ def fitted_so_far(net: DIMNet, batches: Batches, **further: Any) -> dict[str, An
     }
 
 
-def embed_with(scaling: nn.Module, objective: Objective, table: Table) -> Embedder:
-    """Return the embedder of a trained objective, on the CPU."""
-    embedder = Embedder(scaling, objective.encoder, objective.normalizer)
-    embedder.row_shape = table.shape
+def embed_with(rows: Rows, objective: Objective, shape: tuple[int, ...] | None) -> Embedder:
+    """Return the embedder of an objective that was trained on these rows, on the CPU."""
+    embedder = Embedder(rows.scaling, objective.encoder, objective.normalizer)
+    embedder.row_shape = shape
     embedder = embedder.cpu().eval()
-    embedder.check_double(table.X)
+    embedder.check_double(rows.X)
     return embedder
+
+
+def conclude(
+    net: DIMNet,
+    rows: Rows,
+    shape: tuple[int, ...] | None,
+    seed: int,
+    prior: Prior | None = None,
+) -> tuple[Embedder, float, str | None]:
+    """Set the statistics of a trained net, and return what embeds and what was measured.
+
+    That is the information of the training rows, and the message of a `ConvergenceWarning`.
+    """
+    net.optimizer_.state.clear()
+    objective, size = net.module_, net.batch_size
+    spread = finalize_statistics(objective, rows, size, seed, prior)
+    objective.eval()
+    embedded = (objective.embed(x) for x in sample(rows, size, seed))
+    nats = channel_nats(embedded, objective.channel, seed)
+    message = check_collapse(objective, rows, size, nats, spread)
+    net.to_cpu_and_release_data()
+    return embed_with(rows, objective, shape), nats, message

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 
 from sknoisydim._data import Rows
-from sknoisydim._inference import SLICE_ROWS, Embedder, embeddings
-from sknoisydim._isolation import make_generator
-from sknoisydim._objective import Objective
+from sknoisydim._model import SLICE_ROWS, Embedder, embeddings
+from sknoisydim._modules import make_generator
+from sknoisydim._objective import Objective, channel_nats
 from sknoisydim._settings import Settings
 from sknoisydim._sources import ChosenRows, RowSource
-from sknoisydim.bounds import infonce
 from sknoisydim.encoders import recalibrate
 
 # Rows on which the information of a fit is measured: more do not move its third digit.
@@ -78,31 +77,10 @@ def finalize_statistics(
 
     The distribution of f(X) has to match; running averages over views are wrong for it. Batch
     normalisation inside the encoder comes first, then the mean and the covariance of its output,
-    where rows count by their weights.
+    where rows count by their weights; all are pooled with a `prior`.
 
-    Parameters
-    ----------
-    objective : Objective
-        Is set to these statistics.
-    rows : Rows
-        Clean rows.
-    batch_size : int
-        Of the batches whose statistics batch normalisation takes.
-    seed : int
-        Of these batches.
-    prior : Prior, optional
-        Statistics to pool those of the rows with.
-
-    Returns
-    -------
-    variances : Tensor of shape (d,)
-        Of the normalised embedding: along its principal axes where the whole covariance is
-        normalised, else of each component. They are 1, and less where the ridge has a say.
-
-    Raises
-    ------
-    ValueError
-        If the embedding is not finite.
+    Returns the variances (d,) of the normalised embedding: along its principal axes where the whole
+    covariance is normalised, else of each component. They are 1, and less where the ridge counts.
     """
     recalibrate(objective.encoder, sample(rows, batch_size, seed))
     if prior is not None:
@@ -154,21 +132,7 @@ def _moments(objective: Objective, rows: Rows) -> tuple[float, torch.Tensor, tor
 def check_collapse(
     objective: Objective, rows: Rows, batch_size: int, nats: float, variances: torch.Tensor
 ) -> str | None:
-    """Return the message of a `ConvergenceWarning`, or None where training did not collapse.
-
-    Parameters
-    ----------
-    objective : Objective
-        In evaluation mode.
-    rows : Rows
-        The training rows.
-    batch_size : int
-        That of training.
-    nats : float
-        What `measure` found on the training rows.
-    variances : Tensor of shape (d,)
-        From `finalize_statistics`.
-    """
+    """Return the message of a `ConvergenceWarning`, or None where training did not collapse."""
     n, d, channel = len(rows), len(variances), objective.channel
     if channel.capacity < LEAST_CAPACITY:
         return (
@@ -213,11 +177,6 @@ def refine(
     These are the rows of X at the positions `kept`, all of them with None. Rows that have weights
     are drawn in proportion to them. It stops by rows held out, which training has not seen, and
     without such by some of the others.
-
-    Raises
-    ------
-    TypeError
-        If it builds something else than an invertible module.
     """
     if settings.refine is None:
         return None
@@ -254,22 +213,6 @@ def sample(rows: Rows, batch_size: int, seed: int) -> Any:
         yield rows.take(order[start : start + batch_size])
 
 
-def measure(embedded: Any, channel: Any, seed: int) -> float:
-    """Return the mean information, in nats, that batches of embeddings send through the channel.
-
-    InfoNCE with the channel's own density, so at most the log of the batch size.
-    """
-    values = []
-    generator: torch.Generator | None = None
-    with torch.no_grad():
-        for clean in embedded:
-            if generator is None:
-                generator = make_generator(seed, clean.device)
-            noisy = channel.transmit(clean, generator)
-            values.append(infonce(channel.log_ratio(clean, noisy)).item())
-    return float(np.mean(values))
-
-
 def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
     """Return the information of embeddings z (n, d) over that of the channel's best distribution.
 
@@ -287,5 +230,5 @@ def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
     batches = torch.from_numpy(z[order]).split(size) * n_draws
     # Another seed than that of the noise, which would be the same numbers.
     best = channel.sample_input(len(order) * n_draws, make_generator(1)).to(batches[0])
-    share = measure(batches, channel, 0) / measure(best.split(size), channel, 0)
+    share = channel_nats(batches, channel, 0) / channel_nats(best.split(size), channel, 0)
     return float(np.clip(min(share, 1 / share) if share > 0 else 0.0, 0, 1))

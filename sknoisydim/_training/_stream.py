@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,21 +11,20 @@ import torch
 from torch import nn
 
 from sknoisydim._data import Batches, Rows, Table
-from sknoisydim._isolation import make_generator
 from sknoisydim._labels import UNLABELLED
-from sknoisydim._net import training_state
+from sknoisydim._modules import make_generator
+from sknoisydim._net._checkpoint import training_state
 from sknoisydim._objective import Objective
-from sknoisydim._references import Reference
+from sknoisydim._references import Kept
 from sknoisydim._settings import Settings
 from sknoisydim._sources import RowSource, StackedRows
+from sknoisydim._training._fit import build, missing_cells
 from sknoisydim.scaling import Moments, Standardize, column_moments, from_moments
 
-from ._build import build, missing_cells
 from ._fit import (
     Start,
     Trained,
-    embed_with,
-    fit_kept,
+    conclude,
     isolated_rng,
     make_net,
     reference_weights,
@@ -33,7 +32,7 @@ from ._fit import (
     run,
     scale,
 )
-from ._statistics import Prior, finalize_statistics, measure, refine, sample
+from ._statistics import Prior, refine
 
 # Earlier rows that are kept, at most, to embed them with the weights of today: they give each entry
 # of the covariance to 2 %. Fewer where rows are wide.
@@ -47,28 +46,9 @@ HISTORY = 1000
 
 
 class _Chunk(Batches):
-    """One pass over new rows in full batches, the last one filled up with others.
+    """One pass over new rows in full batches, the last one filled up with others."""
 
-    Parameters
-    ----------
-    rows : Rows
-        New rows first, then earlier ones.
-    n_new : int
-        Number of new rows.
-    batch_size, generator, references
-        As of `Batches`.
-    """
-
-    def __init__(
-        self,
-        rows: Rows,
-        n_new: int,
-        batch_size: int,
-        generator: torch.Generator,
-        references: Sequence[Reference],
-    ) -> None:
-        super().__init__(rows, batch_size, generator, references)
-        self.n_new = n_new
+    n_new: int  # rows, before the earlier ones
 
     def __len__(self) -> int:
         return -(-self.n_new // self.batch_size)
@@ -85,101 +65,65 @@ class _Chunk(Batches):
 def train_chunk(
     table: Table, settings: Settings, seed: int, announce: Any, start: Start | None
 ) -> Trained:
-    """Go once over new rows, and finalize the statistics of all rows so far.
-
-    Parameters
-    ----------
-    table : Table
-        New rows.
-    settings : Settings
-        Of a net that is there already, only how it is trained is read.
-    seed : int
-        Fixes everything that is drawn; of the first call, and unused later.
-    announce : callable
-        (capacity, batch size, clean weight) -> list of further callbacks.
-    start : Start or None
-        What the last call, or a fit, has left; nothing of it is changed.
-
-    Raises
-    ------
-    ValueError
-        If training diverges, or a component does not fit the data.
-    """
+    """Go once over new rows, and finalize the statistics of all rows so far."""
     state = dict(start.state) if start else {}
     seed = state.setdefault("seed", seed)
     call = state["call"] = state.get("call", 0) + 1
     seeds = [int(s) for s in np.random.SeedSequence([seed, call]).generate_state(5)]
     with isolated_rng(settings, seeds[0]):
-        return _train_chunk(table, settings, seeds, announce, start, state)
-
-
-def _train_chunk(
-    table: Table,
-    settings: Settings,
-    seeds: list[int],
-    announce: Any,
-    start: Start | None,
-    state: dict[str, Any],
-) -> Trained:
-    n_new, device = len(table), settings.device
-    scaling, moments = _scale(settings, table, start, seeds[1])
-    kept = state.get("kept")
-    n_kept = 0 if kept is None else len(kept)
-    n_before = state.get("n_streamed", 0)
-    both = Table(
-        table.X if kept is None else StackedRows(table.X, kept),
-        _and_unknown(table.targets, n_kept),
-        # A row that is kept stands for those that are not.
-        np.repeat([1.0, n_before / n_kept], [n_new, n_kept]) if n_before > n_kept else None,
-        table.shape,
-    )
-    rows = Rows(both.X, scaling, device, None, both.weights, both.shape)
-    batch_size = start.batch_size if start else min(settings.batch_size, len(rows))
-    size = min(batch_size, len(rows))
-    if start is None:
-        channel = settings.noise.build(settings.n_components, batch_size)
-        front = missing_cells(settings, table, scaling)
-        objective = build(settings, rows, channel, make_generator(seeds[2]), front)
-    else:
-        objective = copy.deepcopy(start.objective)
-        objective.precision = settings.precision
-    prior = _prior(objective, start, n_before)
-    objective = objective.to(device, torch.float32).train()
-    objective.linear_weights = reference_weights(settings, both)
-    objective.match_weight = settings.match_weight
-    features = fit_kept(settings, rows, seeds[1])
-    known = references(rows, both, features, both.targets is not None)
-    net = make_net(
-        objective,
-        settings,
-        size,
-        announce,
-        generator=make_generator(seeds[3], device),
-        n_steps=None,
-        max_epochs=1,
-        resume=state.get("optimizer"),
-    )
-    net.step_ = state.get("step", 0)
-    history = copy.copy(start.history) if start else None
-    if history is not None:
-        del history[: -HISTORY + 1]
-    run(net, _Chunk(rows, n_new, size, make_generator(seeds[4]), known), history)
-    state["optimizer"], state["step"] = training_state(net), net.step_
-    net.optimizer_.state.clear()
-    objective = net.module_
-    finalize_statistics(objective, rows, size, seeds[1], prior)
-    objective.eval()
-    nats = measure(
-        (objective.embed(x) for x in sample(rows, size, seeds[1])), objective.channel, seeds[1]
-    )
-    net.to_cpu_and_release_data()
-    embedder = embed_with(scaling, objective, table)
-    refinement = refine(settings, embedder, both.X, None, seeds[1], both.weights)
-    state["moments"] = None if moments is None else tuple(moments)
-    state["kept"] = _keep(kept, n_before, table.X, batch_size, seeds[1])
-    state["n_streamed"] = n_before + n_new
-    state["n_seen"] = state.get("n_seen", 0) + n_new
-    return Trained(net, embedder, nats, refinement, None, state)
+        n_new, device = len(table), settings.device
+        scaling, moments = _scale(settings, table, start, seeds[1])
+        kept = state.get("kept")
+        n_kept = 0 if kept is None else len(kept)
+        n_before = state.get("n_streamed", 0)
+        both = Table(
+            table.X if kept is None else StackedRows(table.X, kept),
+            _and_unknown(table.targets, n_kept),
+            # A row that is kept stands for those that are not.
+            np.repeat([1.0, n_before / n_kept], [n_new, n_kept]) if n_before > n_kept else None,
+            table.shape,
+        )
+        rows = Rows(both.X, scaling, device, None, both.weights, both.shape)
+        batch_size = start.batch_size if start else min(settings.batch_size, len(rows))
+        size = min(batch_size, len(rows))
+        if start is None:
+            channel = settings.noise.build(settings.n_components, batch_size)
+            front = missing_cells(settings, table, scaling)
+            objective = build(settings, rows, channel, make_generator(seeds[2]), front)
+        else:
+            objective = copy.deepcopy(start.objective)
+            objective.precision = settings.precision
+        prior = _prior(objective, start, n_before)
+        objective = objective.to(device, torch.float32).train()
+        objective.linear_weights = reference_weights(settings, both)
+        objective.match_weight = settings.match_weight
+        features = Kept.of(settings, rows, seeds[1])
+        known = references(rows, both, features, both.targets is not None)
+        net = make_net(
+            objective,
+            settings,
+            size,
+            announce,
+            generator=make_generator(seeds[3], device),
+            n_steps=None,
+            max_epochs=1,
+            resume=state.get("optimizer"),
+        )
+        net.step_ = state.get("step", 0)
+        history = copy.copy(start.history) if start else None
+        if history is not None:
+            del history[: -HISTORY + 1]
+        chunk = _Chunk(rows, size, make_generator(seeds[4]), known)
+        chunk.n_new = n_new
+        run(net, chunk, history)
+        state["optimizer"], state["step"] = training_state(net), net.step_
+        embedder, nats, _ = conclude(net, rows, table.shape, seeds[1], prior)
+        refinement = refine(settings, embedder, both.X, None, seeds[1], both.weights)
+        state["moments"] = None if moments is None else tuple(moments)
+        state["kept"] = _keep(kept, n_before, table.X, batch_size, seeds[1])
+        state["n_streamed"] = n_before + n_new
+        state["n_seen"] = state.get("n_seen", 0) + n_new
+        return Trained(net, embedder, nats, refinement, None, state)
 
 
 def _scale(

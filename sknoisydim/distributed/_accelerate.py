@@ -1,10 +1,10 @@
 """Training in several processes, each of which embeds a part of every batch.
 
-What is drawn, and everything behind the encoder, is of the whole batch in every process, so a
-fit is that of one process up to rounding. For the gradient, every process computes the same loss of
-the gathered embeddings; its own part of the encoder's gradient, times the number of processes, is
-then averaged over them. The gradients of what comes after are the same everywhere, and an average
-leaves them as they are.
+What is drawn is of the whole batch in every process, so a fit is that of one process up to
+rounding. Each embeds its rows, and computes their rows of the scores of all pairs; embeddings, and
+what of the scores is about several rows, are gathered. The objective is a sum over the processes,
+and each has the gradient of its part: that by the embeddings is added up where they are normalised,
+and that by the weights at the end.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import sparse
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 from torch import nn
 
 from sknoisydim._context import own_context
-from sknoisydim._isolation import draw_seed
-from sknoisydim._modules import Dropout
-from sknoisydim._net import MeanGradients, without_output
+from sknoisydim._linear import Rows
+from sknoisydim._modules import Dropout, draw_seed
+from sknoisydim._net._callbacks import SumGradients, without_output
 from sknoisydim._validation import check_real
 from sknoisydim.encoders import resolve_encoder
 
-from ._estimator import check_estimator
+from ._dask import check_estimator
 
 # Samples, evenly spaced, by which the processes see that they were given the same table.
 COMPARED_SAMPLES = 16
@@ -44,9 +45,9 @@ DROPOUTS = (Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 @own_context()
 def fit_data_parallel(
-    estimator: Any,
+    estimator: BaseEstimator,
     X: Any,
-    y: Any = None,
+    y: ArrayLike | None = None,
     *,
     accelerator: Any = None,
     timeout: float = 300.0,
@@ -55,8 +56,9 @@ def fit_data_parallel(
     """Fit a transformer in several processes, which Accelerate or torchrun has started.
 
     Each process embeds its part of every batch, with batch normalisation and dropout of the whole
-    batch: the fit is that of one process with the same `batch_size`, up to rounding. Everything
-    behind the encoder is computed in every process. In a single process it is `estimator.fit`.
+    batch, and scores its noisy rows against all views: the fit is that of one process with the same
+    `batch_size`, up to rounding. A bound or a critic of your own is computed in full in every
+    process. In a single process it is `estimator.fit`.
 
     Parameters
     ----------
@@ -122,7 +124,7 @@ def fit_data_parallel(
         callbacks = worker.callbacks or []
         if not main:
             worker.verbose, callbacks = 0, without_output(callbacks)
-        worker.callbacks = [MeanGradients(), *callbacks]
+        worker.callbacks = [SumGradients(SharedRows(*place)), *callbacks]
         worker.fit(X, y, **fit_params)
         accelerator.wait_for_everyone()
     if not main:
@@ -150,12 +152,12 @@ def _waiting(rank: int, n_ranks: int) -> Iterator[None]:
         raise
 
 
-def _fitted(estimator: Any) -> dict[str, Any]:
+def _fitted(estimator: BaseEstimator) -> dict[str, Any]:
     return {name: value for name, value in vars(estimator).items() if name.endswith("_")}
 
 
-def _is_ours(callback: Any) -> bool:
-    return isinstance(callback[-1] if isinstance(callback, tuple) else callback, MeanGradients)
+def _is_ours(callback: object) -> bool:
+    return isinstance(callback[-1] if isinstance(callback, tuple) else callback, SumGradients)
 
 
 def _resolve(accelerator: Any, timeout: float) -> Any:
@@ -190,7 +192,7 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
         raise ValueError(
             f"the accelerator has mixed_precision={accelerator.mixed_precision!r} and "
             f"gradient_accumulation_steps={accelerator.gradient_accumulation_steps}; it takes "
-            "'no' (the estimator has precision='bf16') and 1, a step for each batch."
+            "'no' (there is MLPEncoder(precision='bf16')) and 1, a step for each batch."
         )
     return accelerator
 
@@ -223,6 +225,48 @@ def _fingerprint(table: Any) -> tuple[int, str]:
     return n, joblib.hash(np.ascontiguousarray(rows.toarray() if is_sparse else rows))
 
 
+class SharedRows(Rows):
+    """The rows of one of several processes."""
+
+    def __init__(self, rank: int, n_ranks: int) -> None:
+        self.rank, self.n_ranks = rank, n_ranks
+
+    def counts(self, n: int) -> list[int]:
+        """Return how many of n rows each process has."""
+        if n < self.n_ranks:
+            raise ValueError(
+                f"a batch of {n} samples is shared among {self.n_ranks} processes, and each needs "
+                "one at least: use more samples, a larger batch_size, or fewer processes."
+            )
+        return [len(part) for part in np.array_split(range(n), self.n_ranks)]
+
+    def part(self, n: int) -> slice:
+        before = sum(self.counts(n)[: self.rank])
+        return slice(before, before + self.counts(n)[self.rank])
+
+    def share(self, z: torch.Tensor) -> torch.Tensor:
+        z = z.view_as(z)
+        if z.requires_grad:
+            z.register_hook(_total)
+        return z
+
+    def sum(self, own: torch.Tensor) -> torch.Tensor:
+        # The same number in every process, with the gradient of its own part.
+        return _total(own) + (own - own.detach())
+
+    def logsumexp(self, own: torch.Tensor) -> torch.Tensor:
+        largest = own.detach().clone()
+        torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+        return largest + self.sum((own - largest).exp()).log()
+
+
+def _total(value: torch.Tensor) -> torch.Tensor:
+    from accelerate.utils import reduce
+
+    total: torch.Tensor = reduce(value.detach().clone(), "sum")
+    return total
+
+
 class SharedEncoder:
     """Builds what `encoder` stands for, and shares its batches among the processes.
 
@@ -230,13 +274,13 @@ class SharedEncoder:
     that reads them (recalibration, a warm start) finds what it knows.
     """
 
-    def __init__(self, encoder: Any, rank: int, n_ranks: int) -> None:
+    def __init__(self, encoder: object, rank: int, n_ranks: int) -> None:
         self.encoder = encoder
-        self.rank = rank
-        self.n_ranks = n_ranks
+        self.rows = SharedRows(rank, n_ranks)
         self.component = resolve_encoder(encoder)
         self.own_generator = getattr(self.component, "own_generator", False)
         self.any_shape = getattr(self.component, "any_shape", False)
+        self.precision = getattr(self.component, "precision", "32")
         # Samples of each process, while a batch is on its way through the encoder.
         self.counts: list[int] = []
 
@@ -262,13 +306,7 @@ class SharedEncoder:
     @contextlib.contextmanager
     def batch(self, n: int) -> Iterator[slice]:
         """Share a batch, and yield the part of this process."""
-        if n < self.n_ranks:
-            raise ValueError(
-                f"a batch of {n} samples is shared among {self.n_ranks} processes, and each needs "
-                "one at least: use more samples, a larger batch_size, or fewer processes."
-            )
-        self.counts = [len(part) for part in np.array_split(range(n), self.n_ranks)]
-        self.part = slice(sum(self.counts[: self.rank]), sum(self.counts[: self.rank + 1]))
+        self.counts, self.part = self.rows.counts(n), self.rows.part(n)
         try:
             yield self.part
         finally:
@@ -285,8 +323,7 @@ class SharedEncoder:
             padding = output[:1].detach().expand(most - len(output), *output.shape[1:])
             parts = list(gather(torch.cat([output.detach(), padding])).split(most))
             # The gradient of the whole is the same in every process: nothing is sent back.
-            output.register_hook(lambda gradient: gradient * self.n_ranks)
-            parts[self.rank] = output
+            parts[self.rows.rank] = output
             return torch.cat([part[:n] for part, n in zip(parts, self.counts, strict=True)])
 
     def _dropout(self, forward: Any, layer: nn.Module, x: torch.Tensor) -> Any:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from sknoisydim._isolation import draw_seed
+from sknoisydim._modules import draw_seed
 from sknoisydim._validation import check_integer
 
-from ._estimator import check_estimator
+
+def check_estimator(estimator: Any) -> None:
+    """Raise TypeError if an estimator is no `NoisyDIMTransformer`, which is told by its methods."""
+    is_class = inspect.isclass(estimator)
+    methods = ("encoder", "partial_fit", "retarget")
+    if is_class or not all(hasattr(estimator, name) for name in methods):
+        raise TypeError(
+            f"estimator is a {'class' if is_class else type(estimator).__name__}; it takes a "
+            "NoisyDIMTransformer. Of a pipeline, fit the steps before it first, and pass what they "
+            "return as X."
+        )
 
 
 class DaskTransformer(
@@ -56,11 +68,11 @@ class DaskTransformer(
     (((250, 250, 250, 250), (2,)), dtype('float64'))
     """
 
-    def __init__(self, estimator: Any, max_epochs: int = 10) -> None:
+    def __init__(self, estimator: BaseEstimator, max_epochs: int = 10) -> None:
         self.estimator = estimator
         self.max_epochs = max_epochs
 
-    def fit(self, X: Any, y: Any = None) -> DaskTransformer:
+    def fit(self, X: object, y: ArrayLike | None = None) -> DaskTransformer:
         """Train on the blocks of a collection, which may be of any sizes, known or not.
 
         Parameters
@@ -194,7 +206,7 @@ def _orders(n_blocks: int, max_epochs: int, seed: int) -> Iterator[int]:
         yield from np.random.default_rng([seed, epoch]).permutation(n_blocks).tolist()
 
 
-def _wait_for(model: Any) -> None:
+def _wait_for(model: object) -> None:
     """Wait until a model is there, wherever that is, and raise what came up on the way."""
     from distributed import futures_of
 

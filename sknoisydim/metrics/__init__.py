@@ -10,24 +10,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ._classifier import CLASSIFIERS, classifier_auc
-from ._consistency import Consistency, align, consistency, effective_rank
-from ._dependence import intrinsic_dimension, max_correlation, total_correlation
-from ._drift import DriftReport
-from ._information import InformationEstimate, mutual_information
-from ._marginal import (
+from sknoisydim.metrics._dependence import Consistency, align, consistency, effective_rank
+from sknoisydim.metrics._distances import (
+    CLASSIFIERS,
+    DISTANCES,
+    classifier_auc,
+    energy_distance,
+    energy_test,
+    mmd_distance,
+    mmd_test,
+    monte_carlo_test,
+    relative_distance,
+    sliced_wasserstein,
+)
+from sknoisydim.metrics._drift import DriftReport
+from sknoisydim.metrics._information import information_scorer, make_match_scorer, match_scorer
+from sknoisydim.metrics._tests import (
     MARGINAL_TESTS,
     anderson_darling,
     cramer_von_mises,
     dagostino_pearson,
+    epps_pulley_sliced,
+    henze_zirkler,
     kolmogorov_smirnov,
+    mardia,
 )
-from ._normality import epps_pulley_sliced, henze_zirkler, mardia
-from ._relative import DISTANCES, monte_carlo_test, relative_distance
+
+from ._dependence import intrinsic_dimension, max_correlation, total_correlation
+from ._information import InformationEstimate, mutual_information
 from ._report import VERDICTS, MatchReport
 from ._samples import JointTest, MarginalTest
-from ._scorers import information_scorer, make_match_scorer, match_scorer
-from ._two_sample import energy_distance, energy_test, mmd_distance, mmd_test, sliced_wasserstein
 
 #: ``test(Z, reference, *, random_state) -> JointTest``
 JOINT_TESTS: dict[str, Callable[..., JointTest]] = {

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from ._report import WIDTH
+from sknoisydim.metrics._report import WIDTH
 
 #: The parts of a comparison, in the order of `DriftReport.part_pvalues`.
 PARTS = ("columns", "columns given the others", "components", "embedding", "second moments")

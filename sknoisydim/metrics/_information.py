@@ -1,19 +1,92 @@
-"""Mutual information between an embedding and its noisy version, and the scorer made of it."""
+"""What a fitted transformer makes of samples: information through its channel, and scorers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
-from .._context import own_context
-from .._options import unknown_option
-from .._validation import check_integer, check_real
-from ._embedding import check_rows, find_transformer, normal_embedding
-from ._samples import FloatArray, RandomState, generator, seed_of
+from sknoisydim._context import own_context
+from sknoisydim._sources import MatrixLike
+from sknoisydim._validation import check_integer, check_real, unknown_option
+from sknoisydim.metrics._distances import DISTANCES, classifier_auc, relative_distance
+from sknoisydim.metrics._samples import FloatArray, RandomState, generator, seed_of, subsample
+
+
+def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[Any, Any]:
+    """Return the one fitted NoisyDIMTransformer of an estimator, and X as it reaches it.
+
+    The estimator is a transformer, a Pipeline that has one at any place, also inside another
+    Pipeline, or a fitted search over these. TypeError if there is none, ValueError for several.
+    """
+    step = getattr(estimator, "best_estimator_", estimator)
+    names = _names(step)
+    if not names:
+        kinds = ", ".join(type(inner).__name__ for _, inner in _steps(step))
+        raise TypeError(
+            "estimator must be a NoisyDIMTransformer, or a Pipeline with one among its steps; got "
+            f"a {type(step).__name__}{kinds and ' of ' + kinds}."
+        )
+    if len(names) > 1:
+        raise ValueError(
+            f"the {type(step).__name__} has {len(names)} NoisyDIMTransformer steps "
+            f"({', '.join(map(repr, names))}): pass one of them, with X as it reaches it."
+        )
+    while steps := _steps(step):
+        position = next(i for i, (_, inner) in enumerate(steps) if _names(inner))
+        # The first steps alone: what comes behind the transformer need not be able to transform.
+        X = step[:position].transform(X) if position else X
+        step = steps[position][1]
+    check_is_fitted(step)
+    return step, X
+
+
+def _names(estimator: BaseEstimator) -> list[str]:
+    """Return the names of the transformers inside, as `set_params` takes them."""
+    if hasattr(estimator, "retarget") and hasattr(estimator, "transform"):
+        return [""]
+    return [
+        f"{name}__{inner}".removesuffix("__")
+        for name, step in _steps(estimator)
+        for inner in _names(step)
+    ]
+
+
+def _steps(estimator: BaseEstimator) -> list[tuple[str, Any]]:
+    steps = getattr(estimator, "steps", None)
+    return steps if isinstance(steps, list) else []
+
+
+def check_rows(transformer: BaseEstimator, X: MatrixLike) -> np.ndarray:
+    """Validate X against a fitted transformer: at least two samples like those of its `fit`."""
+    checked: np.ndarray = transformer._check(X, ensure_min_samples=2)
+    return checked
+
+
+def normal_embedding(
+    transformer: BaseEstimator, X: np.ndarray, *, refined: bool = True
+) -> FloatArray:
+    """Embed validated X without the target's map: float64 (n, d), close to N(0, I).
+
+    It is the pre-image of what `transform` returns, without its rounding to the dtype of X.
+    """
+    # Imported here: metrics of plain arrays need no torch.
+    from sknoisydim._model import embeddings
+
+    from .._settings import resolve_device
+
+    device = resolve_device(transformer.device)
+    refinement = transformer.refinement_ if refined else None
+    parts = [z for _, z in embeddings(transformer.encoder_, X, device, refinement)]
+    return np.concatenate(parts)
+
 
 #: Samples that one draw of the noise uses, unless a batch is larger.
 MAX_INFORMATION_SAMPLES = 2**13
@@ -75,7 +148,7 @@ class InformationEstimate:
 @own_context()
 def mutual_information(
     est: Any,
-    X: Any,
+    X: MatrixLike,
     *,
     units: str = "nats",
     n_draws: int = 20,
@@ -181,7 +254,7 @@ def interval(found: list[float], confidence: float) -> tuple[float, float, float
 
 def reachable_information(channel: Any, batch_size: int, rng: np.random.Generator) -> float:
     """Return the estimate for the channel's best input, N(0, I) for Gaussian noise, in nats."""
-    from .._isolation import make_generator
+    from .._modules import make_generator
 
     # As many samples as two draws have; a batch of few samples costs as long as one of many.
     n_batches = min(max(2, 2 * MAX_INFORMATION_SAMPLES // batch_size), 500)
@@ -190,22 +263,120 @@ def reachable_information(channel: Any, batch_size: int, rng: np.random.Generato
 
 
 def _one_draw(z: FloatArray, channel: Any, size: int, rng: np.random.Generator) -> float:
-    # Imported here: metrics of plain arrays need no torch.
-    import torch
+    import torch  # not above: metrics of plain arrays need none
 
-    from .._isolation import make_generator
-    from ..bounds import infonce
+    from .._objective import channel_nats
 
-    noise = make_generator(seed_of(rng))
-    with torch.no_grad():
-        nats = [
-            infonce(channel.log_ratio(clean, channel.transmit(clean, noise))).item()
-            for clean in torch.from_numpy(z).split(size)
-        ]
-    return float(np.mean(nats))
+    return channel_nats(torch.from_numpy(z).split(size), channel, seed_of(rng))
 
 
 def _check_units(units: str) -> str:
     if units not in UNITS:
         raise ValueError(unknown_option(str(units), UNITS, "units"))
     return units
+
+
+#: Samples that a match is judged by, at most.
+MAX_SCORED_SAMPLES = 4_000
+
+
+def match_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None) -> float:
+    """Minus the relative sliced Wasserstein distance of the embedding to its target.
+
+    Higher is better, and about -1 is perfect. From eight components on it hardly sees the joint
+    distribution: use ``make_match_scorer("classifier_auc")`` there.
+
+    Parameters
+    ----------
+    estimator : NoisyDIMTransformer, Pipeline or fitted search
+        Fitted; a Pipeline has one NoisyDIMTransformer, at any place.
+    X : array-like of shape (n_samples, n_features)
+        Held-out samples. Of more than 4,000, 4,000 are used.
+    y : None, default=None
+        Ignored.
+
+    Returns
+    -------
+    score : float
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import cross_validate
+    >>> from sknoisydim import NoisyDIMTransformer
+    >>> from sknoisydim.metrics import information_scorer, match_scorer
+    >>> scores = cross_validate(
+    ...     NoisyDIMTransformer(2, max_epochs=5, random_state=0),
+    ...     load_iris().data,
+    ...     cv=2,
+    ...     scoring={"match": match_scorer, "information": information_scorer},
+    ... )
+    >>> bool((scores["test_match"] < 0).all() and (scores["test_information"] > 0).all())
+    True
+    """
+    return _match(estimator, X, y)
+
+
+def make_match_scorer(
+    metric: str = "sliced_wasserstein", *, random_state: int = 0, **params: object
+) -> Callable[..., float]:
+    """Make a scorer like `match_scorer` from another metric.
+
+    Parameters
+    ----------
+    metric : str, default="sliced_wasserstein"
+        A key of `sknoisydim.metrics.DISTANCES`: the score is minus the relative distance (-1 is
+        perfect). Or "classifier_auc": the score is minus that (-0.5 is perfect).
+    random_state : int, default=0
+        Seed of all draws, the same in every call, so candidates of a grid are compared alike.
+    **params : keyword arguments
+        Passed to `relative_distance` and the distance, or to `classifier_auc`.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y=None) -> float``; it can be pickled.
+    """
+    known = {**DISTANCES, "classifier_auc": classifier_auc}
+    if metric not in known:
+        raise ValueError(unknown_option(str(metric), known, "metric"))
+    return partial(_match, metric=metric, random_state=random_state, **params)
+
+
+@own_context()
+def _match(
+    estimator: BaseEstimator,
+    X: Any,
+    y: object = None,
+    *,
+    metric: str = "sliced_wasserstein",
+    random_state: int = 0,
+    **params: Any,
+) -> float:
+    transformer, X = find_transformer(estimator, X)
+    # A stream of its own: a user's data may come from default_rng(0), too.
+    rng = np.random.default_rng([random_state, len(DISTANCES)])
+    X = subsample(check_rows(transformer, X), MAX_SCORED_SAMPLES, rng)
+    Z = normal_embedding(transformer, X)
+    if metric == "classifier_auc":
+        return -classifier_auc(Z, "normal", random_state=rng, **params)
+    return -relative_distance(metric, Z, "normal", random_state=rng, **params)
+
+
+@own_context()
+def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None) -> float:
+    r"""Share of the reachable information that the embedding sends through the channel.
+
+    .. math:: \hat I(f(X); f(X) + Z) \, / \, \hat I(N; N + Z), \qquad N \sim N(0, I)
+
+    both by `mutual_information` with the same channel and batches. Higher is better; 1 is perfect,
+    0 tells nothing; parameters are those of `match_scorer`. It compares values of `noise` only from
+    "auto" upwards: with far less noise any distribution reaches the cap of a batch.
+    """
+    transformer, X = find_transformer(estimator, X)
+    z = normal_embedding(transformer, check_rows(transformer, X), refined=False)
+    # Two draws of few samples are too few for a stable share; many samples need no more.
+    n_draws = min(max(2, -(-2 * 8192 // len(z))), 200)
+    channel, batch_size = transformer.channel_, transformer.batch_size_
+    estimate = channel_information(z, channel, batch_size, generator(0), n_draws=n_draws)
+    return max(0.0, estimate.value / estimate.reachable)

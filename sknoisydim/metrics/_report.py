@@ -1,22 +1,21 @@
-"""What `NoisyDIMTransformer.diagnose` returns: values, a verdict, and what to change."""
+"""MatchReport: what was measured, a verdict, and what to change, as a table."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import chi2, norm
 
 from .._context import own_context
-from ._information import InformationEstimate
-from ._samples import FloatArray, holm
+from .._validation import check_boolean
+from ._information import InformationEstimate, find_transformer
+from ._samples import FloatArray, generator, normal_preimage
+from ._verdict import advise, chance_auc, judge, measure, rejected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,17 +28,6 @@ VERDICTS = {
     "unclear": "too few samples to tell",
 }
 
-LEVEL = 0.05
-
-#: The p-values that a verdict takes together, and the names of their tests.
-TESTS = {
-    "worst_ks_pvalue": "the Kolmogorov-Smirnov test of components",
-    "energy_pvalue": "the energy test",
-    "mmd_pvalue": "the kernel test (MMD)",
-    "henze_zirkler_pvalue": "the Henze-Zirkler test",
-    "max_correlation_pvalue": "the test of the largest correlation",
-}
-
 #: What the words of the table mean.
 LEGEND = {
     "perfect": "what samples of the target have; for information, what is reachable",
@@ -50,51 +38,18 @@ LEGEND = {
 
 WIDTH = 92
 
-# No background and no colour of text, so the card looks right on light and dark pages; the two
-# colours stand out from white and from black alike.
-SAMPLES, TARGET = "#2a7fc9", "#c2570c"
-STYLE = """
-.sknoisydim-report figure { display: inline-block; margin: 4px 14px 4px 0; font-size: 12px; }
-.sknoisydim-report svg { fill: none; stroke-width: 1.4; overflow: hidden; }
-.sknoisydim-report svg * { vector-effect: non-scaling-stroke; }
-.sknoisydim-report svg text { fill: currentColor; font-size: 11px; text-anchor: middle; }
-"""
-
-
-def rejected(values: Mapping[str, Any]) -> dict[str, bool]:
-    """Return, for each p-value that is known, whether it counts after Holm's correction."""
-    known = [name for name in TESTS if not math.isnan(values[name])]
-    corrected = holm(np.array([values[name] for name in known]))
-    return {name: bool(p <= LEVEL) for name, p in zip(known, corrected, strict=True)}
-
-
-def chance_auc(n: int) -> float:
-    """Return up to which AUC a classifier has not told n samples from as many draws.
-
-    Its standard deviation is 1 / sqrt(6 n) when scores are independent of what they judge; folds
-    that share samples add to it. So four of them.
-    """
-    return 0.5 + 4 / math.sqrt(6 * n)
-
-
-class Line(NamedTuple):
-    """One line of a report; `rejected` says whether the p-value counts after Holm's correction."""
-
-    group: str
-    quantity: str
-    value: float
-    perfect: float
-    pvalue: float
-    rejected: bool
+#: Columns of the table; `rejected`: whether the p-value counts after Holm's correction.
+COLUMNS = ("group", "quantity", "value", "perfect", "pvalue", "rejected")
 
 
 @dataclass(frozen=True, repr=False)
 class MatchReport:
     """How well samples are embedded: information, match with the target, and what to change.
 
-    ``print(report)`` shows a table, a notebook a card with pictures. A value that cannot be had
-    (too few samples, one component only, or ``classifier=False``) is NaN. A relative distance is
-    1 for a sample of the target; see `relative_distance`.
+    ``print(report)`` shows the verdict, the main values and advice, ``print(report.table())`` all
+    values. A value that cannot be had (too few samples, one component, no
+    `y`, ``classifier=False``) is NaN. A relative distance is 1 for a sample of the target; see
+    `relative_distance`.
 
     Attributes
     ----------
@@ -110,8 +65,8 @@ class MatchReport:
         The target.
     n_rows, n_components : int
         Samples that were judged, and their components.
-    information : InformationEstimate
-        Of the given samples, in nats.
+    information : InformationEstimate or None
+        Of the given samples, in nats; None by `from_arrays`.
     training_information, training_reachable : float
         Of the training samples (`mutual_information_`), and of N(0, I) with their batches, in nats.
     relative_marginal_distance : float
@@ -133,9 +88,9 @@ class MatchReport:
         Of the scaled samples before the encoder, and of as many draws of N(0, I): a hint.
     repeated_rows : float
         Share of embedded samples that repeat another one.
-    quantiles, scatter : ndarray of shape (k, n_components) and (m, 2)
-        Quantiles of the components, and samples of the two that correlate most, for the card; not
-        in `to_dict`.
+    label_information, shuffled_label_information, label_pvalue : float
+        Information of a linear model about `y` through the channel, in nats; its mean over random
+        orders of `y`, which is what chance adds; and the share of orders with at least as much.
     """
 
     verdict: str
@@ -143,9 +98,6 @@ class MatchReport:
     target: str
     n_rows: int
     n_components: int
-    information: InformationEstimate
-    training_information: float
-    training_reachable: float
     relative_marginal_distance: float
     worst_component: int
     worst_ks: float
@@ -161,16 +113,86 @@ class MatchReport:
     total_correlation: float
     auc_boosting: float
     auc_mlp: float
-    intrinsic_dimension: float
-    intrinsic_dimension_needed: float
     repeated_rows: float
-    quantiles: FloatArray = field(compare=False)
-    scatter: FloatArray = field(compare=False)
+    intrinsic_dimension: float = math.nan
+    intrinsic_dimension_needed: float = math.nan
+    information: InformationEstimate | None = None
+    training_information: float = math.nan
+    training_reachable: float = math.nan
+    label_information: float = math.nan
+    shuffled_label_information: float = math.nan
+    label_pvalue: float = math.nan
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, X: Any, y: Any = None, **options: Any) -> MatchReport:
+        """Judge the transformer of a Pipeline: the earlier steps are applied to X.
+
+        Parameters
+        ----------
+        estimator : NoisyDIMTransformer, Pipeline or fitted search
+            Fitted; a Pipeline has one NoisyDIMTransformer, at any place.
+        X, y : array-like
+            Samples as the estimator takes them, and labels, as for `NoisyDIMTransformer.diagnose`.
+        **options : keyword arguments
+            `random_state` and `classifier`, as there.
+
+        Returns
+        -------
+        report : MatchReport
+        """
+        transformer, X = find_transformer(estimator, X)
+        report: MatchReport = transformer.diagnose(X, y, **options)
+        return report
+
+    @classmethod
+    @own_context()
+    def from_arrays(
+        cls, Z: Any, target: Any = "normal", *, random_state: Any = 0, classifier: bool = True
+    ) -> MatchReport:
+        """Judge embedded samples of any origin.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Held-out embedded samples, at least two.
+        target : str, object or sequence, default="normal"
+            What they should follow, as for `NoisyDIMTransformer`.
+        random_state, classifier : int or RandomState, bool
+            As for `NoisyDIMTransformer.diagnose`.
+
+        Returns
+        -------
+        report : MatchReport
+            Without what takes the transformer to know.
+        """
+        rng = generator(random_state)
+        Z = normal_preimage(Z, target, test="MatchReport.from_arrays")
+        return cls._of(Z, target, rng, classifier)
+
+    @classmethod
+    def _of(
+        cls,
+        Z: FloatArray,
+        target: Any,
+        rng: Any,
+        classifier: bool,
+        fitted: Any = None,
+        **values: Any,
+    ) -> MatchReport:
+        """Judge the normal embedding Z (n, d); further values are kept."""
+        check_boolean(classifier, "classifier")
+        values |= measure(Z, rng, classifier=classifier)
+        name = target if isinstance(target, str) else " ".join(repr(target).split())
+        return cls(
+            target=name if len(name) <= 60 else name[:57] + "...",
+            verdict=judge(values),
+            advice=tuple(advise(values, fitted)),
+            **values,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values as numbers, texts and lists that JSON can hold; None for NaN."""
-        values = dataclasses.asdict(self)
-        return {k: _plain(v) for k, v in values.items() if k not in ("quantiles", "scatter")}
+        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table as a data frame, indexed by group and quantity.
@@ -178,33 +200,30 @@ class MatchReport:
         Its columns are value, perfect, pvalue, and rejected: whether the p-value counts after
         Holm's correction.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                "MatchReport.to_frame needs pandas: pip install pandas. `to_dict` works without."
-            ) from error
-        frame = pd.DataFrame(self._lines(), columns=Line._fields)
-        return frame.set_index(["group", "quantity"])
+        import pandas as pd
 
-    def _lines(self) -> list[Line]:
+        return pd.DataFrame(self._lines(), columns=COLUMNS).set_index(["group", "quantity"])
+
+    def _lines(self) -> list[tuple[str, str, float, float, float, bool]]:
         """Return the lines of the table, those that are NaN left out."""
         info, d, counts = self.information, self.n_components, rejected(vars(self))
-        lines: list[Line] = []
+        reachable = self.training_reachable
+        lines = []
 
         def add(
             group: str, quantity: str, value: float, perfect: float = math.nan, test: str = ""
         ) -> None:
             pvalue = getattr(self, test) if test else math.nan
             if not (math.isnan(value) and math.isnan(pvalue)):
-                counted = counts.get(test, False)
-                lines.append(Line(group, quantity, value, perfect, pvalue, counted))
+                lines.append((group, quantity, value, perfect, pvalue, counts.get(test, False)))
 
-        add("information", "given samples, nats", info.value, info.reachable)
-        reachable = self.training_reachable
-        add("information", "training samples, nats", self.training_information, reachable)
-        add("information", "capacity of the channel, nats", info.capacity)
-        add("information", f"a batch of {info.batch_size} shows at most", info.cap)
+        if info is not None:
+            add("information", "given samples, nats", info.value, info.reachable)
+            add("information", "training samples, nats", self.training_information, reachable)
+            add("information", "capacity of the channel, nats", info.capacity)
+            add("information", f"a batch of {info.batch_size} shows at most", info.cap)
+        add("labels", "about y, nats", self.label_information, test="label_pvalue")
+        add("labels", "about y in random order, nats", self.shuffled_label_information)
         add("components", "Wasserstein, relative", self.relative_marginal_distance, 1.0)
         worst = f"worst (component {self.worst_component}), KS"
         add("components", worst, self.worst_ks, 0.0, "worst_ks_pvalue")
@@ -228,7 +247,40 @@ class MatchReport:
         d = f"{self.n_components} component{'s' * (self.n_components > 1)}"
         headline = f"{n}, {d}, target {self.target}: {VERDICTS[self.verdict]}"
         lines = [*textwrap.wrap(headline, WIDTH), ""]
-        lines.append(f"{'':12} {'':34} {'value':>9} {'perfect':>9} {'p-value':>9}")
+        info, auc = self.information, np.fmax(self.auc_boosting, self.auc_mlp)
+        chance = f"0.5 is perfect, up to {chance_auc(self.n_rows):.2f} is chance"
+        for name, value, meaning in (
+            ("AUC of a classifier", auc, f"telling them from the target; {chance}"),
+            (
+                "relative distance",
+                self.relative_sliced_wasserstein,
+                "sliced Wasserstein; 1 is perfect",
+            ),
+            (
+                "worst component",
+                self.worst_ks,
+                f"Kolmogorov-Smirnov, p = {self.worst_ks_pvalue:.3f}",
+            ),
+            ("largest correlation", self.max_correlation, f"p = {self.max_correlation_pvalue:.3f}"),
+            (
+                "information, nats",
+                math.nan if info is None else info.value,
+                "" if info is None else f"through the channel; {info.reachable:.2f} is reachable",
+            ),
+        ):
+            if not math.isnan(value):
+                lines.append(f"{name:20} {value:7.3f}  {meaning}")
+        lines.append("")
+        for sentence in self.advice:
+            lines += textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ")
+        more = (
+            "print(report.table()) shows all values; see also 'Diagnosing a fit' in the user guide."
+        )
+        return "\n".join([*lines, "", more])
+
+    def table(self) -> str:
+        """Return all values as a table to print, with what its words mean."""
+        lines = [f"{'':12} {'':34} {'value':>9} {'perfect':>9} {'p-value':>9}"]
         last = ""
         for group, quantity, value, perfect, pvalue, counted in self._lines():
             numbers = f"{value:9.3f} {perfect:9.3f} {pvalue:9.3f}".replace("nan", "   ")
@@ -236,69 +288,20 @@ class MatchReport:
             text = f"{group * (group != last):12} {quantity:34} {numbers}{' *' * counted}"
             lines.append(text.replace("    0.000 *", "  < 0.001 *").rstrip())
             last = group
-        lines.append("")
-        for sentence in self.advice:
-            lines += textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ")
         chance = f"up to {chance_auc(self.n_rows):.2f} is chance with so many samples"
         legend = LEGEND | ({} if math.isnan(self.auc_boosting) else {"AUC": chance})
-        lines += ["", *(f"{word:12} {meaning}" for word, meaning in legend.items())]
-        return "\n".join(lines)
+        return "\n".join(
+            [*lines, "", *(f"{word:12} {meaning}" for word, meaning in legend.items())]
+        )
 
     def __repr__(self) -> str:
         return f"<MatchReport: {self.verdict}, {self.n_rows} samples, target {self.target}>"
 
-    @own_context()
     def _repr_html_(self) -> str:
-        return (
-            f'<div class="sknoisydim-report"><style>{STYLE}</style>{self._quantile_plot()}'
-            f"{self._scatter_plot()}<pre>{escape(str(self))}</pre></div>"
-        )
-
-    def _quantile_plot(self) -> str:
-        k = len(self.quantiles)
-        levels = (np.arange(k) + 0.5) / k
-        expected = ndtri(levels)
-        # Twice the standard deviation of a quantile of so many samples.
-        half = 2 * np.sqrt(levels * (1 - levels) / self.n_rows) / norm.pdf(expected)
-        band = np.r_[np.c_[expected, expected - half], np.c_[expected, expected + half][::-1]]
-        shapes = [f'<polygon points="{_points(band)}" fill="currentColor" fill-opacity=".13"/>']
-        shapes.append(f'<path d="M-3.5,-3.5L3.5,3.5" stroke="{TARGET}"/>')
-        for column in self.quantiles.T:
-            points = _points(np.c_[expected, column])
-            shapes.append(f'<polyline points="{points}" stroke="{SAMPLES}"/>')
-        return _figure("Components: quantiles", "target", "embedding", shapes)
-
-    def _scatter_plot(self) -> str:
-        if not self.max_correlation_pair:
-            return ""
-        across, up = (f"component {i}" for i in self.max_correlation_pair)
-        dots = f'r="0.05" fill="{SAMPLES}"'
-        inside = self.scatter[np.abs(self.scatter).max(axis=1) < 3.5]
-        shapes = [f'<circle cx="{x:.2f}" cy="{y:.2f}" {dots}/>' for x, y in inside]
-        radii = np.sqrt(chi2.ppf((0.5, 0.95), 2))
-        shapes += [f'<circle r="{radius:.2f}" stroke="{TARGET}"/>' for radius in radii]
-        return _figure("Largest correlation; 50 % and 95 % of the target", across, up, shapes)
+        return f"<pre>{escape(str(self))}\n\n{escape(self.table())}</pre>"
 
 
-def _points(xy: FloatArray) -> str:
-    return " ".join(f"{x:.2f},{y:.2f}" for x, y in np.clip(xy, -3.5, 3.5))
-
-
-def _figure(title: str, across: str, up: str, shapes: list[str]) -> str:
-    """Return a square plot over (-3.5, 3.5) of shapes in data coordinates."""
-    ticks = "".join(
-        f'<text x="{25.7 * t}" y="104">{t}</text><text x="-102" y="{4 - 25.7 * t}">{t}</text>'
-        for t in (-2, 0, 2)
-    )
-    return (
-        f'<figure><figcaption>{title}</figcaption><svg viewBox="-116 -92 210 216" width="210" '
-        f'height="216" role="img" aria-label="{title}"><path d="M-90,-90V90H90" '
-        f'stroke="currentColor"/><g transform="scale(25.7 -25.7)">{"".join(shapes)}</g>{ticks}'
-        f'<text y="119">{across}</text><text x="-60" y="-80">{up}</text></svg></figure>'
-    )
-
-
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, tuple):

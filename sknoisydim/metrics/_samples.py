@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 
 FloatArray = NDArray[np.float64]
 RandomState = int | np.random.Generator | np.random.RandomState | None
+# What a sample is compared with: a name, a target, a distribution of scipy, or another sample.
+Reference: TypeAlias = str | BaseEstimator | ArrayLike
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,12 @@ def holm(pvalue: FloatArray) -> FloatArray:
 
 
 def compare(
-    Z: Any, reference: Any, *, min_samples: int = 2
+    Z: ArrayLike, reference: Reference, *, min_samples: int = 2
 ) -> tuple[FloatArray, FloatArray | None]:
     """Validate a sample and its reference, and bring both into one space.
 
-    Returns
-    -------
-    Z : ndarray of shape (n_samples, n_components)
-        As it is for a reference sample; for a target its N(0, I) pre-image.
-    Y : ndarray of shape (m, n_components) or None
-        The reference sample; None stands for N(0, I).
+    Returns the sample as it is, and a reference sample; or for a target its N(0, I) pre-image, and
+    None.
     """
     Z = check_sample(Z, min_samples=min_samples)
     if is_sample(reference):
@@ -102,7 +101,9 @@ def draw(Y: FloatArray | None, n: int, d: int, rng: np.random.Generator) -> Floa
     return rng.standard_normal((n, d)) if Y is None else subsample(Y, n, rng)
 
 
-def normal_preimage(Z: Any, reference: Any, *, test: str, min_samples: int = 2) -> FloatArray:
+def normal_preimage(
+    Z: ArrayLike, reference: Reference, *, test: str, min_samples: int = 2
+) -> FloatArray:
     """Return the sample in the space where the target is N(0, I), for a one-sample test."""
     if is_sample(reference):
         raise TypeError(
@@ -112,7 +113,7 @@ def normal_preimage(Z: Any, reference: Any, *, test: str, min_samples: int = 2) 
     return compare(Z, reference, min_samples=min_samples)[0]
 
 
-def check_sample(Z: Any, name: str = "Z", *, min_samples: int = 2) -> FloatArray:
+def check_sample(Z: ArrayLike, name: str = "Z", *, min_samples: int = 2) -> FloatArray:
     """Return `Z` as a finite float64 array of shape (n_samples, n_components)."""
     checked: FloatArray = check_array(
         Z, dtype=np.float64, ensure_min_samples=min_samples, input_name=name
@@ -120,7 +121,7 @@ def check_sample(Z: Any, name: str = "Z", *, min_samples: int = 2) -> FloatArray
     return checked
 
 
-def is_sample(reference: Any) -> bool:
+def is_sample(reference: Reference) -> bool:
     """Tell a reference sample from a name, a target or a sequence of distributions."""
     if isinstance(reference, (list, tuple)):
         return len(reference) > 0 and np.ndim(reference[0]) > 0

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .._options import resolve
+from sknoisydim._validation import resolve
+
 from ._maps import InvertibleMap
 from ._rotation import RotationGaussianization
 
@@ -21,17 +22,10 @@ __all__ = ["REFINEMENTS", "InvertibleMap", "RotationGaussianization", "resolve_r
 REFINEMENTS: Mapping[str, type] = {"rotation": RotationGaussianization}
 
 
-def resolve_refinement(refine: Any) -> Any:
+def resolve_refinement(refine: object) -> Any:
     """Return the component that a name, a class or an object stands for; None for None.
 
     What is wrong with it comes to light here, before training and not after it.
-
-    Raises
-    ------
-    ValueError
-        If it is an unknown name, or has a parameter that is not usable.
-    TypeError
-        If it has no method `build` of embeddings, a seed and rows held out.
     """
     if refine is None:
         return None

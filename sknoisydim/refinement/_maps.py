@@ -54,15 +54,7 @@ class InvertibleMap(nn.Module):
 
 
 class Scale(InvertibleMap):
-    """Division by one number.
-
-    Parameters
-    ----------
-    n_components : int
-        Number d of components.
-    factor : float, default=1.0
-        What rows are divided by, above 0.
-    """
+    """Division by one number."""
 
     factor: torch.Tensor
 
@@ -79,13 +71,7 @@ class Scale(InvertibleMap):
 
 
 class Composed(InvertibleMap):
-    """Several maps, one after the other.
-
-    Parameters
-    ----------
-    maps : sequence of InvertibleMap
-        The first is applied first; at least one.
-    """
+    """Several maps, one after the other."""
 
     def __init__(self, maps: Sequence[InvertibleMap]) -> None:
         super().__init__(maps[0].n_components)
@@ -112,11 +98,6 @@ class RotatedTables(InvertibleMap):
     r"""Layers :math:`z \mapsto A^\top g(A z)`: orthogonal axes A, an increasing map g of each.
 
     g is linear between the knots of a table, and a shift beyond them.
-
-    Parameters
-    ----------
-    n_components, n_layers : int
-        Shape; the layers are the identity, until they are set or loaded.
 
     Attributes
     ----------
@@ -189,11 +170,6 @@ class Radial(InvertibleMap):
 
     g is linear between the knots of a table, and a shift beyond them.
 
-    Parameters
-    ----------
-    n_components : int
-        Number d of components.
-
     Attributes
     ----------
     values : Tensor of shape (CELLS + 1,)
@@ -246,12 +222,6 @@ class Couplings(InvertibleMap):
               z \mapsto A^\top \bigl( a, \; e^{\tanh s} b + t \bigr)
 
     where b is scaled within 5 of 0 and shifted beyond.
-
-    Parameters
-    ----------
-    n_components, n_layers : int
-        Shape, of at least two components; the layers are the identity, until they are set or
-        loaded.
 
     Attributes
     ----------

@@ -1,23 +1,289 @@
-"""Independent components with any distributions, and what a user may write for one of them."""
+"""Independent components with distributions of scipy.stats; what a user may write."""
 
 from __future__ import annotations
 
 import copy
 import inspect
+import os
 import pickle
-from collections.abc import Hashable, Mapping
-from typing import Any
+import threading
+import warnings
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import ndtr, ndtri
 from sklearn.base import clone
 
-from .._options import unknown_option
-from ._base import FloatArray, Target
-from ._joint import MultivariateNormal
-from ._product import Normal, Uniform
-from ._scipy import ScipyLaw, describe, distribution_methods, undamaged
+from sknoisydim._context import own_context
+from sknoisydim._validation import check_integer, unknown_option
+from sknoisydim.targets._base import Z_MAX, FloatArray, Normal, Target, Uniform
+from sknoisydim.targets._joint import MultivariateNormal
+
+ALLOWED = (
+    "a name ('normal', 'uniform'), a target of sknoisydim.targets, a frozen continuous "
+    "distribution of scipy.stats such as scipy.stats.beta(2, 5) or scipy.stats.Normal(mu=0, "
+    "sigma=2), a frozen scipy.stats.multivariate_normal, or a list or tuple of these with one per "
+    "component"
+)
+
+# A distribution's temporaries stay in the cache, and below 1 MB each, whatever the number of rows.
+CHUNK = 2**16
+
+
+class _Names(NamedTuple):
+    """How one generation of scipy.stats calls the four functions."""
+
+    quantile: str
+    upper_quantile: str
+    cdf: str
+    sf: str
+
+
+_MultivariateNormal = type(stats.multivariate_normal)
+
+_GENERATIONS = (
+    _Names("ppf", "isf", "cdf", "sf"),
+    _Names("icdf", "iccdf", "cdf", "ccdf"),
+)
+
+# Warning filters belong to the whole process, so only one thread at a time may change them.
+_FILTERS_LOCK = threading.Lock()
+
+_SCIPY = os.path.dirname(scipy.__file__)
+
+# Two normal scores that differ by more than this are not one rounded by a numerical inversion.
+_AGREEMENT = 0.05
+
+
+class ScipyLaw(Target):
+    """Independent components with one distribution of scipy.stats; users see `Independent`.
+
+    Files of `save` hold the names of this class and of its parameter.
+
+    Attributes
+    ----------
+    n_components_ : int
+    median_ : float
+    z_low_, z_high_ : float
+        Between these the quantile function is not constant, and agrees with the distribution
+        function; outside, `z` is clipped.
+    """
+
+    def __init__(self, law: Any) -> None:
+        self.law = law
+
+    @property
+    def _iid(self) -> bool:
+        return True
+
+    def __sklearn_clone__(self) -> ScipyLaw:
+        # Distributions do not change, and scipy cannot copy each of them: see `undamaged`.
+        return ScipyLaw(self.law)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScipyLaw:
+        return copy.copy(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.law = undamaged(self.law)
+
+    def _bind(self, n_components: int) -> None:
+        self._names = distribution_methods(self.law, "law")
+        self.median_ = _check_distribution(self.law, self._names)
+        # The quantile functions of scipy give infinity, NaN, the wrong sign (t(3) at 1e-290) or
+        # a wrong value with a warning (beta at 1e-110) in tails that nobody asks for but us.
+        with _FILTERS_LOCK, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.z_low_ = self._reach(-1.0, caught)
+            self.z_high_ = self._reach(1.0, caught)
+
+    def _push(self, z: FloatArray) -> FloatArray:
+        np.clip(z, self.z_low_, self.z_high_, out=z)
+        return _in_chunks(self._quantile, z)
+
+    def _pull(self, x: FloatArray) -> FloatArray:
+        z = _in_chunks(self._normal_score, x)
+        return np.clip(z, self.z_low_, self.z_high_, out=z)
+
+    def _logpdf(self, x: FloatArray) -> FloatArray:
+        with np.errstate(all="ignore"):
+            return _in_chunks(self.law.logpdf, x).sum(axis=1)
+
+    def _quantile(self, z: FloatArray) -> FloatArray:
+        # Each half through its small tail probability, which keeps all its digits.
+        upper = z > 0
+        x = np.empty_like(z)
+        with np.errstate(all="ignore"):
+            x[upper] = getattr(self.law, self._names.upper_quantile)(ndtr(-z[upper]))
+            x[~upper] = getattr(self.law, self._names.quantile)(ndtr(z[~upper]))
+        return x
+
+    def _normal_score(self, x: FloatArray) -> FloatArray:
+        upper = x > self.median_
+        z = np.empty_like(x)
+        with np.errstate(all="ignore"):
+            z[upper] = -ndtri(getattr(self.law, self._names.sf)(x[upper]))
+            z[~upper] = ndtri(getattr(self.law, self._names.cdf)(x[~upper]))
+        return z
+
+    def _agrees(self, z: float, caught: list[warnings.WarningMessage]) -> bool:
+        """Whether the quantile at a normal score comes without a warning and is right.
+
+        Right up to the last digit of a float: at an edge many scores have one quantile.
+        """
+        caught.clear()
+        try:
+            (x,) = self._quantile(np.array([z]))
+            below, above = self._normal_score(np.nextafter([x, x], [-np.inf, np.inf]))
+        except (ArithmeticError, RuntimeError, ValueError):
+            return False
+        # Those of other threads arrive here too.
+        if any(warning.filename.startswith(_SCIPY) for warning in caught):
+            return False
+        return bool(np.isfinite(x) and below - _AGREEMENT <= z <= above + _AGREEMENT)
+
+    def _reach(self, sign: float, caught: list[warnings.WarningMessage]) -> float:
+        """Find the normal score of one sign at which the quantile function stops moving.
+
+        Either it can no longer be trusted beyond it, or it has come to the last value that a
+        float can hold.
+        """
+        inside = outside = 0.0
+        for step in np.linspace(0.0, Z_MAX, 39)[1:].tolist():
+            outside = step
+            if not self._agrees(sign * step, caught):
+                break
+            inside = step
+        inside, _ = _bisect(lambda z: self._agrees(sign * z, caught), inside, outside)
+        (last,) = self._quantile(np.array([sign * inside]))
+        _, still = _bisect(lambda z: self._quantile(np.array([sign * z]))[0] != last, 0.0, inside)
+        return sign * still
+
+
+def _bisect(holds: Callable[[float], bool], low: float, high: float) -> tuple[float, float]:
+    """Close in on the place between `low` and `high` at which `holds` ends."""
+    while high - low > 1e-3:
+        middle = 0.5 * (low + high)
+        if holds(middle):
+            low = middle
+        else:
+            high = middle
+    return low, high
+
+
+def _in_chunks(function: Callable[[FloatArray], FloatArray], rows: FloatArray) -> FloatArray:
+    """Apply an elementwise function in place, a chunk at a time."""
+    flat = np.ascontiguousarray(rows).reshape(-1)
+    for start in range(0, flat.size, CHUNK):
+        chunk = slice(start, start + CHUNK)
+        flat[chunk] = function(flat[chunk])
+    return flat.reshape(rows.shape)
+
+
+def describe(distribution: Any) -> str:
+    """Write a distribution as its user did, which the repr of scipy's older generation does not."""
+    name = getattr(getattr(distribution, "dist", None), "name", None)
+    if name is None:
+        return repr(distribution)
+    arguments = [repr(value) for value in distribution.args]
+    arguments += [f"{key}={value!r}" for key, value in distribution.kwds.items()]
+    return f"{name}({', '.join(arguments)})"
+
+
+def undamaged(distribution: object) -> Any:
+    """Return a distribution of scipy.stats as it was before it was copied or pickled.
+
+    scipy 1.17 makes of each copy of ``scipy.stats.Normal(mu=1, sigma=2)`` a standard normal,
+    which only its repr tells from a real one. scikit-learn's `clone` copies, so a grid search
+    would silently use another distribution than the user's.
+    """
+    if "StandardNormal(mu" not in repr(distribution):
+        return distribution
+    parameters = getattr(distribution, "_original_parameters", None)
+    if type(distribution).__name__ != "StandardNormal" or not parameters:
+        raise ValueError(
+            f"{distribution!r} was damaged when it was copied or pickled: scipy makes a standard "
+            "normal of a copied scipy.stats.Normal. Put the distribution into "
+            "sknoisydim.targets.Independent, which scikit-learn clones without copying the "
+            "distribution, or use the older scipy.stats.norm."
+        )
+    return stats.Normal(**parameters)
+
+
+def distribution_methods(value: Any, name: str) -> _Names:
+    """Return the names of the functions of a distribution, or explain why `value` is none."""
+    is_class = inspect.isclass(value)
+    kind = value if is_class else type(value)
+    of_scipy = isinstance(value, (stats.rv_continuous, stats.rv_discrete))
+    if (of_scipy and not hasattr(value, "xk")) or kind is _MultivariateNormal:  # with xk: atoms
+        label = getattr(value, "name", "multivariate_normal")
+        raise TypeError(
+            f"{name} is the distribution {label!r} of scipy.stats, but it is not frozen: call it "
+            f"with its parameters, as in {label}(...), to say which distribution you mean."
+        )
+    if any(base.__module__.startswith(("torch.", "zuko.")) for base in kind.__mro__):
+        raise TypeError(
+            f"{name}={value!r} is a torch object, which is not supported: pass the same "
+            "distribution from scipy.stats, as in scipy.stats.beta(2, 5), or wrap the map of a "
+            "flow in sknoisydim.targets.PushForward."
+        )
+    if is_class and callable(getattr(value, "icdf", None)):
+        raise TypeError(
+            f"{name} is the class {value.__name__}: call it with its parameters, as in "
+            f"{value.__name__}(...), to say which distribution you mean."
+        )
+    if not is_class and _is_discrete(value):
+        raise ValueError(
+            f"{name}={describe(value)} is discrete, and a target must be continuous: no "
+            "invertible map turns N(0, I) into a discrete distribution."
+        )
+    if not is_class:
+        for names in _GENERATIONS:
+            if all(callable(getattr(value, method, None)) for method in (*names, "logpdf")):
+                return names
+    raise TypeError(
+        f"{name}={value!r} of type {type(value).__name__} is not understood: it takes {ALLOWED}. "
+        "For any other joint distribution give its map, by sknoisydim.targets.PushForward."
+    )
+
+
+def _is_discrete(distribution: Any) -> bool:
+    if isinstance(getattr(distribution, "dist", distribution), stats.rv_discrete):
+        return True
+    if not all(callable(getattr(distribution, method, None)) for method in ("icdf", "logpdf")):
+        return False
+    # Discrete ones of the newer generation have all the methods, and infinite density at an atom.
+    return bool(np.isposinf(distribution.logpdf(distribution.icdf(0.5))).any())
+
+
+def _check_distribution(distribution: object, names: _Names) -> float:
+    """Check that the parameters give one continuous distribution, and return its median."""
+    quantile, cdf = getattr(distribution, names.quantile), getattr(distribution, names.cdf)
+    levels = np.array([0.25, 0.5, 0.75])
+    with np.errstate(all="ignore"):
+        if np.shape(quantile(0.5)) != ():
+            raise ValueError(
+                f"{describe(distribution)} has arrays as parameters: give a list of distributions "
+                "instead, one per component."
+            )
+        quartiles = np.asarray(quantile(levels), dtype=np.float64)
+        back = np.asarray(cdf(quartiles), dtype=np.float64)
+    if not (np.isfinite(quartiles).all() and (np.diff(quartiles) > 0).all()):
+        raise ValueError(
+            f"{describe(distribution)} is not a distribution: its quartiles are "
+            f"{quartiles.tolist()}. Check its parameters."
+        )
+    if not (np.abs(back - levels) < 1e-3).all():
+        raise ValueError(
+            f"{describe(distribution)} is not a continuous distribution: its distribution function "
+            f"at its quartiles is {back.tolist()}, not {levels.tolist()}."
+        )
+    return float(quartiles[1])
+
 
 TARGETS: Mapping[str, type[Target]] = {"normal": Normal, "uniform": Uniform}
 
@@ -44,8 +310,6 @@ class Independent(Target):
 
     Attributes
     ----------
-    n_components_ : int
-        Number of components, set by :meth:`bind` on the copy it returns.
     parts_ : list of tuple (ndarray of int, Target)
         The components that share a distribution, and the target bound to that many. They are
         mapped by one call.
@@ -71,11 +335,6 @@ class Independent(Target):
     per distribution. It is [-8.3, 8.3] where a distribution computes its survival function as
     1 - cdf, or has an edge that is not 0, because of the precision of floats. :meth:`push` is as
     monotone, and :meth:`pull` as exact, as the functions of the distribution.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------
@@ -141,19 +400,12 @@ class Independent(Target):
         return total
 
 
-def as_target(value: Any, name: str) -> Target:
-    """Return the unbound target that `value` stands for, a list or tuple excepted.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not understood.
-    ValueError
-        If it is an unknown name, or a discrete distribution.
-    """
+def as_target(value: object, name: str) -> Target:
+    """Return the unbound target that `value` stands for, a list or tuple excepted."""
     if isinstance(value, str):
         if value not in TARGETS:
-            raise ValueError(unknown_option(value, TARGETS, name))
+            also = "a continuous distribution of scipy.stats, a list of one per component"
+            raise ValueError(unknown_option(value, TARGETS, name, also))
         return TARGETS[value]()
     if inspect.isclass(value) and issubclass(value, Target):
         try:
@@ -174,15 +426,7 @@ def as_target(value: Any, name: str) -> Target:
 
 
 def as_components(distributions: Any, n_components: int, name: str) -> list[Target]:
-    """Return one unbound target per component.
-
-    Raises
-    ------
-    TypeError
-        If a distribution is not understood.
-    ValueError
-        If there are too few or too many of them, or one has an invalid value.
-    """
+    """Return one unbound target per component."""
     if not isinstance(distributions, (list, tuple)):
         return [as_target(distributions, name)] * n_components
     if len(distributions) != n_components:
@@ -193,7 +437,7 @@ def as_components(distributions: Any, n_components: int, name: str) -> list[Targ
     return [as_target(one, f"{name}[{index}]") for index, one in enumerate(distributions)]
 
 
-def _clone_target(distribution: Any) -> Any:
+def _clone_target(distribution: object) -> Any:
     return clone(distribution) if isinstance(distribution, Target) else distribution
 
 
@@ -215,3 +459,61 @@ def _key(component: Target) -> Hashable:
         if isinstance(component, ScipyLaw) and callable(getattr(component.law, "icdf", None)):
             return type(component.law), describe(component.law)
         return id(component)
+
+
+@own_context()
+def resolve_target(target: object, n_components: int) -> Target:
+    """Return the target that `target` stands for, bound to a number of components.
+
+    Parameters
+    ----------
+    target : str, Target, scipy.stats distribution, or list or tuple of these
+        - a name: "normal" or "uniform";
+        - an object or a class of `sknoisydim.targets`;
+        - a frozen continuous distribution of scipy.stats, of the older generation
+          (``scipy.stats.beta(2, 5)``) or the newer (``scipy.stats.Normal(mu=1, sigma=2)``),
+          which all components then have independently; a ``scipy.stats.rv_histogram`` counts as
+          frozen;
+        - a frozen ``scipy.stats.multivariate_normal``;
+        - a list or tuple of these, one per component.
+    n_components : int
+        Number of components of the embedding, at least 1.
+
+    Returns
+    -------
+    target : Target
+        A bound copy: what the caller passed does not change.
+
+    Raises
+    ------
+    TypeError
+        If `target` is not understood: for example a distribution that is not frozen, or one of
+        `torch.distributions`.
+    ValueError
+        If a name is unknown, a distribution is discrete or has invalid parameters, or the number of
+        components does not fit.
+
+    See Also
+    --------
+    sklearn.preprocessing.QuantileTransformer : What is `output_distribution` there is `target`
+        here.
+    sknoisydim.targets.PushForward : For a distribution that is not in this list.
+
+    Examples
+    --------
+    >>> from scipy import stats
+    >>> from sknoisydim.targets import resolve_target
+    >>> resolve_target("uniform", 2).push([[0.0, 1.0]])
+    array([[0.5       , 0.84134475]])
+    >>> resolve_target(["uniform", stats.expon()], 2).push([[0.0, 1.0]])
+    array([[0.5       , 1.84102165]])
+    """
+    n_components = check_integer(n_components, "n_components", minimum=1)
+    if isinstance(target, (list, tuple)):
+        # Independent checks this too, but would call the parameter by its own name.
+        as_components(target, n_components, "target")
+        return Independent(target).bind(n_components)
+    resolved = as_target(target, "target")
+    if isinstance(resolved, ScipyLaw):
+        resolved = Independent(target)
+    return resolved.bind(n_components)

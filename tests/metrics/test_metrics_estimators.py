@@ -222,7 +222,7 @@ class TestScorers:
             "check_rows": lambda transformer, X: np.asarray(X),
             "normal_embedding": lambda transformer, X: X,
         }.items():
-            monkeypatch.setattr(f"sknoisydim.metrics._scorers.{name}", fake)
+            monkeypatch.setattr(f"sknoisydim.metrics._information.{name}", fake)
         # The distance of the largest of three correlations needs many repeats, which cost nothing.
         n_repeats = {"classifier_auc": {}, "max_correlation": {"n_repeats": 40}}
         scorer = make_match_scorer(metric, **n_repeats.get(metric, {"n_repeats": 4}))

@@ -26,8 +26,8 @@ from sknoisydim.metrics import (
     sliced_wasserstein,
     total_correlation,
 )
-from sknoisydim.metrics._marginal import anderson_darling_survival
 from sknoisydim.metrics._samples import holm
+from sknoisydim.metrics._tests import anderson_darling_survival
 
 
 @pytest.fixture

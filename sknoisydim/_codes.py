@@ -1,0 +1,250 @@
+"""UniformCodes: integer codes of samples, from equal cells of a uniform embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import gen_batches, get_tags
+from sklearn.utils.validation import check_is_fitted
+
+from sknoisydim._context import own_context
+from sknoisydim._transformer import NoisyDIMTransformer
+from sknoisydim._validation import check_integer
+from sknoisydim.metrics._information import normal_embedding
+
+Integers = NDArray[np.int64]
+MAX_BITS = 52  # as many as a float64 between 0.5 and 1 has
+# `nearest_cells` lists 65,536 cells at most, and holds 32 MB of distances at a time.
+MAX_LISTED_BITS, N_DISTANCES = 16, 2**22
+
+
+class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    r"""Integer codes of samples, from cells of equal probability of a uniform embedding.
+
+    The unit cube of a uniform embedding is cut into :math:`2^b` boxes, with b the `bits`; the code
+    of a sample is the number of its box. The edges are known before `fit`. As far as the embedding
+    is jointly uniform, all boxes have the same probability, for unseen samples, too.
+
+    Bits are dealt to the components in turn. A component with m bits has :math:`2^m` slices,
+    numbered in Gray code: slices beside each other differ in one bit. A code of fewer bits is the
+    beginning of one of more, so ``codes(X) >> 1`` joins cells in pairs.
+
+    Parameters
+    ----------
+    transformer : NoisyDIMTransformer, FrozenEstimator or None, default=None
+        What embeds samples; whatever its `target`, the uniform one is taken. It has at most as many
+        components as bits. It is cloned and fitted, unless it is fitted already and comes in a
+        `sklearn.frozen.FrozenEstimator`. None takes ``keep="pca", match_weight=10`` with half as
+        many components as bits, or as many as features if these are fewer.
+    bits : int, default=8
+        Number b of bits of a code, from 1 to 52.
+    random_state : int, RandomState instance or None, default=None
+        Takes the place of the transformer's, unless it is None.
+
+    Attributes
+    ----------
+    transformer_ : NoisyDIMTransformer
+        The fitted transformer, with the target "uniform".
+    n_slices_ : ndarray of shape (d,)
+        Slices of each component of ``transformer_.transform``, at multiples of one over it.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (p,)
+        Their names, where all are strings.
+
+    References
+    ----------
+    C. Faloutsos, "Gray Codes for Partial Match and Range Queries", IEEE Transactions on Software
+    Engineering 14 (1988): bits of several Gray codes in turn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sknoisydim import UniformCodes
+    >>> X = load_iris().data
+    >>> cells = UniformCodes(bits=4, random_state=0).fit(X)
+    >>> cells.transform(X).shape, cells.codes(X).shape
+    ((150, 4), (150,))
+    >>> cells.n_slices_
+    array([4, 4])
+    """
+
+    def __init__(self, transformer: Any = None, *, bits: int = 8, random_state: Any = None) -> None:
+        self.transformer = transformer
+        self.bits = bits
+        self.random_state = random_state
+
+    @own_context()
+    def fit(self, X: Any, y: Any = None) -> UniformCodes:
+        """Fit the transformer.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Samples, as the transformer takes them.
+        y : array-like of shape (n,) or (n, k), default=None
+            For the transformer, which ignores it unless `supervision` > 0.
+
+        Returns
+        -------
+        self : UniformCodes
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or the data are not usable.
+        """
+        bits = check_integer(self.bits, "bits", minimum=1, maximum=MAX_BITS)
+        base = self.transformer
+        if base is None:
+            d = min((bits + 1) // 2, *np.shape(X)[1:])
+            base = NoisyDIMTransformer(d, keep="pca", match_weight=10.0)
+        fitted = base.estimator if isinstance(base, FrozenEstimator) else base
+        if not isinstance(fitted, NoisyDIMTransformer):
+            kinds = "a NoisyDIMTransformer, one in a FrozenEstimator, or None"
+            raise TypeError(f"transformer must be {kinds}, got {fitted!r}.")
+        if fitted is base:
+            fitted = clone(fitted)
+            if self.random_state is not None:
+                fitted.set_params(random_state=self.random_state)
+            fitted.fit(X, y)
+        check_is_fitted(fitted)
+        d = fitted.n_components_
+        if d > bits:
+            raise ValueError(f"the transformer has {d} components, more than bits={bits}.")
+        self.transformer_ = fitted.retarget("uniform")
+        self.n_slices_ = np.array([2 ** (bits // d + (j < bits % d)) for j in range(d)])
+        self._n_features_out = bits
+        names = ("n_features_in_", "feature_names_in_")
+        self.__dict__ |= {name: value for name, value in vars(fitted).items() if name in names}
+        return self
+
+    @own_context()
+    def transform(self, X: Any) -> NDArray[np.uint8]:
+        """Return the bits of the codes, for a search by Hamming distance.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Features as in `fit`.
+
+        Returns
+        -------
+        bits : ndarray of shape (n, bits), dtype uint8
+            0 or 1, the most significant first. Cells beside each other differ in one bit.
+        """
+        return self._bits(self._slices(X))
+
+    @own_context()
+    def codes(self, X: Any) -> Integers:
+        """Return the code of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Features as in `fit`.
+
+        Returns
+        -------
+        codes : ndarray of shape (n,), dtype int64
+            From 0 to ``2**bits - 1``: the bits of `transform`, as one number.
+        """
+        return self._pack(self._slices(X))
+
+    @own_context()
+    def nearest_cells(self, X: Any, n_cells: int = 8) -> Integers:
+        """Return the codes of the cells that are nearest to each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Features as in `fit`.
+        n_cells : int, default=8
+            Number of cells, from 1 to ``2**bits``.
+
+        Returns
+        -------
+        codes : ndarray of shape (n, n_cells), dtype int64
+            The own one first, in order of the distance from the embedded sample to the nearest
+            point of a cell, both mapped from the uniform distribution to N(0, I).
+
+        Raises
+        ------
+        ValueError
+            For more than 16 bits, since the distance to each of the ``2**bits`` cells is computed.
+        """
+        check_is_fitted(self)
+        bits = self._n_features_out
+        if bits > MAX_LISTED_BITS:
+            raise ValueError(f"nearest_cells takes at most {MAX_LISTED_BITS} bits, got {bits=}.")
+        check_integer(n_cells, "n_cells", minimum=1, maximum=2**bits)
+        slices = np.stack(np.unravel_index(np.arange(2**bits), self.n_slices_), axis=1)
+        of_cell, z = self._pack(slices), self._embed(X)
+        found = np.empty((len(z), n_cells), np.int64)
+        for part in gen_batches(len(z), N_DISTANCES >> bits):
+            squares = np.zeros((len(z[part]), 2**bits))
+            for value, size, of_all in zip(z[part].T, self.n_slices_, slices.T, strict=True):
+                edges = ndtri(np.arange(size + 1) / size)
+                outside = np.maximum(edges[:-1] - value[:, None], value[:, None] - edges[1:])
+                squares += np.square(np.maximum(outside, 0.0))[:, of_all]
+            found[part] = of_cell[np.argsort(squares, axis=1, kind="stable")[:, :n_cells]]
+        return found
+
+    def strata(self, X: Any, min_samples: int = 10) -> Integers:
+        """Return labels of cells, for ``train_test_split(X, stratify=labels)``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Features as in `fit`.
+        min_samples : int, default=10
+            Cells with fewer samples are joined with the next ones, in order of codes. A stratified
+            split can have as many folds, and a `test_size` as small as one over it.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,), dtype int64
+        """
+        check_integer(min_samples, "min_samples", minimum=1)
+        _, cell, counts = np.unique(self.codes(X), return_inverse=True, return_counts=True)
+        labels, label, held, left = [], 0, 0, int(counts.sum())
+        for count in counts:
+            # A label is full, and what is left is enough for another.
+            if held >= min_samples and left >= min_samples:
+                label, held = label + 1, 0
+            labels.append(label)
+            held, left = held + count, left - count
+        return np.array(labels, np.int64)[cell]
+
+    def _embed(self, X: Any) -> NDArray[np.float64]:
+        """Return normal embeddings: `transform` may be set to return a data frame."""
+        check_is_fitted(self)
+        return normal_embedding(self.transformer_, self.transformer_._check(X))
+
+    def _slices(self, X: Any) -> Integers:
+        last = self.n_slices_ - 1  # of what is so far out that its probability rounds to 1
+        return np.minimum(ndtr(self._embed(X)) * self.n_slices_, last).astype(np.int64)
+
+    def _bits(self, slices: Integers) -> NDArray[np.uint8]:
+        """Return the bits (n, b) of slices (n, d): those of their Gray codes in turn."""
+        found = np.empty((len(slices), self._n_features_out), np.uint8)
+        for j, gray in enumerate((slices ^ (slices >> 1)).T):
+            m = int(self.n_slices_[j]).bit_length() - 1
+            found[:, j :: len(self.n_slices_)] = gray[:, None] >> np.arange(m)[::-1] & 1
+        return found
+
+    def _pack(self, slices: Integers) -> Integers:
+        """Return the codes (n,) of slices (n, d)."""
+        return self._bits(slices) @ (1 << np.arange(self._n_features_out)[::-1])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inner = get_tags(NoisyDIMTransformer() if self.transformer is None else self.transformer)
+        tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
+        tags.transformer_tags.preserves_dtype = []
+        return tags

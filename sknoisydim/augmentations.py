@@ -1,0 +1,524 @@
+"""Views: how a batch of rows becomes a batch of their views.
+
+A view is a callable `(batch, generator) -> batch` on float32 tensors of scaled rows. One that has
+to know the table has a method `prepare`: given a sample of scaled rows, before training, it returns
+the callable that is used in its place. If that keeps rows of the sample, it has a method `release`,
+which is called when training ends.
+
+With `missing="indicator"` a missing cell is NaN, in batches as in the sample, and one that is given
+a value counts as observed. A view may leave cells missing, or make them so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from scipy.special import betaincinv
+from sklearn.base import BaseEstimator, clone
+
+from sknoisydim._context import own_context
+from sknoisydim._validation import allowed, check_integer, check_real, unknown_option
+
+__all__ = [
+    "AUGMENTATIONS",
+    "Compose",
+    "FeatureCorruption",
+    "FeatureMasking",
+    "GaussianJitter",
+    "Mixup",
+    "Neighbors",
+    "identity",
+    "one_hot_blocks",
+    "prepare_view",
+    "resolve_augmentation",
+]
+
+View = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+
+
+def bernoulli(x: torch.Tensor, rate: float, generator: torch.Generator) -> torch.Tensor:
+    return torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32) < rate
+
+
+def has_missing(x: torch.Tensor) -> bool:
+    """Tell whether a cell is NaN, by a sum: scaling bounds cells, so it does not overflow."""
+    return bool(x.sum().isnan())
+
+
+class FeatureMasking(BaseEstimator):
+    r"""Replace random cells by zero, the column's mean where `scaling` centres it.
+
+    A missing cell is replaced like any other.
+
+    Parameters
+    ----------
+    rate : float, default=0.3
+        Probability that a cell is masked, in [0, 1].
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.augmentations import FeatureMasking
+    >>> FeatureMasking(rate=1.0)(torch.ones(2, 3), torch.Generator()).sum().item()
+    0.0
+    """
+
+    def __init__(self, rate: float = 0.3) -> None:
+        self.rate = rate
+
+    @own_context(gradients=False)
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return a view of the rows x (n, ...)."""
+        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
+        return x.masked_fill(bernoulli(x, rate, generator), 0.0)
+
+
+class GaussianJitter(BaseEstimator):
+    r"""Add normal noise to every cell; missing ones stay missing.
+
+    Parameters
+    ----------
+    scale : float, default=0.3
+        Standard deviation of the noise, in units of the scaled columns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.augmentations import GaussianJitter
+    >>> GaussianJitter(scale=0.0)(torch.ones(2, 3), torch.Generator()).sum().item()
+    6.0
+    """
+
+    def __init__(self, scale: float = 0.3) -> None:
+        self.scale = scale
+
+    @own_context(gradients=False)
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return a view of the rows x (n, ...)."""
+        scale = check_real(self.scale, "augmentation scale", minimum=0)
+        noise = torch.empty_like(x).normal_(generator=generator)
+        return torch.add(x, noise, alpha=scale)
+
+
+class Mixup(BaseEstimator):
+    r"""Mix each row with a random one of the batch.
+
+    .. math:: x' = \lambda x + (1 - \lambda) x_{\text{other}}, \qquad
+        \lambda = \max(b, 1 - b), \quad b \sim \operatorname{Beta}(\alpha, \alpha)
+
+    The larger share is the row's own, so that the view belongs to it. A cell that is missing in
+    either row stays as it is.
+
+    Parameters
+    ----------
+    alpha : float, default=0.4
+        :math:`\alpha` > 0. The smaller, the closer views stay to their rows; 1 draws the row's
+        share uniformly from [1/2, 1].
+
+    References
+    ----------
+    H. Zhang, M. Cisse, Y. N. Dauphin, D. Lopez-Paz, "mixup: Beyond Empirical Risk Minimization",
+    ICLR 2018, section 2, for the mixture and the distribution of its weight.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.augmentations import Mixup
+    >>> x = torch.arange(4.0).reshape(4, 1)
+    >>> view = Mixup(alpha=1.0)(x, torch.Generator().manual_seed(0))
+    >>> bool((view >= x.min()).all()), bool(((view - x).abs() <= 1.5).all())
+    (True, True)
+    """
+
+    def __init__(self, alpha: float = 0.4) -> None:
+        self.alpha = alpha
+
+    @own_context(gradients=False)
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return a view of the rows x (n, ...)."""
+        others = torch.randint(len(x), (len(x),), generator=generator, device=x.device)
+        others = x[others]
+        alpha = check_real(self.alpha, "augmentation alpha", minimum=0, closed="neither")
+        u = torch.rand(len(x), generator=generator, device=x.device, dtype=torch.float32)
+        # torch draws beta variates from its global generator alone; the quantile function takes
+        # ours. The distribution is symmetric, so its upper half is that of the larger share.
+        share = betaincinv(alpha, alpha, 0.5 + 0.5 * u.double().cpu().numpy())
+        weight = torch.as_tensor(share).to(x).view(-1, *[1] * (x.ndim - 1))
+        mixed = torch.lerp(others, x, weight)
+        return torch.where(mixed.isnan(), x, mixed) if has_missing(x) else mixed
+
+
+def _gaps(x: torch.Tensor, unit: torch.Tensor, n_units: int) -> torch.Tensor:
+    """Tell which units (n, n_units) of columns miss a cell; `unit` (p,) is that of each column."""
+    total = torch.zeros(len(x), n_units, device=x.device, dtype=torch.float32)
+    return total.index_add_(1, unit, x.isnan().float()) > 0
+
+
+def _draw(
+    x: torch.Tensor, rate: float, generator: torch.Generator, unit: torch.Tensor, n_units: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw which units of columns are replaced, and from which rows that have them observed.
+
+    `unit` (p,) is the unit of each column. Both results are of shape (n, n_units).
+    """
+    shape = (len(x), n_units)
+    mask = torch.rand(shape, generator=generator, device=x.device, dtype=torch.float32) < rate
+    if not has_missing(x):
+        return mask, torch.randint(len(x), shape, generator=generator, device=x.device)
+    gaps = _gaps(x, unit, n_units)
+    count = (~gaps).sum(0)
+    # In float64, where no draw is rounded up to 1.
+    u = torch.rand(shape, generator=generator, device=x.device, dtype=torch.float64)
+    observed_first = gaps.to(torch.uint8).argsort(dim=0, stable=True)
+    return mask & (count > 0), observed_first.gather(0, (u * count).long())
+
+
+@own_context(gradients=False)
+def one_hot_blocks(x: torch.Tensor) -> list[list[int]]:
+    """Return the blocks of adjacent columns that look like one-hot codes.
+
+    Each column of a block has two values (any two: scaling moves 0 and 1), and in every row one
+    column alone has its larger value. A column with one value only is a level that the sample
+    happens not to show, where it stands inside a block. Where a cell of the block is missing (NaN),
+    at most one of the others has its larger value.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, p)
+        Scaled rows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.augmentations import one_hot_blocks
+    >>> codes = 3 * torch.eye(3)[[0, 1, 2, 1]] - 1
+    >>> one_hot_blocks(torch.cat([torch.arange(4.0)[:, None], codes], 1))
+    [[1, 2, 3]]
+    """
+    missing = x.isnan()
+    low = x.masked_fill(missing, torch.inf).amin(0)
+    high = x.masked_fill(missing, -torch.inf).amax(0)
+    # A value that comes out of another lane of a vectorised scaling may differ in its last bit.
+    slack = 1e-4 * (high - low)
+    ones = (x >= high - slack) & (low < high)
+    # True for columns of two values, and for those of one, or none.
+    usable = (ones | (x <= low + slack) | missing).all(0).tolist()
+    constant = (low >= high).tolist()
+    blocks, start, p = [], 0, x.shape[1]
+    while start < p:
+        stop = start
+        total = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        settled = gaps = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        while stop < p and usable[stop] and not constant[start]:
+            total += ones[:, stop]
+            gaps = gaps | missing[:, stop]
+            settled = (total == 1) | (gaps & (total == 0))
+            stop += 1
+            if total.max() > 1 or settled.all():
+                break
+        # Rows with gaps agree with many a block: some without have to say that it is one.
+        found = stop - start > 1 and bool(settled.all() and not gaps.all())
+        if found:
+            blocks.append(list(range(start, stop)))
+        start = stop if found else start + 1
+    return blocks
+
+
+class BlockCorruption:
+    """Corruption of units of columns: each unit as one, from one row."""
+
+    def __init__(self, rate: float, groups: Sequence[Sequence[int]], n_columns: int) -> None:
+        self.rate = rate
+        self.unit = torch.full((n_columns,), -1)
+        for number, group in enumerate(groups):
+            columns = torch.as_tensor(list(group))
+            if columns.is_floating_point() or ((columns < 0) | (columns >= n_columns)).any():
+                raise ValueError(
+                    f"augmentation groups must hold column numbers from 0 to {n_columns - 1}, got "
+                    f"{list(group)}."
+                )
+            if (self.unit[columns] >= 0).any() or len(columns.unique()) < len(columns):
+                raise ValueError(
+                    f"augmentation groups must not share a column, and {list(group)} does."
+                )
+            self.unit[columns] = number
+        alone = self.unit < 0
+        self.unit[alone] = torch.arange(int(alone.sum())) + len(groups)
+        self.n_units = int(alone.sum()) + len(groups)
+
+    @own_context(gradients=False)
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        unit = self.unit.to(x.device)
+        mask, rows = _draw(x, self.rate, generator, unit, self.n_units)
+        return torch.where(mask[:, unit], x.gather(0, rows[:, unit]), x)
+
+
+class FeatureCorruption(BaseEstimator):
+    r"""Replace random cells by the same column's value in a random row of the batch.
+
+    Each cell is replaced with probability `rate`, each from a row of its own, so a corrupted cell
+    follows the column's marginal distribution (SCARF). Columns of a group are replaced together,
+    from one row: half of a one-hot block from one row and half from another is no category.
+
+    No value comes from a missing cell: the other row is drawn among those in which the column, or
+    every column of the group, is observed; without any in the batch the cell stays as it is.
+
+    Parameters
+    ----------
+    rate : float, default=0.5
+        Probability that a cell, or a group, is replaced, in [0, 1].
+    groups : None, "auto" or list of lists of int, default=None
+        Columns that are replaced as one, by number; columns in no group stand for themselves.
+        "auto" finds one-hot blocks in a sample of the rows: see `one_hot_blocks`.
+
+    References
+    ----------
+    D. Bahri, H. Jiang, Y. Tay, D. Metzler, "SCARF: Self-Supervised Contrastive Learning using
+    Random Feature Corruption", ICLR 2022, section 3. Groups are ours.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.augmentations import FeatureCorruption
+    >>> x = torch.arange(12.0).reshape(4, 3)
+    >>> view = FeatureCorruption(rate=0.5)(x, torch.Generator().manual_seed(0))
+    >>> bool(torch.isin(view, x).all()), bool((view % 3 == x % 3).all())
+    (True, True)
+    >>> view = FeatureCorruption(0.5, groups=[[0, 2]])(x, torch.Generator().manual_seed(0))
+    >>> bool((view[:, 2] == view[:, 0] + 2).all())
+    True
+    """
+
+    def __init__(
+        self, rate: float = 0.5, groups: Sequence[Sequence[int]] | str | None = None
+    ) -> None:
+        self.rate = rate
+        self.groups = groups
+
+    @own_context(gradients=False)
+    def prepare(self, sample: torch.Tensor) -> FeatureCorruption | BlockCorruption:
+        """Return the view for the groups that stand in a sample of scaled rows (n, p)."""
+        groups = self.groups
+        if groups is None:
+            return self
+        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
+        if sample.ndim != 2:
+            raise ValueError(
+                "augmentation groups are groups of columns, and rows here have the shape "
+                f"{tuple(sample.shape[1:])}."
+            )
+        if isinstance(groups, str):
+            if groups != "auto":
+                raise ValueError(
+                    f"augmentation groups={groups!r} is unknown; it takes 'auto', None, or a list "
+                    "of lists of column numbers."
+                )
+            groups = one_hot_blocks(sample)
+        return BlockCorruption(rate, groups, sample.shape[1])
+
+    @own_context(gradients=False)
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return a view of the rows x (n, p)."""
+        if self.groups is not None:
+            return self.prepare(x)(x, generator)
+        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
+        cells = x.flatten(1)
+        columns = torch.arange(cells.shape[1], device=x.device)
+        mask, rows = _draw(cells, rate, generator, columns, len(columns))
+        return torch.where(mask, cells.gather(0, rows), cells).view_as(x)
+
+
+# Distances by a matrix product are exact to rounding only: so many candidates beyond those that are
+# asked for are looked at again, by subtraction, the row itself and its doubles among them.
+_SPARE = 16
+
+
+class Neighbors(BaseEstimator):
+    r"""Take one of the nearest other rows in the place of a row.
+
+    What neighbours have in common is kept, and what tells them apart may be lost. Classifiers on
+    the embedding gain or lose by it, table by table.
+
+    Neighbours are looked for among the rows that training shows to a view before it starts, up to
+    4,096 of them, by the Euclidean distance of the scaled rows; used by itself, or in a stream
+    after its first call, among those of the batch. Rows that are equal are no neighbours, and a row
+    with many doubles, `n_neighbors` + 15 or more, stays as it is. A missing cell counts as the
+    column's mean in the distance, and a cell that is missing in the neighbour stays as it is. In
+    `Compose` it belongs in front: the nearest to a row that another view has changed may be that
+    row itself.
+
+    A batch of n rows with p cells takes the distances to the m rows of the sample:
+    :math:`2 n m p` operations, and n m numbers of memory. Distances below a ten-thousandth of the
+    rows' spread are lost in rounding.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=10
+        How many of the nearest are drawn from, all alike. The larger, the less of a row is left,
+        and the more of its group.
+    rate : float, default=1.0
+        Probability that a row is replaced, in [0, 1].
+
+    References
+    ----------
+    D. Dwibedi, Y. Aytar, J. Tompson, P. Sermanet, A. Zisserman, "With a Little Help from My
+    Friends: Nearest-Neighbor Contrastive Learning of Visual Representations", ICCV 2021, section
+    3.2, for neighbours as positives, there in the embedding. In the columns it is ours.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.augmentations import Neighbors
+    >>> x = torch.tensor([[0.0], [1.0], [10.0], [12.0]])
+    >>> Neighbors(n_neighbors=1)(x, torch.Generator().manual_seed(0)).flatten().tolist()
+    [1.0, 0.0, 12.0, 10.0]
+    """
+
+    # A sample of the table, for as long as training lasts: it is rows of the user's.
+    _candidates: torch.Tensor | None = None
+
+    def __init__(self, n_neighbors: int = 10, rate: float = 1.0) -> None:
+        self.n_neighbors = n_neighbors
+        self.rate = rate
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = {**super().__getstate__()}
+        state.pop("_candidates", None)
+        return state
+
+    def prepare(self, sample: torch.Tensor) -> View:
+        """Return the view that looks for neighbours in a sample of scaled rows (m, ...)."""
+        ready: Neighbors = clone(self)
+        ready._candidates = sample
+        return ready
+
+    def release(self) -> None:
+        """Release the sample: from now on the batch itself is searched."""
+        self._candidates = None
+
+    @own_context(gradients=False)
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return a view of the rows x (n, ...)."""
+        count = check_integer(self.n_neighbors, "augmentation n_neighbors", minimum=1)
+        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
+        candidates = x if self._candidates is None else self._candidates.to(x.device)
+        distance, near = _nearest(x.flatten(1), candidates.flatten(1), count)
+        found = distance.isfinite().sum(1)
+        # In float64, where no draw is rounded up to 1.
+        shape = (2, len(x))
+        replaced, chosen = torch.rand(
+            shape, generator=generator, device=x.device, dtype=torch.float64
+        )
+        position = (chosen * found).long()[:, None]
+        partners = candidates[near.gather(1, position)[:, 0]]
+        keep = ((replaced >= rate) | (found == 0)).view(-1, *[1] * (x.ndim - 1))
+        return torch.where(keep | partners.isnan(), x, partners)
+
+
+def _nearest(
+    x: torch.Tensor, candidates: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return squared distances (n, k) and positions (n, k) of the nearest other candidates.
+
+    Those of rows that are equal are infinite. A missing cell counts as the candidates' mean.
+    """
+    centre = candidates.nanmean(0)
+    a, b = (x - centre).nan_to_num(0.0), (candidates - centre).nan_to_num(0.0)
+    roughly = torch.addmm(b.square().sum(1), a, b.T, alpha=-2)
+    near = roughly.topk(min(count + _SPARE, len(b)), largest=False).indices
+    # One column of positions after the other: all at once would be n k p numbers.
+    distance = torch.stack([(b[rows] - a).square().sum(1) for rows in near.unbind(1)], 1)
+    distance.masked_fill_(distance == 0, torch.inf)
+    distance, order = distance.topk(min(count, len(b)), largest=False)
+    return distance, near.gather(1, order)
+
+
+def _nothing() -> None:
+    """Do what a view does that holds no rows."""
+
+
+class Chain:
+    def __init__(self, views: Sequence[View]) -> None:
+        self.views = views
+
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        for view in self.views:
+            x = view(x, generator)
+        return x
+
+    def release(self) -> None:
+        for view in self.views:
+            getattr(view, "release", _nothing)()
+
+
+class Compose(BaseEstimator):
+    """Several views, one after the other.
+
+    Parameters
+    ----------
+    views : sequence
+        Of what `augmentation` takes: names, objects of this module, callables.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.augmentations import Compose, FeatureMasking
+    >>> view = Compose(["jitter", FeatureMasking(rate=1.0)])
+    >>> view(torch.ones(2, 3), torch.Generator()).sum().item()
+    0.0
+    """
+
+    def __init__(self, views: Sequence[Any]) -> None:
+        self.views = views
+
+    def prepare(self, sample: torch.Tensor) -> View:
+        """Return the composition of the views, each for a sample of scaled rows (n, ...)."""
+        return Chain([prepare_view(resolve_augmentation(view), sample) for view in self.views])
+
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return a view of the rows x (n, ...)."""
+        return Chain([resolve_augmentation(view) for view in self.views])(x, generator)
+
+
+def identity(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return the rows themselves: what `augmentation=None` means."""
+    return x
+
+
+AUGMENTATIONS: Mapping[str, type] = {
+    "corruption": FeatureCorruption,
+    "jitter": GaussianJitter,
+    "masking": FeatureMasking,
+    "mixup": Mixup,
+    "neighbors": Neighbors,
+}
+
+
+def prepare_view(view: View, sample: torch.Tensor) -> View:
+    """Return the view for a table of which scaled rows are given; most views need no table."""
+    prepare = getattr(view, "prepare", None)
+    ready: View = view if prepare is None else prepare(sample)
+    return ready
+
+
+def resolve_augmentation(augmentation: object) -> View:
+    """Return the view that a name, a class, an object, a callable or None stands for."""
+    if augmentation is None:
+        return identity
+    if isinstance(augmentation, str):
+        if augmentation not in AUGMENTATIONS:
+            raise ValueError(unknown_option(augmentation, AUGMENTATIONS, "augmentation"))
+        return AUGMENTATIONS[augmentation]()
+    if isinstance(augmentation, type) and issubclass(augmentation, BaseEstimator):
+        return augmentation()
+    if isinstance(augmentation, BaseEstimator):
+        augmentation = clone(augmentation)
+    if not callable(augmentation):
+        raise TypeError(
+            f"augmentation={augmentation!r} of type {type(augmentation).__name__} is not "
+            f"understood: it takes {allowed(AUGMENTATIONS)}, None, or a callable "
+            "(batch, generator) -> batch."
+        )
+    return augmentation

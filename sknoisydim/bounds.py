@@ -1,0 +1,371 @@
+r"""Lower bounds of mutual information: from an (n, n) matrix of scores to nats.
+
+Everywhere, `scores[i, j]` is the critic's score of noisy embedding i with view j, and pairs that
+belong together stand on the diagonal: :math:`E_p` is the mean over these, :math:`E_q` that over the
+n (n - 1) others. A fit in several processes passes each some rows of the matrix, and says which; a
+bound without the parameter `rows` is given the whole matrix in each.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import softplus
+
+from sknoisydim._linear import ALL, Rows
+from sknoisydim._validation import allowed, check_real, unknown_option
+
+__all__ = ["BOUNDS", "DonskerVaradhan", "dv", "infonce", "jsd", "nwj", "resolve_bound", "smile"]
+
+# exp goes on as its tangent from here: e^5 is far outside what a critic near its optimum shows
+# (E_q e^T = 1), and beyond e^88 float32 has no number for it.
+TANGENT = 5.0
+
+
+class _OwnAmongRivals(torch.autograd.Function):
+    """Mean over i of T_ii - (logsumexp_j T_ij + logsumexp_j T_ji) / 2.
+
+    Autograd would go through the matrix a dozen times more and hold six of its size. At n = 2,048
+    this takes a third off a whole step of training, and next to nothing at n = 512.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: torch.Tensor, rows: Rows) -> torch.Tensor:
+        ctx.n, ctx.start = scores.shape[1], rows.part(scores.shape[1]).start
+        by_row, by_column = scores.softmax(1), scores.softmax(0)
+        # The largest share of a row is at least 1 / n, so its logarithm is exact enough.
+        of_rows = (scores.amax(1) - by_row.amax(1).log()).sum()
+        own = scores.amax(0) - by_column.amax(0).log()
+        of_columns = rows.logsumexp(own)
+        if rows is not ALL:
+            by_column.mul_((own - of_columns).exp())
+        ctx.save_for_backward(by_row.add_(by_column))
+        return (
+            rows.sum(scores.diagonal(ctx.start).sum() - of_rows / 2) - of_columns.sum() / 2
+        ) / ctx.n
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (shares,) = ctx.saved_tensors
+        weight = gradient / ctx.n
+        result: torch.Tensor = shares * (weight / -2)
+        result.diagonal(ctx.start).add_(weight)
+        return result, None
+
+
+def infonce(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
+    r"""InfoNCE in both directions, a lower bound of low variance that never exceeds log n.
+
+    .. math:: \frac{1}{2n} \sum_i \left[
+        \log \frac{e^{T_{ii}}}{\frac{1}{n} \sum_j e^{T_{ij}}}
+        + \log \frac{e^{T_{ii}}}{\frac{1}{n} \sum_j e^{T_{ji}}} \right] \le \min(I, \log n)
+
+    The first term asks which view belongs to a noisy embedding, the second which noisy embedding
+    belongs to a view. With the channel's own density, whose `log_ratio` is relative to the
+    distribution of the output at capacity, the second is tight for that distribution alone, so
+    training moves the embedding towards it. Close to log n, where both saturate, a thin shell can
+    have a larger value than N(0, I).
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n, n)
+        Critic T; row i holds the scores of noisy embedding i with every view.
+    rows : Rows, default=ALL
+        Which rows of the matrix `scores` holds.
+
+    Returns
+    -------
+    information : scalar Tensor
+        In nats.
+
+    References
+    ----------
+    A. van den Oord, Y. Li, O. Vinyals, "Representation Learning with Contrastive Predictive
+    Coding", arXiv:1807.03748, section 2.3 and appendix A.1, for either term.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.bounds import infonce
+    >>> round(infonce(50 * torch.eye(8)).item(), 4), round(infonce(torch.zeros(8, 8)).item(), 4)
+    (2.0794, 0.0)
+    """
+    return math.log(scores.shape[1]) + _OwnAmongRivals.apply(scores, rows)
+
+
+def log_mean_exp_rivals(scores: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """Return the log of the mean of exp(T_ij) over the pairs i != j."""
+    n = scores.shape[1]
+    own = torch.eye(n, dtype=torch.bool, device=scores.device)[rows.part(n)]
+    rivals = scores.masked_fill(own, -math.inf)
+    return rows.logsumexp(rivals.flatten().logsumexp(0)) - math.log(n * (n - 1))
+
+
+def mean_own(scores: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """Return the mean of T_ii."""
+    n = scores.shape[1]
+    return rows.sum(scores.diagonal(rows.part(n).start).sum()) / n
+
+
+def _exp(exponent: torch.Tensor) -> torch.Tensor:
+    """Return exp up to `TANGENT`, and its tangent there beyond."""
+    low = exponent.clamp(max=TANGENT)
+    return low.exp() + math.exp(TANGENT) * (exponent - low)
+
+
+def nwj(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
+    r"""Bound of Nguyen, Wainwright and Jordan: unbiased, and of large variance.
+
+    .. math:: 1 + E_p[T] - E_q[e^T] \le I
+
+    It is an equality for the log density ratio alone, :math:`T = \log p(y \mid x) - \log p(y)`, to
+    which a constant must not be added. In a batch the standard error of its second mean is about
+    :math:`e^I / n`, so log n nats are its practical limit too, though no strict one. Where the log
+    of :math:`E_q[e^T]` exceeds 5, exp goes on as its tangent: the value then lies between this
+    bound and `dv`, so it stays a bound, and numbers and gradients stay finite.
+
+    Parameters are those of `infonce`.
+
+    References
+    ----------
+    X. Nguyen, M. J. Wainwright, M. I. Jordan, "Estimating Divergence Functionals and the Likelihood
+    Ratio by Convex Risk Minimization", IEEE Transactions on Information Theory 56 (11), 2010,
+    section II; in this form B. Poole et al., "On Variational Bounds of Mutual Information", ICML
+    2019, section 2.1, with T + 1 for their f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.bounds import nwj
+    >>> scores = torch.full((8, 8), -1.0).fill_diagonal_(2.0)
+    >>> round(nwj(scores).item(), 4), round(nwj(torch.zeros(8, 8)).item(), 4)
+    (2.6321, 0.0)
+    """
+    return 1 + mean_own(scores, rows) - _exp(log_mean_exp_rivals(scores, rows))
+
+
+def dv(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
+    r"""Bound of Donsker and Varadhan, with the gradient of the batch itself.
+
+    .. math:: E_p[T] - \log E_q[e^T] \le I
+
+    It does not change when a constant is added to T. The log of a mean over a batch is biased: it
+    is too small on average, so the value is too large by about half the variance of the mean where
+    that is small, :math:`e^{2 I} / 2 n^2` for a Gaussian channel at capacity. `DonskerVaradhan`
+    removes that bias from the gradient.
+
+    Parameters are those of `infonce`.
+
+    References
+    ----------
+    M. D. Donsker, S. R. S. Varadhan, "Asymptotic Evaluation of Certain Markov Process Expectations
+    for Large Time, IV", Communications on Pure and Applied Mathematics 36 (2), 1983.
+
+    M. I. Belghazi et al., "Mutual Information Neural Estimation", ICML 2018, theorem 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.bounds import dv
+    >>> scores = torch.full((8, 8), -1.0).fill_diagonal_(2.0)
+    >>> round(dv(scores).item(), 4), round(dv(scores + 7).item(), 4)
+    (3.0, 3.0)
+    """
+    return mean_own(scores, rows) - log_mean_exp_rivals(scores, rows)
+
+
+class DonskerVaradhan(nn.Module):
+    r"""`dv`, with the moving-average gradient of MINE while it trains.
+
+    The value is that of `dv`. Its gradient has :math:`E_q[e^T]` of the batch in the denominator,
+    which is biased; here an exponential moving average a of it over the batches stands there:
+
+    .. math:: \nabla E_p[T] - \frac{\nabla E_q[e^T]}{a}
+
+    That is the gradient of :math:`E_p[T] - E_q[e^T] / a - \log a + 1`, a bound for any a > 0, so a
+    may lag behind, or be shared by the two terms of the objective.
+
+    Parameters
+    ----------
+    decay : float, default=0.5
+        Weight of the past in the average, in [0, 1); 0 gives `dv`. The rivals in a batch get from
+        1 - decay to 1 / (1 - decay) times their gradient by `dv`: the batch is part of the average,
+        and this is cut where the past is larger than that.
+
+    References
+    ----------
+    M. I. Belghazi et al., "Mutual Information Neural Estimation", ICML 2018, section 3.2.
+
+    B. Poole et al., "On Variational Bounds of Mutual Information", ICML 2019, section 2.1, for the
+    bound that has this gradient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.bounds import DonskerVaradhan
+    >>> bound = DonskerVaradhan()
+    >>> round(bound(torch.full((8, 8), -1.0).fill_diagonal_(2.0)).item(), 4)
+    3.0
+    """
+
+    log_average: torch.Tensor
+
+    def __init__(self, decay: float = 0.5) -> None:
+        super().__init__()
+        self.decay = check_real(decay, "bound decay", minimum=0, maximum=1, closed="left")
+        # In logs, where scores of any size have a number; NaN before the first batch.
+        self.register_buffer(
+            "log_average", torch.tensor(math.nan, dtype=torch.float32, device="cpu")
+        )
+
+    def forward(self, scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
+        rivals = log_mean_exp_rivals(scores, rows)
+        value = mean_own(scores, rows) - rivals
+        if not (self.training and torch.is_grad_enabled()) or self.decay == 0:
+            return value
+        batch = rivals.detach()
+        past = torch.where(self.log_average.isnan(), batch, self.log_average)
+        fresh = math.log1p(-self.decay)
+        average = torch.logaddexp(past + math.log(self.decay), batch + fresh)
+        # One batch with a score of 20 would lie on the average for 200 steps, without a gradient
+        # that holds the rivals down meanwhile; their share stays between 1 - decay and its inverse.
+        average = torch.minimum(average, batch - fresh)
+        self.log_average.copy_(average)
+        # The gradient of E_q[e^T] / a is that of its log times their ratio: a step of DV's own
+        # gradient, longer or shorter. The bracket is zero.
+        ratio = (batch - average).exp()
+        return value - (ratio - 1) * (rivals - batch)
+
+
+def _trained_by_jsd(scores: torch.Tensor, nats: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """Return the value of `nats` with the gradient of the Jensen-Shannon objective."""
+    n = scores.shape[1]
+    own = scores.diagonal(rows.part(n).start)
+    rivals = (softplus(scores).sum() - softplus(own).sum()) / (n * (n - 1))
+    objective = rows.sum(-softplus(-own).sum() / n - rivals)
+    # The gradient of one and the value of the other: the divergence itself is not in nats.
+    return objective + (nats - objective).detach()
+
+
+def jsd(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
+    r"""Objective of Deep InfoMax: trains by the Jensen-Shannon divergence, reports nats.
+
+    The gradient is that of
+
+    .. math:: E_p[-\log(1 + e^{-T})] - E_q[\log(1 + e^T)]
+
+    with :math:`E_p` the mean over the diagonal and :math:`E_q` that over the rest: the log
+    likelihood of a classifier that tells pairs that belong together from pairs that do not, with
+    bounded gradients and small variance. Its optimal critic is the log density ratio, so the value
+    that is returned is `nwj` of the same scores, which is in nats.
+
+    Parameters are those of `infonce`.
+
+    References
+    ----------
+    R. D. Hjelm et al., "Learning Deep Representations by Mutual Information Estimation and
+    Maximization", ICLR 2019, equation (4).
+
+    B. Poole et al., "On Variational Bounds of Mutual Information", ICML 2019, section 2.1, for the
+    report by another bound on the same critic.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.bounds import jsd
+    >>> scores = torch.full((8, 8), -1.0).fill_diagonal_(2.0).requires_grad_()
+    >>> value = jsd(scores)
+    >>> value.backward()
+    >>> round(value.item(), 4), bool(scores.grad.isfinite().all())
+    (2.6321, True)
+    """
+    return _trained_by_jsd(scores, nwj(scores.detach(), rows), rows)
+
+
+def smile(scores: torch.Tensor, clip: float = 5.0, rows: Rows = ALL) -> torch.Tensor:
+    r"""Bound of Donsker and Varadhan with clipped density ratios: some bias for less variance.
+
+    .. math:: E_p[T] - \log E_q[\min(\max(e^T, e^{-\tau}), e^{\tau})]
+
+    The variance of the mean is at most :math:`e^{2 \tau} / n`. For the log density ratio the value
+    is too large by at most :math:`-\log P_p(T \le \tau)` and too small by at most
+    :math:`e^{-\tau}`: beyond :math:`\tau` nats it is an estimate and no bound any more.
+
+    Rivals with scores beyond the clip have no gradient, so nothing would keep a critic from raising
+    all scores. The gradient is therefore that of `jsd`, as in the authors' code.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n, n)
+        Critic T; row i holds the scores of noisy embedding i with every view.
+    clip : float, default=5.0
+        :math:`\tau`, > 0. Use ``functools.partial(smile, clip=...)`` as `bound` to change it.
+    rows : Rows, default=ALL
+        Which rows of the matrix `scores` holds.
+
+    Returns
+    -------
+    information : scalar Tensor
+        In nats.
+
+    References
+    ----------
+    J. Song, S. Ermon, "Understanding the Limitations of Variational Mutual Information Estimators",
+    ICLR 2020, arXiv:1910.06222, section 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.bounds import smile
+    >>> scores = torch.full((8, 8), -1.0).fill_diagonal_(2.0)
+    >>> round(smile(scores).item(), 4), round(smile(torch.zeros(8, 8)).item(), 4)
+    (3.0, 0.0)
+    """
+    clip = check_real(clip, "bound clip", minimum=0, closed="neither")
+    nats = mean_own(scores, rows) - log_mean_exp_rivals(scores.clamp(-clip, clip), rows)
+    return _trained_by_jsd(scores, nats, rows)
+
+
+Bound = Callable[..., torch.Tensor]
+
+# A function, or a class: of a class, each fit makes an object of its own, which may keep a state.
+BOUNDS: Mapping[str, Bound | type[nn.Module]] = {
+    "infonce": infonce,
+    "nwj": nwj,
+    "dv": DonskerVaradhan,
+    "smile": smile,
+    "jsd": jsd,
+}
+
+
+def resolve_bound(bound: object) -> Bound:
+    """Return the function that a name, a class, an object or a function stands for.
+
+    A class is called without arguments, and a module is copied: what a bound remembers of a fit
+    stays with that fit.
+    """
+    if isinstance(bound, str):
+        if bound not in BOUNDS:
+            raise ValueError(unknown_option(bound, BOUNDS, "bound"))
+        bound = BOUNDS[bound]
+    if inspect.isclass(bound):
+        bound = bound()
+    if not callable(bound):
+        raise TypeError(f"bound={bound!r} is neither {allowed(BOUNDS)} nor callable.")
+    return copy.deepcopy(bound) if isinstance(bound, nn.Module) else bound
+
+
+def takes_rows(bound: Bound) -> bool:
+    """Tell whether a bound can be given some rows of the matrix."""
+    try:
+        called = bound.forward if isinstance(bound, nn.Module) else bound
+        return "rows" in inspect.signature(called).parameters
+    except (TypeError, ValueError):  # one that does not tell
+        return False

@@ -1,0 +1,408 @@
+"""Critics: how well a view and a noisy embedding fit together.
+
+A critic's module maps views (n, d) and noisy embeddings (n, d) to scores (n, n), with
+`scores[i, j]` for noisy embedding i and view j.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from sknoisydim._context import own_context, own_forward
+from sknoisydim._modules import linear, mlp
+from sknoisydim._validation import check_integer, check_real, resolve
+
+__all__ = [
+    "CRITICS",
+    "BilinearCritic",
+    "ConcatCritic",
+    "ExactCritic",
+    "SeparableCritic",
+    "resolve_critic",
+]
+
+# Variance of a view about its row, per component of unit variance, that critics start from.
+SPREAD = 0.2
+# Weight of the past in the running spread of views: some ten batches, as the encoder moves on.
+DECAY = 0.9
+# Change of a learned log precision per unit of its parameter: 2 % in a step of 0.002.
+GAIN = 10.0
+
+
+class _Exact(nn.Module):
+    spread: torch.Tensor
+
+    def __init__(self, channel: Any, n_components: int) -> None:
+        super().__init__()
+        self.channel = channel
+        # E |f(X') - f(X)|^2 per component; NaN before the first batch.
+        self.register_buffer("spread", torch.full((n_components,), math.nan, dtype=torch.float32))
+
+    def _observe(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+        # Noise is independent of view and row, so E |f(X) + Z - f(X')|^2 exceeds the spread by its
+        # variance. Below zero by chance, so it is clamped after averaging, not before.
+        spread = (noisy - view).detach().square().mean(0) - self.channel.scale**2
+        if not self.training:
+            return torch.where(self.spread.isnan(), spread, self.spread)
+        past = torch.where(self.spread.isnan(), spread, self.spread)
+        self.spread.copy_(torch.lerp(spread, past, DECAY))
+        return self.spread
+
+    @own_forward
+    def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+        spread = self._observe(view, noisy).clamp(0, 2)
+        # f(X) is about r f(X'), and varies about that by 1 - r^2, where both have unit variance and
+        # correlation r, so that the spread is 2 (1 - r).
+        correlation = 1 - spread / 2
+        return self.channel.log_ratio(correlation * view, noisy, spread=spread * (1 - spread / 4))
+
+
+class ExactCritic(BaseEstimator):
+    r"""The channel's own log density, with the spread of the view added to the noise variance.
+
+    .. math:: T(x, y) = \log N(y; r \odot x, \operatorname{diag}(1 - r^2) + \sigma^2 I)
+        - \log N(y; 0, (1 + \sigma^2) I), \qquad r_k = 1 - v_k / 2
+
+    Without augmentation the spread v is zero and r is one, and this is the optimal critic, at the
+    price of one matrix product. With it, f(X') is not f(X), and the bare density of the noise would
+    punish each pair by :math:`v / 2 \sigma^2` per component: minus 50 nats with little noise. The
+    spread :math:`v_k = E (f_k(X') - f_k(X))^2` is a running mean over the batches of training, from
+    pairs that belong together: the mean square of (noisy - view) less :math:`\sigma^2`. For jointly
+    normal f(X) and f(X') the critic is optimal again; it has no parameters and no gradient by v.
+
+    Use it where views stay close to their rows. A learned critic knows better what corrupted cells
+    do. The density of a `UniformNoise` is a box, without a gradient: there is none for it.
+
+    References
+    ----------
+    I. Butakov et al., "Efficient Distribution Matching of Representations via Noise-Injected
+    Deep InfoMax", ICLR 2025, arXiv:2410.06993, for the channel. The spread is ours.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.critics import ExactCritic
+    >>> from sknoisydim.noise import GaussianNoise
+    >>> channel = GaussianNoise(0.5).build(4, 32)
+    >>> critic = ExactCritic().build(4, channel, torch.Generator())
+    >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
+    torch.Size([10, 10])
+    """
+
+    @own_context()
+    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+        """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
+
+        Of `channel`, its `scale` and `log_ratio` are used.
+        """
+        if not getattr(channel, "exact", True):
+            raise ValueError(
+                f"critic='exact' trains by the density of the noise, and that of a "
+                f"{type(channel).__name__} has no gradient. Use critic='separable', 'bilinear' or "
+                "'concat', or Gaussian noise (noise='auto')."
+            )
+        return _Exact(channel, n_components)
+
+
+class QuadraticRatio(nn.Module):
+    r"""Log density ratio of jointly normal pairs, every coefficient a parameter.
+
+    .. math:: T(x, y) = p \left( y^T W x - \frac{1}{2} x^T A x - \frac{1}{2} y^T B y \right)
+        + \frac{|y|^2}{2 (1 + \sigma^2)} + \frac{d}{2} \log \bigl( p (1 + \sigma^2) \bigr) + c
+
+    Starts at :math:`W = A = B = I, c = 0`: as the density ratio of the channel for views about
+    their rows with precision :math:`p = 1 / (\sigma^2 + 0.2)`.
+    """
+
+    def __init__(self, n_components: int, scale: float) -> None:
+        super().__init__()
+        self.output = 1 + scale**2
+        self.start = -math.log(scale**2 + SPREAD)
+        # The precision that is right may be a hundred times as large (little noise, no views), and
+        # an optimizer moves a parameter by its learning rate per step: so its log, in large units.
+        self.gain = nn.Parameter(torch.zeros((), dtype=torch.float32))
+        self.product = nn.Parameter(torch.eye(n_components, dtype=torch.float32))
+        self.view = nn.Parameter(torch.eye(n_components, dtype=torch.float32))
+        self.noisy = nn.Parameter(torch.eye(n_components, dtype=torch.float32))
+        self.constant = nn.Parameter(torch.zeros((), dtype=torch.float32))
+
+    def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+        log_precision = self.start + GAIN * self.gain
+        precision = log_precision.exp()
+        d = view.shape[1]
+        constant = self.constant + 0.5 * d * (log_precision + math.log(self.output))
+        of_view = constant - 0.5 * precision * ((view @ self.view) * view).sum(1)
+        of_noisy = noisy.square().sum(1, keepdim=True) / self.output
+        of_noisy = of_noisy - precision * ((noisy @ self.noisy) * noisy).sum(1, keepdim=True)
+        return torch.addmm(of_view, precision * (noisy @ self.product), view.T) + 0.5 * of_noisy
+
+
+class _Tempered(nn.Module):
+    by_pair = True
+
+    def __init__(self, ratio: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.ratio = ratio
+        self.temperature = temperature
+
+    @own_forward
+    def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+        return self.ratio(view, noisy) / self.temperature
+
+
+class BilinearCritic(BaseEstimator):
+    r"""Bilinear form plus a quadratic form of each side, with learned coefficients.
+
+    .. math:: T(x, y) = \frac{1}{\tau} \left( y^T W x - \frac{1}{2} x^T A x - \frac{1}{2} y^T B y
+        + c \right)
+
+    The family of all density ratios of jointly normal pairs, so with embeddings on their way to
+    N(0, I) it comes close to the optimum, with 3 d^2 + 2 parameters and one matrix product. The
+    bilinear term alone cannot: an inner product also grows with the length of a rival, and
+    :math:`y^T W x` shows d / (2 (1 + s^2)) nats at most with a noise of s, 1.0 of 5.1 at d = 2 and
+    s = 0.08.
+
+    Parameters
+    ----------
+    temperature : float, default=1.0
+        :math:`\tau`; larger values make flatter scores to start from.
+
+    References
+    ----------
+    A. van den Oord, Y. Li, O. Vinyals, "Representation Learning with Contrastive Predictive
+    Coding", arXiv:1807.03748, equation (3), for the bilinear term.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.critics import BilinearCritic
+    >>> from sknoisydim.noise import GaussianNoise
+    >>> channel = GaussianNoise(0.5).build(4, 32)
+    >>> critic = BilinearCritic().build(4, channel, torch.Generator())
+    >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
+    torch.Size([10, 10])
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        self.temperature = temperature
+
+    @own_context()
+    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+        """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
+
+        Of `channel`, its `scale` is used.
+        """
+        temperature = check_real(
+            self.temperature, "critic temperature", minimum=0, closed="neither"
+        )
+        return _Tempered(QuadraticRatio(n_components, channel.scale), temperature)
+
+
+class _Tower(nn.Module):
+    """A linear map plus a small network whose output starts at zero."""
+
+    def __init__(self, first: nn.Linear, network: nn.Sequential) -> None:
+        super().__init__()
+        self.linear = first
+        self.network = network
+        for parameter in network[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) + self.network(x)
+
+
+class _Separable(nn.Module):
+    by_pair = True
+
+    def __init__(self, view: nn.Module, noisy: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.view = view
+        self.noisy = noisy
+        self.temperature = temperature
+
+    @own_forward
+    def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+        return (self.noisy(noisy) / self.temperature) @ self.view(view).T
+
+
+class SeparableCritic(BaseEstimator):
+    r"""Inner product of two small networks, :math:`T(x, y) = g(x) \cdot h(y) / \tau`.
+
+    Costs 2n evaluations of a network and one matrix product for the n x n scores, and stays sound
+    when view and row differ.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple of int, default=(128,)
+        Widths of the hidden layers of g and h.
+    width : int, default=64
+        Dimension in which the inner product is taken.
+    temperature : float, default=1.0
+        :math:`\tau`. The scores that training starts from do not depend on it; with larger values
+        they follow a change of g and h less.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.critics import SeparableCritic
+    >>> from sknoisydim.noise import GaussianNoise
+    >>> channel = GaussianNoise(0.5).build(n_components=4, batch_size=10)
+    >>> critic = SeparableCritic().build(4, channel, torch.Generator().manual_seed(0))
+    >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
+    torch.Size([10, 10])
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Sequence[int] = (128,),
+        width: int = 64,
+        temperature: float = 1.0,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.width = width
+        self.temperature = temperature
+
+    @own_context()
+    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+        """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
+
+        Of `channel`, its `scale` is used.
+        """
+        hidden = [
+            check_integer(size, "critic hidden_layer_sizes", minimum=1)
+            for size in self.hidden_layer_sizes
+        ]
+        width = check_integer(self.width, "critic width", minimum=1)
+        temperature = check_real(
+            self.temperature, "critic temperature", minimum=0, closed="neither"
+        )
+        # Both towers start as one linear map A, with A'A close to I / (noise variance + SPREAD), as
+        # in the exact critic for views that far from their rows. Bounds then start near their value
+        # instead of some nats below zero.
+        first = linear(n_components, width, generator, bias=False)
+        limit = math.sqrt(3 * temperature / width / (channel.scale**2 + SPREAD))
+        nn.init.uniform_(first.weight, -limit, limit, generator=generator)
+        view, noisy = (
+            _Tower(copy.deepcopy(first), mlp(n_components, hidden, width, generator))
+            for _ in range(2)
+        )
+        return _Separable(view, noisy, temperature)
+
+
+# Numbers that the first hidden layer of a chunk of pairs may hold (4 MB in float32): large enough
+# to keep matrix products busy, small enough to stay in cache with what the backward pass needs.
+CHUNK = 2**20
+
+
+class _Concat(nn.Module):
+    by_pair = True
+
+    def __init__(
+        self, start: nn.Module, view: nn.Linear, noisy: nn.Linear, network: nn.Sequential
+    ) -> None:
+        super().__init__()
+        self.start = start
+        self.view = view
+        self.noisy = noisy
+        self.network = network
+
+    def _pairs(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+        """Return scores (m, n) of hidden layers of noisy embeddings (m, h) with views (n, h)."""
+        scores: torch.Tensor = self.network((noisy[:, None] + view).relu()).squeeze(-1)
+        return scores
+
+    @own_forward
+    def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+        start: torch.Tensor = self.start(view, noisy)
+        # A linear layer of two joined vectors is the sum of one of each: n products, not n^2.
+        of_view, of_noisy = self.view(view), self.noisy(noisy)
+        rows = max(1, CHUNK // of_view.numel())
+        if not torch.is_grad_enabled() or len(noisy) <= rows:
+            chunks = [self._pairs(of_view, part) for part in of_noisy.split(rows)]
+        else:
+            # Nothing in a chunk is random, so no state of a generator has to be kept.
+            chunks = [
+                checkpoint(
+                    self._pairs, of_view, part, use_reentrant=False, preserve_rng_state=False
+                )
+                for part in of_noisy.split(rows)
+            ]
+        return start + torch.cat(chunks)
+
+
+class ConcatCritic(BaseEstimator):
+    r"""All pairs through one network, :math:`T(x, y) = T_0(x, y) + h([x, y])`.
+
+    :math:`T_0` is the form of `BilinearCritic`, and h starts at zero, so that training starts at
+    the density ratio of the channel and not at no information. The most general critic, and the
+    dearest: n^2 evaluations of a network per batch, where a separable critic takes 2n.
+
+    Memory is bounded: pairs are taken in chunks of rows, of each of which only the scores are kept,
+    and the backward pass computes a chunk again when it needs it. At the peak there are the n x n
+    scores and the layers of one chunk, 2^20 numbers each (4 MB), whatever the batch size.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple of int, default=(64,)
+        Widths of the hidden layers of h, at least one.
+
+    References
+    ----------
+    M. I. Belghazi et al., "Mutual Information Neural Estimation", ICML 2018, for a network of
+    joined pairs; B. Poole et al., "On Variational Bounds of Mutual Information", ICML 2019, section
+    3, for joint against separable critics.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.critics import ConcatCritic
+    >>> from sknoisydim.noise import GaussianNoise
+    >>> channel = GaussianNoise(0.5).build(4, 32)
+    >>> critic = ConcatCritic().build(4, channel, torch.Generator().manual_seed(0))
+    >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
+    torch.Size([10, 10])
+    """
+
+    def __init__(self, hidden_layer_sizes: Sequence[int] = (64,)) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+
+    @own_context()
+    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+        """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
+
+        Of `channel`, its `scale` is used.
+        """
+        sizes = [
+            check_integer(size, "critic hidden_layer_sizes", minimum=1)
+            for size in self.hidden_layer_sizes
+        ]
+        if not sizes:
+            raise ValueError("critic hidden_layer_sizes must name one layer at least, got none.")
+        view = linear(n_components, sizes[0], generator)
+        noisy = linear(n_components, sizes[0], generator, bias=False)  # that of the view will do
+        network = mlp(sizes[0], sizes[1:], 1, generator)
+        for parameter in network[-1].parameters():
+            nn.init.zeros_(parameter)
+        return _Concat(QuadraticRatio(n_components, channel.scale), view, noisy, network)
+
+
+CRITICS: Mapping[str, type] = {
+    "separable": SeparableCritic,
+    "bilinear": BilinearCritic,
+    "concat": ConcatCritic,
+    "exact": ExactCritic,
+}
+
+
+def resolve_critic(critic: object) -> Any:
+    """Return the component that a name, a class or an object stands for."""
+    return resolve(critic, CRITICS, "critic", method="build")

@@ -1,0 +1,494 @@
+"""Channels: the noise that is added to a normalised embedding, and what it lets through."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import statistics
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+
+from sknoisydim._context import own_context
+from sknoisydim._modules import RandomState, draw_seed, make_generator
+from sknoisydim._validation import check_integer, check_real, resolve
+
+__all__ = [
+    "AUTO_SHARE",
+    "NOISES",
+    "GaussianChannel",
+    "GaussianNoise",
+    "UniformChannel",
+    "UniformNoise",
+    "auto_levels",
+    "auto_scale",
+    "resolve_noise",
+]
+
+# Share of log(batch size) that the capacity takes when the size of the noise is "auto": InfoNCE
+# cannot show more than log(batch size) nats, and a channel with more than that is never filled.
+AUTO_SHARE = 0.8
+# Batch size that "auto" stands for where none is named: that of the transformer.
+BATCH_SIZE = 512
+# Sizes of noise whose squares float32 holds, as it does those of many components of such noise.
+SMALLEST, LARGEST = 1e-18, 1e18
+
+
+def check_scale(value: object, name: str) -> float:
+    """Return the size of the noise as a float that its channel can work with."""
+    scale = check_real(value, name, minimum=0, closed="neither")
+    return check_real(scale, name, minimum=SMALLEST, maximum=LARGEST)
+
+
+class Noise(BaseEstimator):
+    """Noise of one kind; `build` makes the channel of a fit from it."""
+
+    def build(self, n_components: int, batch_size: int) -> Any:
+        """Return a new channel, for `n_components` and the batch size really used."""
+        raise TypeError(f"{type(self).__name__} does not say which channel it makes.")
+
+    @own_context(gradients=False)
+    def capacity(self, n_components: int, batch_size: int = BATCH_SIZE) -> float:
+        """Return the capacity of the channel in nats; `batch_size` is what "auto" goes by."""
+        return float(self.build(n_components, batch_size).capacity)
+
+    @own_context(gradients=False)
+    def sample(
+        self,
+        n_samples: int,
+        n_components: int,
+        random_state: RandomState = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> torch.Tensor:
+        """Draw noise (n_samples, n_components) of float32.
+
+        The same `random_state` draws the same noise; `batch_size` is what "auto" goes by.
+        """
+        check_integer(n_samples, "n_samples", minimum=1)
+        channel = self.build(n_components, batch_size)
+        noise: torch.Tensor = channel.sample(n_samples, make_generator(draw_seed(random_state)))
+        return noise
+
+    @own_context(gradients=False)
+    def log_prob(self, noise: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
+        """Return the log density (n,) of noise vectors (n, d) in nats; -inf outside of the support.
+
+        `batch_size` is what "auto" goes by.
+        """
+        density: torch.Tensor = self.build(noise.shape[-1], batch_size).log_prob(noise)
+        return density
+
+
+def auto_scale(n_components: int, batch_size: int) -> float:
+    r"""Return the noise scale whose capacity a batch can just show.
+
+    .. math:: \sigma^2 = \frac{1}{\exp(2 \cdot 0.8 \log(B) / d) - 1}
+
+    solves :math:`\frac{d}{2} \log(1 + \sigma^{-2}) = 0.8 \log B` for d components and a
+    batch of B rows.
+
+    Parameters
+    ----------
+    n_components : int
+        Number d of components.
+    batch_size : int
+        Number B of rows in a batch, at least 2.
+
+    Returns
+    -------
+    scale : float
+        Standard deviation of the noise, relative to a unit-variance embedding.
+
+    Examples
+    --------
+    >>> round(auto_scale(2, 512), 2), round(auto_scale(16, 512), 2)
+    (0.08, 1.07)
+    """
+    return _scale_of(AUTO_SHARE * math.log(batch_size), n_components)
+
+
+def _scale_of(capacity: float, n_components: int) -> float:
+    """Return the noise scale of this capacity."""
+    return 1 / math.sqrt(math.expm1(2 * capacity / n_components))
+
+
+class GaussianChannel:
+    r"""Additive Gaussian noise, :math:`y = f(x) + \sigma \varepsilon`.
+
+    Among the inputs with zero mean and unit variance per component, N(0, I) alone reaches the
+    capacity :math:`\frac{d}{2} \log(1 + \sigma^{-2})`.
+
+    Parameters
+    ----------
+    n_components : int
+        Number d of components.
+    scale : float
+        Standard deviation :math:`\sigma`.
+    """
+
+    #: `log_ratio` has a gradient to train by: no critic has to be learned.
+    exact = True
+
+    def __init__(self, n_components: int, scale: float) -> None:
+        self.n_components = n_components
+        self.scale = scale
+
+    @property
+    def capacity(self) -> float:
+        """Capacity in nats."""
+        return 0.5 * self.n_components * math.log1p(self.scale**-2)
+
+    def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return `clean` (n, d) with noise drawn from `generator`."""
+        noise = torch.empty_like(clean).normal_(generator=generator)
+        return torch.add(clean, noise, alpha=self.scale)
+
+    def sample(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
+        """Return noise (n_samples, d) of float32."""
+        noise = torch.empty(
+            n_samples, self.n_components, device=generator.device, dtype=torch.float32
+        )
+        return noise.normal_(std=self.scale, generator=generator)
+
+    def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
+        """Return draws (n_samples, d) of the embedding that reaches the capacity, N(0, I)."""
+        clean = torch.empty(
+            n_samples, self.n_components, device=generator.device, dtype=torch.float32
+        )
+        return clean.normal_(generator=generator)
+
+    def log_prob(self, noise: torch.Tensor) -> torch.Tensor:
+        """Return the log density (n,) of noise vectors (n, d), in nats."""
+        constant = self.n_components * math.log(self.scale * math.sqrt(2 * math.pi))
+        return -0.5 * (noise / self.scale).square().sum(-1) - constant
+
+    @own_context(gradients=False)
+    def log_ratio(
+        self, clean: torch.Tensor, noisy: torch.Tensor, spread: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        r"""Return the log density ratio of each noisy row to each clean row.
+
+        .. math:: T_{ij} = \log p(y_i \mid f_j) - \log p^*(y_i)
+
+        where :math:`p(y \mid f) = N(f, \sigma^2 I)`, and :math:`p^* = N(0, (1 + \sigma^2) I)` is
+        the distribution of the output at capacity.
+
+        Parameters
+        ----------
+        clean : Tensor of shape (m, d)
+            Embeddings f without noise.
+        noisy : Tensor of shape (n, d)
+            Embeddings y with noise.
+        spread : Tensor of shape (d,), optional
+            Variance per component that is added to the noise's (of a view about its row).
+
+        Returns
+        -------
+        ratios : Tensor of shape (n, m)
+            In nats.
+        """
+        # |y - f|^2 as one matrix product: no (n, m, d) array, and no square root to differentiate.
+        # It cancels: an error of eps * d / scale^2 nats, too much for float32 below this scale.
+        work = torch.float64 if self.scale < 0.02 else clean.dtype
+        f, y = clean.to(work), noisy.to(work)
+        output = 1 + self.scale**2
+        precision: Any = self.scale**-2  # plain numbers where they do: small tensors cost time
+        constant: Any = self.capacity
+        if spread is not None:
+            precision = 1 / (self.scale**2 + spread.to(work))
+            constant = 0.5 * torch.log(output * precision).sum()
+        f_term = constant - 0.5 * (f.square() * precision).sum(1)
+        y_term = -0.5 * (y.square() * (precision - 1 / output)).sum(1, keepdim=True)
+        return torch.addmm(f_term, y * precision, f.T).add_(y_term).to(clean.dtype)
+
+
+class GaussianNoise(Noise):
+    r"""Gaussian channel: noise N(0, :math:`\sigma^2 I`) on an embedding with unit variance.
+
+    Its capacity, :math:`\frac{d}{2} \log(1 + \sigma^{-2})` nats for d components, is reached by
+    N(0, I) alone, so information pressed through it makes the embedding normal.
+
+    Parameters
+    ----------
+    scale : "auto" or float, default="auto"
+        Standard deviation :math:`\sigma` of the noise. "auto" takes the capacity that a batch can
+        just show, 0.8 log(batch size): see `auto_scale`.
+
+    References
+    ----------
+    I. Butakov et al., "Efficient Distribution Matching of Representations via Noise-Injected
+    Deep InfoMax", ICLR 2025, arXiv:2410.06993.
+
+    Examples
+    --------
+    >>> from sknoisydim.noise import GaussianNoise
+    >>> channel = GaussianNoise(scale=0.5).build(n_components=2, batch_size=512)
+    >>> round(channel.capacity, 3)
+    1.609
+    """
+
+    def __init__(self, scale: float | str = "auto") -> None:
+        self.scale = scale
+
+    def build(self, n_components: int, batch_size: int) -> GaussianChannel:
+        """Return the channel for `n_components` and the batch size really used."""
+        check_integer(n_components, "n_components", minimum=1)
+        check_integer(batch_size, "batch_size", minimum=2)
+        if isinstance(self.scale, str):
+            if self.scale != "auto":
+                raise ValueError(
+                    f"noise={self.scale!r} is unknown; it takes 'auto' or a number > 0."
+                )
+            return GaussianChannel(n_components, auto_scale(n_components, batch_size))
+        scale = check_scale(self.scale, "noise")
+        return GaussianChannel(n_components, scale)
+
+
+# Log density ratio where there is no noise: exp of it is zero, and sums of it are still numbers.
+NEVER = -1e4
+# How far from 0 and 1 the ends of the grid lie, in cells. They cannot be there: their normal
+# quantiles are infinite.
+END = 0.01
+# Cells that normal quantiles are worked out for, at most: with more, the grid is U[0, 1].
+MAX_CELLS = 10_000
+
+
+def auto_levels(n_components: int, batch_size: int) -> int:
+    r"""Return the number of cells 1/2e of the grid whose capacity a batch can just show.
+
+    .. math:: k = \max(2, [B^{0.8 / d}] - 1)
+
+    makes :math:`d \log(1 + k)` close to :math:`0.8 \log B` for d components and a batch of B rows.
+    Of the two integers around the real solution the one with the closer capacity is taken.
+
+    Parameters
+    ----------
+    n_components : int
+        Number d of components.
+    batch_size : int
+        Number B of rows in a batch, at least 2.
+
+    Returns
+    -------
+    levels : int
+        1/2e, at least 2: with one cell, the grid is the corners of the cube.
+
+    Examples
+    --------
+    >>> auto_levels(1, 512), auto_levels(2, 512), auto_levels(16, 512)
+    (146, 11, 2)
+    """
+    nats = AUTO_SHARE * math.log(batch_size) / n_components
+    below = max(2, math.floor(math.expm1(nats)))
+    return min(below, below + 1, key=lambda levels: abs(math.log1p(levels) - nats))
+
+
+class UniformChannel:
+    r"""Additive uniform noise on a bounded head, :math:`y = \Phi(z) + u`.
+
+    z is the normal-space embedding, :math:`\Phi` the normal distribution function by component,
+    and u uniform on :math:`[-e, e]^d`. The head :math:`f = \Phi(z)` lies in the unit cube. Of all
+    such inputs none passes more than :math:`d \log(1 + 1/2e)` nats, and where 1/2e is an integer
+    the uniform distribution on the grid :math:`\{0, 2e, 4e, \dots, 1\}^d` alone passes as much.
+
+    Parameters
+    ----------
+    n_components : int
+        Number d of components.
+    half_width : float
+        :math:`e`.
+
+    Attributes
+    ----------
+    scale : float
+        2e, the standard deviation of the noise over that of U[0, 1]: what critics start from.
+    deviation : float
+        Standard deviation that a component of z is normalised to. That of the normal quantiles of
+        the grid, so that the normalisation does not stand in the grid's way: 2.1 for a grid of 3
+        points, and close to 1 where there are many.
+    """
+
+    #: `log_ratio` is for measuring: it has no gradient, so training takes a learned critic.
+    exact = False
+
+    def __init__(self, n_components: int, half_width: float) -> None:
+        self.n_components = n_components
+        self.half_width = half_width
+
+    @property
+    def scale(self) -> float:
+        """Standard deviation of the noise over that of U[0, 1]."""
+        return 2 * self.half_width
+
+    @property
+    def capacity(self) -> float:
+        """Capacity in nats."""
+        return self.n_components * math.log1p(1 / self.scale)
+
+    def _grid(self) -> list[float]:
+        """Return the normal quantiles of the grid, where 1/2e is an integer; else of one near."""
+        cells = min(max(1, math.floor(1 / self.scale + 1e-9)), MAX_CELLS)
+        shares = [j / cells for j in range(1, cells)]
+        inner = [statistics.NormalDist().inv_cdf(share) for share in shares]
+        end = statistics.NormalDist().inv_cdf(1 - END / cells)
+        return [-end, *inner, end]
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation that a component is normalised to."""
+        grid = self._grid()
+        return math.sqrt(math.fsum(z * z for z in grid) / len(grid))
+
+    def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return the head of `clean` (n, d) with noise drawn from `generator`, in [-e, 1 + e]."""
+        e = self.half_width
+        noise = torch.empty_like(clean).uniform_(-e, e, generator=generator)
+        return torch.special.ndtr(clean) + noise
+
+    def sample(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
+        """Return noise (n_samples, d) of float32."""
+        e = self.half_width
+        noise = torch.empty(
+            n_samples, self.n_components, device=generator.device, dtype=torch.float32
+        )
+        return noise.uniform_(-e, e, generator=generator)
+
+    def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
+        """Return draws (n_samples, d) of the normal-space grid that reaches the capacity.
+
+        It does so where 1/2e is an integer, but for the ends: they are 1 % of a cell inside.
+        """
+        grid = torch.tensor(self._grid(), device=generator.device, dtype=torch.float32)
+        shape = (n_samples, self.n_components)
+        cells = torch.randint(len(grid), shape, generator=generator, device=generator.device)
+        return grid[cells]
+
+    def log_prob(self, noise: torch.Tensor) -> torch.Tensor:
+        """Return the log density (n,) of noise vectors (n, d), in nats; -inf where none is."""
+        inside = (noise.abs() <= self.half_width).all(-1)
+        density = noise.new_full(noise.shape[:-1], -math.inf)
+        return density.masked_fill(inside, -self.n_components * math.log(self.scale))
+
+    def for_critic(
+        self, view: torch.Tensor, noisy: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        r"""Return a view and a noisy embedding as critics want them: of mean 0 and variance 1.
+
+        .. math:: \sqrt{12} \, (\Phi(z) - 1/2), \qquad \sqrt{12} \, (y - 1/2)
+
+        have them for U[0, 1], and the noise then has the standard deviation `scale`.
+        """
+        unit = math.sqrt(12)
+        return unit * (torch.special.ndtr(view) - 0.5), unit * (noisy - 0.5)
+
+    @own_context(gradients=False)
+    def log_ratio(self, clean: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+        r"""Return the log density ratio of each noisy row to each clean row.
+
+        .. math:: T_{ij} = \log p(y_i \mid z_j) - \log p^*(y_i)
+
+        with :math:`p(y \mid z)` uniform on the box of half width e about :math:`\Phi(z)`, and
+        :math:`p^*` on :math:`[-e, 1 + e]^d`, the distribution of the output at capacity: the
+        capacity where y is in the box, and -10,000 in place of minus infinity elsewhere.
+
+        Parameters
+        ----------
+        clean : Tensor of shape (m, d)
+            Normal-space embeddings z without noise.
+        noisy : Tensor of shape (n, d)
+            Embeddings y with noise, from `transmit`.
+
+        Returns
+        -------
+        ratios : Tensor of shape (n, m)
+            In nats; without a gradient.
+        """
+        f = torch.special.ndtr(clean)
+        # What was added and is taken away again differs by a rounding or two.
+        reach = self.half_width + 4 * torch.finfo(f.dtype).eps
+        inside = torch.ones(len(noisy), len(f), dtype=torch.bool, device=f.device)
+        for of_noisy, of_clean in zip(noisy.T, f.T, strict=True):
+            inside &= (of_noisy[:, None] - of_clean).abs_() <= reach
+        return f.new_full(inside.shape, NEVER).masked_fill_(inside, self.capacity)
+
+
+class UniformNoise(Noise):
+    r"""Uniform channel: noise :math:`U[-e, e]^d` on an embedding in the unit cube.
+
+    The paper's own channel for a uniform distribution, for one or two components. Its capacity,
+    :math:`d \log(1 + 1/2e)` nats, is reached by the uniform distribution on the grid
+    :math:`\{0, 2e, \dots, 1\}^d`, which comes close to :math:`U[0, 1]^d` when e is small. Use it
+    with ``target="uniform"``: the embedding is then what the noise was added to. A fit learns a
+    critic for all terms of the objective, since the density of the noise is a box, which has no
+    gradient.
+
+    What a batch of B rows can show, log B nats, is shared by the components: from
+    :math:`d \log 3 > \log B` on (d = 6 at B = 512) no grid with a point inside the cube can be
+    shown. For more components, `GaussianNoise` with ``target="uniform"`` gives a uniform
+    distribution.
+
+    Parameters
+    ----------
+    half_width : "auto" or float, default="auto"
+        e, > 0. "auto" takes 1/2e an integer, at least 2, with a capacity as close to
+        0.8 log(batch size) as can be: see `auto_levels`.
+
+    References
+    ----------
+    I. Butakov et al., "Efficient Distribution Matching of Representations via Noise-Injected
+    Deep InfoMax", ICLR 2025, arXiv:2410.06993.
+
+    Examples
+    --------
+    >>> from sknoisydim.noise import UniformNoise
+    >>> channel = UniformNoise().build(n_components=2, batch_size=512)
+    >>> round(1 / (2 * channel.half_width)), round(channel.capacity, 3)
+    (11, 4.970)
+    """
+
+    def __init__(self, half_width: float | str = "auto") -> None:
+        self.half_width = half_width
+
+    def build(self, n_components: int, batch_size: int) -> UniformChannel:
+        """Return the channel for `n_components` and the batch size really used.
+
+        Warns
+        -----
+        UserWarning
+            With "auto", if even 1/2e = 2 has a larger capacity than a batch can show.
+        """
+        check_integer(n_components, "n_components", minimum=1)
+        check_integer(batch_size, "batch_size", minimum=2)
+        if not isinstance(self.half_width, str):
+            half_width = check_scale(self.half_width, "half_width")
+            return UniformChannel(n_components, half_width)
+        if self.half_width != "auto":
+            raise ValueError(
+                f"half_width={self.half_width!r} is unknown; it takes 'auto' or a number > 0."
+            )
+        channel = UniformChannel(n_components, 0.5 / auto_levels(n_components, batch_size))
+        if channel.capacity > math.log(batch_size):
+            warnings.warn(
+                f"uniform noise on {n_components} components passes {channel.capacity:.1f} nats "
+                f"at its strongest (1/2e = 2), and a batch of {batch_size} rows shows "
+                f"{math.log(batch_size):.1f} at most: the joint distribution will not match. Use "
+                "noise='auto' (GaussianNoise) with target='uniform', fewer components, or a "
+                "larger batch_size.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return channel
+
+
+NOISES: Mapping[str, type] = {"gaussian": GaussianNoise, "uniform": UniformNoise}
+
+
+def resolve_noise(noise: object) -> Any:
+    """Return the component that "auto", a number, a name, a class or an object stands for."""
+    if isinstance(noise, numbers.Real):
+        return GaussianNoise(check_scale(noise, "noise"))
+    table = {"auto": GaussianNoise, **NOISES}
+    return resolve(noise, table, "noise", method="build", also="a number > 0")

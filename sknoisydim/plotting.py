@@ -1,0 +1,666 @@
+"""Pictures of a fit, as scikit-learn Display classes.
+
+Each display holds the numbers that its `plot` draws, on given axes or on a new figure. matplotlib
+(the extra `plot`) is imported when something is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from scipy.special import ndtr, ndtri
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_is_fitted
+
+from sknoisydim._context import own_context
+from sknoisydim._validation import check_integer, check_real
+from sknoisydim.metrics._samples import correlation_matrix
+from sknoisydim.targets import Target, resolve_target
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "DependenceDisplay",
+    "EmbeddingDisplay",
+    "TargetFitDisplay",
+    "TradeOffDisplay",
+    "TrainingDisplay",
+]
+
+FloatArray = NDArray[np.float64]
+
+# Okabe and Ito's colours, which stay apart for colour-blind eyes; their yellow, too light for
+# points on white, comes last.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
+SAMPLES, TARGET, BAND, REFERENCE = PALETTE[0], PALETTE[5], "0.85", "0.35"
+
+SMALL, TINY = 9, 8
+LEGEND = {"fontsize": TINY, "framealpha": 0.7, "edgecolor": "none"}
+
+
+def fitted_step(estimator: BaseEstimator) -> Any:
+    """Return the fitted transformer that an estimator is, or that a Pipeline ends with."""
+    steps = getattr(estimator, "steps", None)
+    step = steps[-1][1] if steps else estimator
+    if not (hasattr(step, "retarget") and hasattr(step, "transform")):
+        raise TypeError(
+            f"estimator must be a NoisyDIMTransformer or a Pipeline that ends with one, got a "
+            f"{type(step).__name__}; of a longer Pipeline pass the first steps, such as pipe[:-1]."
+        )
+    check_is_fitted(step)
+    return step
+
+
+def check_embedding(Z: ArrayLike, target: object) -> tuple[FloatArray, Target]:
+    """Return embedded samples in float64, and the target bound to their components."""
+    rows: FloatArray = check_array(Z, dtype=np.float64, input_name="Z", ensure_min_samples=2)
+    d = rows.shape[1]
+    if isinstance(target, Target) and getattr(target, "n_components_", None) == d:
+        return rows, target
+    return rows, resolve_target(target, d)
+
+
+def check_position(value: object, name: str, d: int) -> int:
+    """Return the position of a component among d."""
+    position = check_integer(value, name, minimum=0)
+    if position >= d:
+        raise ValueError(f"{name} must hold positions from 0 to {d - 1}, got {position}.")
+    return position
+
+
+def panels(ax: Any, n_rows: int, n_columns: int, size: tuple[float, float]) -> NDArray[np.object_]:
+    """Return axes (n_rows, n_columns): of a new figure, inside one Axes, or those that were given.
+
+    `size` is that of one panel of a new figure, in inches.
+    """
+    if isinstance(ax, (list, tuple, np.ndarray)) or (ax is not None and n_rows == n_columns == 1):
+        given = np.asarray(ax, dtype=object)
+        if given.size != n_rows * n_columns:
+            raise ValueError(
+                f"ax has {given.size} axes, but the display draws {n_rows * n_columns} panels "
+                f"({n_rows} x {n_columns})."
+            )
+        return given.reshape(n_rows, n_columns)
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        figure = plt.figure(figsize=(size[0] * n_columns, size[1] * n_rows), layout="constrained")
+        grid = figure.add_gridspec(n_rows, n_columns)
+    else:
+        if ax.get_subplotspec() is None:
+            raise ValueError("ax is not in a grid and cannot be divided: pass an array of Axes.")
+        ax.set_axis_off()
+        grid = ax.get_subplotspec().subgridspec(n_rows, n_columns)
+    axes: NDArray[np.object_] = grid.subplots(squeeze=False)
+    return axes
+
+
+def tidy(ax: Axes) -> None:
+    """Hide the upper and right spine, and set font sizes."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(labelsize=TINY)
+    for text in (ax.xaxis.label, ax.yaxis.label, ax.title):
+        text.set_fontsize(SMALL)
+
+
+def color_bar(drawn: Any, axes: list[Axes], label: str) -> None:
+    """Add a colour bar at the right of some axes."""
+    bar = axes[0].figure.colorbar(drawn, ax=axes, fraction=0.04, pad=0.02)
+    bar.set_label(label, fontsize=SMALL)
+    bar.ax.tick_params(labelsize=TINY)
+
+
+def outside(ax: Axes, loc: str, anchor: tuple[float, float]) -> dict[str, Any]:
+    """Return the place of a legend beside the axes, or inside where no layout makes space."""
+    if ax.figure.get_layout_engine() is None:
+        return {"loc": "best", **LEGEND}
+    return {"loc": loc, "bbox_to_anchor": anchor, **LEGEND}
+
+
+MASSES = (0.5, 0.95)
+MAX_PAIRS, MAX_COMPONENTS = 3, 4
+MARKERS = ("o", "^", "s")
+MAX_CLASSES = len(MARKERS) * len(PALETTE)
+N_DRAWS = 1000
+# Points of a Q-Q line, at most: more are not seen.
+MAX_POINTS = 400
+
+
+class _FromEstimator:
+    @classmethod
+    @own_context()
+    def from_estimator(
+        cls, estimator: BaseEstimator, X: ArrayLike, *args: object, **params: object
+    ) -> Any:
+        """Embed X with a fitted transformer, or a Pipeline that ends with one, and draw it.
+
+        What follows X is passed to `from_embedding`, after the embedding and its target.
+        """
+        target = fitted_step(estimator).target_
+        draw: Any = cls.from_embedding  # type: ignore[attr-defined]  # that of each display
+        return draw(estimator.transform(X), target, *args, **params)
+
+
+class EmbeddingDisplay(_FromEstimator):
+    """Scatter plots of pairs of components, over regions that hold a known share of the target.
+
+    The inner curve holds 50 %, the outer 95 % of the target's mass: images of circles of N(0, I)
+    under the target's map. The title says which share of the samples lies inside each. Where the
+    map mixes more than the two components, draws of the target in grey stand in for the curves.
+
+    Parameters
+    ----------
+    embedding : ndarray of shape (n_samples, n_components)
+        Embedded samples.
+    target : Target
+        Their target, bound to the components.
+    y : array-like of shape (n_samples,), default=None
+        Classes or numbers that colour the samples.
+
+    Attributes
+    ----------
+    axes_, figure_ : ndarray of matplotlib Axes of shape (n_pairs,), and Figure
+        Where they are drawn.
+    coverage_ : ndarray of shape (n_pairs, 2)
+        Share of the samples inside the curves that hold 50 % and 95 %; NaN without curves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from sknoisydim.plotting import EmbeddingDisplay
+    >>> Z = np.random.default_rng(0).uniform(size=(2000, 2))
+    >>> display = EmbeddingDisplay.from_embedding(Z, "uniform", ax=Figure().subplots())
+    >>> bool((abs(display.coverage_ - [0.5, 0.95]) < 0.05).all())
+    True
+    """
+
+    def __init__(self, embedding: ArrayLike, target: Target, *, y: ArrayLike | None = None) -> None:
+        self.embedding = embedding
+        self.target = target
+        self.y = y
+
+    @classmethod
+    @own_context()
+    def from_embedding(
+        cls,
+        Z: ArrayLike,
+        target: object = "normal",
+        y: ArrayLike | None = None,
+        *,
+        pairs: object = None,
+        ax: Axes | None = None,
+    ) -> EmbeddingDisplay:
+        """Draw embedded samples.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Embedded samples with two components at least.
+        target : str, object or sequence, default="normal"
+            As for `NoisyDIMTransformer`.
+        y : array-like of shape (n_samples,), default=None
+            Classes or numbers that colour the samples.
+        pairs : list of pairs of int, default=None
+            Components to draw against each other; None takes the first three pairs.
+        ax : matplotlib Axes or array of them, default=None
+            Where to draw, one per pair; one Axes is divided; None makes a figure.
+        """
+        Z, target = check_embedding(Z, target)
+        if y is not None:
+            y = column_or_1d(y)
+            check_consistent_length(Z, y)
+        return cls(Z, target, y=y).plot(pairs, ax=ax)
+
+    @own_context()
+    def plot(self, pairs: object = None, *, ax: Axes | None = None) -> EmbeddingDisplay:
+        """Draw; `pairs` and `ax` are those of `from_embedding`."""
+        Z = np.asarray(self.embedding, dtype=np.float64)
+        d = Z.shape[1]
+        pairs = _check_pairs(pairs, d)
+        self.axes_ = panels(ax, 1, len(pairs), (3.6, 3.6))[0]
+        self.figure_ = self.axes_[0].figure
+        z = np.asarray(self.target.pull(Z), dtype=np.float64)
+        radii = np.sqrt(stats.chi2.ppf(MASSES, 2))
+        self.coverage_ = np.full((len(pairs), len(MASSES)), np.nan)
+        for number, ((i, j), axis) in enumerate(zip(pairs, self.axes_, strict=True)):
+            if _stands_alone(self.target, i, j, d):
+                shares = [(np.hypot(z[:, i], z[:, j]) <= radius).mean() for radius in radii]
+                self.coverage_[number] = shares
+                texts = (f"{s:.0%} (of {mass:.0%})" for s, mass in zip(shares, MASSES, strict=True))
+                axis.set_title(f"samples inside: {', '.join(texts)}")
+                angle = np.linspace(0, 2 * np.pi, 361)
+                circle = np.zeros((len(angle), d))
+                circle[:, i], circle[:, j] = np.cos(angle), np.sin(angle)
+                for radius, width in zip(radii, (1.6, 1.0), strict=True):
+                    curve = np.asarray(self.target.push(radius * circle))
+                    axis.plot(curve[:, i], curve[:, j], color="black", linewidth=width, zorder=3)
+            else:
+                draws = self.target.sample(N_DRAWS, random_state=0)
+                axis.scatter(draws[:, i], draws[:, j], s=6, c="0.8", linewidths=0, zorder=1)
+                axis.set_title("grey: draws of the target")
+            self._scatter(axis, Z[:, i], Z[:, j], last=number == len(pairs) - 1)
+            axis.set(xlabel=f"component {i}", ylabel=f"component {j}")
+            if 0.67 < np.ptp(axis.get_xlim()) / np.ptp(axis.get_ylim()) < 1.5:
+                axis.set_aspect("equal", adjustable="datalim")
+            tidy(axis)
+        return self
+
+    def _scatter(self, axis: Axes, a: FloatArray, b: FloatArray, *, last: bool) -> None:
+        """Draw the samples, and beside the last pair what their colours mean."""
+        size = float(np.clip(6000 / len(a), 3, 14))
+        look: dict[str, Any] = {"s": size, "linewidths": 0, "zorder": 2}
+        y = None if self.y is None else np.asarray(self.y)
+        classes = None if y is None else _classes(y)
+        if classes is None:
+            look |= {"c": SAMPLES, "alpha": 0.6} if y is None else {"c": y, "cmap": "viridis"}
+            drawn = axis.scatter(a, b, **look)
+            if last and y is not None:
+                color_bar(drawn, list(self.axes_), "y")
+        else:
+            for k, label in enumerate(classes):
+                look |= {"color": PALETTE[k % len(PALETTE)], "marker": MARKERS[k // len(PALETTE)]}
+                axis.scatter(a[y == label], b[y == label], label=str(label), **look)
+            if last:
+                scale = {"markerscale": np.sqrt(25 / size), "ncols": -(-len(classes) // 12)}
+                tight = {"handletextpad": 0.1, "borderaxespad": 0.1}
+                axis.legend(**scale, **tight, **outside(axis, "upper left", (1.0, 1.0)))
+
+
+class TargetFitDisplay(_FromEstimator):
+    r"""Histogram of the PIT and Q-Q line of each component, with sampling bands.
+
+    Both look at component :math:`z_i` of the N(0, I) pre-image, so they read alike for every
+    target. Above, the histogram of the probability integral transform :math:`\Phi(z_i)`, flat for
+    a perfect match; below, its sorted values against the quantiles of N(0, 1), on the diagonal for
+    a perfect match. Each bar and each point of a sample of the target stays inside the grey band
+    with probability `level` or more, by itself. They say nothing about the joint distribution: see
+    `sknoisydim.metrics.classifier_auc`.
+
+    Parameters
+    ----------
+    preimage : ndarray of shape (n_samples, n_components)
+        Embedded samples where the target is N(0, I).
+    level : float, default=0.95
+        Probability of the bands.
+
+    Attributes
+    ----------
+    axes_, figure_ : ndarray of matplotlib Axes of shape (2, n_components), and Figure
+        Where they are drawn.
+    outside_ : ndarray of shape (2, n_components)
+        Share of the bars, and of the points, outside the band.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from sknoisydim.plotting import TargetFitDisplay
+    >>> Z = np.random.default_rng(0).uniform(size=(500, 2))
+    >>> Z[:, 1] **= 2
+    >>> display = TargetFitDisplay.from_embedding(Z, "uniform", ax=Figure().subplots(2, 2))
+    >>> (display.outside_[:, 0] < display.outside_[:, 1]).tolist()
+    [True, True]
+    """
+
+    def __init__(self, preimage: Any, *, level: float = 0.95) -> None:
+        self.preimage = preimage
+        self.level = level
+
+    @classmethod
+    @own_context()
+    def from_embedding(
+        cls,
+        Z: ArrayLike,
+        target: object = "normal",
+        *,
+        components: object = None,
+        level: float = 0.95,
+        ax: Axes | None = None,
+    ) -> TargetFitDisplay:
+        """Draw some `components`, by default the first four, with two axes for each of them.
+
+        The other parameters are those of `EmbeddingDisplay.from_embedding`, and `level`.
+        """
+        Z, target = check_embedding(Z, target)
+        return cls(target.pull(Z), level=level).plot(components, ax=ax)
+
+    @own_context()
+    def plot(self, components: object = None, *, ax: Axes | None = None) -> TargetFitDisplay:
+        """Draw; `components` and `ax` are those of `from_embedding`."""
+        z = np.asarray(self.preimage, dtype=np.float64)
+        level = check_real(self.level, "level", minimum=0, maximum=1, closed="neither")
+        if components is None:
+            components = range(min(z.shape[1], MAX_COMPONENTS))
+        if not isinstance(components, (list, tuple, range, np.ndarray)) or len(components) == 0:
+            raise TypeError(f"components must be a list of positions or None, got {components!r}.")
+        chosen = [check_position(c, "components", z.shape[1]) for c in components]
+        self.axes_ = panels(ax, 2, len(chosen), (2.5 if len(chosen) > 1 else 3.4, 2.4))
+        self.figure_ = self.axes_[0, 0].figure
+        self.outside_ = np.empty((2, len(chosen)))
+        for column, i in enumerate(chosen):
+            above, below = self.axes_[:, column]
+            self.outside_[:, column] = _histogram(above, z[:, i], level), _qq(below, z[:, i], level)
+            above.set(title=f"component {i}", xlabel="PIT", ylabel="" if column else "density")
+            below.set(xlabel="normal quantile", ylabel="" if column else "quantile of the samples")
+            tidy(above)
+            tidy(below)
+        return self
+
+
+class DependenceDisplay(_FromEstimator):
+    r"""Heat map of the dependence between components, in the N(0, I) pre-image.
+
+    Below the diagonal Pearson's correlation :math:`|r(z_i, z_j)|`, above it that of the squares,
+    :math:`|r(z_i^2, z_j^2)|`, which sees dependence without correlation. Both are zero for a
+    perfect match; the title says what sampling leaves.
+
+    Parameters
+    ----------
+    dependence : ndarray of shape (n_components, n_components)
+        Absolute correlations: of the components below the diagonal, of their squares above.
+    n_samples : int
+        Samples that they were computed from.
+
+    Attributes
+    ----------
+    image_ : matplotlib AxesImage
+        The heat map.
+    ax_, figure_ : matplotlib Axes and Figure
+        Where it is drawn.
+    """
+
+    def __init__(self, dependence: Any, n_samples: int) -> None:
+        self.dependence = dependence
+        self.n_samples = n_samples
+
+    @classmethod
+    @own_context()
+    def from_embedding(
+        cls, Z: ArrayLike, target: object = "normal", *, ax: Axes | None = None
+    ) -> DependenceDisplay:
+        """Draw embedded samples; parameters are those of `EmbeddingDisplay.from_embedding`."""
+        Z, target = check_embedding(Z, target)
+        if Z.shape[1] < 2:
+            raise ValueError("dependence needs at least two components, got one.")
+        z = np.asarray(target.pull(Z), dtype=np.float64)
+        below, above = (np.abs(correlation_matrix(values)) for values in (z, np.square(z)))
+        dependence = np.tril(below, -1) + np.triu(above, 1)
+        np.fill_diagonal(dependence, np.nan)
+        return cls(dependence, len(z)).plot(ax)
+
+    @own_context()
+    def plot(self, ax: Axes | None = None) -> DependenceDisplay:
+        """Draw on the given Axes, or on a new figure."""
+        values = np.asarray(self.dependence, dtype=float)
+        d = len(values)
+        axis = panels(ax, 1, 1, (5.0, 4.2))[0, 0]
+        self.image_ = axis.imshow(values, cmap="cividis", vmin=0, vmax=1)
+        axis.set_facecolor("0.9")
+        ticks = range(0, d, max(1, -(-d // 10)))
+        # Largest of d (d - 1) / 2 independent correlations, each close to N(0, 1 / n).
+        left = stats.norm.isf(0.05 / (d * (d - 1))) / np.sqrt(self.n_samples)
+        title = (
+            f"below the diagonal: correlation; above: of squares\nsampling leaves up to {left:.2f}"
+        )
+        axis.set(xticks=ticks, yticks=ticks, xlabel="component", ylabel="component", title=title)
+        for i, j in np.argwhere(np.isfinite(values)) if d <= 8 else ():
+            look = {"fontsize": TINY, "ha": "center", "va": "center"}
+            color = "white" if values[i, j] < 0.5 else "black"
+            axis.text(j, i, f"{values[i, j]:.2f}", color=color, **look)
+        tidy(axis)
+        color_bar(self.image_, [axis], "absolute correlation")
+        self.ax_, self.figure_ = axis, axis.figure
+        return self
+
+
+def _check_pairs(pairs: Any, d: int) -> list[tuple[int, int]]:
+    if d < 2:
+        raise ValueError("a pair needs at least two components, got one: see TargetFitDisplay.")
+    if pairs is None:
+        return [(i, i + 1) for i in range(0, d - 1, 2)][:MAX_PAIRS]
+    if len(pairs) == 0 or any(np.shape(pair) != (2,) for pair in pairs):
+        raise ValueError(f"pairs must be pairs of positions such as [(0, 1)], got {pairs!r}.")
+    return [(check_position(i, "pairs", d), check_position(j, "pairs", d)) for i, j in pairs]
+
+
+def _classes(y: NDArray[Any]) -> NDArray[Any] | None:
+    """Return the classes, or None where y holds numbers to measure by, or too many classes."""
+    found = np.unique(y)
+    if len(found) <= MAX_CLASSES and (y.dtype.kind != "f" or (found == np.round(found)).all()):
+        return found
+    if y.dtype.kind in "OUS":
+        raise ValueError(f"y has {len(found)} classes; colours tell {MAX_CLASSES} apart at most.")
+    return None
+
+
+def _stands_alone(target: Target, i: int, j: int, d: int) -> bool:
+    """Tell whether components i and j of the target come from the same two of N(0, I) alone."""
+    z = np.random.default_rng(0).standard_normal((16, d))
+    others = z.copy()
+    others[:, [k for k in range(d) if k not in (i, j)]] *= -0.5
+    first, second = (np.asarray(target.push(values))[:, [i, j]] for values in (z, others))
+    return bool(np.allclose(first, second, equal_nan=True))
+
+
+def _histogram(axis: Axes, z: FloatArray, level: float) -> float:
+    """Draw the histogram of the PIT; return the share of bars outside the band."""
+    n = len(z)
+    bins = int(np.clip(n // 25, 5, 20))
+    counts, edges = np.histogram(ndtr(z), bins=bins, range=(0, 1))
+    low, high = stats.binom.interval(level, n, 1 / bins)
+    axis.axhspan(low * bins / n, high * bins / n, color=BAND, zorder=0)
+    axis.stairs(counts * bins / n, edges, fill=True, color=SAMPLES, alpha=0.4, zorder=1)
+    axis.stairs(counts * bins / n, edges, color=SAMPLES, zorder=2)
+    axis.axhline(1, color=TARGET, linewidth=1.2, zorder=3)
+    axis.set(xlim=(0, 1), ylim=(0, None), xticks=(0, 0.5, 1))
+    return float(((counts < low) | (counts > high)).mean())
+
+
+def _qq(axis: Axes, z: FloatArray, level: float) -> float:
+    """Draw the Q-Q line; return the share of points outside the band."""
+    n = len(z)
+    rank = np.arange(1, n + 1)
+    expected = ndtri((rank - 0.5) / n)
+    # The k-th smallest of n uniform numbers follows a beta distribution.
+    order = stats.beta(rank, n + 1 - rank)
+    low, high = (np.asarray(ndtri(order.ppf(q))) for q in ((1 - level) / 2, (1 + level) / 2))
+    ordered = np.sort(z)
+    # Both ends in full, where it matters; thinned between.
+    ends = min(n // 2, 20)
+    thinned = np.linspace(0, n - 1, min(n, MAX_POINTS)).astype(int)
+    shown = np.unique(np.r_[:ends, thinned, n - ends : n])
+    axis.fill_between(expected[shown], low[shown], high[shown], color=BAND, linewidth=0, zorder=0)
+    axis.plot(expected[[0, -1]], expected[[0, -1]], color=TARGET, linewidth=1.2, zorder=1)
+    axis.plot(expected[shown], ordered[shown], ".", color=SAMPLES, markersize=3, zorder=2)
+    return float(((ordered < low) | (ordered > high)).mean())
+
+
+# Keys of `history_`, with the name, colour and line style of their curves.
+CURVES = {
+    "train_information": ("information, training", PALETTE[0], "-"),
+    "train_view_information": ("view and sample", PALETTE[1], "--"),
+    "train_clean_information": ("sample itself", PALETTE[2], "-."),
+    "valid_information": ("information, held out", PALETTE[5], "-"),
+}
+
+
+class TrainingDisplay:
+    r"""Information by epoch, with what bounds it: the capacity, and :math:`\log B`.
+
+    A batch of B samples cannot show more than :math:`\log B` nats. A curve that is still rising at
+    its end wants more epochs; one that lies at the cap, below the capacity, wants more noise.
+
+    Parameters
+    ----------
+    history : dict of lists
+        Nats by epoch, with keys as in the `history_` of a fitted transformer.
+    capacity : float
+        Capacity of the channel, in nats.
+    batch_size : int
+        Samples in a batch.
+
+    Attributes
+    ----------
+    lines_ : list of matplotlib Line2D
+        The curves.
+    ax_, figure_ : matplotlib Axes and Figure
+        Where they are.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from sknoisydim.plotting import TrainingDisplay
+    >>> history = {"train_information": [0.5, 1.1, 1.3]}
+    >>> display = TrainingDisplay(history, capacity=2.0, batch_size=64).plot(Figure().subplots())
+    >>> len(display.lines_)
+    1
+    """
+
+    def __init__(
+        self, history: Mapping[str, Sequence[float]], capacity: float, batch_size: int
+    ) -> None:
+        self.history = history
+        self.capacity = capacity
+        self.batch_size = batch_size
+
+    @classmethod
+    @own_context()
+    def from_estimator(cls, estimator: BaseEstimator, *, ax: Axes | None = None) -> TrainingDisplay:
+        """Draw the history of a fitted transformer, or of a Pipeline that ends with one."""
+        step = fitted_step(estimator)
+        return cls(step.history_, step.capacity_, step.batch_size_).plot(ax)
+
+    @own_context()
+    def plot(self, ax: Axes | None = None) -> TrainingDisplay:
+        """Draw on the given Axes, or on a new figure."""
+        axis = panels(ax, 1, 1, (6.0, 3.6))[0, 0]
+        self.lines_ = []
+        for key, (name, color, style) in CURVES.items():
+            nats = np.asarray(self.history.get(key, ()), dtype=float)
+            if np.isfinite(nats).any():
+                marker = "o" if len(nats) == 1 else ""
+                look: dict[str, Any] = {"color": color, "marker": marker, "label": name}
+                self.lines_ += axis.plot(np.arange(1, len(nats) + 1), nats, style, **look)
+        # The two levels lie close together by default, so each says what it is in the legend.
+        for name, level, style in [
+            (f"log({self.batch_size})", math.log(self.batch_size), ":"),
+            ("capacity", self.capacity, "-"),
+        ]:
+            label = f"{name} = {level:.2f}"
+            axis.axhline(level, color=REFERENCE, linestyle=style, linewidth=1, label=label)
+        axis.locator_params(axis="x", integer=True)
+        axis.set(xlabel="epoch", ylabel="information (nats)")
+        axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
+        tidy(axis)
+        # Curves rise to levels at the top, which leaves this corner free.
+        axis.legend(loc="lower right", **LEGEND)
+        self.ax_, self.figure_ = axis, axis.figure
+        return self
+
+
+class TradeOffDisplay:
+    """Two scores of a grid search against each other, with the settings that no other beats.
+
+    Settings for which no other is at least as good in both scores, and better in one, are joined
+    by a line and labelled; the others are grey. Bars are standard errors over the folds.
+
+    Parameters
+    ----------
+    results : dict
+        The `cv_results_` of a search with several scores.
+    x : str, default="match"
+        Name of a score, a key of its `scoring`; more is better.
+    y : str, default="accuracy"
+        Name of the other score.
+
+    Attributes
+    ----------
+    best_ : ndarray of int
+        Positions of the settings that no other beats, by rising x.
+    ax_, figure_ : matplotlib Axes and Figure
+        Where they are drawn.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from sknoisydim.plotting import TradeOffDisplay
+    >>> results = {
+    ...     "params": [{"noise": s} for s in (0.1, 0.3, 0.5)],
+    ...     "mean_test_match": [0.6, 0.8, 0.7],
+    ...     "mean_test_accuracy": [0.9, 0.8, 0.7],
+    ... }
+    >>> TradeOffDisplay(results).plot(Figure().subplots()).best_
+    array([0, 1])
+    """
+
+    def __init__(
+        self, results: Mapping[str, Any], *, x: str = "match", y: str = "accuracy"
+    ) -> None:
+        self.results = results
+        self.x = x
+        self.y = y
+
+    @classmethod
+    def from_estimator(
+        cls, search: Any, *, x: str = "match", y: str = "accuracy", ax: Axes | None = None
+    ) -> TradeOffDisplay:
+        """Draw two scores of a fitted search."""
+        results = getattr(search, "cv_results_", None)
+        if results is None:
+            raise TypeError(f"search must be a fitted grid search, got a {type(search).__name__}.")
+        return cls(results, x=x, y=y).plot(ax)
+
+    @own_context()
+    def plot(self, ax: Axes | None = None) -> TradeOffDisplay:
+        """Draw on the given Axes, or on a new figure."""
+        (x, x_error), (y, y_error) = self._score(self.x), self._score(self.y)
+        settings = self.results["params"]
+        self.best_ = best = _unbeaten(x, y)
+        axis = panels(ax, 1, 1, (6.0, 4.0))[0, 0]
+        axis.errorbar(x, y, y_error, x_error, fmt="o", color="0.7", markersize=4, lw=0.8)
+        axis.plot(x[best], y[best], "-", color=REFERENCE, lw=1, zorder=3)
+        # A number at the point and its setting in the legend: labels of neighbours would overlap.
+        for number, k in enumerate(best, start=1):
+            label = f"{number}: {_label(settings[k], settings)}"
+            axis.plot(x[k], y[k], "o", color=PALETTE[0], markersize=13, zorder=4, label=label)
+            centre = {"ha": "center", "va": "center", "color": "white", "fontsize": TINY}
+            axis.annotate(str(number), (x[k], y[k]), zorder=5, **centre)
+        axis.set(xlabel=self.x, ylabel=self.y)
+        tidy(axis)
+        axis.legend(markerscale=0.4, **outside(axis, "lower left", (0, 1.01)))
+        self.ax_, self.figure_ = axis, axis.figure
+        return self
+
+    def _score(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the means of a score over the folds, and their standard errors."""
+        results, keys = self.results, [key for key in self.results if key.endswith(f"test_{name}")]
+        if f"mean_test_{name}" not in keys:
+            start = "mean_test_"
+            known = sorted(key.removeprefix(start) for key in results if key.startswith(start))
+            raise ValueError(f"the search has no score {name!r}; it has {known}.")
+        mean = np.asarray(results[f"mean_test_{name}"], dtype=float)
+        spread = np.asarray(results.get(f"std_test_{name}", 0.0), dtype=float)
+        n_folds = sum(key.startswith("split") for key in keys)
+        return mean, np.broadcast_to(spread / np.sqrt(max(n_folds, 1)), mean.shape)
+
+
+def _label(setting: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) -> str:
+    """Name a setting by what differs between settings, without the names of steps."""
+    differs = [key for key in setting if len({repr(other.get(key)) for other in settings}) > 1]
+    return ", ".join(f"{key.split('__', 1)[-1]}={setting[key]!r}" for key in differs)
+
+
+def _unbeaten(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the positions of points that no other beats, by rising x."""
+    beats = (x[:, None] >= x) & (y[:, None] >= y) & ((x[:, None] > x) | (y[:, None] > y))
+    best = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & ~beats.any(axis=0))
+    order: np.ndarray = best[np.argsort(x[best], kind="stable")]
+    return order

@@ -1,0 +1,275 @@
+"""UniformCodes: cells of equal probability, codes that nest, neighbours, strata."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from over import over
+from scipy.stats import norm
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn.utils.fixes import parse_version
+
+from sknoisydim import NoisyDIMTransformer, UniformCodes
+from sknoisydim.metrics._information import normal_embedding
+
+# How many checks scikit-learn 1.9 yields for a transformer with these tags.
+N_CHECKS = 46
+# About the largest distance of a point of (-4, 4)^d to the nearest of 200,000 in its cell.
+SPACING = {1: 0.001, 2: 0.1, 3: 0.5, 4: 1.0}
+LAYOUTS = {"even": (6, 2), "uneven": (7, 3), "one": (5, 1), "a bit each": (4, 4)}
+
+
+def quick(n_components=2, **parameters):
+    """A transformer of a few epochs."""
+    return NoisyDIMTransformer(n_components, keep="pca", max_epochs=3, **parameters)
+
+
+def codes(n_components=2, **parameters):
+    return UniformCodes(**{"transformer": quick(n_components), "random_state": 0} | parameters)
+
+
+def samples(n, seed):
+    """Four features that two hidden ones drive."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.standard_normal((2, n))
+    columns = np.column_stack([a, np.exp(b / 2), a * b, a - b])
+    return columns + 0.1 * rng.standard_normal((n, 4))
+
+
+class Embedded(UniformCodes):
+    """Cells of samples that are their own normal embedding."""
+
+    def _embed(self, X):
+        return X
+
+
+def cells_of(bits, d, n=2000):
+    """Cells of draws of N(0, I), and the draws."""
+    Z = np.random.default_rng([bits, d]).standard_normal((n, d))
+    dim = NoisyDIMTransformer(d, max_epochs=1, random_state=0)
+    return Embedded(dim, bits=bits).fit(Z[:50]), Z
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(check, id=f"{i}-{check.func.__name__}")
+        for i, (_, check) in enumerate(estimator_checks_generator(codes(bits=4)))
+    ],
+)
+def test_check(check):
+    try:
+        check(codes(bits=4))
+    except estimator_checks.SkipTest as reason:
+        pytest.fail(f"skipped itself: {reason}")
+
+
+def test_number_of_checks():
+    fewer = parse_version(sklearn.__version__) < parse_version("1.9")
+    assert len(list(estimator_checks_generator(codes(bits=4)))) >= N_CHECKS - fewer
+
+
+@over(layout=LAYOUTS)
+def test_cells_of_a_uniform_embedding_are_equally_frequent(layout):
+    model, Z = cells_of(*layout)
+    counts = np.bincount(model.codes(Z), minlength=2 ** layout[0])
+    assert len(counts) == 2 ** layout[0]
+    expected = len(Z) / len(counts)
+    # Pearson's statistic of k - 1 degrees of freedom, within five standard deviations.
+    statistic = np.square(counts - expected).sum() / expected
+    assert abs(statistic - len(counts) + 1) < 5 * np.sqrt(2 * len(counts))
+
+
+@over(layout=LAYOUTS)
+def test_edges_are_those_of_the_target(layout):
+    model, Z = cells_of(*layout)
+    assert model.n_slices_.prod() == 2 ** layout[0]
+    slices = np.floor(norm.cdf(Z) * model.n_slices_)
+    _, one = np.unique(slices, axis=0, return_inverse=True)
+    _, other = np.unique(model.codes(Z), return_inverse=True)
+    assert len(np.unique(np.c_[one, other], axis=0)) == one.max() + 1 == other.max() + 1
+
+
+@over(layout=LAYOUTS)
+def test_codes_are_the_bits_and_those_of_fewer_bits_their_beginning(layout):
+    bits, d = layout
+    model, Z = cells_of(bits, d)
+    found = model.transform(Z)
+    assert found.shape == (len(Z), bits)
+    assert found.dtype == np.uint8
+    written = ["".join(map(str, row)) for row in found]
+    np.testing.assert_array_equal(model.codes(Z), [int(text, 2) for text in written])
+    if bits > d:
+        shorter = Embedded(FrozenEstimator(model.transformer_), bits=bits - 1).fit(Z)
+        np.testing.assert_array_equal(model.codes(Z) >> 1, shorter.codes(Z))
+
+
+@over(layout=LAYOUTS)
+def test_cells_beside_each_other_differ_in_one_bit(layout):
+    model, _ = cells_of(*layout)
+    size = model.n_slices_[0]
+    # A walk through the slices of the first component, in the middle of all others.
+    walk = np.zeros((size, layout[1])) + 0.1
+    walk[:, 0] = norm.ppf((np.arange(size) + 0.5) / size)
+    steps = np.abs(np.diff(model.transform(walk).astype(int), axis=0)).sum(1)
+    assert (steps == 1).all()
+
+
+@over(layout=LAYOUTS)
+def test_nearest_cells_are_those_of_the_shortest_distance(layout):
+    bits, d = layout
+    model, Z = cells_of(bits, d)
+    near = model.nearest_cells(Z[:50], 2**bits)
+    np.testing.assert_array_equal(near[:, 0], model.codes(Z[:50]))
+    np.testing.assert_array_equal(np.sort(near, axis=1), np.tile(np.arange(2**bits), (50, 1)))
+    # The nearest of many points of a cell is as far as the cell, but for their spacing.
+    points = np.random.default_rng(0).uniform(-4, 4, size=(200_000, d))
+    cell = model.codes(points)
+    for z, order in zip(Z[:5], near[:5], strict=True):
+        far = np.full(2**bits, np.inf)
+        np.minimum.at(far, cell, np.linalg.norm(points - z, axis=1))
+        assert (np.diff(far[order]) > -SPACING[d]).all()
+
+
+def test_nearest_cells_in_blocks_are_the_same(monkeypatch):
+    model, Z = cells_of(6, 2)
+    whole = model.nearest_cells(Z[:100])
+    monkeypatch.setattr("sknoisydim._codes.N_DISTANCES", 7 * 2**6)
+    np.testing.assert_array_equal(model.nearest_cells(Z[:100]), whole)
+
+
+@over(min_samples=(1, 2, 10, 45, 10_000))
+def test_strata_are_joined_cells_that_a_split_can_take(min_samples):
+    model, Z = cells_of(6, 2, n=500)
+    labels, found = model.strata(Z, min_samples), model.codes(Z)
+    counts = np.bincount(labels)
+    assert counts.min() >= min(min_samples, len(Z))
+    assert (np.diff(labels[np.argsort(found, kind="stable")]) >= 0).all()
+    assert len(np.unique(np.c_[found, labels], axis=0)) == len(np.unique(found))
+    if min_samples == 1:
+        assert len(counts) == len(np.unique(found))
+    if min_samples == 10:
+        assert len(counts) > 30
+        train_test_split(Z, test_size=0.1, stratify=labels)
+        for _, test in StratifiedKFold(10).split(Z, labels):
+            shares = np.bincount(labels[test], minlength=len(counts)) / (counts / 10)
+            assert np.abs(shares - 1).max() <= 1
+
+
+def test_hamming_search_finds_the_own_cell():
+    model = codes(bits=6).fit(samples(500, 0))
+    X = samples(200, 1)
+    bits = model.transform(X)
+    index = NearestNeighbors(metric="hamming", algorithm="brute").fit(bits)
+    distance, found = index.kneighbors(bits, 1)
+    assert (distance == 0).all()
+    np.testing.assert_array_equal(model.codes(X)[found[:, 0]], model.codes(X))
+
+
+def test_a_fit_spreads_unseen_samples_more_evenly_than_the_columns_are():
+    X, new = samples(2000, 0), samples(2000, 1)
+    model = UniformCodes(quick(2, match_weight=10.0), bits=4, random_state=0).fit(X)
+
+    def imbalance(cell):
+        return 16 * np.square(np.bincount(cell, minlength=16) / len(new)).sum()
+
+    white = (new - X.mean(0)) / X.std(0)
+    by_column = np.floor(norm.cdf(white[:, [0, 3]]) * 4).clip(0, 3) @ [4, 1]
+    assert imbalance(model.codes(new)) < 1.15 < imbalance(by_column.astype(int))
+
+
+@over(
+    case={
+        "half the bits": (7, 4, 4),
+        "no more than features": (16, 3, 3),
+        "a column": (4, 1, 1),
+    }
+)
+def test_default_transformer(case):
+    bits, n_features, n_components = case
+    X = samples(60, 2)[:, :n_features]
+    model = UniformCodes(bits=bits, random_state=0).fit(X)
+    assert model.transformer_.n_components_ == n_components
+    assert model.transform(X).shape == (60, bits)
+
+
+def test_the_target_does_not_matter_and_a_frozen_one_is_not_trained_again():
+    X = pd.DataFrame(samples(300, 3), columns=list("abcd"))
+    dim = quick(random_state=0).fit(X)
+    weights = dim.net_
+    found = [
+        UniformCodes(FrozenEstimator(dim.retarget(target)), bits=6).fit(X)
+        for target in ("normal", "uniform")
+    ]
+    assert found[0].transformer_.net_ is weights
+    assert list(found[0].feature_names_in_) == list("abcd")
+    np.testing.assert_array_equal(found[0].codes(X), found[1].codes(X))
+    u = found[0].transformer_.transform(X)
+    np.testing.assert_allclose(norm.cdf(normal_embedding(dim, X.to_numpy())), u, atol=1e-12)
+
+
+def test_random_state_is_the_own_one_unless_it_is_none():
+    X = samples(100, 4)
+    for own, of_transformer, used in ((1, 2, 1), (None, 2, 2)):
+        base = quick(random_state=of_transformer)
+        model = UniformCodes(base, random_state=own).fit(X)
+        assert model.transformer_.random_state == used
+        assert base.random_state == of_transformer
+        assert not hasattr(base, "net_")
+
+
+def test_works_in_a_pipeline_with_frames_and_in_a_pickle():
+    X = samples(200, 5)
+    pipe = make_pipeline(StandardScaler(), codes(bits=5)).set_output(transform="pandas")
+    frame = pipe.fit_transform(X)
+    assert list(frame.columns) == [f"uniformcodes{i}" for i in range(5)]
+    scaled = pipe[0].transform(X)
+    model = pickle.loads(pickle.dumps(pipe[1]))
+    np.testing.assert_array_equal(model.codes(scaled), frame.to_numpy() @ [16, 8, 4, 2, 1])
+    assert model.nearest_cells(scaled).shape == (200, 8)
+    np.testing.assert_array_equal(clone(model).fit(scaled).codes(scaled), model.codes(scaled))
+
+
+def test_labels_and_missing_values_are_for_the_transformer():
+    X, y = samples(200, 6), np.repeat(["a", "b"], 100)
+    base = quick(supervision=10.0, missing="indicator")
+    X[::9, 1] = np.nan
+    model = UniformCodes(base, bits=4, random_state=0).fit(X, y)
+    assert sklearn.utils.get_tags(model).target_tags.required
+    assert sklearn.utils.get_tags(model).input_tags.allow_nan
+    assert model.codes(X).shape == (200,)
+
+
+@over(
+    wrong={
+        "bits": ({"bits": 0}, ValueError, "bits must be an integer from 1 to 52"),
+        "many": ({"bits": 53}, ValueError, "bits must be an integer from 1 to 52"),
+        "type": ({"bits": 4.0}, TypeError, "bits must be an integer"),
+        "few": ({"bits": 1}, ValueError, "2 components, more than bits=1"),
+        "transformer": ({"transformer": StandardScaler()}, TypeError, "must be a NoisyDIM"),
+    }
+)
+def test_what_is_wrong_is_said(wrong):
+    parameters, error, message = wrong
+    with pytest.raises(error, match=message):
+        codes(**parameters).fit(samples(50, 7))
+
+
+def test_cells_that_are_too_many_are_said():
+    model = codes(bits=17).fit(samples(50, 8))
+    assert model.codes(samples(50, 8)).max() < 2**17
+    with pytest.raises(ValueError, match="at most 16 bits, got bits=17"):
+        model.nearest_cells(samples(5, 8))
+    with pytest.raises(ValueError, match="n_cells must be an integer from 1 to 16"):
+        codes(bits=4).fit(samples(50, 8)).nearest_cells(samples(5, 8), 17)
+    with pytest.raises(ValueError, match="min_samples must be an integer >= 1"):
+        model.strata(samples(5, 8), 0)
