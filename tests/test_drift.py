@@ -230,9 +230,8 @@ def test_a_frozen_transformer_is_not_trained_again():
         model.transformer_.transform(rows), dim.transform(pd.DataFrame(rows, columns=list("abcde")))
     )
     assert hasattr(dim, "feature_names_in_")
-    assert model.check(pd.DataFrame(moved(samples(300, 2)), columns=list("abcde"))).columns == (
-        "e",
-    )
+    batch = pd.DataFrame(moved(samples(300, 2)), columns=list("abcde"))
+    assert model.check(batch).columns.keys() == {"e"}
 
 
 def test_missing_values_are_for_the_transformer_to_allow():
