@@ -85,6 +85,20 @@ def test_level_is_that_asked_for():
     assert 0.01 <= (found[..., -1] <= 0.05).mean() <= 0.1
 
 
+class Recording(NoisyDIMTransformer):
+    def fit(self, X, y=None):
+        self.seen_ = X
+        return super().fit(X)
+
+
+def test_batches_are_compared_with_samples_that_did_not_train():
+    X = samples(400, 0)
+    model = monitor(transformer=Recording(max_epochs=1)).fit(X)
+    held_out = X[~(X[:, None] == model.transformer_.seen_).all(2).any(1)]
+    assert len(held_out) == model.n_reference_ == 200
+    np.testing.assert_allclose(model._features.moments(held_out)[0], model._mean, atol=1e-9)
+
+
 def test_the_misfit_of_the_embedding_is_no_drift():
     # Against the target itself so large a sample of an untrained embedding is told at once.
     X = samples(5000, 1)
