@@ -277,7 +277,7 @@ class TestTheRulesSee:
     WRONG = (
         ("noise", "from sknoisydim import _objective", "layer 2 from layer 1"),
         ("noise", "from .critics import x", "layer 1 from layer 1"),
-        ("noise", "import sknoisydim", "layer 8 from layer 1"),
+        ("noise", "import sknoisydim", "layer 9 from layer 1"),
         ("noise", "def f():\n    import sknoisydim.targets as t", "layer 1 from layer 1"),
         ("metrics/_joint", "from .._net import x", "layer 3 from layer 3"),
         ("_objective", "def f():\n    import skorch", "only the module '_net'"),

@@ -24,6 +24,7 @@ from torch import nn
 
 import sknoisydim
 from sknoisydim import (
+    NoisyDIMDriftMonitor,
     NoisyDIMOutlierDetector,
     NoisyDIMTransformer,
     UniformCodes,
@@ -116,6 +117,11 @@ def cells():
 
 def outliers():
     return NoisyDIMOutlierDetector(new(refine="rotation"), n_estimators=1, random_state=0).fit(X)
+
+
+def drift():
+    monitor = NoisyDIMDriftMonitor(new(refine="rotation"), random_state=0).fit(X)
+    return monitor.check(FAR[:, [0, 1, 0, 1]]).to_dict()
 
 
 @functools.cache
@@ -239,6 +245,8 @@ CALLS = {
     "outliers": lambda: outliers().p_values(FAR[:, [0, 1, 0, 1]]),
     "report of arrays": lambda: metrics.MatchReport.from_arrays(Z, classifier=False).to_dict(),
     "codes": lambda: cells().nearest_cells(X),
+    "drift": drift,
+    "diagnose html": lambda: model().diagnose(X, classifier=False)._repr_html_(),
     "save": in_folder(save),
     "load": lambda: embedded(NoisyDIMTransformer.load(saved()[0])),
     "pickle": lambda: embedded(pickle.loads(pickle.dumps(model()))),
