@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 WHEEL_TESTS := tests/test_import.py tests/test_workflows.py tests/test_persistence_file.py
 # One torch thread a process: networks this small gain nothing from two, and threads beyond the free
 # cores wait for each other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -17,13 +17,9 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 SITE = DOCS / "_build" / "html"
 
-# All on one process of pytest-xdist: the others would wait for its build.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]
 
-
-@pytest.fixture(scope="module")
-def site():
-    """The site, as `make docs` builds it: an example that has not changed is not run again."""
+def build():
+    """Build the site as `make docs` does: an example that has not changed is not run again."""
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-b", "html", DOCS, SITE],
         capture_output=True,
@@ -61,7 +57,7 @@ class Links(HTMLParser):
             self.untold.append(found.get("src"))
 
 
-def test_internal_links_lead_somewhere(site):
+def check_that_internal_links_lead_somewhere(site):
     parsed = {(site / page).resolve(): Links(site / page) for page in pages(site)}
     broken = []
     for page, links in parsed.items():
@@ -76,19 +72,19 @@ def test_internal_links_lead_somewhere(site):
     assert broken == []
 
 
-def test_pictures_are_described_in_words(site):
+def check_that_pictures_are_described_in_words(site):
     untold = {page: Links(site / page).untold for page in pages(site)}
     assert {page: found for page, found in untold.items() if found} == {}
 
 
-def test_every_example_shows_a_picture(site):
+def check_that_every_example_shows_a_picture(site):
     for script in sorted((ROOT / "examples").glob("plot_*.py")):
         page = (site / "auto_examples" / f"{script.stem}.html").read_text(encoding="utf-8")
         article = page[page.index("<article") : page.index("</article>")]
         assert "<img" in article or "<svg" in article, script.stem
 
 
-def test_the_figures_of_when_not_are_those_of_the_example(site):
+def check_the_figures_of_when_not():
     printed = (DOCS / "auto_examples" / "plot_when_not.rst").read_text(encoding="utf-8")
     rows = [re.split(r"  +", line.strip()) for line in printed.splitlines()]
     found = {name: figures for name, *figures in rows if figures}
@@ -99,3 +95,13 @@ def test_the_figures_of_when_not_are_those_of_the_example(site):
         np.testing.assert_allclose(
             np.array(found[name], float), np.array(figures, float), atol=0.05, err_msg=name
         )
+
+
+@pytest.mark.slow
+def test_the_site():
+    """One test, so that one process of pytest-xdist builds it, and once."""
+    site = build()
+    check_that_internal_links_lead_somewhere(site)
+    check_that_pictures_are_described_in_words(site)
+    check_that_every_example_shows_a_picture(site)
+    check_the_figures_of_when_not()
