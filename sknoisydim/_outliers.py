@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +18,9 @@ from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_name, check_real
 from sknoisydim._wrapped import LIMIT, FloatArray, WrapsTransformer, scaled, without_names
 from sknoisydim.metrics._information import normal_embedding
+
+# Threshold, scale and shape of a generalised Pareto distribution.
+Tail = tuple[float, float, float] | None
 
 # Penalty of the linear decoder, in units of one sample of a whitened embedding.
 RIDGE = 1.0
@@ -118,7 +120,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     def __init__(
         self,
-        transformer: BaseEstimator = None,
+        transformer: BaseEstimator | None = None,
         *,
         alpha: float = 0.05,
         fdr: float | None = None,
@@ -311,7 +313,7 @@ def _ranks(scores: FloatArray, held_out: FloatArray) -> FloatArray:
     return (1 + np.searchsorted(held_out, scores, side="right")) / (len(held_out) + 1)
 
 
-def _start(held_out: FloatArray, tail: Any, coarse: float) -> tuple[float, float]:
+def _start(held_out: FloatArray, tail: Tail, coarse: float) -> tuple[float, float]:
     """Return the score below which the tail is taken, and the p-value of the tail's threshold."""
     if tail is None or coarse == 0:
         return -np.inf, 0.0
@@ -319,11 +321,11 @@ def _start(held_out: FloatArray, tail: Any, coarse: float) -> tuple[float, float
     return float(held_out[int(min(n_tail, coarse)) - 1]), (n_tail + 1) / (len(held_out) + 1)
 
 
-def _p_values(scores: FloatArray, held_out: FloatArray, tail: Any, coarse: float) -> FloatArray:
+def _p_values(scores: FloatArray, held_out: FloatArray, tail: Tail, coarse: float) -> FloatArray:
     """Return p-values: ranks, and the tail where no more than `coarse` ranks are left."""
     p = _ranks(scores, held_out)
     start, share = _start(held_out, tail, coarse)
-    if start == -np.inf:
+    if tail is None or start == -np.inf:
         return p
     threshold, scale, shape = tail
     t = np.maximum(-scores - threshold, 0) / scale
@@ -333,12 +335,12 @@ def _p_values(scores: FloatArray, held_out: FloatArray, tail: Any, coarse: float
     return np.where(scores < start, beyond, p)
 
 
-def _offset(alpha: float, held_out: FloatArray, tail: Any, coarse: float) -> float:
+def _offset(alpha: float, held_out: FloatArray, tail: Tail, coarse: float) -> float:
     """Return the score below which p-values are at most alpha: the inverse of `_p_values`."""
     rank = int(np.floor(alpha * (len(held_out) + 1) + 1e-12)) - 1
     by_rank = float(held_out[rank]) if rank >= 0 else -np.inf
     start, share = _start(held_out, tail, coarse)
-    if start == -np.inf or by_rank > start:
+    if tail is None or start == -np.inf or by_rank > start:
         return by_rank
     if alpha >= share:
         return start
