@@ -96,7 +96,11 @@ CHOICES = {
     "product": {"target": ["uniform", stats.expon(), Uniform(-1, 1), UniformBall()]},
     "early-stopping": {"early_stopping": True},
     "random-state-object": {"random_state": np.random.RandomState(3)},
-    "odd-numbers": {"tol": np.float32(0.1), "batch_size": np.int64(40), "lr": np.float64(1e-3)},
+    "odd-numbers": {
+        "keep_weight": np.float32(0.1),
+        "batch_size": np.int64(40),
+        "lr": np.float64(1e-3),
+    },
 }
 # What two equal fits do not have in common.
 TIME = "train_seconds"
