@@ -23,7 +23,7 @@ X, X_test = train_test_split(load_digits().data, test_size=0.4, random_state=0)
 #
 # Here only the mutual information is trained, with ``keep=None`` and ``match_weight=0``. The
 # capacity is far above log(batch size), so InfoNCE reaches its maximum before the distribution
-# matches. At the end of a cell of a notebook the report is a card.
+# matches.
 
 quiet = NoisyDIMTransformer(4, noise=0.01, keep=None, match_weight=0, random_state=0).fit(X)
 report = quiet.diagnose(X_test)
@@ -61,11 +61,6 @@ EmbeddingDisplay.from_estimator(quiet, X_test)
 improved = NoisyDIMTransformer(4, keep=None, match_weight=0, random_state=0).fit(X)
 after = improved.diagnose(X_test)
 after
-
-# %%
-# As text, for a terminal or a log:
-
-print(after)
 
 # %%
 # Both beside each other: the attributes of a report are plain numbers.

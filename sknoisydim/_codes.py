@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.frozen import FrozenEstimator
@@ -13,6 +13,8 @@ from sklearn.utils import gen_batches, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
+from sknoisydim._modules import RandomState
+from sknoisydim._sources import MatrixLike
 from sknoisydim._transformer import NoisyDIMTransformer
 from sknoisydim._validation import check_integer
 from sknoisydim.metrics._information import normal_embedding
@@ -70,17 +72,17 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     >>> cells = UniformCodes(bits=4, random_state=0).fit(X)
     >>> cells.transform(X).shape, cells.codes(X).shape
     ((150, 4), (150,))
-    >>> cells.n_slices_
-    array([4, 4])
     """
 
-    def __init__(self, transformer: Any = None, *, bits: int = 8, random_state: Any = None) -> None:
+    def __init__(
+        self, transformer: Any = None, *, bits: int = 8, random_state: RandomState = None
+    ) -> None:
         self.transformer = transformer
         self.bits = bits
         self.random_state = random_state
 
     @own_context()
-    def fit(self, X: Any, y: Any = None) -> UniformCodes:
+    def fit(self, X: Any, y: ArrayLike | None = None) -> UniformCodes:
         """Fit the transformer.
 
         Parameters
@@ -125,7 +127,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self
 
     @own_context()
-    def transform(self, X: Any) -> NDArray[np.uint8]:
+    def transform(self, X: MatrixLike) -> NDArray[np.uint8]:
         """Return the bits of the codes, for a search by Hamming distance.
 
         Parameters
@@ -141,7 +143,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self._bits(self._slices(X))
 
     @own_context()
-    def codes(self, X: Any) -> Integers:
+    def codes(self, X: MatrixLike) -> Integers:
         """Return the code of each sample.
 
         Parameters
@@ -157,7 +159,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self._pack(self._slices(X))
 
     @own_context()
-    def nearest_cells(self, X: Any, n_cells: int = 8) -> Integers:
+    def nearest_cells(self, X: MatrixLike, n_cells: int = 8) -> Integers:
         """Return the codes of the cells that are nearest to each sample.
 
         Parameters
@@ -178,13 +180,12 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         ValueError
             For more than 16 bits, since the distance to each of the ``2**bits`` cells is computed.
         """
-        check_is_fitted(self)
-        bits = self._n_features_out
+        z, bits = self._embed(X), self._n_features_out
         if bits > MAX_LISTED_BITS:
             raise ValueError(f"nearest_cells takes at most {MAX_LISTED_BITS} bits, got {bits=}.")
         check_integer(n_cells, "n_cells", minimum=1, maximum=2**bits)
         slices = np.stack(np.unravel_index(np.arange(2**bits), self.n_slices_), axis=1)
-        of_cell, z = self._pack(slices), self._embed(X)
+        of_cell = self._pack(slices)
         found = np.empty((len(z), n_cells), np.int64)
         for part in gen_batches(len(z), N_DISTANCES >> bits):
             squares = np.zeros((len(z[part]), 2**bits))
@@ -195,7 +196,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             found[part] = of_cell[np.argsort(squares, axis=1, kind="stable")[:, :n_cells]]
         return found
 
-    def strata(self, X: Any, min_samples: int = 10) -> Integers:
+    def strata(self, X: MatrixLike, min_samples: int = 10) -> Integers:
         """Return labels of cells, for ``train_test_split(X, stratify=labels)``.
 
         Parameters
@@ -214,19 +215,18 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         _, cell, counts = np.unique(self.codes(X), return_inverse=True, return_counts=True)
         labels, label, held, left = [], 0, 0, int(counts.sum())
         for count in counts:
-            # A label is full, and what is left is enough for another.
-            if held >= min_samples and left >= min_samples:
+            if held >= min_samples <= left:  # full, and enough is left for another
                 label, held = label + 1, 0
             labels.append(label)
             held, left = held + count, left - count
         return np.array(labels, np.int64)[cell]
 
-    def _embed(self, X: Any) -> NDArray[np.float64]:
+    def _embed(self, X: MatrixLike) -> NDArray[np.float64]:
         """Return normal embeddings: `transform` may be set to return a data frame."""
         check_is_fitted(self)
         return normal_embedding(self.transformer_, self.transformer_._check(X))
 
-    def _slices(self, X: Any) -> Integers:
+    def _slices(self, X: MatrixLike) -> Integers:
         last = self.n_slices_ - 1  # of what is so far out that its probability rounds to 1
         return np.minimum(ndtr(self._embed(X)) * self.n_slices_, last).astype(np.int64)
 

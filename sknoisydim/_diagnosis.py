@@ -6,20 +6,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
-from sknoisydim._modules import RandomState
+from sknoisydim._context import own_context
+from sknoisydim._labels import encode_target
+from sknoisydim._linear import linear_information
+from sknoisydim._modules import RandomState, draw_seed
+from sknoisydim._references import of_targets
 from sknoisydim._sources import MatrixLike
-from sknoisydim.metrics._information import check_rows, normal_embedding
-
-from ._context import own_context
-from ._labels import encode_target
-from ._linear import linear_information
-from ._modules import draw_seed
-from ._references import of_targets
-from .encoders import IndicateMissing
-from .metrics import MatchReport, intrinsic_dimension
-from .metrics._information import channel_information, reachable_information
-from .metrics._samples import FloatArray
+from sknoisydim.encoders import IndicateMissing
+from sknoisydim.metrics import MatchReport, intrinsic_dimension
+from sknoisydim.metrics._information import (
+    channel_information,
+    check_rows,
+    normal_embedding,
+    reachable_information,
+)
+from sknoisydim.metrics._samples import FloatArray
 
 #: Samples that are judged, at most: less than 20 s for 16 components.
 MAX_JUDGED_SAMPLES = 4_000
@@ -43,7 +46,7 @@ class Diagnosis:
     def diagnose(
         self,
         X: MatrixLike,
-        y: Any = None,
+        y: ArrayLike | None = None,
         *,
         random_state: RandomState = 0,
         classifier: bool = True,
@@ -103,7 +106,7 @@ class Diagnosis:
             self.target,
             rng,
             classifier,
-            fitted=self,
+            self,
             information=information,
             training_information=float(self.mutual_information_),
             training_reachable=reachable,

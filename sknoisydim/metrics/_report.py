@@ -1,19 +1,30 @@
-"""MatchReport: what was measured, a verdict, and what to change, as a table."""
+"""MatchReport: what is measured of embedded samples, a verdict, and what to change, as a table."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import textwrap
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from .._context import own_context
-from .._validation import check_boolean
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtri
+from sklearn.base import BaseEstimator
+
+from sknoisydim._context import own_context
+from sknoisydim._sources import MatrixLike
+from sknoisydim._validation import check_boolean
+
+from ._dependence import max_correlation, total_correlation
+from ._distances import classifier_auc, energy_test, mmd_test, monte_carlo_test, relative_distance
 from ._information import InformationEstimate, find_transformer
-from ._samples import FloatArray, generator, normal_preimage
-from ._verdict import advise, chance_auc, judge, measure, rejected
+from ._samples import FloatArray, RandomState, correlation_matrix, generator, holm, normal_preimage
+from ._tests import henze_zirkler, kolmogorov_smirnov
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +45,37 @@ LEGEND = {
     "dimension": "samples with far less than needed cannot match",
 }
 
+LEVEL = 0.05
+
+#: The p-values that a verdict takes together, and the names of their tests.
+TESTS = {
+    "worst_ks_pvalue": "the Kolmogorov-Smirnov test of components",
+    "energy_pvalue": "the energy test",
+    "mmd_pvalue": "the kernel test (MMD)",
+    "henze_zirkler_pvalue": "the Henze-Zirkler test",
+    "max_correlation_pvalue": "the test of the largest correlation",
+}
+
+#: Fewer samples than this give a classifier nothing to learn from.
+MIN_CLASSIFIER_SAMPLES = 50
+#: Fewer samples than this, or than so many for each component, cannot clear a fit.
+FEW_SAMPLES, SAMPLES_PER_COMPONENT = 100, 10
+#: Up to which a difference is small: an AUC, or without classifiers relative distances and a
+#: correlation, because distances hardly see one pair of many components.
+CLOSE_AUC, CLOSE_DISTANCE, CLOSE_CORRELATION = 0.6, 1.5, 0.2
+#: Shares of the reachable information: less than the first is little; such a gap is overfitting.
+LITTLE, GAP = 0.9, 0.1
+#: A lattice: a share of repeated samples that a continuous distribution never has.
+REPEATED = 0.05
+#: Samples have too few dimensions below this share of what the target needs.
+FLAT = 0.7
+
+NAN = math.nan
+Values = Mapping[str, Any]
+
 WIDTH = 92
+DISTANCE = "sliced Wasserstein; 1 is perfect"
+MORE = "print(report.table()) shows all values; see also 'Diagnosing a fit' in the user guide."
 
 #: Columns of the table; `rejected`: whether the p-value counts after Holm's correction.
 COLUMNS = ("group", "quantity", "value", "perfect", "pvalue", "rejected")
@@ -44,9 +85,9 @@ COLUMNS = ("group", "quantity", "value", "perfect", "pvalue", "rejected")
 class MatchReport:
     """How well samples are embedded: information, match with the target, and what to change.
 
-    ``print(report)`` shows a table. A value that cannot be had (too few samples, one component, no
-    `y`, ``classifier=False``) is NaN. A relative distance is 1 for a sample of the target; see
-    `relative_distance`.
+    ``print(report)`` shows the verdict, the main values and advice, ``print(report.table())`` all
+    values. What cannot be had (too few samples, one component, no `y`, ``classifier=False``) is
+    NaN. A relative distance is 1 for a sample of the target; see `relative_distance`.
 
     Attributes
     ----------
@@ -95,6 +136,9 @@ class MatchReport:
     target: str
     n_rows: int
     n_components: int
+    information: InformationEstimate | None
+    training_information: float
+    training_reachable: float
     relative_marginal_distance: float
     worst_component: int
     worst_ks: float
@@ -110,18 +154,17 @@ class MatchReport:
     total_correlation: float
     auc_boosting: float
     auc_mlp: float
+    intrinsic_dimension: float
+    intrinsic_dimension_needed: float
     repeated_rows: float
-    intrinsic_dimension: float = math.nan
-    intrinsic_dimension_needed: float = math.nan
-    information: InformationEstimate | None = None
-    training_information: float = math.nan
-    training_reachable: float = math.nan
-    label_information: float = math.nan
-    shuffled_label_information: float = math.nan
-    label_pvalue: float = math.nan
+    label_information: float
+    shuffled_label_information: float
+    label_pvalue: float
 
     @classmethod
-    def from_estimator(cls, estimator: Any, X: Any, y: Any = None, **options: Any) -> MatchReport:
+    def from_estimator(
+        cls, estimator: BaseEstimator, X: MatrixLike, y: ArrayLike | None = None, **options: Any
+    ) -> MatchReport:
         """Judge the transformer of a Pipeline: the earlier steps are applied to X.
 
         Parameters
@@ -129,13 +172,9 @@ class MatchReport:
         estimator : NoisyDIMTransformer, Pipeline or fitted search
             Fitted; a Pipeline has one NoisyDIMTransformer, at any place.
         X, y : array-like
-            Samples as the estimator takes them, and labels, as for `NoisyDIMTransformer.diagnose`.
+            Samples as the estimator takes them, and labels or None.
         **options : keyword arguments
-            `random_state` and `classifier`, as there.
-
-        Returns
-        -------
-        report : MatchReport
+            `random_state` and `classifier`, as for `NoisyDIMTransformer.diagnose`.
         """
         transformer, X = find_transformer(estimator, X)
         report: MatchReport = transformer.diagnose(X, y, **options)
@@ -144,9 +183,14 @@ class MatchReport:
     @classmethod
     @own_context()
     def from_arrays(
-        cls, Z: Any, target: Any = "normal", *, random_state: Any = 0, classifier: bool = True
+        cls,
+        Z: ArrayLike,
+        target: Any = "normal",
+        *,
+        random_state: RandomState = 0,
+        classifier: bool = True,
     ) -> MatchReport:
-        """Judge embedded samples of any origin.
+        """Judge embedded samples of any origin, without what takes a transformer to know.
 
         Parameters
         ----------
@@ -156,47 +200,30 @@ class MatchReport:
             What they should follow, as for `NoisyDIMTransformer`.
         random_state, classifier : int or RandomState, bool
             As for `NoisyDIMTransformer.diagnose`.
-
-        Returns
-        -------
-        report : MatchReport
-            Without what takes the transformer to know.
         """
         rng = generator(random_state)
         Z = normal_preimage(Z, target, test="MatchReport.from_arrays")
-        return cls._of(Z, target, rng, classifier)
+        return cls._of(Z, target, rng, classifier, None)
 
     @classmethod
     def _of(
-        cls,
-        Z: FloatArray,
-        target: Any,
-        rng: Any,
-        classifier: bool,
-        fitted: Any = None,
-        **values: Any,
+        cls, Z: FloatArray, target: Any, rng: Any, classifier: bool, fitted: Any, **values: Any
     ) -> MatchReport:
         """Judge the normal embedding Z (n, d); further values are kept."""
         check_boolean(classifier, "classifier")
-        values |= measure(Z, rng, classifier=classifier)
+        unknown = {entry.name: NAN for entry in dataclasses.fields(cls)} | {"information": None}
+        values = unknown | values | measure(Z, rng, classifier=classifier)
         name = target if isinstance(target, str) else " ".join(repr(target).split())
-        return cls(
-            target=name if len(name) <= 60 else name[:57] + "...",
-            verdict=judge(values),
-            advice=tuple(advise(values, fitted)),
-            **values,
-        )
+        values["target"] = name if len(name) <= 60 else name[:57] + "..."
+        judged = {"verdict": judge(values), "advice": tuple(advise(values, fitted))}
+        return cls(**values | judged)
 
     def to_dict(self) -> dict[str, object]:
         """Return all values as numbers, texts and lists that JSON can hold; None for NaN."""
         return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the table as a data frame, indexed by group and quantity.
-
-        Its columns are value, perfect, pvalue, and rejected: whether the p-value counts after
-        Holm's correction.
-        """
+        """Return the table as a data frame, indexed by group and quantity."""
         import pandas as pd
 
         return pd.DataFrame(self._lines(), columns=COLUMNS).set_index(["group", "quantity"])
@@ -225,8 +252,7 @@ class MatchReport:
         worst = f"worst (component {self.worst_component}), KS"
         add("components", worst, self.worst_ks, 0.0, "worst_ks_pvalue")
         add("joint", "sliced Wasserstein, relative", self.relative_sliced_wasserstein, 1.0)
-        energy = self.relative_energy_distance
-        add("joint", "energy distance, relative", energy, 1.0, "energy_pvalue")
+        add("joint", "energy, relative", self.relative_energy_distance, 1.0, "energy_pvalue")
         add("joint", "kernel test (MMD)", math.nan, test="mmd_pvalue")
         add("joint", "Henze-Zirkler test", math.nan, test="henze_zirkler_pvalue")
         pair = f"largest correlation ({' and '.join(map(str, self.max_correlation_pair))})"
@@ -235,8 +261,7 @@ class MatchReport:
         add("classifier", "AUC of boosted trees", self.auc_boosting, 0.5)
         add("classifier", "AUC of a neural network", self.auc_mlp, 0.5)
         add("dimension", "of the scaled samples, about", self.intrinsic_dimension)
-        needed = f"needed for {d} component{'s' * (d > 1)}"
-        add("dimension", needed, self.intrinsic_dimension_needed)
+        add("dimension", f"needed for d = {d}", self.intrinsic_dimension_needed)
         return lines
 
     def __str__(self) -> str:
@@ -244,7 +269,26 @@ class MatchReport:
         d = f"{self.n_components} component{'s' * (self.n_components > 1)}"
         headline = f"{n}, {d}, target {self.target}: {VERDICTS[self.verdict]}"
         lines = [*textwrap.wrap(headline, WIDTH), ""]
-        lines.append(f"{'':12} {'':34} {'value':>9} {'perfect':>9} {'p-value':>9}")
+        info, chance = self.information, chance_auc(self.n_rows)
+        auc = f"telling them from the target; 0.5 is perfect, up to {chance:.2f} is chance"
+        worst = f"Kolmogorov-Smirnov, p = {self.worst_ks_pvalue:.3f}"
+        reachable = f"through the channel; {info.reachable if info else NAN:.2f} is reachable"
+        for name, value, meaning in (
+            ("AUC of a classifier", np.fmax(self.auc_boosting, self.auc_mlp), auc),
+            ("relative distance", self.relative_sliced_wasserstein, DISTANCE),
+            ("worst component", self.worst_ks, worst),
+            ("largest correlation", self.max_correlation, f"p = {self.max_correlation_pvalue:.3f}"),
+            ("information, nats", info.value if info else NAN, reachable),
+        ):
+            if not math.isnan(value):
+                lines.append(f"{name:20} {value:7.3f}  {meaning}")
+        for i, text in enumerate(self.advice):
+            lines += [""] * (i == 0) + textwrap.wrap(f"- {text}", WIDTH, subsequent_indent="  ")
+        return "\n".join([*lines, "", MORE])
+
+    def table(self) -> str:
+        """Return all values as a table to print, with what its words mean."""
+        lines = [f"{'':12} {'':34} {'value':>9} {'perfect':>9} {'p-value':>9}"]
         last = ""
         for group, quantity, value, perfect, pvalue, counted in self._lines():
             numbers = f"{value:9.3f} {perfect:9.3f} {pvalue:9.3f}".replace("nan", "   ")
@@ -252,19 +296,15 @@ class MatchReport:
             text = f"{group * (group != last):12} {quantity:34} {numbers}{' *' * counted}"
             lines.append(text.replace("    0.000 *", "  < 0.001 *").rstrip())
             last = group
-        lines.append("")
-        for sentence in self.advice:
-            lines += textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ")
         chance = f"up to {chance_auc(self.n_rows):.2f} is chance with so many samples"
         legend = LEGEND | ({} if math.isnan(self.auc_boosting) else {"AUC": chance})
-        lines += ["", *(f"{word:12} {meaning}" for word, meaning in legend.items())]
-        return "\n".join(lines)
+        return "\n".join([*lines, "", *(f"{word:12} {text}" for word, text in legend.items())])
 
     def __repr__(self) -> str:
         return f"<MatchReport: {self.verdict}, {self.n_rows} samples, target {self.target}>"
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+        return f"<pre>{escape(str(self))}\n\n{escape(self.table())}</pre>"
 
 
 def _plain(value: object) -> object:
@@ -273,3 +313,185 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def rejected(values: Mapping[str, Any]) -> dict[str, bool]:
+    """Return, for each p-value that is known, whether it counts after Holm's correction."""
+    known = [name for name in TESTS if not math.isnan(values[name])]
+    corrected = holm(np.array([values[name] for name in known]))
+    return {name: bool(p <= LEVEL) for name, p in zip(known, corrected, strict=True)}
+
+
+def chance_auc(n: int) -> float:
+    """Return up to which AUC a classifier has not told n samples from as many draws.
+
+    Its standard deviation is 1 / sqrt(6 n) when scores are independent of what they judge; folds
+    that share samples add to it. So four of them.
+    """
+    return 0.5 + 4 / math.sqrt(6 * n)
+
+
+def measure(Z: FloatArray, rng: np.random.Generator, *, classifier: bool) -> dict[str, Any]:
+    """Compare embedded samples Z with N(0, I), under the names that a report has."""
+    n, d = Z.shape
+    several, auc = d > 1, classifier and n >= MIN_CLASSIFIER_SAMPLES
+    ks = kolmogorov_smirnov(Z)
+    worst = int(np.argmax(ks.statistic))
+    correlation = np.abs(np.triu(correlation_matrix(Z), 1))
+    # The first two components where nothing correlates.
+    pair = divmod(int(correlation.argmax()), d) if correlation.any() else (0, 1)
+    by_chance = partial(monte_carlo_test, "max_correlation", n_resamples=199)
+    relative = partial(relative_distance, Z=Z, random_state=rng)
+    return {
+        "n_rows": n,
+        "n_components": d,
+        "relative_marginal_distance": relative(marginal_wasserstein),
+        "worst_component": worst,
+        "worst_ks": float(ks.statistic[worst]),
+        "worst_ks_pvalue": float(ks.pvalue_holm.min()),
+        "relative_sliced_wasserstein": relative("sliced_wasserstein"),
+        "relative_energy_distance": relative("energy_distance"),
+        "energy_pvalue": energy_test(Z, random_state=rng).pvalue,
+        "mmd_pvalue": mmd_test(Z, random_state=rng).pvalue,
+        "henze_zirkler_pvalue": henze_zirkler(Z, random_state=rng).pvalue if n > d + 1 else NAN,
+        "max_correlation": max_correlation(Z) if several else NAN,
+        "max_correlation_pair": pair if several else (),
+        "max_correlation_pvalue": by_chance(Z, random_state=rng).pvalue if several else NAN,
+        "total_correlation": total_correlation(Z, random_state=rng) if 1 < d < n - 3 else NAN,
+        "auc_boosting": classifier_auc(Z, random_state=rng) if auc else NAN,
+        "auc_mlp": classifier_auc(Z, classifier="mlp", random_state=rng) if auc else NAN,
+        "repeated_rows": 1.0 - len(np.unique(Z, axis=0)) / n,
+    }
+
+
+def marginal_wasserstein(Z: FloatArray, reference: Any, *, random_state: RandomState) -> float:
+    """Return the root mean square over components of their Wasserstein distance from N(0, 1)."""
+    levels = (np.arange(len(Z)) + 0.5) / len(Z)
+    return float(np.sqrt(np.square(np.sort(Z, axis=0) - ndtri(levels)[:, None]).mean()))
+
+
+def judge(values: Values) -> str:
+    """Return the verdict: "match", "close", "different" or "unclear"."""
+    if not (any(rejected(values).values()) or _told_apart(values)):
+        return "unclear" if _few(values) else "match"
+    aucs = _aucs(values)
+    if aucs:
+        return "close" if max(aucs) <= CLOSE_AUC else "different"
+    distances = ("marginal_distance", "sliced_wasserstein", "energy_distance")
+    near = max(values[f"relative_{name}"] for name in distances) <= CLOSE_DISTANCE
+    return "close" if near and not _correlated(values, CLOSE_CORRELATION) else "different"
+
+
+def advise(values: Values, fitted: Any) -> Iterator[str]:
+    """Yield what is wrong and what to change, the most important first.
+
+    `fitted` is the transformer; None for samples of which nothing else is known.
+    """
+    rules = (_about_information, _about_labels, _about_samples, _about_match)
+    found = [sentence for rule in rules for sentence in rule(values, fitted)]
+    yield from found
+    if not found and judge(values) == "match":
+        yield "Nothing to change: it is as good as these samples can show."
+    if seen := [TESTS[name] for name, counted in rejected(values).items() if counted]:
+        yield f"A difference is seen by {' and '.join(seen)}{'' if found else ', and it is small'}."
+
+
+def _about_information(values: Values, fitted: Any) -> Iterator[str]:
+    if fitted is None:
+        return
+    nats, cap = values["information"], math.log(fitted.batch_size_)
+    if nats.capacity > 1.001 * cap:
+        yield (
+            f"The capacity, {nats.capacity:.1f} nats, is beyond what a batch of "
+            f"{fitted.batch_size_} can show ({cap:.1f}): training stops there and leaves the joint "
+            "distribution unfinished. Raise the noise, leave it on 'auto', or raise batch_size."
+        )
+    training = values["training_information"] / values["training_reachable"]
+    if training < LITTLE and not _flat(values):
+        yield (
+            f"Training passed {training:.0%} of the information that N(0, I) would: more epochs, "
+            "a larger encoder, or fewer components."
+        )
+    # The interval: with few samples the share moves by chance.
+    if training - nats.high / nats.reachable > GAP:
+        change = "" if fitted.early_stopping else ", early_stopping=True"
+        yield (
+            f"The given samples pass {nats.value / nats.reachable:.0%} of the reachable "
+            f"information, the training samples {training:.0%}: the fit does not carry over. More "
+            f"samples, fewer epochs{change}, or fewer components; or another population."
+        )
+
+
+def _about_labels(values: Values, fitted: Any) -> Iterator[str]:
+    if values["label_pvalue"] > LEVEL:
+        yield (
+            "The embedding tells no more of y than of y in random order: what training samples "
+            "show of it is memorised."
+        )
+
+
+def _about_samples(values: Values, fitted: Any) -> Iterator[str]:
+    d = values["n_components"]
+    if _few(values):
+        yield (
+            f"{values['n_rows']} samples for {d} component{'s' * (d > 1)} are too few to judge: "
+            "only a large difference would show. Hold more samples out."
+        )
+    if values["repeated_rows"] > REPEATED:
+        yield (
+            f"{values['repeated_rows']:.0%} of the embedded samples repeat another one: a lattice "
+            "(whole numbers, categories) cannot follow a continuous distribution."
+        )
+    if _flat(values):
+        seen = max(1, round(values["intrinsic_dimension"]))
+        yield (
+            f"The samples seem to fill about {seen} dimension{'s' * (seen > 1)}, and {d} "
+            f"components cannot be jointly independent on them: try n_components={seen}."
+        )
+
+
+def _about_match(values: Values, fitted: Any) -> Iterator[str]:
+    aucs = _aucs(values)
+    if _told_apart(values) or judge(values) == "different":
+        how = f", with AUC {max(aucs):.2f}" if aucs else ""
+        if fitted is not None:
+            refine = "" if fitted.refine is not None else "refine='rotation', "
+            how += f". What brings it closer: match_weight={max(1.0, 3 * fitted.match_weight):g}, "
+            how += f"{refine}a larger batch_size, more epochs, or fewer components"
+        yield f"The joint distribution differs from the target{how}."
+    if values["worst_ks_pvalue"] <= LEVEL and values["relative_marginal_distance"] > CLOSE_DISTANCE:
+        yield (
+            f"Component {values['worst_component']} does not follow its distribution: the "
+            f"distribution functions are {values['worst_ks']:.2f} apart. If they are on training "
+            "samples, too, training was too short; if not, it overfitted, or the given samples "
+            "come from another population."
+        )
+    if _correlated(values, 0.1):
+        i, j = values["max_correlation_pair"]
+        whiten = fitted is not None and fitted.normalization == "batch"
+        change = ": normalization='whiten' takes it away" if whiten else ""
+        yield f"Components {i} and {j} correlate by {values['max_correlation']:.2f}{change}."
+
+
+def _few(values: Values) -> bool:
+    least = max(FEW_SAMPLES, SAMPLES_PER_COMPONENT * values["n_components"])
+    return bool(values["n_rows"] < least)
+
+
+def _flat(values: Values) -> bool:
+    """Whether the samples have fewer dimensions than the target needs; never for NaN."""
+    return bool(values["intrinsic_dimension"] < FLAT * values["intrinsic_dimension_needed"])
+
+
+def _aucs(values: Values) -> list[float]:
+    return [values[name] for name in ("auc_boosting", "auc_mlp") if not math.isnan(values[name])]
+
+
+def _told_apart(values: Values) -> bool:
+    """Whether a classifier tells samples from the target beyond chance."""
+    return max(_aucs(values), default=0.0) > chance_auc(values["n_rows"])
+
+
+def _correlated(values: Values, least: float) -> bool:
+    """Whether two components correlate more than that, and more than by chance."""
+    return bool(values["max_correlation_pvalue"] <= LEVEL and values["max_correlation"] > least)
