@@ -147,7 +147,7 @@ def test_nearest_cells_in_blocks_are_the_same(monkeypatch):
     np.testing.assert_array_equal(model.nearest_cells(Z[:100]), whole)
 
 
-@over(min_samples=(1, 2, 10, 45, 10_000))
+@over(min_samples=(1, 2, 10, 50, 10_000))
 def test_strata_are_joined_cells_that_a_split_can_take(min_samples):
     model, Z = cells_of(6, 2, n=500)
     labels, found = model.strata(Z, min_samples), model.codes(Z)
