@@ -18,7 +18,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-oldest test-newest mutants lint format docs docs-serve bench dist clean
+.PHONY: help demo test test-slow test-oldest test-newest mutants stats lint format docs docs-serve bench dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ test-newest:  ## the tests with the newest versions of the registry, in an envir
 
 mutants: $(VENV)/.installed-test  ## make faults on purpose, and see that tests find them (takes a while)
 	$(BIN)/python tests/mutants.py $(ARGS)
+
+stats:  ## the lines of each module and test, and of all
+	@find sknoisydim tests -name '*.py' | xargs wc -l | sort -n
 
 lint: $(VENV)/.installed-lint  ## ruff and mypy; changes nothing
 	$(BIN)/ruff check .

@@ -47,7 +47,8 @@ import sklearn
 import torch
 from frontier_picture import draw, write_points
 from rivals import BATCH_SIZE, RIVALS, encoder, n_steps
-from scipy.stats import norm
+from scipy.special import ndtri
+from scipy.stats import norm, rankdata
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
@@ -180,6 +181,16 @@ def distance(Z_test: np.ndarray, seed: int) -> list[float]:
     rows = Z_test[:JUDGED_ROWS]
     aucs = [classifier_auc(rows, classifier=c, random_state=seed) for c in ("boosting", "mlp")]
     return [max(aucs), float(np.square(Z_test).sum(1).var() / (2 * Z_test.shape[1]))]
+
+
+def normal_limit(y: np.ndarray) -> float:
+    """Return the largest R2 of a linear function of jointly normal features.
+
+    Such a function is normal itself, and of all normal variables the normal scores of y correlate
+    most with y.
+    """
+    scores = ndtri((rankdata(y) - 0.5) / len(y))
+    return float(np.corrcoef(y, scores)[0, 1] ** 2)
 
 
 def read_back(Z, X, Z_test, X_test) -> float:
@@ -372,6 +383,8 @@ def measure(kind: str, table: str, lines: list[Line], options) -> dict[str, np.n
     d = min(COMPONENTS.get(table, 16), X.shape[1])
     print(f"\n{table}: {X.shape[0]} rows, {X.shape[1]} columns, d = {d}")
     print(f"{'':32}" + "".join(f"{name:>9}" for name in columns))
+    if kind == "regression":
+        show("normal features, at most", [normal_limit(y)])
     means = {}
     for line in lines:
         splits = (task.split(table, X, y, seed) for seed in range(options.seeds))

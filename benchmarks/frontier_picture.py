@@ -65,8 +65,6 @@ def draw(source: Path, picture: Path) -> None:
 
 #: Lines of the guide's table: what it calls them, method and weight.
 POINTS = {
-    "scaled columns": ("raw", ""),
-    "PCA": ("PCA", ""),
     "kernel PCA": ("kernel PCA", ""),
     "the defaults": ("ours, default", ""),
     "``keep_weight=1``": ("ours, kept", "1.0"),
@@ -91,9 +89,8 @@ def write_points(source: Path, target: Path, made_with: str) -> None:
     cells = [["features", *COLUMNS]]
     for name, line in POINTS.items():
         means = np.mean([np.mean(runs[line][table], axis=0) for table in sorted(tables)], axis=0)
-        # The AUC of columns that are no embedding says nothing.
         values = ["" if np.isnan(v) else f"{v:.3f}" for v in means]
-        cells.append([name, *([*values[:3], ""] if line[0] == "raw" else values)])
+        cells.append([name, *values])
     command = "python benchmarks/frontier.py --csv runs.csv --rst docs/guide/_generated_points.inc"
     made_with += f"; {len(tables)} tables, {len(seeds)} seeds"
     target.write_text(as_rst(cells, command, made_with), encoding="utf-8")

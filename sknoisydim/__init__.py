@@ -33,10 +33,12 @@ if TYPE_CHECKING:
         targets,
     )
     from sknoisydim._codes import UniformCodes
+    from sknoisydim._drift import NoisyDIMDriftMonitor
     from sknoisydim._outliers import NoisyDIMOutlierDetector
     from sknoisydim._transformer import NoisyDIMTransformer
 
 __all__ = [
+    "NoisyDIMDriftMonitor",
     "NoisyDIMOutlierDetector",
     "NoisyDIMTransformer",
     "UniformCodes",
@@ -57,6 +59,7 @@ __all__ = [
 
 # The public names that are not modules, and the module that each lives in.
 _HOMES = {
+    "NoisyDIMDriftMonitor": "sknoisydim._drift",
     "NoisyDIMOutlierDetector": "sknoisydim._outliers",
     "NoisyDIMTransformer": "sknoisydim._transformer",
     "UniformCodes": "sknoisydim._codes",

@@ -126,7 +126,9 @@ class Regressor:
 DECODERS: Mapping[str, type] = {"kernel_ridge": KernelRidge}
 
 
-def resolve_decoder(decoder: object, shape: tuple[int, ...] | None) -> Any:
+def resolve_decoder(
+    decoder: object, shape: tuple[int, ...] | None
+) -> KernelRidge | Regressor | None:
     """Return what decodes, not fitted; None for None. `shape` is None for samples of columns."""
     if decoder is None:
         return None
@@ -154,13 +156,13 @@ class Decoder:
     near: np.ndarray
     residuals: np.ndarray
 
-    def __init__(self, regression: Any) -> None:
+    def __init__(self, regression: KernelRidge | Regressor) -> None:
         self.regression = regression
 
     @classmethod
     def fitted(
         cls,
-        regression: Any,
+        regression: KernelRidge | Regressor,
         X: RowSource,
         embedder: Embedder,
         device: torch.device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -209,7 +209,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         rng = np.random.default_rng(draw_seed(random_state))
         return self._decoded(rng.standard_normal((n_samples, self.n_components_)), rng)
 
-    def _decoded(self, z: np.ndarray, rng: Any = None) -> np.ndarray:
+    def _decoded(self, z: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         """Return the columns of embeddings (n, d) before the target; drawn if `rng` is given."""
         z = np.clip(z, -FAR, FAR)
         if self.refinement_ is not None:
@@ -237,8 +237,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         log_density : ndarray of shape (n,)
             In nats.
         """
-        device = resolve_device(self.device)
-        return log_densities(self.encoder_, self._check(X), device, self.refinement_)
+        rows, device = self._check(X), resolve_device(self.device)
+        return log_densities(self.encoder_, rows, device, self.refinement_)
 
     @own_context()
     def score(self, X: MatrixLike, y: ArrayLike | None = None) -> float:
@@ -273,7 +273,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return information_share(z, self.channel_, self.batch_size_)
 
     @own_context()
-    def retarget(self, target: object) -> Any:
+    def retarget(self, target: object) -> Self:
         """Return a fitted copy with another target, without a second training.
 
         The encoder's output is N(0, I) for every target, and the target's map comes last.

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
-from sklearn.base import BaseEstimator, OutlierMixin, clone
-from sklearn.frozen import FrozenEstimator
+from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import get_tags
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
 from sknoisydim._modules import RandomState, draw_seed
 from sknoisydim._sources import MatrixLike
-from sknoisydim._transformer import NoisyDIMTransformer
 from sknoisydim._validation import check_integer, check_name, check_real
+from sknoisydim._wrapped import LIMIT, FloatArray, WrapsTransformer, scaled, without_names
 from sknoisydim.metrics._information import normal_embedding
 
-FloatArray = NDArray[np.float64]
+# Threshold, scale and shape of a generalised Pareto distribution.
+Tail = tuple[float, float, float] | None
 
-# Standardised values beyond this are as far out as it takes, and their squares stay finite.
-LIMIT = 1e6
 # Penalty of the linear decoder, in units of one sample of a whitened embedding.
 RIDGE = 1.0
 # Least variance of a residual's component, relative to its largest: smaller ones are rounding.
@@ -38,7 +32,7 @@ TAIL_SHARE, TAIL_SAMPLES = 0.1, 20
 CALIBRATIONS: Mapping[str, float] = {"auto": 10, "distribution": np.inf, "conformal": 0}
 
 
-class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
+class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
     r"""Find samples that are unlike those of `fit`, with p-values.
 
     The score of a sample x is, up to a constant, the log density of its embedding z = f(x), and of
@@ -126,7 +120,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        transformer: BaseEstimator = None,
+        transformer: BaseEstimator | None = None,
         *,
         alpha: float = 0.05,
         fdr: float | None = None,
@@ -166,7 +160,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
         order = rng.permutation(len(X))
         n_held_out = int(np.clip(round(fraction * len(X)), 1, len(X) - 2))
         held_out, others = X[order[:n_held_out]], X[order[n_held_out:]]
-        if isinstance(self._base(), FrozenEstimator):
+        if self._is_frozen():
             n_members = 1
         seeds = rng.integers(np.iinfo(np.int32).max, size=n_members)
         self.transformers_ = [self._embedder(others, int(seed)) for seed in seeds]
@@ -225,33 +219,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
             outlying = false_discovery_control(self.p_values(X)) <= self.fdr
         return np.where(outlying, -1, 1)
 
-    def _base(self) -> Any:
-        if self.transformer is None:
-            return NoisyDIMTransformer(keep="pca", keep_weight=10.0, refine="rotation")
-        return self.transformer
-
-    def _embedder(self, X: FloatArray, seed: int) -> Any:
-        """Return a transformer that is fitted to X, or the one that is fitted already."""
-        base = self._base()
-        frozen = isinstance(base, FrozenEstimator)
-        transformer = base.estimator if frozen else base
-        if not isinstance(transformer, NoisyDIMTransformer):
-            raise TypeError(
-                "transformer must be a NoisyDIMTransformer, one in a FrozenEstimator, or None, got "
-                f"{transformer!r} of type {type(transformer).__name__}."
-            )
-        if frozen:
-            check_is_fitted(transformer)
-            return transformer
-        return clone(transformer).set_params(random_state=seed).fit(X)
-
-    def _samples(self, X: MatrixLike, *, reset: bool = False) -> FloatArray:
-        options: dict[str, Any] = {"ensure_min_samples": 4} if reset else {}
-        if get_tags(self).input_tags.allow_nan:
-            options["ensure_all_finite"] = "allow-nan"
-        checked: FloatArray = validate_data(self, X, reset=reset, dtype=np.float64, **options)
-        return checked
-
     def _score(self, X: FloatArray) -> FloatArray:
         scores: FloatArray = np.mean([member.score(X) for member in self._members], axis=0)
         return scores
@@ -259,25 +226,18 @@ class NoisyDIMOutlierDetector(OutlierMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "offset_")
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = get_tags(self._base()).input_tags.allow_nan
-        return tags
-
 
 class _Member:
     """One fitted transformer, and what its embedding does not hold of samples."""
 
     def __init__(self, transformer: BaseEstimator, X: FloatArray) -> None:
-        self.transformer = copy.copy(transformer)
-        # Names were checked by the detector; a frozen transformer may have seen them, too.
-        vars(self.transformer).pop("feature_names_in_", None)
+        self.transformer = without_names(transformer)
         with np.errstate(over="ignore", invalid="ignore"):
             self.standard = StandardScaler().fit(X)
-        standard, scaled, z = self._views(X)
-        seen = ~np.isnan(scaled)
-        self.fill = np.where(seen, scaled, 0).sum(0) / np.maximum(seen.sum(0), 1)
-        targets = np.hstack([standard, self._filled(scaled)])
+        standard, features, z = self._views(X)
+        seen = ~np.isnan(features)
+        self.fill = np.where(seen, features, 0).sum(0) / np.maximum(seen.sum(0), 1)
+        targets = np.hstack([standard, self._filled(features)])
         self.mean, self.z_mean = targets.mean(0), z.mean(0)
         z, targets = z - self.z_mean, targets - self.mean
         self.weights = np.linalg.solve(z.T @ z + RIDGE * np.eye(z.shape[1]), z.T @ targets)
@@ -288,8 +248,8 @@ class _Member:
 
     def score(self, X: FloatArray) -> FloatArray:
         """Return the log density of samples (n, p), up to a constant."""
-        standard, scaled, z = self._views(X)
-        targets = np.hstack([standard, self._filled(scaled)]) - self.mean
+        standard, features, z = self._views(X)
+        targets = np.hstack([standard, self._filled(features)]) - self.mean
         residual, p = targets - (z - self.z_mean) @ self.weights, standard.shape[1]
         parts = (residual[:, :p], residual[:, p:], targets[:, p:])
         log_density: FloatArray = self.transformer.score_samples(X)
@@ -302,15 +262,11 @@ class _Member:
         """Return standardised features, features as the encoder is given them, and embeddings."""
         with np.errstate(over="ignore", invalid="ignore"):
             standard = np.clip(self.standard.transform(X), -LIMIT, LIMIT)
-        rows = self.transformer._check(X)
-        z = normal_embedding(self.transformer, rows, refined=False)
-        with torch.inference_mode():
-            scaling = self.transformer.encoder_.scaling
-            scaled = scaling(torch.from_numpy(np.array(X))).double().flatten(1).numpy()
-        return np.nan_to_num(standard), np.clip(scaled, -LIMIT, LIMIT), z
+        z = normal_embedding(self.transformer, self.transformer._check(X), refined=False)
+        return np.nan_to_num(standard), scaled(self.transformer, X), z
 
-    def _filled(self, scaled: FloatArray) -> FloatArray:
-        filled: FloatArray = np.where(np.isnan(scaled), self.fill, scaled)
+    def _filled(self, features: FloatArray) -> FloatArray:
+        filled: FloatArray = np.where(np.isnan(features), self.fill, features)
         return filled
 
 
@@ -357,7 +313,7 @@ def _ranks(scores: FloatArray, held_out: FloatArray) -> FloatArray:
     return (1 + np.searchsorted(held_out, scores, side="right")) / (len(held_out) + 1)
 
 
-def _start(held_out: FloatArray, tail: Any, coarse: float) -> tuple[float, float]:
+def _start(held_out: FloatArray, tail: Tail, coarse: float) -> tuple[float, float]:
     """Return the score below which the tail is taken, and the p-value of the tail's threshold."""
     if tail is None or coarse == 0:
         return -np.inf, 0.0
@@ -365,11 +321,11 @@ def _start(held_out: FloatArray, tail: Any, coarse: float) -> tuple[float, float
     return float(held_out[int(min(n_tail, coarse)) - 1]), (n_tail + 1) / (len(held_out) + 1)
 
 
-def _p_values(scores: FloatArray, held_out: FloatArray, tail: Any, coarse: float) -> FloatArray:
+def _p_values(scores: FloatArray, held_out: FloatArray, tail: Tail, coarse: float) -> FloatArray:
     """Return p-values: ranks, and the tail where no more than `coarse` ranks are left."""
     p = _ranks(scores, held_out)
     start, share = _start(held_out, tail, coarse)
-    if start == -np.inf:
+    if tail is None or start == -np.inf:
         return p
     threshold, scale, shape = tail
     t = np.maximum(-scores - threshold, 0) / scale
@@ -379,12 +335,12 @@ def _p_values(scores: FloatArray, held_out: FloatArray, tail: Any, coarse: float
     return np.where(scores < start, beyond, p)
 
 
-def _offset(alpha: float, held_out: FloatArray, tail: Any, coarse: float) -> float:
+def _offset(alpha: float, held_out: FloatArray, tail: Tail, coarse: float) -> float:
     """Return the score below which p-values are at most alpha: the inverse of `_p_values`."""
     rank = int(np.floor(alpha * (len(held_out) + 1) + 1e-12)) - 1
     by_rank = float(held_out[rank]) if rank >= 0 else -np.inf
     start, share = _start(held_out, tail, coarse)
-    if start == -np.inf or by_rank > start:
+    if tail is None or start == -np.inf or by_rank > start:
         return by_rank
     if alpha >= share:
         return start

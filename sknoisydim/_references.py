@@ -127,7 +127,7 @@ def _principal(x: np.ndarray, most: int, seed: int) -> tuple[PCA, np.ndarray]:
 KEPT: Mapping[str, Any] = {"kernel_pca": KernelComponents, "pca": PrincipalComponents}
 
 
-def resolve_keep(keep: object) -> Any:
+def resolve_keep(keep: object) -> BaseEstimator | None:
     """Return the component that a name stands for, a scikit-learn transformer as it is, or None."""
     if keep is None:
         return None

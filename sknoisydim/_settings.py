@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 
 from sknoisydim._optimizers import resolve_optimizer
 from sknoisydim._references import resolve_keep
@@ -134,7 +135,7 @@ def _early_stopping(value: object) -> int | None:
     return check_integer(value, "early_stopping", minimum=1, also="True, False")
 
 
-def _checkpointing(parameters: Any) -> Checkpointing | None:
+def _checkpointing(parameters: BaseEstimator) -> Checkpointing | None:
     checkpoint = parameters.checkpoint
     if checkpoint is None:
         return None
@@ -177,7 +178,7 @@ def resolve_callbacks(callbacks: object) -> list[Any]:
     ]
 
 
-def _copied(value: object) -> Any:
+def _copied(value: object) -> object:
     try:
         return copy.deepcopy(value)
     except Exception:  # noqa: BLE001 (the copying of a user's object may raise anything)
@@ -195,7 +196,7 @@ def _copied(value: object) -> Any:
     return copied
 
 
-def resolve_settings(parameters: Any, n_features: int) -> Settings:
+def resolve_settings(parameters: BaseEstimator, n_features: int) -> Settings:
     """Validate an estimator's parameters and resolve their names."""
     n_components = parameters.n_components
     if is_auto(n_components):

@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
@@ -549,7 +550,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.sparse = takes_sparse(self.scaling)

@@ -6,7 +6,7 @@ import difflib
 import inspect
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,12 @@ def check_boolean(value: object, name: str) -> bool:
 
 
 def resolve(
-    value: object, table: Mapping[str, Any], parameter: str, *, method: str, also: str = ""
+    value: object,
+    table: Mapping[str, Callable[[], object]],
+    parameter: str,
+    *,
+    method: str,
+    also: str = "",
 ) -> Any:
     """Return the component that `value` stands for.
 
@@ -100,7 +105,7 @@ def resolve(
     )
 
 
-def check_name(value: object, table: Mapping[str, Any], parameter: str) -> str:
+def check_name(value: object, table: Mapping[str, object], parameter: str) -> str:
     """Return a name, which has to be one of a table."""
     if not isinstance(value, str):
         raise TypeError(f"{parameter} must be {allowed(table)}, got {value!r}.")
@@ -109,7 +114,7 @@ def check_name(value: object, table: Mapping[str, Any], parameter: str) -> str:
     return value
 
 
-def allowed(table: Mapping[str, Any], also: str = "") -> str:
+def allowed(table: Mapping[str, object], also: str = "") -> str:
     """List the names of a table, and what else there is, for an error message.
 
     Examples
@@ -121,7 +126,7 @@ def allowed(table: Mapping[str, Any], also: str = "") -> str:
     return f"{names}, or {also}" if also else names
 
 
-def unknown_option(value: str, table: Mapping[str, Any], parameter: str, also: str = "") -> str:
+def unknown_option(value: str, table: Mapping[str, object], parameter: str, also: str = "") -> str:
     """Say that a name is unknown, what is allowed, and what may have been meant.
 
     Examples

@@ -1,7 +1,8 @@
 """Critics: how well a view and a noisy embedding fit together.
 
 A critic's module maps views (n, d) and noisy embeddings (n, d) to scores (n, n), with
-`scores[i, j]` for noisy embedding i and view j.
+`scores[i, j]` for noisy embedding i and view j. Where it says `by_pair = True`, a score depends on
+its pair alone, and a fit in several processes passes each some of the noisy embeddings.
 """
 
 from __future__ import annotations
@@ -403,6 +404,6 @@ CRITICS: Mapping[str, type] = {
 }
 
 
-def resolve_critic(critic: object) -> Any:
+def resolve_critic(critic: object) -> BaseEstimator:
     """Return the component that a name, a class or an object stands for."""
     return resolve(critic, CRITICS, "critic", method="build")

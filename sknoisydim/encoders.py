@@ -173,7 +173,7 @@ class IndicateMissing(nn.Module):
         return encoded
 
 
-def resolve_encoder(encoder: object) -> Any:
+def resolve_encoder(encoder: object) -> BaseEstimator | _UserEncoder:
     """Return the component that a name, a component, a module or a factory stands for."""
     is_module = isinstance(encoder, nn.Module)
     if is_module or (inspect.isclass(encoder) and issubclass(encoder, nn.Module)):

@@ -486,7 +486,7 @@ class UniformNoise(Noise):
 NOISES: Mapping[str, type] = {"gaussian": GaussianNoise, "uniform": UniformNoise}
 
 
-def resolve_noise(noise: object) -> Any:
+def resolve_noise(noise: object) -> BaseEstimator:
     """Return the component that "auto", a number, a name, a class or an object stands for."""
     if isinstance(noise, numbers.Real):
         return GaussianNoise(check_scale(noise, "noise"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from sklearn.base import BaseEstimator
@@ -171,6 +170,6 @@ class BatchNormalization(BaseEstimator):
 NORMALIZATIONS: Mapping[str, type] = {"whiten": Whitening, "batch": BatchNormalization}
 
 
-def resolve_normalization(normalization: object) -> Any:
+def resolve_normalization(normalization: object) -> BaseEstimator:
     """Return the component that a name, a class or an object stands for."""
     return resolve(normalization, NORMALIZATIONS, "normalization", method="build")

@@ -45,7 +45,7 @@ SMALL, TINY = 9, 8
 LEGEND = {"fontsize": TINY, "framealpha": 0.7, "edgecolor": "none"}
 
 
-def fitted_step(estimator: BaseEstimator) -> Any:
+def fitted_step(estimator: BaseEstimator) -> BaseEstimator:
     """Return the fitted transformer that an estimator is, or that a Pipeline ends with."""
     steps = getattr(estimator, "steps", None)
     step = steps[-1][1] if steps else estimator

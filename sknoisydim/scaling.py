@@ -334,9 +334,7 @@ def _quantile(X: RowSource, seed: int, weights: np.ndarray | None) -> nn.Module:
             "the differences that quantiles are taken of are too large for float64. Divide the "
             "column by 4, or take its logarithm."
         )
-    transformer = QuantileTransformer(
-        n_quantiles=min(1000, len(X)), output_distribution="normal", random_state=seed
-    )
+    transformer = QuantileTransformer(n_quantiles=min(1000, len(X)), random_state=seed)
     # scikit-learn's quantiles leave missing cells out, and want one cell that is none.
     unseen = np.isnan(span)
     rows = np.where(unseen, 0, rows) if unseen.any() else rows

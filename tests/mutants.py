@@ -2,21 +2,23 @@
 
 `make mutants` copies the repository to a temporary folder, makes one of the changes of mutants.txt
 at a time in the package, runs the tests named with it, and prints which changes they let pass, and
-the share that they find. A text that does not stand in its file exactly once is an error, in the
+the share that they find. Tests run in forks of a process that has loaded torch and its like, which
+take longer than most tests. A text that does not stand in its file exactly once is an error, in the
 default run too (tests/test_mutants.py): if you change such a line, change the entry, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import multiprocessing
 import os
-import queue
+import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +27,8 @@ PACKAGE = "sknoisydim"
 # What a copy needs for its tests.
 PARTS = (PACKAGE, "tests", "benchmarks", "docs", "conftest.py", "pyproject.toml", "setup.cfg")
 LEAST_SHARE = 0.9
+# What takes long to import, and none of it is the package.
+LOADED = ("torch._dynamo", "scipy.stats", "sklearn.ensemble", "skorch", "pandas", "pytest")
 
 
 class Mutant(NamedTuple):
@@ -40,14 +44,17 @@ def read(text: str) -> list[Mutant]:
     """Return the entries of the table: a line "file  tests", and lines after "- " and "+ "."""
     mutants = []
     for entry in text.split("\n\n"):
-        lines = [line for line in entry.splitlines() if not line.startswith("#")]
-        if not lines:
-            continue
-        file, tests = lines[0].split("  ")
-        before, after = (
-            "\n".join(line[2:] for line in lines[1:] if line[:2] == mark) for mark in ("- ", "+ ")
-        )
-        mutants.append(Mutant(file, before, after, tests))
+        first, *lines = [line for line in entry.splitlines() if not line.startswith("#")] or [""]
+        # A change begins with each "- " that follows on a "+ ".
+        for change in re.findall(
+            r"(?:- .*\n)+(?:\+ .*\n)+", "".join(f"{line}\n" for line in lines)
+        ):
+            before, after = (
+                "\n".join(line[2:] for line in change.splitlines() if line[:2] == mark)
+                for mark in ("- ", "+ ")
+            )
+            file, tests = first.split("  ")
+            mutants.append(Mutant(file, before, after, tests))
     return mutants
 
 
@@ -61,17 +68,31 @@ def found(mutant: Mutant, root: Path = ROOT) -> int:
 
 def run(tests: str, folder: Path, seconds: float) -> bool:
     """Return whether tests pass in a copy of the repository; one that hangs has failed."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
-    settings = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=os.environ | settings, capture_output=True, timeout=seconds
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        os.chdir(folder)
+        os.environ["PYTHONPATH"] = str(folder)  # for what tests start
+        sys.path.insert(0, str(folder))
+        output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        import pytest
+
+        os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests.split()]))
+    end = time.monotonic() + seconds
+    while not (done := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > end:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return False
+        time.sleep(0.02)
+    code = os.waitstatus_to_exitcode(done[1])
+    if code > 1:  # 1: some tests have failed; below 0: a signal has ended them
+        raise RuntimeError(
+            f"pytest {tests} did not run:\n{(folder / 'output').read_text()[-2000:]}"
         )
-    except subprocess.TimeoutExpired:
-        return False
-    if done.returncode not in (0, 1):  # 1: some tests have failed
-        raise RuntimeError(f"pytest {tests} did not run:\n{done.stdout.decode()[-2000:]}")
-    return done.returncode == 0
+    return code == 0
 
 
 def copy_of(folder: Path) -> Path:
@@ -96,6 +117,15 @@ def survives(mutant: Mutant, folder: Path, seconds: float) -> bool:
         path.write_text(text, encoding="utf-8")
 
 
+def work(job: tuple[Mutant, str, float]) -> tuple[bool, float]:
+    """Return whether a change survives in the copy of this process, and the seconds it took."""
+    mutant, home, seconds = job
+    folder = Path(home) / str(os.getpid())
+    started = time.perf_counter()
+    survived = survives(mutant, folder if folder.exists() else copy_of(folder), seconds)
+    return survived, time.perf_counter() - started
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
@@ -108,28 +138,28 @@ def main() -> int:
         return 2
     chosen = [m for m in MUTANTS if asked.only in m.file or asked.only in m.before]
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as home, ThreadPoolExecutor(asked.jobs) as threads:
-        folders: queue.Queue[Path] = queue.Queue()
-        for number in range(asked.jobs):
-            folders.put(copy_of(Path(home) / str(number)))
-
-        def work(mutant: Mutant) -> bool:
-            folder = folders.get()
-            try:
-                return survives(mutant, folder, asked.seconds)
-            finally:
-                folders.put(folder)
-
-        tests = " ".join(sorted({mutant.tests for mutant in chosen}))
-        if not run(tests, Path(home) / "0", 10 * asked.seconds):
+    # What conftest.py sets; a changed file has the size and the second of the one before.
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "SCIPY_ARRAY_API": "1"}
+    sys.dont_write_bytecode = True
+    for name in LOADED:
+        importlib.import_module(name)
+    forking = multiprocessing.get_context("fork")
+    with tempfile.TemporaryDirectory() as home, forking.Pool(asked.jobs) as pool:
+        named = {mutant.tests for mutant in chosen}
+        tests = " ".join(sorted(t for t in named if "::" not in t or t.split("::")[0] not in named))
+        if not run(tests, copy_of(Path(home) / "unchanged"), 10 * asked.seconds):
             print("a test fails without a change:", tests)
+            print((Path(home) / "unchanged" / "output").read_text()[-3000:])
             return 2
         survivors = 0
-        for mutant, survived in zip(chosen, threads.map(work, chosen), strict=True):
+        jobs = [(mutant, home, asked.seconds) for mutant in chosen]
+        for mutant, (survived, took) in zip(chosen, pool.imap(work, jobs), strict=True):
             survivors += survived
             state = "SURVIVED" if survived else "killed"
             change = " ".join(mutant.before.split())[:60]
-            print(f"{state:9} {mutant.file:28} {change:60} {mutant.tests}", flush=True)
+            print(
+                f"{state:9} {took:4.0f} s {mutant.file:28} {change:60} {mutant.tests}", flush=True
+            )
     share = 1 - survivors / len(chosen)
     took = time.perf_counter() - started
     print(f"{len(chosen) - survivors} of {len(chosen)} killed, {share:.0%}, in {took:.0f} s")

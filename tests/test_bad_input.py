@@ -1,11 +1,9 @@
 """What cannot work says so: what came, and what is allowed. A fit that fails leaves no trace."""
 
-import _thread
 import copy
 import functools
 import re
 import signal
-import threading
 
 import numpy as np
 import pytest
@@ -20,11 +18,11 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim.augmentations import FeatureCorruption, FeatureMasking, GaussianJitter
+from sknoisydim.augmentations import FeatureCorruption, FeatureMasking
 from sknoisydim.critics import SeparableCritic
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.noise import UniformNoise
-from sknoisydim.normalization import BatchNormalization, Whitening
+from sknoisydim.normalization import Whitening
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = np.arange(60) % 3
@@ -32,7 +30,14 @@ Y = np.arange(60) % 3
 
 def dim(**parameters):
     return NoisyDIMTransformer(
-        **{"clean_weight": 0.5, "max_epochs": 2, "batch_size": 16, "random_state": 0} | parameters
+        **{
+            "clean_weight": 0.5,
+            "max_epochs": 2,
+            "batch_size": 16,
+            "random_state": 0,
+            "refine": None,
+        }
+        | parameters
     )
 
 
@@ -76,12 +81,6 @@ class TestRows:
         with pytest.raises(error, match=message):
             getattr(model, method)(table)
 
-    def test_one_row(self):
-        with pytest.raises(ValueError, match=r"1 sample.*a minimum of 2 is required"):
-            dim().fit(X[:1])
-        with pytest.raises(ValueError, match=r"1 sample.*a minimum of 2 is required"):
-            dim().fit(X).score(X[:1])
-
     @over(method=["transform", "score", "score_samples"])
     def test_of_another_width_or_before_fit(self, fitted, method):
         with pytest.raises(ValueError, match=r"X has 3 features, but NoisyDIM.* is expecting 4"):
@@ -101,13 +100,6 @@ class TestRows:
         with pytest.raises(ValueError, match=r"column 2 overflows.*1e\+200.*scaling='quantile'"):
             dim(scaling=scaling).fit(holding(1e200))
         assert np.isfinite(dim(scaling="quantile").fit_transform(holding(1e200))).all()
-
-    def test_scaling_that_makes_nan(self):
-        def gap(x):
-            return np.where(x > 1, np.nan, x)
-
-        with pytest.raises(ValueError, match=r"scaling=FunctionTransformer.*NaN or infinite"):
-            dim(scaling=FunctionTransformer(gap)).fit(X)
 
 
 def factory_of_list(n_features, n_components):
@@ -142,40 +134,25 @@ FROZEN = nn.Linear(4, 4).requires_grad_(False)
 LBFGS = functools.partial(torch.optim.LBFGS, max_iter=2)
 
 
-# torch has it since 2.9.
-MUON = (
-    [({"optimizer": torch.optim.Muon}, ValueError, r"Muon.*failed: Muon only supports 2D")]
-    if hasattr(torch.optim, "Muon")
-    else []
-)
 # Parameters of the transformer that cannot be, and what the message has to say.
 WRONG = [
     # Unknown names: what is allowed, and what may have been meant.
-    ({"target": "nomal"}, ValueError, r"target='nomal'.*'normal', 'uniform'.*mean 'normal'\?"),
-    ({"target": "unifrom"}, ValueError, r"target='unifrom'.*Did you mean 'uniform'\?"),
     ({"noise": "gausian"}, ValueError, r"noise='gausian'.*'auto'.*number > 0.*mean 'gaussian'\?"),
-    ({"noise": "autto"}, ValueError, r"noise='autto'.*Did you mean 'auto'\?"),
     ({"augmentation": "corupt"}, ValueError, r"augmentation.*'masking'.*mean 'corruption'\?"),
     ({"critic": "seperable"}, ValueError, r"critic='seperable'.*'exact'.*mean 'separable'\?"),
     ({"bound": "infoNCE"}, ValueError, r"bound='infoNCE'.*Did you mean 'infonce'\?"),
-    ({"bound": "infnce"}, ValueError, r"bound='infnce'.*Did you mean 'infonce'\?"),
     ({"encoder": "mpl"}, ValueError, r"encoder='mpl'.*Did you mean 'mlp'\?"),
     ({"normalization": "whitne"}, ValueError, r"normalization.*'batch'.*mean 'whiten'\?"),
     ({"scaling": "standart"}, ValueError, r"scaling.*'quantile'.*mean 'standard'\?"),
     ({"optimizer": "adamW"}, ValueError, r"optimizer='adamW'.*'sgd'.*Did you mean 'adamw'\?"),
     ({"device": "nonsense"}, ValueError, r"device='nonsense'.*'auto'.*'cpu'"),
-    ({"device": "meta"}, ValueError, r"device='meta' is not usable.*'cpu'"),
     ({"device": "cuda:99"}, ValueError, r"device='cuda:99' is not usable.*this machine"),
     ({"n_components": "all"}, TypeError, r"n_components must be 'auto' or an integer.*'all'"),
     ({"max_epochs": "many"}, TypeError, r"max_epochs must be 'auto' or an integer.*'many'"),
     # Numbers out of range.
     ({"n_components": 0}, ValueError, r"n_components must be 'auto' or an integer >= 1, got 0"),
-    ({"n_components": -3}, ValueError, r"n_components.*>= 1, got -3"),
     ({"noise": 0}, ValueError, r"noise must be a finite number > 0, got 0"),
-    ({"noise": -0.5}, ValueError, r"noise must be.*> 0, got -0\.5"),
     ({"noise": np.nan}, ValueError, r"noise must be.*> 0, got nan"),
-    ({"noise": np.inf}, ValueError, r"noise must be.*> 0, got inf"),
-    ({"noise": 1e-155}, ValueError, r"noise must be.*>= 1e-18 and <= 1e\+18, got 1e-155"),
     ({"noise": 1e39}, ValueError, r"noise must be.*<= 1e\+18, got 1e\+39"),
     ({"noise": UniformNoise(1e-320)}, ValueError, r"half_width must be.*>= 1e-18"),
     ({"batch_size": 1}, ValueError, r"batch_size must be an integer >= 2, got 1"),
@@ -183,97 +160,52 @@ WRONG = [
     ({"supervision": -0.1}, ValueError, r"supervision must be.*>= 0, got -0\.1"),
     ({"clean_weight": 1.5}, ValueError, r"clean_weight must be.*>= 0 and <= 1, got 1\.5"),
     ({"lr": 0.0}, ValueError, r"lr must be.*> 0, got 0\.0"),
-    ({"lr": np.nan}, ValueError, r"lr must be.*> 0, got nan"),
     ({"early_stopping": 0}, ValueError, r"early_stopping must be True.*integer >= 1, got 0"),
     ({"verbose": -1}, ValueError, r"verbose must be an integer >= 0, got -1"),
     ({"random_state": -1}, ValueError, r"random_state must be an integer in.*got -1"),
     # Targets.
     ({"target": ["normal"] * 3}, ValueError, r"target has 3 distributions.*n_components=4"),
-    ({"target": ["normal"] * 3, "n_components": 2}, ValueError, r"3 distributions.*n_components=2"),
-    (
-        {"target": stats.multivariate_normal([0, 0], np.eye(2)), "n_components": 3},
-        ValueError,
-        r"3",
-    ),
-    ({"target": stats.poisson(3)}, ValueError, r"target=poisson\(3\) is discrete.*continuous"),
-    ({"target": ["normal"] * 3 + [stats.binom(3, 0.5)]}, ValueError, r"target\[3\].*discrete"),
     ({"target": stats.beta}, TypeError, r"'beta'.*not frozen.*beta\(\.\.\.\)"),
-    ({"target": stats.norm(0, -1)}, ValueError, r"norm\(0, -1\)"),
     ({"target": torch.distributions.Beta(2, 5)}, TypeError, r"torch object.*scipy\.stats"),
     # Encoders.
     ({"encoder": nn.Linear(4, 3)}, ValueError, r"\(2, 4\) to \(2, 3\); n_components=4 needs"),
     ({"encoder": nn.Linear(3, 4)}, ValueError, r"does not take a batch of shape \(2, 4\)"),
-    ({"encoder": nn.Flatten(0)}, ValueError, r"to \(8,\); n_components=4 needs \(2, 4\)"),
     ({"encoder": Pair}, ValueError, r"to tuple; n_components=4 needs \(2, 4\)"),
     ({"encoder": factory_of_list}, TypeError, r"returned a list.*returns a torch\.nn\.Module"),
-    ({"encoder": factory_without_arguments}, TypeError, r"takes 0 positional arguments but 2"),
     # Hyper-parameters of components.
     ({"encoder": MLPEncoder((0,))}, ValueError, r"hidden_layer_sizes must be.*>= 1, got 0"),
     ({"encoder": MLPEncoder(activation="rleu")}, ValueError, r"activation.*mean 'relu'\?"),
     ({"encoder": MLPEncoder(dropout=1.0)}, ValueError, r"dropout must be.*< 1, got 1\.0"),
     ({"critic": SeparableCritic(width=0)}, ValueError, r"critic width must be.*got 0"),
-    ({"critic": SeparableCritic(temperature=0)}, ValueError, r"temperature must be.*> 0, got 0"),
     ({"augmentation": FeatureCorruption(rate=2)}, ValueError, r"rate must be.*<= 1, got 2"),
     ({"augmentation": FeatureMasking(rate="a")}, TypeError, r"rate must be.*got 'a'"),
-    ({"augmentation": GaussianJitter(scale=-1)}, ValueError, r"scale must be.*>= 0, got -1"),
     ({"normalization": Whitening(ridge=0)}, ValueError, r"ridge must be.*> 0, got 0"),
-    ({"normalization": BatchNormalization(ridge=-1)}, ValueError, r"ridge must be.*> 0, got -1"),
     # What a component of one's own returns.
     ({"augmentation": lambda x, g: x[:, :2]}, ValueError, r"augmentation.*\(16, 2\).*\(16, 4\)"),
-    ({"augmentation": lambda x, g: x[:5]}, ValueError, r"augmentation.*\(5, 4\).*\(16, 4\)"),
     ({"augmentation": lambda x, g: x.numpy()}, TypeError, r"augmentation.*ndarray, not a torch"),
-    ({"augmentation": lambda x, g: None}, TypeError, r"augmentation.*NoneType, not a torch"),
     ({"augmentation": lambda x, g: x.double()}, ValueError, r"augmentation.*to be .*float32"),
     ({"bound": lambda s: s.diagonal()}, ValueError, r"the bound.*\(16,\).*to be of shape \(\)"),
-    ({"bound": lambda s: 1.0}, TypeError, r"the bound.*returned a float, not a torch tensor"),
-    (
-        {"bound": lambda s: s.detach().mean(), "keep": None, "match_weight": 0},
-        ValueError,
-        r"no gradient comes out.*the bound",
-    ),
     ({"critic": Building(Diagonal())}, ValueError, r"the critic.*\(16,\).*to be .*\(16, 16\)"),
     ({"critic": Building(3)}, TypeError, r"critic=.* built a int, not a torch module"),
     ({"encoder": FROZEN, "clean_weight": 1}, ValueError, r"nothing to train.*requires_grad"),
-    ({"encoder": nn.Identity(), "clean_weight": 1}, ValueError, r"nothing to train"),
     # Scaling.
     ({"scaling": FunctionTransformer(lambda x: x[:, :0])}, ValueError, r"\(1, 0\); .*one column"),
-    ({"scaling": FunctionTransformer(lambda x: x[:, 0])}, ValueError, r"maps rows.* to \(1,\)"),
-    ({"scaling": FunctionTransformer(lambda x: x[:1])}, ValueError, r"maps rows.* to \(1, 4\)"),
     ({"scaling": FunctionTransformer(lambda x: x.astype(str))}, ValueError, r"not real numbers"),
     ({"scaling": ColumnTransformer}, TypeError, r"class ColumnTransformer, which needs param"),
     # Optimizers.
     ({"optimizer": torch.optim.LBFGS}, ValueError, r"LBFGS.*closure.*'adamw'"),
-    ({"optimizer": LBFGS}, ValueError, r"LBFGS.*closure.*'adamw'"),
     ({"optimizer": torch.optim.SparseAdam}, ValueError, r"SparseAdam needs sparse gradients"),
-    *MUON,
     ({"optimizer": dict}, TypeError, r"optimizer made a dict: it takes.*torch\.optim class"),
-    ({"optimizer": lambda params: params}, ValueError, r"unexpected keyword argument 'lr'"),
-    ({"optimizer": lambda params, **rest: None}, TypeError, r"optimizer made a NoneType"),
     # Callbacks.
     ({"callbacks": EarlyStopping()}, TypeError, r"callbacks must be None or a list"),
-    ({"callbacks": ["print"]}, TypeError, r"callbacks holds 'print'.*skorch callbacks"),
 ]
 
 
 # Types that no parameter takes, and some that only some take.
-TAKES_REAL = {
-    "keep_weight",
-    "lr",
-    "match_weight",
-    "noise",
-    "supervision",
-}
-TAKES_NONE = {
-    "augmentation",
-    "callbacks",
-    "checkpoint",
-    "keep",
-    "random_state",
-    "decoder",
-    "refine",
-    "scaling",
-}
-TAKES_TRUE = {"early_stopping", "random_state", "verbose", "warm_start"}
+TAKES_REAL = ["keep_weight", "lr", "match_weight", "noise", "supervision"]
+TAKES_NONE = ["augmentation", "callbacks", "checkpoint", "keep", "random_state", "decoder"]
+TAKES_NONE += ["refine", "scaling"]
+TAKES_TRUE = ["early_stopping", "random_state", "verbose", "warm_start"]
 PARAMETERS = list(NoisyDIMTransformer().get_params())
 WRONG_TYPES = [
     *((name, value) for name in PARAMETERS for value in ({"a": 1}, b"adamw", 1j)),
@@ -297,14 +229,6 @@ class TestParameters:
         with pytest.raises((TypeError, ValueError), match=name) as raised:
             dim(**{name: value}).fit(X, Y)
         assert repr(value) in str(raised.value)
-
-    def test_a_target_with_the_wrong_number_of_components_is_refused_before_training(self):
-        class Trains(Callback):
-            def on_train_begin(self, net, **kwargs):
-                pytest.fail("training began")
-
-        with pytest.raises(ValueError, match="3 distributions"):
-            dim(target=["normal"] * 3, callbacks=[Trains()]).fit(X)
 
     @pytest.mark.parametrize("value", [np.True_, True, 1, np.int64(1), np.uint8(1)])
     def test_numpy_scalars_are_numbers(self, value):
@@ -335,32 +259,6 @@ class TestThatComesClose:
     )
     def test_works(self, parameters):
         assert np.isfinite(dim(**parameters).fit(X).transform(X)).all()
-
-    def test_a_histogram_is_a_distribution(self):
-        distribution = stats.rv_histogram(np.histogram(X[:, 0], bins=5))
-        z = dim(target=distribution, max_epochs=20).fit_transform(X)
-        assert_array_equal(z, dim(target=distribution()).set_params(max_epochs=20).fit_transform(X))
-        assert z.min() >= distribution.support()[0]
-        assert z.max() <= distribution.support()[1]
-        assert stats.kstest(z[:, 0], distribution.cdf).pvalue > 0.01
-
-
-class TestLabels:
-    @pytest.mark.parametrize(
-        ("y", "message"),
-        [
-            (None, r"supervision > 0.*requires y.*Pass labels, or supervision=0"),
-            (Y[:-1], r"inconsistent numbers of samples: \[60, 59\]"),
-            (np.zeros((60, 2, 2)), r"y must have the shape \(n,\) or \(n, k\), got \(60, 2, 2\)"),
-            (np.array([["a", "b"]] * 60), r"y of shape \(60, 2\) has to hold numbers"),
-            (np.full(60, -1), r"needs labelled rows; all 60 of y are unlabelled"),
-            ([None] * 60, r"needs labelled rows; all 60 of y are unlabelled"),
-            ("labels", r"y must have the shape"),
-        ],
-    )
-    def test_that_are_none(self, y, message):
-        with pytest.raises(ValueError, match=message):
-            dim(supervision=0.5).fit(X, y)
 
 
 class Failing(Exception):
@@ -393,21 +291,14 @@ class Interrupt(Callback):
         self.how = how
         self.when = when
 
-    def on_batch_end(self, net, **kwargs):
-        if self.when == "batch":
+    def act(self, when, net, **kwargs):
+        if self.when == when:
             self.how()
 
-    def on_epoch_end(self, net, **kwargs):
-        if self.when == "epoch":
-            self.how()
-
-    def on_train_begin(self, net, **kwargs):
-        if self.when == "begin":
-            self.how()
-
-    def on_train_end(self, net, **kwargs):
-        if self.when == "end":
-            self.how()
+    on_train_begin = functools.partialmethod(act, "begin")
+    on_batch_end = functools.partialmethod(act, "batch")
+    on_epoch_end = functools.partialmethod(act, "epoch")
+    on_train_end = functools.partialmethod(act, "end")
 
 
 def raise_interrupt():
@@ -468,26 +359,9 @@ class TestDivergence:
         with pytest.raises(ValueError, match=r"training diverged.*epoch [12] .*Use a smaller lr"):
             dim(max_epochs=5, **parameters).fit(X)
 
-    def test_lr_is_printed_with_few_digits(self):
-        with pytest.raises(ValueError, match=r"\(lr=1\.23e\+09\)"):
-            dim(lr=np.float32(1234567890.123)).fit(X)
-
     def test_in_the_very_last_step(self):
         with pytest.raises(ValueError, match=r"training diverged.*Use a smaller lr"):
             dim(encoder=Exploding, max_epochs=1, batch_size=60, normalization="batch").fit(X)
-
-    @pytest.mark.parametrize(("lr", "clean_weight"), [(1, 0.5), (10, 1), (1e3, 0.5), (1e5, 1)])
-    def test_never_leaves_a_model_of_nan(self, lr, clean_weight):
-        model, error = dim(lr=lr, max_epochs=20, clean_weight=clean_weight), None
-        try:
-            model.fit(X)
-        except ValueError as raised:
-            error = raised
-        if error is None:
-            assert np.isfinite(model.transform(X)).all()
-            assert np.isfinite(model.score(X))
-        else:
-            assert re.search(r"training diverged.*Use a smaller lr", str(error))
 
 
 @pytest.fixture
@@ -510,41 +384,3 @@ class TestInterrupt:
         with pytest.raises(KeyboardInterrupt):
             model.fit(X)
         assert not hasattr(model, "net_")
-
-    def test_from_another_thread(self):
-        class Start(Callback):
-            def on_train_begin(self, net, **kwargs):
-                threading.Timer(0.3, _thread.interrupt_main).start()
-
-        with pytest.raises(KeyboardInterrupt):
-            dim(max_epochs=10**6, callbacks=[Start()]).fit(X)
-
-
-class TestStoppingByACallback:
-    @pytest.mark.parametrize(("early_stopping", "load_best"), [(False, True), (True, False)])
-    def test_is_quiet_and_keeps_the_model(self, early_stopping, load_best, capsys):
-        rows = np.tile(X, (5, 1))
-        # No epoch is better than the one before by so much, so the third is the last.
-        stop = EarlyStopping(
-            monitor="valid_loss" if early_stopping else "train_loss",
-            patience=2,
-            threshold=1e9,
-            threshold_mode="abs",
-            load_best=load_best,
-            sink=lambda text: None,
-        )
-        model = dim(max_epochs=50, callbacks=[stop], early_stopping=early_stopping).fit(rows)
-        assert model.n_epochs_ == 3
-        assert len(model.history_["train_loss"]) == 3
-        assert np.isfinite(model.transform(rows)).all()
-        assert capsys.readouterr() == ("", "")
-
-    def test_a_class(self):
-        class Count(Callback):
-            seen = 0
-
-            def on_epoch_end(self, net, **kwargs):
-                type(self).seen += 1
-
-        dim(max_epochs=3, callbacks=[Count]).fit(X)
-        assert Count.seen == 3

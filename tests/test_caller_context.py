@@ -24,6 +24,7 @@ from torch import nn
 
 import sknoisydim
 from sknoisydim import (
+    NoisyDIMDriftMonitor,
     NoisyDIMOutlierDetector,
     NoisyDIMTransformer,
     UniformCodes,
@@ -106,7 +107,7 @@ def state():
 
 def new(**parameters):
     return NoisyDIMTransformer(
-        2, **({"max_epochs": 2, "random_state": 0, "device": "cpu"} | parameters)
+        2, **({"max_epochs": 2, "refine": None, "random_state": 0, "device": "cpu"} | parameters)
     )
 
 
@@ -116,6 +117,11 @@ def cells():
 
 def outliers():
     return NoisyDIMOutlierDetector(new(refine="rotation"), n_estimators=1, random_state=0).fit(X)
+
+
+def drift():
+    monitor = NoisyDIMDriftMonitor(new(refine="rotation"), random_state=0).fit(X)
+    return monitor.check(FAR[:, [0, 1, 0, 1]]).to_dict()
 
 
 @functools.cache
@@ -210,22 +216,17 @@ def of_critic(kind):
     return called(kind().build(2, channel, generator()), z, z + 0.1)
 
 
+# Each augmentation, bound, critic and normalization is called by itself, below.
 FITS = {
     "of float32": fit(verbose=1),
     "of columns of 1e-300": fit(TINY),
-    "in bfloat16": fit(encoder=MLPEncoder(precision="bf16")),
+    "in bfloat16": fit(encoder=MLPEncoder(precision="bf16"), critic="concat", bound="dv"),
     "with labels": fit(X, Y, supervision=0.5, early_stopping=True),
-    "with gaps": fit(GAPS, missing="indicator"),
+    "with gaps": fit(GAPS, missing="indicator", augmentation="mixup"),
     "with sparse draws": lambda: embedded(new().fit(X, sample_weight=1.0 + Y)),
-    "scaling=quantile": fit(scaling="quantile"),
-    "scaling=quantile of 1e-300": fit(TINY, scaling="quantile"),
+    "scaling=quantile of 1e-300": fit(TINY, scaling="quantile", normalization="batch"),
     "refine=rotation": fit(CLUSTERS, refine="rotation"),
     "target": fit(target=stats.t(1), noise="uniform"),
-    "groups": fit(augmentation=sknoisydim.augmentations.FeatureCorruption(groups=[[0, 1]])),
-    **{f"augmentation={name}": fit(augmentation=name) for name in AUGMENTATIONS},
-    **{f"bound={name}": fit(bound=name) for name in BOUNDS},
-    **{f"critic={name}": fit(critic=name) for name in CRITICS},
-    **{f"normalization={name}": fit(normalization=name) for name in NORMALIZATIONS},
 }
 CALLS = {
     **{f"fit {name}": call for name, call in FITS.items()},
@@ -244,12 +245,13 @@ CALLS = {
     "outliers": lambda: outliers().p_values(FAR[:, [0, 1, 0, 1]]),
     "report of arrays": lambda: metrics.MatchReport.from_arrays(Z, classifier=False).to_dict(),
     "codes": lambda: cells().nearest_cells(X),
+    "drift": drift,
+    "diagnose html": lambda: model().diagnose(X, classifier=False)._repr_html_(),
     "save": in_folder(save),
     "load": lambda: embedded(NoisyDIMTransformer.load(saved()[0])),
     "pickle": lambda: embedded(pickle.loads(pickle.dumps(model()))),
     "unpickle": lambda: embedded(pickle.loads(saved()[1])),
     "to_torch": served,
-    "to_torch scaling": lambda: served(scaling="quantile", target="uniform"),
     "to_torch refine": lambda: served(refine="rotation"),
     **{f"targets {name}": functools.partial(of_target, name) for name in TARGETS},
     "targets mixed": lambda: of_target(["uniform", stats.expon()]),
@@ -308,16 +310,17 @@ CALLS = {
     "metrics information_scorer": lambda: metrics.information_scorer(model(), X),
     "metrics match_scorer": lambda: metrics.match_scorer(model(), X),
     "metrics make_match_scorer": lambda: metrics.make_match_scorer("mmd_distance")(model(), X),
-    "plotting EmbeddingDisplay": lambda: drawn(
-        plotting.EmbeddingDisplay.from_estimator(model(), X)
-    ),
-    "plotting TargetFitDisplay": lambda: drawn(
-        plotting.TargetFitDisplay.from_estimator(model(), X)
-    ),
+    **{
+        f"plotting {name}": lambda name=name, rows=rows: drawn(
+            getattr(plotting, name).from_estimator(model(), *rows)
+        )
+        for name, rows in [
+            *(("EmbeddingDisplay", [X]), ("TargetFitDisplay", [X]), ("TrainingDisplay", [])),
+        ]
+    },
     "plotting DependenceDisplay": lambda: drawn(
         plotting.DependenceDisplay.from_embedding(FAR, "normal")
     ),
-    "plotting TrainingDisplay": lambda: drawn(plotting.TrainingDisplay.from_estimator(model())),
 }
 
 

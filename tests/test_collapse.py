@@ -17,7 +17,7 @@ IRIS = load_iris().data
 
 
 def dim(**parameters):
-    return NoisyDIMTransformer(**{"max_epochs": 2, "random_state": 0} | parameters)
+    return NoisyDIMTransformer(**{"max_epochs": 2, "random_state": 0, "refine": None} | parameters)
 
 
 def outlier(value):

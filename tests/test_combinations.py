@@ -41,7 +41,9 @@ def words(choice):
 
 
 def check_fits(choice, d=4):
-    model = NoisyDIMTransformer(d, **choice, batch_size=64, max_epochs=2, random_state=0)
+    model = NoisyDIMTransformer(
+        d, **choice, batch_size=64, max_epochs=2, refine=None, random_state=0
+    )
     z = model.fit_transform(X[:256])
     assert z.shape == (256, d)
     assert np.isfinite(z).all()
@@ -62,7 +64,9 @@ def test_each_noise_with_each_critic_and_bound(noise, critic, bound):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("critic", "bound"), [pair for pair in PAIRS if pair[0] != "exact"])
+@pytest.mark.parametrize(
+    ("critic", "bound"), [("separable", "infonce"), ("concat", "infonce"), ("bilinear", "dv")]
+)
 def test_uniform_noise_on_two_components_reaches_its_share(critic, bound):
     """Of all that the channel passes, since 0.8 log B nats are what a batch can show."""
     model = NoisyDIMTransformer(

@@ -11,18 +11,11 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
-import sklearn
 import torch
 from dask.distributed import Client, LocalCluster
-from joblib import parallel_config
 from over import over
 from scipy import sparse
 from sklearn import config_context
-from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils.fixes import parse_version
-from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.distributed import DaskTransformer
@@ -66,7 +59,9 @@ def rows():
 
 
 def small(**parameters):
-    return NoisyDIMTransformer(2, **{"batch_size": 64, "random_state": 0, **parameters})
+    return NoisyDIMTransformer(
+        2, **{"batch_size": 64, "random_state": 0, "refine": None} | parameters
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,44 +77,6 @@ def fitted(rows):
 @pytest.fixture(scope="module")
 def bare(rows):
     return small(max_epochs=2).fit(rows)
-
-
-@pytest.fixture(scope="module")
-def search(rows):
-    def search(**options):
-        model = NoisyDIMTransformer(max_epochs=3, batch_size=64, random_state=0)
-        grid = {"n_components": [2, 3], "noise": [0.5, 1.0]}
-        return GridSearchCV(model, grid, cv=2, **options).fit(rows[:300])
-
-    return search
-
-
-class TestGrid:
-    @staticmethod
-    def same(one, other):
-        scores = [name for name in one.cv_results_ if "test_score" in name]
-        assert scores
-        for name in scores:
-            np.testing.assert_array_equal(one.cv_results_[name], other.cv_results_[name])
-        assert one.cv_results_["params"] == other.cv_results_["params"]
-        assert one.best_params_ == other.best_params_
-
-    @pytest.mark.slow
-    def test_on_a_cluster(self, client, search, rows):
-        with parallel_config("dask"):
-            there = search(n_jobs=-1)
-        alone = search()
-        self.same(there, alone)
-        np.testing.assert_array_equal(there.transform(rows), alone.transform(rows))
-        # The cap that the documentation speaks of: a worker's threads, and torch's in each.
-        assert set(client.nthreads().values()) == {1}
-        assert set(client.run(torch.get_num_threads).values()) == {1}
-
-    @pytest.mark.slow
-    def test_in_processes_of_joblib(self, search):
-        with parallel_config("loky", inner_max_num_threads=1):
-            there = search(n_jobs=N_WORKERS)
-        self.same(there, search())
 
 
 class TestTransform:
@@ -153,17 +110,6 @@ class TestTransform:
         Z = DaskTransformer(fitted).transform(frame)
         assert set(Z.dtypes) == set(Z.compute(scheduler="threads").dtypes) == {np.dtype(wanted)}
 
-    @over(kind=["Float64", "Float32", "float32[pyarrow]", "category", "boolean", "bool"])
-    def test_types_of_pandas(self, rows, kind):
-        frame = pd.DataFrame(rows, columns=COLUMNS).round()
-        frame["a"] = frame["a"] > 0 if kind.startswith("bool") else frame["a"]
-        frame["a"] = frame["a"].astype(kind)
-        model = small(max_epochs=1).fit(frame)
-        Z = DaskTransformer(model).transform(dd.from_pandas(frame, npartitions=2))
-        found = Z.compute(scheduler="threads")
-        assert set(Z.dtypes) == set(found.dtypes) == {model.transform(frame).dtype}
-        np.testing.assert_allclose(found, model.transform(frame), atol=1e-12)
-
     def test_stays_lazy_where_scikit_learn_is_asked_for_frames(self, rows, blocks, bare):
         with config_context(transform_output="pandas"):
             Z = DaskTransformer(bare).transform(blocks)
@@ -193,34 +139,6 @@ class TestTransform:
         few = transformer.transform(X[X.a > limit])  # most partitions are empty
         np.testing.assert_allclose(few.compute(scheduler="threads"), found[frame.a > limit])
 
-    def test_images(self):
-        class Flat(nn.Module):
-            def __init__(self, shape, n_components):
-                super().__init__()
-                self.linear = nn.Linear(int(np.prod(shape)), n_components)
-
-            def forward(self, x):
-                return self.linear(x.flatten(1))
-
-        images = np.random.default_rng(0).normal(size=(60, 1, 4, 4))
-        model = small(encoder=Flat, max_epochs=1, augmentation="jitter").fit(images)
-        X = da.from_array(images, chunks=(20, 1, 2, 4))
-        Z = DaskTransformer(model).transform(X)
-        assert Z.shape == (60, 2)
-        np.testing.assert_allclose(
-            Z.compute(scheduler="threads"), model.transform(images), atol=1e-12
-        )
-
-    def test_is_lazy(self, bare, fitted):
-        def never(*args):
-            raise AssertionError("computed")
-
-        X = da.from_delayed(dask.delayed(never)(), (10, 5), dtype=float)
-        assert DaskTransformer(bare).transform(X).shape == (10, 2)
-        meta = pd.DataFrame(np.empty((0, 5)), columns=COLUMNS)
-        frame = dd.from_map(never, range(3), meta=meta)
-        assert DaskTransformer(fitted).transform(frame).npartitions == 3
-
     @over(kind=["array", "frame"])
     def test_model_is_one_node_and_a_task_has_one_block(self, rows, bare, fitted, kind):
         X = da.from_array(rows, chunks=(125, 5))
@@ -247,25 +165,6 @@ class TestTransform:
             with pytest.raises(TypeError, match="one column"):
                 DaskTransformer(fitted).transform(one)
 
-    @over(estimator=[None, StandardScaler(), NoisyDIMTransformer])
-    def test_another_estimator(self, estimator):
-        with pytest.raises(NotFittedError):
-            DaskTransformer(small()).transform(da.ones((10, 4)))
-        transformer = DaskTransformer(estimator)
-        assert "DaskTransformer" in repr(transformer)
-        assert not transformer.__sklearn_is_fitted__()
-        for method in (transformer.fit, transformer.transform):
-            with pytest.raises(TypeError, match="it takes a NoisyDIMTransformer"):
-                method(da.ones((10, 4)))
-
-    @pytest.mark.skipif(
-        parse_version(sklearn.__version__) < parse_version("1.9"),
-        reason="scikit-learn < 1.9 compares a parameter that is an estimator with an array",
-    )
-    def test_in_a_notebook(self, bare):
-        for estimator in (bare, small(), StandardScaler(), None):
-            assert "DaskTransformer" in DaskTransformer(estimator)._repr_html_()
-
 
 class TestFit:
     def fit(self, X, y=None, max_epochs=2, **parameters):
@@ -287,21 +186,6 @@ class TestFit:
         before = wanted.transform(rows)
         assert _train_on(wanted, rows[:125], None).n_samples_seen_ == 2125
         np.testing.assert_array_equal(wanted.transform(rows), before)
-
-    @over(case=["uneven, in columns", "unknown", "frame", "sparse"])
-    def test_any_blocks(self, rows, case):
-        frame = dd.from_pandas(pd.DataFrame(rows, columns=COLUMNS), npartitions=4)
-        X = {
-            "uneven, in columns": da.from_array(rows, chunks=((0, 1, 500, 0, 7, 492), 2)),
-            "unknown": frame.to_dask_array(),
-            "frame": frame,
-            "sparse": da.from_array(rows, chunks=(250, 5)).map_blocks(sparse.csr_array),
-        }[case]
-        model = self.fit(X)
-        # A block of one row cannot be the first; it has its turn in later passes.
-        assert 1999 <= model.n_samples_seen_ <= 2000
-        if case == "frame":
-            assert list(model.feature_names_in_) == COLUMNS
 
     def test_classes_come_along(self, rows, blocks):
         y = (rows[:, 0] > 0).astype(int)

@@ -28,6 +28,7 @@ METHODS = ["fit", "partial_fit", "transform", "score", "score_samples", "diagnos
 
 def dim(**parameters):
     given = {"n_components": 2, "max_epochs": 2, "batch_size": 16, "random_state": 0}
+    given["refine"] = None
     return NoisyDIMTransformer(**given | parameters)
 
 

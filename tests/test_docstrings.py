@@ -70,12 +70,6 @@ CLASSES = [name for name, member in CALLABLES.items() if inspect.isclass(member)
 LISTING = [name for name, member in CALLABLES.items() if name in CLASSES or documented(member)]
 
 
-def test_documented_parameters_are_those_of_the_signature():
-    for name in LISTING:
-        member = CALLABLES[name]
-        assert list(documented(member)) == list(parameters(member)), name
-
-
 def test_documented_defaults_are_those_of_the_signature():
     wrong = {}
     for name in LISTING:
@@ -116,39 +110,3 @@ def test_every_name_of_a_table_is_documented(parameter):
     text = inspect.getdoc(sknoisydim.NoisyDIMTransformer)
     said = re.search(rf"^{parameter} : .*?(?=^\w)", text, re.MULTILINE | re.DOTALL).group()
     assert [name for name in table if f'"{name}"' not in said] == []
-
-
-def test_a_public_class_was_found():
-    assert "NoisyDIMTransformer" in CLASSES
-
-
-class TestTheRuleSees:
-    def example(self, a, b=1, *, c=(1, 2), d=None):
-        """Do nothing.
-
-        Parameters
-        ----------
-        a, b : float, default=2
-            Both.
-        c : tuple, default=(1, 2)
-            A pair: of what
-            does not matter.
-
-        Returns
-        -------
-        nothing : None
-        """
-
-    def test_what_is_documented(self):
-        assert documented(self.example) == {
-            "a": "float, default=2",
-            "b": "float, default=2",
-            "c": "tuple, default=(1, 2)",
-        }
-
-    def test_defaults(self):
-        assert same("(1, 2)", (1, 2))
-        assert same("1e-3", 0.001)
-        assert same("inf", float("inf"))
-        assert same("None", None)
-        assert not same("'auto'", "whiten")

@@ -150,14 +150,6 @@ def test_a_checkpoint_goes_on(tmp_path, monkeypatch):
     np.testing.assert_allclose(resumed.transform(X), whole.transform(X), atol=1e-5)
 
 
-def test_a_stream_goes_on(tmp_path):
-    model = dim()
-    for part in np.array_split(X, 4):
-        model.partial_fit(part)
-    assert np.isfinite(model.transform(X)).all()
-    assert model.n_samples_seen_ == len(X)
-
-
 # torch's compiler calls what torch deprecates, and would have TF32 turned on.
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")

@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 import warnings
 
 import numpy as np
@@ -19,8 +18,8 @@ from sknoisydim.encoders import MLPEncoder
 
 #: Examples of the default run. HOSTILE_EXAMPLES=10000 asks for more, drawn anew each time; `-s` of
 #: pytest shows how many of them were embedded, and how many refused.
-EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "160"))
-DEFAULT = EXAMPLES == 160
+EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "100"))
+DEFAULT = EXAMPLES == 100
 
 # What a message of torch's, or of the code underneath, is told by.
 NOT_OURS = re.compile(
@@ -82,27 +81,18 @@ VALUES = {
     "normal": normal,
     "constant": lambda rng, n, p: np.full((n, p), rng.choice([0.0, -0.0, 1.0, 1e-310, -7e5])),
     "nearly constant": lambda rng, n, p: 1e8 + rng.normal(size=(n, p)) * 1e-7,
-    "one column constant": lambda rng, n, p: normal(rng, n, p) * (np.arange(p) > 0),
     "duplicated": lambda rng, n, p: normal(rng, 2, p)[rng.integers(2, size=n)],
     "collinear": collinear,
-    "cauchy": lambda rng, n, p: rng.standard_cauchy(size=(n, p)),
     "cauchy cubed": lambda rng, n, p: rng.standard_cauchy(size=(n, p)) ** 3,
     "one-hot": one_hot,
-    "integers": lambda rng, n, p: rng.integers(-5, 300, size=(n, p)).astype(float),
     "subnormal": lambda rng, n, p: rng.normal(size=(n, p)) * 5e-324 * 50,
-    "small": lambda rng, n, p: rng.normal(size=(n, p)) * 1e-200,
     "large": lambda rng, n, p: rng.normal(size=(n, p)) * 1e150,
-    "huge": lambda rng, n, p: rng.normal(size=(n, p)) * 1e300,
     "one huge": with_outlier(1e300),
     "beyond float32": with_outlier(1e39),
-    "one tiny": with_outlier(5e-324),
     "largest": lambda rng, n, p: rng.choice([-1, 1], size=(n, p)) * np.finfo(float).max,
     "mixed scales": lambda rng, n, p: normal(rng, n, p) * 10.0 ** rng.integers(-150, 150, p),
     "offset": lambda rng, n, p: normal(rng, n, p) + 10.0 ** rng.integers(0, 15, p),
-    "integer overflow": lambda rng, n, p: rng.integers(-(2**63), 2**63 - 1, (n, p)).astype(float),
-    "NaN": with_outlier(np.nan),
     "missing": lambda rng, n, p: np.where(rng.random((n, p)) < 0.3, np.nan, normal(rng, n, p)),
-    "missing and huge": lambda rng, n, p: np.where(rng.random((n, p)) < 0.5, np.nan, 1e300),
     "a column missing": lambda rng, n, p: np.where(np.arange(p) < 1, np.nan, normal(rng, n, p)),
     "all missing": lambda rng, n, p: np.full((n, p), np.nan),
     "infinite": with_outlier(-np.inf),
@@ -137,21 +127,13 @@ def objects(values):
 LAYOUTS = {
     "plain": lambda a: a,
     "fortran": np.asfortranarray,
-    "every other row": lambda a: np.repeat(a, 2, axis=0)[::2],
     "every other column": lambda a: np.repeat(a, 2, axis=1)[:, ::2],
     "backwards": lambda a: a[::-1][:, ::-1],
-    "transposed": lambda a: np.ascontiguousarray(a.T).T,
     "swapped bytes": lambda a: a.astype(a.dtype.newbyteorder()),
-    "unaligned": lambda a: unaligned(a),
-    "read-only": lambda a: read_only(a),
     "one row over and over": lambda a: np.broadcast_to(a[:1], a.shape),
     "list": lambda a: a.tolist(),
-    "memory map": lambda a: memory_map(a),
     "csr": sparse.csr_array,
     "csc": sparse.csc_matrix,
-    "coo": sparse.coo_array,
-    "lil": sparse.lil_matrix,
-    "cells in two parts": lambda a: in_two_parts(a),
     "vector": lambda a: a.ravel(),
     "cube": lambda a: a[:, :, None],
 }
@@ -159,35 +141,7 @@ LAYOUTS = {
 
 # scipy has no sparse arrays of these.
 NO_SPARSE = ("float16", "longdouble")
-SPARSE = ("csr", "csc", "coo", "lil", "cells in two parts")
-
-
-def in_two_parts(array):
-    """Return a sparse array that holds each cell twice: as it is, and as zero."""
-    whole = sparse.coo_array(array)
-    values = np.concatenate([whole.data, np.zeros_like(whole.data)])
-    return sparse.coo_array((values, np.tile(whole.coords, 2)), shape=array.shape)
-
-
-def unaligned(array):
-    data = np.empty(array.nbytes + 1, np.uint8)
-    moved = np.frombuffer(data.data, array.dtype, array.size, offset=1).reshape(array.shape)
-    moved[...] = array
-    return moved
-
-
-def read_only(array):
-    array = array.copy()
-    array.setflags(write=False)
-    return array
-
-
-def memory_map(array):
-    if array.size == 0:
-        return array
-    with tempfile.TemporaryFile() as file:
-        file.write(array.tobytes())
-        return np.memmap(file, array.dtype, "r", shape=array.shape)
+SPARSE = ("csr", "csc")
 
 
 @st.composite
@@ -221,58 +175,40 @@ def with_missing(column):
 COLUMNS = {
     **{name: lambda v, name=name: pd.Series(cast(v, name)) for name in NUMBERS},
     "object": lambda v: pd.Series([float(x) for x in v], dtype=object),
-    "object with None": lambda v: pd.Series(
-        [None, *(float(x) for x in v[1:])][: len(v)], dtype=object
-    ),
     "object with NA": lambda v: pd.Series(
         [pd.NA, *(float(x) for x in v[1:])][: len(v)], dtype=object
     ),
     "Int64": lambda v: integer_column(v, "Int64"),
-    "UInt8": lambda v: integer_column(v, "UInt8"),
     "Int64 with NA": lambda v: with_missing(integer_column(v, "Int64")),
     "Float32": lambda v: pd.Series(cast(np.nan_to_num(v), "float32")).astype("Float32"),
     "Float64": lambda v: pd.Series(np.nan_to_num(v)).astype("Float64"),
-    "Float64 with NA": lambda v: with_missing(pd.Series(np.nan_to_num(v)).astype("Float64")),
     "boolean": lambda v: pd.Series(v > 0, dtype="boolean"),
     "arrow double": lambda v: pd.Series(np.nan_to_num(v)).astype("double[pyarrow]"),
-    "arrow float": lambda v: pd.Series(cast(v, "float32")).astype("float[pyarrow]"),
-    "arrow int": lambda v: integer_column(v, "int64[pyarrow]"),
-    "arrow bool": lambda v: pd.Series(v > 0).astype("bool[pyarrow]"),
     "arrow with NA": lambda v: with_missing(integer_column(v, "int64[pyarrow]")),
     "arrow string": lambda v: pd.Series([str(x) for x in v], dtype="string[pyarrow]"),
     "category of numbers": lambda v: integer_column(v, "int64").astype("category"),
     "category of words": lambda v: pd.Series(np.where(v > 0, "a", "b")).astype("category"),
     "words": lambda v: pd.Series(np.where(v > 0, "a", "b")),
     "datetime": lambda v: pd.Series(pd.to_datetime(integer_column(v, "int64"), unit="D")),
-    "datetime with zone": lambda v: pd.Series(
-        pd.to_datetime(integer_column(v, "int64"), unit="D", utc=True)
-    ),
     "timedelta": lambda v: pd.to_timedelta(integer_column(v, "int64"), unit="s"),
-    "period": lambda v: pd.Series(pd.period_range("2000", periods=len(v), freq="D")),
     "sparse": lambda v: pd.Series(pd.arrays.SparseArray(np.nan_to_num(v), fill_value=0.0)),
 }
-NUMERIC = [name for name in COLUMNS if name in {*NUMBERS, "object", "Int64", "UInt8", "Float32"}]
-NUMERIC += ["Float64", "boolean", "arrow double", "arrow float", "arrow int", "arrow bool"]
+NUMERIC = [name for name in COLUMNS if name in {*NUMBERS, "object", "Int64", "Float32"}]
+NUMERIC += ["Float64", "boolean", "arrow double"]
 NUMERIC += ["category of numbers", "sparse"]
 MISSING = [
-    "object with None",
     "object with NA",
     "Int64 with NA",
-    "Float64 with NA",
     "arrow with NA",
 ]
 
 NAMES = {
     "words": lambda p: [f"c{j}" for j in range(p)],
     "numbers": lambda p: list(range(p)),
-    "empty": lambda p: [""] * p,
     "duplicate": lambda p: ["same"] * p,
     "mixed": lambda p: [j if j % 2 else f"c{j}" for j in range(p)],
     "odd": lambda p: [" ", "é", "a\nb", "__class__", "0", "noisydimtransformer0", "x" * 300][:p],
-    "tuples": lambda p: [("a", j) for j in range(p)],
-    "none": lambda p: [None] * p,
     "several levels": lambda p: pd.MultiIndex.from_tuples([("a", j) for j in range(p)]),
-    "dates": lambda p: pd.date_range("2000", periods=p),
 }
 
 
@@ -287,13 +223,11 @@ def frames(draw):
     frame = pd.concat([COLUMNS[draw(kinds)](values[:, j]) for j in range(p)], axis=1)
     name = draw(st.sampled_from(["words", "words", "numbers", "odd", *sorted(NAMES)]))
     frame.columns = NAMES[name](p)
-    index = draw(st.sampled_from(["range", "words", "twice", "dates"]))
+    index = draw(st.sampled_from(["range", "words", "twice"]))
     if index == "words":
         frame.index = [f"r{i}" for i in range(n)]
     elif index == "twice":
         frame.index = [i // 2 for i in range(n)]
-    elif index == "dates":
-        frame.index = pd.date_range("2000", periods=n)
     return frame
 
 
@@ -386,36 +320,3 @@ def test_is_embedded_or_refused_in_words(tables):
     run()
     print(counts)
     assert min(counts.values()) > EXAMPLES / 10
-
-
-class TestRareTables:
-    """What is drawn too rarely to be left to chance."""
-
-    both = np.array([[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]] * 9)
-
-    def fit(self, table, **parameters):
-        return NoisyDIMTransformer(max_epochs=1, random_state=0, **parameters).fit(table)
-
-    @pytest.mark.parametrize("size", [np.inf, np.finfo(float).max])
-    def test_infinities_of_both_signs(self, size):
-        with pytest.raises(ValueError, match=r"infinity|overflows"):
-            self.fit(np.repeat([[size], [-size]], 200, axis=0))
-
-    def test_quantiles_of_a_range_beyond_float64(self):
-        with pytest.raises(ValueError, match=r"column 0 overflows.*both signs.* Divide"):
-            self.fit(self.both * np.finfo(float).max, scaling="quantile")
-        # A quarter of it is no problem.
-        assert np.isfinite(
-            self.fit(self.both / 4 * np.finfo(float).max, scaling="quantile").score_samples(
-                self.both
-            )
-        ).all()
-
-    def test_complex_column_in_a_frame_of_nullable_ones(self):
-        frame = pd.DataFrame({"a": np.arange(9) * 1j, "b": pd.array(range(9), "Float64")})
-        with pytest.raises(ValueError, match="Complex"):
-            self.fit(frame)
-
-    def test_frame_without_columns(self):
-        with pytest.raises(ValueError, match="feature"):
-            self.fit(pd.DataFrame(index=range(9)))

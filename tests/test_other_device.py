@@ -1,18 +1,17 @@
 """What holds on a device that is not the CPU, on a machine that has no other.
 
 A device of torch's PrivateUse1 kind is set up in a child process: its tensors carry real values,
-an operation that mixes them with tensors of the CPU fails, as does a generator of the wrong device,
-and every wait of the host for the device is counted. Whole fits run on it, and since CPU kernels
-do the arithmetic, they have to be those of the CPU to the last bit.
+an operation that mixes them with tensors of the CPU fails, as does a generator of the wrong device.
+Whole fits run on it, and since CPU kernels do the arithmetic, they have to be those of the CPU to
+the last bit.
 
-It shows where tensors and generators are, and who waits for whom. It does not show that any kernel
+It shows where tensors and generators are. It does not show that any kernel
 of CUDA works, what is numerically different there, how fast it is, or what the code does for the
 type "cuda" alone (pinned rows, the free memory of a GPU, bfloat16): `test_gpu.py` has to run for
 that. It is stricter than CUDA in one thing: a CPU tensor without dimensions is let into pointwise
 operations only.
 """
 
-import collections
 import contextlib
 import copy
 import itertools
@@ -34,9 +33,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sknoisydim import NoisyDIMTransformer, _data, _modules, _settings
-from sknoisydim._data import Rows
-from sknoisydim._linear import distance_to_normal
+from sknoisydim import NoisyDIMTransformer, _modules, _settings
 from sknoisydim._modules import Dropout, mlp
 from sknoisydim._net import _checkpoint
 from sknoisydim._objective import Objective
@@ -57,15 +54,6 @@ MIXING = {
     aten.index.Tensor,
     aten.index_put_.default,
 }
-# Times that a view makes the host wait for the device in a step, where it does: what is known, and
-# may become less.
-WAITS = {"corruption": 1, "mixup": 3}
-
-# Copies, and which argument is copied: from the CPU the host waits, unless it says not to.
-COPYING = {aten.copy_.default: 1, aten._to_copy.default: 0}
-ARRIVAL = "arrival"
-
-waits = collections.Counter()
 
 
 class Elsewhere(torch.Tensor):
@@ -122,15 +110,6 @@ def dispatch(func, args, kwargs):
     asked = kwargs.get("device")
     moved = is_there(args[0]) if func is aten.copy_.default else bool(there)
     moved = moved if asked is None else asked.type == NAME
-    read = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags)
-    if func is aten.index.Tensor:  # by positions, the shape is known
-        read = {t.dtype for t in args[1] if t is not None} - {torch.int64}
-    if there and (read or not moved or func is aten._linalg_check_errors.default):
-        waits[str(func)] += 1
-    if moved and func in COPYING:
-        source = args[COPYING[func]]
-        blocking = not kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
-        waits[ARRIVAL] += blocking and not is_there(source)
     if asked is not None:
         inner_kwargs["device"] = HOME
     found = func(*inner, **inner_kwargs)
@@ -163,7 +142,6 @@ class Functions(TorchFunctionMode):
             if wanted.type != generator.device.type:
                 raise RuntimeError(f"{name}: generator of {generator.device} for {wanted}")
         if name == "tolist" and is_there(args[0]):
-            waits[name] += 1
             return args[0].held.tolist()
         if name in ("tensor", "as_tensor") and kwargs.get("device") is not None:
             device = kwargs.pop("device")
@@ -225,6 +203,7 @@ HOLES = np.where(RNG.random(X.shape) < 0.1, np.float32(np.nan), X)
 
 def dim(device, **parameters):
     defaults = {"max_epochs": 2, "batch_size": 64, "random_state": 0, "device": device}
+    defaults["refine"] = None
     return NoisyDIMTransformer(2, **defaults | parameters)
 
 
@@ -326,26 +305,17 @@ VALIDATION = {"X_val": X[:70] + 1, "y_val": Y[:70]}
 # Parameters, and what fit gets beside the rows.
 FITS = {
     "defaults": ({}, {}),
-    "clean": ({"clean_weight": 1.0, "noise": 0.01}, {}),
     "labels": ({"supervision": 0.5}, {"y": Y} | VALIDATION),
-    "weights": (
-        {"early_stopping": True},
-        {"sample_weight": np.linspace(0, 2, len(X)), "X_val": X[:70] + 1},
+    "missing": (
+        {"missing": "indicator", "scaling": "quantile", "refine": "rotation", "noise": 0.01},
+        {"X": HOLES, "sample_weight": np.linspace(0, 2, len(X)), "X_val": HOLES[:70]},
     ),
-    "missing": ({"missing": "indicator", "augmentation": "mixup"}, {"X": HOLES}),
-    "quantiles": ({"scaling": "quantile", "refine": "rotation"}, {}),
     "images": (
         {"encoder": Own, "optimizer": own_optimizer, "augmentation": "jitter"},
         {"X": X.reshape(-1, 1, 2, 3)},
     ),
     "sgd": (
-        {
-            "noise": "uniform",
-            "bound": "dv",
-            "optimizer": "sgd",
-            "lr": 0.01,
-            "callbacks": watching,
-        },
+        {"noise": "uniform", "bound": "dv", "optimizer": "sgd", "lr": 0.01, "callbacks": watching},
         {},
     ),
 }
@@ -391,19 +361,9 @@ def the_device_is_one():
                 mixed()
         with pytest.raises((RuntimeError, TypeError), match="numpy"):
             x.numpy()
-        waits.clear()
         assert x.sum().item() == 3
         assert bool(x.isnan().any()) is False
         assert x.cpu().numpy().tolist() == x.tolist() == [1, 1, 1]
-        x[x > 0]
-        torch.linalg.cholesky(torch.eye(2, device=NAME))
-        assert waits.total() == 6, waits
-        waits.clear()
-        torch.ones(3).to(NAME, non_blocking=True)
-        assert waits.total() == 0, waits
-        torch.ones(3).to(NAME)
-        x.copy_(torch.ones(3))
-        assert waits == {ARRIVAL: 2}
         assert left_there({"a": [x], "b": torch.Generator(NAME)}) == [".a.0", ".b"]
     with pytest.raises((AssertionError, RuntimeError)):
         pickle.loads(pickle.dumps(x))
@@ -414,22 +374,23 @@ def step(objective, view, x, seed, device):
     objective.augmentation = view
     optimizer = torch.optim.AdamW(objective.parameters(), lr=0.01, fused=True)
     generator = _modules.make_generator(seed, device)
-    waits.clear()
     nats = objective.train()(x, [x], generator)
     (-nats.objective).backward()
     optimizer.step()
-    waited = waits.total()
     parameters = list(objective.parameters())
     gradients = [p.grad for p in parameters if p.grad is not None]
     tensors = [*nats, *gradients, *parameters, *objective.buffers()]
     assert {t.device.type for t in tensors} == {torch.device(device).type}
-    return [t.detach().cpu() for t in tensors], waited
+    return [t.detach().cpu() for t in tensors]
+
+
+TURNS = itertools.cycle([None, *AUGMENTATIONS])
 
 
 def steps(noise, normalization):
-    """Do a step with each critic and bound; the views, which know neither, take turns."""
+    """Do a step with each critic and each bound; the views, which know neither, take turns."""
     d, n = 2, 16
-    seeds, turns = itertools.count(), itertools.cycle([None, *AUGMENTATIONS])
+    seeds = itertools.count()
     x = torch.from_numpy(X[:n])
     with other_device():
         x_there = x.to(NAME)
@@ -437,10 +398,8 @@ def steps(noise, normalization):
     with other_device():
         views_there = {name: prepare_view(resolve_augmentation(name), x_there) for name in views}
     channel = NOISES[noise]().build(d, n)
-    with other_device():
-        distance_to_normal(torch.ones(n, d, device=NAME))  # what is sent once, for all steps
     critics = [name for name in CRITICS if channel.exact or name != "exact"]
-    for critic, bound in itertools.product(critics, BOUNDS):
+    for critic, bound in zip(itertools.cycle(critics), BOUNDS, strict=False):
         generator = torch.Generator().manual_seed(0)
         objective = Objective(
             mlp(6, [8], d, generator, batch_norm=True, dropout=0.1),
@@ -453,57 +412,16 @@ def steps(noise, normalization):
             (1.0,),
             1.0,
         )
-        view, seed = next(turns), next(seeds)
-        here, _ = step(copy.deepcopy(objective), views[view], x, seed, "cpu")
+        view, seed = next(TURNS), next(seeds)
+        here = step(copy.deepcopy(objective), views[view], x, seed, "cpu")
         with other_device():
             moved = copy.deepcopy(objective).to(NAME)
-            there, waited = step(moved, views_there[view], x_there, seed, NAME)
-        what = f"{critic}, {bound}, {view}"
-        assert all(map(torch.equal, here, there)), what
-        assert waited <= WAITS.get(view, 0), f"{what}: {waits}"
+            there = step(moved, views_there[view], x_there, seed, NAME)
+        assert all(map(torch.equal, here, there)), f"{critic}, {bound}, {view}"
 
 
 for noise, normalization in zip(NOISES, NORMALIZATIONS, strict=True):
     SCENARIOS[f"steps_{noise}_{normalization}"] = partial(steps, noise, normalization)
-
-
-@scenario
-def an_epoch_waits_once():
-    """More steps, as many waits: the host runs ahead of the device.
-
-    But for the positions of the rows of a batch, which are drawn on the CPU: once in each step.
-    """
-    waited, n_steps = [], []
-    for batch_size in (64, 32):
-        with other_device():
-            waits.clear()
-            model = dim(NAME, batch_size=batch_size, augmentation="masking", clean_weight=0.5)
-            at_end = []
-
-            def note(net, *args, seen=at_end, **kwargs):
-                seen.append(waits.copy())
-
-            with mock.patch("sknoisydim._net.DIMNet.on_train_end", note):
-                model.fit(X)
-        waited.append(at_end[0])
-        n_steps.append(model.net_.step_)
-    few, many = (found.pop(ARRIVAL) for found in waited)
-    assert many - few <= n_steps[1] - n_steps[0], (few, many, n_steps)
-    assert waited[0] == waited[1], waited
-    assert waited[0]["tolist"] == 2, waited
-
-
-@scenario
-def rows_that_are_not_kept_there():
-    """Read and moved by batch, they are those of the copy."""
-    kept = fitted("cpu", {}, {})
-    with other_device(), mock.patch.object(_data, "COPY_BYTES", 0):
-        rows = Rows(X, nn.Identity(), torch.device(NAME))
-        assert rows._scaled is None
-        assert rows.take(torch.tensor([2, 1])).device.type == NAME
-        assert torch.equal(torch.cat(list(rows.in_order(60))).cpu(), torch.from_numpy(X))
-        read = fitted(NAME, {}, {})
-    assert_same(read, kept)
 
 
 @scenario
@@ -515,9 +433,7 @@ def singular_covariances_end_a_fit():
         whiten.from_covariance(bad)
     with other_device():
         bad = bad.to(NAME)
-        waits.clear()
         matrix = whiten.from_covariance(bad)
-        assert waits.total() == 0, waits
         assert matrix.cpu().isnan().any()
         with pytest.raises(ValueError, match="training diverged"):
             fitted(NAME, {"encoder": _Diverging, "clean_weight": 1.0}, {})
@@ -530,20 +446,6 @@ class _Diverging(nn.Linear):
     def forward(self, x):
         z = super().forward(x)
         return z * float("inf") if z.requires_grad else z
-
-
-@scenario
-def partial_fit_goes_on():
-    models = []
-    for device, where in (("cpu", contextlib.nullcontext), (NAME, other_device)):
-        model = dim(device, critic="bilinear")
-        for part in np.array_split(X, 3):
-            with where():
-                model.partial_fit(part)
-            assert_at_home(model)
-            model = pickle.loads(pickle.dumps(model))
-        models.append(model)
-    assert_same(*reversed(models))
 
 
 @scenario

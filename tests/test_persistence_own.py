@@ -83,12 +83,6 @@ class TestOwnComponents:
         weights, again = (m.net_.module_.state_dict() for m in (model, loaded))
         assert all(torch.equal(value, again[key]) for key, value in weights.items())
 
-    def test_several(self, tmp_path):
-        model = fit(**OWN)
-        model.save(tmp_path / "model")
-        own = {name: value for name, value in OWN.items() if name != "callbacks"}
-        check_same(model, NoisyDIMTransformer.load(tmp_path / "model", **own))
-
     def test_scaling_is_passed_fitted(self, tmp_path):
         model = fit(scaling=make_pipeline(StandardScaler(), PCA(3)))
         model.save(tmp_path / "model")
@@ -105,11 +99,6 @@ class TestOwnComponents:
             NoisyDIMTransformer.load(tmp_path / "model", encoder=Narrow)
         with pytest.raises(ValueError, match="do not fit encoder"):
             NoisyDIMTransformer.load(tmp_path / "model", encoder="mlp")
-
-    def test_more_than_was_saved(self, tmp_path):
-        fit().save(tmp_path / "model")
-        with pytest.raises(ValueError, match="load it without encoder"):
-            NoisyDIMTransformer.load(tmp_path / "model", encoder=Tower)
 
     def test_loading_runs_no_code_of_the_file(self, tmp_path, monkeypatch):
         fit(encoder=Tower).save(tmp_path / "model")

@@ -7,11 +7,8 @@ import pytest
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim.encoders import MLPEncoder
 
 callback = pytest.importorskip("sklearn.callback", reason="scikit-learn >= 1.9 has callbacks")
 
@@ -37,10 +34,6 @@ class Recorder:
     def on_fit_task_end(self, estimator, context):
         self.record.append(("end", context.task_name, context.task_id, context.max_subtasks))
         return context.task_name == "epoch" and context.task_id + 1 == self.n_epochs
-
-
-class Propagated(Recorder):
-    max_propagation_depth = None
 
 
 class Scores:
@@ -87,14 +80,6 @@ def test_a_callback_ends_training():
     assert recorder.record == tasks(2, 10)
 
 
-def test_early_stopping_ends_the_epoch_too():
-    recorder = Recorder()
-    still = {"lr": 1e-30, "encoder": MLPEncoder((8,), batch_norm=False)}
-    stopping = {"early_stopping": 2, "max_epochs": 9, **still}
-    dim(**stopping).set_callbacks(recorder).fit(X, X_val=X[::2])
-    assert recorder.record == tasks(3, 9)
-
-
 def test_a_fit_that_fails_is_torn_down():
     recorder = Recorder()
     model = dim(lr=1e30, optimizer="sgd").set_callbacks(recorder)
@@ -115,28 +100,8 @@ def test_a_fitted_estimator_is_shown_after_each_epoch():
     assert_array_equal(model.transform(X), dim().fit_transform(X))
 
 
-def test_scoring_monitor():
-    monitor = callback.ScoringMonitor(scoring={"share": lambda model, X, y: model.score(X)})
-    model = dim().set_callbacks(monitor).fit(X, Y)
-    shares = [row["share"] for row in monitor.get_logs().data]
-    assert len(shares) == 4
-    assert model.score(X) in shares
-
-
-def test_through_a_pipeline():
-    recorder = Propagated()
-    make_pipeline(StandardScaler(), dim()).set_callbacks(recorder).fit(X)
-    epochs = [entry[2] for entry in recorder.record if entry[:2] == ("begin", "epoch")]
-    assert epochs == [0, 1, 2]
-
-
 def test_pickle_and_clone():
     model = dim().set_callbacks(Recorder()).fit(X)
     copy = pickle.loads(pickle.dumps(model))
     assert_array_equal(copy.transform(X), model.transform(X))
     assert clone(model)._skl_callbacks is model._skl_callbacks
-
-
-def test_progress_bar():
-    pytest.importorskip("rich", reason="scikit-learn's ProgressBar needs rich")
-    dim().set_callbacks(callback.ProgressBar()).fit(X)

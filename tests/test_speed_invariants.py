@@ -8,9 +8,8 @@ import torch
 from over import over
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer, _data, _model
+from sknoisydim import _data
 from sknoisydim._data import Batches, Rows
-from sknoisydim._model import Embedder, for_inference
 from sknoisydim._modules import Dropout
 from sknoisydim.augmentations import FeatureCorruption
 from sknoisydim.bounds import infonce
@@ -96,11 +95,6 @@ class TestInfoNCE:
         expected.backward()
         torch.testing.assert_close(first.grad, second.grad, rtol=1e-9, atol=1e-12)
 
-    def test_is_finite_in_float32(self):
-        scores = (1e30 * torch.randn(50, 50, generator=seeded())).requires_grad_()
-        infonce(scores).backward()
-        assert scores.grad.isfinite().all()
-
 
 ENCODERS = {
     "default": MLPEncoder(),
@@ -140,12 +134,6 @@ class TestFold:
         torch.testing.assert_close(dict(network.state_dict()), state, rtol=0, atol=0)
         torch.testing.assert_close(normalizer(network(rows)), expected, rtol=0, atol=0)
 
-    def test_nothing_but_linear_maps_and_activations_is_left(self):
-        _, network, normalizer = self.parts(MLPEncoder(dropout=0.0), Whitening())
-        model = for_inference(Embedder(nn.Identity(), network, normalizer), np.float32, CPU)
-        kinds = [type(module) for module in model.modules() if not list(module.children())]
-        assert kinds == [nn.Identity, nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
-
     @torch.no_grad()
     def test_in_place_steps_never_reach_the_input(self):
         rows = torch.randn(20, 4, generator=seeded())
@@ -161,15 +149,6 @@ class TestFold:
     def test_other_networks_are_left_alone(self):
         assert fold(nn.Linear(3, 2), torch.zeros(2), torch.eye(2)) is None
         assert fold(nn.Sequential(nn.Linear(3, 2), nn.Tanh()), torch.zeros(2), torch.eye(2)) is None
-
-
-def test_slices_do_not_show(monkeypatch):
-    X = np.random.default_rng(0).normal(size=(300, 5))
-    model = NoisyDIMTransformer(max_epochs=1, random_state=0, target="uniform").fit(X)
-    whole = model.transform(X)
-    for rows in (1, 7, 299):
-        monkeypatch.setattr(_model, "SLICE_ROWS", rows)
-        np.testing.assert_allclose(model.transform(X), whole, rtol=0, atol=1e-12)
 
 
 class TestSquash:
@@ -281,15 +260,6 @@ class TestBatches:
             seen.update(positions)
         # What one epoch drops, another holds.
         assert seen == set(range(n_rows if shuffle else n_rows // size * size))
-
-    def test_epochs_differ_and_repeat_by_the_seed(self):
-        def epochs():
-            batches = Batches(self.numbers(100), 10, seeded())
-            return [torch.cat([x for x, _ in batches]) for _ in range(2)]
-
-        first, again = epochs(), epochs()
-        assert not torch.equal(*first)
-        assert torch.equal(torch.cat(first), torch.cat(again))
 
 
 @over(

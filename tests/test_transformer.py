@@ -1,6 +1,5 @@
 """What NoisyDIMTransformer adds to the scikit-learn contract."""
 
-import copy
 import pickle
 
 import numpy as np
@@ -11,14 +10,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from scipy import stats
 from sklearn.datasets import load_iris
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import NotFittedError
 from skorch.callbacks import LRScheduler
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim._labels import encode_target
 from sknoisydim._training._statistics import information_share
-from sknoisydim.encoders import MLPEncoder
 from sknoisydim.noise import GaussianNoise, auto_scale
 
 X, Y = load_iris(return_X_y=True)
@@ -95,11 +92,6 @@ class TestWarmStart:
         assert_array_equal(model.transform(rows), before)
         model.set_params(warm_start=False).fit(table)
 
-    def test_a_wrong_scaling_is_refused_though_the_last_one_is_used(self):
-        model = NoisyDIMTransformer(max_epochs=1, warm_start=True, random_state=0).fit(X)
-        with pytest.raises(ValueError, match="Did you mean 'standard'"):
-            model.set_params(scaling="standrad").fit(X)
-
     @pytest.mark.parametrize(
         ("before", "after"),
         [
@@ -114,12 +106,6 @@ class TestWarmStart:
         # With such steps weights stay where they start.
         again = model.set_params(**after, lr=1e-12, max_epochs=2).fit_transform(X)
         assert_allclose(again, first, atol=1e-3)
-
-    def test_another_critic_is_refused(self):
-        parameters = {"clean_weight": 0.5, "max_epochs": 1, "random_state": 0}
-        model = NoisyDIMTransformer(warm_start=True, **parameters).fit(X)
-        with pytest.raises(ValueError, match="warm_start=False"):
-            model.set_params(critic="concat").fit(X)
 
 
 class TestClean:
@@ -136,41 +122,17 @@ class TestClean:
             assert z.dtype == torch.float32
             assert_allclose(z.numpy(), fitted.transform(np.round(X)), atol=1e-2)
 
-    def test_encoder_can_be_cast(self, fitted):
-        double = copy.deepcopy(fitted.encoder_).double()
-        for dtype in (torch.float32, torch.float64):
-            with torch.no_grad():
-                z = double(torch.as_tensor(X, dtype=dtype))
-            assert z.dtype == torch.float64
-            assert_allclose(z.numpy(), fitted.transform(X), atol=1e-4)
-
-    def test_dropout_belongs_to_views(self):
-        def nats(rate):
-            encoder = MLPEncoder(dropout=rate)
-            model = NoisyDIMTransformer(
-                encoder=encoder, clean_weight=1.0, max_epochs=5, random_state=0
-            )
-            return model.fit(X).history_["train_information"]
-
-        assert nats(0.1) == nats(0.9)
-
 
 class TestScore:
-    def test_a_constant_table_tells_nothing(self):
-        flat = np.ones((64, 3))
-        with pytest.warns(ConvergenceWarning, match="samples are not nearly equal"):
-            model = NoisyDIMTransformer(max_epochs=2, random_state=0).fit(flat)
-        assert abs(model.score(flat)) < 0.1
-
     def test_compares_across_noise(self):
         z = np.random.default_rng(0).standard_normal((2048, 2)).astype(np.float32)
         flat = z * np.array([1, 1e-3], np.float32)  # half of what there is to tell
-        for factor in (1, 2, 4, 8):
+        for factor in (1, 8):
             channel = GaussianNoise(factor * auto_scale(2, 512)).build(2, 512)
             assert information_share(z, channel, 512) > 0.9
             assert information_share(flat, channel, 512) == pytest.approx(0.5, abs=0.1)
 
-    @pytest.mark.parametrize("d", [1, 2, 8, 32])
+    @pytest.mark.parametrize("d", [1, 8, 32])
     def test_a_perfect_match_has_one(self, d):
         z = np.random.default_rng(1).standard_normal((3000, d)).astype(np.float32)
         for scale in (auto_scale(d, 512), 0.3, 1.0):
@@ -188,7 +150,7 @@ class TestScore:
         z = np.random.default_rng(1).standard_normal((600, 2)).astype(np.float32)
         channel = GaussianNoise(0.5).build(2, 512)
         whole = information_share(z, channel, 512)
-        for row in range(0, 600, 30):
+        for row in range(0, 600, 120):
             other = z.copy()
             other[row] = 0.01
             assert information_share(other, channel, 512) != whole
@@ -214,18 +176,6 @@ def test_progress_goes_to_stderr_and_lines_to_stdout(capsys):
     captured = capsys.readouterr()
     assert captured.out.count("information") == 2
     assert captured.err == ""
-
-
-class TestLabels:
-    def test_unlabelled_among_names(self):
-        names = ["a" if label == 0 else "b" for label in Y]
-        some = NoisyDIMTransformer(supervision=0.5, max_epochs=2, random_state=0)
-        for missing in (None, np.nan, -1, pd.NA):
-            part = [missing, *names[1:]]
-            assert_array_equal(encode_target(X, part)[:2], [-1, 0])
-        series = pd.Series([pd.NA, *names[1:]], dtype="string")
-        assert_array_equal(encode_target(X, series)[:2], [-1, 0])
-        assert some.fit(X, series).transform(X).shape == (150, 4)
 
 
 class TestForeignEncoders:
@@ -281,13 +231,6 @@ def test_a_users_schedule_takes_the_place_of_ours():
     model = NoisyDIMTransformer(callbacks=[frozen], **given).fit(X)
     assert model.net_.optimizer_.param_groups[0]["lr"] < 1e-9
     assert not np.allclose(model.transform(X), NoisyDIMTransformer(**given).fit(X).transform(X))
-
-
-@pytest.mark.filterwarnings("ignore:the channel capacity")
-def test_score_is_a_share_at_any_noise():
-    for noise in (1e-3, 1.0, 100.0):
-        model = NoisyDIMTransformer(2, noise=noise, max_epochs=3, random_state=0).fit(X)
-        assert 0 <= model.score(X) <= 1
 
 
 def test_a_compiled_encoder_learns_the_same():

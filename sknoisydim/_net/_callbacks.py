@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 from skorch.callbacks import (
     BatchScoring,
@@ -262,7 +263,7 @@ class SumGradients(Quiet):
             gradient.copy_(part.view_as(gradient))
 
 
-def without_output(callbacks: Sequence[Any]) -> list[Any]:
+def without_output(callbacks: Sequence[Callback]) -> list[Callback]:
     """Return the callbacks (or pairs of a name and one) that do not write on a screen."""
     return [
         item
@@ -301,7 +302,11 @@ class Tasks(Callback):
     """
 
     def __init__(
-        self, estimator: Any, X: object, y: object, so_far: Callable[[Any, Any], Mapping[str, Any]]
+        self,
+        estimator: BaseEstimator,
+        X: object,
+        y: object,
+        so_far: Callable[[Any, Any], Mapping[str, Any]],
     ) -> None:
         self.estimator = estimator
         self.so_far = so_far
@@ -309,7 +314,7 @@ class Tasks(Callback):
         self.epoch: Any = None
 
     @classmethod
-    def asked_for(cls, estimator: Any, *arguments: Any) -> list[Tasks]:
+    def asked_for(cls, estimator: BaseEstimator, *arguments: Any) -> list[Tasks]:
         """Return one in a list, or none if there is nobody to tell."""
         names = ("_skl_callbacks", "_parent_callback_ctx")
         asked = any(hasattr(estimator, name) for name in names)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -26,7 +27,7 @@ Self = TypeVar("Self", bound="Persistent")
 APART = ("_skl_callbacks", "checkpoint")
 
 
-def _check_works(model: Any) -> None:
+def _check_works(model: BaseEstimator) -> None:
     """See that the parts fit together, with two rows; raises anything where they do not."""
     rows = np.zeros((2, model.n_features_in_), np.float32)
     if isinstance(model.encoder_.encoder, IndicateMissing):

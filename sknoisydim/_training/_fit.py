@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -230,7 +230,11 @@ def isolated_rng(settings: Settings, seed: int) -> Iterator[None]:
 
 
 def make_net(
-    objective: Objective, settings: Settings, batch_size: int, announce: Any, **options: Any
+    objective: Objective,
+    settings: Settings,
+    batch_size: int,
+    announce: Callable[..., list[object]],
+    **options: Any,
 ) -> DIMNet:
     """Return a net for an objective; `options` are those of `DIMNet`."""
     told = announce(objective.channel.capacity, batch_size, settings.clean_weight)
@@ -287,7 +291,7 @@ def train(
     table: Table,
     settings: Settings,
     seed: int,
-    announce: Any,
+    announce: Callable[..., list[object]],
     start: Start | None = None,
     validation: Table | None = None,
 ) -> Trained:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -206,7 +206,7 @@ def refine(
     return built
 
 
-def sample(rows: Rows, batch_size: int, seed: int) -> Any:
+def sample(rows: Rows, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
     """Yield full batches of clean rows drawn at random, up to INFORMATION_ROWS rows."""
     order = rows.draw(min(len(rows), INFORMATION_ROWS), make_generator(seed))
     for start in range(0, len(order) - batch_size + 1, batch_size):

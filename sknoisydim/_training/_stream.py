@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -63,7 +62,11 @@ class _Chunk(Batches):
 
 
 def train_chunk(
-    table: Table, settings: Settings, seed: int, announce: Any, start: Start | None
+    table: Table,
+    settings: Settings,
+    seed: int,
+    announce: Callable[..., list[object]],
+    start: Start | None,
 ) -> Trained:
     """Go once over new rows, and finalize the statistics of all rows so far."""
     state = dict(start.state) if start else {}

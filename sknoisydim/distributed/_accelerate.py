@@ -13,7 +13,7 @@ import contextlib
 import datetime
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -52,7 +52,7 @@ def fit_data_parallel(
     accelerator: Any = None,
     timeout: float = 300.0,
     **fit_params: Any,
-) -> Any:
+) -> BaseEstimator | None:
     """Fit a transformer in several processes, which Accelerate or torchrun has started.
 
     Each process embeds its part of every batch, with batch normalisation and dropout of the whole
@@ -312,7 +312,7 @@ class SharedEncoder:
         finally:
             self.counts = []
 
-    def _encode(self, forward: Any, x: torch.Tensor) -> Any:
+    def _encode(self, forward: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         # Only training takes gradients; what it does to clean samples is in evaluation mode.
         if not torch.is_grad_enabled():
             return forward(x)
@@ -326,13 +326,17 @@ class SharedEncoder:
             parts[self.rows.rank] = output
             return torch.cat([part[:n] for part, n in zip(parts, self.counts, strict=True)])
 
-    def _dropout(self, forward: Any, layer: nn.Module, x: torch.Tensor) -> Any:
+    def _dropout(
+        self, forward: Callable[..., torch.Tensor], layer: nn.Module, x: torch.Tensor
+    ) -> torch.Tensor:
         if not (layer.training and self.counts):
             return forward(x)
         # The mask of the whole batch: that of one process, and none that two processes share.
         return x * forward(x.new_ones(sum(self.counts), *x.shape[1:]))[self.part]
 
-    def _batch_norm(self, forward: Any, layer: Any, x: torch.Tensor) -> Any:
+    def _batch_norm(
+        self, forward: Callable[..., torch.Tensor], layer: Any, x: torch.Tensor
+    ) -> torch.Tensor:
         if not (layer.training and self.counts):
             return forward(x)
         from accelerate.utils import reduce

@@ -153,7 +153,7 @@ class DaskTransformer(
         names: np.ndarray = self._model().get_feature_names_out()
         return names
 
-    def _model(self) -> Any:
+    def _model(self) -> BaseEstimator:
         if hasattr(self, "estimator_"):
             return self.estimator_
         check_estimator(self.estimator)
@@ -215,7 +215,7 @@ def _wait_for(model: object) -> None:
             raise error
 
 
-def _train_on(model: Any, block: Any, labels: Any) -> Any:
+def _train_on(model: BaseEstimator, block: Any, labels: Any) -> Any:
     """Return a model that has seen one more block; the task that it came from may run again."""
     started = model.__sklearn_is_fitted__()
     if block.shape[0] < (1 if started else 2):  # sparse blocks have no length
@@ -223,7 +223,7 @@ def _train_on(model: Any, block: Any, labels: Any) -> Any:
     return copy.deepcopy(model).partial_fit(block, labels)
 
 
-def _embed(block: Any, model: Any, empty: Any) -> Any:
+def _embed(block: Any, model: BaseEstimator, empty: Any) -> Any:
     """Return the embedding of a block, like an empty one in all but the number of rows."""
     if not block.shape[0]:
         return empty

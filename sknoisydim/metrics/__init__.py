@@ -23,6 +23,7 @@ from sknoisydim.metrics._distances import (
     relative_distance,
     sliced_wasserstein,
 )
+from sknoisydim.metrics._drift import DriftReport
 from sknoisydim.metrics._information import information_scorer, make_match_scorer, match_scorer
 from sknoisydim.metrics._tests import (
     MARGINAL_TESTS,
@@ -56,6 +57,7 @@ __all__ = [
     "MARGINAL_TESTS",
     "VERDICTS",
     "Consistency",
+    "DriftReport",
     "InformationEstimate",
     "JointTest",
     "MarginalTest",

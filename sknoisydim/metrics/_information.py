@@ -20,7 +20,7 @@ from sknoisydim.metrics._distances import DISTANCES, classifier_auc, relative_di
 from sknoisydim.metrics._samples import FloatArray, RandomState, generator, seed_of, subsample
 
 
-def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[Any, Any]:
+def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstimator, MatrixLike]:
     """Return the one fitted NoisyDIMTransformer of an estimator, and X as it reaches it.
 
     The estimator is a transformer, a Pipeline that has one at any place, also inside another
@@ -59,7 +59,7 @@ def _names(estimator: BaseEstimator) -> list[str]:
     ]
 
 
-def _steps(estimator: BaseEstimator) -> list[tuple[str, Any]]:
+def _steps(estimator: BaseEstimator) -> list[tuple[str, BaseEstimator]]:
     steps = getattr(estimator, "steps", None)
     return steps if isinstance(steps, list) else []
 

@@ -218,7 +218,7 @@ class MatchReport:
         judged = {"verdict": judge(values), "advice": tuple(advise(values, fitted))}
         return cls(**values | judged)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return all values as numbers, texts and lists that JSON can hold; None for NaN."""
         return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
@@ -307,7 +307,7 @@ class MatchReport:
         return f"<pre>{escape(str(self))}\n\n{escape(self.table())}</pre>"
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, tuple):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from sknoisydim._validation import resolve
 
@@ -22,7 +23,7 @@ __all__ = ["REFINEMENTS", "InvertibleMap", "RotationGaussianization", "resolve_r
 REFINEMENTS: Mapping[str, type] = {"rotation": RotationGaussianization}
 
 
-def resolve_refinement(refine: object) -> Any:
+def resolve_refinement(refine: object) -> BaseEstimator | None:
     """Return the component that a name, a class or an object stands for; None for None.
 
     What is wrong with it comes to light here, before training and not after it.

@@ -36,7 +36,9 @@ SCORERS = {
 
 
 def quick(n_components=2, **params):
-    return NoisyDIMTransformer(n_components, max_epochs=2, random_state=0, **params)
+    return NoisyDIMTransformer(
+        n_components, **{"max_epochs": 2, "random_state": 0, "refine": None} | params
+    )
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +104,6 @@ class TestInformation:
         assert dataclasses.astuple(again) == pytest.approx(dataclasses.astuple(bits))
         assert "bits" in str(bits)
 
-    def test_agrees_with_the_fit_on_the_rows_of_the_fit(self, fitted):
-        found = mutual_information(fitted, X, n_draws=50)
-        assert found.value == pytest.approx(fitted.mutual_information_, abs=0.1)
-        assert found.capacity == fitted.capacity_
-        assert found.cap == math.log(fitted.batch_size_)
-
     def test_neither_target_nor_refinement_matters(self, fitted):
         assert mutual_information(fitted.retarget("uniform"), X) == mutual_information(fitted, X)
         refined = quick(refine="rotation").fit(X)
@@ -122,12 +118,6 @@ class TestInformation:
         assert mutual_information(fitted, X, random_state=1) != mutual_information(fitted, X)
         assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
         assert torch.equal(torch.get_rng_state(), torch_state)
-
-    @pytest.mark.parametrize("n", [2, 3, 100])
-    def test_fewer_rows_than_a_batch(self, fitted, n):
-        found = mutual_information(fitted, X[:n])
-        assert found.cap == math.log(n)
-        assert found.value <= found.cap
 
     @over(
         case=[
@@ -157,10 +147,6 @@ class TestWhereTheTransformerIs:
             # The last step is not needed, so it need not be fitted for this.
             assert measure(Pipeline(steps), X) == expected
 
-    def test_in_a_fitted_search(self, fitted):
-        search = GridSearchCV(quick(), {"clean_weight": [0.5]}, cv=2).fit(X)
-        assert mutual_information(search, X) == mutual_information(search.best_estimator_, X)
-
     @over(measure=[mutual_information, *SCORERS.values()])
     def test_nowhere_or_twice_or_not_fitted(self, fitted, measure):
         with pytest.raises(TypeError, match="got a Pipeline of StandardScaler, LogisticRegression"):
@@ -189,25 +175,6 @@ class TestScorers:
         ).fit(X, y)
         for name in (*SCORERS, "accuracy"):
             assert np.isfinite(search.cv_results_[f"mean_test_{name}"]).all()
-
-    @pytest.mark.slow
-    def test_in_two_processes(self):
-        grids = [
-            GridSearchCV(
-                Pipeline([("dim", quick()), ("classify", LogisticRegression())]),
-                {"dim__clean_weight": [0.5, 1]},
-                cv=2,
-                scoring=SCORERS,
-                refit=False,
-                n_jobs=n_jobs,
-                error_score="raise",
-            ).fit(X, y)
-            for n_jobs in (1, 2)
-        ]
-        for name in SCORERS:
-            one, two = (grid.cv_results_[f"mean_test_{name}"] for grid in grids)
-            # Workers may use another number of threads, and so round otherwise.
-            np.testing.assert_allclose(one, two, rtol=1e-2)
 
     @over(scorer=SCORERS)
     def test_can_be_pickled_and_ignores_labels_and_target(self, fitted, scorer):
@@ -244,7 +211,3 @@ class TestScorers:
 
         sign = quick(encoder=Constant, normalization="batch").fit(X)
         assert 0 < information_scorer(sign, X) < information_scorer(fitted, X) < 1.05
-
-    def test_an_unknown_metric(self):
-        with pytest.raises(ValueError, match="Did you mean 'energy_distance'"):
-            make_match_scorer("energy_distanc")

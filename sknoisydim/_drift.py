@@ -1,0 +1,418 @@
+"""NoisyDIMDriftMonitor: whether the distribution of new samples has moved since `fit`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from sklearn.decomposition import PCA
+from sklearn.utils.validation import check_is_fitted
+
+from sknoisydim._context import own_context
+from sknoisydim._modules import RandomState, draw_seed
+from sknoisydim._sources import MatrixLike
+from sknoisydim._validation import check_integer, check_real
+from sknoisydim._wrapped import FloatArray, WrapsTransformer, scaled, without_names
+from sknoisydim.metrics._drift import PARTS, DriftReport
+from sknoisydim.metrics._information import normal_embedding
+
+# Levels at which distribution functions are compared.
+LEVELS = np.arange(1, 16) / 16
+# Frequencies of the kernel's features for each width, and the widths in units of the median
+# distance between two draws of N(0, I), about sqrt(2 d).
+N_FREQUENCIES, WIDTHS = 64, (0.35, 0.7, 1.4)
+# Principal components that are whitened, at most: products of two of them are features. Variances
+# below this share of the mean count as this: they are rounding.
+MAX_PRINCIPAL, FLOOR = 64, 1e-3
+# Whitened values beyond this count as this, so that one sample does not decide on a mean.
+BOUND = 5.0
+# Random splits of the held-out samples, and how many of these samples are split at most. A split's
+# batch is a half of them, and smaller by the ratio each time.
+N_SPLITS, MAX_SPLIT_SAMPLES, SIZE_RATIO = 1000, 2048, 4
+# Beyond the tenth largest of the splits' statistics p-values are those of an exponential tail,
+# whose scale is the mean excess of the largest tenth.
+TAIL, TAIL_SHARE = 10, 0.1
+# Samples whose features are held in memory at a time.
+SLICE = 2048
+
+
+class NoisyDIMDriftMonitor(WrapsTransformer):
+    r"""Tell whether the distribution of a batch differs from that of `fit`.
+
+    A share of the samples of `fit` trains an embedding z = f(x). Of the others, which are held out,
+    only means and variances of bounded features :math:`\varphi(x)` are kept. With n of them, a
+    batch of m samples, and the variance :math:`\sigma_k^2` of both together,
+
+    .. math:: t_k = (\bar\varphi_k^{batch} - \bar\varphi_k^{held\,out})
+              \, / \, \sigma_k \sqrt{1/m + 1/n}
+
+    The features are of five parts, each with one statistic:
+
+    - *columns*: whether a column is at most one of its quantiles; the largest :math:`t_k^2`.
+    - *columns given the others*: the same of the residuals of a linear model of each column by the
+      others, and their squares.
+    - *components*: the same of the components of z, and quantiles of N(0, 1).
+    - *embedding*: random Fourier features of z, for Gaussian kernels of three widths; the sum of
+      :math:`t_k^2`, as in the maximum mean discrepancy.
+    - *second moments*: products of two components of z, or of whitened principal components of the
+      columns; the sum of :math:`t_k^2`.
+
+    Splits of the held-out samples at random, into a batch and the rest, give each statistic its
+    p-value, and the smallest of the five p-values its own. So the misfit of the embedding to its
+    target is in what a batch is compared with, and the p-value knows both sizes.
+
+    Parameters
+    ----------
+    transformer : NoisyDIMTransformer, FrozenEstimator or None, default=None
+        What embeds samples. It is cloned and fitted. None takes
+        ``NoisyDIMTransformer(keep="pca", keep_weight=10, refine="rotation")``. One that is fitted
+        already is used as it is if it comes in a `sklearn.frozen.FrozenEstimator`; `fit` then has
+        to be given samples that it was not trained on.
+    alpha : float, default=0.05
+        Level, between 0 and 1: the probability of a false alarm for one batch, or with
+        `batch_number` for all batches together.
+    calibration_fraction : float, default=0.5
+        Share of the samples of `fit` that are held out of training, between 0 and 1. More of them
+        find smaller drifts of large batches.
+    random_state : int, RandomState instance or None, default=None
+        Which samples are held out, the splits, and the `random_state` of the transformer.
+
+    Attributes
+    ----------
+    transformer_ : NoisyDIMTransformer
+        The fitted transformer.
+    n_reference_ : int
+        Number of held-out samples.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (p,)
+        Their names, where all are strings.
+
+    See Also
+    --------
+    NoisyDIMOutlierDetector : P-values of single samples.
+    sknoisydim.metrics.mmd_test : A test of two samples that are both at hand.
+
+    References
+    ----------
+    A. Gretton, K. Borgwardt, M. Rasch, B. Schoelkopf, A. Smola, "A Kernel Two-Sample Test", JMLR 13
+    (2012).
+
+    A. Rahimi, B. Recht, "Random Features for Large-Scale Kernel Machines", NeurIPS 20 (2007).
+
+    P. H. Westfall, S. S. Young, "Resampling-Based Multiple Testing", Wiley 1993, section 2.3: the
+    smallest p-value, and which columns moved.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sknoisydim import NoisyDIMDriftMonitor
+    >>> rng = np.random.default_rng(0)
+    >>> monitor = NoisyDIMDriftMonitor(random_state=0).fit(rng.normal(size=(1000, 3)))
+    >>> monitor.check(rng.normal(size=(200, 3))).drift
+    False
+    >>> moved = rng.normal(size=(200, 3)) + [0, 0, 1]
+    >>> list(monitor.check(moved).columns)
+    [2]
+    """
+
+    def __init__(
+        self,
+        transformer: Any = None,
+        *,
+        alpha: float = 0.05,
+        calibration_fraction: float = 0.5,
+        random_state: RandomState = None,
+    ) -> None:
+        self.transformer = transformer
+        self.alpha = alpha
+        self.calibration_fraction = calibration_fraction
+        self.random_state = random_state
+
+    @own_context()
+    def fit(self, X: MatrixLike, y: object = None) -> NoisyDIMDriftMonitor:
+        """Train on one part of the samples, and summarise the other one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Samples of the reference distribution.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : NoisyDIMDriftMonitor
+            Fitted; none of the samples is kept.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or X is not usable.
+        """
+        check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
+        fraction = self.calibration_fraction
+        check_real(fraction, "calibration_fraction", minimum=0, maximum=1, closed="neither")
+        X = self._samples(X, reset=True)
+        rng = np.random.default_rng(draw_seed(self.random_state))
+        order = rng.permutation(len(X))
+        n_held_out = int(np.clip(round(fraction * len(X)), 2, len(X) - 2))
+        held_out, others = X[order[:n_held_out]], X[order[n_held_out:]]
+        seed = int(rng.integers(np.iinfo(np.int32).max))
+        self.transformer_ = without_names(self._embedder(others, seed))
+        self._features = _Features(self.transformer_, others, rng)
+        self._calibrate(held_out, rng)
+        return self
+
+    def _calibrate(self, held_out: FloatArray, rng: np.random.Generator) -> None:
+        """Summarise held-out samples (n, p), and find what is usual of random splits of them."""
+        self.n_reference_ = len(held_out)
+        self._mean, self._variance = self._features.moments(held_out)
+        self._null = _Null(self._features, held_out[:MAX_SPLIT_SAMPLES], rng)
+
+    @own_context()
+    def check(self, X: MatrixLike, batch_number: int | None = None) -> DriftReport:
+        r"""Compare a batch with the samples of `fit`. The monitor stays as it is.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, p)
+            At least two samples; features as in `fit`.
+        batch_number : int or None, default=None
+            k for the k-th batch since `fit`, from 1: the level of its test is then
+            :math:`\alpha / (k (k + 1))`. These add up to `alpha`, so that the probability of any
+            false alarm in a sequence of batches, however long, is at most `alpha`. None: the level
+            is `alpha` for each batch by itself.
+
+        Returns
+        -------
+        report : sknoisydim.metrics.DriftReport
+            P-values, effect sizes, what moved, and a sentence.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError, TypeError
+            If X or `batch_number` is not usable.
+        """
+        check_is_fitted(self)
+        level = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
+        if batch_number is not None:
+            k = check_integer(batch_number, "batch_number", minimum=1, also="None")
+            level /= k * (k + 1)
+        X = self._samples(X, ensure_min_samples=2)
+        m, n, features = len(X), self.n_reference_, self._features
+        mean, variance = features.moments(X)
+        difference = mean - self._mean
+        # Of both together, so that it does not matter which of them a rare value is in.
+        pooled = (n * self._variance + m * variance) / (n + m)
+        pooled += n * m / (n + m) ** 2 * np.square(difference)
+        squares = _standardised(difference, pooled, 1 / m + 1 / n)
+        largest = [_largest(squares[part], owner) for part, owner in features.owned]
+        part_pvalues, pvalue, single = self._null.pvalues(m, features.statistics(squares), largest)
+        names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
+        distances = np.abs(difference[: features.n_shares])
+        moved = []
+        labels = (names, names, range(len(single[2])))
+        for label, t, p, (part, owner) in zip(labels, largest, single, features.owned, strict=True):
+            is_share = part < features.n_shares
+            distance = _largest(distances[part[is_share]], owner[is_share])
+            clearest = [i for i in np.argsort(-t, kind="stable") if p[i] <= level]
+            moved.append({label[i]: float(distance[i]) for i in clearest})
+        return DriftReport(
+            drift=pvalue <= level,
+            pvalue=pvalue,
+            level=level,
+            part_pvalues=dict(zip(PARTS, part_pvalues.tolist(), strict=True)),
+            effect_size=float(distances.max()),
+            effect_size_by_chance=self._null.distance * float(np.sqrt(1 / m + 1 / n)),
+            columns=moved[0],
+            columns_given_others=moved[1],
+            components=moved[2],
+            n_samples=m,
+            n_reference=n,
+            batch_number=batch_number,
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_null")
+
+
+class _Features:
+    """From samples to the bounded features whose means are compared."""
+
+    def __init__(self, transformer: Any, X: FloatArray, rng: np.random.Generator) -> None:
+        self.transformer, d = transformer, transformer.n_components_
+        features = scaled(transformer, X)
+        seen = ~np.isnan(features)
+        self.fill = np.where(seen, features, 0).sum(0) / np.maximum(seen.sum(0), 1)
+        features = np.where(seen, features, self.fill)
+        n_principal = min(MAX_PRINCIPAL, *features.shape)
+        pca = PCA(n_principal, random_state=int(rng.integers(2**31 - 1)))
+        with np.errstate(invalid="ignore"):  # shares of the variance, where there is none
+            pca.fit(features)
+        least = FLOOR * float(features.var(0).mean()) or 1.0
+        self.mean, self.principal = pca.mean_, pca.components_
+        self.deviations = np.sqrt(np.maximum(pca.explained_variance_, least))
+        self.rest, self.scale = max(float(pca.noise_variance_), least), np.ones(features.shape[1])
+        spread = self._linear(X)[1].std(0)
+        # What the others determine, up to rounding, has no residual.
+        self.scale = np.where(spread > 1e-6 * spread.max(), spread, np.inf)
+        residuals = _quantiles(self._linear(X)[1])
+        residuals = residuals[0], residuals[1] + 1e-6  # equal samples differ by rounding
+        normal = np.repeat(np.arange(d), len(LEVELS)), np.tile(ndtri(LEVELS), d)
+        self.levels = _quantiles(X), residuals, normal
+        widths = np.repeat(WIDTHS, N_FREQUENCIES) * np.sqrt(2 * d)
+        self.frequencies = rng.standard_normal((d, len(widths))) / widths
+        self.pairs = np.triu_indices(d + n_principal)
+        # Features of each part, and for the first three which column or component each is of.
+        owners = [owner for owner, _ in self.levels]
+        sizes = [*map(len, owners), len(self.scale), 2 * len(widths), len(self.pairs[0])]
+        *shares, squares, fourier, products = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+        shares[1], owners[1] = np.r_[shares[1], squares], np.r_[owners[1], np.arange(len(squares))]
+        self.n_shares, self.parts = int(squares[0]), [*shares, fourier, products]
+        self.owned = list(zip(shares, owners, strict=True))
+
+    def __call__(self, X: FloatArray) -> NDArray[np.float32]:
+        """Return features (n, D) of samples (n, p)."""
+        whitened, residuals = self._linear(X)
+        z = np.clip(self._embedding(X), -BOUND, BOUND)
+        both = np.hstack([z, np.clip(whitened, -BOUND, BOUND)])
+        phases = z @ self.frequencies
+        first, second = self.pairs
+        blocks = [
+            *(v[:, of] <= at for v, (of, at) in zip((X, residuals, z), self.levels, strict=True)),
+            np.square(np.clip(residuals, -BOUND, BOUND)),
+            np.cos(phases),
+            np.sin(phases),
+            both[:, first] * both[:, second],
+        ]
+        return np.hstack([block.astype(np.float32) for block in blocks])
+
+    def _embedding(self, X: FloatArray) -> FloatArray:
+        return normal_embedding(self.transformer, self.transformer._check(X))
+
+    def _linear(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return whitened principal components, and residuals of each column by the others.
+
+        The latter are those of the Gaussian whose covariance has these principal components, and
+        one variance for all directions beyond them: the rows of its inverse, times the column.
+        """
+        features = scaled(self.transformer, X)
+        features = np.where(np.isnan(features), self.fill, features) - self.mean
+        projected = features @ self.principal.T
+        whitened = projected / self.deviations
+        beyond = (features - projected @ self.principal) / self.rest
+        residuals = whitened / self.deviations @ self.principal + beyond
+        return whitened, residuals / self.scale
+
+    def moments(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return mean and variance of each feature."""
+        total, squares = 0.0, 0.0
+        for start in range(0, len(X), SLICE):
+            values = self(X[start : start + SLICE]).astype(np.float64)
+            total, squares = total + values.sum(0), squares + np.square(values).sum(0)
+        mean: FloatArray = np.asarray(total) / len(X)
+        return mean, np.maximum(np.asarray(squares) / len(X) - np.square(mean), 0.0)
+
+    def statistics(self, squares: Any) -> FloatArray:
+        """Return the statistic of each part (..., 5), of squares (..., D)."""
+        kinds: tuple[Any, ...] = (np.max, np.max, np.max, np.sum, np.sum)
+        pairs = zip(kinds, self.parts, strict=True)
+        return np.stack([kind(squares[..., part], axis=-1) for kind, part in pairs], axis=-1)
+
+
+class _Null:
+    """What statistics are when a batch is a random part of the held-out samples."""
+
+    def __init__(self, features: _Features, held_out: FloatArray, rng: np.random.Generator) -> None:
+        n = len(held_out)
+        slices = [features(held_out[i : i + SLICE]) for i in range(0, n, SLICE)]
+        values = np.concatenate(slices)
+        values -= values.mean(0)
+        variance = np.square(values).mean(0)
+        self.sizes = [max(n // 2, 1)]
+        while self.sizes[-1] >= 2 * SIZE_RATIO:
+            self.sizes.append(self.sizes[-1] // SIZE_RATIO)
+        self.parts, self.smallest = [], []
+        for m in self.sizes:
+            batch = rng.permuted(np.tile(np.arange(n) < m, (N_SPLITS, 1)), axis=1)
+            weights = np.where(batch, np.float32(1 / m), np.float32(-1 / (n - m)))
+            difference, scale = weights @ values, 1 / m + 1 / (n - m)
+            statistics = features.statistics(_standardised(difference, variance, scale))
+            parts = np.sort(statistics, axis=0).T.astype(np.float32)
+            p = [_pvalues(of, null) for of, null in zip(statistics.T, parts, strict=True)]
+            self.parts.append(parts)
+            self.smallest.append(np.sort(-np.log(np.min(p, axis=0))).astype(np.float32))
+            if m == self.sizes[0]:
+                furthest = np.abs(difference[:, : features.n_shares]).max(1)
+                self.distance = float(np.median(furthest) / np.sqrt(scale))
+
+    def pvalues(
+        self, m: int, statistics: FloatArray, largest: list[FloatArray]
+    ) -> tuple[FloatArray, float, list[FloatArray]]:
+        """Return p-values of the parts, of the smallest of them, and of columns and components.
+
+        The last are corrected for all others and for all parts.
+        """
+        logs = []
+        for i in range(len(self.sizes)):
+            parts = zip(statistics, self.parts[i], strict=True)
+            p = np.array([_pvalues(t, null) for t, null in parts])
+            single = [_pvalues(t, n) for t, n in zip(largest, self.parts[i], strict=False)]
+            overall = [_pvalues(-np.log(x), self.smallest[i]) for x in (p.min(), *single)]
+            logs.append(np.log(np.concatenate([p, *map(np.atleast_1d, overall)])))
+        # Between two sizes of splits a p-value is interpolated, on logarithmic scales.
+        sizes, rows = np.log(self.sizes[::-1]), np.array(logs[::-1])
+        found = np.exp([np.interp(np.log(m), sizes, column) for column in rows.T])
+        k = len(statistics)
+        cuts = np.cumsum([len(t) for t in largest])[:-1]
+        return found[:k], float(found[k]), np.split(found[k + 1 :], cuts)
+
+
+def _quantiles(values: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
+    """Return levels of all columns (n, p) one after the other, and the column of each."""
+    owners, levels = [], []
+    for i, column in enumerate(values.T):
+        column = column[~np.isnan(column)]
+        found = np.quantile(column if len(column) else [0.0], LEVELS, method="inverted_cdf")
+        # Below the lowest, too: a column of few values may get a smaller one.
+        found = np.unique(np.r_[np.nextafter(found[0], -np.inf), found])
+        owners.append(np.full(len(found), i))
+        levels.append(found)
+    return np.concatenate(owners), np.concatenate(levels)
+
+
+def _largest(values: FloatArray, owner: NDArray[np.intp]) -> FloatArray:
+    """Return the largest of the values of each owner."""
+    largest = np.zeros(owner.max() + 1)
+    np.maximum.at(largest, owner, values)
+    return largest
+
+
+def _standardised(difference: Any, variance: Any, scale: float) -> Any:
+    """Return squared differences of means over their variance; 0 for what does not vary."""
+    # A share that one sample in a million has is above; the rounding of float32 is below.
+    varies = variance > 1e-7
+    return np.where(varies, np.square(difference) / np.where(varies, variance * scale, 1), 0)
+
+
+def _pvalues(statistics: Any, null: NDArray[np.float32]) -> FloatArray:
+    """Return the probability of statistics at least as large as these.
+
+    `null` is sorted. P-values are ranks, and those of an exponential tail beyond the `TAIL`
+    largest: that of a quadratic form of normal variables is exponential, of a maximum shorter.
+    """
+    n = len(null)
+    values = np.asarray(statistics, dtype=np.float32)
+    p = (1 + n - np.searchsorted(null, values, side="left")) / (n + 1)
+    k = int(TAIL_SHARE * n)
+    scale = float(np.mean(null[-k:] - null[-k - 1]))
+    if scale <= 0:
+        return np.asarray(p)
+    beyond = (values.astype(np.float64) - null[-TAIL]) / scale
+    tail = TAIL / (n + 1) * np.exp(-np.clip(beyond, 0, 600))
+    return np.where(beyond > 0, tail, p)

@@ -1,0 +1,323 @@
+"""The drift monitor: its rate of false alarms, what it finds, and that it keeps no samples."""
+
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import sklearn
+from over import over
+from scipy import stats
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn.utils.fixes import parse_version
+
+from sknoisydim import NoisyDIMDriftMonitor, NoisyDIMTransformer
+from sknoisydim._drift import N_SPLITS, TAIL, _pvalues
+from sknoisydim.metrics import mmd_test
+from sknoisydim.metrics._drift import PARTS
+
+# How many checks scikit-learn 1.9 yields for an estimator with `fit` and these tags.
+N_CHECKS = 41
+
+
+def quick(**parameters):
+    """A transformer of a few epochs."""
+    return NoisyDIMTransformer(keep="pca", max_epochs=2, **parameters)
+
+
+def monitor(**parameters):
+    return NoisyDIMDriftMonitor(**({"transformer": quick(), "random_state": 0} | parameters))
+
+
+def samples(n, seed):
+    """Five features: two of them skewed, and four that depend on each other."""
+    rng = np.random.default_rng(seed)
+    a, b, c = rng.standard_normal((3, n))
+    columns = np.column_stack([a, np.exp(b / 2), a * b, a - b, c])
+    return columns + 0.1 * rng.standard_normal((n, 5))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return monitor().fit(samples(1600, 0))
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(check, id=f"{i}-{check.func.__name__}")
+        for i, (_, check) in enumerate(estimator_checks_generator(monitor()))
+    ],
+)
+def test_check(check):
+    try:
+        check(monitor())
+    except estimator_checks.SkipTest as reason:
+        pytest.fail(f"skipped itself: {reason}")
+
+
+def test_number_of_checks():
+    fewer = parse_version(sklearn.__version__) < parse_version("1.9")
+    assert len(list(estimator_checks_generator(monitor()))) >= N_CHECKS - fewer
+
+
+def calm_pvalues(seed, n, m, n_batches):
+    """P-values of batches without drift, by part, and the one of all parts last."""
+    model = monitor(random_state=seed).fit(samples(n, seed))
+    reports = [model.check(samples(m, 1000 * (1 + seed) + k)) for k in range(n_batches)]
+    return [[*report.part_pvalues.values(), report.pvalue] for report in reports]
+
+
+def test_level_is_that_asked_for():
+    # Batches share the held-out samples, so that the means of monitors are what varies.
+    found = np.array([calm_pvalues(seed, 600, 150, 20) for seed in range(10)])
+    assert found.shape == (10, 20, len(PARTS) + 1)
+    shares = (found <= 0.2).mean(1)
+    error = shares.std(0, ddof=1) / np.sqrt(len(shares))
+    np.testing.assert_array_less(np.abs(shares.mean(0) - 0.2), 3.5 * error + 0.02)
+    assert 0.01 <= (found[..., -1] <= 0.05).mean() <= 0.1
+
+
+class Recording(NoisyDIMTransformer):
+    def fit(self, X, y=None):
+        self.seen_ = X
+        return super().fit(X)
+
+
+def test_batches_are_compared_with_samples_that_did_not_train():
+    X = samples(400, 0)
+    model = monitor(transformer=Recording(max_epochs=1)).fit(X)
+    held_out = X[~(X[:, None] == model.transformer_.seen_).all(2).any(1)]
+    assert len(held_out) == model.n_reference_ == 200
+    np.testing.assert_allclose(model._features.moments(held_out)[0], model._mean, atol=1e-9)
+
+
+def test_the_misfit_of_the_embedding_is_no_drift():
+    # Against the target itself so large a sample of an untrained embedding is told at once.
+    X = samples(5000, 1)
+    dim = quick(refine=None, random_state=0).fit(X[:500])
+    model = monitor(transformer=FrozenEstimator(dim)).fit(X[500:3000])
+    assert mmd_test(dim.transform(X[3000:]), "normal", random_state=0).pvalue <= 0.01
+    assert model.check(X[3000:]).part_pvalues["embedding"] > 0.01
+
+
+def moved(X):
+    X[:, 4] += 0.6
+    return X
+
+
+def spread(X):
+    X[:, 1] = np.median(X[:, 1]) + 2 * (X[:, 1] - np.median(X[:, 1]))
+    return X
+
+
+def independent(X):
+    X[:, 3] = np.random.default_rng(0).permutation(X[:, 3])
+    return X
+
+
+def test_what_moved_is_named(fitted):
+    report = fitted.check(moved(samples(300, 2)))
+    assert report.drift
+    assert list(report.columns) == [4]
+    assert next(iter(report.columns_given_others)) == 4
+    # The distribution functions of N(0, 1) and N(0.6, 1), at 16 levels of 800 and of 300 samples.
+    true = stats.norm.cdf(0.3) - stats.norm.cdf(-0.3)
+    assert abs(report.columns[4] - true) < report.effect_size_by_chance
+    assert report.effect_size >= report.columns[4]
+    assert next(iter(fitted.check(spread(samples(300, 3))).columns)) == 1
+
+
+def test_dependence_that_marginals_do_not_show(fitted):
+    report = fitted.check(independent(samples(300, 4)))
+    assert report.drift
+    assert report.columns == {}
+    assert 3 in report.columns_given_others
+    assert report.part_pvalues["second moments"] < 1e-4 < report.part_pvalues["columns"]
+    assert "columns given the others 3" in report.verdict or "columns given the others 0" in (
+        report.verdict
+    )
+
+
+def ring(n, seed, share):
+    """Two features on a noisy ring, a share of them in its middle: no correlation either way."""
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    radius = np.where(rng.random(n) < share, 0.1, 1.0)[:, None]
+    return radius * np.c_[np.cos(angle), np.sin(angle)] + 0.1 * rng.standard_normal((n, 2))
+
+
+def test_the_embedding_sees_what_is_not_linear():
+    model = monitor(transformer=quick(n_components=2)).fit(ring(1600, 0, 0.0))
+    rng, X = np.random.default_rng(0), ring(300, 1, 0.0)
+    X = np.column_stack([rng.permutation(column) for column in X.T])
+    assert model.check(X).part_pvalues["embedding"] < 1e-3
+    assert model.check(ring(300, 2, 0.0)).part_pvalues["embedding"] > 1e-3
+
+
+def test_components_are_named(fitted):
+    X = samples(400, 5)
+    X += 1.5 * X.std(0)
+    report = fitted.check(X)
+    assert set(report.components) <= set(range(5))
+    assert max(report.components.values()) > 2 * report.effect_size_by_chance
+
+
+def test_a_check_changes_nothing(fitted):
+    before = pickle.dumps(fitted)
+    X = samples(200, 6)
+    report = fitted.check(X)
+    assert fitted.check(X[::-1]) == report
+    assert pickle.dumps(fitted) == before
+    assert pickle.loads(before).check(X) == report
+
+
+def test_same_seed_same_report(fitted):
+    again = clone(fitted).fit(samples(1600, 0))
+    assert again.check(samples(200, 7)) == fitted.check(samples(200, 7))
+
+
+def test_no_sample_is_kept():
+    dim = quick(random_state=0).fit(samples(300, 0))
+    sizes = []
+    for n in (1000, 8000):
+        model = monitor(transformer=FrozenEstimator(dim)).fit(samples(n, 1))
+        model.set_params(transformer=None)
+        sizes.append(len(pickle.dumps(model)))
+    # Of the samples alone, 8,000 would take 280,000 bytes more than 1,000.
+    assert sizes[1] - sizes[0] < 30_000
+
+
+def test_levels_of_numbered_batches_add_up_to_alpha(fitted):
+    X = samples(200, 8)
+    levels = [fitted.check(X, k).level for k in (1, 2, 3)]
+    np.testing.assert_allclose(levels, [0.05 / 2, 0.05 / 6, 0.05 / 12])
+    assert np.sum(0.05 / (np.arange(1.0, 1e5) * np.arange(2.0, 1e5 + 1))) <= 0.05
+    X[:, 4] += 0.35
+    report = fitted.check(X)
+    assert report.level == 0.05
+    assert 1e-4 < report.pvalue < 0.05
+    for k in (1, 30):
+        numbered = fitted.check(X, batch_number=k)
+        assert numbered.pvalue == report.pvalue
+        assert numbered.batch_number == k
+        assert numbered.drift == (report.pvalue <= numbered.level)
+    assert not numbered.drift
+
+
+@over(frames={"pandas": pd.DataFrame, "polars": pl.DataFrame})
+def test_columns_of_data_frames_have_their_names(frames):
+    names = [f"sensor {i}" for i in range(5)]
+    frame = dict(zip(names, samples(800, 0).T, strict=True))
+    model = monitor().fit(frames(frame))
+    batch = dict(zip(names, moved(samples(300, 3)).T, strict=True))
+    report = model.check(frames(batch))
+    assert report.columns.keys() == {"sensor 4"}
+    assert "sensor 4" in report.verdict
+    with pytest.raises(ValueError, match="feature names"):
+        model.check(frames(dict(reversed(batch.items()))))
+
+
+def test_a_pipeline_in_front():
+    pipe = make_pipeline(StandardScaler().set_output(transform="pandas"), monitor())
+    frame = pd.DataFrame(samples(800, 0), columns=list("abcde"))
+    pipe.set_params(noisydimdriftmonitor__transformer__max_epochs=1).fit(frame)
+    assert pipe[-1].transformer_.n_epochs_ == 1
+    batch = pd.DataFrame(moved(samples(300, 3)), columns=list("abcde"))
+    assert pipe[-1].check(pipe[:-1].transform(batch)).columns.keys() == {"e"}
+
+
+def test_a_frozen_transformer_is_not_trained_again():
+    frame = pd.DataFrame(samples(400, 0), columns=list("abcde"))
+    dim = quick(target="uniform", random_state=0).fit(frame)
+    model = monitor(transformer=FrozenEstimator(dim))
+    model.fit(pd.DataFrame(samples(800, 1), columns=list("abcde")))
+    rows = samples(20, 3)
+    np.testing.assert_array_equal(
+        model.transformer_.transform(rows), dim.transform(pd.DataFrame(rows, columns=list("abcde")))
+    )
+    assert hasattr(dim, "feature_names_in_")
+    batch = pd.DataFrame(moved(samples(300, 2)), columns=list("abcde"))
+    assert model.check(batch).columns.keys() == {"e"}
+
+
+def test_missing_values_are_for_the_transformer_to_allow():
+    X, batch = samples(800, 0), samples(300, 3)
+    X[::10, 2] = batch[::2, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        monitor().fit(X)
+    model = monitor(transformer=quick(missing="indicator")).fit(X)
+    assert model.check(batch).columns.keys() == {2}
+
+
+def test_values_that_the_reference_never_had():
+    X, batch = samples(800, 0), samples(300, 1)
+    X[:, 0], X[:, 1] = 7.0, X[:, 1] > 1
+    batch[:, 0], batch[:, 1] = 7.0, batch[:, 1] > 1
+    model = monitor().fit(X)
+    assert not model.check(batch).columns
+    for column, value in ((0, 6.0), (0, 8.0), (1, -1.0)):
+        new = batch.copy()
+        new[:90, column] = value
+        assert column in model.check(new).columns, (column, value)
+
+
+def test_pvalues_are_ranks_and_an_exponential_tail():
+    null = np.sort(stats.expon.rvs(size=N_SPLITS, random_state=0)).astype(np.float32)
+    grid = np.linspace(0, 14, 2000)
+    p = _pvalues(grid, null)
+    assert (np.diff(p) <= 0).all()
+    assert p[0] == 1
+    usual = grid < null[-TAIL]
+    exceeded = (null >= grid[usual].astype(np.float32)[:, None]).sum(1)
+    np.testing.assert_allclose(p[usual], (1 + exceeded) / (N_SPLITS + 1))
+    np.testing.assert_allclose(np.log(p[grid > 8]), -grid[grid > 8], rtol=0.15)
+    # No tail where all splits are alike: what differs is as unusual as ranks can say.
+    np.testing.assert_array_equal(_pvalues([0.0, 9.0], np.zeros(9, np.float32)), [1, 0.1])
+
+
+def test_few_samples_and_many():
+    model = monitor().fit(samples(8, 0))
+    assert 0 < model.check(samples(2, 1)).pvalue <= 1
+    assert 0 < model.check(samples(5000, 2)).pvalue <= 1
+    with pytest.raises(ValueError, match="minimum of 2 is required"):
+        model.check(samples(1, 3))
+
+
+def test_a_report_is_shown_and_written(fitted):
+    report = fitted.check(moved(samples(300, 2)))
+    values = json.loads(json.dumps(report.to_dict()))
+    assert values["columns"] == {"4": report.columns[4]}
+    assert values["verdict"] == report.verdict
+    text = str(report)
+    assert all(part in text for part in PARTS)
+    assert report.verdict.startswith("Drift (p = ")
+    assert repr(report).startswith("<DriftReport: drift, p = ")
+    assert min(report.part_pvalues.values()) <= report.pvalue
+    calm = fitted.check(samples(300, 9))
+    assert calm.verdict.startswith("No drift was found (p = ")
+
+
+@over(
+    wrong={
+        "alpha": ({"alpha": 1.0}, ValueError, "alpha must be"),
+        "share": ({"calibration_fraction": 0.0}, ValueError, "calibration_fraction must be"),
+        "transformer": ({"transformer": StandardScaler()}, TypeError, "must be a NoisyDIM"),
+    }
+)
+def test_what_is_wrong_is_said(wrong):
+    parameters, error, message = wrong
+    with pytest.raises(error, match=message):
+        monitor(**parameters).fit(samples(50, 16))
+
+
+def test_a_wrong_number_of_a_batch_is_said(fitted):
+    with pytest.raises(ValueError, match="batch_number must be None or an integer >= 1"):
+        fitted.check(samples(50, 0), batch_number=0)
