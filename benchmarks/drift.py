@@ -213,7 +213,9 @@ def pvalue(monitor: NoisyDIMDriftMonitor, batch: Array) -> float:
 OTHERS = {"KS": ks, "MMD": mmd, "classifier": classifier}
 
 
-def measure(name: str, n_splits: int, n_deals: int, n_power: int) -> dict[str, Any]:
+def measure(
+    name: str, n_splits: int, n_deals: int, n_power: int, strength: float
+) -> dict[str, Any]:
     """Return p-values by drift, size and method, and what it costs."""
     table, found, costs = Table(name), {}, {}
     calm: dict[str, list[float]] = {str(m): [] for m in SIZES}
@@ -275,7 +277,7 @@ def measure(name: str, n_splits: int, n_deals: int, n_power: int) -> dict[str, A
                     continue
                 for drift, move in DRIFTS.items():
                     batch = rest[rng.permutation(len(rest))[:m]]
-                    X = table.columns(move(batch, table, STRENGTHS[m], rng))
+                    X = table.columns(move(batch, table, strength * STRENGTHS[m], rng))
                     for method, monitor in monitors.items():
                         p = timed(method, m, partial(pvalue, monitor, X))
                         add(drift, m, method, p)
@@ -356,6 +358,9 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=2)
     parser.add_argument("--deals", type=int, default=10, help="of held-out samples, for each split")
     parser.add_argument("--power", type=int, default=4, help="deals that power is measured with")
+    parser.add_argument(
+        "--strength", type=float, default=1.0, help="of each drift, for weaker ones"
+    )
     parser.add_argument("--json", type=Path, help="read results of other tables, and write there")
     parser.add_argument("--rst", type=Path, help="write the tables there, too")
     options = parser.parse_args()
@@ -364,7 +369,8 @@ def main() -> None:
     if options.json and options.json.exists():
         results = json.loads(options.json.read_text())
     for name in options.tables:
-        results[name] = measure(name, options.splits, options.deals, options.power)
+        key = name if options.strength == 1 else f"{name}, {options.strength:g} of it"
+        results[key] = measure(name, options.splits, options.deals, options.power, options.strength)
         if options.json:
             options.json.write_text(json.dumps(results))
     lines = []
