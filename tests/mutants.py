@@ -129,14 +129,15 @@ def work(job: tuple[Mutant, str, float]) -> tuple[bool, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
-    parser.add_argument("--only", default="", help="part of a file's name, or of the changed text")
+    part = "part of a file's name, or of the changed text"
+    parser.add_argument("--only", nargs="+", default=[""], help=part)
     parser.add_argument("--seconds", type=float, default=300, help="after which a run has failed")
     asked = parser.parse_args()
     wrong = [mutant for mutant in MUTANTS if found(mutant) != 1]
     if wrong:
         print(*(f"{m.file}: found {found(m)} times: {m.before!r}" for m in wrong), sep="\n")
         return 2
-    chosen = [m for m in MUTANTS if asked.only in m.file or asked.only in m.before]
+    chosen = [m for m in MUTANTS if any(part in m.file + m.before for part in asked.only)]
     started = time.perf_counter()
     # What conftest.py sets; a changed file has the size and the second of the one before.
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "SCIPY_ARRAY_API": "1"}

@@ -297,7 +297,7 @@ class TestLabels:
         z = fitted.transform(TEST)
         values = [
             fitted._about_labels(z, rng.integers(3, size=50), rng)["label_pvalue"]
-            for _ in range(200)
+            for _ in range(80)
         ]
         assert stats.kstest(values, "uniform").pvalue > 0.001
 
