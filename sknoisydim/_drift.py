@@ -210,7 +210,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         # Of both together, so that it does not matter which of them a rare value is in.
         pooled = (n * self._variance + m * variance) / (n + m)
         pooled += n * m / (n + m) ** 2 * np.square(difference)
-        squares = _standardised(difference, pooled, 1 / m + 1 / n)
+        squares = features.standardised(difference, pooled, 1 / m + 1 / n)
         largest = [_largest(squares[part], owner) for part, owner in features.owned]
         part_pvalues, pvalue, single = self._null.pvalues(m, features.statistics(squares), largest)
         names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
@@ -275,6 +275,8 @@ class _Features:
         shares[1], owners[1] = np.r_[shares[1], squares], np.r_[owners[1], np.arange(len(squares))]
         self.n_shares, self.parts = int(squares[0]), [*shares, fourier, products]
         self.owned = list(zip(shares, owners, strict=True))
+        self.least = np.zeros(sum(sizes), np.float32)
+        self.least[squares], self.least[fourier], self.least[products] = 1.0, 0.5, 1.0
 
     def __call__(self, X: FloatArray) -> NDArray[np.float32]:
         """Return features (n, D) of samples (n, p)."""
@@ -318,6 +320,16 @@ class _Features:
         mean: FloatArray = np.asarray(total) / len(X)
         return mean, np.maximum(np.asarray(squares) / len(X) - np.square(mean), 0.0)
 
+    def standardised(self, difference: Any, variance: Any, scale: float) -> Any:
+        """Return squared differences of means over their variance.
+
+        No feature but shares counts as less variable than for N(0, I): the few samples in which a
+        rare product is not 0 would decide. What does not vary, up to rounding, is no difference.
+        """
+        variance = np.maximum(variance, self.least)
+        varies = variance > 1e-7
+        return np.where(varies, np.square(difference) / np.where(varies, variance * scale, 1), 0)
+
     def statistics(self, squares: Any) -> FloatArray:
         """Return the statistic of each part (..., 5), of squares (..., D)."""
         kinds: tuple[Any, ...] = (np.max, np.max, np.max, np.sum, np.sum)
@@ -342,7 +354,7 @@ class _Null:
             batch = rng.permuted(np.tile(np.arange(n) < m, (N_SPLITS, 1)), axis=1)
             weights = np.where(batch, np.float32(1 / m), np.float32(-1 / (n - m)))
             difference, scale = weights @ values, 1 / m + 1 / (n - m)
-            statistics = features.statistics(_standardised(difference, variance, scale))
+            statistics = features.statistics(features.standardised(difference, variance, scale))
             parts = np.sort(statistics, axis=0).T.astype(np.float32)
             p = [_pvalues(of, null) for of, null in zip(statistics.T, parts, strict=True)]
             self.parts.append(parts)
@@ -391,13 +403,6 @@ def _largest(values: FloatArray, owner: NDArray[np.intp]) -> FloatArray:
     largest = np.zeros(owner.max() + 1)
     np.maximum.at(largest, owner, values)
     return largest
-
-
-def _standardised(difference: Any, variance: Any, scale: float) -> Any:
-    """Return squared differences of means over their variance; 0 for what does not vary."""
-    # A share that one sample in a million has is above; the rounding of float32 is below.
-    varies = variance > 1e-7
-    return np.where(varies, np.square(difference) / np.where(varies, variance * scale, 1), 0)
 
 
 def _pvalues(statistics: Any, null: NDArray[np.float32]) -> FloatArray:

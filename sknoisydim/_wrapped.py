@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import get_tags
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sknoisydim._sources import MatrixLike
@@ -27,7 +27,7 @@ class WrapsTransformer(BaseEstimator):
 
     transformer: Any
 
-    def _base(self) -> Any:
+    def _base(self) -> BaseEstimator:
         if self.transformer is None:
             return NoisyDIMTransformer(keep="pca", keep_weight=10.0, refine="rotation")
         return self.transformer
@@ -35,7 +35,7 @@ class WrapsTransformer(BaseEstimator):
     def _is_frozen(self) -> bool:
         return isinstance(self.transformer, FrozenEstimator)
 
-    def _embedder(self, X: FloatArray, seed: int) -> Any:
+    def _embedder(self, X: FloatArray, seed: int) -> BaseEstimator:
         """Return a transformer that is fitted to X, or the one that is fitted already."""
         base = self._base()
         transformer = base.estimator if self._is_frozen() else base
@@ -57,7 +57,7 @@ class WrapsTransformer(BaseEstimator):
         checked: FloatArray = validate_data(self, X, reset=reset, dtype=np.float64, **options)
         return checked
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = get_tags(self._base()).input_tags.allow_nan
         return tags

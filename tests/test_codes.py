@@ -152,7 +152,9 @@ def test_strata_are_joined_cells_that_a_split_can_take(min_samples):
     model, Z = cells_of(6, 2, n=500)
     labels, found = model.strata(Z, min_samples), model.codes(Z)
     counts = np.bincount(labels)
-    assert counts.min() >= min(min_samples, len(Z))
+    # What is left at the end may be too little for a label, for some numbers.
+    for least in range(min_samples, min_samples + 20):
+        assert np.bincount(model.strata(Z, least)).min() >= min(least, len(Z))
     assert (np.diff(labels[np.argsort(found, kind="stable")]) >= 0).all()
     assert len(np.unique(np.c_[found, labels], axis=0)) == len(np.unique(found))
     if min_samples == 1:
