@@ -53,6 +53,7 @@ def test_every_public_function_is_tested_here():
     # What takes a fitted estimator: test_metrics_estimators.py and test_diagnosis.py.
     apart |= {"InformationEstimate", "MatchReport", "mutual_information", "intrinsic_dimension"}
     apart |= {"information_scorer", "make_match_scorer", "match_scorer"}
+    apart |= {"DriftReport"}  # test_drift.py
     # What compares two embeddings: test_metrics_consistency.py.
     apart |= {"Consistency", "align", "consistency", "effective_rank"}
     assert functions - apart == ALL
