@@ -1,5 +1,6 @@
 """The site is built without a warning, which runs all examples, and its links lead somewhere."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,8 +10,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
+import browser
 import numpy as np
 import pytest
+from sphinx.search.en import SearchEnglish
 from test_docs import cells_of_when_not
 
 ROOT = Path(__file__).parents[1]
@@ -18,8 +21,23 @@ DOCS = ROOT / "docs"
 SITE = DOCS / "_build" / "html"
 
 
+@contextlib.contextmanager
+def locked(path):
+    """One process at a time: pytest-xdist may have a test in each of two."""
+    fcntl = pytest.importorskip("fcntl", reason="the lock on the build is that of POSIX")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def build():
     """Build the site as `make docs` does: an example that has not changed is not run again."""
+    with locked(SITE.parent / "lock"):
+        return _build()
+
+
+def _build():
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-b", "html", DOCS, SITE],
         capture_output=True,
@@ -97,6 +115,12 @@ def check_the_figures_of_when_not():
         )
 
 
+def check_that_search_knows(site, words):
+    index = (site / "searchindex.js").read_text(encoding="utf-8")
+    stem = SearchEnglish({}).stem
+    assert [word for word in words if f'"{stem(word)}":' not in index] == []
+
+
 @pytest.mark.slow
 def test_the_site():
     """One test, so that one process of pytest-xdist builds it, and once."""
@@ -105,3 +129,37 @@ def test_the_site():
     check_that_pictures_are_described_in_words(site)
     check_that_every_example_shows_a_picture(site)
     check_the_figures_of_when_not()
+    check_that_search_knows(site, ("anomaly", "drift", "inverse", "regression", "distribution"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="there is no Chromium on this machine")
+class TestInABrowser:
+    def test_pages_load_and_fit(self, tmp_path):
+        site, wrong = build(), {}
+        with browser.served(site) as address, contextlib.closing(browser.Browser(tmp_path)) as page:
+            for name in pages(site):
+                page.open(f"{address}/{name}", browser.WIDTHS[0])
+                found = page.run(browser.PICTURES)
+                for width in browser.WIDTHS:
+                    page.resize(width)
+                    over = page.run(browser.OVERFLOW)
+                    found += [f"{over} pixels too wide at {width}"] * (over > 0)
+                    found += [f"cut at {width}: {text}" for text in page.run(browser.CUT)]
+                found += page.errors()
+                if found:
+                    wrong[name] = found
+        assert wrong == {}
+
+    def test_the_checks_see_what_is_wrong(self, tmp_path):
+        file = tmp_path / "page.html"
+        file.write_text(
+            '<title>x</title><img src="lost.png"><div style="width: 2000px">wide</div>'
+            '<script>console.error("said"); throw new Error("thrown")</script>',
+            encoding="utf-8",
+        )
+        with contextlib.closing(browser.Browser(tmp_path)) as page:
+            page.open(file.as_uri(), browser.WIDTHS[1])
+            assert page.run(browser.PICTURES) == [(tmp_path / "lost.png").as_uri()]
+            assert page.run(browser.OVERFLOW) > 0
+            assert len(page.errors()) >= 3
