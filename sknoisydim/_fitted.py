@@ -169,6 +169,11 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         check_is_fitted(self)
         Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        if Z.shape[1] != self.n_components_:
+            raise ValueError(
+                f"Z has {Z.shape[1]} components, but this {type(self).__name__} has "
+                f"{self.n_components_}: Z is what transform returns."
+            )
         return self._decoded(self.target_.pull(Z)).astype(Z.dtype, copy=False)
 
     @available_if(_decodes)

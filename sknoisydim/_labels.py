@@ -48,6 +48,11 @@ def encode_target(X: Any, y: Any, *, whole: bool = True) -> np.ndarray:
     if y.ndim not in (1, 2):
         raise ValueError(f"y must have the shape (n,) or (n, k), got {y.shape}.")
     check_consistent_length(X, y)
+    if y.dtype.kind in "mM":
+        raise TypeError(
+            "y holds dates or durations; it takes classes or numbers. Turn them into numbers in "
+            "front, such as days since the first of them."
+        )
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim == 2:

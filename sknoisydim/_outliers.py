@@ -176,7 +176,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
                 f"alpha={alpha:g}, and every sample is predicted to be usual. Use more samples, "
                 "or calibration='auto'.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,  # beyond the decorator
             )
         return self
 

@@ -340,8 +340,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
             Ignored, unless `supervision` > 0. Then integer or string classes, where -1, None or NaN
             means unlabelled (beside one class alone -1 is refused: it may be a class, too); or
             numbers, of which one that is not an integer is enough, and integers with more values
-            than a fifth of the rows; or columns of numbers, such as labels of 0 and 1. A row with
-            NaN is unlabelled.
+            than 20 and than a fifth of the rows; or columns of numbers, such as labels of 0 and 1.
+            A row with NaN is unlabelled.
         X_val : array-like or sparse matrix of shape (m, p), default=None
             Rows to evaluate the objective on after each epoch, as `valid_information` in
             `history_`, at least two. `early_stopping` and `refine` (it needs 20) stop by them, and

@@ -59,7 +59,9 @@ class WrapsTransformer(BaseEstimator):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = get_tags(self._base()).input_tags.allow_nan
+        base = self._base()
+        if hasattr(base, "__sklearn_tags__"):  # else `fit` says what `transformer` may be
+            tags.input_tags.allow_nan = get_tags(base).input_tags.allow_nan
         return tags
 
 

@@ -62,6 +62,12 @@ class TestInverse:
         found = dim.inverse_transform(dim.transform(X))
         assert_allclose(found, dim.decoder_.decode(z), atol=1e-4)
 
+    def test_another_number_of_components_is_refused(self, dim):
+        with pytest.raises(
+            ValueError, match=r"Z has 3 components, but this NoisyDIMTransformer has 2"
+        ):
+            dim.inverse_transform(np.zeros((5, 3)))
+
     def test_embeddings_of_single_precision_and_far_out(self, refined):
         _, dim = refined
         assert dim.inverse_transform(np.zeros((1, 2), np.float32)).dtype == np.float32

@@ -100,7 +100,8 @@ def perfect():
 
 def said(values, **params):
     fit = {"match_weight": 1.0, "refine": None, "normalization": "whiten", "early_stopping": False}
-    return "\n".join(advise(values, SimpleNamespace(**{**fit, "batch_size_": 512, **params})))
+    fit |= {"supervision": 0.0, "batch_size_": 512}
+    return "\n".join(advise(values, SimpleNamespace(**{**fit, **params})))
 
 
 class TestAdvice:
@@ -113,6 +114,8 @@ class TestAdvice:
         assert small == "A difference is seen by the kernel test (MMD), and it is small."
         assert said({**perfect, "mmd_pvalue": 0.03}) == said(perfect)  # by chance
         both = {**perfect, "mmd_pvalue": 0.001, "energy_pvalue": 0.001, "auc_mlp": 0.93}
+        many = said({**both, "henze_zirkler_pvalue": 0.001})
+        assert "by the energy test, the kernel test (MMD) and the Henze-Zirkler test." in many
         both = said({**both, "henze_zirkler_pvalue": 0.049})
         assert "A difference is seen by the energy test and the kernel test (MMD)." in both
 
@@ -147,6 +150,12 @@ class TestAdvice:
         assert "AUC" not in said({**perfect, "auc_boosting": 0.51, "auc_mlp": 0.52})
         Z = np.random.default_rng(0).exponential(size=(250, 2)) - 1
         assert "joint distribution differs from the target. What brings" in said(values_of(Z))
+
+    def test_labels_may_be_what_keeps_training_from_it(self, perfect):
+        short = {**perfect, "training_information": 0.6 * perfect["training_reachable"]}
+        for values in (short, {**perfect, "auc_mlp": 0.93}):
+            assert "a smaller supervision" in said(values, supervision=100.0)
+            assert "supervision" not in said(values)
 
     @over(
         case=[

@@ -310,6 +310,7 @@ def test_a_report_is_shown_and_written(fitted):
         "alpha": ({"alpha": 1.0}, ValueError, "alpha must be"),
         "share": ({"calibration_fraction": 0.0}, ValueError, "calibration_fraction must be"),
         "transformer": ({"transformer": StandardScaler()}, TypeError, "must be a NoisyDIM"),
+        "name": ({"transformer": "pca"}, TypeError, "must be a NoisyDIM"),
     }
 )
 def test_what_is_wrong_is_said(wrong):

@@ -251,10 +251,11 @@ class TestLabels:
             (np.r_[np.inf, Y[1:]], "infinity"),
             (Y[:9], "inconsistent"),
             (np.array([["a", "b"]] * 150), "numbers"),
+            (np.datetime64("2020-01-01") + np.arange(150), "dates or durations"),
         ],
     )
     def test_what_is_refused(self, y, match):
-        with pytest.raises(ValueError, match=match):
+        with pytest.raises((ValueError, TypeError), match=match):
             dim(supervision=1.0).fit(X, y)
 
     def test_codes_of_a_batch_are_the_classes_that_two_rows_share(self):

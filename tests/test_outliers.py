@@ -220,6 +220,7 @@ def test_parameters_of_the_transformer_are_reached_and_it_stays_as_it_was():
         "share": ({"calibration_fraction": 0.0}, ValueError, "calibration_fraction must be"),
         "number": ({"n_estimators": 0}, ValueError, "n_estimators must be"),
         "transformer": ({"transformer": StandardScaler()}, TypeError, "must be a NoisyDIM"),
+        "name": ({"transformer": "pca"}, TypeError, "must be a NoisyDIM"),
     }
 )
 def test_what_is_wrong_is_said(wrong):
@@ -229,6 +230,7 @@ def test_what_is_wrong_is_said(wrong):
 
 
 def test_a_level_that_no_rank_reaches_is_said():
-    with pytest.warns(UserWarning, match="no conformal p-value is below 1 / 11"):
+    with pytest.warns(UserWarning, match="no conformal p-value is below 1 / 11") as told:
         model = detector(calibration="conformal").fit(samples(40, 17))
+    assert [warning.filename for warning in told] == [__file__]
     assert (model.predict(samples(40, 17) + 100) == 1).all()

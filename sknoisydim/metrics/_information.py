@@ -31,8 +31,8 @@ def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstim
     if not names:
         kinds = ", ".join(type(inner).__name__ for _, inner in _steps(step))
         raise TypeError(
-            "estimator must be a NoisyDIMTransformer, or a Pipeline with one among its steps; got "
-            f"a {type(step).__name__}{kinds and ' of ' + kinds}."
+            "estimator must be a NoisyDIMTransformer, or a Pipeline with one among its steps, or a "
+            f"fitted search over these; got a {type(step).__name__}{kinds and ' of ' + kinds}."
         )
     if len(names) > 1:
         raise ValueError(

@@ -393,7 +393,9 @@ def advise(values: Values, fitted: Any) -> Iterator[str]:
     if not found and judge(values) == "match":
         yield "Nothing to change: it is as good as these samples can show."
     if seen := [TESTS[name] for name, counted in rejected(values).items() if counted]:
-        yield f"A difference is seen by {' and '.join(seen)}{'' if found else ', and it is small'}."
+        *first, last = seen
+        names = f"{', '.join(first)} and {last}" if first else last
+        yield f"A difference is seen by {names}{'' if found else ', and it is small'}."
 
 
 def _about_information(values: Values, fitted: Any) -> Iterator[str]:
@@ -408,9 +410,11 @@ def _about_information(values: Values, fitted: Any) -> Iterator[str]:
         )
     training = values["training_information"] / values["training_reachable"]
     if training < LITTLE and not _flat(values):
+        # A large weight pulls classes apart, and more epochs then pull further.
+        less = "a smaller supervision, " if fitted.supervision > 0 else ""
         yield (
-            f"Training passed {training:.0%} of the information that N(0, I) would: more epochs, "
-            "a larger encoder, or fewer components."
+            f"Training passed {training:.0%} of the information that N(0, I) would: {less}more "
+            "epochs, a larger encoder, or fewer components."
         )
     # The interval: with few samples the share moves by chance.
     if training - nats.high / nats.reachable > GAP:
@@ -456,6 +460,7 @@ def _about_match(values: Values, fitted: Any) -> Iterator[str]:
         how = f", with AUC {max(aucs):.2f}" if aucs else ""
         if fitted is not None:
             refine = "" if fitted.refine is not None else "refine='rotation', "
+            refine += "a smaller supervision, " if fitted.supervision > 0 else ""
             how += f". What brings it closer: match_weight={max(1.0, 3 * fitted.match_weight):g}, "
             how += f"{refine}a larger batch_size, more epochs, or fewer components"
         yield f"The joint distribution differs from the target{how}."

@@ -153,6 +153,8 @@ class TestWhereTheTransformerIs:
             measure(make_pipeline(StandardScaler(), LogisticRegression()), X)
         with pytest.raises(TypeError, match="got a LogisticRegression"):
             measure(LogisticRegression(), X)
+        with pytest.raises(TypeError, match="or a fitted search over these; got a GridSearchCV"):
+            measure(GridSearchCV(quick(), {"n_components": [1]}), X)
         twice = Pipeline([("a", quick()), ("rest", Pipeline([("b", quick())]))])
         with pytest.raises(ValueError, match=r"2 NoisyDIMTransformer steps \('a', 'rest__b'\)"):
             measure(twice, X)
