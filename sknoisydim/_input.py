@@ -19,8 +19,9 @@ from sklearn.utils.validation import validate_data
 from sknoisydim._sources import RowSource, Source, as_csr, as_source, slices
 
 SEEN_AS_MISSING = (
-    "Fill them in front, with sklearn.impute.SimpleImputer, or fit with missing='indicator', which "
-    "fills them and shows the encoder where they were."
+    "Fill them in front, with sklearn.impute.SimpleImputer, or take "
+    "NoisyDIMTransformer(missing='indicator'), which fills them and shows the encoder where they "
+    "were."
 )
 NO_INFINITY = "Replace infinite cells in front, or leave their rows out."
 _NO_TEXT = (
@@ -78,8 +79,8 @@ def check_rows(
     shape: tuple[int, ...] | None = None
     may_be_infinite = False
     if not isinstance(X, Source):
-        with _in_our_words():
-            _check_kinds(X, "X")
+        with in_our_words():
+            check_kinds(X, "X")
         X = _unmasked(X)
     if isinstance(X, np.ndarray) and X.dtype.kind in "biuf":
         options |= {"dtype": None, "ensure_all_finite": False}
@@ -94,7 +95,7 @@ def check_rows(
         X = _with_nan(X)
     _check_frame(X)
     # scikit-learn looks for infinities by a sum, and that of both signs is NaN with a warning.
-    with np.errstate(invalid="ignore", over="ignore"), _in_our_words():
+    with np.errstate(invalid="ignore", over="ignore"), in_our_words():
         if any_shape:
             if isinstance(X, (list, tuple)):
                 X = check_array(X, allow_nd=True, **options)
@@ -126,7 +127,7 @@ def check_rows(
 
 
 @contextlib.contextmanager
-def _in_our_words() -> Iterator[None]:
+def in_our_words() -> Iterator[None]:
     """Say what to do where numpy, scikit-learn and pandas only say what is wrong."""
     try:
         yield
@@ -163,7 +164,7 @@ def _for_text(text: str) -> str:
     return _NO_TEXT
 
 
-def _check_kinds(X: object, name: str) -> None:
+def check_kinds(X: object, name: str) -> None:
     """See that X holds no dates or durations, and is no structured array.
 
     numpy reads dates as integers, in whatever unit they have, and NaT as -9.2e18.
@@ -284,7 +285,7 @@ def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:
         return None
     if isinstance(weights, numbers.Real):
         weights = np.full(n_rows, weights)
-    _check_kinds(weights, "sample_weight")
+    check_kinds(weights, "sample_weight")
     weights = _unmasked(weights)
     weights = check_array(weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     if weights.ndim > 1:

@@ -13,6 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sknoisydim._input import check_kinds, in_our_words
 from sknoisydim._sources import MatrixLike
 from sknoisydim._transformer import NoisyDIMTransformer
 
@@ -54,7 +55,9 @@ class WrapsTransformer(BaseEstimator):
             options["ensure_min_samples"] = 4
         if get_tags(self).input_tags.allow_nan:
             options["ensure_all_finite"] = "allow-nan"
-        checked: FloatArray = validate_data(self, X, reset=reset, dtype=np.float64, **options)
+        with in_our_words():
+            check_kinds(X, "X")
+            checked: FloatArray = validate_data(self, X, reset=reset, dtype=np.float64, **options)
         return checked
 
     def __sklearn_tags__(self) -> Tags:

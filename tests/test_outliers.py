@@ -229,6 +229,20 @@ def test_what_is_wrong_is_said(wrong):
         detector(**parameters).fit(samples(50, 16))
 
 
+@over(
+    columns={
+        "text": (["a", "b"] * 25, ValueError, "OneHotEncoder in a ColumnTransformer"),
+        "dates": (pd.date_range("2020", periods=50), TypeError, "X holds dates or durations"),
+        "gaps": ([np.nan, 1.0] * 25, ValueError, r"NoisyDIMTransformer\(missing='indicator'\)"),
+    }
+)
+def test_what_columns_may_not_hold_is_said(columns):
+    column, error, message = columns
+    for table in (pd.DataFrame({"a": column}), pd.DataFrame({"a": range(50), "b": column})):
+        with pytest.raises(error, match=message):
+            detector().fit(table)
+
+
 def test_a_level_that_no_rank_reaches_is_said():
     with pytest.warns(UserWarning, match="no conformal p-value is below 1 / 11") as told:
         model = detector(calibration="conformal").fit(samples(40, 17))
