@@ -118,7 +118,10 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_is_fitted(fitted)
         d = fitted.n_components_
         if d > bits:
-            raise ValueError(f"the transformer has {d} components, more than bits={bits}.")
+            raise ValueError(
+                f"the transformer has {d} components, more than bits={bits}: each takes a bit at "
+                f"least. Set its n_components to {bits} or fewer, or bits to {d} or more."
+            )
         self.transformer_ = fitted.retarget("uniform")
         self.n_slices_ = np.array([2 ** (bits // d + (j < bits % d)) for j in range(d)])
         self._n_features_out = bits

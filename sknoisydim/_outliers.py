@@ -284,9 +284,9 @@ def _fit_tail(unusual: FloatArray) -> tuple[float, float, float] | None:
     shape below 0 has an end, beyond which p-values were 0: it becomes 0, an exponential tail.
     """
     n = len(unusual)
-    k = min(max(TAIL_SAMPLES, int(TAIL_SHARE * n)), n // 2)
-    if k == 0:
+    if n < 2 * TAIL_SAMPLES:  # a tail of fewer is steep by chance
         return None
+    k = max(TAIL_SAMPLES, int(TAIL_SHARE * n))
     threshold = float(unusual[-k - 1])
     excess = unusual[-k:] - threshold
     mean = float(excess.mean())
