@@ -18,3 +18,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if not torch.cuda.is_available():
             # Such tests are about the device itself; without one nothing is left of them.
             pytest.skip("needs a CUDA device")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest test first: the other processes take what is left meanwhile.
+    items.sort(key=lambda item: "test_site.py" not in item.nodeid)
