@@ -38,7 +38,7 @@ targets = {
     "t(4)": stats.t(4),
     "uniform on the disc": UniformBall(),
 }
-figure, axes = plt.subplots(2, 2, figsize=(8, 7.5), layout="constrained")
+figure, axes = plt.subplots(2, 2, figsize=(10, 8.5), layout="constrained")
 start = time.perf_counter()
 copies = {name: dim.retarget(target) for name, target in targets.items()}
 print(f"four new targets: {time.perf_counter() - start:.3f} s")

@@ -488,6 +488,7 @@ CURVES = {
     "train_information": ("information, training", PALETTE[0], "-"),
     "train_view_information": ("view and sample", PALETTE[1], "--"),
     "train_clean_information": ("sample itself", PALETTE[2], "-."),
+    "train_linear_information": ("linear: reference features, y", PALETTE[3], "-"),
     "valid_information": ("information, held out", PALETTE[5], "-"),
 }
 
@@ -545,7 +546,7 @@ class TrainingDisplay:
         self.lines_ = []
         for key, (name, color, style) in CURVES.items():
             nats = np.asarray(self.history.get(key, ()), dtype=float)
-            if np.isfinite(nats).any():
+            if nats.any() and np.isfinite(nats).any():  # 0 throughout: no part of the objective
                 marker = "o" if len(nats) == 1 else ""
                 look: dict[str, Any] = {"color": color, "marker": marker, "label": name}
                 self.lines_ += axis.plot(np.arange(1, len(nats) + 1), nats, style, **look)
