@@ -562,7 +562,7 @@ class TrainingDisplay:
         axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
         tidy(axis)
         # Curves rise to levels at the top, which leaves this corner free.
-        axis.legend(loc="lower right", **LEGEND)
+        axis.legend(loc="best", **LEGEND)
         self.ax_, self.figure_ = axis, axis.figure
         return self
 
