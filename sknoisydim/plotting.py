@@ -561,7 +561,6 @@ class TrainingDisplay:
         axis.set(xlabel="epoch", ylabel="information (nats)")
         axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
         tidy(axis)
-        # Curves rise to levels at the top, which leaves this corner free.
         axis.legend(loc="best", **LEGEND)
         self.ax_, self.figure_ = axis, axis.figure
         return self
