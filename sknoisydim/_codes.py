@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
-from sklearn.frozen import FrozenEstimator
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import gen_batches, get_tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,6 +16,7 @@ from sknoisydim._modules import RandomState
 from sknoisydim._sources import MatrixLike
 from sknoisydim._transformer import NoisyDIMTransformer
 from sknoisydim._validation import check_integer
+from sknoisydim._wrapped import fitted_transformer
 from sknoisydim.metrics._information import normal_embedding
 
 Integers = NDArray[np.int64]
@@ -106,16 +106,8 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if base is None:
             d = min((bits + 1) // 2, *np.shape(X)[1:])
             base = NoisyDIMTransformer(d, keep="pca", match_weight=10.0)
-        fitted = base.estimator if isinstance(base, FrozenEstimator) else base
-        if not isinstance(fitted, NoisyDIMTransformer):
-            kinds = "a NoisyDIMTransformer, one in a FrozenEstimator, or None"
-            raise TypeError(f"transformer must be {kinds}, got {fitted!r}.")
-        if fitted is base:
-            fitted = clone(fitted)
-            if self.random_state is not None:
-                fitted.set_params(random_state=self.random_state)
-            fitted.fit(X, y)
-        check_is_fitted(fitted)
+        seed = {} if self.random_state is None else {"random_state": self.random_state}
+        fitted = fitted_transformer(base, X, y, **seed)
         d = fitted.n_components_
         if d > bits:
             raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags, get_tags
@@ -36,19 +36,8 @@ class WrapsTransformer(BaseEstimator):
     def _is_frozen(self) -> bool:
         return isinstance(self.transformer, FrozenEstimator)
 
-    def _embedder(self, X: FloatArray, seed: int) -> BaseEstimator:
-        """Return a transformer that is fitted to X, or the one that is fitted already."""
-        base = self._base()
-        transformer = base.estimator if self._is_frozen() else base
-        if not isinstance(transformer, NoisyDIMTransformer):
-            raise TypeError(
-                "transformer must be a NoisyDIMTransformer, one in a FrozenEstimator, or None, got "
-                f"{transformer!r} of type {type(transformer).__name__}."
-            )
-        if self._is_frozen():
-            check_is_fitted(transformer)
-            return transformer
-        return clone(transformer).set_params(random_state=seed).fit(X)
+    def _embedder(self, X: FloatArray, seed: int) -> NoisyDIMTransformer:
+        return fitted_transformer(self._base(), X, random_state=seed)
 
     def _samples(self, X: MatrixLike, *, reset: bool = False, **options: Any) -> FloatArray:
         if reset:
@@ -66,6 +55,23 @@ class WrapsTransformer(BaseEstimator):
         if hasattr(base, "__sklearn_tags__"):  # else `fit` says what `transformer` may be
             tags.input_tags.allow_nan = get_tags(base).input_tags.allow_nan
         return tags
+
+
+def fitted_transformer(
+    base: Any, X: MatrixLike, y: ArrayLike | None = None, **parameters: Any
+) -> NoisyDIMTransformer:
+    """Return a copy with these parameters, fitted; or the one that is fitted and frozen already."""
+    frozen = isinstance(base, FrozenEstimator)
+    transformer = base.estimator if frozen else base
+    if not isinstance(transformer, NoisyDIMTransformer):
+        raise TypeError(
+            "transformer must be a NoisyDIMTransformer, one in a FrozenEstimator, or None, got "
+            f"{transformer!r} of type {type(transformer).__name__}."
+        )
+    if frozen:
+        check_is_fitted(transformer)
+        return transformer
+    return clone(transformer).set_params(**parameters).fit(X, y)
 
 
 def without_names(transformer: Any) -> Any:

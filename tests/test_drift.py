@@ -319,20 +319,6 @@ def test_what_is_wrong_is_said(wrong):
         monitor(**parameters).fit(samples(50, 16))
 
 
-@over(
-    columns={
-        "text": (["a", "b"] * 25, ValueError, "OneHotEncoder in a ColumnTransformer"),
-        "dates": (pd.date_range("2020", periods=50), TypeError, "X holds dates or durations"),
-        "gaps": ([np.nan, 1.0] * 25, ValueError, r"NoisyDIMTransformer\(missing='indicator'\)"),
-    }
-)
-def test_what_columns_may_not_hold_is_said(columns):
-    column, error, message = columns
-    for table in (pd.DataFrame({"a": column}), pd.DataFrame({"a": range(50), "b": column})):
-        with pytest.raises(error, match=message):
-            monitor().fit(table)
-
-
 def test_a_wrong_number_of_a_batch_is_said(fitted):
     with pytest.raises(ValueError, match="batch_number must be None or an integer >= 1"):
         fitted.check(samples(50, 0), batch_number=0)

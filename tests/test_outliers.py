@@ -17,7 +17,7 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.fixes import parse_version
 
-from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer
+from sknoisydim import NoisyDIMDriftMonitor, NoisyDIMOutlierDetector, NoisyDIMTransformer
 from sknoisydim._outliers import CALIBRATIONS, _fit_tail, _offset, _p_values
 
 # How many checks scikit-learn 1.9 yields for a detector with these tags.
@@ -239,8 +239,9 @@ def test_what_is_wrong_is_said(wrong):
 def test_what_columns_may_not_hold_is_said(columns):
     column, error, message = columns
     for table in (pd.DataFrame({"a": column}), pd.DataFrame({"a": range(50), "b": column})):
-        with pytest.raises(error, match=message):
-            detector().fit(table)
+        for wrapper in (detector(), NoisyDIMDriftMonitor()):  # they share this check
+            with pytest.raises(error, match=message):
+                wrapper.fit(table)
 
 
 def test_a_level_that_no_rank_reaches_is_said():

@@ -280,7 +280,7 @@ try:
 except ImportError:  # scikit-learn < 1.9 has no callbacks, and then there is no set_callbacks
     WRAPPERS = 0
 
-    class CallbackSupportMixin:  # type: ignore[no-redef]  # the other branch
+    class CallbackSupportMixin:  # type: ignore[no-redef]  # where scikit-learn has none (before 1.9)
         """Stands for scikit-learn's mixin where there is none."""
 
     def with_callbacks(method: Any) -> Any:

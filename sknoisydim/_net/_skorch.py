@@ -196,7 +196,7 @@ class DIMNet(NeuralNet):
             self.notify("on_batch_begin", batch=batch, training=training)
             try:
                 step = step_fn(batch, **fit_params)
-            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # is there
+            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch has it, and does not declare it
                 raise self._diverged("the covariance of a batch became singular") from error
             nats = torch.stack([value.detach() for value in step["y_pred"]])
             sums = nats if sums is None else sums + nats

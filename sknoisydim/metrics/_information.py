@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
-from sknoisydim._sources import MatrixLike
+from sknoisydim._sources import MatrixLike, RowSource
 from sknoisydim._validation import check_integer, check_real, unknown_option
 from sknoisydim.metrics._distances import DISTANCES, classifier_auc, relative_distance
 from sknoisydim.metrics._samples import FloatArray, RandomState, generator, seed_of, subsample
@@ -71,7 +71,7 @@ def check_rows(transformer: BaseEstimator, X: MatrixLike) -> np.ndarray:
 
 
 def normal_embedding(
-    transformer: BaseEstimator, X: np.ndarray, *, refined: bool = True
+    transformer: BaseEstimator, X: RowSource, *, refined: bool = True
 ) -> FloatArray:
     """Embed validated X without the target's map: float64 (n, d), close to N(0, I).
 
