@@ -141,6 +141,7 @@ class TestInABrowser:
             for name in pages(site):
                 page.open(f"{address}/{name}", browser.WIDTHS[0])
                 found = page.run(browser.PICTURES)
+                found += [f"scrolls: {text}" for text in page.run(browser.LONG)]
                 for width in browser.WIDTHS:
                     page.resize(width)
                     over = page.run(browser.OVERFLOW)

@@ -73,7 +73,7 @@ FLAT = 0.7
 NAN = math.nan
 Values = Mapping[str, Any]
 
-WIDTH = 92
+WIDTH = 86
 DISTANCE = "sliced Wasserstein; 1 is perfect"
 MORE = "print(report.table()) shows all values; see also 'Diagnosing a fit' in the user guide."
 
@@ -265,12 +265,15 @@ class MatchReport:
         return lines
 
     def __str__(self) -> str:
+        return f"{self._summary()}\n\n{MORE}"
+
+    def _summary(self) -> str:
         n = f"{self.n_rows:,} sample{'s' * (self.n_rows > 1)}"
         d = f"{self.n_components} component{'s' * (self.n_components > 1)}"
         headline = f"{n}, {d}, target {self.target}: {VERDICTS[self.verdict]}"
         lines = [*textwrap.wrap(headline, WIDTH), ""]
         info, chance = self.information, chance_auc(self.n_rows)
-        auc = f"telling them from the target; 0.5 is perfect, up to {chance:.2f} is chance"
+        auc = f"against the target; 0.5 is perfect, up to {chance:.2f} is chance"
         worst = f"Kolmogorov-Smirnov, p = {self.worst_ks_pvalue:.3f}"
         reachable = f"through the channel; {info.reachable if info else NAN:.2f} is reachable"
         for name, value, meaning in (
@@ -284,7 +287,7 @@ class MatchReport:
                 lines.append(f"{name:20} {value:7.3f}  {meaning}")
         for i, text in enumerate(self.advice):
             lines += [""] * (i == 0) + textwrap.wrap(f"- {text}", WIDTH, subsequent_indent="  ")
-        return "\n".join([*lines, "", MORE])
+        return "\n".join(lines)
 
     def table(self) -> str:
         """Return all values as a table to print, with what its words mean."""
@@ -304,7 +307,7 @@ class MatchReport:
         return f"<MatchReport: {self.verdict}, {self.n_rows} samples, target {self.target}>"
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}\n\n{escape(self.table())}</pre>"
+        return f"<pre>{escape(self._summary())}\n\n{escape(self.table())}</pre>"
 
 
 def _plain(value: object) -> object:
