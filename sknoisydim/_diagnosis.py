@@ -88,7 +88,8 @@ class Diagnosis:
         The capacity, 9.2 nats, is beyond what a batch of 75 can show (4.3)...
         """
         rows = check_rows(self, X)
-        labels = None if y is None else encode_target(X, y, whole=False)
+        level = 4  # beyond the decorator
+        labels = None if y is None else encode_target(X, y, whole=False, stacklevel=level)
         # A stream of its own: the user's samples may come from default_rng(0), too.
         rng = np.random.default_rng([draw_seed(random_state), 20_241])
         chosen = rng.permutation(len(rows))[: max(MAX_JUDGED_SAMPLES, self.batch_size_)]

@@ -22,7 +22,7 @@ def _is_missing(label: Any) -> bool:
     )
 
 
-def encode_target(X: Any, y: Any, *, whole: bool = True) -> np.ndarray:
+def encode_target(X: Any, y: Any, *, whole: bool = True, stacklevel: int = 3) -> np.ndarray:
     """Return the class code of each row, or the numbers of y.
 
     Integer or string classes become codes (n,) from 0 on, and -1 where y is -1, None, NaN, NA or
@@ -33,7 +33,7 @@ def encode_target(X: Any, y: Any, *, whole: bool = True) -> np.ndarray:
 
     If all that y holds is -1 and one class, -1 is the name of the other class more often than not:
     an error, or a warning where these are not the `whole` labels of a fit, which may hold one class
-    by chance.
+    by chance. `stacklevel` is that of these warnings: the default points at the caller's caller.
     """
     if y is None:
         raise ValueError(
@@ -78,7 +78,7 @@ def encode_target(X: Any, y: Any, *, whole: bool = True) -> np.ndarray:
         warnings.warn(
             f"y holds {len(classes)} different integers in {len(labels)} rows: they are taken for "
             "numbers, as of a regression. If they are classes, pass them as strings.",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
         return _numbers(y[:, None])  # where -1 is a number like others
     codes = np.full(len(y), UNLABELLED)
@@ -91,7 +91,7 @@ def encode_target(X: Any, y: Any, *, whole: bool = True) -> np.ndarray:
         )
         if whole:
             raise ValueError(message)
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(message, stacklevel=stacklevel)
     return codes
 
 

@@ -100,7 +100,7 @@ def perfect():
 
 def said(values, **params):
     fit = {"match_weight": 1.0, "refine": None, "normalization": "whiten", "early_stopping": False}
-    fit |= {"supervision": 0.0, "batch_size_": 512}
+    fit |= {"supervision": 0.0, "batch_size_": 512, "n_samples_seen_": 1000}
     return "\n".join(advise(values, SimpleNamespace(**{**fit, **params})))
 
 
@@ -123,6 +123,13 @@ class TestAdvice:
         found = said(values_of(normal(200, 16), scale=0.1))
         assert "36.9 nats, is beyond what a batch of 512 can show (6.2)" in found
         assert "Nothing to change" not in found
+
+    def test_a_fit_to_a_handful_of_samples_is_not_told_to_train_longer(self, perfect):
+        found = {**perfect, "training_information": 0.1}
+        assert "more epochs" in said(found)
+        few = said(found, n_samples_seen_=30)
+        assert few.startswith("The fit had 30 samples, too few")
+        assert "more epochs" not in few
 
     def test_few_samples_a_lattice_and_few_dimensions(self):
         assert "too few to judge" in said(values_of(normal(30, 2)))

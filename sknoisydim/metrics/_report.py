@@ -411,6 +411,12 @@ def _about_information(values: Values, fitted: Any) -> Iterator[str]:
             f"{fitted.batch_size_} can show ({cap:.1f}): training stops there and leaves the joint "
             "distribution unfinished. Raise the noise, leave it on 'auto', or raise batch_size."
         )
+    if fitted.n_samples_seen_ < _least_samples(values):
+        yield (
+            f"The fit had {fitted.n_samples_seen_} samples, too few to learn a joint distribution: "
+            "fit more."
+        )
+        return
     training = values["training_information"] / values["training_reachable"]
     if training < LITTLE and not _flat(values):
         # A large weight pulls classes apart, and more epochs then pull further.
@@ -482,8 +488,11 @@ def _about_match(values: Values, fitted: Any) -> Iterator[str]:
 
 
 def _few(values: Values) -> bool:
-    least = max(FEW_SAMPLES, SAMPLES_PER_COMPONENT * values["n_components"])
-    return bool(values["n_rows"] < least)
+    return bool(values["n_rows"] < _least_samples(values))
+
+
+def _least_samples(values: Values) -> int:
+    return max(FEW_SAMPLES, SAMPLES_PER_COMPONENT * int(values["n_components"]))
 
 
 def _flat(values: Values) -> bool:
