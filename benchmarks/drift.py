@@ -330,9 +330,9 @@ def tables(results: dict[str, Any]) -> dict[str, list[list[str]]]:
         for m, p in result["calm"].items():
             if p:
                 streams = result["streams"] if m == "200" else []
-                share = f"{np.mean([s[0] for s in streams]):.3f}" if streams else "-"
+                share = f"{np.mean([s[0] for s in streams]):.3f}" if streams else "n/a"
                 alarms = f"{np.mean(np.array(p) <= ALPHA):.3f}"
-                level.append([name, m, str(len(p)), alarms, str(len(streams) or "-"), share])
+                level.append([name, m, str(len(p)), alarms, str(len(streams) or "n/a"), share])
         seconds, stored = result["seconds"], result["bytes"]
         rows = f"{stored['rows, float32'] / 1000:,.0f}"
         cost.append([name, "kB kept", f"{stored['monitor'] / 1000:,.0f}", rows, rows, rows])

@@ -33,13 +33,13 @@ report
 # How to read it, below its first line with the **verdict** (``match``, ``close``, ``different`` or
 # ``unclear``, which is too few samples to tell):
 #
+# - **advice**, above the table: what to change, the most important first.
 # - **information**, in nats: of the rows at hand, beside what N(0, I) itself shows with the same
 #   batches. Far less on held-out rows than on training rows is overfitting.
 # - **components** and **joint**: relative distances, where 1 is what a sample of the target has
 #   itself, and p-values; those with a star count, after correction for their number.
 # - **classifier**: 0.5 if held-out embedded rows cannot be told from draws of the target.
 # - **dimension**: samples with fewer dimensions than needed cannot match, however long the fit.
-# - **advice**, below the table: what to change, the most important first.
 #
 # All of it is there for programs, too:
 

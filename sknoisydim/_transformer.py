@@ -64,6 +64,14 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
     estimate by a batch is largest for a thin shell from d = 8 on, so T is needed as well. A last
     invertible map takes N(0, I) to `target`.
 
+    The parameters, by what they are about:
+
+    - the features: `n_components`, `target`, `refine`, `decoder`;
+    - what they keep: `keep`, `keep_weight`, `supervision`, and against them `match_weight`;
+    - the columns: `scaling`, `missing`;
+    - the channel: `noise`, `bound`, and with views `clean_weight`, `augmentation`, `critic`;
+    - the network and its training: all others.
+
     Parameters
     ----------
     n_components : int or "auto", default="auto"
@@ -144,8 +152,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
         `partial_fit` fits none, and drops that of `fit`.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" takes as many as make 2 sqrt(n) optimisation steps for n
-        training rows, at least 67 and at most 400, rounded up to whole passes: the one over two
-        million rows takes 3906. An epoch has a step for each full batch.
+        training rows, at least 67 and at most 400, rounded up to whole passes. An epoch has a step
+        for each full batch.
     batch_size : int, default=512
         Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
         information that training can see to log(batch_size) nats.
