@@ -145,6 +145,12 @@ def show_what_is_printed(app, page, source):
     source[0] = "\n".join(lines)
 
 
+def keep_initials(app, what, name, value, options, lines):
+    """Escape the point of an initial: else a line that starts with a name is an item of a list."""
+    lines[:] = [re.sub(r"^(\s*[A-Z])\. ", r"\1\\. ", line) for line in lines]
+
+
 def setup(app):
+    app.connect("autodoc-process-docstring", keep_initials)
     app.connect("source-read", show_what_is_printed)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
