@@ -116,5 +116,6 @@ found = [number for number, X in batches.items() if monitor.check(X, batch_numbe
 print("batches with an alarm:", found)
 
 # %%
-# Conclusion: the monitor needs no reference data, sees changes between columns that tests of
-# columns do not see, and names them. Where only single columns can move, these tests are enough.
+# Conclusion: the monitor needs no reference data, detects changes between columns that tests of
+# columns do not detect, and names the columns that stand out. If only single columns can change,
+# these tests are enough.
