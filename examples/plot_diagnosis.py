@@ -69,7 +69,7 @@ for name in ("relative_sliced_wasserstein", "total_correlation", "auc_boosting",
     print(f"{name:27} noise 0.01: {getattr(report, name):5.2f}   auto: {getattr(after, name):5.2f}")
 
 # %%
-# Conclusion: the first sentence of advice named the cause. With noise on "auto" the components depend
-# less on each other (total correlation), and classifiers find less of a difference. The sliced
-# distance does not show it: look at the AUC first. Judge a fit by held-out samples; on its training
-# samples it looks better than it is.
+# Conclusion: the first sentence of advice named the cause. With noise on "auto" the components
+# depend less on each other (total correlation), and classifiers find less of a difference. The
+# sliced distance does not show it: look at the AUC first. Judge a fit by held-out samples; on its
+# training samples it looks better than it is.
