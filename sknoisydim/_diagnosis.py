@@ -77,6 +77,10 @@ class Diagnosis:
         report : MatchReport
             See :class:`sknoisydim.metrics.MatchReport`.
 
+        See Also
+        --------
+        sknoisydim.metrics.MatchReport.from_estimator : The same for a Pipeline or a search.
+
         Examples
         --------
         >>> from sklearn.datasets import load_iris

@@ -220,6 +220,8 @@ class TestLabels:
     def test_integers_of_a_regression_are_numbers(self):
         rows, y = load_diabetes(return_X_y=True)
         assert len(np.unique(y)) > 200
+        assert encode_target(rows, y).shape == (442, 1)  # floats: not even a warning
+        y = y.astype(int)
         with pytest.warns(UserWarning, match="taken for numbers"):
             codes = encode_target(rows, y)
         assert codes.shape == (442, 1)
