@@ -23,6 +23,7 @@ from sknoisydim._sources import FLOATS, MatrixLike, RowSource, as_given, is_spar
 from sknoisydim._training._statistics import information_share
 from sknoisydim._validation import check_integer, check_name
 from sknoisydim.encoders import IndicateMissing, resolve_encoder
+from sknoisydim.metrics import MatchReport
 from sknoisydim.targets import resolve_target
 
 # What N(0, I) is clipped to before it is decoded: squares beyond may overflow.
@@ -276,6 +277,59 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         slices = embeddings(self.encoder_, rows, device, self.refinement_)
         z = np.concatenate([z for _, z in slices])
         return information_share(z, self.channel_, self.batch_size_)
+
+    def diagnose(
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        *,
+        random_state: RandomState = 0,
+        classifier: bool = True,
+    ) -> MatchReport:
+        """Judge the embedding of held-out samples, and say what to change.
+
+        Compares the information through the channel with what is reachable, and the distribution of
+        the embedding with the target, in the N(0, I) pre-image: the report is the same for every
+        target.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Samples that `fit` has not seen, at least two; on training samples the verdict is too
+            good. Of more than 4,000, 4,000 drawn at random are judged (`batch_size_` for the
+            information, if that is more).
+        y : array-like of shape (n,) or (n, k), default=None
+            As in `fit`, whether that was given one or not. The report then has the information that
+            the embedding has about `y`, and about `y` in random order, its control: with
+            `supervision`, training samples follow even labels that mean nothing.
+        random_state : int, RandomState instance or None, default=0
+            Seed of every draw.
+        classifier : bool, default=True
+            Whether classifiers take part. They see most and take most of the time.
+
+        Returns
+        -------
+        report : MatchReport
+            See :class:`sknoisydim.metrics.MatchReport`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `transform`; if X has one sample, or y another number of them.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoisydim import NoisyDIMTransformer
+        >>> X = load_iris().data
+        >>> dim = NoisyDIMTransformer(2, noise=0.01, max_epochs=5, random_state=0).fit(X[::2])
+        >>> report = dim.diagnose(X[1::2], classifier=False)
+        >>> print(report.advice[0])
+        The capacity, 9.2 nats, is beyond what a batch of 75 can show (4.3)...
+        """
+        return MatchReport.from_estimator(
+            self, X, y, random_state=random_state, classifier=classifier
+        )
 
     @own_context()
     def retarget(self, target: object) -> Self:

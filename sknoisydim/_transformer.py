@@ -18,7 +18,6 @@ from sklearn.utils.validation import check_is_fitted
 from sknoisydim._context import own_context
 from sknoisydim._data import Table
 from sknoisydim._decoder import Decoder, resolve_decoder
-from sknoisydim._diagnosis import Diagnosis
 from sknoisydim._fitted import Fitted
 from sknoisydim._input import check_same_columns, check_weights
 from sknoisydim._labels import encode_target
@@ -42,7 +41,7 @@ from sknoisydim.scaling import takes_sparse
 from sknoisydim.targets import resolve_target
 
 
-class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, BaseEstimator):
+class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimator):
     r"""Learn a representation whose joint distribution is the target distribution.
 
     Training maximises the mutual information between the embedding f(X) of a sample and the same
