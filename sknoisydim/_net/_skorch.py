@@ -20,7 +20,7 @@ from torch import nn
 from sknoisydim._data import Batches
 from sknoisydim._modules import make_generator
 from sknoisydim._net._callbacks import Tasks
-from sknoisydim._net._checkpoint import restore_optimizer, restore_schedules
+from sknoisydim._net._warm_start import restore_optimizer, restore_schedules
 from sknoisydim._objective import Nats
 from sknoisydim._optimizers import check_optimizer, one_cycle
 
@@ -154,7 +154,7 @@ class DIMNet(NeuralNet):
         if self.warm_ and self.resume is not None:
             restore_schedules(self, self.resume)
         for _, item in self.callbacks_:
-            if isinstance(item, FitCheckpoint):
+            if isinstance(item, FitCheckpoint) and isinstance(X, Batches):
                 item.begin(self, X)
         with contextlib.suppress(StopTraining):
             # skorch's; it calls run_single_epoch below, and that train_step.
