@@ -201,8 +201,10 @@ def _agree(random_state: RandomState, tables: Mapping[str, Any]) -> int:
     from accelerate.utils import gather_object
 
     own = isinstance(random_state, (int, np.integer))
-    given = {name: _fingerprint(table) for name, table in tables.items()}
-    told = gather_object([(draw_seed(random_state), given)])
+    seed: Any = random_state if own else draw_seed(random_state)
+    told = gather_object(
+        [(int(seed), {name: _fingerprint(table) for name, table in tables.items()})]
+    )
     for rank, (other, found) in enumerate(told):
         if found != told[0][1] or (own and other != told[0][0]):
             raise ValueError(
