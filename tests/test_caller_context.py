@@ -246,7 +246,6 @@ CALLS = {
     "report of arrays": lambda: metrics.MatchReport.from_arrays(Z, classifier=False).to_dict(),
     "codes": lambda: cells().nearest_cells(X),
     "drift": drift,
-    "diagnose html": lambda: model().diagnose(X, classifier=False)._repr_html_(),
     "save": in_folder(save),
     "load": lambda: embedded(NoisyDIMTransformer.load(saved()[0])),
     "pickle": lambda: embedded(pickle.loads(pickle.dumps(model()))),

@@ -17,7 +17,6 @@ from sklearn.utils import Bunch
 
 from sknoisydim._context import own_context
 from sknoisydim._labels import encode_target
-from sknoisydim._modules import draw_seed
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_boolean
 
@@ -138,6 +137,8 @@ class MatchReport(Bunch):
         Parameters are those of `NoisyDIMTransformer.diagnose`; X and y are as the estimator takes
         them: the steps before the transformer are applied to X.
         """
+        from sknoisydim._modules import draw_seed  # here: metrics of plain arrays need no torch
+
         dim, X = _information.find_transformer(estimator, X)
         rows = _information.check_rows(dim, X)
         labels = None if y is None else encode_target(X, y, whole=False)
@@ -290,7 +291,7 @@ def about_labels(
     dim: BaseEstimator, z: FloatArray, labels: np.ndarray, rng: np.random.Generator
 ) -> dict[str, Any]:
     """Return the linear information about labels, in order and shuffled, and its p-value."""
-    import torch  # here: metrics of plain arrays need none
+    import torch
 
     from sknoisydim._linear import linear_information
     from sknoisydim._references import of_targets
