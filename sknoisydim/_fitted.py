@@ -81,6 +81,12 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         Z : ndarray of shape (n, d)
             Of the dtype of X, float32 or float64; finite. Each row depends on that row alone.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            Before `fit`; if X is no table of finite numbers (or missing ones, where `missing`
+            allows them) with the columns of `fit`.
         """
         rows = self._check(X)
         return self._embed(rows, np.empty((len(rows), self.n_components_), dtype=rows.dtype))
@@ -110,11 +116,9 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Raises
         ------
-        TypeError
-            If `out` is neither an array nor a path.
-        ValueError
-            If X is no table of finite numbers with the columns of `fit`, or if `out` is an array of
-            another shape or dtype, cannot be written to, or shares memory with X.
+        ValueError, TypeError
+            As of `transform`; if `out` is neither an array nor a path, or an array of another shape
+            or dtype, cannot be written to, or shares memory with X.
         OSError
             If the file cannot be written.
         """
@@ -167,6 +171,11 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         X : ndarray of shape (n, p)
             Columns as in `fit`, in their own units.
+
+        Raises
+        ------
+        AttributeError, ValueError
+            Without a decoder; if Z is no table of finite numbers with `n_components_` columns.
         """
         check_is_fitted(self)
         Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
@@ -198,6 +207,11 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         X : ndarray of shape (n_samples, p)
             Columns as in `fit`, in their own units.
+
+        Raises
+        ------
+        AttributeError, ValueError
+            Without a decoder; if `n_samples` is not positive.
 
         Examples
         --------
@@ -242,6 +256,11 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         log_density : ndarray of shape (n,)
             In nats.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As of `transform`.
         """
         rows, device = self._check(X), resolve_device(self.device)
         return log_densities(self.encoder_, rows, device, self.refinement_)
@@ -272,6 +291,11 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Between 0 and 1; about 0 for an embedding that tells nothing, or for one row over and
             over. With noise far below "auto" it is 1 whatever the distribution, because a batch
             cannot show the capacity: compare from "auto" upwards.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As of `transform`, and for one row.
         """
         rows, device = self._check(X, ensure_min_samples=2), resolve_device(self.device)
         slices = embeddings(self.encoder_, rows, device, self.refinement_)

@@ -1,7 +1,8 @@
 """Pictures of a fit, as scikit-learn Display classes.
 
-Each display holds the numbers that its `plot` draws, on given axes or on a new figure. matplotlib
-(the extra `plot`) is imported when something is drawn.
+Each display holds the numbers that its `plot` draws, on given axes or on a new figure, which are
+`figure_` and `ax_`, or an array `axes_`, afterwards. matplotlib (the extra `plot`) is imported when
+something is drawn.
 """
 
 from __future__ import annotations
@@ -166,8 +167,6 @@ class EmbeddingDisplay(_FromEstimator):
 
     Attributes
     ----------
-    axes_, figure_ : ndarray of matplotlib Axes of shape (n_pairs,), and Figure
-        Where they are drawn.
     coverage_ : ndarray of shape (n_pairs, 2)
         Share of the samples inside the curves that hold 50 % and 95 %; NaN without curves.
 
@@ -293,8 +292,6 @@ class TargetFitDisplay(_FromEstimator):
 
     Attributes
     ----------
-    axes_, figure_ : ndarray of matplotlib Axes of shape (2, n_components), and Figure
-        Where they are drawn.
     outside_ : ndarray of shape (2, n_components)
         Share of the bars, and of the points, outside the band.
 
@@ -373,8 +370,6 @@ class DependenceDisplay(_FromEstimator):
     ----------
     image_ : matplotlib AxesImage
         The heat map.
-    ax_, figure_ : matplotlib Axes and Figure
-        Where it is drawn.
     """
 
     def __init__(self, dependence: Any, n_samples: int) -> None:
@@ -512,8 +507,6 @@ class TrainingDisplay:
     ----------
     lines_ : list of matplotlib Line2D
         The curves.
-    ax_, figure_ : matplotlib Axes and Figure
-        Where they are.
 
     Examples
     --------
@@ -585,8 +578,6 @@ class TradeOffDisplay:
     ----------
     best_ : ndarray of int
         Positions of the settings that no other beats, by rising x.
-    ax_, figure_ : matplotlib Axes and Figure
-        Where they are drawn.
 
     Examples
     --------

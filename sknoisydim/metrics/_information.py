@@ -101,23 +101,18 @@ class InformationEstimate:
 
     Attributes
     ----------
-    value : float
-        The estimate, a lower bound, in `units`.
-    low, high : float
-        Ends of its confidence interval over draws of the noise.
+    value, low, high : float
+        The estimate, a lower bound, in `units`, and the ends of its confidence interval over draws
+        of the noise.
     reachable : float
         The same estimate for N(0, I), with the same channel and batches: compare `value` with it.
         More is chance, or samples that spread wider than N(0, I).
-    capacity : float
-        Capacity of the channel.
-    cap : float
-        Logarithm of the batch size, which the estimate cannot exceed.
+    capacity, cap : float
+        Capacity of the channel, and the log of the batch size, which the estimate cannot exceed.
     units : str
         "nats" or "bits".
-    batch_size : int
-        Samples in a batch.
-    n_rows : int
-        Samples that were given.
+    batch_size, n_rows : int
+        Samples in a batch, and those that were given.
     """
 
     value: float
@@ -188,8 +183,7 @@ def mutual_information(
 
     References
     ----------
-    A. van den Oord, Y. Li, O. Vinyals, *Representation Learning with Contrastive Predictive
-    Coding*, arXiv:1807.03748, section 2.3.
+    A. van den Oord, Y. Li, O. Vinyals, arXiv:1807.03748, section 2.3.
 
     Examples
     --------
@@ -289,15 +283,11 @@ def match_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None) -> f
     Parameters
     ----------
     estimator : NoisyDIMTransformer, Pipeline or fitted search
-        Fitted; a Pipeline has one NoisyDIMTransformer, at any place.
+        As of `mutual_information`.
     X : array-like of shape (n_samples, n_features)
         Held-out samples. Of more than 4,000, 4,000 are used.
     y : None, default=None
         Ignored.
-
-    Returns
-    -------
-    score : float
 
     Examples
     --------
@@ -336,6 +326,11 @@ def make_match_scorer(
     -------
     scorer : callable
         ``scorer(estimator, X, y=None) -> float``; it can be pickled.
+
+    Raises
+    ------
+    ValueError
+        If the metric is unknown.
     """
     known = {**DISTANCES, "classifier_auc": classifier_auc}
     if metric not in known:
