@@ -388,7 +388,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return self.n_components_
 
     def _rows(
-        self, X: Any, *, reset: bool = True, missing: bool | None = None, **options: Any
+        self, X: object, *, reset: bool = True, missing: bool | None = None, **options: Any
     ) -> tuple[RowSource, tuple[int, ...] | None]:
         """Return the rows as a source, and their shape where they have more dimensions than one.
 
@@ -408,7 +408,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             X, shape = check_rows(self, X, known=known, **options)
         return X, shape if len(shape) > 1 else None
 
-    def _check(self, X: Any, **options: Any) -> RowSource:
+    def _check(self, X: object, **options: Any) -> RowSource:
         check_is_fitted(self)
         return self._rows(X, reset=False, **options)[0]
 
@@ -434,7 +434,7 @@ def _check_out(out: np.ndarray, shape: tuple[int, ...], X: RowSource) -> None:
         raise ValueError("out shares memory with X, whose rows would be lost as they are read.")
 
 
-def _in_one_file(out: np.ndarray, held: Any) -> bool:
+def _in_one_file(out: np.ndarray, held: object) -> bool:
     """Whether two arrays are of overlapping bytes of one file, each by a memory map of its own."""
     a, b = _map_of(out), _map_of(held)
     if a is None or b is None or a is b or a.mode == "c":

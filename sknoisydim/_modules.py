@@ -131,7 +131,7 @@ class Dropout(nn.Module):
         factor.ge_(self.p).mul_(1 / (1 - self.p))  # in place: half the time of a mask of booleans
         return x * factor.to(x.dtype)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_generator": None}
 
 
@@ -184,7 +184,7 @@ def mlp(
 class Float64(nn.Module):
     """Has buffers of float64, and keeps them so when the module around is made float32."""
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
+    def _apply(self, fn: Callable[..., object], recurse: bool = True) -> nn.Module:
         before = dict(self._buffers)
         super()._apply(fn, recurse)
         for name, tensor in before.items():

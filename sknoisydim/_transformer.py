@@ -266,7 +266,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         lr: float = 3e-3,
         early_stopping: bool | int = False,
         warm_start: bool = False,
-        callbacks: Sequence[Any] | None = None,
+        callbacks: Sequence[object] | None = None,
         checkpoint: object = None,
         device: str = "auto",
         random_state: RandomState = None,
@@ -308,8 +308,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         y: ArrayLike | None = None,
         *,
         X_val: MatrixLike | None = None,
-        y_val: Any = None,
-        sample_weight: Any = None,
+        y_val: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> NoisyDIMTransformer:
         """Train the encoder.
 
@@ -393,7 +393,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
                 warnings.warn(message, ConvergenceWarning, stacklevel=STACK_LEVEL)
         return self
 
-    def partial_fit(self, X: Any, y: ArrayLike | None = None) -> NoisyDIMTransformer:
+    def partial_fit(self, X: MatrixLike, y: ArrayLike | None = None) -> NoisyDIMTransformer:
         """Train on a chunk of rows, and go on from the chunks before, or from `fit`.
 
         One pass over the chunk in batches of `batch_size_`, the last one filled up with earlier
@@ -448,12 +448,12 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             start = self._last()
             fresh = start is None
             alone = start is None or start.state.get("kept") is None
-            X, shape = self._rows(X, reset=fresh, ensure_min_samples=2 if alone else 1)
-            settings = resolve_settings(self, X.shape[1])
+            rows, shape = self._rows(X, reset=fresh, ensure_min_samples=2 if alone else 1)
+            settings = resolve_settings(self, rows.shape[1])
             labelled = settings.supervision > 0 and y is not None
-            targets = encode_target(X, y, whole=False) if labelled else None
+            targets = encode_target(rows, y, whole=False) if labelled else None
             trained = train_chunk(
-                Table(X, targets, shape=shape),
+                Table(rows, targets, shape=shape),
                 settings,
                 draw_seed(self.random_state) if fresh else 0,
                 self._announce,
@@ -518,7 +518,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             raise
 
     def _announce(
-        self, capacity: float, batch_size: int, clean_weight: float, tasks: Sequence[Any] = ()
+        self, capacity: float, batch_size: int, clean_weight: float, tasks: Sequence[object] = ()
     ) -> list[Any]:
         return [*reporters(self.verbose, capacity, batch_size, clean_weight), *tasks]
 

@@ -355,7 +355,7 @@ class Neighbors(BaseEstimator):
         self.n_neighbors = n_neighbors
         self.rate = rate
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         state: dict[str, Any] = {**super().__getstate__()}
         state.pop("_candidates", None)
         return state
@@ -438,7 +438,7 @@ class Compose(BaseEstimator):
     0.0
     """
 
-    def __init__(self, views: Sequence[Any]) -> None:
+    def __init__(self, views: Sequence[object]) -> None:
         self.views = views
 
     def prepare(self, sample: torch.Tensor) -> View:

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from sknoisydim._context import own_context, own_forward
 from sknoisydim._modules import linear, mlp
 from sknoisydim._validation import check_integer, check_real, resolve
+from sknoisydim.noise import Channel
 
 __all__ = [
     "CRITICS",
@@ -105,7 +106,7 @@ class ExactCritic(BaseEstimator):
     """
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module; ValueError for a channel whose density has no gradient."""
         if not getattr(channel, "exact", True):
             raise ValueError(
@@ -193,7 +194,7 @@ class BilinearCritic(BaseEstimator):
         self.temperature = temperature
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module."""
         temperature = _check_temperature(self.temperature)
         return _Tempered(QuadraticRatio(n_components, channel.scale), temperature)
@@ -264,7 +265,7 @@ class SeparableCritic(BaseEstimator):
         self.temperature = temperature
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module."""
         hidden = _check_sizes(self.hidden_layer_sizes)
         width = check_integer(self.width, "critic width", minimum=1)
@@ -354,7 +355,7 @@ class ConcatCritic(BaseEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module."""
         sizes = _check_sizes(self.hidden_layer_sizes)
         if not sizes:

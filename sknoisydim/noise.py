@@ -58,7 +58,7 @@ class Noise(BaseEstimator):
     `batch_size` is that really used, or what "auto" goes by.
     """
 
-    def build(self, n_components: int, batch_size: int) -> Any:
+    def build(self, n_components: int, batch_size: int) -> GaussianChannel | UniformChannel:
         """Return a new channel, for `n_components` and a batch size."""
         raise TypeError(f"{type(self).__name__} does not say which channel it makes.")
 
@@ -390,6 +390,8 @@ class UniformNoise(Noise):
             )
         return channel
 
+
+Channel = GaussianChannel | UniformChannel
 
 NOISES: Mapping[str, type] = {"gaussian": GaussianNoise, "uniform": UniformNoise}
 

@@ -132,12 +132,16 @@ class Forecast(Callback):
     The first batch sets up kernels and memory, so the time is that of the next ones.
     """
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, net: NeuralNet, X: Any = None, y: object = None, **kwargs: object
+    ) -> None:
         # A fit that goes on from a checkpoint has less to do.
         self.left_ = (net.max_epochs - len(net.history)) * len(X)
         self.count_ = 0
 
-    def on_batch_end(self, net: Any, batch: Any = None, training: bool = True, **_: Any) -> None:
+    def on_batch_end(
+        self, net: object, batch: object = None, training: bool = True, **_: object
+    ) -> None:
         if not training or self.count_ > TIMED:
             return
         if self.count_ == 0:
@@ -183,7 +187,7 @@ def show(text: str) -> None:
     print(text)  # noqa: T201 (what `verbose`, or a PrintLog, asks for)
 
 
-def check_callbacks(callbacks: Sequence[Any], held_out: bool) -> None:
+def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
     """See that initialised callbacks ask for what there is."""
     scores = {getattr(item, "name_", getattr(item, "name", None)) for item in callbacks}
     for item in callbacks:
@@ -283,7 +287,7 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks, and then there is no
     class CallbackSupportMixin:  # type: ignore[no-redef]  # where scikit-learn has none (before 1.9)
         """Stands for scikit-learn's mixin where there is none."""
 
-    def with_callbacks(method: Any) -> Any:
+    def with_callbacks(method: object) -> Any:
         """Return the method as it is."""
         return method
 
@@ -306,7 +310,7 @@ class Tasks(Callback):
         estimator: BaseEstimator,
         X: object,
         y: object,
-        so_far: Callable[[Any, Any], Mapping[str, Any]],
+        so_far: Callable[[object, object], Mapping[str, object]],
     ) -> None:
         self.estimator = estimator
         self.so_far = so_far

@@ -31,7 +31,7 @@ class Persistent:
     encoder_: Any
 
     @own_context()
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         state: Any = super().__getstate__()
         if not hasattr(self, "net_"):
             return state

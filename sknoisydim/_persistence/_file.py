@@ -30,7 +30,7 @@ LIBRARIES = ("numpy", "scipy", "scikit-learn", "skorch", "torch")
 
 
 def write(
-    path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    path: str | os.PathLike[str], header: Mapping[str, object], arrays: Mapping[str, np.ndarray]
 ) -> None:
     """Write a file, all of it or nothing."""
     versions = {"sknoisydim": __version__, "python": platform.python_version()}

@@ -173,7 +173,7 @@ class Writer:
         state.pop("_sklearn_version", None)
         return state
 
-    def _distribution(self, value: Any, path: str) -> JSON:
+    def _distribution(self, value: object, path: str) -> JSON:
         newer = type(value).__name__.removeprefix("Standard")  # of Normal(mu=0, sigma=1)
         if type(value) is _Frozen:
             own: Any = getattr(stats, str(value.dist.name), None)  # not a user's, nor with settings
@@ -349,7 +349,7 @@ def unpack(
     return found | fitted | _assemble(parts)
 
 
-def _made(name: str, own: object, parts: dict[str, Any]) -> object:
+def _made(name: str, own: object, parts: dict[str, object]) -> object:
     """Return a part, made of what the caller of `load` names, with the tensors of the file."""
     parameter, make = MADE[name]
     made, state = make(own, parts), parts[name]

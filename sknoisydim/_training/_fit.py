@@ -34,6 +34,7 @@ from sknoisydim._training._statistics import (
 )
 from sknoisydim.augmentations import prepare_view
 from sknoisydim.encoders import IndicateMissing, check_output
+from sknoisydim.noise import Channel
 from sknoisydim.refinement._rotation import MIN_HELD_OUT
 from sknoisydim.scaling import (
     BY_MOMENTS,
@@ -83,7 +84,7 @@ def missing_cells(
 def build(
     settings: Settings,
     rows: Rows,
-    channel: Any,
+    channel: Channel,
     generator: torch.Generator,
     front: IndicateMissing | None = None,
     linear_weights: tuple[float, ...] = (),
@@ -186,7 +187,7 @@ class Trained:
     state: dict[str, Any]
 
     @property
-    def history(self) -> dict[str, list[Any]]:
+    def history(self) -> dict[str, list[object]]:
         """The per-epoch records of skorch as a dict of lists, None where an epoch has no record."""
         rows = self.net.history
         names = dict.fromkeys(name for row in rows for name in row if name != "batches")
@@ -374,7 +375,7 @@ def train(
         return Trained(net, embedder, nats, refinement, message, state)
 
 
-def fitted_so_far(net: DIMNet, batches: Batches, **further: Any) -> dict[str, Any]:
+def fitted_so_far(net: DIMNet, batches: Batches, **further: object) -> dict[str, object]:
     """Return the attributes of an estimator that is fitted, had training ended now; all copies."""
     rows, objective = batches.rows, copy.deepcopy(net.module_)
     finalize_statistics(objective, rows, batches.batch_size, 0)

@@ -50,12 +50,12 @@ DROPOUTS = (Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 @own_context()
 def fit_data_parallel(
     estimator: BaseEstimator,
-    X: Any,
+    X: object,
     y: ArrayLike | None = None,
     *,
     accelerator: Any = None,
     timeout: float = 300.0,
-    **fit_params: Any,
+    **fit_params: object,
 ) -> BaseEstimator | None:
     """Fit a transformer in several processes, which Accelerate or torchrun has started.
 
@@ -196,7 +196,7 @@ def _resolve(accelerator: Any, timeout: float) -> Accelerator:
     return accelerator
 
 
-def _agree(random_state: RandomState, tables: Mapping[str, Any]) -> int:
+def _agree(random_state: RandomState, tables: Mapping[str, object]) -> int:
     """Return the seed of the main process, if all were given the same tables and seed."""
     from accelerate.utils import gather_object
 

@@ -17,7 +17,7 @@ from sknoisydim._modules import draw_seed
 from sknoisydim._validation import check_integer
 
 
-def check_estimator(estimator: Any) -> None:
+def check_estimator(estimator: object) -> None:
     """Raise TypeError if an estimator is no `NoisyDIMTransformer`, which is told by its methods."""
     is_class = inspect.isclass(estimator)
     methods = ("encoder", "partial_fit", "retarget")
@@ -162,7 +162,7 @@ class DaskTransformer(
         shape = {"chunks": (X.chunks[0], (meta.shape[1],)), "drop_axis": list(range(2, X.ndim))}
         return X.map_blocks(_embed, shared, meta, dtype=meta.dtype, meta=meta, **shape)
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the names of the components; `input_features` is ignored."""
         names: np.ndarray = self._model().get_feature_names_out()
         return names

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import t as student
@@ -18,6 +18,9 @@ from sknoisydim._sources import MatrixLike, RowSource
 from sknoisydim._validation import check_integer, check_real, unknown_option
 from sknoisydim.metrics._distances import DISTANCES, classifier_auc, relative_distance
 from sknoisydim.metrics._samples import FloatArray, RandomState, generator, seed_of, subsample
+
+if TYPE_CHECKING:
+    from sknoisydim.noise import Channel
 
 
 def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstimator, MatrixLike]:
@@ -213,7 +216,7 @@ def mutual_information(
 
 def channel_information(
     z: FloatArray,
-    channel: Any,
+    channel: Channel,
     batch_size: int,
     rng: np.random.Generator,
     *,
@@ -246,7 +249,7 @@ def interval(found: list[float], confidence: float) -> tuple[float, float, float
     return mean, mean - half, mean + half
 
 
-def reachable_information(channel: Any, batch_size: int, rng: np.random.Generator) -> float:
+def reachable_information(channel: Channel, batch_size: int, rng: np.random.Generator) -> float:
     """Return the estimate for the channel's best input, N(0, I) for Gaussian noise, in nats."""
     from .._modules import make_generator
 
@@ -256,7 +259,7 @@ def reachable_information(channel: Any, batch_size: int, rng: np.random.Generato
     return _one_draw(perfect.double().numpy(), channel, batch_size, rng)
 
 
-def _one_draw(z: FloatArray, channel: Any, size: int, rng: np.random.Generator) -> float:
+def _one_draw(z: FloatArray, channel: Channel, size: int, rng: np.random.Generator) -> float:
     import torch  # not above: metrics of plain arrays need none
 
     from .._objective import channel_nats

@@ -36,6 +36,7 @@ VERDICTS = {
     "different": "different from the target",
     "unclear": "too few samples to tell",
 }
+Values = Mapping[str, Any]
 NAN, LEVEL, WIDTH = math.nan, 0.05, 92
 #: Lines of the data frame: group, quantity, its key, its value for the target, and its p-value.
 LINES = (
@@ -271,7 +272,7 @@ def _plain(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def rejected(values: Mapping[str, Any]) -> dict[str, bool]:
+def rejected(values: Values) -> dict[str, bool]:
     """Return, for each p-value that is known, whether it counts after Holm's correction."""
     known = [name for name in TESTS if not math.isnan(values[name])]
     corrected = holm(np.array([values[name] for name in known]))
@@ -352,21 +353,21 @@ def marginal_wasserstein(Z: FloatArray, reference: object, *, random_state: Rand
     return float(np.sqrt(np.square(np.sort(Z, axis=0) - ndtri(levels)[:, None]).mean()))
 
 
-def _few(values: Mapping[str, Any]) -> bool:
+def _few(values: Values) -> bool:
     least = max(FEW_SAMPLES, SAMPLES_PER_COMPONENT * values["n_components"])
     return bool(values["n_rows"] < least)
 
 
-def _auc(values: Mapping[str, Any]) -> float:
+def _auc(values: Values) -> float:
     return float(np.fmax(values["auc_boosting"], values["auc_mlp"]))
 
 
-def _correlated(values: Mapping[str, Any], least: float) -> bool:
+def _correlated(values: Values, least: float) -> bool:
     """Whether two components correlate more than that, and more than by chance."""
     return bool(values["max_correlation_pvalue"] <= LEVEL and values["max_correlation"] > least)
 
 
-def judge(values: Mapping[str, Any]) -> str:
+def judge(values: Values) -> str:
     """Return the verdict: "match", "close", "different" or "unclear"."""
     auc = _auc(values)
     if not (any(rejected(values).values()) or auc > chance_auc(values["n_rows"])):
@@ -378,7 +379,7 @@ def judge(values: Mapping[str, Any]) -> str:
     return "close" if near and not _correlated(values, CLOSE_CORRELATION) else "different"
 
 
-def advise(values: Mapping[str, Any], fitted: BaseEstimator | None) -> Iterator[str]:
+def advise(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
     """Yield what is wrong and what to change, the most important first.
 
     `fitted` is the transformer; None for samples of which nothing else is known.
@@ -393,12 +394,12 @@ def advise(values: Mapping[str, Any], fitted: BaseEstimator | None) -> Iterator[
         yield f"A {'' if found else 'small '}difference is seen by: {tests}."
 
 
-def _flat(values: Mapping[str, Any]) -> bool:
+def _flat(values: Values) -> bool:
     """Whether the samples have fewer dimensions than the target needs; never for NaN."""
     return bool(values["intrinsic_dimension"] < FLAT * values["intrinsic_dimension_needed"])
 
 
-def _on_training(values: Mapping[str, Any], fitted: BaseEstimator) -> Iterator[str]:
+def _on_training(values: Values, fitted: BaseEstimator) -> Iterator[str]:
     nats, cap = values["information"], math.log(fitted.batch_size_)
     if nats.capacity > 1.001 * cap:
         yield (
@@ -424,7 +425,7 @@ def _on_training(values: Mapping[str, Any], fitted: BaseEstimator) -> Iterator[s
         )
 
 
-def _on_samples(values: Mapping[str, Any]) -> Iterator[str]:
+def _on_samples(values: Values) -> Iterator[str]:
     n, d = values["n_rows"], values["n_components"]
     if values["label_pvalue"] > LEVEL:
         yield (
@@ -446,7 +447,7 @@ def _on_samples(values: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _on_match(values: Mapping[str, Any], fitted: BaseEstimator | None) -> Iterator[str]:
+def _on_match(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
     auc = _auc(values)
     if auc > chance_auc(values["n_rows"]) or judge(values) == "different":
         how = "" if math.isnan(auc) else f", with AUC {auc:.2f}"

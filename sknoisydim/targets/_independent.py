@@ -78,10 +78,10 @@ class ScipyLaw(Target):
         # Distributions do not change, and scipy cannot copy each of them: see `undamaged`.
         return ScipyLaw(self.law)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ScipyLaw:
+    def __deepcopy__(self, memo: dict[int, object]) -> ScipyLaw:
         return copy.copy(self)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__(state)
         self.law = undamaged(self.law)
 
@@ -323,7 +323,7 @@ class Independent(Target):
     array([[0.       , 0.26444998]])
     """
 
-    def __init__(self, laws: Any) -> None:
+    def __init__(self, laws: object) -> None:
         self.laws = laws
 
     def __sklearn_clone__(self) -> Independent:
@@ -332,7 +332,7 @@ class Independent(Target):
             return Independent(type(self.laws)(map(_clone_target, self.laws)))
         return Independent(_clone_target(self.laws))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Independent:
+    def __deepcopy__(self, memo: dict[int, object]) -> Independent:
         copied = self.__sklearn_clone__()
         fitted = {name: value for name, value in vars(self).items() if name != "laws"}
         copied.__dict__.update(copy.deepcopy(fitted, memo))
@@ -401,7 +401,7 @@ def as_target(value: object, name: str) -> Target:
     return ScipyLaw(undamaged(value))
 
 
-def as_components(distributions: Any, n_components: int, name: str) -> list[Target]:
+def as_components(distributions: object, n_components: int, name: str) -> list[Target]:
     """Return one unbound target per component."""
     if not isinstance(distributions, (list, tuple)):
         return [as_target(distributions, name)] * n_components
@@ -413,7 +413,7 @@ def as_components(distributions: Any, n_components: int, name: str) -> list[Targ
     return [as_target(one, f"{name}[{index}]") for index, one in enumerate(distributions)]
 
 
-def _clone_target(distribution: object) -> Any:
+def _clone_target(distribution: object) -> object:
     return clone(distribution) if isinstance(distribution, Target) else distribution
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -73,7 +72,7 @@ class MultivariateNormal(Target):
         return normal_logpdf(self._pull(x)) - float(np.log(np.diag(self.factor_)).sum())
 
 
-def _cholesky(cov: Any, n_components: int) -> FloatArray:
+def _cholesky(cov: object, n_components: int) -> FloatArray:
     """Return the lower Cholesky factor of a checked covariance."""
     matrix = np.asarray(cov)
     if matrix.dtype.kind not in "fiu":
