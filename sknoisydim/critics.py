@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from sklearn.base import BaseEstimator
@@ -22,7 +22,6 @@ from torch.utils.checkpoint import checkpoint
 from sknoisydim._context import own_context, own_forward
 from sknoisydim._modules import linear, mlp
 from sknoisydim._validation import check_integer, check_real, resolve
-from sknoisydim.noise import Channel
 
 __all__ = [
     "CRITICS",
@@ -39,6 +38,13 @@ SPREAD = 0.2
 DECAY = 0.9
 # Change of a learned log precision per unit of its parameter: 2 % in a step of 0.002.
 GAIN = 10.0
+
+
+class Channel(Protocol):
+    """What all critics use of a channel."""
+
+    @property
+    def scale(self) -> float: ...
 
 
 def _check_sizes(sizes: Sequence[int]) -> list[int]:
