@@ -37,8 +37,7 @@ def import_compiler() -> None:
 def draw_seed(random_state: RandomState) -> int:
     """Return a seed from scikit-learn's `random_state`.
 
-    None draws fresh entropy and leaves numpy's global generator alone, unlike
-    `sklearn.utils.check_random_state`.
+    None draws fresh entropy and leaves numpy's global generator alone.
     """
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
@@ -195,20 +194,12 @@ class Float64(nn.Module):
 
 
 class Table(Float64):
-    r"""A smooth function f of each column in float64, by Lagrange's cubic on an even grid.
+    """A smooth function f of each column in float64, by Lagrange's cubic on an even grid.
 
-    With h the distance of two knots, the error is at most :math:`h^4 |f^{(4)}| / 42` between the
-    two inner ones of four. Constant beyond the grid, whose outermost values it does not exceed.
+    `function` maps knots (k, 1) to values (k, d), or to (k, 1) for all columns alike; the grid goes
+    from -edge to edge. With h the `step`, the error is at most :math:`h^4 |f^{(4)}| / 42` between the
+    two inner ones of four knots. Constant beyond the grid, whose outermost values it does not exceed.
     Numbers are such as float32 holds, since an export to ONNX may make that of them.
-
-    Parameters
-    ----------
-    function : callable
-        Knots (k, 1) -> values (k, d), or (k, 1) for all columns alike.
-    edge : float
-        The grid goes from -edge to edge.
-    step : float, default=2**-7
-        h.
     """
 
     values: torch.Tensor

@@ -42,11 +42,11 @@ def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstim
             f"the {type(step).__name__} has {len(names)} NoisyDIMTransformer steps "
             f"({', '.join(map(repr, names))}): pass one of them, with X as it reaches it."
         )
-    while steps := _steps(step):
-        position = next(i for i, (_, inner) in enumerate(steps) if _names(inner))
+    for name in filter(None, names[0].split("__")):
+        position = list(step.named_steps).index(name)
         # The first steps alone: what comes behind the transformer need not be able to transform.
         X = step[:position].transform(X) if position else X
-        step = steps[position][1]
+        step = step[position]
     check_is_fitted(step)
     return step, X
 

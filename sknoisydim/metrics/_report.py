@@ -384,8 +384,7 @@ def advise(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
 
     `fitted` is the transformer; None for samples of which nothing else is known.
     """
-    found = [*([] if fitted is None else _on_training(values, fitted)), *_on_samples(values)]
-    found += _on_match(values, fitted)
+    found = list(_faults(values, fitted))
     yield from found
     if not found and judge(values) == "match":
         yield "Nothing to change: it is as good as these samples can show."
@@ -394,39 +393,35 @@ def advise(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
         yield f"A {'' if found else 'small '}difference is seen by: {tests}."
 
 
-def _flat(values: Values) -> bool:
-    """Whether the samples have fewer dimensions than the target needs; never for NaN."""
-    return bool(values["intrinsic_dimension"] < FLAT * values["intrinsic_dimension_needed"])
-
-
-def _on_training(values: Values, fitted: BaseEstimator) -> Iterator[str]:
-    nats, cap = values["information"], math.log(fitted.batch_size_)
-    if nats.capacity > 1.001 * cap:
-        yield (
-            f"The capacity, {nats.capacity:.1f} nats, is beyond what a batch of "
-            f"{fitted.batch_size_} can show ({cap:.1f}): training stops there and leaves the joint "
-            "distribution unfinished. Raise the noise, leave it on 'auto', or raise batch_size."
-        )
-    training = values["training_information"] / values["training_reachable"]
-    if training < LITTLE and not _flat(values):
-        # A large weight pulls classes apart, and more epochs then pull further.
-        less = "a smaller supervision, " if fitted.supervision > 0 else ""
-        yield (
-            f"Training passed {training:.0%} of the information that N(0, I) would: {less}more "
-            "epochs, a larger encoder, or fewer components."
-        )
-    # The interval: with few samples the share moves by chance.
-    if training - nats.high / nats.reachable > GAP:
-        change = "" if fitted.early_stopping else ", early_stopping=True"
-        yield (
-            f"The given samples pass {nats.value / nats.reachable:.0%} of the reachable "
-            f"information, the training samples {training:.0%}: the fit does not carry over. More "
-            f"samples, fewer epochs{change}, or fewer components; or another population."
-        )
-
-
-def _on_samples(values: Values) -> Iterator[str]:
-    n, d = values["n_rows"], values["n_components"]
+def _faults(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
+    n, d, auc = values["n_rows"], values["n_components"], _auc(values)
+    # Whether the samples have fewer dimensions than the target needs; never for NaN.
+    flat = values["intrinsic_dimension"] < FLAT * values["intrinsic_dimension_needed"]
+    # A large weight pulls classes apart, and more epochs then pull further.
+    less = "a smaller supervision, " if fitted is not None and fitted.supervision > 0 else ""
+    if fitted is not None:
+        nats, cap = values["information"], math.log(fitted.batch_size_)
+        if nats.capacity > 1.001 * cap:
+            yield (
+                f"The capacity, {nats.capacity:.1f} nats, is beyond what a batch of "
+                f"{fitted.batch_size_} can show ({cap:.1f}): training stops there and leaves the "
+                "joint distribution unfinished. Raise the noise, leave it on 'auto', or raise "
+                "batch_size."
+            )
+        training = values["training_information"] / values["training_reachable"]
+        if training < LITTLE and not flat:
+            yield (
+                f"Training passed {training:.0%} of the information that N(0, I) would: {less}more "
+                "epochs, a larger encoder, or fewer components."
+            )
+        # The interval: with few samples the share moves by chance.
+        if training - nats.high / nats.reachable > GAP:
+            change = "" if fitted.early_stopping else ", early_stopping=True"
+            yield (
+                f"The given samples pass {nats.value / nats.reachable:.0%} of the reachable "
+                f"information, the training samples {training:.0%}: the fit does not carry over. "
+                f"More samples, fewer epochs{change}, or fewer components; or another population."
+            )
     if values["label_pvalue"] > LEVEL:
         yield (
             "The embedding tells no more of y than of y in random order: what training samples "
@@ -439,23 +434,18 @@ def _on_samples(values: Values) -> Iterator[str]:
             f"{values['repeated_rows']:.0%} of the embedded samples repeat another one: a lattice "
             "(whole numbers, categories) cannot follow a continuous distribution."
         )
-    if _flat(values):
+    if flat:
         seen = max(1, round(values["intrinsic_dimension"]))
         yield (
             f"The samples seem to fill about {seen} dimensions, and {d} components cannot be "
             f"jointly independent on them: try n_components={seen}."
         )
-
-
-def _on_match(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
-    auc = _auc(values)
-    if auc > chance_auc(values["n_rows"]) or judge(values) == "different":
+    if auc > chance_auc(n) or judge(values) == "different":
         how = "" if math.isnan(auc) else f", with AUC {auc:.2f}"
         if fitted is not None:
             refine = "" if fitted.refine is not None else "refine='rotation', "
-            refine += "a smaller supervision, " if fitted.supervision > 0 else ""
             how += f". What brings it closer: match_weight={max(1.0, 3 * fitted.match_weight):g}, "
-            how += f"{refine}a larger batch_size, more epochs, or fewer components"
+            how += f"{refine}{less}a larger batch_size, more epochs, or fewer components"
         yield f"The joint distribution differs from the target{how}."
     if values["worst_ks_pvalue"] <= LEVEL and values["relative_marginal_distance"] > CLOSE_DISTANCE:
         yield (
