@@ -197,9 +197,9 @@ class Table(Float64):
     """A smooth function f of each column in float64, by Lagrange's cubic on an even grid.
 
     `function` maps knots (k, 1) to values (k, d), or to (k, 1) for all columns alike; the grid goes
-    from -edge to edge. With h the `step`, the error is at most :math:`h^4 |f^{(4)}| / 42` between the
-    two inner ones of four knots. Constant beyond the grid, whose outermost values it does not exceed.
-    Numbers are such as float32 holds, since an export to ONNX may make that of them.
+    from -edge to edge. With h the `step`, the error is at most :math:`h^4 |f^{(4)}| / 42` between
+    the two inner ones of four knots. Constant beyond the grid, whose outermost values it does not
+    exceed. Numbers are such as float32 holds, since an export to ONNX may make that of them.
     """
 
     values: torch.Tensor

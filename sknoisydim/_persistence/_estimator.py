@@ -7,13 +7,16 @@ import os
 import warnings
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sknoisydim._context import own_context
 from sknoisydim._files import write_bytes
-from sknoisydim._model import FittedModel
+from sknoisydim._model import FittedModel, embeddings
+from sknoisydim.encoders import IndicateMissing
 
 from . import _file
 from ._state import left_out, pack, unpack
@@ -22,6 +25,16 @@ Self = TypeVar("Self", bound="Persistent")
 
 # What belongs to a session, by `set_callbacks` of scikit-learn, and to a machine: no file has it.
 APART = ("_skl_callbacks", "checkpoint")
+
+
+def _check_works(model: BaseEstimator) -> None:
+    """See that the parts fit together, with two rows; raises anything where they do not."""
+    rows = np.zeros((2, model.n_features_in_), np.float32)
+    if isinstance(model.encoder_.encoder, IndicateMissing):
+        rows[1] = np.nan
+    for _, z in embeddings(model.encoder_, rows, torch.device("cpu"), model.refinement_):
+        if not np.isfinite(model.target_.push(z)).all():
+            raise ValueError("it embeds rows of zeros as NaN or infinity.")
 
 
 class Persistent:
@@ -101,9 +114,11 @@ class Persistent:
         try:
             state = unpack(header, arrays, own) | {"checkpoint": None}
             model = cls(**{name: state[name] for name in header["parameters"]})
+            model.__dict__.update(state)
+            if "scaling" not in own:  # which need not take rows of zeros
+                _check_works(model)
         except Exception as error:  # what a damaged file says may be anything
             raise ValueError(f"{path} cannot be loaded: {error}") from error
-        model.__dict__.update(state)
         return model
 
     @own_context()
