@@ -14,15 +14,10 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import estimator_checks
-from sklearn.utils.estimator_checks import estimator_checks_generator
-from sklearn.utils.fixes import parse_version
 
 from sknoisydim import NoisyDIMTransformer, UniformCodes
 from sknoisydim.metrics._information import normal_embedding
 
-# How many checks scikit-learn 1.9 yields for a transformer with these tags.
-N_CHECKS = 46
 # About the largest distance of a point of (-4, 4)^d to the nearest of 200,000 in its cell.
 SPACING = {1: 0.001, 2: 0.1, 3: 0.5, 4: 1.0}
 LAYOUTS = {"even": (6, 2), "uneven": (7, 3), "one": (5, 1), "a bit each": (4, 4)}
@@ -57,25 +52,6 @@ def cells_of(bits, d, n=2000):
     Z = np.random.default_rng([bits, d]).standard_normal((n, d))
     dim = NoisyDIMTransformer(d, max_epochs=1, random_state=0)
     return Embedded(dim, bits=bits).fit(Z[:50]), Z
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        pytest.param(check, id=f"{i}-{check.func.__name__}")
-        for i, (_, check) in enumerate(estimator_checks_generator(codes(bits=4)))
-    ],
-)
-def test_check(check):
-    try:
-        check(codes(bits=4))
-    except estimator_checks.SkipTest as reason:
-        pytest.fail(f"skipped itself: {reason}")
-
-
-def test_number_of_checks():
-    fewer = parse_version(sklearn.__version__) < parse_version("1.9")
-    assert len(list(estimator_checks_generator(codes(bits=4)))) >= N_CHECKS - fewer
 
 
 @over(layout=LAYOUTS)
@@ -189,13 +165,7 @@ def test_a_fit_spreads_unseen_samples_more_evenly_than_the_columns_are():
     assert imbalance(model.codes(new)) < 1.15 < imbalance(by_column.astype(int))
 
 
-@over(
-    case={
-        "half the bits": (7, 4, 4),
-        "no more than features": (16, 3, 3),
-        "a column": (4, 1, 1),
-    }
-)
+@over(case={"half the bits": (7, 4, 4), "no more than features": (16, 3, 3), "a column": (4, 1, 1)})
 def test_default_transformer(case):
     bits, n_features, n_components = case
     X = samples(60, 2)[:, :n_features]

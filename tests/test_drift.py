@@ -7,24 +7,17 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-import sklearn
 from over import over
 from scipy import stats
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import estimator_checks
-from sklearn.utils.estimator_checks import estimator_checks_generator
-from sklearn.utils.fixes import parse_version
 
 from sknoisydim import NoisyDIMDriftMonitor, NoisyDIMTransformer
 from sknoisydim._drift import N_SPLITS, TAIL, _pvalues
 from sknoisydim.metrics import mmd_test
 from sknoisydim.metrics._drift import PARTS
-
-# How many checks scikit-learn 1.9 yields for an estimator with `fit` and these tags.
-N_CHECKS = 41
 
 
 def quick(**parameters):
@@ -47,25 +40,6 @@ def samples(n, seed):
 @pytest.fixture(scope="module")
 def fitted():
     return monitor().fit(samples(1600, 0))
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        pytest.param(check, id=f"{i}-{check.func.__name__}")
-        for i, (_, check) in enumerate(estimator_checks_generator(monitor()))
-    ],
-)
-def test_check(check):
-    try:
-        check(monitor())
-    except estimator_checks.SkipTest as reason:
-        pytest.fail(f"skipped itself: {reason}")
-
-
-def test_number_of_checks():
-    fewer = parse_version(sklearn.__version__) < parse_version("1.9")
-    assert len(list(estimator_checks_generator(monitor()))) >= N_CHECKS - fewer
 
 
 def calm_pvalues(seed, n, m, n_batches):

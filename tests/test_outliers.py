@@ -13,15 +13,9 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import estimator_checks
-from sklearn.utils.estimator_checks import estimator_checks_generator
-from sklearn.utils.fixes import parse_version
 
 from sknoisydim import NoisyDIMDriftMonitor, NoisyDIMOutlierDetector, NoisyDIMTransformer
 from sknoisydim._outliers import CALIBRATIONS, _fit_tail, _offset, _p_values
-
-# How many checks scikit-learn 1.9 yields for a detector with these tags.
-N_CHECKS = 46
 
 
 def quick(**parameters):
@@ -47,25 +41,6 @@ def samples(n, seed):
 @pytest.fixture(scope="module")
 def fitted():
     return detector(n_estimators=2).fit(samples(1000, 0))
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        pytest.param(check, id=f"{i}-{check.func.__name__}")
-        for i, (_, check) in enumerate(estimator_checks_generator(detector()))
-    ],
-)
-def test_check(check):
-    try:
-        check(detector())
-    except estimator_checks.SkipTest as reason:
-        pytest.fail(f"skipped itself: {reason}")
-
-
-def test_number_of_checks():
-    fewer = parse_version(sklearn.__version__) < parse_version("1.9")
-    assert len(list(estimator_checks_generator(detector()))) >= N_CHECKS - fewer
 
 
 def test_level_and_false_discoveries_are_those_asked_for():
