@@ -13,7 +13,6 @@ operations only.
 """
 
 import contextlib
-import copy
 import itertools
 import json
 import pickle
@@ -34,14 +33,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sknoisydim import NoisyDIMTransformer, _modules, _settings
-from sknoisydim._modules import Dropout, mlp
+from sknoisydim._modules import Dropout
 from sknoisydim._net import _checkpoint
-from sknoisydim._objective import Objective
 from sknoisydim._training._fit import fitted_so_far
-from sknoisydim.augmentations import AUGMENTATIONS, prepare_view, resolve_augmentation
-from sknoisydim.bounds import BOUNDS, resolve_bound
+from sknoisydim.augmentations import AUGMENTATIONS
+from sknoisydim.bounds import BOUNDS
 from sknoisydim.critics import CRITICS
-from sknoisydim.noise import NOISES
 from sknoisydim.normalization import NORMALIZATIONS, Whitening
 
 aten = torch.ops.aten
@@ -296,15 +293,16 @@ FITS = {
         {"missing": "indicator", "scaling": "quantile", "refine": "rotation", "noise": 0.01},
         {"X": HOLES, "sample_weight": np.linspace(0, 2, len(X)), "X_val": HOLES[:70]},
     ),
-    "images": (
-        {"encoder": Own, "optimizer": own_optimizer, "augmentation": "jitter"},
-        {"X": X.reshape(-1, 1, 2, 3)},
-    ),
-    "sgd": (
-        {"noise": "uniform", "bound": "dv", "optimizer": "sgd", "lr": 0.01, "callbacks": watching},
-        {},
-    ),
+    "images": ({"encoder": Own, "optimizer": own_optimizer}, {"X": X.reshape(-1, 1, 2, 3)}),
+    "sgd": ({"noise": "uniform", "optimizer": "sgd", "lr": 0.01, "callbacks": watching}, {}),
+    **{f"view {name}": ({"augmentation": name}, {}) for name in AUGMENTATIONS},
 }
+# Each critic, bound and normalization in turn; uniform noise has no exact critic.
+CRITICS_IN_TURN = itertools.cycle(sorted(CRITICS, key=lambda name: name == "exact"))
+TURNS = zip(CRITICS_IN_TURN, itertools.cycle(BOUNDS), itertools.cycle(NORMALIZATIONS), strict=False)
+for name, (critic, bound, normalization) in zip(FITS, TURNS, strict=False):
+    turn = {"critic": critic, "bound": bound, "normalization": normalization, "clean_weight": 0.5}
+    FITS[name][0].update(turn)
 
 
 def fitted(device, parameters, arguments=None):
@@ -351,55 +349,6 @@ def the_device_is_one():
         assert left_there({"a": [x], "b": torch.Generator(NAME)}) == [".a.0", ".b"]
     with pytest.raises((AssertionError, RuntimeError)):
         pickle.loads(pickle.dumps(x))
-
-
-def step(objective, view, x, seed, device):
-    """Do one step; return what it showed, all gradients, and the parameters after it."""
-    objective.augmentation = view
-    optimizer = torch.optim.AdamW(objective.parameters(), lr=0.01, fused=True)
-    generator = _modules.make_generator(seed, device)
-    nats = objective.train()(x, [x], generator)
-    (-nats.objective).backward()
-    optimizer.step()
-    parameters = list(objective.parameters())
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    tensors = [*nats, *gradients, *parameters, *objective.buffers()]
-    assert {t.device.type for t in tensors} == {torch.device(device).type}
-    return [t.detach().cpu() for t in tensors]
-
-
-TURNS = itertools.cycle([None, *AUGMENTATIONS])
-
-
-def steps(noise, normalization):
-    """Do a step with each critic and each bound; the views, which know neither, take turns."""
-    d, n = 2, 16
-    x = torch.from_numpy(X[:n])
-    views = {name: prepare_view(resolve_augmentation(name), x) for name in [None, *AUGMENTATIONS]}
-    with other_device():
-        x_there = x.to(NAME)
-        views_there = {name: prepare_view(resolve_augmentation(name), x_there) for name in views}
-    channel = NOISES[noise]().build(d, n)
-    critics = [name for name in CRITICS if channel.exact or name != "exact"]
-    for seed, (critic, bound) in enumerate(zip(itertools.cycle(critics), BOUNDS, strict=False)):
-        generator = torch.Generator().manual_seed(0)
-        encoder = mlp(6, [8], d, generator, batch_norm=True, dropout=0.1)
-        normalizer = NORMALIZATIONS[normalization]().build(d)
-        critic_module = CRITICS[critic]().build(d, channel, generator)
-        bound_there = resolve_bound(bound)
-        objective = Objective(
-            encoder, normalizer, channel, critic_module, bound_there, None, 0.5, (1.0,), 1.0
-        )
-        view = next(TURNS)
-        here = step(copy.deepcopy(objective), views[view], x, seed, "cpu")
-        with other_device():
-            moved = copy.deepcopy(objective).to(NAME)
-            there = step(moved, views_there[view], x_there, seed, NAME)
-        assert all(map(torch.equal, here, there)), f"{critic}, {bound}, {view}"
-
-
-for noise, normalization in zip(NOISES, NORMALIZATIONS, strict=True):
-    SCENARIOS[f"steps_{noise}_{normalization}"] = partial(steps, noise, normalization)
 
 
 @scenario
