@@ -14,6 +14,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import FunctionTransformer, RobustScaler
 from skorch.callbacks import Callback, EarlyStopping
+from small import small
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -27,9 +28,7 @@ X = np.random.default_rng(0).normal(size=(60, 4))
 Y = np.arange(60) % 3
 
 
-def dim(**parameters):
-    given = {"clean_weight": 0.5, "max_epochs": 2, "batch_size": 16, "random_state": 0}
-    return NoisyDIMTransformer(**given | {"refine": None} | parameters)
+dim = small(clean_weight=0.5, batch_size=16)
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import pytest
 from over import over
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import ConvergenceWarning
+from small import small
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim.encoders import MLPEncoder
 
 RNG = np.random.default_rng(0)
@@ -17,8 +17,7 @@ X = RNG.normal(size=(200, 6))
 IRIS = load_iris().data
 
 
-def dim(**parameters):
-    return NoisyDIMTransformer(**{"max_epochs": 2, "random_state": 0, "refine": None} | parameters)
+dim = small()
 
 
 def outlier(value):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from over import over
 from sklearn.datasets import load_digits
+from small import small
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim.bounds import BOUNDS
 from sknoisydim.critics import CRITICS
 
@@ -32,9 +32,7 @@ PAIRS = [(critic, "infonce") for critic in CRITICS]
 PAIRS += [("bilinear", bound) for bound in BOUNDS if bound != "infonce"]
 
 
-def dim(n_components, **parameters):
-    given = {"batch_size": 128, "max_epochs": 15, "keep": None, "refine": None, "random_state": 0}
-    return NoisyDIMTransformer(n_components, **given | parameters)
+dim = small(batch_size=128, max_epochs=15, keep=None)
 
 
 @over(choice=CHANNELS)

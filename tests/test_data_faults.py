@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OutputCodeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from small import small
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -25,10 +26,7 @@ from sknoisydim._settings import auto_epochs, auto_steps
 X = np.random.default_rng(0).normal(size=(40, 2))
 
 
-def dim(**parameters):
-    given = {"n_components": 2, "max_epochs": 2, "batch_size": 16, "random_state": 0}
-    given["refine"] = None
-    return NoisyDIMTransformer(**given | parameters)
+dim = small(2, batch_size=16)
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,13 @@ pytestmark = pytest.mark.gpu
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(4000, 6)) @ RNG.normal(size=(6, 12))).astype(np.float32)
 Y = (X[:, 0] > 0).astype(int)
-VARIANTS = {"defaults": {}, "labels": {"supervision": 0.5}, "stopping": {"early_stopping": True}}
-VARIANTS |= {"clean": {"clean_weight": 1.0}, "bf16": {"encoder": MLPEncoder(precision="bf16")}}
+VARIANTS = {
+    "defaults": {},
+    "clean": {"clean_weight": 1.0},
+    "labels": {"supervision": 0.5},
+    "stopping": {"early_stopping": True},
+    "bf16": {"encoder": MLPEncoder(precision="bf16")},
+}
 variants = pytest.mark.parametrize("parameters", VARIANTS.values(), ids=VARIANTS)
 
 
@@ -37,19 +42,29 @@ def dim(**parameters):
 
 
 @variants
-def test_tells_as_much_as_on_the_cpu_and_embeds_the_same(parameters):
+def test_tells_as_much_as_on_the_cpu(parameters):
     there, here = (dim(device=device, **parameters).fit(X, Y) for device in ("cuda", "cpu"))
     assert there.score(X) == pytest.approx(here.score(X), abs=0.03)
     Z = there.transform(X)
     np.testing.assert_allclose(np.cov(Z.T, bias=True), np.eye(6), atol=0.05)
-    on_cpu = pickle.loads(pickle.dumps(there)).set_params(device="cpu")
+
+
+@variants
+def test_embeds_the_same_on_both(parameters):
+    model = dim(**parameters).fit(X, Y)
+    on_cpu = pickle.loads(pickle.dumps(model)).set_params(device="cpu")
     # TF32 is off unless a user turns it on: what differs is the order of sums.
-    np.testing.assert_allclose(Z, on_cpu.transform(X), atol=1e-4)
+    np.testing.assert_allclose(model.transform(X), on_cpu.transform(X), atol=1e-4)
     exact = X.astype(np.float64)
-    np.testing.assert_allclose(there.transform(exact), on_cpu.transform(exact), atol=1e-9)
-    tensors = [*there.net_.module_.parameters(), *there.net_.module_.buffers()]
-    assert {t.device.type for t in [*tensors, there.net_.generator]} == {"cpu"}
-    assert there.net_.device == "cpu"
+    np.testing.assert_allclose(model.transform(exact), on_cpu.transform(exact), atol=1e-9)
+
+
+def test_a_fitted_net_is_on_the_cpu():
+    model = dim(bound="dv", critic="exact", clean_weight=0.5).fit(X)
+    net = model.net_
+    tensors = [*net.module_.parameters(), *net.module_.buffers()]
+    assert {t.device.type for t in [*tensors, net.generator]} == {"cpu"}
+    assert net.device == "cpu"
 
 
 def test_auto_and_a_name_without_a_number_are_one_device():
@@ -87,16 +102,11 @@ def test_a_step_waits_for_nothing(normalization, bound):
         assert all(p.isfinite().all() for p in objective.parameters())
 
 
-# torch's compiler calls what torch deprecates, and would have TF32 turned on.
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")
-def test_a_module_of_the_users_compiled_or_with_dropout():
-    network = torch.nn.Sequential(torch.nn.Linear(12, 64), torch.nn.Tanh(), torch.nn.Linear(64, 6))
-    compiled = torch.compile(network, mode="reduce-overhead")
-    plain, quick = (dim(encoder=encoder).fit(X).transform(X) for encoder in (network, compiled))
-    assert np.abs(plain - quick).mean() < 1e-2
+def test_a_users_module_leaves_the_global_generators_alone():
     before = torch.cuda.get_rng_state_all()
-    dim(encoder=torch.nn.Sequential(torch.nn.Dropout(0.1), torch.nn.Linear(12, 6))).fit(X)
+    dim(encoder=lambda p, d: torch.nn.Sequential(torch.nn.Dropout(0.1), torch.nn.Linear(p, d))).fit(
+        X
+    )
     assert all(map(torch.equal, torch.cuda.get_rng_state_all(), before))
 
 
@@ -138,3 +148,13 @@ def test_a_checkpoint_goes_on(tmp_path, monkeypatch):
     Stop.at = None
     resumed = dim(checkpoint=tmp_path, callbacks=[Stop()]).fit(X)
     np.testing.assert_allclose(resumed.transform(X), whole.transform(X), atol=1e-5)
+
+
+# torch's compiler calls what torch deprecates, and would have TF32 turned on.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")
+def test_a_compiled_encoder_learns_the_same():
+    network = torch.nn.Sequential(torch.nn.Linear(12, 64), torch.nn.Tanh(), torch.nn.Linear(64, 6))
+    compiled = torch.compile(network, mode="reduce-overhead")
+    plain, quick = (dim(encoder=encoder).fit(X).transform(X) for encoder in (network, compiled))
+    assert np.abs(plain - quick).mean() < 1e-2

@@ -12,8 +12,9 @@ from numpy.testing import assert_array_equal
 from over import over
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
+from small import small
 
-from sknoisydim import NoisyDIMTransformer, _data
+from sknoisydim import _data
 from sknoisydim._sources import ChosenRows, ConvertedRows, SparseRows, StackedRows
 
 RNG = np.random.default_rng(0)
@@ -23,10 +24,7 @@ Y = np.arange(300) % 3
 DTYPES = ["f4", "f8", "f2", ">f4", ">f8", "longdouble", "i1", "u2", "i8", "?"]
 
 
-def dim(**parameters):
-    settings = {"n_components": 2, "max_epochs": 2, "batch_size": 32, "random_state": 0}
-    settings["refine"] = None
-    return NoisyDIMTransformer(**settings | parameters)
+dim = small(2, batch_size=32)
 
 
 def on_disk(folder, table, order="C"):
@@ -125,7 +123,7 @@ GROWTH = """
         part[:] = np.random.default_rng(start).integers(100, size=part.shape, dtype=np.int8)
     rows.flush()
     rows = np.load(path, mmap_mode="r")
-    model = NoisyDIMTransformer(8, max_epochs=1, encoder=MLPEncoder((16,)), random_state=0)
+    model = NoisyDIMTransformer(8, max_epochs=1, encoder=MLPEncoder((16,)), refine=None)
     model.fit(rows[:2_000])  # modules that torch loads once
     print(growth(lambda: model.fit(rows))[0], growth(lambda: model.partial_fit(rows))[0])
     print(growth(lambda: model.transform_to(rows, folder / "out.npy"))[0])

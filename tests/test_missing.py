@@ -11,14 +11,10 @@ import polars as pl
 import pytest
 import skops.io
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from scipy import sparse
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import RobustScaler
 from torch import nn
@@ -161,24 +157,6 @@ class TestIndicator:
         features = np.column_stack([z, z**2, z[:, :1] * z[:, 1:]])
         judge = LogisticRegression(C=100, max_iter=1000).fit(features[:400], gone[:400])
         assert judge.score(features[400:], gone[400:]) > 0.95
-
-    @given(
-        scaling=st.sampled_from(["squash", "quantile"]),
-        gone=arrays(bool, (30, 3)),
-        seed=st.integers(0, 100),
-    )
-    @settings(max_examples=10, deadline=None, derandomize=True, database=None)
-    def test_any_pattern_is_embedded(self, scaling, gone, seed):
-        table = np.random.default_rng(seed).normal(size=(30, 3))
-        model = dim(scaling=scaling, max_epochs=1, refine=None)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(np.where(gone, np.nan, table))
-        other = np.where(gone[::-1], np.nan, table)
-        for rows in (table, other, np.full((4, 3), np.nan)):
-            z = model.transform(rows)
-            assert z.shape == (len(rows), 2)
-            assert np.isfinite(z).all()
 
     @each_scaling
     def test_whole_rows_and_columns(self, scaling):

@@ -12,21 +12,19 @@ from around import process
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from scipy import stats
+from small import small
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim._model import embeddings
 from sknoisydim.encoders import MLPEncoder
+from sknoisydim.metrics import mutual_information
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 6))
 Y = np.repeat([0, 1, 2, 3], 50)
 
 
-def dim(**parameters):
-    return NoisyDIMTransformer(
-        **{"max_epochs": 2, "batch_size": 32, "random_state": 0, "refine": None} | parameters
-    )
+dim = small(batch_size=32)
 
 
 class WithDropout(nn.Sequential):
@@ -161,6 +159,12 @@ class TestSeed:
         with ThreadPoolExecutor(4) as threads:
             for z in threads.map(model.transform, [X] * 8):
                 assert_array_equal(z, expected)
+
+    def test_judging_leaves_the_process_alone(self):
+        before = process()
+        fitted("default").diagnose(X)
+        mutual_information(fitted("default"), X)
+        assert process() == before
 
     def test_an_abandoned_transform_leaves_grad_mode_alone(self):
         """Modes that results may depend on are in tests/test_caller_context.py."""

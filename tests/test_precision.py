@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from over import over
+from small import small
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim.encoders import MLPEncoder
 
 RNG = np.random.default_rng(0)
@@ -16,9 +16,7 @@ X = (RNG.normal(size=(600, 4)) @ RNG.normal(size=(4, 8))).astype(np.float32)
 Y = (X[:, 0] > 0).astype(int)
 
 
-def dim(**parameters):
-    given = {"max_epochs": 15, "random_state": 0, "refine": None}
-    return NoisyDIMTransformer(4, **given | parameters)
+dim = small(4, max_epochs=15)
 
 
 class Asks(nn.Linear):

@@ -10,8 +10,9 @@ from over import over
 from scipy import sparse
 from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils import get_tags
+from small import small
 
-from sknoisydim import NoisyDIMTransformer, _data
+from sknoisydim import _data
 from sknoisydim._sources import SparseRows
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.metrics import match_scorer, mutual_information
@@ -25,10 +26,7 @@ REFUSED = r"X is sparse, .* Use scaling='squash', 'standard' or None, or pass X\
 METHODS = ["fit", "transform", "partial_fit", "score", "score_samples", "diagnose"]
 
 
-def dim(**parameters):
-    settings = {"n_components": 2, "max_epochs": 2, "batch_size": 32, "random_state": 0}
-    settings["refine"] = None
-    return NoisyDIMTransformer(**settings | parameters)
+dim = small(2, batch_size=32)
 
 
 def large_indices(rows):

@@ -14,9 +14,9 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
 from skorch.callbacks import LRScheduler
+from small import small
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim._training._stream import KEPT_ROWS, _keep
 from sknoisydim.encoders import MLPEncoder
 
@@ -27,8 +27,7 @@ TABLE = np.exp(RNG.gamma(2.0, size=(2000, 4)) @ RNG.normal(size=(4, 6)) / 4)
 TRAIN, TEST = train_test_split(TABLE, train_size=1200, random_state=0)
 
 
-def dim(**parameters):
-    return NoisyDIMTransformer(**{"batch_size": 32, "random_state": 0, "refine": None} | parameters)
+dim = small(batch_size=32, max_epochs="auto")
 
 
 def streamed(rows, n_chunks, **parameters):

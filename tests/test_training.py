@@ -8,9 +8,9 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from skorch.callbacks import Callback
+from small import small
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim._net._callbacks import HeldOut, StopTraining
 from sknoisydim._optimizers import one_cycle
 from sknoisydim.augmentations import FeatureCorruption
@@ -24,9 +24,7 @@ LATENT = RNG.gamma(2.0, size=(4000, 2))
 TABLE = np.exp(LATENT @ RNG.normal(size=(2, 6)) / 3)
 
 
-def dim(**parameters):
-    given = {"n_components": 2, "max_epochs": 5, "batch_size": 32, "random_state": 0}
-    return NoisyDIMTransformer(**given | {"refine": None} | parameters)
+dim = small(2, max_epochs=5, batch_size=32)
 
 
 class Recorder(Callback):

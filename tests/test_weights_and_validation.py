@@ -9,8 +9,8 @@ from over import over
 from sklearn.datasets import load_iris
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from small import small
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim._data import Batches, Rows
 from sknoisydim._input import check_weights
 from sknoisydim._training import _fit
@@ -23,8 +23,7 @@ WEIGHTS = RNG.integers(1, 5, size=150)
 GARBAGE = 100 * RNG.standard_cauchy((60, 4))
 
 
-def dim(**parameters):
-    return NoisyDIMTransformer(**{"max_epochs": 3, "random_state": 0, "refine": None} | parameters)
+dim = small(max_epochs=3)
 
 
 class TestSampleWeight:

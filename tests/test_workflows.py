@@ -16,9 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import PowerTransformer
+from small import small
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim.augmentations import FeatureCorruption
 from sknoisydim.critics import SeparableCritic
 from sknoisydim.encoders import MLPEncoder
@@ -30,9 +30,7 @@ COLUMNS = list("abcde")
 X, Y = make_classification(n_samples=150, n_features=5, random_state=0)
 
 
-def dim(**parameters):
-    parameters = {"n_components": 2, "max_epochs": 2, "batch_size": 32, "refine": None} | parameters
-    return NoisyDIMTransformer(**{"random_state": 0} | parameters)
+dim = small(2, batch_size=32)
 
 
 def with_every_component():

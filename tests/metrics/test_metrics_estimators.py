@@ -15,8 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from small import small
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim.metrics import (
     DISTANCES,
     information_scorer,
@@ -35,10 +35,7 @@ SCORERS = {
 }
 
 
-def quick(n_components=2, **params):
-    return NoisyDIMTransformer(
-        n_components, **{"max_epochs": 2, "random_state": 0, "refine": None} | params
-    )
+quick = small(2)
 
 
 @pytest.fixture(scope="module")
