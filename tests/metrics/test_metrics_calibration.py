@@ -7,7 +7,23 @@ from over import over
 from scipy.stats import kstest
 
 from benchmarks.metrics_power import ALTERNATIVES
-from sknoisydim.metrics import JOINT_TESTS, MARGINAL_TESTS
+from sknoisydim.metrics import (
+    JOINT_TESTS,
+    MARGINAL_TESTS,
+)
+
+
+def joint_pvalues(test, n, d, repeats, **params):
+    """P-values of samples of the target, each with a seed of its own."""
+    samples = (np.random.default_rng([r, n, d]).standard_normal((n, d)) for r in range(repeats))
+    return np.array([test(Z, random_state=r, **params).pvalue for r, Z in enumerate(samples)])
+
+
+def marginal_pvalues(test, n, d, repeats):
+    rng = np.random.default_rng(n)
+    return np.concatenate(
+        [test(rng.standard_normal((n, d)), "normal").pvalue for _ in range(repeats)]
+    )
 
 
 def assert_uniform(pvalues):
@@ -23,18 +39,12 @@ def test_joint_pvalues_are_uniform(name):
     # 500 samples: the least with which Henze-Zirkler and Mardia trust their asymptotic ones.
     n = 500 if name in ("henze_zirkler", "mardia") else 60
     params = {"n_projections": 16} if name == "epps_pulley_sliced" else {}
-    samples = (np.random.default_rng([r, n, 3]).standard_normal((n, 3)) for r in range(100))
-    assert_uniform(
-        np.array(
-            [JOINT_TESTS[name](Z, random_state=r, **params).pvalue for r, Z in enumerate(samples)]
-        )
-    )
+    assert_uniform(joint_pvalues(JOINT_TESTS[name], n, 3, 100, **params))
 
 
 @over(name=list(MARGINAL_TESTS))
 def test_marginal_pvalues_are_uniform(name):
-    samples = np.random.default_rng(50).standard_normal((60, 50, 5))
-    assert_uniform(np.concatenate([MARGINAL_TESTS[name](Z, "normal").pvalue for Z in samples]))
+    assert_uniform(marginal_pvalues(MARGINAL_TESTS[name], 50, 5, 60))
 
 
 # What the tests cannot see, whatever n: they estimate the covariance.
@@ -58,8 +68,11 @@ def test_joint_tests_reject(case):
 @over(case=sorted(BLIND))
 def test_blind_tests_do_not_reject(case):
     name, alternative = case
-    samples = [ALTERNATIVES[alternative](500, 4, np.random.default_rng(r)) for r in range(100)]
-    assert_uniform(np.array([JOINT_TESTS[name](Z).pvalue for Z in samples]))
+    pvalues = [
+        JOINT_TESTS[name](ALTERNATIVES[alternative](500, 4, np.random.default_rng(repeat))).pvalue
+        for repeat in range(100)
+    ]
+    assert_uniform(np.array(pvalues))
 
 
 @over(
@@ -67,9 +80,14 @@ def test_blind_tests_do_not_reject(case):
     name=[name for name in MARGINAL_TESTS if name != "dagostino_pearson"],
 )
 def test_marginal_tests_do_not_see_the_joint_distribution(name, alternative):
-    samples = [ALTERNATIVES[alternative](500, 8, np.random.default_rng(r)) for r in range(20)]
-    pvalues = [MARGINAL_TESTS[name](Z).pvalue_holm.min() for Z in samples]
-    assert np.mean(np.array(pvalues) <= 0.05) < 0.3
+    rejected = [
+        MARGINAL_TESTS[name](
+            ALTERNATIVES[alternative](500, 8, np.random.default_rng(repeat))
+        ).pvalue_holm.min()
+        <= 0.05
+        for repeat in range(20)
+    ]
+    assert np.mean(rejected) < 0.3
 
 
 @over(name=list(MARGINAL_TESTS))
