@@ -33,10 +33,8 @@ BROUGHT_ALONG = {"joblib": "scikit-learn", "threadpoolctl": "scikit-learn", "tqd
 MAX_LINES = 700
 
 # Draws that come from torch's global generator unless they are given another.
-DRAWS = {
-    f"torch.{name}"
-    for name in ("bernoulli", "multinomial", "normal", "poisson", "rand", "randint", "randn")
-} | {"torch.randperm", "torch.nn.init.normal_", "torch.nn.init.uniform_"}
+DRAWS = ["bernoulli", "multinomial", "normal", "poisson", "rand", "randint", "randn", "randperm"]
+DRAWS = {"nn.init.normal_", "nn.init.uniform_", *(f"torch.{name}" for name in DRAWS)}
 
 
 @dataclass(frozen=True)
@@ -92,35 +90,14 @@ class Module:
         return ".".join([*package, node.module] if node.module else package)
 
     @cached_property
-    def aliases(self):
-        """Local names of imported things: `nn` -> `torch.nn`."""
-        found = {}
-        for node, _ in self.nodes:
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    target = alias.name if alias.asname else alias.name.split(".")[0]
-                    found[alias.asname or target] = target
-            elif isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    found[alias.asname or alias.name] = f"{self.absolute(node)}.{alias.name}"
-        return found
-
-    def full_name(self, node):
-        """`nn.init.normal_` -> `torch.nn.init.normal_`; None for what is not a dotted name."""
-        if isinstance(node, ast.Attribute):
-            base = self.full_name(node.value)
-            return base and f"{base}.{node.attr}"
-        return self.aliases.get(node.id, node.id) if isinstance(node, ast.Name) else None
-
-    @cached_property
     def unseeded_draws(self):
         """Calls that draw from torch's global generator: the name, and the line."""
+        calls = [node for node, _ in self.nodes if isinstance(node, ast.Call)]
         return [
-            (self.full_name(node.func), node.lineno)
-            for node, _ in self.nodes
-            if isinstance(node, ast.Call)
-            and self.full_name(node.func) in DRAWS
-            and not any(keyword.arg == "generator" for keyword in node.keywords)
+            (ast.unparse(call.func), call.lineno)
+            for call in calls
+            if ast.unparse(call.func) in DRAWS
+            and not any(keyword.arg == "generator" for keyword in call.keywords)
         ]
 
 
