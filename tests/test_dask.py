@@ -247,7 +247,6 @@ def test_a_cluster_fits_as_this_process_does(client, rows):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_blocks(client):
-    client.restart()
     # Many steps: what is kept costs most of one, and holds no block.
     model = small(batch_size=256, encoder=MLPEncoder((8,), dropout=0), keep=None)
 
@@ -256,7 +255,8 @@ def test_memory_does_not_grow_with_the_number_of_blocks(client):
         transformer.transform(many(n_blocks)).sum().compute()
         return client.run(peak)
 
-    before, after = peak_after(4), peak_after(16)
+    before, after = peak_after(4), peak_after(12)
     grown = max(after[worker] - before[worker] for worker in after) / BLOCK_BYTES
     print(f"a worker has grown by {grown:.1f} blocks of {BLOCK_BYTES >> 20} MiB")
-    assert grown < 6
+    # Were all of the eight more blocks held, one of the two workers would hold four of them.
+    assert grown < 3
