@@ -124,18 +124,6 @@ class TestCorruption:
         changed = (seen != rows).float().mean(0)
         assert ((changed - 0.5).abs() < 0.1).all()
 
-    def test_refuses_groups_that_are_none(self, rows):
-        for groups, message in (
-            ([[0, 9]], "column numbers from 0 to 4"),
-            ([[-1]], "column numbers from 0 to 4"),
-            ([[0.5]], "column numbers from 0 to 4"),
-            ([[0, 1], [1, 2]], "must not share a column"),
-            ([[0, 0]], "must not share a column"),
-            ("all", "'all' is unknown"),
-        ):
-            with pytest.raises(ValueError, match=message):
-                FeatureCorruption(groups=groups).prepare(rows)
-
 
 class TestOneHotBlocks:
     @pytest.fixture

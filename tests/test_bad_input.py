@@ -12,6 +12,7 @@ from over import over
 from scipy import stats
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer, RobustScaler
 from skorch.callbacks import Callback, EarlyStopping
 from small import small
@@ -87,6 +88,14 @@ class TestRows:
         assert np.isfinite(dim(scaling="quantile").fit_transform(holding(1e200))).all()
 
 
+def ending_in(last):
+    class Encoder(nn.Linear):
+        def forward(self, x):
+            return last(super().forward(x))
+
+    return Encoder
+
+
 def factory_of_list(n_features, n_components):
     return [n_features, n_components]
 
@@ -156,6 +165,12 @@ WRONG = [
     ({"encoder": nn.Linear(4, 3)}, ValueError, r"\(2, 4\) to \(2, 3\); n_components=4 needs"),
     ({"encoder": nn.Linear(3, 4)}, ValueError, r"does not take a batch of shape \(2, 4\)"),
     ({"encoder": Pair}, ValueError, r"to tuple; n_components=4 needs \(2, 4\)"),
+    ({"encoder": nn.BatchNorm1d(4, track_running_stats=False)}, ValueError, "track_running_stats"),
+    ({"encoder": ending_in(lambda x: x.softmax(0))}, ValueError, "else for a row alone"),
+    ({"encoder": ending_in(lambda x: x - x.mean(0))}, ValueError, "else for a row alone"),
+    ({"encoder": ending_in(lambda x: x[0])}, ValueError, r"shape \(\d, 4\) to \(4,\)"),
+    ({"encoder": ending_in(lambda x: x.long())}, ValueError, r"torch\.int64.*real numbers"),
+    ({"encoder": ending_in(lambda x: x * 1j)}, ValueError, r"torch\.complex64.*real numbers"),
     ({"encoder": factory_of_list}, TypeError, r"returned a list.*returns a torch\.nn\.Module"),
     # Hyper-parameters of components.
     ({"encoder": MLPEncoder((0,))}, ValueError, r"hidden_layer_sizes must be.*>= 1, got 0"),
@@ -181,6 +196,24 @@ WRONG = [
     ({"optimizer": torch.optim.LBFGS}, ValueError, r"LBFGS.*closure.*'adamw'"),
     ({"optimizer": torch.optim.SparseAdam}, ValueError, r"SparseAdam needs sparse gradients"),
     ({"optimizer": dict}, TypeError, r"optimizer made a dict: it takes.*torch\.optim class"),
+    # Groups of columns.
+    ({"augmentation": FeatureCorruption(groups=[[0, 9]])}, ValueError, "numbers from 0 to 3"),
+    ({"augmentation": FeatureCorruption(groups=[[-1]])}, ValueError, "numbers from 0 to 3"),
+    ({"augmentation": FeatureCorruption(groups=[[0.5]])}, ValueError, "numbers from 0 to 3"),
+    ({"augmentation": FeatureCorruption(groups=[[0, 1], [1, 2]])}, ValueError, "share a column"),
+    ({"augmentation": FeatureCorruption(groups=[[0, 0]])}, ValueError, "share a column"),
+    ({"augmentation": FeatureCorruption(groups="all")}, ValueError, "'all' is unknown"),
+    # Precision, what is kept, the way back.
+    ({"encoder": MLPEncoder(precision="bf61")}, ValueError, r"'bf61' is unknown.*mean 'bf16'"),
+    ({"encoder": MLPEncoder(precision="16")}, ValueError, r"unknown; it takes .*'32', 'bf16'"),
+    ({"encoder": MLPEncoder(precision=32)}, TypeError, r"one of '32', 'bf16', got 32"),
+    ({"encoder": MLPEncoder(precision=torch.bfloat16)}, TypeError, r"got torch.bfloat16"),
+    ({"keep": "kernal_pca"}, ValueError, "Did you mean 'kernel_pca'"),
+    ({"keep": 3}, TypeError, "scikit-learn transformer"),
+    ({"keep": LinearRegression()}, TypeError, "scikit-learn transformer"),
+    ({"decoder": "kernel_rigde"}, ValueError, "Did you mean 'kernel_ridge'"),
+    ({"decoder": 3}, TypeError, "or a scikit-learn regressor"),
+    ({"decoder": LinearRegression}, TypeError, "an object"),
     # Callbacks.
     ({"callbacks": EarlyStopping()}, TypeError, r"callbacks must be None or a list"),
 ]

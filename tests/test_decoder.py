@@ -161,15 +161,6 @@ class TestFits:
         with pytest.raises(ValueError, match="Pickle the estimator"):
             own.save(tmp_path / "own")
 
-    def test_what_is_no_decoder(self):
-        for decoder, error, message in (
-            ("kernel_rigde", ValueError, "Did you mean 'kernel_ridge'"),
-            (3, TypeError, "or a scikit-learn regressor"),
-            (LinearRegression, TypeError, "an object"),
-        ):
-            with pytest.raises(error, match=message):
-                new(decoder).fit(IRIS)
-
     def test_images_have_none(self):
         encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
         with pytest.raises(ValueError, match=r"samples of shape \(4, 4\)"):

@@ -158,13 +158,6 @@ class TestKept:
         assert np.isfinite(dim(2, keep=sparse, max_epochs=1).fit_transform(X)).all()
         assert np.isfinite(dim(2, keep=None, max_epochs=1).fit(X, X_val=X[:9]).transform(X)).all()
 
-    def test_what_is_no_transformer_is_refused(self):
-        with pytest.raises(ValueError, match="Did you mean 'kernel_pca'"):
-            dim(keep="kernal_pca").fit(X)
-        for keep in (3, LogisticRegression()):
-            with pytest.raises(TypeError, match="scikit-learn transformer"):
-                dim(keep=keep).fit(X)
-
     def test_rows_of_small_weight_hardly_count(self):
         rows, far = normal(300, 6).numpy(), normal(300, 6, seed=1).numpy()
         rows[:, 0], far[:, 5] = 5 * rows[:, 0], 50 * far[:, 5]

@@ -66,14 +66,3 @@ def test_tells_as_much_as_float32(parameters):
     assert {p.dtype for p in half.net_.module_.parameters()} == {torch.float32}
     again = pickle.loads(pickle.dumps(half))
     np.testing.assert_array_equal(again.transform(X), half.transform(X))
-
-
-def test_others_are_refused():
-    for precision, error, message in (
-        ("bf61", ValueError, r"precision='bf61' is unknown; .*Did you mean 'bf16'"),
-        ("16", ValueError, r"precision='16' is unknown; it takes one of '32', 'bf16'"),
-        (32, TypeError, r"precision must be one of '32', 'bf16', got 32"),
-        (torch.bfloat16, TypeError, r"got torch.bfloat16"),
-    ):
-        with pytest.raises(error, match=message):
-            dim(encoder=MLPEncoder(precision=precision)).fit(X)

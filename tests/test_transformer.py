@@ -177,28 +177,6 @@ class TestForeignEncoders:
             z = model.encoder_(torch.as_tensor(X, dtype=torch.float32)).numpy()
         assert_allclose(model.transform(X), z, atol=1e-4)
 
-    def test_statistics_of_the_batch_alone_are_refused(self):
-        encoder = nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 2))
-        with pytest.raises(ValueError, match="track_running_stats"):
-            NoisyDIMTransformer(2, encoder=encoder).fit(X)
-
-    @over(
-        case={
-            "softmax": (lambda x: x.softmax(0), "something else for a row alone"),
-            "centred": (lambda x: x - x.mean(0), "something else for a row alone"),
-            "squeezed": (lambda x: x.squeeze(0), r"shape \(1, 4\) to \(2,\)"),
-            "integers": (lambda x: x.long(), r"torch\.int64.*real numbers"),
-            "complex": (lambda x: x * 1j, r"torch\.complex64.*real numbers"),
-        }
-    )
-    def test_what_no_row_could_be_embedded_by_is_refused(self, case):
-        class Encoder(nn.Linear):
-            def forward(self, x):
-                return case[0](super().forward(x))
-
-        with pytest.raises(ValueError, match=case[1]):
-            NoisyDIMTransformer(2, encoder=Encoder).fit(X)
-
 
 def test_a_users_schedule_takes_the_place_of_ours():
     frozen = LRScheduler("StepLR", step_size=1, gamma=1e-9)
