@@ -7,7 +7,6 @@ one batch of a deal counts. All other methods have both quarters as their refere
 categories become columns of 0 and 1 for all methods.
 Batches of 2,000 get a third of the drift that batches of 200 get:
 
-    none          no drift: the share found is that of false alarms
     one column    one column, drawn at random, moves by 0.25 of its standard deviation
     spread        one column spreads by 1.3 around its median
     permuted      a tenth of the values of one column is permuted: its distribution is unchanged
@@ -180,7 +179,6 @@ def all_columns(rows: Array, table: Table, strength: float, rng: np.random.Gener
 
 
 DRIFTS: dict[str, Callable[..., Array]] = {
-    "none": lambda rows, table, strength, rng: rows,
     "one column": one_column,
     "spread": spread,
     "permuted": permuted,
@@ -342,8 +340,6 @@ def tables(results: dict[str, Any]) -> dict[str, list[list[str]]]:
     for name, result in results.items():
         for key, methods in result["found"].items():
             drift, m = key.split("/")
-            if drift == "none":  # too few batches for a level: the next table has more
-                continue
             shares = [rate(methods[method]) for method in METHODS]
             power.append([name, m, drift, str(len(methods["monitor"])), *shares])
         for i, factor in enumerate(RISING):
