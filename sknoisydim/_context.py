@@ -50,7 +50,7 @@ def _enter_torch(stack: contextlib.ExitStack, gradients: bool) -> None:
         stack.enter_context(torch.enable_grad())
 
 
-def own_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
+def own_forward(forward: Callable[..., object]) -> Callable[..., Any]:
     """Decorate the `forward` of a module that users call themselves.
 
     A compiler, or an export, finds the plain function: a context is nothing that it could keep.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -125,7 +124,9 @@ class Rows(Dataset[torch.Tensor]):
             kind = torch.int32 if n_rows < 2**31 else torch.int64
             drawn = torch.randperm(n_rows, generator=generator, dtype=kind)
             return drawn if count >= n_rows else drawn[:count].clone()
-        return _find(self._shares, _uniform(count, generator) * self._shares[-1], 0, len(self))
+        place = _uniform(count, generator) * self._shares[-1]
+        # Rounding may move the last one out of the range.
+        return torch.searchsorted(self._shares, place, right=True).clamp(0, len(self) - 1)
 
     def take(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows with these positions (m,) as a float32 tensor (m, p)."""
@@ -147,15 +148,6 @@ class Rows(Dataset[torch.Tensor]):
 def _uniform(count: int, generator: torch.Generator) -> torch.Tensor:
     """Return uniform numbers (count,) in [0, 1): in float32 there are too few for a large table."""
     return torch.rand(count, generator=generator, dtype=torch.float64)
-
-
-def _find(shares: torch.Tensor, value: torch.Tensor, start: Any, stop: Any) -> torch.Tensor:
-    """Return the position of the row whose weight takes the cumulative sum beyond each value (m,).
-
-    `shares` (n,) are the cumulative sums of the weights. What rounding moves out of the range from
-    `start` to before `stop`, each (m,) or a number, is moved back.
-    """
-    return torch.searchsorted(shares, value, right=True).clamp(start, stop - 1)
 
 
 class Batches:

@@ -23,6 +23,7 @@ from sknoisydim._sources import FLOATS, MatrixLike, RowSource, as_given, is_spar
 from sknoisydim._training._statistics import information_share
 from sknoisydim._validation import check_integer, check_name
 from sknoisydim.encoders import IndicateMissing, resolve_encoder
+from sknoisydim.metrics import MatchReport
 from sknoisydim.targets import resolve_target
 
 # What N(0, I) is clipped to before it is decoded: squares beyond may overflow.
@@ -80,6 +81,12 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         Z : ndarray of shape (n, d)
             Of the dtype of X, float32 or float64; finite. Each row depends on that row alone.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            Before `fit`; if X is no table of finite numbers (or missing ones, where `missing`
+            allows them) with the columns of `fit`.
         """
         rows = self._check(X)
         return self._embed(rows, np.empty((len(rows), self.n_components_), dtype=rows.dtype))
@@ -109,11 +116,9 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Raises
         ------
-        TypeError
-            If `out` is neither an array nor a path.
-        ValueError
-            If X is no table of finite numbers with the columns of `fit`, or if `out` is an array of
-            another shape or dtype, cannot be written to, or shares memory with X.
+        ValueError, TypeError
+            As of `transform`; if `out` is neither an array nor a path, or an array of another shape
+            or dtype, cannot be written to, or shares memory with X.
         OSError
             If the file cannot be written.
         """
@@ -166,6 +171,11 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         X : ndarray of shape (n, p)
             Columns as in `fit`, in their own units.
+
+        Raises
+        ------
+        AttributeError, ValueError
+            Without a decoder; if Z is no table of finite numbers with `n_components_` columns.
         """
         check_is_fitted(self)
         Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
@@ -197,6 +207,11 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         X : ndarray of shape (n_samples, p)
             Columns as in `fit`, in their own units.
+
+        Raises
+        ------
+        AttributeError, ValueError
+            Without a decoder; if `n_samples` is not positive.
 
         Examples
         --------
@@ -241,6 +256,11 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         log_density : ndarray of shape (n,)
             In nats.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As of `transform`.
         """
         rows, device = self._check(X), resolve_device(self.device)
         return log_densities(self.encoder_, rows, device, self.refinement_)
@@ -271,11 +291,69 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Between 0 and 1; about 0 for an embedding that tells nothing, or for one row over and
             over. With noise far below "auto" it is 1 whatever the distribution, because a batch
             cannot show the capacity: compare from "auto" upwards.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As of `transform`, and for one row.
         """
         rows, device = self._check(X, ensure_min_samples=2), resolve_device(self.device)
         slices = embeddings(self.encoder_, rows, device, self.refinement_)
         z = np.concatenate([z for _, z in slices])
         return information_share(z, self.channel_, self.batch_size_)
+
+    def diagnose(
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        *,
+        random_state: RandomState = 0,
+        classifier: bool = True,
+    ) -> MatchReport:
+        """Judge the embedding of held-out samples, and say what to change.
+
+        Compares the information through the channel with what is reachable, and the distribution of
+        the embedding with the target, in the N(0, I) pre-image: the report is the same for every
+        target.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Samples that `fit` has not seen, at least two; on training samples the verdict is too
+            good. Of more than 4,000, 4,000 drawn at random are judged (`batch_size_` for the
+            information, if that is more).
+        y : array-like of shape (n,) or (n, k), default=None
+            As in `fit`, whether that was given one or not. The report then has the information that
+            the embedding has about `y`, and about `y` in random order, its control: with
+            `supervision`, training samples follow even labels that mean nothing.
+        random_state : int, RandomState instance or None, default=0
+            Seed of every draw.
+        classifier : bool, default=True
+            Whether classifiers take part. They see most and take most of the time.
+
+        Returns
+        -------
+        report : MatchReport
+            See :class:`sknoisydim.metrics.MatchReport`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `transform`; if X has one sample, or y another number of them.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sknoisydim import NoisyDIMTransformer
+        >>> X = load_iris().data
+        >>> dim = NoisyDIMTransformer(2, noise=0.01, max_epochs=5, random_state=0).fit(X[::2])
+        >>> report = dim.diagnose(X[1::2], classifier=False)
+        >>> print(report.advice[0])
+        The capacity, 9.2 nats, is beyond what a batch of 75 can show (4.3)...
+        """
+        return MatchReport.from_estimator(
+            self, X, y, random_state=random_state, classifier=classifier
+        )
 
     @own_context()
     def retarget(self, target: object) -> Self:
@@ -310,7 +388,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return self.n_components_
 
     def _rows(
-        self, X: Any, *, reset: bool = True, missing: bool | None = None, **options: Any
+        self, X: object, *, reset: bool = True, missing: bool | None = None, **options: Any
     ) -> tuple[RowSource, tuple[int, ...] | None]:
         """Return the rows as a source, and their shape where they have more dimensions than one.
 
@@ -330,7 +408,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             X, shape = check_rows(self, X, known=known, **options)
         return X, shape if len(shape) > 1 else None
 
-    def _check(self, X: Any, **options: Any) -> RowSource:
+    def _check(self, X: object, **options: Any) -> RowSource:
         check_is_fitted(self)
         return self._rows(X, reset=False, **options)[0]
 
@@ -356,7 +434,7 @@ def _check_out(out: np.ndarray, shape: tuple[int, ...], X: RowSource) -> None:
         raise ValueError("out shares memory with X, whose rows would be lost as they are read.")
 
 
-def _in_one_file(out: np.ndarray, held: Any) -> bool:
+def _in_one_file(out: np.ndarray, held: object) -> bool:
     """Whether two arrays are of overlapping bytes of one file, each by a memory map of its own."""
     a, b = _map_of(out), _map_of(held)
     if a is None or b is None or a is b or a.mode == "c":

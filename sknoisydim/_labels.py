@@ -15,7 +15,7 @@ UNLABELLED = -1
 MANY_CLASSES, ROWS_PER_CLASS = 20, 5
 
 
-def _is_missing(label: Any) -> bool:
+def _is_missing(label: object) -> bool:
     # NaN differs from itself, and what pandas calls NA answers neither yes nor no.
     return (
         label is None or type(label).__name__ == "NAType" or label != label or label == UNLABELLED

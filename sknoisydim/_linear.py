@@ -56,25 +56,13 @@ def linear_information(z: torch.Tensor, features: torch.Tensor, scale: float) ->
     .. math:: I_{lin}(U; f(X) + Z) = \frac{1}{2} \log
               \frac{\det((1 + s^2) C_{zz})}{\det((1 + s^2) C_{zz} - C_{zu} C_{uu}^{-1} C_{uz})}
 
-    That of a Gaussian with these covariances, in a white embedding: the information of a linear
+    with z (n, d) the embeddings, u (n, k) the features, of about unit variance, and s the standard
+    deviation of the noise: that of a Gaussian with these covariances (Cover, Thomas, "Elements of
+    Information Theory", 2006, theorem 8.4.1), in a white embedding: the information of a linear
     model, at most :math:`\min(d, k) / 2 \cdot \log(1 + 1 / s^2)`. No linear map of features or
     embeddings changes it. Since U, X, f(X) and f(X) + Z are a Markov chain, the channel's capacity
-    bounds what it estimates.
-
-    Parameters
-    ----------
-    z : Tensor of shape (n, d)
-        Embeddings.
-    features : Tensor of shape (n, k)
-        Of about unit variance. A row with a NaN is left out, and counts as one that says nothing:
-        the information is that of the others, times their share.
-    scale : float
-        Standard deviation s of the noise.
-
-    References
-    ----------
-    T. Cover, J. Thomas, "Elements of Information Theory", 2nd edition (2006), theorem 8.4.1: the
-    entropy of a Gaussian.
+    bounds what it estimates. A row of features with a NaN is left out, and counts as one that says
+    nothing.
     """
     known = ~features.isnan().any(1, keepdim=True)
     weights = known.to(z) / known.sum().clamp(min=1)
@@ -101,7 +89,7 @@ def _log_det(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def gaussian_mmd(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
-    r"""Return the squared Gaussian-kernel distance (MMD) of embeddings to N(0, I), unbiased.
+    r"""Return the squared Gaussian-kernel distance (MMD) of embeddings (n, d) to N(0, I), unbiased.
 
     With the bandwidth :math:`\beta = 1 / \sqrt d`, over the largest value that it takes far out:
 
@@ -110,19 +98,8 @@ def gaussian_mmd(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
               + (1 + 2 \beta^2)^{-d / 2}
 
     Joint: radius, clusters and dependence all count. One row has no pairs, and counts as 0.
-
-    Parameters
-    ----------
-    z : Tensor of shape (n, d)
-    rows : Rows
-        What this process computes.
-
-    References
-    ----------
-    N. Henze, B. Zirkler, "A class of invariant consistent tests for multivariate normality",
-    Communications in Statistics 19 (1990), equation 2.2, there for rows with their own pairs.
-
-    A. Gretton et al., "A Kernel Two-Sample Test", JMLR 13 (2012), equation 3.
+    Sources: N. Henze, B. Zirkler, Communications in Statistics 19 (1990), equation 2.2, there for
+    rows with their own pairs; A. Gretton et al., JMLR 13 (2012), equation 3.
     """
     n, d = z.shape
     if n < 2:
@@ -139,18 +116,12 @@ def gaussian_mmd(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 
 
 def radius_distance(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
-    r"""Return the squared Wasserstein distance of the norms of embeddings to those of N(0, I).
+    r"""Return the squared Wasserstein distance of the norms of z (n, d) to those of N(0, I).
 
     .. math:: \frac{1}{n} \sum_i \left(|z|_{(i)} - F^{-1}\left(\frac{i - 1/2}{n}\right)\right)^2
 
     with F the distribution function of chi with d degrees of freedom. InfoNCE of a batch is larger
     for a thin shell than for N(0, I) from d = 8 on: this is what makes up for it.
-
-    Parameters
-    ----------
-    z : Tensor of shape (n, d)
-    rows : Rows
-        What this process computes.
     """
     norms, part = z.norm(dim=1), rows.part(len(z))
     quantiles = _chi_quantiles(*z.shape, z.dtype, z.device)

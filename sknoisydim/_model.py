@@ -60,6 +60,13 @@ class Embedder(nn.Module):
             scaled = scaled.unflatten(1, self.row_shape)
         return self.normalizer(self.encoder(scaled.to(self.normalizer.mean.dtype)))
 
+    def scaled(self, rows: np.ndarray) -> np.ndarray:
+        """Return samples as the encoder gets them, of shape (n, p), in float64."""
+        with torch.inference_mode():
+            x = self.scaling(torch.from_numpy(np.array(rows))).double()
+            x = self.encoder.widen(x) if isinstance(self.encoder, IndicateMissing) else x
+            return x.flatten(1).numpy()
+
     def check_double(self, X: RowSource) -> None:
         """See with one row whether a copy in float64 works, and remember it.
 

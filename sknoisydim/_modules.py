@@ -37,8 +37,7 @@ def import_compiler() -> None:
 def draw_seed(random_state: RandomState) -> int:
     """Return a seed from scikit-learn's `random_state`.
 
-    None draws fresh entropy and leaves numpy's global generator alone, unlike
-    `sklearn.utils.check_random_state`.
+    None draws fresh entropy and leaves numpy's global generator alone.
     """
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
@@ -131,7 +130,7 @@ class Dropout(nn.Module):
         factor.ge_(self.p).mul_(1 / (1 - self.p))  # in place: half the time of a mask of booleans
         return x * factor.to(x.dtype)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_generator": None}
 
 
@@ -184,7 +183,7 @@ def mlp(
 class Float64(nn.Module):
     """Has buffers of float64, and keeps them so when the module around is made float32."""
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
+    def _apply(self, fn: Callable[..., object], recurse: bool = True) -> nn.Module:
         before = dict(self._buffers)
         super()._apply(fn, recurse)
         for name, tensor in before.items():
@@ -195,20 +194,12 @@ class Float64(nn.Module):
 
 
 class Table(Float64):
-    r"""A smooth function f of each column in float64, by Lagrange's cubic on an even grid.
+    """A smooth function f of each column in float64, by Lagrange's cubic on an even grid.
 
-    With h the distance of two knots, the error is at most :math:`h^4 |f^{(4)}| / 42` between the
-    two inner ones of four. Constant beyond the grid, whose outermost values it does not exceed.
-    Numbers are such as float32 holds, since an export to ONNX may make that of them.
-
-    Parameters
-    ----------
-    function : callable
-        Knots (k, 1) -> values (k, d), or (k, 1) for all columns alike.
-    edge : float
-        The grid goes from -edge to edge.
-    step : float, default=2**-7
-        h.
+    `function` maps knots (k, 1) to values (k, d), or to (k, 1) for all columns alike; the grid goes
+    from -edge to edge. With h the `step`, the error is at most :math:`h^4 |f^{(4)}| / 42` between
+    the two inner ones of four knots. Constant beyond the grid, whose outermost values it does not
+    exceed. Numbers are such as float32 holds, since an export to ONNX may make that of them.
     """
 
     values: torch.Tensor

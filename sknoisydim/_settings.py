@@ -104,7 +104,7 @@ def auto_epochs(n_rows: int, batch_size: int) -> int:
     return max(1, math.ceil(auto_steps(n_rows) / max(1, n_rows // batch_size)))
 
 
-def resolve_device(device: Any) -> torch.device:
+def resolve_device(device: str | torch.device) -> torch.device:
     """Return the torch device; "auto" is CUDA where there is one."""
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -120,7 +120,7 @@ def resolve_device(device: Any) -> torch.device:
         ) from error
 
 
-def resolve_precision(precision: Any, device: torch.device) -> torch.dtype | None:
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
     """Return the dtype of the matrix products of training where it is not float32."""
     check_name(precision, PRECISIONS, "encoder precision")
     if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():
@@ -150,7 +150,7 @@ def _checkpointing(parameters: BaseEstimator) -> Checkpointing | None:
     return Checkpointing(folder, parameters.random_state is None)
 
 
-def check_verbose(verbose: Any) -> None:
+def check_verbose(verbose: object) -> None:
     """See that progress can be reported."""
     if not isinstance(verbose, (bool, np.bool_)):
         check_integer(verbose, "verbose", minimum=0)

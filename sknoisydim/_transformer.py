@@ -18,7 +18,6 @@ from sklearn.utils.validation import check_is_fitted
 from sknoisydim._context import own_context
 from sknoisydim._data import Table
 from sknoisydim._decoder import Decoder, resolve_decoder
-from sknoisydim._diagnosis import Diagnosis
 from sknoisydim._fitted import Fitted
 from sknoisydim._input import check_same_columns, check_weights
 from sknoisydim._labels import encode_target
@@ -42,7 +41,7 @@ from sknoisydim.scaling import takes_sparse
 from sknoisydim.targets import resolve_target
 
 
-class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, BaseEstimator):
+class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimator):
     r"""Learn a representation whose joint distribution is the target distribution.
 
     Training maximises the mutual information between the embedding f(X) of a sample and the same
@@ -107,12 +106,10 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
         "mlp", a `sknoisydim.encoders.MLPEncoder`, or your own `torch.nn.Module`: a class or factory
         (n_features, n_components) -> module, or an instance, which is copied. "mlp" is
         `MLPEncoder((256, 256), dropout=0.3)`; dropout, also that of your own module, acts on views
-        only. With a module of
-        your own rows may be images, or have any other shape: a factory gets that shape, a tuple
-        without the number of rows, as n_features, and views are made of batches of it; scaling
-        works cell by cell. Rows of float64 are embedded in float64, unless your module casts to
-        float32, or uses tensors that are neither parameters nor buffers: then in float32, and
-        returned as float64.
+        only. With a module of your own rows may have any shape, such as images: a factory gets it,
+        without the number of rows, as n_features; scaling works cell by cell. Rows of float64 are
+        embedded in float64, unless your module casts to float32, or uses tensors that are neither
+        parameters nor buffers.
     normalization : str or object, default="whiten"
         How the encoder's output is normalised: "whiten" (identity covariance) or "batch" (each
         component by itself; enough for a few components only).
@@ -124,9 +121,9 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
     missing : {"error", "indicator"}, default="error"
         What to do with missing cells (NaN; NA of pandas, null of polars). "error" refuses them.
         "indicator" fills each with the mean of its column, and gives the encoder one more column,
-        of 0 and 1, for each column that has a missing cell in `fit`, or in the first call of
-        `partial_fit`; one of another column is filled without a trace later. Views never take the
-        value of a missing cell; a callable of your own sees NaN. Infinity is always refused.
+        of 0 and 1, for each column that misses a cell in `fit`, or in the first `partial_fit`.
+        Views never take the value of a missing cell; a callable of your own sees NaN. Infinity is
+        always refused.
     refine : str, object or None, default="rotation"
         Invertible map that finishes the joint distribution after training, between encoder and
         target: "rotation" (Gaussianisation along rotated axes, then coupling layers), an object of
@@ -140,8 +137,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
         `partial_fit` fits none, and drops that of `fit`.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" takes as many as make 2 sqrt(n) optimisation steps for n
-        training rows, at least 67 and at most 400, rounded up to whole passes: the one over two
-        million rows takes 3906. An epoch has a step for each full batch.
+        training rows, at least 67 and at most 400, rounded up to whole passes.
     batch_size : int, default=512
         Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
         information that training can see to log(batch_size) nats.
@@ -157,19 +153,17 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
         X; with fewer than 20 of them, or of others, there is no split.
     warm_start : bool, default=False
         Start from the weights, the input scaling and the optimizer's moments of the last fit, on
-        the same columns. A critic that was not there starts afresh, one that is no longer needed is
-        left out. The learning rate starts a new cycle at its peak `lr`, without a rise (a warm
-        restart), and the schedule of a `LRScheduler` goes on where it stood. The moments are kept
-        with True only: a pickle then holds twice the size of the weights besides.
+        the same columns. The learning rate starts a new cycle at its peak `lr` (a warm restart),
+        and the schedule of a `LRScheduler` goes on where it stood. The moments are kept with True
+        only: a pickle then holds twice the size of the weights besides.
     callbacks : list, tuple or None, default=None
         skorch callbacks, or pairs (name, callback). A fit works on deep copies, so what you pass
         never changes: read what one has gathered from `net_.callbacks_`. What cannot be copied,
         such as an open file or a writer of logs, is shared. Each epoch records `train_loss` (minus
         the objective), and `valid_loss` with `early_stopping`; a callback that monitors the latter
-        without is refused. Scoring functions are called as (net, batches, None) at the end of an
-        epoch, where `net.predict(batches)` is the embedding so far, in the order of the rows. A
-        `LRScheduler` takes the place of the one-cycle rate. scikit-learn's own callbacks (1.9 and
-        later) are set with `set_callbacks`: each epoch of `fit` is a task.
+        without is refused. Scoring functions get (net, batches, None), and `net.predict(batches)`
+        is the embedding so far. A `LRScheduler` takes the place of the one-cycle rate.
+        scikit-learn's own callbacks (1.9 and later) are set with `set_callbacks`.
     checkpoint : str, path-like or None, default=None
         Folder in which `fit` writes where it stands, at the end of epochs and at most every 10
         seconds. After a kill, `fit` with the same parameters and data goes on from there, to the
@@ -201,42 +195,32 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
         The target for `n_components_` components, with `push`, `pull`, `sample` and `logpdf`.
     channel_ : object
         The noisy channel, with `scale` and `capacity`.
-    noise_scale_ : float
-        Standard deviation of the noise; the full width 2e of uniform noise.
-    capacity_ : float
-        Capacity of the channel in nats: d/2 log(1 + 1/s^2), and d log(1 + 1/s) for uniform noise,
-        with d = `n_components_` and s = `noise_scale_`.
+    noise_scale_, capacity_ : float
+        Standard deviation s of the noise (the full width 2e of uniform noise), and capacity in
+        nats: d/2 log(1 + 1/s^2), and d log(1 + 1/s) for uniform noise.
     mutual_information_ : float
-        I(f(X); f(X) + Z) on the training rows, in nats: InfoNCE with the channel's own density
-        over batches of `batch_size_`: a lower bound, at most the log of that size. It is that
-        of the embedding before `refine`; `score` is of the refined one.
-    n_components_ : int
-        Number of components.
-    n_epochs_ : int
-        Epochs that were run.
-    batch_size_ : int
-        Batch size that was used: not more than the number of rows.
+        I(f(X); f(X) + Z) on the training rows before `refine`, in nats: InfoNCE with the channel's
+        own density over batches of `batch_size_`: a lower bound, at most the log of that size.
+    n_components_, n_epochs_, batch_size_ : int
+        What was used; the batch size is not more than the number of rows.
     history_ : dict of lists
         One entry per epoch: `train_information` and its parts `train_view_information` and
         `train_clean_information`, and `train_linear_information`, in nats; `train_mismatch`, the
         distance to N(0, I), about 0 at best; `train_loss`, minus the weighted sum; the same with
         `valid_` if rows are held out; and what callbacks record.
-    n_features_in_ : int
-        Number of columns seen in `fit`, or of the cells of a row that has more dimensions.
-    n_samples_seen_ : int
-        Rows seen in `fit` (without those of weight 0) and in calls of `partial_fit` since.
+    n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
+        Number of columns, or of the cells of a row, and names, where all are strings.
     row_shape_ : tuple of int
         Shape of a row: (p,) for a table.
+    n_samples_seen_ : int
+        Rows seen in `fit` (without those of weight 0) and in calls of `partial_fit` since.
     training_state_ : dict
-        What `partial_fit` and a warm start go on from beside the weights, as plain numbers and
-        arrays: moments of the columns and of the optimizer, rows that a stream keeps.
-    feature_names_in_ : ndarray of shape (p,)
-        Their names, where all are strings.
+        What `partial_fit` and a warm start go on from beside the weights: moments of the columns
+        and of the optimizer, rows that a stream keeps.
 
     See Also
     --------
-    sklearn.preprocessing.QuantileTransformer : Matches the distribution of each column by itself,
-        not the joint distribution. Its `output_distribution` is `target` here.
+    sklearn.preprocessing.QuantileTransformer : Matches the distribution of each column by itself.
     sklearn.decomposition.PCA : With whiten=True, matches two moments of the joint distribution.
 
     References
@@ -282,7 +266,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
         lr: float = 3e-3,
         early_stopping: bool | int = False,
         warm_start: bool = False,
-        callbacks: Sequence[Any] | None = None,
+        callbacks: Sequence[object] | None = None,
         checkpoint: object = None,
         device: str = "auto",
         random_state: RandomState = None,
@@ -324,8 +308,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
         y: ArrayLike | None = None,
         *,
         X_val: MatrixLike | None = None,
-        y_val: Any = None,
-        sample_weight: Any = None,
+        y_val: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> NoisyDIMTransformer:
         """Train the encoder.
 
@@ -409,7 +393,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
                 warnings.warn(message, ConvergenceWarning, stacklevel=STACK_LEVEL)
         return self
 
-    def partial_fit(self, X: Any, y: ArrayLike | None = None) -> NoisyDIMTransformer:
+    def partial_fit(self, X: MatrixLike, y: ArrayLike | None = None) -> NoisyDIMTransformer:
         """Train on a chunk of rows, and go on from the chunks before, or from `fit`.
 
         One pass over the chunk in batches of `batch_size_`, the last one filled up with earlier
@@ -431,15 +415,10 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
             It counts within a chunk, so classes may come at any time, and their names need not mean
             the same in another chunk.
 
-        Returns
-        -------
-        self : NoisyDIMTransformer
-
         Raises
         ------
         ValueError, TypeError
-            If a parameter or the data are not usable, or if training diverges. The estimator is
-            then as it was before.
+            As of `fit`.
 
         Notes
         -----
@@ -469,12 +448,12 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
             start = self._last()
             fresh = start is None
             alone = start is None or start.state.get("kept") is None
-            X, shape = self._rows(X, reset=fresh, ensure_min_samples=2 if alone else 1)
-            settings = resolve_settings(self, X.shape[1])
+            rows, shape = self._rows(X, reset=fresh, ensure_min_samples=2 if alone else 1)
+            settings = resolve_settings(self, rows.shape[1])
             labelled = settings.supervision > 0 and y is not None
-            targets = encode_target(X, y, whole=False) if labelled else None
+            targets = encode_target(rows, y, whole=False) if labelled else None
             trained = train_chunk(
-                Table(X, targets, shape=shape),
+                Table(rows, targets, shape=shape),
                 settings,
                 draw_seed(self.random_state) if fresh else 0,
                 self._announce,
@@ -491,10 +470,6 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
 
         What the transformer does is the same. A stream can go on, as it goes on from `fit`: the
         rows so far then count as 32 rows for each component.
-
-        Returns
-        -------
-        self : NoisyDIMTransformer
         """
         check_is_fitted(self)
         # Another dict: that of before may be a copy's, too. Older files have none.
@@ -543,7 +518,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, Diagnosis, B
             raise
 
     def _announce(
-        self, capacity: float, batch_size: int, clean_weight: float, tasks: Sequence[Any] = ()
+        self, capacity: float, batch_size: int, clean_weight: float, tasks: Sequence[object] = ()
     ) -> list[Any]:
         return [*reporters(self.verbose, capacity, batch_size, clean_weight), *tasks]
 

@@ -1,8 +1,10 @@
 """Critics: how well a view and a noisy embedding fit together.
 
-A critic's module maps views (n, d) and noisy embeddings (n, d) to scores (n, n), with
-`scores[i, j]` for noisy embedding i and view j. Where it says `by_pair = True`, a score depends on
-its pair alone, and a fit in several processes passes each some of the noisy embeddings.
+`build(n_components, channel, generator)` returns a module that maps views (n, d) and noisy
+embeddings (n, d) to scores (n, n), with `scores[i, j]` for noisy embedding i and view j. Of the
+channel `scale` is used, by `ExactCritic` also `log_ratio`. Where a module says `by_pair = True`, a
+score depends on its pair alone, and a fit in several processes passes each some of the noisy
+embeddings.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from sklearn.base import BaseEstimator
@@ -36,6 +38,21 @@ SPREAD = 0.2
 DECAY = 0.9
 # Change of a learned log precision per unit of its parameter: 2 % in a step of 0.002.
 GAIN = 10.0
+
+
+class Channel(Protocol):
+    """What all critics use of a channel."""
+
+    @property
+    def scale(self) -> float: ...
+
+
+def _check_sizes(sizes: Sequence[int]) -> list[int]:
+    return [check_integer(size, "critic hidden_layer_sizes", minimum=1) for size in sizes]
+
+
+def _check_temperature(temperature: float) -> float:
+    return check_real(temperature, "critic temperature", minimum=0, closed="neither")
 
 
 class _Exact(nn.Module):
@@ -80,12 +97,8 @@ class ExactCritic(BaseEstimator):
     normal f(X) and f(X') the critic is optimal again; it has no parameters and no gradient by v.
 
     Use it where views stay close to their rows. A learned critic knows better what corrupted cells
-    do. The density of a `UniformNoise` is a box, without a gradient: there is none for it.
-
-    References
-    ----------
-    I. Butakov et al., "Efficient Distribution Matching of Representations via Noise-Injected
-    Deep InfoMax", ICLR 2025, arXiv:2410.06993, for the channel. The spread is ours.
+    do. The density of a `UniformNoise` is a box, without a gradient: there is none for it. The
+    channel is that of Butakov et al., arXiv:2410.06993; the spread is ours.
 
     Examples
     --------
@@ -99,11 +112,8 @@ class ExactCritic(BaseEstimator):
     """
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
-        """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
-
-        Of `channel`, its `scale` and `log_ratio` are used.
-        """
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
+        """Return the module; ValueError for a channel whose density has no gradient."""
         if not getattr(channel, "exact", True):
             raise ValueError(
                 f"critic='exact' trains by the density of the noise, and that of a "
@@ -167,27 +177,21 @@ class BilinearCritic(BaseEstimator):
 
     The family of all density ratios of jointly normal pairs, so with embeddings on their way to
     N(0, I) it comes close to the optimum, with 3 d^2 + 2 parameters and one matrix product. The
-    bilinear term alone cannot: an inner product also grows with the length of a rival, and
-    :math:`y^T W x` shows d / (2 (1 + s^2)) nats at most with a noise of s, 1.0 of 5.1 at d = 2 and
-    s = 0.08.
+    bilinear term alone (arXiv:1807.03748, equation 3) cannot: an inner product also grows with the
+    length of a rival, and :math:`y^T W x` shows d / (2 (1 + s^2)) nats at most with a noise of s,
+    1.0 of 5.1 at d = 2 and s = 0.08. `build` is as in `ExactCritic`.
 
     Parameters
     ----------
     temperature : float, default=1.0
         :math:`\tau`; larger values make flatter scores to start from.
 
-    References
-    ----------
-    A. van den Oord, Y. Li, O. Vinyals, "Representation Learning with Contrastive Predictive
-    Coding", arXiv:1807.03748, equation (3), for the bilinear term.
-
     Examples
     --------
     >>> import torch
     >>> from sknoisydim.critics import BilinearCritic
     >>> from sknoisydim.noise import GaussianNoise
-    >>> channel = GaussianNoise(0.5).build(4, 32)
-    >>> critic = BilinearCritic().build(4, channel, torch.Generator())
+    >>> critic = BilinearCritic().build(4, GaussianNoise(0.5).build(4, 32), torch.Generator())
     >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
     torch.Size([10, 10])
     """
@@ -196,14 +200,9 @@ class BilinearCritic(BaseEstimator):
         self.temperature = temperature
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
-        """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
-
-        Of `channel`, its `scale` is used.
-        """
-        temperature = check_real(
-            self.temperature, "critic temperature", minimum=0, closed="neither"
-        )
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
+        """Return the module."""
+        temperature = _check_temperature(self.temperature)
         return _Tempered(QuadraticRatio(n_components, channel.scale), temperature)
 
 
@@ -239,7 +238,7 @@ class SeparableCritic(BaseEstimator):
     r"""Inner product of two small networks, :math:`T(x, y) = g(x) \cdot h(y) / \tau`.
 
     Costs 2n evaluations of a network and one matrix product for the n x n scores, and stays sound
-    when view and row differ.
+    when view and row differ. `build` is as in `ExactCritic`.
 
     Parameters
     ----------
@@ -256,8 +255,7 @@ class SeparableCritic(BaseEstimator):
     >>> import torch
     >>> from sknoisydim.critics import SeparableCritic
     >>> from sknoisydim.noise import GaussianNoise
-    >>> channel = GaussianNoise(0.5).build(n_components=4, batch_size=10)
-    >>> critic = SeparableCritic().build(4, channel, torch.Generator().manual_seed(0))
+    >>> critic = SeparableCritic().build(4, GaussianNoise(0.5).build(4, 32), torch.Generator())
     >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
     torch.Size([10, 10])
     """
@@ -273,19 +271,11 @@ class SeparableCritic(BaseEstimator):
         self.temperature = temperature
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
-        """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
-
-        Of `channel`, its `scale` is used.
-        """
-        hidden = [
-            check_integer(size, "critic hidden_layer_sizes", minimum=1)
-            for size in self.hidden_layer_sizes
-        ]
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
+        """Return the module."""
+        hidden = _check_sizes(self.hidden_layer_sizes)
         width = check_integer(self.width, "critic width", minimum=1)
-        temperature = check_real(
-            self.temperature, "critic temperature", minimum=0, closed="neither"
-        )
+        temperature = _check_temperature(self.temperature)
         # Both towers start as one linear map A, with A'A close to I / (noise variance + SPREAD), as
         # in the exact critic for views that far from their rows. Bounds then start near their value
         # instead of some nats below zero.
@@ -341,11 +331,12 @@ class _Concat(nn.Module):
 
 
 class ConcatCritic(BaseEstimator):
-    r"""All pairs through one network, :math:`T(x, y) = T_0(x, y) + h([x, y])`.
+    """All pairs through one network, :math:`T(x, y) = T_0(x, y) + h([x, y])`.
 
     :math:`T_0` is the form of `BilinearCritic`, and h starts at zero, so that training starts at
-    the density ratio of the channel and not at no information. The most general critic, and the
-    dearest: n^2 evaluations of a network per batch, where a separable critic takes 2n.
+    the density ratio of the channel and not at no information. The most general critic (Belghazi et
+    al., ICML 2018; Poole et al., ICML 2019, section 3), and the dearest: n^2 evaluations of a
+    network per batch, where a separable critic takes 2n. `build` is as in `ExactCritic`.
 
     Memory is bounded: pairs are taken in chunks of rows, of each of which only the scores are kept,
     and the backward pass computes a chunk again when it needs it. At the peak there are the n x n
@@ -356,19 +347,12 @@ class ConcatCritic(BaseEstimator):
     hidden_layer_sizes : tuple of int, default=(64,)
         Widths of the hidden layers of h, at least one.
 
-    References
-    ----------
-    M. I. Belghazi et al., "Mutual Information Neural Estimation", ICML 2018, for a network of
-    joined pairs; B. Poole et al., "On Variational Bounds of Mutual Information", ICML 2019, section
-    3, for joint against separable critics.
-
     Examples
     --------
     >>> import torch
     >>> from sknoisydim.critics import ConcatCritic
     >>> from sknoisydim.noise import GaussianNoise
-    >>> channel = GaussianNoise(0.5).build(4, 32)
-    >>> critic = ConcatCritic().build(4, channel, torch.Generator().manual_seed(0))
+    >>> critic = ConcatCritic().build(4, GaussianNoise(0.5).build(4, 32), torch.Generator())
     >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
     torch.Size([10, 10])
     """
@@ -377,15 +361,9 @@ class ConcatCritic(BaseEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
-        """Return the module: views (n, d), noisy embeddings (n, d) -> scores (n, n), in nats.
-
-        Of `channel`, its `scale` is used.
-        """
-        sizes = [
-            check_integer(size, "critic hidden_layer_sizes", minimum=1)
-            for size in self.hidden_layer_sizes
-        ]
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
+        """Return the module."""
+        sizes = _check_sizes(self.hidden_layer_sizes)
         if not sizes:
             raise ValueError("critic hidden_layer_sizes must name one layer at least, got none.")
         view = linear(n_components, sizes[0], generator)

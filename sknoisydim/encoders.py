@@ -128,18 +128,9 @@ ENCODERS: Mapping[str, type] = {"mlp": MLPEncoder}
 class IndicateMissing(nn.Module):
     """An encoder of rows with missing cells: it is shown where they were.
 
-    A row x becomes (x with its missing cells filled, 1 for each of `columns` that is missing and 0
-    for each that is not), and that goes to the encoder. A missing cell of any other column is
-    filled, and leaves no trace.
-
-    Parameters
-    ----------
-    encoder : nn.Module
-        (n, p + k) -> (n, d).
-    columns : Tensor of int of shape (k,)
-        Columns whose missing cells the encoder is shown.
-    fill : Tensor of shape (p,)
-        What a missing cell becomes.
+    A row x (p,) becomes (x with its missing cells filled by `fill` (p,), 1 for each of the k
+    `columns` that is missing and 0 for each that is not), and that goes to the `encoder`, (n, p +
+    k) -> (n, d). A missing cell of any other column is filled, and leaves no trace.
 
     Examples
     --------

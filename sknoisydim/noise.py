@@ -43,16 +43,28 @@ def check_scale(value: object, name: str) -> float:
     return check_real(scale, name, minimum=SMALLEST, maximum=LARGEST)
 
 
-class Noise(BaseEstimator):
-    """Noise of one kind; `build` makes the channel of a fit from it."""
+def check_size(value: object, name: str, n_components: int, batch_size: int) -> float | None:
+    """Return the size of the noise, or None for "auto"; for so many components and rows."""
+    check_integer(n_components, "n_components", minimum=1)
+    check_integer(batch_size, "batch_size", minimum=2)
+    if isinstance(value, str) and value != "auto":
+        raise ValueError(f"{name}={value!r} is unknown; it takes 'auto' or a number > 0.")
+    return None if isinstance(value, str) else check_scale(value, name)
 
-    def build(self, n_components: int, batch_size: int) -> Any:
-        """Return a new channel, for `n_components` and the batch size really used."""
+
+class Noise(BaseEstimator):
+    """Noise of one kind; `build` makes the channel of a fit from it.
+
+    `batch_size` is that really used, or what "auto" goes by.
+    """
+
+    def build(self, n_components: int, batch_size: int) -> GaussianChannel | UniformChannel:
+        """Return a new channel, for `n_components` and a batch size."""
         raise TypeError(f"{type(self).__name__} does not say which channel it makes.")
 
     @own_context(gradients=False)
     def capacity(self, n_components: int, batch_size: int = BATCH_SIZE) -> float:
-        """Return the capacity of the channel in nats; `batch_size` is what "auto" goes by."""
+        """Return the capacity of the channel in nats."""
         return float(self.build(n_components, batch_size).capacity)
 
     @own_context(gradients=False)
@@ -63,10 +75,7 @@ class Noise(BaseEstimator):
         random_state: RandomState = None,
         batch_size: int = BATCH_SIZE,
     ) -> torch.Tensor:
-        """Draw noise (n_samples, n_components) of float32.
-
-        The same `random_state` draws the same noise; `batch_size` is what "auto" goes by.
-        """
+        """Draw noise (n_samples, n_components) of float32; the same for the same `random_state`."""
         check_integer(n_samples, "n_samples", minimum=1)
         channel = self.build(n_components, batch_size)
         noise: torch.Tensor = channel.sample(n_samples, make_generator(draw_seed(random_state)))
@@ -74,59 +83,36 @@ class Noise(BaseEstimator):
 
     @own_context(gradients=False)
     def log_prob(self, noise: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
-        """Return the log density (n,) of noise vectors (n, d) in nats; -inf outside of the support.
-
-        `batch_size` is what "auto" goes by.
-        """
+        """Return the log density (n,) of noise (n, d), in nats; -inf outside of the support."""
         density: torch.Tensor = self.build(noise.shape[-1], batch_size).log_prob(noise)
         return density
 
 
 def auto_scale(n_components: int, batch_size: int) -> float:
-    r"""Return the noise scale whose capacity a batch can just show.
+    r"""Return the noise scale whose capacity a batch can just show, relative to unit variance.
 
     .. math:: \sigma^2 = \frac{1}{\exp(2 \cdot 0.8 \log(B) / d) - 1}
 
     solves :math:`\frac{d}{2} \log(1 + \sigma^{-2}) = 0.8 \log B` for d components and a
-    batch of B rows.
-
-    Parameters
-    ----------
-    n_components : int
-        Number d of components.
-    batch_size : int
-        Number B of rows in a batch, at least 2.
-
-    Returns
-    -------
-    scale : float
-        Standard deviation of the noise, relative to a unit-variance embedding.
+    batch of B rows, at least 2.
 
     Examples
     --------
     >>> round(auto_scale(2, 512), 2), round(auto_scale(16, 512), 2)
     (0.08, 1.07)
     """
-    return _scale_of(AUTO_SHARE * math.log(batch_size), n_components)
+    return 1 / math.sqrt(math.expm1(2 * AUTO_SHARE * math.log(batch_size) / n_components))
 
 
-def _scale_of(capacity: float, n_components: int) -> float:
-    """Return the noise scale of this capacity."""
-    return 1 / math.sqrt(math.expm1(2 * capacity / n_components))
+def _empty(n_samples: int, n_components: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.empty(n_samples, n_components, device=generator.device, dtype=torch.float32)
 
 
 class GaussianChannel:
-    r"""Additive Gaussian noise, :math:`y = f(x) + \sigma \varepsilon`.
+    r"""Additive Gaussian noise, :math:`y = f(x) + \sigma \varepsilon`, on d components.
 
     Among the inputs with zero mean and unit variance per component, N(0, I) alone reaches the
-    capacity :math:`\frac{d}{2} \log(1 + \sigma^{-2})`.
-
-    Parameters
-    ----------
-    n_components : int
-        Number d of components.
-    scale : float
-        Standard deviation :math:`\sigma`.
+    capacity :math:`\frac{d}{2} \log(1 + \sigma^{-2})`. `scale` is :math:`\sigma`.
     """
 
     #: `log_ratio` has a gradient to train by: no critic has to be learned.
@@ -148,17 +134,12 @@ class GaussianChannel:
 
     def sample(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         """Return noise (n_samples, d) of float32."""
-        noise = torch.empty(
-            n_samples, self.n_components, device=generator.device, dtype=torch.float32
-        )
+        noise = _empty(n_samples, self.n_components, generator)
         return noise.normal_(std=self.scale, generator=generator)
 
     def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         """Return draws (n_samples, d) of the embedding that reaches the capacity, N(0, I)."""
-        clean = torch.empty(
-            n_samples, self.n_components, device=generator.device, dtype=torch.float32
-        )
-        return clean.normal_(generator=generator)
+        return _empty(n_samples, self.n_components, generator).normal_(generator=generator)
 
     def log_prob(self, noise: torch.Tensor) -> torch.Tensor:
         """Return the log density (n,) of noise vectors (n, d), in nats."""
@@ -169,7 +150,7 @@ class GaussianChannel:
     def log_ratio(
         self, clean: torch.Tensor, noisy: torch.Tensor, spread: torch.Tensor | None = None
     ) -> torch.Tensor:
-        r"""Return the log density ratio of each noisy row to each clean row.
+        r"""Return the log density ratio (n, m) of each noisy row to each clean row, in nats.
 
         .. math:: T_{ij} = \log p(y_i \mid f_j) - \log p^*(y_i)
 
@@ -178,17 +159,10 @@ class GaussianChannel:
 
         Parameters
         ----------
-        clean : Tensor of shape (m, d)
-            Embeddings f without noise.
-        noisy : Tensor of shape (n, d)
-            Embeddings y with noise.
+        clean, noisy : Tensor of shape (m, d) and (n, d)
+            Embeddings f without noise and y with noise.
         spread : Tensor of shape (d,), optional
             Variance per component that is added to the noise's (of a view about its row).
-
-        Returns
-        -------
-        ratios : Tensor of shape (n, m)
-            In nats.
         """
         # |y - f|^2 as one matrix product: no (n, m, d) array, and no square root to differentiate.
         # It cancels: an error of eps * d / scale^2 nats, too much for float32 below this scale.
@@ -209,18 +183,14 @@ class GaussianNoise(Noise):
     r"""Gaussian channel: noise N(0, :math:`\sigma^2 I`) on an embedding with unit variance.
 
     Its capacity, :math:`\frac{d}{2} \log(1 + \sigma^{-2})` nats for d components, is reached by
-    N(0, I) alone, so information pressed through it makes the embedding normal.
+    N(0, I) alone, so information pressed through it makes the embedding normal (Butakov et al.,
+    arXiv:2410.06993).
 
     Parameters
     ----------
     scale : "auto" or float, default="auto"
         Standard deviation :math:`\sigma` of the noise. "auto" takes the capacity that a batch can
         just show, 0.8 log(batch size): see `auto_scale`.
-
-    References
-    ----------
-    I. Butakov et al., "Efficient Distribution Matching of Representations via Noise-Injected
-    Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------
@@ -235,16 +205,8 @@ class GaussianNoise(Noise):
 
     def build(self, n_components: int, batch_size: int) -> GaussianChannel:
         """Return the channel for `n_components` and the batch size really used."""
-        check_integer(n_components, "n_components", minimum=1)
-        check_integer(batch_size, "batch_size", minimum=2)
-        if isinstance(self.scale, str):
-            if self.scale != "auto":
-                raise ValueError(
-                    f"noise={self.scale!r} is unknown; it takes 'auto' or a number > 0."
-                )
-            return GaussianChannel(n_components, auto_scale(n_components, batch_size))
-        scale = check_scale(self.scale, "noise")
-        return GaussianChannel(n_components, scale)
+        scale = check_size(self.scale, "noise", n_components, batch_size)
+        return GaussianChannel(n_components, scale or auto_scale(n_components, batch_size))
 
 
 # Log density ratio where there is no noise: exp of it is zero, and sums of it are still numbers.
@@ -257,24 +219,13 @@ MAX_CELLS = 10_000
 
 
 def auto_levels(n_components: int, batch_size: int) -> int:
-    r"""Return the number of cells 1/2e of the grid whose capacity a batch can just show.
+    r"""Return the number of cells 1/2e, at least 2, of the grid that a batch can just show.
 
     .. math:: k = \max(2, [B^{0.8 / d}] - 1)
 
     makes :math:`d \log(1 + k)` close to :math:`0.8 \log B` for d components and a batch of B rows.
-    Of the two integers around the real solution the one with the closer capacity is taken.
-
-    Parameters
-    ----------
-    n_components : int
-        Number d of components.
-    batch_size : int
-        Number B of rows in a batch, at least 2.
-
-    Returns
-    -------
-    levels : int
-        1/2e, at least 2: with one cell, the grid is the corners of the cube.
+    Of the two integers around the real solution the one with the closer capacity is taken; with one
+    cell, the grid would be the corners of the cube.
 
     Examples
     --------
@@ -287,28 +238,13 @@ def auto_levels(n_components: int, batch_size: int) -> int:
 
 
 class UniformChannel:
-    r"""Additive uniform noise on a bounded head, :math:`y = \Phi(z) + u`.
+    r"""Additive uniform noise on a bounded head, :math:`y = \Phi(z) + u`, with d components.
 
-    z is the normal-space embedding, :math:`\Phi` the normal distribution function by component,
-    and u uniform on :math:`[-e, e]^d`. The head :math:`f = \Phi(z)` lies in the unit cube. Of all
-    such inputs none passes more than :math:`d \log(1 + 1/2e)` nats, and where 1/2e is an integer
-    the uniform distribution on the grid :math:`\{0, 2e, 4e, \dots, 1\}^d` alone passes as much.
-
-    Parameters
-    ----------
-    n_components : int
-        Number d of components.
-    half_width : float
-        :math:`e`.
-
-    Attributes
-    ----------
-    scale : float
-        2e, the standard deviation of the noise over that of U[0, 1]: what critics start from.
-    deviation : float
-        Standard deviation that a component of z is normalised to. That of the normal quantiles of
-        the grid, so that the normalisation does not stand in the grid's way: 2.1 for a grid of 3
-        points, and close to 1 where there are many.
+    z is the normal-space embedding, :math:`\Phi` the normal distribution function by component, and
+    u uniform on :math:`[-e, e]^d` with :math:`e` the `half_width`. The head :math:`f = \Phi(z)`
+    lies in the unit cube. Of all such inputs none passes more than :math:`d \log(1 + 1/2e)` nats,
+    and where 1/2e is an integer the uniform distribution on the grid
+    :math:`\{0, 2e, 4e, \dots, 1\}^d` alone passes as much.
     """
 
     #: `log_ratio` is for measuring: it has no gradient, so training takes a learned critic.
@@ -320,7 +256,7 @@ class UniformChannel:
 
     @property
     def scale(self) -> float:
-        """Standard deviation of the noise over that of U[0, 1]."""
+        """2e, the standard deviation of the noise over that of U[0, 1]: what critics start from."""
         return 2 * self.half_width
 
     @property
@@ -338,7 +274,11 @@ class UniformChannel:
 
     @property
     def deviation(self) -> float:
-        """Standard deviation that a component is normalised to."""
+        """Standard deviation that a component of z is normalised to: that of `_grid`.
+
+        So the normalisation does not stand in the grid's way: 2.1 for 3 points, close to 1 for
+        many.
+        """
         grid = self._grid()
         return math.sqrt(math.fsum(z * z for z in grid) / len(grid))
 
@@ -351,10 +291,7 @@ class UniformChannel:
     def sample(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         """Return noise (n_samples, d) of float32."""
         e = self.half_width
-        noise = torch.empty(
-            n_samples, self.n_components, device=generator.device, dtype=torch.float32
-        )
-        return noise.uniform_(-e, e, generator=generator)
+        return _empty(n_samples, self.n_components, generator).uniform_(-e, e, generator=generator)
 
     def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         """Return draws (n_samples, d) of the normal-space grid that reaches the capacity.
@@ -386,25 +323,14 @@ class UniformChannel:
 
     @own_context(gradients=False)
     def log_ratio(self, clean: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
-        r"""Return the log density ratio of each noisy row to each clean row.
+        r"""Return the log density ratio (n, m) of each noisy row to each clean row, in nats.
 
         .. math:: T_{ij} = \log p(y_i \mid z_j) - \log p^*(y_i)
 
         with :math:`p(y \mid z)` uniform on the box of half width e about :math:`\Phi(z)`, and
         :math:`p^*` on :math:`[-e, 1 + e]^d`, the distribution of the output at capacity: the
-        capacity where y is in the box, and -10,000 in place of minus infinity elsewhere.
-
-        Parameters
-        ----------
-        clean : Tensor of shape (m, d)
-            Normal-space embeddings z without noise.
-        noisy : Tensor of shape (n, d)
-            Embeddings y with noise, from `transmit`.
-
-        Returns
-        -------
-        ratios : Tensor of shape (n, m)
-            In nats; without a gradient.
+        capacity where y is in the box, and -10,000 in place of minus infinity elsewhere. Without a
+        gradient; `clean` (m, d) are normal-space embeddings, `noisy` (n, d) comes from `transmit`.
         """
         f = torch.special.ndtr(clean)
         # What was added and is taken away again differs by a rounding or two.
@@ -418,28 +344,22 @@ class UniformChannel:
 class UniformNoise(Noise):
     r"""Uniform channel: noise :math:`U[-e, e]^d` on an embedding in the unit cube.
 
-    The paper's own channel for a uniform distribution, for one or two components. Its capacity,
-    :math:`d \log(1 + 1/2e)` nats, is reached by the uniform distribution on the grid
-    :math:`\{0, 2e, \dots, 1\}^d`, which comes close to :math:`U[0, 1]^d` when e is small. Use it
-    with ``target="uniform"``: the embedding is then what the noise was added to. A fit learns a
-    critic for all terms of the objective, since the density of the noise is a box, which has no
-    gradient.
+    The paper's own channel for a uniform distribution (Butakov et al., arXiv:2410.06993), for one
+    or two components. Its capacity, :math:`d \log(1 + 1/2e)` nats, is reached by the uniform
+    distribution on the grid :math:`\{0, 2e, \dots, 1\}^d`, which comes close to :math:`U[0, 1]^d`
+    when e is small. Use it with ``target="uniform"``: the embedding is then what the noise was
+    added to. A fit learns a critic for all terms of the objective, since the density of the noise
+    has no gradient.
 
-    What a batch of B rows can show, log B nats, is shared by the components: from
-    :math:`d \log 3 > \log B` on (d = 6 at B = 512) no grid with a point inside the cube can be
-    shown. For more components, `GaussianNoise` with ``target="uniform"`` gives a uniform
-    distribution.
+    What a batch of B rows can show, log B nats, is shared by the components: from :math:`d \log 3 >
+    \log B` on (d = 6 at B = 512) no grid with a point inside the cube can be shown, of which
+    `build` warns. For more components take `GaussianNoise` and ``target="uniform"``.
 
     Parameters
     ----------
     half_width : "auto" or float, default="auto"
         e, > 0. "auto" takes 1/2e an integer, at least 2, with a capacity as close to
         0.8 log(batch size) as can be: see `auto_levels`.
-
-    References
-    ----------
-    I. Butakov et al., "Efficient Distribution Matching of Representations via Noise-Injected
-    Deep InfoMax", ICLR 2025, arXiv:2410.06993.
 
     Examples
     --------
@@ -453,22 +373,10 @@ class UniformNoise(Noise):
         self.half_width = half_width
 
     def build(self, n_components: int, batch_size: int) -> UniformChannel:
-        """Return the channel for `n_components` and the batch size really used.
-
-        Warns
-        -----
-        UserWarning
-            With "auto", if even 1/2e = 2 has a larger capacity than a batch can show.
-        """
-        check_integer(n_components, "n_components", minimum=1)
-        check_integer(batch_size, "batch_size", minimum=2)
-        if not isinstance(self.half_width, str):
-            half_width = check_scale(self.half_width, "half_width")
+        """Return the channel for `n_components` and the batch size really used."""
+        half_width = check_size(self.half_width, "half_width", n_components, batch_size)
+        if half_width is not None:
             return UniformChannel(n_components, half_width)
-        if self.half_width != "auto":
-            raise ValueError(
-                f"half_width={self.half_width!r} is unknown; it takes 'auto' or a number > 0."
-            )
         channel = UniformChannel(n_components, 0.5 / auto_levels(n_components, batch_size))
         if channel.capacity > math.log(batch_size):
             warnings.warn(
@@ -482,6 +390,8 @@ class UniformNoise(Noise):
             )
         return channel
 
+
+Channel = GaussianChannel | UniformChannel
 
 NOISES: Mapping[str, type] = {"gaussian": GaussianNoise, "uniform": UniformNoise}
 

@@ -21,14 +21,8 @@ class Normalizer(nn.Module):
 
     In training, mean and matrix come from the batch; in evaluation, from `set_statistics`.
     Gradients flow through the batch's statistics. No running average is kept: the distribution of
-    clean rows has to match, and running averages over augmented batches do not describe it.
-
-    Parameters
-    ----------
-    n_components : int
-        Number of components d.
-    ridge : float
-        Added to the diagonal of the covariance, relative to the mean variance.
+    clean rows has to match, and running averages over augmented batches do not describe it. `ridge`
+    is added to the diagonal of the covariance, relative to the mean variance.
     """
 
     mean: torch.Tensor
@@ -120,10 +114,7 @@ class Whitening(BaseEstimator):
     --------
     >>> import torch
     >>> from sknoisydim.normalization import Whitening
-    >>> x = (
-    ...     torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
-    ...     @ torch.ones(3, 3).tril()
-    ... )
+    >>> x = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)).cumsum(1)
     >>> torch.allclose(Whitening().build(3)(x).T.cov(correction=0), torch.eye(3), atol=1e-3)
     True
     """

@@ -1,7 +1,8 @@
 """Pictures of a fit, as scikit-learn Display classes.
 
-Each display holds the numbers that its `plot` draws, on given axes or on a new figure. matplotlib
-(the extra `plot`) is imported when something is drawn.
+Each display holds the numbers that its `plot` draws, on given axes or on a new figure, which are
+`figure_` and `ax_`, or an array `axes_`, afterwards. matplotlib (the extra `plot`) is imported when
+something is drawn.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sknoisydim.targets import Target, resolve_target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colorizer import ColorizingArtist
 
 __all__ = [
     "DependenceDisplay",
@@ -110,14 +112,14 @@ def tidy(ax: Axes) -> None:
         text.set_fontsize(SMALL)
 
 
-def color_bar(drawn: Any, axes: list[Axes], label: str) -> None:
+def color_bar(drawn: ColorizingArtist, axes: list[Axes], label: str) -> None:
     """Add a colour bar at the right of some axes."""
     bar = axes[0].figure.colorbar(drawn, ax=axes, fraction=0.04, pad=0.02)
     bar.set_label(label, fontsize=SMALL)
     bar.ax.tick_params(labelsize=TINY)
 
 
-def outside(ax: Axes, loc: str, anchor: tuple[float, float]) -> dict[str, Any]:
+def outside(ax: Axes, loc: str, anchor: tuple[float, float]) -> dict[str, object]:
     """Return the place of a legend beside the axes, or inside where no layout makes space."""
     if ax.figure.get_layout_engine() is None:
         return {"loc": "best", **LEGEND}
@@ -166,8 +168,6 @@ class EmbeddingDisplay(_FromEstimator):
 
     Attributes
     ----------
-    axes_, figure_ : ndarray of matplotlib Axes of shape (n_pairs,), and Figure
-        Where they are drawn.
     coverage_ : ndarray of shape (n_pairs, 2)
         Share of the samples inside the curves that hold 50 % and 95 %; NaN without curves.
 
@@ -293,8 +293,6 @@ class TargetFitDisplay(_FromEstimator):
 
     Attributes
     ----------
-    axes_, figure_ : ndarray of matplotlib Axes of shape (2, n_components), and Figure
-        Where they are drawn.
     outside_ : ndarray of shape (2, n_components)
         Share of the bars, and of the points, outside the band.
 
@@ -310,7 +308,7 @@ class TargetFitDisplay(_FromEstimator):
     [True, True]
     """
 
-    def __init__(self, preimage: Any, *, level: float = 0.95) -> None:
+    def __init__(self, preimage: object, *, level: float = 0.95) -> None:
         self.preimage = preimage
         self.level = level
 
@@ -373,11 +371,9 @@ class DependenceDisplay(_FromEstimator):
     ----------
     image_ : matplotlib AxesImage
         The heat map.
-    ax_, figure_ : matplotlib Axes and Figure
-        Where it is drawn.
     """
 
-    def __init__(self, dependence: Any, n_samples: int) -> None:
+    def __init__(self, dependence: object, n_samples: int) -> None:
         self.dependence = dependence
         self.n_samples = n_samples
 
@@ -431,7 +427,7 @@ def _check_pairs(pairs: Any, d: int) -> list[tuple[int, int]]:
     return [(check_position(i, "pairs", d), check_position(j, "pairs", d)) for i, j in pairs]
 
 
-def _classes(y: NDArray[Any]) -> NDArray[Any] | None:
+def _classes(y: np.ndarray) -> np.ndarray | None:
     """Return the classes, or None where y holds numbers to measure by, or too many classes."""
     found = np.unique(y)
     if len(found) <= MAX_CLASSES and (y.dtype.kind != "f" or (found == np.round(found)).all()):
@@ -512,8 +508,6 @@ class TrainingDisplay:
     ----------
     lines_ : list of matplotlib Line2D
         The curves.
-    ax_, figure_ : matplotlib Axes and Figure
-        Where they are.
 
     Examples
     --------
@@ -585,8 +579,6 @@ class TradeOffDisplay:
     ----------
     best_ : ndarray of int
         Positions of the settings that no other beats, by rising x.
-    ax_, figure_ : matplotlib Axes and Figure
-        Where they are drawn.
 
     Examples
     --------
@@ -610,7 +602,7 @@ class TradeOffDisplay:
 
     @classmethod
     def from_estimator(
-        cls, search: Any, *, x: str = "match", y: str = "accuracy", ax: Axes | None = None
+        cls, search: object, *, x: str = "match", y: str = "accuracy", ax: Axes | None = None
     ) -> TradeOffDisplay:
         """Draw two scores of a fitted search."""
         results = getattr(search, "cv_results_", None)
@@ -652,7 +644,7 @@ class TradeOffDisplay:
         return mean, np.broadcast_to(spread / np.sqrt(max(n_folds, 1)), mean.shape)
 
 
-def _label(setting: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) -> str:
+def _label(setting: Mapping[str, object], settings: Sequence[Mapping[str, object]]) -> str:
     """Name a setting by what differs between settings, without the names of steps."""
     differs = [key for key in setting if len({repr(other.get(key)) for other in settings}) > 1]
     return ", ".join(f"{key.split('__', 1)[-1]}={setting[key]!r}" for key in differs)

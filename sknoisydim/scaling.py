@@ -170,16 +170,10 @@ class SklearnScaling(nn.Module):
 class NormalScores(Float64):
     r"""Normal scores of each column by its quantiles: :math:`\Phi^{-1}(\hat F(x))`, in float64.
 
-    :math:`\hat F` is linear between quantiles, and in the middle of its step at a repeated one. It
-    is kept in [1e-7, 1 - 1e-7], which are the scores -5.2 and 5.2, and has these values from the
-    outermost quantiles on. Missing cells stay missing.
-
-    Parameters
-    ----------
-    quantiles : ndarray of shape (k, p)
-        Of the columns, ascending.
-    references : ndarray of shape (k,)
-        The probabilities that they are for, from 0 to 1.
+    :math:`\hat F` is linear between the ascending `quantiles` (k, p) of the probabilities
+    `references` (k,), and in the middle of its step at a repeated one. It is kept in [1e-7, 1 -
+    1e-7], which are the scores -5.2 and 5.2, and has these values from the outermost quantiles on.
+    Missing cells stay missing.
     """
 
     quantiles: torch.Tensor
@@ -405,23 +399,12 @@ def fit_scaling(
     weights: np.ndarray | None = None,
     missing: bool = False,
 ) -> nn.Module:
-    """Return the module that scales rows like those of X.
+    """Return the module that scales rows like those of X, read slice by slice if it can be.
 
-    Parameters
-    ----------
-    scaling : {"squash", "standard", "quantile"}, scikit-learn transformer or None
-        A transformer is cloned and fitted, a class called without arguments first.
-    X : ndarray of shape (n, p), or another RowSource
-        Training rows; read slice by slice for "squash", "standard" and None.
-    seed : int
-        For each `random_state` of a transformer, or inside it, that was left at None.
-    weights : ndarray of shape (n,), default=None
-        Positive weights of the rows. "squash" and "standard" use them; all else is fitted to rows
-        that are drawn in proportion to them.
-    missing : bool, default=False
-        Whether cells may be missing (NaN), here and in rows to scale: they are again when they are
-        scaled. "squash", "standard" and "quantile" are fitted to the cells that are observed; a
-        transformer is shown the mean of the column instead.
+    `scaling` is a name, a scikit-learn transformer or None. A transformer is fitted to rows that
+    are drawn in proportion to the weights, with `seed` for each `random_state` of it that is None,
+    and with the mean of a column in place of what is `missing` (NaN); scaled, such cells are NaN
+    again.
     """
     scaling = resolve_scaling(scaling)
     if scaling is None:

@@ -27,7 +27,7 @@ NOT_ASKED = {
     "RT02": "a return value is named where the name says something",
     "RT03": "the type of what is returned says enough of it, where it does",
     "RT04": "as PR08: a list of fields starts with the first of them",
-    "SS05": "takes 'Minus' and 'Mardia's' for verbs",
+    "SS05": "takes 'Minus' for a verb",
     "YD01": "the summary of an iterator says what it yields",
 }
 # A helper whose one line says it all has no list of parameters; where there is one, it is whole.

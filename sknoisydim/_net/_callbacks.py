@@ -49,9 +49,7 @@ class HeldOut(Callback):
         self.patience = patience
         self.tol = tol
 
-    def on_train_begin(
-        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
-    ) -> None:
+    def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
         self.best_ = self.reference_ = -math.inf
         self.waited_ = 0
         self.weights_: dict[str, Any] = {}
@@ -69,9 +67,7 @@ class HeldOut(Callback):
         if self.waited_ >= self.patience:
             raise StopTraining
 
-    def on_train_end(
-        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
-    ) -> None:
+    def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
         net.module_.load_state_dict(self.weights_)
         self.weights_ = {}
 
@@ -87,9 +83,7 @@ class Progress(Callback):
         self.capacity = capacity
         self.batch_size = batch_size
 
-    def on_train_begin(
-        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
-    ) -> None:
+    def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
         # A program without a console, such as a service, has nowhere to show a bar.
         mute = sys.stderr is None or sys.stderr.closed
         self.bar_ = tqdm(total=net.max_epochs, unit="epoch", desc="NoisyDIM", disable=mute)
@@ -98,9 +92,7 @@ class Progress(Callback):
         self._show(net)
         self.bar_.update(len(net.history) - self.bar_.n)  # a fit that goes on has run some before
 
-    def on_train_end(
-        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
-    ) -> None:
+    def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
         # A callback that stops training does so before this one has seen the epoch.
         self._show(net)
         self.bar_.total = self.bar_.n = len(net.history)
@@ -132,12 +124,12 @@ class Forecast(Callback):
     The first batch sets up kernels and memory, so the time is that of the next ones.
     """
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(self, net: NeuralNet, *, X: Any, **kwargs: object) -> None:
         # A fit that goes on from a checkpoint has less to do.
         self.left_ = (net.max_epochs - len(net.history)) * len(X)
         self.count_ = 0
 
-    def on_batch_end(self, net: Any, batch: Any = None, training: bool = True, **_: Any) -> None:
+    def on_batch_end(self, net: NeuralNet, *, training: bool, **kwargs: object) -> None:
         if not training or self.count_ > TIMED:
             return
         if self.count_ == 0:
@@ -150,32 +142,16 @@ class Forecast(Callback):
         self.count_ += 1
 
 
-class EpochLines(Callback):
-    """A line per epoch."""
+class EpochLines(PrintLog, Quiet):
+    """skorch's table of epochs: information, what of it is linear, mismatch, held-out rows."""
 
-    def __init__(self, capacity: float) -> None:
-        self.capacity = capacity
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
-        row = net.history[-1]
-        parts = [f"epoch {row['epoch']:4d}/{net.max_epochs}"]
-        parts += [
-            f"{name} {row[key]:6.3f}"
-            for name, key in [
-                ("information", "train_information"),
-                ("view", "train_view_information"),
-                ("clean", "train_clean_information"),
-                ("linear", "train_linear_information"),
-                ("mismatch", "train_mismatch"),
-                ("held-out", "valid_information"),
-            ]
-            if key in row
-        ]
-        parts[-1] += f" (capacity {self.capacity:.3f} nats)"
-        show(f"{', '.join(parts)}, {row['train_seconds']:.2f} s")
+    def __init__(self) -> None:
+        parts = ("loss", "view_information", "clean_information", "mismatch", "seconds")
+        ignored = {f"{of}_{part}" for of in ("train", "valid") for part in parts}
+        super().__init__(sorted(ignored - {"train_mismatch"}), sink=show)
 
 
-OURS = (HeldOut, Progress, Forecast, EpochLines, Quiet)
+OURS = (HeldOut, Progress, Forecast, Quiet)
 
 
 def show(text: str) -> None:
@@ -183,7 +159,7 @@ def show(text: str) -> None:
     print(text)  # noqa: T201 (what `verbose`, or a PrintLog, asks for)
 
 
-def check_callbacks(callbacks: Sequence[Any], held_out: bool) -> None:
+def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
     """See that initialised callbacks ask for what there is."""
     scores = {getattr(item, "name_", getattr(item, "name", None)) for item in callbacks}
     for item in callbacks:
@@ -229,7 +205,7 @@ def reporters(
     if verbose == 1:
         branch = "clean" if clean_weight > 0 else "view"
         return [Progress(branch, capacity, batch_size)]
-    return [EpochLines(capacity)] if verbose > 1 else [Forecast()]
+    return [EpochLines()] if verbose > 1 else [Forecast()]
 
 
 class SumGradients(Quiet):
@@ -242,14 +218,10 @@ class SumGradients(Quiet):
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
 
-    def on_train_begin(
-        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
-    ) -> None:
+    def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
         net.module_.rows = self.rows
 
-    def on_train_end(
-        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
-    ) -> None:
+    def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
         del net.module_.rows
 
     def on_grad_computed(self, net: NeuralNet, **kwargs: object) -> None:
@@ -283,7 +255,7 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks, and then there is no
     class CallbackSupportMixin:  # type: ignore[no-redef]  # where scikit-learn has none (before 1.9)
         """Stands for scikit-learn's mixin where there is none."""
 
-    def with_callbacks(method: Any) -> Any:
+    def with_callbacks(method: object) -> Any:
         """Return the method as it is."""
         return method
 
@@ -306,7 +278,7 @@ class Tasks(Callback):
         estimator: BaseEstimator,
         X: object,
         y: object,
-        so_far: Callable[[Any, Any], Mapping[str, Any]],
+        so_far: Callable[[object, object], Mapping[str, object]],
     ) -> None:
         self.estimator = estimator
         self.so_far = so_far
@@ -320,9 +292,7 @@ class Tasks(Callback):
         asked = any(hasattr(estimator, name) for name in names)
         return [cls(estimator, *arguments)] if asked else []
 
-    def on_train_begin(
-        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
-    ) -> None:
+    def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
         self.fit = self.estimator._init_callback_context(max_subtasks=net.max_epochs)
         self.fit.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
@@ -334,11 +304,9 @@ class Tasks(Callback):
         if self._end_epoch(net, kwargs["dataset_train"]):
             raise StopTraining
 
-    def on_train_end(
-        self, net: NeuralNet, X: object = None, y: object = None, **kwargs: object
-    ) -> None:
+    def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
         if self.epoch is not None:  # another callback has ended training in it
-            self._end_epoch(net, X)
+            self._end_epoch(net, kwargs["X"])
 
     def _end_epoch(self, net: NeuralNet, batches: object) -> bool:
         epoch, self.epoch = self.epoch, None

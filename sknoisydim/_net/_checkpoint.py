@@ -1,8 +1,7 @@
-"""What training goes on from: moments and schedules of the last one, and a checkpoint after a kill.
+"""The checkpoint: a file from which a fit that was killed goes on.
 
-The checkpoint is a file from which the same fit goes on. A line has the format and a digest of the
-rest, which `torch.save` has made of tensors and plain Python: reading it, with `weights_only=True`,
-runs no code.
+A line has the format and a digest of the rest, which `torch.save` has made of tensors and plain
+Python: reading it, with `weights_only=True`, runs no code.
 """
 
 from __future__ import annotations
@@ -23,94 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import LRScheduler
 from torch import nn
 
-from sknoisydim._data import Table
+from sknoisydim._data import Batches, Table
 from sknoisydim._files import write_bytes
 from sknoisydim._modules import global_rng_states, set_global_rng_states
 from sknoisydim._net._callbacks import Quiet
+from sknoisydim._net._warm_start import State, plain, plain_parts
 from sknoisydim._settings import Settings
 from sknoisydim._version import __version__
-
-
-def training_state(net: NeuralNet) -> dict[str, Any]:
-    """Return the moments of a net's optimizer and where the schedules of its callbacks stand.
-
-    What is neither a number nor a tensor is left out: it starts afresh.
-    """
-    names = {id(value): name for name, value in net.module_.named_parameters()}
-    moments: dict[str, dict[str, Any]] = {}
-    for parameter, values in net.optimizer_.state.items():
-        with contextlib.suppress(TypeError, KeyError):
-            plain = {
-                str(k): v.detach().cpu().numpy().copy()
-                if isinstance(v, torch.Tensor)
-                else _plain(v, tensors=False)
-                for k, v in values.items()
-            }
-            moments[names[id(parameter)]] = plain
-    return {
-        "optimizer": type(net.optimizer_).__name__,
-        "form": _form(net.optimizer_),
-        "moments": moments,
-        "rates": [
-            {key: float(group[key]) for key in ("lr", "initial_lr") if key in group}
-            for group in net.optimizer_.param_groups
-        ],
-        "schedules": {n: _parts(item.lr_scheduler_.state_dict()) for n, item in _schedules(net)},
-    }
-
-
-def restore_optimizer(net: NeuralNet, state: Mapping[str, Any]) -> bool:
-    """Give a new net's optimizer the moments of an old one, if it is of the same kind.
-
-    Parameters that were not there start without.
-    """
-    optimizer = net.optimizer_
-    if (state["optimizer"], state["form"]) != (type(optimizer).__name__, _form(optimizer)):
-        return False
-    names = {id(value): name for name, value in net.module_.named_parameters()}
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    found = {
-        number: {
-            key: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
-            for key, value in state["moments"][names[id(p)]].items()
-        }
-        for number, p in enumerate(parameters)
-        if names.get(id(p)) in state["moments"]
-    }
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": found, "param_groups": groups})
-    return True
-
-
-def restore_schedules(net: NeuralNet, state: Mapping[str, Any]) -> None:
-    """Let the schedules of callbacks go on from where they stood."""
-    known = {name: item for name, item in _schedules(net) if name in state["schedules"]}
-    for name, item in known.items():
-        scheduler = item.lr_scheduler_
-        own = scheduler.state_dict()
-        scheduler.load_state_dict(own | dict(state["schedules"][name]))
-    if known:
-        for group, rates in zip(net.optimizer_.param_groups, state["rates"], strict=False):
-            group.update(rates)
-
-
-def _form(optimizer: Any) -> dict[str, bool]:
-    """Return which options are in use: with others, such as amsgrad, there are other moments."""
-    return {
-        name: bool(value)
-        for name, value in optimizer.defaults.items()
-        if isinstance(value, (bool, int, float)) and name not in ("lr", "weight_decay")
-    }
-
-
-def _schedules(net: NeuralNet) -> Iterator[tuple[str, Any]]:
-    for name, item in net.callbacks_:
-        if isinstance(item, LRScheduler) and hasattr(item, "lr_scheduler_"):
-            yield name, item
-
 
 #: The name of the file in its folder.
 NAME = "fit.checkpoint"
@@ -153,7 +73,7 @@ class FitCheckpoint(Quiet):
         for part in self.folder.glob(f".{NAME}.*.part"):  # of a process that was killed
             part.unlink(missing_ok=True)
 
-    def begin(self, net: NeuralNet, batches: Any) -> None:
+    def begin(self, net: NeuralNet, batches: Batches) -> None:
         """Go on from the checkpoint, or write the first one: who cannot write says so at once."""
         if self.saved is None:
             self.on_epoch_end(net, batches)
@@ -216,31 +136,29 @@ def _read(path: Path) -> Any:
 def _position(net: NeuralNet, shuffle: torch.Generator, uses_global_rng: bool) -> dict[str, Any]:
     """Return all that the epochs to come depend on, beside the rows and the parameters."""
     module = net.module_
-    try:
-        states = [_plain(part.state_dict()) for part in (module, net.optimizer_)]
-    except TypeError as error:
-        raise TypeError(
-            f"checkpoint= writes numbers, text and tensors, and the state of the optimizer, or of "
-            f"a module, holds {error}: use checkpoint=None."
-        ) from error
+    states = [plain(part.state_dict(), True) for part in (module, net.optimizer_)]
     return {
         "states": states,
         "frozen": [n for n, value in module.named_parameters() if not value.requires_grad],
         "callbacks": {n: _noted(item, states[0]) for n, item in net.callbacks_},
-        "history": [{**_parts(row), "batches": []} for row in net.history],
+        "history": [{**plain_parts(row), "batches": []} for row in net.history],
         "net": {"least_": net.least_, "step_": net.step_},
-        "generators": {n: (str(g.device), g.get_state()) for n, g in _generators(module)},
+        "generators": {  # that layers draw from: our dropout has one each
+            f"{name}.{attribute}".lstrip("."): (str(value.device), value.get_state())
+            for name, part in module.named_modules()
+            for attribute, value in vars(part).items()
+            if isinstance(value, torch.Generator)
+        },
         "drawing": [net.generator.get_state(), shuffle.get_state()],
         "global": global_rng_states() if uses_global_rng else None,
     }
 
 
-def _go_to(net: NeuralNet, shuffle: torch.Generator, state: Mapping[str, Any]) -> None:
+def _go_to(net: NeuralNet, shuffle: torch.Generator, state: State) -> None:
     """Put a net whose training has just begun where another one stood."""
-    module = net.module_
-    left = module.load_state_dict(state["states"][0], strict=False).unexpected_keys
-    for name in left:  # buffers that training has made
-        _put(module, name, state["states"][0][name].to(net.device))
+    module, weights = net.module_, state["states"][0]
+    for name in module.load_state_dict(weights, strict=False).unexpected_keys:
+        _put(module, name, weights[name].to(net.device))  # a buffer that training has made
     net.optimizer_.load_state_dict(state["states"][1])
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in state["frozen"])
@@ -265,57 +183,26 @@ def _put(module: nn.Module, name: str, value: object) -> None:
     setattr(module.get_submodule(owner), attribute, value)
 
 
-def _generators(module: nn.Module) -> Iterator[tuple[str, torch.Generator]]:
-    """Yield the generators that layers draw from: our dropout has one each."""
-    for name, part in module.named_modules():
-        for attribute, value in vars(part).items():
-            if isinstance(value, torch.Generator):
-                yield f"{name}.{attribute}".lstrip("."), value
-
-
 def _has_state(value: object) -> bool:
     return hasattr(value, "load_state_dict") and not inspect.isclass(value)
 
 
-def _noted(callback: object, weights: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+def _noted(callback: object, weights: State) -> dict[str, tuple[str, Any]]:
     """Return what a callback has noted in training: numbers, weights, and where a schedule stands.
 
     Anything else, and any other tensor, which may hold rows of the table, starts afresh.
     """
+    if isinstance(callback, FitCheckpoint):
+        return {}
     parameters = inspect.signature(type(callback).__init__).parameters
     noted = {k: v for k, v in vars(callback).items() if k not in parameters}
-    found = {name: ("value", value) for name, value in _parts(noted).items()}
+    found = {name: ("value", value) for name, value in plain_parts(noted).items()}
     for name, value in noted.items():
         if _has_state(value):
-            found[name] = ("state", _parts(value.state_dict()))
+            found[name] = ("state", plain_parts(value.state_dict()))
         elif isinstance(value, Mapping) and value and value.keys() <= weights.keys():
-            found[name] = ("value", _plain(value))
-    return {} if isinstance(callback, FitCheckpoint) else found
-
-
-def _parts(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the values that are numbers and text, or made of these."""
-    found = {}
-    for name, value in values.items():
-        with contextlib.suppress(TypeError):
-            found[name] = _plain(value, tensors=False)
+            found[name] = ("value", plain(value, True))
     return found
-
-
-def _plain(value: object, *, tensors: bool = True) -> Any:
-    """Return a value as tensors and plain Python, which are read without running any code."""
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, torch.Tensor) and tensors:
-        return value.detach()
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, (list, tuple)):
-        items = [_plain(item, tensors=tensors) for item in value]
-        return tuple(items) if isinstance(value, tuple) else items
-    if isinstance(value, Mapping):
-        return {_plain(k): _plain(v, tensors=tensors) for k, v in value.items()}
-    raise TypeError(f"a {type(value).__name__}")
 
 
 # Bytes of a table that are looked at: all of a smaller one.
@@ -345,7 +232,7 @@ def identity(
             found[f"y{suffix}"] = describe(rows.targets)
     found["sample_weight"] = describe(table.weights)
     weights = [v for v in module.state_dict().values() if isinstance(v, torch.Tensor)]
-    found["initial weights"] = hashlib.sha256(describe(weights).encode()).hexdigest()[:16]
+    found["initial weights"] = describe(weights)
     found["sknoisydim"] = __version__
     return found | {name: importlib.metadata.version(name) for name in ("torch", "skorch")}
 
@@ -361,9 +248,9 @@ def describe(value: object) -> str:
         return f"{value.dtype} {value.shape} sha256:{hashlib.sha256(data).hexdigest()[:16]}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(describe, value))}]"
-    if inspect.isclass(value) or isinstance(value, nn.Module):  # whose weights are told apart
-        return re.sub(r" at 0x\w+", "", repr(value))
-    if hasattr(value, "get_params") or kind.startswith("sknoisydim."):
+    # A module's weights are told apart.
+    is_ours = hasattr(value, "get_params") or kind.startswith("sknoisydim.")
+    if is_ours and not (inspect.isclass(value) or isinstance(value, nn.Module)):
         parts = getattr(value, "get_params", lambda **_: vars(value))(deep=False)
         return f"{kind}({', '.join(f'{name}={describe(part)}' for name, part in parts.items())})"
     return re.sub(r" at 0x\w+", "", repr(value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import nn
 from sknoisydim._data import Batches
 from sknoisydim._modules import make_generator
 from sknoisydim._net._callbacks import Tasks
-from sknoisydim._net._checkpoint import restore_optimizer, restore_schedules
+from sknoisydim._net._warm_start import restore_optimizer, restore_schedules
 from sknoisydim._objective import Nats
 from sknoisydim._optimizers import check_optimizer, one_cycle
 
@@ -61,7 +61,7 @@ class DIMNet(NeuralNet):
         generator: torch.Generator,
         n_steps: int | None,
         held_out: Batches | None = None,
-        resume: Mapping[str, Any] | None = None,
+        resume: Mapping[str, object] | None = None,
         **kwargs: object,
     ) -> None:
         kwargs = {"criterion": nn.Identity, "train_split": None, "verbose": 0} | kwargs
@@ -92,7 +92,7 @@ class DIMNet(NeuralNet):
         # a pickle holds of it.
         return dict(vars(self)) if self.device == "cpu" else super().__getstate__()
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         if "__cuda_dependent_attributes__" in state:
             super().__setstate__(state)
         self.__dict__ |= state
@@ -101,11 +101,13 @@ class DIMNet(NeuralNet):
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         return []
 
-    def get_iterator(self, dataset: object, training: bool = False) -> Any:
+    def get_iterator(self, dataset: object, training: bool = False) -> object:
         """Return the batches: in training shuffled, for callbacks in the order of the table."""
         return dataset.shuffled if training and isinstance(dataset, _InOrder) else dataset
 
-    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Any, Any]:
+    def get_split_datasets(
+        self, X: Batches, y: object = None, **fit_params: object
+    ) -> tuple[Batches, Batches | None]:
         """Return the batches to train on, and those held out."""
         return _InOrder(X), self.held_out
 
@@ -154,7 +156,7 @@ class DIMNet(NeuralNet):
         if self.warm_ and self.resume is not None:
             restore_schedules(self, self.resume)
         for _, item in self.callbacks_:
-            if isinstance(item, FitCheckpoint):
+            if isinstance(item, FitCheckpoint) and isinstance(X, Batches):
                 item.begin(self, X)
         with contextlib.suppress(StopTraining):
             # skorch's; it calls run_single_epoch below, and that train_step.
@@ -162,7 +164,7 @@ class DIMNet(NeuralNet):
         self.notify("on_train_end", X=X, y=y)
         return self
 
-    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+    def notify(self, method_name: str, **cb_kwargs: object) -> None:
         """Call a method of every callback."""
         getattr(self, method_name)(self, **cb_kwargs)
         for _, callback in self.callbacks_:
@@ -183,7 +185,12 @@ class DIMNet(NeuralNet):
                 ) from error
 
     def run_single_epoch(
-        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
+        self,
+        iterator: Iterable[Sequence[torch.Tensor]] | None,
+        training: bool,
+        prefix: str,
+        step_fn: Callable[..., dict[str, Any]],
+        **fit_params: object,
     ) -> None:
         """Run one epoch and record its means, `train_loss` among them."""
         if iterator is None:

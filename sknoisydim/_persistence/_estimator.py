@@ -19,7 +19,7 @@ from sknoisydim._model import FittedModel, embeddings
 from sknoisydim.encoders import IndicateMissing
 
 from . import _file
-from ._state import check_named, left_out, pack, unpack
+from ._state import left_out, pack, unpack
 
 Self = TypeVar("Self", bound="Persistent")
 
@@ -44,7 +44,7 @@ class Persistent:
     encoder_: Any
 
     @own_context()
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         state: Any = super().__getstate__()
         if not hasattr(self, "net_"):
             return state
@@ -65,9 +65,8 @@ class Persistent:
         """Write the fitted transformer to one file that is safe to load.
 
         The file is a `safetensors` container: tensors, and a JSON header with the parameters, the
-        names of the columns, the versions of the libraries and that of the format. What
-        `set_callbacks` set is left out, and so is the folder `checkpoint`, which a file that is
-        loaded cannot set.
+        names of the columns, and the versions of the libraries and of the format. It leaves out
+        what `set_callbacks` set and the folder `checkpoint`.
 
         Parameters
         ----------
@@ -87,7 +86,7 @@ class Persistent:
     @classmethod
     @own_context()
     def load(cls: type[Self], path: str | os.PathLike[str], **own: object) -> Self:
-        """Return the transformer that a file holds.
+        """Return the transformer that a file holds, as it was when it was saved, on the CPU.
 
         Nothing in a file is run: it holds numbers, and names of parts of sknoisydim, torch,
         scikit-learn and scipy.
@@ -102,11 +101,6 @@ class Persistent:
             `critic`, `noise`, `augmentation`, `bound`, `normalization`, `optimizer`, `callbacks`.
             Exactly those that the file was saved with.
 
-        Returns
-        -------
-        model : NoisyDIMTransformer
-            Fitted, as it was when it was saved; on the CPU.
-
         Raises
         ------
         OSError
@@ -118,7 +112,6 @@ class Persistent:
         """
         header, arrays = _file.read(path)
         try:
-            check_named(header, own)
             state = unpack(header, arrays, own) | {"checkpoint": None}
             model = cls(**{name: state[name] for name in header["parameters"]})
             model.__dict__.update(state)
@@ -132,21 +125,18 @@ class Persistent:
     def to_torch(self, *, target: bool = True) -> nn.Module:
         """Return the fitted transformer as a plain torch module.
 
-        Scaling, encoder, normalisation, `refine` and target: raw rows (n, p) to embeddings (n, d)
-        of float32, or of float64 after `double()`. Rows of more dimensions (n, ...) are taken as
-        they are. `torch.export` takes it, with any number of rows. It shares nothing with the
-        transformer.
+        Scaling, encoder, normalisation, refinement and target: samples (n, p), or (n, ...) as in
+        `fit`, to embeddings (n, d) of float32, or of float64 after `double()`. `torch.export` takes
+        it, with any n. It is on the CPU, and shares nothing with the transformer.
 
         Parameters
         ----------
         target : bool, default=True
-            Whether the target's map is part of it; without, it returns the embedding close to
-            N(0, I).
+            Whether the target's map is part of it; without, embeddings are close to N(0, I).
 
         Returns
         -------
         module : torch.nn.Module
-            On the CPU, for inference.
 
         Raises
         ------
@@ -159,10 +149,7 @@ class Persistent:
 
     @own_context()
     def to_onnx(self, path: str | os.PathLike[str], *, target: bool = True) -> None:
-        """Write the fitted transformer to an ONNX file.
-
-        Its input is "X", float32 rows (n, p), or (n, ...) as in `fit`, and its output "Z" (n, d),
-        for any n. Needs onnx and onnxscript: `pip install "sknoisydim[onnx]"`.
+        """Write the module of `to_torch` to an ONNX file, with input "X" and output "Z".
 
         Parameters
         ----------
@@ -174,7 +161,7 @@ class Persistent:
         Raises
         ------
         ImportError
-            If a package is not installed.
+            If onnx or onnxscript is not installed: `pip install "sknoisydim[onnx]"`.
         ValueError
             As `to_torch`.
         """

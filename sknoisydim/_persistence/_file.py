@@ -30,7 +30,7 @@ LIBRARIES = ("numpy", "scipy", "scikit-learn", "skorch", "torch")
 
 
 def write(
-    path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    path: str | os.PathLike[str], header: Mapping[str, object], arrays: Mapping[str, np.ndarray]
 ) -> None:
     """Write a file, all of it or nothing."""
     versions = {"sknoisydim": __version__, "python": platform.python_version()}
@@ -47,10 +47,9 @@ def write(
         head[name] = {"dtype": kind, "shape": shape, "data_offsets": place}
     text = json.dumps(head, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    seal = _seal(_digest(text, body))
     if text.count(_seal(BLANK)) != 1:
         raise ValueError("the digest has no place of its own in the header.")
-    write_bytes(path, _length(text), text.replace(_seal(BLANK), seal), body)
+    write_bytes(path, _length(text), text.replace(_seal(BLANK), _seal(_digest(text, body))), body)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -65,16 +64,19 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.nda
         )
     try:
         header = {n: json.loads(v) for n, v in metadata.items() if n not in ("format", "sha256")}
-        return header, {name: _array(node, body) for name, node in head.items()}
+        arrays = {}
+        for name, node in head.items():
+            start, end = node["data_offsets"]
+            kind, shape = np.dtype(KINDS[node["dtype"]]), node["shape"]
+            if (
+                not 0 <= start <= end <= len(body)
+                or end - start != math.prod(shape) * kind.itemsize
+            ):
+                raise ValueError(f"{node} is no array of the file.")
+            arrays[name] = np.frombuffer(body[start:end], kind).reshape(shape)
     except (LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def _array(node: Mapping[str, Any], body: bytes) -> np.ndarray:
-    (start, end), kind, shape = node["data_offsets"], np.dtype(KINDS[node["dtype"]]), node["shape"]
-    if not 0 <= start <= end <= len(body) or end - start != math.prod(shape) * kind.itemsize:
-        raise ValueError(f"{node} is no array of the file.")
-    return np.frombuffer(body[start:end], kind).reshape(shape)
+    return header, arrays
 
 
 def _sealed(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
@@ -96,10 +98,7 @@ def _sealed(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
     digest = metadata.get("sha256", "")
     blank = text.replace(_seal(digest), _seal(BLANK))
     if text.count(_seal(digest)) != 1 or _digest(blank, body) != digest:
-        raise ValueError(
-            f"{path} is damaged: its digest is not that of its bytes. Some were changed, added or "
-            "lost since it was saved."
-        )
+        raise ValueError(f"{path} is damaged: its bytes are not those that were saved.")
     return head, body
 
 

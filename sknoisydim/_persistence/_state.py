@@ -12,7 +12,7 @@ import inspect
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -27,8 +27,6 @@ from sknoisydim._model import Embedder
 from sknoisydim._modules import make_generator
 from sknoisydim._net._skorch import DIMNet
 from sknoisydim._objective import Objective
-from sknoisydim.augmentations import resolve_augmentation
-from sknoisydim.bounds import resolve_bound
 from sknoisydim.critics import resolve_critic
 from sknoisydim.encoders import IndicateMissing, resolve_encoder
 from sknoisydim.noise import resolve_noise
@@ -36,7 +34,8 @@ from sknoisydim.normalization import resolve_normalization
 from sknoisydim.scaling import SklearnScaling
 from sknoisydim.targets import resolve_target
 
-JSON = Any
+JSON: TypeAlias = Any
+Arrays = dict[str, np.ndarray]
 
 # Where classes come from whose objects a file can hold.
 MODULES = (
@@ -65,50 +64,58 @@ class Unknown(Exception):
     """A value that JSON and arrays cannot say."""
 
 
-def _is_a(value: object, kind: type) -> bool:
-    return inspect.isclass(value) and issubclass(value, kind)
-
-
 @functools.cache
 def known() -> Mapping[str, Any]:
-    """Return the classes whose objects are written attribute by attribute, by name."""
-    found: dict[str, Any] = {
-        f"torch.{name}": kind
-        for name, kind in vars(nn).items()
-        if _is_a(kind, nn.Module) and kind.__module__.startswith("torch.nn.modules.")
-    }
-    found |= {f"sklearn.{name}": getattr(preprocessing, name) for name in SCALERS}
+    """Return, by name, the classes whose objects are written, and what is written by name alone."""
+    found: dict[str, Any] = {f"sklearn.{name}": getattr(preprocessing, name) for name in SCALERS}
     for name, module in list(sys.modules.items()):
         package, _, rest = name.partition(".")
-        module_name = rest.partition(".")[0]
-        if package == "sknoisydim" and module_name in MODULES:
+        part = rest.partition(".")[0]
+        if package == "sknoisydim" and part in MODULES:
             classes = [kind for kind in vars(module).values() if inspect.isclass(kind)]
-            found |= {f"{module_name}.{c.__qualname__}": c for c in classes if c.__module__ == name}
-    return found
-
-
-@functools.cache
-def named() -> Mapping[str, Any]:
-    """Return what a name alone says: classes and functions of ours, dtypes, optimizers of torch."""
-    found = {name: kind for name, kind in known().items() if _is_a(kind, BaseEstimator)}
+            found |= {f"{part}.{c.__qualname__}": c for c in classes if c.__module__ == name}
     functions: list[Any] = [augmentations.identity, bounds.dv, *bounds.BOUNDS.values()]
     found |= {f"bounds.{value.__name__}": value for value in functions}
-    for name, value in [*vars(torch.optim).items(), *vars(torch).items()]:
-        if isinstance(value, torch.dtype) or _is_a(value, torch.optim.Optimizer):
+    for name, value in (vars(torch) | vars(torch.optim) | vars(nn)).items():
+        is_part = inspect.isclass(value) and issubclass(value, (nn.Module, torch.optim.Optimizer))
+        if is_part or isinstance(value, torch.dtype):
             found[f"torch.{name}"] = value
     return found
 
 
 @functools.cache
-def _names(table: Callable[[], Mapping[str, Any]]) -> Mapping[Any, str]:
-    return {value: name for name, value in table().items()}
+def names() -> Mapping[Any, str]:
+    """Return the names of what is known."""
+    return {value: name for name, value in known().items()}
 
 
 class Writer:
     """Turn values into JSON, and collect their arrays, each named by the path of its value."""
 
     def __init__(self) -> None:
-        self.arrays: dict[str, np.ndarray] = {}
+        self.arrays: Arrays = {}
+
+    def put(self, value: object, path: str, parameter: str = "") -> JSON:
+        """Return JSON; for what it cannot say, which parameter the caller of `load` has to name."""
+        before = dict(self.arrays)
+        try:
+            return self.write(value, path)
+        except Unknown:
+            self.arrays = before
+        of_itself = inspect.isclass(value) or inspect.isroutine(value)
+        kind: Any = value if of_itself else type(getattr(value, "transformer", value))
+        name, state = f"{kind.__module__}.{kind.__qualname__}", None
+        try:
+            if not parameter:
+                raise Unknown(f"{path.rpartition('.')[2]!r} holds a {name}")
+            if isinstance(value, nn.Module) and path.startswith("parts."):
+                state = self.write(dict(value.state_dict()), path)
+        except Unknown as error:
+            raise ValueError(
+                f"{error}, which a file that is safe to load cannot hold. Pickle the estimator "
+                "instead."
+            ) from error
+        return {"own": {"parameter": parameter, "type": name, "state": state}}
 
     def write(self, value: Any, path: str) -> JSON:
         """Return JSON for a value; raises Unknown if it is, or holds, what cannot be said."""
@@ -128,15 +135,14 @@ class Writer:
         if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
             return self._array(value, path)
         if inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, torch.dtype):
-            if value in _names(named):
-                return {"name": _names(named)[value]}
-        elif kind in _names(known):
-            return {"object": [_names(known)[kind], self.write(self._state(value, path), path)]}
-        elif kind is np.random.RandomState:
+            if value not in names():
+                raise Unknown(f"{path} is {value!r}")
+            return {"name": names()[value]}
+        if kind in names():
+            return {"object": [names()[kind], self.write(self._state(value, path), path)]}
+        if kind is np.random.RandomState:
             return {"random": self.write(list(value.get_state(legacy=True)), path)}
-        else:
-            return {"distribution": self._distribution(value, path)}
-        raise Unknown(f"{path} is {value!r}")
+        return {"distribution": self._distribution(value, path)}
 
     def _array(self, value: Any, path: str) -> JSON:
         if isinstance(value, torch.Tensor):
@@ -157,110 +163,93 @@ class Writer:
         self.arrays[path] = value
         return {"tensor" if len(how) == 2 else "array": [path, *how]}
 
-    def _state(self, value: Any, path: str) -> Any:
+    def _state(self, value: Any, path: str) -> tuple[object, ...] | dict[str, object]:
         if isinstance(value, tuple):
             return tuple(value)
         state = dict(value.__getstate__() or {})
-        if isinstance(value, nn.Module):
-            for name in EMPTY.keys() - PARTS:
-                if state.pop(name, None) not in (None, EMPTY[name]):
-                    raise Unknown(f"{path} has hooks")
+        for name in EMPTY.keys() - PARTS if isinstance(value, nn.Module) else ():
+            if state.pop(name, None) not in (None, EMPTY[name]):
+                raise Unknown(f"{path} has hooks")
         state.pop("_sklearn_version", None)
         return state
 
     def _distribution(self, value: object, path: str) -> JSON:
         newer = type(value).__name__.removeprefix("Standard")  # of Normal(mu=0, sigma=1)
-        if type(value) is _Frozen and _is_of_scipy(value.dist):
-            return [value.dist.name, self.write(value.args, path), self.write(value.kwds, path)]
-        if newer in CALLED and isinstance(value, CALLED[newer]):
+        if type(value) is _Frozen:
+            own: Any = getattr(stats, str(value.dist.name), None)  # not a user's, nor with settings
+            if type(own) is type(value.dist) and _settings(own) == _settings(value.dist):
+                return [own.name, self.write(value.args, path), self.write(value.kwds, path)]
+        elif newer in CALLED and isinstance(value, CALLED[newer]):
             return [newer, [], self.write(dict(value._original_parameters), path)]
-        if type(value) is _MultivariateNormal:
+        elif type(value) is _MultivariateNormal:
             both = {name: np.asarray(getattr(value, name)) for name in ("mean", "cov")}
             return ["multivariate_normal", [], self.write(both, path)]
         raise Unknown(f"{path} is a {type(value).__module__}.{type(value).__qualname__}")
 
 
-def _is_of_scipy(distribution: Any) -> bool:
-    """Whether it is one of scipy's own, not of a user's subclass, nor with other settings."""
-    own: Any = getattr(stats, str(distribution.name), None)
-    if type(own) is not type(distribution):
-        return False
-    return bool(repr(own._updated_ctor_param()) == repr(distribution._updated_ctor_param()))
+def _settings(distribution: Any) -> str:
+    return repr(distribution._updated_ctor_param())
 
 
-class Reader:
-    """Turn JSON and arrays back into values: the inverse of `Writer`."""
-
-    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self.arrays = arrays
-
-    def read(self, node: JSON) -> Any:
-        """Return the value that JSON stands for; raises anything if it stands for none."""
-        if isinstance(node, list):
-            return [self.read(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        ((tag, content),) = node.items()
-        return READ[tag](self, content)
-
-    def _array(self, content: JSON) -> Any:
-        array, order = self.arrays[content[0]], content[1]
-        return array[()] if order == "S" else np.array(array, order=order)
-
-    def _tensor(self, content: JSON) -> torch.Tensor:
-        tensor = torch.from_numpy(np.array(self.arrays[content[0]], order="C"))
-        return nn.Parameter(tensor, content[2]) if content[1] else tensor
-
-    def _object(self, content: JSON) -> Any:
-        kind, state = known()[content[0]], self.read(content[1])
-        if issubclass(kind, tuple):
-            return kind(*state)
-        made = kind.__new__(kind)
-        if isinstance(made, nn.Module):
-            nn.Module.__init__(made)
-        vars(made).update(state)
-        return made
-
-    def _distribution(self, content: JSON) -> Any:
-        name, arguments, keywords = content
-        kind = CALLED.get(name) or getattr(stats, name)
-        if name not in CALLED and not isinstance(kind, stats.rv_continuous):
-            raise ValueError(f"{name!r} is no continuous distribution of scipy.stats.")
-        return kind(*self.read(arguments), **self.read(keywords))
-
-    def _random(self, content: JSON) -> np.random.RandomState:
-        state = np.random.RandomState(0)
-        state.set_state(tuple(self.read(content)))
-        return state
-
-
-READ: Mapping[str, Callable[[Reader, JSON], Any]] = {
-    "tuple": lambda reader, content: tuple(map(reader.read, content)),
-    "dict": lambda reader, content: {reader.read(k): reader.read(v) for k, v in content},
-    "float": lambda reader, content: {"inf": np.inf, "-inf": -np.inf, "nan": np.nan}[content],
-    "device": lambda reader, content: torch.device(content),
-    "name": lambda reader, content: named()[content],
-    "strings": lambda reader, content: np.array([str(item) for item in content], dtype=object),
-    "array": Reader._array,
-    "tensor": Reader._tensor,
-    "object": Reader._object,
-    "distribution": Reader._distribution,
-    "random": Reader._random,
-}
+def read(node: JSON, arrays: Arrays) -> Any:
+    """Return the value of JSON that a `Writer` made; raises anything for other JSON."""
+    if isinstance(node, list):
+        return [read(item, arrays) for item in node]
+    if not isinstance(node, dict):
+        return node
+    ((tag, content),) = node.items()
+    match tag:
+        case "tuple":
+            return tuple(read(item, arrays) for item in content)
+        case "dict":
+            return {read(key, arrays): read(value, arrays) for key, value in content}
+        case "float":
+            return {"inf": np.inf, "-inf": -np.inf, "nan": np.nan}[content]
+        case "device":
+            return torch.device(content)
+        case "name":
+            return known()[content]
+        case "strings":
+            return np.array([str(item) for item in content], dtype=object)
+        case "array":
+            name, order = content
+            return arrays[name][()] if order == "S" else np.array(arrays[name], order=order)
+        case "tensor":
+            name, is_parameter, requires_grad = content
+            tensor = torch.from_numpy(np.array(arrays[name], order="C"))
+            return nn.Parameter(tensor, requires_grad) if is_parameter else tensor
+        case "object":
+            kind, state = known()[content[0]], read(content[1], arrays)
+            if issubclass(kind, tuple):
+                return kind(*state)
+            made = kind.__new__(kind)
+            if isinstance(made, nn.Module):
+                nn.Module.__init__(made)
+            vars(made).update(state)
+            return made
+        case "distribution":
+            name, arguments, keywords = content
+            kind = CALLED.get(name) or getattr(stats, name)
+            if name not in CALLED and not isinstance(kind, stats.rv_continuous):
+                raise ValueError(f"{name!r} is no continuous distribution of scipy.stats.")
+            return kind(*read(arguments, arrays), **read(keywords, arrays))
+        case "random":
+            generator = np.random.RandomState(0)
+            generator.set_state(tuple(read(content, arrays)))
+            return generator
+    raise ValueError(f"{tag!r} is unknown.")
 
 
 # Fitted attributes that are put together of parts.
 ASSEMBLED = ("net_", "encoder_", "refinement_", "target_", "channel_")
 # So many columns are believed, whatever the tensors of a file are.
 FEW_COLUMNS = 10**5
-
-
 # Of each part of a fit the parameter that it was made of, and how it is made of what the caller of
 # `load` passes for that, and of the parts before it.
 MADE: Mapping[str, tuple[str, Callable[[Any, dict[str, Any]], Any]]] = {
     "channel": ("noise", lambda own, p: resolve_noise(own).build(p["d"], p["batch_size_"])),
-    "augmentation": ("augmentation", lambda own, p: resolve_augmentation(own)),
-    "bound": ("bound", lambda own, p: resolve_bound(own)),
+    "augmentation": ("augmentation", lambda own, p: augmentations.resolve_augmentation(own)),
+    "bound": ("bound", lambda own, p: bounds.resolve_bound(own)),
     "critic": ("critic", lambda own, p: resolve_critic(own).build(p["d"], p["channel"], p["rng"])),
     "encoder": ("encoder", lambda own, p: resolve_encoder(own).build(p["width"], p["d"], p["rng"])),
     "normalizer": ("normalization", lambda own, p: resolve_normalization(own).build(p["d"])),
@@ -279,8 +268,12 @@ def _parts(estimator: BaseEstimator) -> dict[str, Any]:
     if not shared or parts["channel"] is not estimator.channel_:
         raise ValueError("encoder_ or channel_ is no longer what was trained.")
     parts |= {name: getattr(embedder, name) for name in (*EMBEDDER, "row_shape", "in_double")}
-    parts["width"] = parts["row_shape"] or _width(estimator)
-    front = parts["encoder"]
+    front, n_columns = parts["encoder"], estimator.n_features_in_
+    try:
+        n_columns = embedder.scaled(np.zeros((1, n_columns), np.float32)).shape[1]
+    except (TypeError, ValueError):  # a transformer of the user's that does not take zeros
+        n_columns += len(getattr(front, "columns", ()))
+    parts["width"] = parts["row_shape"] or n_columns
     if isinstance(front, IndicateMissing):
         # The encoder, which may be the user's, by itself; and what is done to missing cells.
         cells = [front.columns, front.fill, getattr(parts["scaling"], "fill", None)]
@@ -288,61 +281,22 @@ def _parts(estimator: BaseEstimator) -> dict[str, Any]:
     return parts | {"refinement": estimator.refinement_, "target": estimator.target_}
 
 
-def _width(estimator: BaseEstimator) -> int:
-    """Return the number of columns that the encoder takes."""
-    embedder = estimator.encoder_
-    row = torch.zeros(1, estimator.n_features_in_, dtype=torch.float32)
-    try:
-        with torch.no_grad():
-            row = embedder.scaling(row)
-    except (TypeError, ValueError):  # a transformer of the user's that does not take zeros
-        pass
-    return row.numel() + len(getattr(embedder.encoder, "columns", ()))
-
-
-class _Packer(Writer):
-    """Leaves out what JSON cannot say: the caller of `load` says which component that is."""
-
-    def put(self, value: Any, path: str, parameter: str = "") -> JSON:
-        before = dict(self.arrays)
-        try:
-            return self.write(value, path)
-        except Unknown:
-            self.arrays = before
-        named = inspect.isclass(value) or inspect.isroutine(value)
-        kind = value if named else type(getattr(value, "transformer", value))
-        name, state = f"{kind.__module__}.{kind.__qualname__}", None
-        try:
-            if not parameter:
-                raise Unknown(f"{path.rpartition('.')[2]!r} holds a {name}")
-            if isinstance(value, nn.Module) and path.startswith("parts."):
-                state = self.write(dict(value.state_dict()), path)
-        except Unknown as error:
-            raise ValueError(
-                f"{error}, which a file that is safe to load cannot hold. Pickle the estimator "
-                "instead."
-            ) from error
-        return {"own": {"parameter": parameter, "type": name, "state": state}}
-
-
-def pack(
-    estimator: BaseEstimator, apart: Collection[str] = ()
-) -> tuple[dict[str, JSON], dict[str, np.ndarray]]:
+def pack(estimator: BaseEstimator, apart: Collection[str] = ()) -> tuple[dict[str, JSON], Arrays]:
     """Return a fitted estimator as JSON and arrays, without components of the user's own.
 
     Attributes called as in `apart` are left out; parameters are None.
     """
-    packer, parameters = _Packer(), estimator.get_params(deep=False)
+    writer, parameters = Writer(), estimator.get_params(deep=False)
     parameters |= dict.fromkeys(parameters.keys() & apart)
     rest = (*parameters, *ASSEMBLED, *apart)
     fitted = {name: value for name, value in vars(estimator).items() if name not in rest}
     parts = _parts(estimator).items()
     header = {
-        "parameters": {n: packer.put(v, f"parameters.{n}", n) for n, v in parameters.items()},
-        "parts": {n: packer.put(v, f"parts.{n}", MADE.get(n, ("",))[0]) for n, v in parts},
-        "fitted": {name: packer.put(value, name) for name, value in fitted.items()},
+        "parameters": {n: writer.put(v, f"parameters.{n}", n) for n, v in parameters.items()},
+        "parts": {n: writer.put(v, f"parts.{n}", MADE.get(n, ("",))[0]) for n, v in parts},
+        "fitted": {name: writer.put(value, name) for name, value in fitted.items()},
     }
-    return header, packer.arrays
+    return header, writer.arrays
 
 
 def _own(node: JSON) -> JSON:
@@ -355,32 +309,27 @@ def left_out(header: Mapping[str, JSON]) -> dict[str, str]:
     return {own["parameter"]: own["type"] for own in map(_own, nodes) if own is not None}
 
 
-def check_named(header: Mapping[str, JSON], named: Mapping[str, Any]) -> None:
-    """See that the caller of `load` names what the file leaves out, and nothing else."""
+def unpack(
+    header: Mapping[str, JSON], arrays: Arrays, named: Mapping[str, object]
+) -> dict[str, Any]:
+    """Return the attributes of the estimator: the inverse of `pack`.
+
+    `named` are the components that the caller of `load` names: those left out, and no other.
+    """
     needed = left_out(header)
     if needed.keys() != named.keys():
         kinds = ", ".join(f"{name}=<{kind}>" for name, kind in needed.items())
         given = ", ".join(f"{name}=..." for name in needed)
         raise ValueError(
-            f"the file holds all but {kinds}, as this is not a part of sknoisydim that "
-            f"files know: name it, as in load(path, {given}), and nothing else."
+            f"the file holds all but {kinds}, which is no part of sknoisydim that files know: name "
+            f"it, as in load(path, {given}), and nothing else."
             if needed
             else f"the file holds all of its components: load it without {', '.join(named)}."
         )
-
-
-def unpack(
-    header: Mapping[str, JSON], arrays: Mapping[str, np.ndarray], named: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the attributes of the estimator: the inverse of `pack`.
-
-    `named` are the components that the caller of `load` names.
-    """
-    reader = Reader(arrays)
-    fitted = {name: reader.read(node) for name, node in header["fitted"].items()}
+    fitted = {name: read(node, arrays) for name, node in header["fitted"].items()}
     parts: dict[str, Any] = {**fitted, "d": fitted["n_components_"], "rng": make_generator(0)}
     nodes = header["parts"]
-    parts["width"] = reader.read(nodes["width"])
+    parts["width"] = read(nodes["width"], arrays)
     # Components are made for so many columns: about as many as there are numbers in the file.
     numbers = max(FEW_COLUMNS, sum(array.size for array in arrays.values()))
     for size in (*np.atleast_1d(parts["width"]).tolist(), fitted["n_features_in_"], parts["d"]):
@@ -388,11 +337,11 @@ def unpack(
             raise ValueError(f"{size!r} columns are not what its tensors are for.")
     for name in sorted(nodes, key=lambda name: name != "channel"):  # which a critic knows
         own = _own(nodes[name])
-        parts[name] = reader.read(nodes[name] if own is None else own["state"])
+        parts[name] = read(nodes[name] if own is None else own["state"], arrays)
         if own is not None:
             parts[name] = _made(name, named[own["parameter"]], parts)
     found = {
-        name: reader.read(node) if _own(node) is None else named[name]
+        name: read(node, arrays) if _own(node) is None else named[name]
         for name, node in header["parameters"].items()
     }
     if "scaling" in named:
@@ -400,7 +349,7 @@ def unpack(
     return found | fitted | _assemble(parts)
 
 
-def _made(name: str, own: object, parts: dict[str, Any]) -> Any:
+def _made(name: str, own: object, parts: dict[str, object]) -> object:
     """Return a part, made of what the caller of `load` names, with the tensors of the file."""
     parameter, make = MADE[name]
     made, state = make(own, parts), parts[name]

@@ -16,8 +16,9 @@ from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._model import Embedder
 from sknoisydim._modules import fork_global_rng, import_compiler, make_generator
 from sknoisydim._net._callbacks import HeldOut
-from sknoisydim._net._checkpoint import FitCheckpoint, identity, training_state
+from sknoisydim._net._checkpoint import FitCheckpoint, identity
 from sknoisydim._net._skorch import DIMNet
+from sknoisydim._net._warm_start import training_state
 from sknoisydim._objective import Objective, channel_nats
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._references import Kept, Reference, of_targets, unknown
@@ -33,6 +34,7 @@ from sknoisydim._training._statistics import (
 )
 from sknoisydim.augmentations import prepare_view
 from sknoisydim.encoders import IndicateMissing, check_output
+from sknoisydim.noise import Channel
 from sknoisydim.refinement._rotation import MIN_HELD_OUT
 from sknoisydim.scaling import (
     BY_MOMENTS,
@@ -82,7 +84,7 @@ def missing_cells(
 def build(
     settings: Settings,
     rows: Rows,
-    channel: Any,
+    channel: Channel,
     generator: torch.Generator,
     front: IndicateMissing | None = None,
     linear_weights: tuple[float, ...] = (),
@@ -185,7 +187,7 @@ class Trained:
     state: dict[str, Any]
 
     @property
-    def history(self) -> dict[str, list[Any]]:
+    def history(self) -> dict[str, list[object]]:
         """The per-epoch records of skorch as a dict of lists, None where an epoch has no record."""
         rows = self.net.history
         names = dict.fromkeys(name for row in rows for name in row if name != "batches")
@@ -373,7 +375,7 @@ def train(
         return Trained(net, embedder, nats, refinement, message, state)
 
 
-def fitted_so_far(net: DIMNet, batches: Batches, **further: Any) -> dict[str, Any]:
+def fitted_so_far(net: DIMNet, batches: Batches, **further: object) -> dict[str, object]:
     """Return the attributes of an estimator that is fitted, had training ended now; all copies."""
     rows, objective = batches.rows, copy.deepcopy(net.module_)
     finalize_statistics(objective, rows, batches.batch_size, 0)

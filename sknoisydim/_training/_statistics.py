@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from sknoisydim._data import Rows
 from sknoisydim._model import SLICE_ROWS, Embedder, embeddings
@@ -16,6 +17,7 @@ from sknoisydim._objective import Objective, channel_nats
 from sknoisydim._settings import Settings
 from sknoisydim._sources import ChosenRows, RowSource
 from sknoisydim.encoders import recalibrate
+from sknoisydim.noise import Channel
 
 # Rows on which the information of a fit is measured: more do not move its third digit.
 INFORMATION_ROWS = 2**15
@@ -171,7 +173,7 @@ def refine(
     seed: int,
     weights: np.ndarray | None = None,
     held_out: RowSource | None = None,
-) -> Any:
+) -> nn.Module | None:
     """Return the map that refines the distribution of the clean training rows, or None.
 
     These are the rows of X at the positions `kept`, all of them with None. Rows that have weights
@@ -213,7 +215,7 @@ def sample(rows: Rows, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
         yield rows.take(order[start : start + batch_size])
 
 
-def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
+def information_share(z: np.ndarray, channel: Channel, batch_size: int) -> float:
     """Return the information of embeddings z (n, d) over that of the channel's best distribution.
 
     Both by batches of the same size, so that 1 is reached for every channel and size. What is above

@@ -15,7 +15,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
@@ -29,13 +29,17 @@ from torch import nn
 
 from sknoisydim._context import own_context
 from sknoisydim._linear import Rows
-from sknoisydim._modules import Dropout, draw_seed
+from sknoisydim._modules import Dropout, RandomState, draw_seed
 from sknoisydim._net._callbacks import SumGradients, without_output
 from sknoisydim._validation import check_real
 from sknoisydim.encoders import resolve_encoder
 
 from ._dask import check_estimator
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Forward = Callable[..., torch.Tensor]
 # Samples, evenly spaced, by which the processes see that they were given the same table.
 COMPARED_SAMPLES = 16
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -46,12 +50,12 @@ DROPOUTS = (Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 @own_context()
 def fit_data_parallel(
     estimator: BaseEstimator,
-    X: Any,
+    X: object,
     y: ArrayLike | None = None,
     *,
     accelerator: Any = None,
     timeout: float = 300.0,
-    **fit_params: Any,
+    **fit_params: object,
 ) -> BaseEstimator | None:
     """Fit a transformer in several processes, which Accelerate or torchrun has started.
 
@@ -79,12 +83,17 @@ def fit_data_parallel(
     Returns
     -------
     estimator : NoisyDIMTransformer or None
-        The estimator, fitted, in the main process (rank 0). None in every other one, where
-        `estimator` stays as it was: what follows is for one process.
+        The estimator, fitted, in the main process (rank 0), which alone prints. None in every other
+        one, where `estimator` stays as it was. A callback of your own runs in every process.
 
-    Notes
-    -----
-    The main process alone prints; a callback of your own runs in every process.
+    Raises
+    ------
+    ImportError
+        If accelerate is not installed: `pip install "sknoisydim[accelerate]"`.
+    TypeError, ValueError
+        As of `fit`; if processes were given other tables or seeds, or with `checkpoint`.
+    RuntimeError
+        If another process has ended, or does not answer in time.
 
     Examples
     --------
@@ -98,77 +107,67 @@ def fit_data_parallel(
     """
     check_estimator(estimator)
     accelerator = _resolve(accelerator, timeout)
-    if accelerator.num_processes == 1:
+    rank, n_ranks = accelerator.process_index, accelerator.num_processes
+    main = accelerator.is_main_process
+    if n_ranks == 1:
         return estimator.fit(X, y, **fit_params)
-    if getattr(estimator, "checkpoint", None) is not None:
+    if estimator.checkpoint is not None:
         raise ValueError(
             f"checkpoint={estimator.checkpoint!r} is for a fit in one process, and this one is in "
-            f"{accelerator.num_processes}: use checkpoint=None."
+            f"{n_ranks}: use checkpoint=None."
         )
-    main = accelerator.is_main_process
-    place = (accelerator.process_index, accelerator.num_processes)
-    with _waiting(*place), warnings.catch_warnings():
+    with warnings.catch_warnings():
         if not main:  # what the main process warns of holds for all
             warnings.simplefilter("ignore")
         worker = clone(estimator)
-        worker.random_state = _agree(estimator.random_state, {"X": X, "y": y, **fit_params})
-        if estimator.warm_start:
-            from accelerate.utils import broadcast_object_list
+        try:
+            worker.random_state = _agree(estimator.random_state, {"X": X, "y": y, **fit_params})
+            if estimator.warm_start:
+                from accelerate.utils import broadcast_object_list
 
-            # Others never got what the main process goes on from.
-            (last,) = broadcast_object_list([estimator if main else None])
-            worker.__dict__ |= _fitted(last)
-        worker.encoder = SharedEncoder(estimator.encoder, *place)
-        if estimator.device == "auto":
-            worker.device = str(accelerator.device)
-        callbacks = worker.callbacks or []
-        if not main:
-            worker.verbose, callbacks = 0, without_output(callbacks)
-        worker.callbacks = [SumGradients(SharedRows(*place)), *callbacks]
-        worker.fit(X, y, **fit_params)
-        accelerator.wait_for_everyone()
+                # Others never got what the main process goes on from.
+                (last,) = broadcast_object_list([estimator if main else None])
+                worker.__dict__ |= _fitted(last)
+            worker.encoder = SharedEncoder(estimator.encoder, rank, n_ranks)
+            if estimator.device == "auto":
+                worker.device = str(accelerator.device)
+            callbacks = worker.callbacks or []
+            if not main:
+                worker.verbose, callbacks = 0, without_output(callbacks)
+            sharing = SumGradients(SharedRows(rank, n_ranks))
+            worker.callbacks = [sharing, *callbacks]
+            worker.fit(X, y, **fit_params)
+            accelerator.wait_for_everyone()
+        except RuntimeError as error:
+            error.add_note(
+                f"Process {rank} of {n_ranks} waited for the others: one of them has ended, or did "
+                "not answer within the time-out of the process group."
+            )
+            raise
     if not main:
         return None
     unshare(worker.net_.module_.encoder)
-    for name in ("callbacks", "callbacks_"):
-        kept = [item for item in getattr(worker.net_, name) if not _is_ours(item)]
-        setattr(worker.net_, name, kept)
+    net = worker.net_
+    net.callbacks = [item for item in net.callbacks if not isinstance(item, SumGradients)]
+    net.callbacks_ = [pair for pair in net.callbacks_ if not isinstance(pair[1], SumGradients)]
     for name in _fitted(estimator):
         delattr(estimator, name)
     estimator.__dict__ |= _fitted(worker)
     return estimator
 
 
-@contextlib.contextmanager
-def _waiting(rank: int, n_ranks: int) -> Iterator[None]:
-    """Say more where the others do not answer."""
-    try:
-        yield
-    except RuntimeError as error:
-        error.add_note(
-            f"Process {rank} of {n_ranks} waited for the others: one of them has ended, or did not "
-            "answer within the time-out of the process group."
-        )
-        raise
-
-
-def _fitted(estimator: BaseEstimator) -> dict[str, Any]:
+def _fitted(estimator: BaseEstimator) -> dict[str, object]:
     return {name: value for name, value in vars(estimator).items() if name.endswith("_")}
 
 
-def _is_ours(callback: object) -> bool:
-    return isinstance(callback[-1] if isinstance(callback, tuple) else callback, SumGradients)
-
-
-def _resolve(accelerator: Any, timeout: float) -> Any:
+def _resolve(accelerator: Any, timeout: float) -> Accelerator:
     """Return the accelerator of this process, which knows of the others."""
     check_real(timeout, "timeout", minimum=0, closed="neither")
     try:
         from accelerate import Accelerator, InitProcessGroupKwargs
     except ImportError as error:
         raise ImportError(
-            "fit_data_parallel needs accelerate, an optional dependency: "
-            'pip install "sknoisydim[accelerate]"'
+            'fit_data_parallel needs accelerate: pip install "sknoisydim[accelerate]"'
         ) from error
     if accelerator is None:
         group = InitProcessGroupKwargs(timeout=datetime.timedelta(seconds=timeout))
@@ -197,14 +196,15 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
     return accelerator
 
 
-def _agree(random_state: Any, tables: Mapping[str, Any]) -> int:
+def _agree(random_state: RandomState, tables: Mapping[str, object]) -> int:
     """Return the seed of the main process, if all were given the same tables and seed."""
     from accelerate.utils import gather_object
 
     own = isinstance(random_state, (int, np.integer))
-    seed = int(random_state) if own else draw_seed(random_state)
-    given = {name: _fingerprint(table) for name, table in tables.items()}
-    told = gather_object([(seed, given)])
+    seed: Any = random_state if own else draw_seed(random_state)
+    told = gather_object(
+        [(int(seed), {name: _fingerprint(table) for name, table in tables.items()})]
+    )
     for rank, (other, found) in enumerate(told):
         if found != told[0][1] or (own and other != told[0][0]):
             raise ValueError(
@@ -312,7 +312,7 @@ class SharedEncoder:
         finally:
             self.counts = []
 
-    def _encode(self, forward: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    def _encode(self, forward: Forward, x: torch.Tensor) -> torch.Tensor:
         # Only training takes gradients; what it does to clean samples is in evaluation mode.
         if not torch.is_grad_enabled():
             return forward(x)
@@ -326,31 +326,23 @@ class SharedEncoder:
             parts[self.rows.rank] = output
             return torch.cat([part[:n] for part, n in zip(parts, self.counts, strict=True)])
 
-    def _dropout(
-        self, forward: Callable[..., torch.Tensor], layer: nn.Module, x: torch.Tensor
-    ) -> torch.Tensor:
+    def _dropout(self, forward: Forward, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
         if not (layer.training and self.counts):
             return forward(x)
         # The mask of the whole batch: that of one process, and none that two processes share.
         return x * forward(x.new_ones(sum(self.counts), *x.shape[1:]))[self.part]
 
-    def _batch_norm(
-        self, forward: Callable[..., torch.Tensor], layer: Any, x: torch.Tensor
-    ) -> torch.Tensor:
+    def _batch_norm(self, forward: Forward, layer: Any, x: torch.Tensor) -> torch.Tensor:
         if not (layer.training and self.counts):
             return forward(x)
-        from accelerate.utils import reduce
-
         total, dtype = sum(self.counts), x.dtype
         x = x.float()  # in bfloat16 it would be neither the layer's nor exact
-        axes = [0, *range(2, x.ndim)]
-        variance, mean = (value.double() for value in torch.var_mean(x, axes, correction=0))
+        variance, mean = (
+            value.double() for value in torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
+        )
         # In float64 the squares may cancel, and two numbers a unit are all that is sent.
         moments = torch.stack([mean, variance + mean.square()]) * (len(x) / total)
-        if moments.requires_grad:
-            moments.register_hook(lambda gradient: reduce(gradient, "sum"))
-        own = moments.detach()
-        mean, square = moments + (reduce(own.clone(), "sum") - own)
+        mean, square = self.rows.sum(self.rows.share(moments))
         variance = (square - mean.square()).clamp(min=0).to(x.dtype)
         mean = mean.to(x.dtype)
         layer.num_batches_tracked.add_(1)

@@ -17,7 +17,7 @@ from sknoisydim._modules import draw_seed
 from sknoisydim._validation import check_integer
 
 
-def check_estimator(estimator: Any) -> None:
+def check_estimator(estimator: object) -> None:
     """Raise TypeError if an estimator is no `NoisyDIMTransformer`, which is told by its methods."""
     is_class = inspect.isclass(estimator)
     methods = ("encoder", "partial_fit", "retarget")
@@ -63,9 +63,8 @@ class DaskTransformer(
     >>> from sknoisydim.distributed import DaskTransformer
     >>> X = da.random.default_rng(0).normal(size=(1000, 5), chunks=(250, 5))
     >>> embedder = DaskTransformer(NoisyDIMTransformer(2, random_state=0), max_epochs=2).fit(X)
-    >>> Z = embedder.transform(X)
-    >>> Z.chunks, Z.dtype
-    (((250, 250, 250, 250), (2,)), dtype('float64'))
+    >>> embedder.transform(X).chunks
+    ((250, 250, 250, 250), (2,))
     """
 
     def __init__(self, estimator: BaseEstimator, max_epochs: int = 10) -> None:
@@ -81,6 +80,13 @@ class DaskTransformer(
             Features.
         y : dask Array of shape (n_samples,), or dask Series, default=None
             As of `partial_fit`, in the same blocks as X.
+
+        Raises
+        ------
+        ImportError
+            If dask or distributed is not installed: `pip install "sknoisydim[dask]"`.
+        TypeError, ValueError
+            As of `partial_fit`; if X or y is no such collection, or in other blocks than the other.
         """
         check_estimator(self.estimator)
         max_epochs = check_integer(self.max_epochs, "max_epochs", minimum=1)
@@ -91,6 +97,7 @@ class DaskTransformer(
                 f"X comes in {len(blocks)} blocks, and y in {len(labels)}: they need the same."
             )
         import dask
+        from distributed import futures_of
 
         model = clone(self.estimator)
         seed = draw_seed(model.random_state)
@@ -99,7 +106,9 @@ class DaskTransformer(
         for number in _orders(len(blocks), max_epochs, seed):
             last, trained = trained, step(trained, blocks[number], labels[number]).persist()
             # Two blocks on their way at once: one is trained on, and the next is read meanwhile.
-            _wait_for(last)
+            for future in futures_of(last):  # none where dask's own threads have done it
+                if error := future.exception():
+                    raise error
         model = trained.compute()
         if not model.__sklearn_is_fitted__():
             raise ValueError(f"none of the {len(blocks)} blocks of X has two rows to start with.")
@@ -118,6 +127,11 @@ class DaskTransformer(
         -------
         Z : dask Array, dask DataFrame or ndarray of shape (n_samples, n_components)
             Of float32 where X is, else of float64.
+
+        Raises
+        ------
+        ValueError
+            If X has other columns than in `fit`, before anything is computed.
         """
         model = self._model()
         if not hasattr(X, "__dask_graph__"):
@@ -148,17 +162,16 @@ class DaskTransformer(
         shape = {"chunks": (X.chunks[0], (meta.shape[1],)), "drop_axis": list(range(2, X.ndim))}
         return X.map_blocks(_embed, shared, meta, dtype=meta.dtype, meta=meta, **shape)
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the names of the components; `input_features` is ignored."""
         names: np.ndarray = self._model().get_feature_names_out()
         return names
 
     def _model(self) -> BaseEstimator:
-        if hasattr(self, "estimator_"):
-            return self.estimator_
-        check_estimator(self.estimator)
-        check_is_fitted(self.estimator)
-        return self.estimator
+        model = getattr(self, "estimator_", self.estimator)
+        check_estimator(model)
+        check_is_fitted(model)
+        return model
 
     def __sklearn_is_fitted__(self) -> bool:
         try:
@@ -186,10 +199,7 @@ def _blocks(X: Any, name: str, *, dimensions: int) -> list[Any]:
     try:
         import distributed  # noqa: F401 (what the extra brings, asked for before anything is done)
     except ImportError as error:
-        raise ImportError(
-            "DaskTransformer needs dask and distributed, an optional dependency: "
-            'pip install "sknoisydim[dask]"'
-        ) from error
+        raise ImportError('DaskTransformer needs dask: pip install "sknoisydim[dask]"') from error
     is_frame = _check_collection(X, name, dimensions=dimensions)
     return list(np.ravel((X if is_frame else _whole_rows(X)).to_delayed()))
 
@@ -204,15 +214,6 @@ def _orders(n_blocks: int, max_epochs: int, seed: int) -> Iterator[int]:
     """Yield the numbers of the blocks, in another order in each pass."""
     for epoch in range(max_epochs):
         yield from np.random.default_rng([seed, epoch]).permutation(n_blocks).tolist()
-
-
-def _wait_for(model: object) -> None:
-    """Wait until a model is there, wherever that is, and raise what came up on the way."""
-    from distributed import futures_of
-
-    for future in futures_of(model):  # none where dask's own threads have done it
-        if error := future.exception():
-            raise error
 
 
 def _train_on(model: BaseEstimator, block: Any, labels: Any) -> Any:

@@ -102,9 +102,8 @@ def total_correlation(
 
     References
     ----------
-    S. Watanabe, *Information theoretical analysis of multivariate correlation*, IBM J. Res. Dev. 4,
-    1960. L. Kozachenko, N. Leonenko, *Sample Estimate of the Entropy of a Random Vector*, Probl.
-    Inf. Transm. 23, 1987.
+    L. Kozachenko, N. Leonenko, *Sample Estimate of the Entropy of a Random Vector*, Probl. Inf.
+    Transm. 23, 1987.
 
     Examples
     --------
@@ -184,8 +183,7 @@ def intrinsic_dimension(X: Any, *, random_state: RandomState = 0) -> float:
     References
     ----------
     E. Facco, M. d'Errico, A. Rodriguez, A. Laio, *Estimating the intrinsic dimension of datasets
-    by a minimal neighborhood information*, Sci. Rep. 7, 12140, 2017. F. Denti, D. Doimo, A. Laio,
-    A. Mira, *The generalized ratios intrinsic dimension estimator*, Sci. Rep. 12, 20005, 2022.
+    by a minimal neighborhood information*, Sci. Rep. 7, 12140, 2017.
 
     Examples
     --------
@@ -232,18 +230,14 @@ def consistency(Z1: ArrayLike, Z2: ArrayLike) -> Consistency:
               {\|Z_1^\top Z_1\|_F \, \|Z_2^\top Z_2\|_F}, \qquad
               R^2 = \frac{\|Z_1^\top Z_2\|_*^2}{\|Z_1\|_F^2 \, \|Z_2\|_F^2}
 
-    of centred embeddings, with :math:`\|\cdot\|_*` the sum of singular values. Both are 0 where an
-    embedding is constant. Compare at N(0, I): a target such as "uniform" is no rotation of itself.
+    of centred embeddings (Kornblith et al., ICML 2019), with :math:`\|\cdot\|_*` the sum of
+    singular values. Both are 0 where an embedding is constant. Compare at N(0, I): a target such as
+    "uniform" is no rotation of itself.
 
     Parameters
     ----------
     Z1, Z2 : array-like of shape (n_samples, n_components)
         The same samples in the same order, at least two; numbers of components may differ.
-
-    References
-    ----------
-    S. Kornblith, M. Norouzi, H. Lee, G. Hinton, "Similarity of Neural Network Representations
-    Revisited", ICML 2019.
 
     Examples
     --------
@@ -270,16 +264,12 @@ def align(Z1: ArrayLike, Z2: ArrayLike) -> FloatArray:
     .. math:: \min_{R^\top R = I} \|(Z_1 - \bar Z_1) R - (Z_2 - \bar Z_2)\|_F
 
     A turned N(0, I) is N(0, I): embeddings of two seeds can be compared by component, and match.
+    Returns `Z1` turned, reflected where that fits better, and with the mean of `Z2`.
 
     Parameters
     ----------
     Z1, Z2 : array-like of shape (n_samples, n_components)
         The same samples in the same order.
-
-    Returns
-    -------
-    aligned : ndarray of shape (n_samples, n_components)
-        `Z1` turned, reflected where that fits better, and with the mean of `Z2`.
 
     Examples
     --------
@@ -303,17 +293,9 @@ def effective_rank(Z: ArrayLike) -> float:
 
     .. math:: \exp \Bigl( -\sum_i p_i \log p_i \Bigr), \qquad p_i = \sigma_i / \sum_j \sigma_j
 
-    with :math:`\sigma_i` the singular values of the centred embedding. A whitened one has all of
-    its components; 0 where all samples are the same.
-
-    Parameters
-    ----------
-    Z : array-like of shape (n_samples, n_components)
-        At least two samples.
-
-    References
-    ----------
-    O. Roy, M. Vetterli, "The Effective Rank: A Measure of Effective Dimensionality", EUSIPCO 2007.
+    with :math:`\sigma_i` the singular values of the centred embedding Z (n_samples, n_components)
+    of at least two samples (Roy, Vetterli, EUSIPCO 2007). A whitened one has all of its components;
+    0 where all samples are the same.
 
     Examples
     --------

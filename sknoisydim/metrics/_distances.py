@@ -88,8 +88,7 @@ def sliced_wasserstein(
     >>> import numpy as np
     >>> from sknoisydim.metrics import sliced_wasserstein
     >>> Z = np.random.default_rng(0).standard_normal((1000, 4))
-    >>> near = sliced_wasserstein(Z, "normal", random_state=0)
-    >>> far = sliced_wasserstein(Z + 1.0, "normal", random_state=0)
+    >>> near, far = (sliced_wasserstein(Y, "normal", random_state=0) for Y in (Z, Z + 1.0))
     >>> bool(near < 0.1 < 0.9 < far)
     True
     """
@@ -123,12 +122,8 @@ def energy_distance(
 
     with Z, Z' samples, Y, Y' as many draws of the reference, and each mean taken over all pairs; at
     most 2,000 on each side are used. It sees mean, scales and correlation, and little else.
-    Parameters are those of :func:`energy_test` without `n_permutations`.
-
-    References
-    ----------
-    G. Szekely, M. Rizzo, *Energy statistics: A class of statistics based on distances*,
-    J. Stat. Plan. Inference 143, 2013, equation 2.1.
+    Parameters are those of :func:`energy_test` without `n_permutations`, as is the source, in
+    equation 2.1.
     """
     A, B, _ = _limited(Z, reference, random_state)
     within = sum(2.0 * pdist(part).sum() / len(part) ** 2 for part in (A, B))
@@ -146,16 +141,12 @@ def mmd_distance(
 
     .. math:: MMD = \bigl( E k(Z, Z') + E k(Y, Y') - 2\, E k(Z, Y) \bigr)^{1/2}
 
-    with :math:`k(a, b)` the mean of :math:`\exp(-|a - b|^2 / (2 (c m)^2))` over c = 1, 1/2, 1/4
-    and 1/8, Z, Z' samples, Y, Y' as many draws of the reference, m the median distance between
-    those, and each mean taken over all pairs: between 0 and the square root of 2. Blind to
-    structure that is fine compared with the distance between neighbours. Parameters are those of
-    :func:`energy_test` without `n_permutations`.
-
-    References
-    ----------
-    A. Gretton, K. Borgwardt, M. Rasch, B. Schoelkopf, A. Smola, *A Kernel Two-Sample Test*,
-    JMLR 13, 2012, equation 5.
+    with :math:`k(a, b)` the mean of :math:`\exp(-|a - b|^2 / (2 (c m)^2))` over c = 1, 1/2, 1/4 and
+    1/8, Z, Z' samples, Y, Y' as many draws of the reference, m the median distance between those,
+    and each mean taken over all pairs: between 0 and the square root of 2. Blind to structure that
+    is fine compared with the distance between neighbours. Parameters are those of
+    :func:`energy_test` without `n_permutations`, the source that of :func:`mmd_test`, in equation
+    5.
     """
     A, B, _ = _limited(Z, reference, random_state)
     # 500 draws give 124,750 distances: their median is exact to less than a percent.
@@ -239,8 +230,7 @@ def mmd_test(
     with Z, Z' of the n samples, Y, Y' of m draws of the reference,
     :math:`k_c(a, b) = \exp(-|a - b|^2 / (2 (c s)^2))` for c = 1, 1/2, 1/4 and 1/8, s the median
     distance in the pooled sample, and :math:`\mu_c, \sigma_c` mean and standard deviation of
-    :math:`M_c` over the permutations. Blind to structure that is fine compared with the distance
-    between neighbours. Parameters and p-value are those of :func:`energy_test`.
+    :math:`M_c` over the permutations. Parameters and p-value are those of :func:`energy_test`.
 
     References
     ----------
@@ -343,12 +333,13 @@ def classifier_auc(
     cv: int = 3,
     random_state: RandomState = None,
 ) -> float:
-    r"""Area under the ROC curve of a classifier of samples against draws of the reference.
+    """Area under the ROC curve of a classifier of samples against draws of the reference.
 
     The classifier is cross-validated on as many draws as there are samples, and the scores of all
-    folds are pooled. Report it first: it is the only metric that learns where to look. Trees see
-    single values and components, the network what is smooth in all of them; report both. Repeated
-    samples and lattices give themselves away to trees, so judge continuous data.
+    folds are pooled (Lopez-Paz, Oquab, ICLR 2017, section 3). Report it first: it is the only
+    metric that learns where to look. Trees see single values and components, the network what is
+    smooth in all of them; report both. Repeated samples and lattices give themselves away to trees,
+    so judge continuous data.
 
     Parameters
     ----------
@@ -370,16 +361,11 @@ def classifier_auc(
     auc : float
         0.5 when the classifier cannot tell (a little less is chance), 1.0 when it always can.
 
-    References
-    ----------
-    D. Lopez-Paz, M. Oquab, *Revisiting Classifier Two-Sample Tests*, ICLR 2017, section 3.
-
     Examples
     --------
     >>> import numpy as np
     >>> from sknoisydim.metrics import classifier_auc
-    >>> rng = np.random.default_rng(0)
-    >>> Z = rng.standard_normal((300, 2))
+    >>> Z = np.random.default_rng(0).standard_normal((300, 2))
     >>> 0.4 < classifier_auc(Z, "normal", random_state=0) < 0.6
     True
     >>> classifier_auc(Z * [1.0, 0.1], "normal", random_state=0) > 0.8
@@ -439,7 +425,8 @@ def relative_distance(
     .. math:: \frac{\sum_{r=1}^{R} D(Z, Y_r)}{\sum_{r=1}^{R} D(Y'_r, Y_r)}
 
     with D the distance and :math:`Y_r, Y'_r` independent samples of the target of the size of Z. A
-    sample of the target has about 1, whatever n and d.
+    sample of the target has about 1, whatever n and d, and a few percent below and above are
+    chance.
 
     Parameters
     ----------
@@ -459,18 +446,12 @@ def relative_distance(
     **params : keyword arguments
         Passed to the distance, e.g. ``n_projections=50``.
 
-    Returns
-    -------
-    relative : float
-        1.0 for a perfect match; a few percent below and above are chance.
-
     Examples
     --------
     >>> import numpy as np
     >>> from sknoisydim.metrics import relative_distance
     >>> Z = np.random.default_rng(0).standard_normal((500, 4))
-    >>> near = relative_distance("energy_distance", Z, "normal", random_state=0)
-    >>> far = relative_distance("energy_distance", 1.5 * Z, "normal", random_state=0)
+    >>> near, far = (relative_distance("energy_distance", c * Z, random_state=0) for c in (1, 1.5))
     >>> bool(0.9 < near < 1.1 < 2.0 < far)
     True
     """

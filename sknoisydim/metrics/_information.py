@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import t as student
@@ -18,6 +18,9 @@ from sknoisydim._sources import MatrixLike, RowSource
 from sknoisydim._validation import check_integer, check_real, unknown_option
 from sknoisydim.metrics._distances import DISTANCES, classifier_auc, relative_distance
 from sknoisydim.metrics._samples import FloatArray, RandomState, generator, seed_of, subsample
+
+if TYPE_CHECKING:
+    from sknoisydim.noise import Channel
 
 
 def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstimator, MatrixLike]:
@@ -39,11 +42,11 @@ def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstim
             f"the {type(step).__name__} has {len(names)} NoisyDIMTransformer steps "
             f"({', '.join(map(repr, names))}): pass one of them, with X as it reaches it."
         )
-    while steps := _steps(step):
-        position = next(i for i, (_, inner) in enumerate(steps) if _names(inner))
+    for name in filter(None, names[0].split("__")):
+        position = list(step.named_steps).index(name)
         # The first steps alone: what comes behind the transformer need not be able to transform.
         X = step[:position].transform(X) if position else X
-        step = steps[position][1]
+        step = step[position]
     check_is_fitted(step)
     return step, X
 
@@ -101,23 +104,18 @@ class InformationEstimate:
 
     Attributes
     ----------
-    value : float
-        The estimate, a lower bound, in `units`.
-    low, high : float
-        Ends of its confidence interval over draws of the noise.
+    value, low, high : float
+        The estimate, a lower bound, in `units`, and the ends of its confidence interval over draws
+        of the noise.
     reachable : float
         The same estimate for N(0, I), with the same channel and batches: compare `value` with it.
         More is chance, or samples that spread wider than N(0, I).
-    capacity : float
-        Capacity of the channel.
-    cap : float
-        Logarithm of the batch size, which the estimate cannot exceed.
+    capacity, cap : float
+        Capacity of the channel, and the log of the batch size, which the estimate cannot exceed.
     units : str
         "nats" or "bits".
-    batch_size : int
-        Samples in a batch.
-    n_rows : int
-        Samples that were given.
+    batch_size, n_rows : int
+        Samples in a batch, and those that were given.
     """
 
     value: float
@@ -188,8 +186,7 @@ def mutual_information(
 
     References
     ----------
-    A. van den Oord, Y. Li, O. Vinyals, *Representation Learning with Contrastive Predictive
-    Coding*, arXiv:1807.03748, section 2.3.
+    A. van den Oord, Y. Li, O. Vinyals, arXiv:1807.03748, section 2.3.
 
     Examples
     --------
@@ -219,7 +216,7 @@ def mutual_information(
 
 def channel_information(
     z: FloatArray,
-    channel: Any,
+    channel: Channel,
     batch_size: int,
     rng: np.random.Generator,
     *,
@@ -252,7 +249,7 @@ def interval(found: list[float], confidence: float) -> tuple[float, float, float
     return mean, mean - half, mean + half
 
 
-def reachable_information(channel: Any, batch_size: int, rng: np.random.Generator) -> float:
+def reachable_information(channel: Channel, batch_size: int, rng: np.random.Generator) -> float:
     """Return the estimate for the channel's best input, N(0, I) for Gaussian noise, in nats."""
     from .._modules import make_generator
 
@@ -262,7 +259,7 @@ def reachable_information(channel: Any, batch_size: int, rng: np.random.Generato
     return _one_draw(perfect.double().numpy(), channel, batch_size, rng)
 
 
-def _one_draw(z: FloatArray, channel: Any, size: int, rng: np.random.Generator) -> float:
+def _one_draw(z: FloatArray, channel: Channel, size: int, rng: np.random.Generator) -> float:
     import torch  # not above: metrics of plain arrays need none
 
     from .._objective import channel_nats
@@ -289,15 +286,11 @@ def match_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None) -> f
     Parameters
     ----------
     estimator : NoisyDIMTransformer, Pipeline or fitted search
-        Fitted; a Pipeline has one NoisyDIMTransformer, at any place.
+        As of `mutual_information`.
     X : array-like of shape (n_samples, n_features)
         Held-out samples. Of more than 4,000, 4,000 are used.
     y : None, default=None
         Ignored.
-
-    Returns
-    -------
-    score : float
 
     Examples
     --------
@@ -336,6 +329,11 @@ def make_match_scorer(
     -------
     scorer : callable
         ``scorer(estimator, X, y=None) -> float``; it can be pickled.
+
+    Raises
+    ------
+    ValueError
+        If the metric is unknown.
     """
     known = {**DISTANCES, "classifier_auc": classifier_auc}
     if metric not in known:

@@ -30,42 +30,22 @@ class Target(BaseEstimator):
     r"""Base class of the distributions that embeddings can have.
 
     A target is the distribution of :math:`T(Z)`, where :math:`Z \sim N(0, I_d)` has as many
-    components :math:`d` as the embedding, and :math:`T` is an invertible map. A trained
-    encoder gives rows close to :math:`N(0, I_d)`, and :math:`T` (:meth:`push`) turns them into
-    the target without losing information. Before :meth:`bind`, the methods raise NotFittedError;
-    rows that are no real numbers raise TypeError, and rows of another shape ValueError. A new
-    target is a subclass with the hooks ``_bind``
-    (optional), ``_push``, ``_pull`` and ``_logpdf``, which receive checked rows of their own.
+    components :math:`d` as the embedding, and :math:`T` is an invertible map. A trained encoder
+    gives rows close to :math:`N(0, I_d)`, and :math:`T` (:meth:`push`) turns them into the target
+    without losing information (Butakov et al., arXiv:2410.06993). :meth:`bind` sets
+    `n_components_`; before it, the methods raise NotFittedError. What they return is float64. Rows
+    x and z are array-likes of shape (n_samples, n_components): TypeError if they are no real
+    numbers, ValueError for another shape.
 
-    Attributes
-    ----------
-    n_components_ : int
-        Number of components :math:`d`; only :meth:`bind` sets it, on the copy it returns.
-
-    See Also
-    --------
-    sknoisydim.targets.resolve_target : From a name or a scipy.stats distribution to a target.
-
-    References
-    ----------
-    .. [1] I. Butakov et al., "Efficient Distribution Matching of Representations via
-       Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993.
+    A new target is a subclass with the hooks ``_bind`` (optional), ``_push``, ``_pull`` and
+    ``_logpdf``, which receive checked rows of their own.
     """
 
     @own_context()
     def bind(self: SomeTarget, n_components: int) -> SomeTarget:
-        """Return a copy for embeddings with `n_components` components.
+        """Return a copy for embeddings with `n_components` components, at least 1.
 
-        Parameters
-        ----------
-        n_components : int
-            Number of components, at least 1.
-
-        Returns
-        -------
-        target : Target
-            A copy that can push, pull, sample and give densities. The target itself does
-            not change.
+        It can push, pull, sample and give densities; the target itself does not change.
 
         Raises
         ------
@@ -80,17 +60,14 @@ class Target(BaseEstimator):
 
     @own_context()
     def push(self, z: ArrayLike) -> FloatArray:
-        """Map rows of N(0, I) to the target.
+        """Map rows z of N(0, I), as the encoder gives them, to the target.
 
-        Parameters
-        ----------
-        z : array-like of shape (n_samples, n_components)
-            Rows of N(0, I), as the encoder gives them.
+        They are finite wherever `z` is; NaN stays NaN.
 
-        Returns
-        -------
-        x : ndarray of shape (n_samples, n_components), dtype float64
-            Rows of the target, finite wherever `z` is; NaN stays NaN.
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            As the class says.
         """
         return self._push(self._rows(z, "z"))
 
@@ -105,18 +82,10 @@ class Target(BaseEstimator):
 
     @own_context()
     def pull(self, x: ArrayLike) -> FloatArray:
-        """Map rows of the target to rows of N(0, I): the inverse of :meth:`push`.
+        """Map rows x of the target to rows of N(0, I): the inverse of :meth:`push`.
 
-        Parameters
-        ----------
-        x : array-like of shape (n_samples, n_components)
-            Rows of the target.
-
-        Returns
-        -------
-        z : ndarray of shape (n_samples, n_components), dtype float64
-            Rows of N(0, I). At an edge of the support and beyond it they are the finite ones
-            nearest to that edge; NaN stays NaN.
+        At an edge of the support and beyond it they are the finite ones nearest to that edge; NaN
+        stays NaN. It raises what :meth:`push` does.
         """
         return self._pull(self._rows(x, "x"))
 
@@ -124,21 +93,10 @@ class Target(BaseEstimator):
     def sample(
         self, n_samples: int, random_state: int | np.random.RandomState | None = None
     ) -> FloatArray:
-        """Draw rows of the target.
+        """Draw n_samples rows of the target, at least one.
 
-        They are pushed normal draws, so the same `random_state` gives coupled samples of
+        They are pushed normal draws, so the same int as `random_state` gives coupled samples of
         different targets.
-
-        Parameters
-        ----------
-        n_samples : int
-            Number of rows, at least 1.
-        random_state : int, RandomState instance or None, default=None
-            Pass an int for the same rows in every call.
-
-        Returns
-        -------
-        x : ndarray of shape (n_samples, n_components), dtype float64
         """
         n_components = self._bound_n_components()
         n_samples = check_integer(n_samples, "n_samples", minimum=1)
@@ -147,17 +105,9 @@ class Target(BaseEstimator):
 
     @own_context()
     def logpdf(self, x: ArrayLike) -> FloatArray:
-        """Log density of each row under the target.
+        """Joint log density (n_samples,) of each row x, in nats; -inf outside the support.
 
-        Parameters
-        ----------
-        x : array-like of shape (n_samples, n_components)
-            Rows, of any distribution.
-
-        Returns
-        -------
-        logpdf : ndarray of shape (n_samples,), dtype float64
-            Joint log density of all components, in nats; -inf outside the support.
+        It raises what :meth:`push` does.
         """
         return self._logpdf(self._rows(x, "x"))
 
@@ -236,10 +186,6 @@ class Normal(Target):
     The map is the identity, :math:`T(z) = z`, and the log density of a row :math:`x` is
     :math:`-\frac{1}{2}\sum_i x_i^2 - \frac{d}{2}\log(2\pi)` nats.
 
-    See Also
-    --------
-    sknoisydim.targets.MultivariateNormal : Any mean and covariance.
-
     Examples
     --------
     >>> from sknoisydim.targets import Normal
@@ -269,8 +215,10 @@ class Uniform(Target):
 
     .. math:: T(z)_i = a_i + (b_i - a_i)\,\Phi(z_i)
 
-    where :math:`a` is `low`, :math:`b` is `high` and :math:`\Phi` is the distribution function
-    of N(0, 1). The log density inside the box is :math:`-\sum_i \log(b_i - a_i)` nats.
+    where :math:`a` is `low`, :math:`b` is `high` and :math:`\Phi` is the distribution function of
+    N(0, 1). The log density inside the box is :math:`-\sum_i \log(b_i - a_i)` nats. The image is
+    the closed box: the float64 nearest to :math:`\Phi(z)` is 1 for z > 8.3. :meth:`pull` maps an
+    edge to the outermost component that still rounds to it.
 
     Parameters
     ----------
@@ -278,21 +226,6 @@ class Uniform(Target):
         Lower edge of the box, the same for all components or one each.
     high : float or array-like of shape (n_components,), default=1.0
         Upper edge, above `low`.
-
-    Attributes
-    ----------
-    low_, high_ : ndarray of shape () or (n_components,)
-        The edges as float64 arrays.
-
-    See Also
-    --------
-    sklearn.preprocessing.QuantileTransformer : Uniform marginals without a network; what is
-        `output_distribution` there is `target` here.
-
-    Notes
-    -----
-    The image is the closed box: the float64 nearest to :math:`\Phi(z)` is 1 for z > 8.3.
-    :meth:`pull` maps an edge to the outermost component that still rounds to it.
 
     Examples
     --------

@@ -62,15 +62,9 @@ _AGREEMENT = 0.05
 class ScipyLaw(Target):
     """Independent components with one distribution of scipy.stats; users see `Independent`.
 
-    Files of `save` hold the names of this class and of its parameter.
-
-    Attributes
-    ----------
-    n_components_ : int
-    median_ : float
-    z_low_, z_high_ : float
-        Between these the quantile function is not constant, and agrees with the distribution
-        function; outside, `z` is clipped.
+    Files of `save` hold the names of this class and of its parameter. Between `z_low_` and
+    `z_high_` the quantile function is not constant, and agrees with the distribution function;
+    outside, `z` is clipped.
     """
 
     def __init__(self, law: Any) -> None:
@@ -84,10 +78,10 @@ class ScipyLaw(Target):
         # Distributions do not change, and scipy cannot copy each of them: see `undamaged`.
         return ScipyLaw(self.law)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ScipyLaw:
+    def __deepcopy__(self, memo: dict[int, object]) -> ScipyLaw:
         return copy.copy(self)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__(state)
         self.law = undamaged(self.law)
 
@@ -131,9 +125,9 @@ class ScipyLaw(Target):
         return z
 
     def _agrees(self, z: float, caught: list[warnings.WarningMessage]) -> bool:
-        """Whether the quantile at a normal score comes without a warning and is right.
+        """Whether the quantile at a normal score is right to the last digit, without a warning.
 
-        Right up to the last digit of a float: at an edge many scores have one quantile.
+        At an edge many scores have one quantile.
         """
         caught.clear()
         try:
@@ -147,11 +141,7 @@ class ScipyLaw(Target):
         return bool(np.isfinite(x) and below - _AGREEMENT <= z <= above + _AGREEMENT)
 
     def _reach(self, sign: float, caught: list[warnings.WarningMessage]) -> float:
-        """Find the normal score of one sign at which the quantile function stops moving.
-
-        Either it can no longer be trusted beyond it, or it has come to the last value that a
-        float can hold.
-        """
+        """Find the normal score of one sign beyond which quantiles are constant, or wrong."""
         inside = outside = 0.0
         for step in np.linspace(0.0, Z_MAX, 39)[1:].tolist():
             outside = step
@@ -198,8 +188,7 @@ def undamaged(distribution: object) -> Any:
     """Return a distribution of scipy.stats as it was before it was copied or pickled.
 
     scipy 1.17 makes of each copy of ``scipy.stats.Normal(mu=1, sigma=2)`` a standard normal,
-    which only its repr tells from a real one. scikit-learn's `clone` copies, so a grid search
-    would silently use another distribution than the user's.
+    which only its repr tells from a real one; scikit-learn's `clone` copies.
     """
     if "StandardNormal(mu" not in repr(distribution):
         return distribution
@@ -308,24 +297,11 @@ class Independent(Target):
         ("normal", "uniform"), a target with one component, or an object of your own with the
         methods `ppf`, `isf`, `cdf`, `sf` and `logpdf`.
 
-    Attributes
-    ----------
-    parts_ : list of tuple (ndarray of int, Target)
-        The components that share a distribution, and the target bound to that many. They are
-        mapped by one call.
-
     Raises
     ------
-    TypeError
-        By :meth:`bind`, if a distribution is not understood, or not frozen.
-    ValueError
-        By :meth:`bind`, if the number of distributions is not `n_components`, a name is unknown,
-        or a distribution is discrete or has invalid parameters.
-
-    See Also
-    --------
-    sknoisydim.targets.MultivariateNormal : Components that depend on each other.
-    sknoisydim.targets.PushForward : Any map of N(0, I).
+    TypeError, ValueError
+        By :meth:`bind`, if a distribution is not understood, not frozen, discrete or has invalid
+        parameters, or if there are not `n_components` of them.
 
     Notes
     -----
@@ -347,7 +323,7 @@ class Independent(Target):
     array([[0.       , 0.26444998]])
     """
 
-    def __init__(self, laws: Any) -> None:
+    def __init__(self, laws: object) -> None:
         self.laws = laws
 
     def __sklearn_clone__(self) -> Independent:
@@ -356,7 +332,7 @@ class Independent(Target):
             return Independent(type(self.laws)(map(_clone_target, self.laws)))
         return Independent(_clone_target(self.laws))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Independent:
+    def __deepcopy__(self, memo: dict[int, object]) -> Independent:
         copied = self.__sklearn_clone__()
         fitted = {name: value for name, value in vars(self).items() if name != "laws"}
         copied.__dict__.update(copy.deepcopy(fitted, memo))
@@ -425,7 +401,7 @@ def as_target(value: object, name: str) -> Target:
     return ScipyLaw(undamaged(value))
 
 
-def as_components(distributions: Any, n_components: int, name: str) -> list[Target]:
+def as_components(distributions: object, n_components: int, name: str) -> list[Target]:
     """Return one unbound target per component."""
     if not isinstance(distributions, (list, tuple)):
         return [as_target(distributions, name)] * n_components
@@ -437,7 +413,7 @@ def as_components(distributions: Any, n_components: int, name: str) -> list[Targ
     return [as_target(one, f"{name}[{index}]") for index, one in enumerate(distributions)]
 
 
-def _clone_target(distribution: object) -> Any:
+def _clone_target(distribution: object) -> object:
     return clone(distribution) if isinstance(distribution, Target) else distribution
 
 
@@ -471,9 +447,8 @@ def resolve_target(target: object, n_components: int) -> Target:
         - a name: "normal" or "uniform";
         - an object or a class of `sknoisydim.targets`;
         - a frozen continuous distribution of scipy.stats, of the older generation
-          (``scipy.stats.beta(2, 5)``) or the newer (``scipy.stats.Normal(mu=1, sigma=2)``),
-          which all components then have independently; a ``scipy.stats.rv_histogram`` counts as
-          frozen;
+          (``scipy.stats.beta(2, 5)``) or the newer (``scipy.stats.Normal(mu=1, sigma=2)``), or a
+          ``scipy.stats.rv_histogram``, which all components then have independently;
         - a frozen ``scipy.stats.multivariate_normal``;
         - a list or tuple of these, one per component.
     n_components : int
@@ -493,18 +468,10 @@ def resolve_target(target: object, n_components: int) -> Target:
         If a name is unknown, a distribution is discrete or has invalid parameters, or the number of
         components does not fit.
 
-    See Also
-    --------
-    sklearn.preprocessing.QuantileTransformer : What is `output_distribution` there is `target`
-        here.
-    sknoisydim.targets.PushForward : For a distribution that is not in this list.
-
     Examples
     --------
     >>> from scipy import stats
     >>> from sknoisydim.targets import resolve_target
-    >>> resolve_target("uniform", 2).push([[0.0, 1.0]])
-    array([[0.5       , 0.84134475]])
     >>> resolve_target(["uniform", stats.expon()], 2).push([[0.0, 1.0]])
     array([[0.5       , 1.84102165]])
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,9 +23,9 @@ class MultivariateNormal(Target):
 
     .. math:: T(z) = \mu + L z, \qquad \Sigma = L L^\top
 
-    where :math:`\mu` is `mean`, :math:`\Sigma` is `cov` and :math:`L` is its Cholesky factor.
-    The log density of a row :math:`x` is :math:`\log n(L^{-1}(x - \mu)) - \sum_i \log L_{ii}`
-    nats, where :math:`n` is the density of N(0, I).
+    where :math:`\mu` is `mean`, :math:`\Sigma` is `cov` and :math:`L`, the attribute `factor_`, is
+    its Cholesky factor. The log density of a row :math:`x` is
+    :math:`\log n(L^{-1}(x - \mu)) - \sum_i \log L_{ii}` nats, where :math:`n` is that of N(0, I).
 
     Parameters
     ----------
@@ -34,17 +33,6 @@ class MultivariateNormal(Target):
         The mean; a number stands for the same in each component.
     cov : array-like of shape (n_components, n_components)
         The covariance, symmetric and positive definite.
-
-    Attributes
-    ----------
-    mean_ : ndarray of shape () or (n_components,)
-        The mean as a float64 array.
-    factor_ : ndarray of shape (n_components, n_components)
-        The lower triangular factor :math:`L`.
-
-    See Also
-    --------
-    sknoisydim.targets.Normal : Mean 0 and covariance I, without a matrix product.
 
     Examples
     --------
@@ -84,7 +72,7 @@ class MultivariateNormal(Target):
         return normal_logpdf(self._pull(x)) - float(np.log(np.diag(self.factor_)).sum())
 
 
-def _cholesky(cov: Any, n_components: int) -> FloatArray:
+def _cholesky(cov: object, n_components: int) -> FloatArray:
     """Return the lower Cholesky factor of a checked covariance."""
     matrix = np.asarray(cov)
     if matrix.dtype.kind not in "fiu":
@@ -135,10 +123,6 @@ class PushForward(Target):
         By :meth:`bind`, if `forward` fails on rows of `n_components` numbers or changes their
         shape; by the other methods, if the function that they need is missing or gives another
         shape; by :meth:`push`, if `forward` gives infinity or NaN for finite rows.
-
-    See Also
-    --------
-    sknoisydim.targets.Independent : Needs no map when the components are independent.
 
     Notes
     -----
@@ -250,10 +234,6 @@ class SphericalShell(Target):
     outer : float
         Outer radius, above `inner`.
 
-    See Also
-    --------
-    sknoisydim.targets.UniformBall : Without the hole.
-
     Notes
     -----
     A float has few digits left close to a sphere, where almost all the volume of many components
@@ -321,13 +301,9 @@ class SphericalShell(Target):
 
     def _logpdf(self, x: FloatArray) -> FloatArray:
         _, radius = _polar(x)
-        half = 0.5 * self.n_components_
-        log_volume = (
-            half * math.log(math.pi)
-            - float(gammaln(half + 1.0))
-            + self.n_components_ * math.log(self._outer)
-            + math.log(self._shell)
-        )
+        d, half = self.n_components_, 0.5 * self.n_components_
+        log_volume = half * math.log(math.pi) - float(gammaln(half + 1.0))
+        log_volume = log_volume + d * math.log(self._outer) + math.log(self._shell)
         # The norm of a row that was pushed to the edge may round to the other side of it.
         inside = (radius >= self._inner * (1 - 8 * EPS)) & (radius <= self._outer * (1 + 8 * EPS))
         values: FloatArray = np.where(inside, -log_volume, -np.inf)
@@ -336,32 +312,18 @@ class SphericalShell(Target):
 
 
 class UniformBall(SphericalShell):
-    r"""Uniform in a ball: :math:`\lVert x \rVert \le R` in d components.
-
-    .. math:: T(z) = R\,\frac{z}{\lVert z \rVert}\,F_d(\lVert z \rVert^2)^{1/d}
-
-    where :math:`R` is `radius` and :math:`F_d` is the distribution function of the chi-squared
-    distribution with d degrees of freedom. The log density inside is minus the log of the volume,
-    :math:`-\log\frac{\pi^{d/2} R^d}{\Gamma(d/2 + 1)}` nats.
+    """Uniform in a ball: the `SphericalShell` of inner radius 0 and outer radius `radius`.
 
     Parameters
     ----------
     radius : float, default=1.0
         Radius of the ball, above 0.
 
-    See Also
-    --------
-    sknoisydim.targets.SphericalShell : Its notes on digits near the edge hold here too.
-    sknoisydim.targets.Uniform : Uniform in a box, with independent components.
-
     Examples
     --------
     >>> from sknoisydim.targets import UniformBall
-    >>> target = UniformBall(radius=2.0).bind(2)
-    >>> target.push([[0.6, 0.8]])
+    >>> UniformBall(radius=2.0).bind(2).push([[0.6, 0.8]])
     array([[0.75272561, 1.00363415]])
-    >>> target.logpdf([[0.0, 0.0], [0.0, 3.0]])
-    array([-2.53102425,        -inf])
     """
 
     def __init__(self, radius: float = 1.0) -> None:

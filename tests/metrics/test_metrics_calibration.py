@@ -13,10 +13,10 @@ from sknoisydim.metrics import (
 )
 
 
-def joint_pvalues(test, n, d, repeats, **params):
+def joint_pvalues(test, n, d, repeats):
     """P-values of samples of the target, each with a seed of its own."""
     samples = (np.random.default_rng([r, n, d]).standard_normal((n, d)) for r in range(repeats))
-    return np.array([test(Z, random_state=r, **params).pvalue for r, Z in enumerate(samples)])
+    return np.array([test(Z, random_state=r).pvalue for r, Z in enumerate(samples)])
 
 
 def marginal_pvalues(test, n, d, repeats):
@@ -36,10 +36,9 @@ def assert_uniform(pvalues):
 
 @over(name=list(JOINT_TESTS))
 def test_joint_pvalues_are_uniform(name):
-    # 500 samples: the least with which Henze-Zirkler and Mardia trust their asymptotic ones.
-    n = 500 if name in ("henze_zirkler", "mardia") else 60
-    params = {"n_projections": 16} if name == "epps_pulley_sliced" else {}
-    assert_uniform(joint_pvalues(JOINT_TESTS[name], n, 3, 100, **params))
+    # 500 samples: the least with which Henze-Zirkler trusts its asymptotic ones.
+    n = 500 if name == "henze_zirkler" else 60
+    assert_uniform(joint_pvalues(JOINT_TESTS[name], n, 3, 100))
 
 
 @over(name=list(MARGINAL_TESTS))
@@ -48,7 +47,7 @@ def test_marginal_pvalues_are_uniform(name):
 
 
 # What the tests cannot see, whatever n: they estimate the covariance.
-BLIND = {("henze_zirkler", "correlated"), ("mardia", "correlated")}
+BLIND = {("henze_zirkler", "correlated")}
 # What 2,000 rows of four components do not show them (benchmarks/metrics_power.py has the power).
 WEAK = {("energy_test", "mixture"), ("energy_test", "copula")}
 
@@ -77,7 +76,7 @@ def test_blind_tests_do_not_reject(case):
 
 @over(
     alternative=["mixture", "copula", "correlated"],
-    name=[name for name in MARGINAL_TESTS if name != "dagostino_pearson"],
+    name=list(MARGINAL_TESTS),
 )
 def test_marginal_tests_do_not_see_the_joint_distribution(name, alternative):
     rejected = [
