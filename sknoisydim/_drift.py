@@ -387,15 +387,14 @@ class _Null:
             parts = zip(statistics, self.parts[i], strict=True)
             p = np.array([_pvalues(t, null) for t, null in parts])
             single = [_pvalues(t, n) for t, n in zip(largest, self.parts[i], strict=False)]
-            # Corrected for the others none is smaller, whatever the two tails that are fitted say.
-            corrected = [
-                np.maximum(x, _pvalues(-np.log(x), self.smallest[i])) for x in (p.min(), *single)
-            ]
-            logs.append(np.log(np.concatenate([p, *map(np.atleast_1d, corrected)])))
+            overall = [_pvalues(-np.log(x), self.smallest[i]) for x in (p.min(), *single)]
+            logs.append(np.log(np.concatenate([p, *map(np.atleast_1d, overall)])))
         # Between two sizes of splits a p-value is interpolated, on logarithmic scales.
         sizes, rows = np.log(self.sizes[::-1]), np.array(logs[::-1])
         found = np.exp([np.interp(np.log(m), sizes, column) for column in rows.T])
         k = len(statistics)
+        # Corrected for the other parts none is smaller, whatever the tails that are fitted say.
+        found[k] = max(found[k], found[:k].min())
         cuts = np.cumsum([len(t) for t in largest])[:-1]
         return found[:k], float(found[k]), np.split(found[k + 1 :], cuts)
 
