@@ -2,11 +2,11 @@
 
 A quarter of the samples (2,000 of Adult) trains, as many others are held out as the reference of
 our monitor, and batches come from the rest. For each of several such splits the held-out samples
-and the batches are dealt anew several times. All other methods have both quarters as their
-reference. Adult's categories become columns of 0 and 1 for all methods.
+and the batches are dealt anew many times: batches that share a reference are found together, so
+one batch of a deal counts. All other methods have both quarters as their reference. Adult's
+categories become columns of 0 and 1 for all methods.
 Batches of 2,000 get a third of the drift that batches of 200 get:
 
-    none          no drift: the share found is that of false alarms
     one column    one column, drawn at random, moves by 0.25 of its standard deviation
     spread        one column spreads by 1.3 around its median
     permuted      a tenth of the values of one column is permuted: its distribution is unchanged
@@ -15,6 +15,11 @@ Batches of 2,000 get a third of the drift that batches of 200 get:
     copula        three tenths of the samples are drawn from a Gaussian copula with the correlations
                   of the normal scores, and get the columns' own values by rank
     all columns   each number moves by 0.15 of its standard deviation
+    ordered       samples come with probability exp(0.25 v), v the standardised age (Adult) or
+                  number of the class, which is no column (the other tables)
+
+A stream has four batches of 200 without drift, and four that are ordered ever more clearly, with
+0.125, 0.25, 0.375 and 0.5 in place of 0.25.
 
 Shares of batches found at the level 0.05:
 
@@ -31,12 +36,10 @@ Shares of batches found at the level 0.05:
     OMP_NUM_THREADS=1 python benchmarks/drift.py --tables segment --strength 0.4    # weaker drifts
     python benchmarks/drift.py --json drift.json --rst docs/guide/_generated_drift.inc --tables
 
-These made the table of the guide:
+These made the tables of the guide:
 
     export OMP_NUM_THREADS=1
-    python benchmarks/drift.py --json drift.json --power 2 --deals 20 --tables segment
-    python benchmarks/drift.py --json drift.json --power 2 --deals 6 --tables satimage
-    python benchmarks/drift.py --json drift.json --power 2 --deals 10 --tables adult
+    python benchmarks/drift.py --json drift.json --tables segment satimage adult
 
 The one without tables only writes what the file holds already.
 """
@@ -72,8 +75,8 @@ from sknoisydim.metrics import mmd_test
 
 ALPHA = 0.05
 SIZES = (200, 2000)
-# Batches without drift in each deal: of 200, one after the other as a stream, and of 2,000.
-N_CALM = {200: 15, 2000: 10}
+# Batches of a stream: of one without drift, and how clearly later ones of the other are ordered.
+N_STREAM, RISING = 15, (0.5, 1.0, 1.5, 2.0)
 METHODS = ("monitor", "without z", "KS", "MMD", "classifier")
 COMMAND = "python benchmarks/drift.py"
 Array = np.ndarray
@@ -94,12 +97,19 @@ class Table:
             self.n_numbers, self.n_reference = numbers.shape[1], 4000
             encoder = OneHotEncoder(min_frequency=200, sparse_output=False)
             self.encoder = encoder.fit(self.rows[:, self.n_numbers :])
+            order = numbers[:, 0]
         else:
-            rows, _ = keel(name)
+            rows, order = keel(name)
             self.rows = rows[:, rows.std(0) > 0]
             self.n_numbers, self.n_reference = self.rows.shape[1], len(rows) // 2
             self.encoder = None
         self.deviations = self.rows.std(0)
+        self.order = (order - order.mean()) / order.std()
+
+    def ordered(self, some: Array, m: int, strength: float, rng: np.random.Generator) -> Array:
+        """Return m of these samples without repeats, the more likely the larger their order."""
+        keys = 0.25 * strength * self.order[some] + rng.gumbel(size=len(some))
+        return some[np.argsort(-keys)[:m]]
 
     def columns(self, rows: Array) -> Array:
         if self.encoder is None:
@@ -169,13 +179,13 @@ def all_columns(rows: Array, table: Table, strength: float, rng: np.random.Gener
 
 
 DRIFTS: dict[str, Callable[..., Array]] = {
-    "none": lambda rows, table, strength, rng: rows,
     "one column": one_column,
     "spread": spread,
     "permuted": permuted,
     "rotated": rotated,
     "copula": copula,
     "all columns": all_columns,
+    "ordered": lambda rows, table, strength, rng: rows,
 }
 STRENGTHS = {200: 1.0, 2000: 1 / 3}
 
@@ -225,11 +235,9 @@ def measure(
     """Return p-values by drift, size and method, and what it costs."""
     table, found, costs = Table(name), {}, {}
     calm: dict[str, list[float]] = {str(m): [] for m in SIZES}
-    streams = []
+    streams: list[list[float]] = []
+    rising: list[dict[str, list[float]]] = []
     n = table.n_reference
-
-    def add(drift: str, m: int, method: str, p: float) -> None:
-        found.setdefault(f"{drift}/{m}", {}).setdefault(method, []).append(p)
 
     def timed(method: str, m: int, call: Callable[[], float]) -> float:
         start = time.process_time()
@@ -239,9 +247,9 @@ def measure(
 
     for split in range(n_splits):
         rng = np.random.default_rng(split)
-        rows = table.rows[rng.permutation(len(table.rows))]
+        rows = rng.permutation(len(table.rows))
         train, pool = rows[: n // 2], rows[n // 2 :]
-        X_train = table.columns(train)
+        X_train = table.columns(table.rows[train])
         start = time.process_time()
         dim = NoisyDIMTransformer(keep="pca", random_state=split).fit(X_train)
         costs.setdefault("fit", []).append(time.process_time() - start)
@@ -253,44 +261,46 @@ def measure(
             monitor._features = kind(dim, X_train, np.random.default_rng(split))
             monitors[method] = monitor
         for deal in range(n_deals):
-            pool = pool[rng.permutation(len(pool))]
+            pool = rng.permutation(pool)
             held_out, rest = pool[: n // 2], pool[n // 2 :]
             has_power = deal < n_power
             for method, monitor in monitors.items():
                 if method == "monitor" or has_power:
                     start = time.process_time()
-                    monitor._calibrate(table.columns(held_out), np.random.default_rng(deal))
+                    X_held_out = table.columns(table.rows[held_out])
+                    monitor._calibrate(X_held_out, np.random.default_rng(deal))
                     costs.setdefault(f"calibrate {method}", []).append(time.process_time() - start)
-            monitor = monitors["monitor"]
-            for m in SIZES:
-                if len(rest) < m:
-                    continue
-                batches = [rest[i : i + m] for i in range(0, len(rest) - m + 1, m)]
-                if len(batches) < N_CALM[m] and m > SIZES[0]:  # there are too few: they overlap
-                    batches = [rest[rng.permutation(len(rest))[:m]] for _ in range(N_CALM[m])]
-                reports = [
-                    monitor.check(table.columns(batch), k)
-                    for k, batch in enumerate(batches[: N_CALM[m]], 1)
-                ]
-                calm[str(m)] += [report.pvalue for report in reports]
-                if m == SIZES[0]:
-                    streams.append([any(report.drift for report in reports), len(reports)])
+            monitor, sizes = monitors["monitor"], [m for m in SIZES if m <= len(rest)]
+            for m in sizes:
+                calm[str(m)].append(pvalue(monitor, table.columns(table.rows[rest[:m]])))
+            m = SIZES[0]
+            starts = range(0, min(len(rest) - m + 1, N_STREAM * m), m)
+            batches = [table.columns(table.rows[rest[i : i + m]]) for i in starts]
+            streams.append([pvalue(monitor, batch) for batch in batches])
             if not has_power:
                 continue
-            reference = table.columns(np.vstack([train, held_out]))
-            for m in SIZES:
-                if len(rest) < m:
-                    continue
+            reference = table.columns(table.rows[np.concatenate([train, held_out])])
+            tests = {method: partial(pvalue, monitor) for method, monitor in monitors.items()} | {
+                method: partial(test, reference=reference, seed=deal)
+                for method, test in OTHERS.items()
+            }
+            for m in sizes:
                 for drift, move in DRIFTS.items():
-                    batch = rest[rng.permutation(len(rest))[:m]]
-                    X = table.columns(move(batch, table, strength * STRENGTHS[m], rng))
-                    for method, monitor in monitors.items():
-                        p = timed(method, m, partial(pvalue, monitor, X))
-                        add(drift, m, method, p)
-                    for method, test in OTHERS.items():
-                        p = timed(method, m, partial(test, X, reference, deal))
-                        add(drift, m, method, p)
-        print(f"{name}: split {split + 1} of {n_splits}", flush=True)
+                    power = strength * STRENGTHS[m]
+                    some = rng.permutation(rest)[:m]
+                    if drift == "ordered":
+                        some = table.ordered(rest, m, power, rng)
+                    X = table.columns(move(table.rows[some], table, power, rng))
+                    p = {method: timed(method, m, partial(tests[method], X)) for method in tests}
+                    for method, value in p.items():
+                        found.setdefault(f"{drift}/{m}", {}).setdefault(method, []).append(value)
+            rising.append({method: [] for method in METHODS})
+            for factor in RISING:
+                some = table.ordered(rest, SIZES[0], strength * factor, rng)
+                X = table.columns(table.rows[some])
+                for method, values in rising[-1].items():
+                    values.append(tests[method](X))
+            print(f"{name}: split {split + 1}, deal {deal + 1} of {n_deals}", flush=True)
     sizes = {
         "rows, float32": reference.astype(np.float32).nbytes,
         "monitor": len(pickle.dumps(monitors["monitor"])),
@@ -299,8 +309,8 @@ def measure(
     shape = [n, *reference.shape[1:], len(held_out)]
     seconds = {key: float(np.mean(values)) for key, values in costs.items()}
     return {
-        "shape": shape, "found": found, "calm": calm, "streams": streams, "bytes": sizes,
-        "seconds": seconds, "versions": versions(),
+        "shape": shape, "found": found, "calm": calm, "streams": streams, "rising": rising,
+        "bytes": sizes, "seconds": seconds, "versions": versions(),
     }  # fmt: skip
 
 
@@ -315,24 +325,40 @@ def rate(p: list[float]) -> str:
     return f"{np.mean(np.array(p) <= ALPHA):.2f}"
 
 
+def alarms(p: list[float], first: int = 1) -> bool:
+    """Return whether a stream has an alarm, of batches that are numbered from `first`."""
+    k = first + np.arange(len(p))
+    return bool((np.array(p) <= ALPHA / (k * (k + 1))).any())
+
+
 def tables(results: dict[str, Any]) -> dict[str, list[list[str]]]:
-    """Return the rows of each table: power, false alarms, and cost."""
+    """Return the rows of each table: power, streams, false alarms, and cost."""
     power = [["table", "batch", "drift", "n", *METHODS]]
     level = [["table", "batch", "batches", "false alarms", "streams", "with an alarm"]]
+    drifting = [["table", "ordered by", "n", *METHODS]]
     cost = [["table", "", "monitor", "KS", "MMD", "classifier"]]
     for name, result in results.items():
         for key, methods in result["found"].items():
             drift, m = key.split("/")
-            if drift == "none":  # too few batches for a level: the next table has more
-                continue
             shares = [rate(methods[method]) for method in METHODS]
             power.append([name, m, drift, str(len(methods["monitor"])), *shares])
+        for i, factor in enumerate(RISING):
+            shares = [rate([of[method][i] for of in result["rising"]]) for method in METHODS]
+            n = str(len(result["rising"]))
+            drifting.append([name, f"{0.25 * factor:g}", n, *shares])
+        caught = [
+            f"{np.mean([alarms(of[method], 5) for of in result['rising']]):.2f}"
+            if method != "MMD"  # no p-value of 99 permutations is that small
+            else "n/a"
+            for method in METHODS
+        ]
+        drifting.append([name, "all four, numbered", n, *caught])
         for m, p in result["calm"].items():
             if p:
-                streams = result["streams"] if m == "200" else []
-                share = f"{np.mean([s[0] for s in streams]):.3f}" if streams else "n/a"
-                alarms = f"{np.mean(np.array(p) <= ALPHA):.3f}"
-                level.append([name, m, str(len(p)), alarms, str(len(streams) or "n/a"), share])
+                streams = [alarms(of) for of in result["streams"]] if m == "200" else []
+                share = f"{np.mean(streams):.3f}" if streams else "n/a"
+                found = f"{np.mean(np.array(p) <= ALPHA):.3f}"
+                level.append([name, m, str(len(p)), found, str(len(streams) or "n/a"), share])
         seconds, stored = result["seconds"], result["bytes"]
         rows = f"{stored['rows, float32'] / 1000:,.0f}"
         cost.append([name, "kB kept", f"{stored['monitor'] / 1000:,.0f}", rows, rows, rows])
@@ -344,7 +370,7 @@ def tables(results: dict[str, Any]) -> dict[str, list[list[str]]]:
                     f"{seconds[f'{k}/{m}']:.2f}" for k in ("monitor", "KS", "MMD", "classifier")
                 ]
                 cost.append([name, f"s for {m:,}", *spent])
-    return {"Power": power, "False alarms": level, "Cost": cost}
+    return {"Power": power, "Streams": drifting, "False alarms": level, "Cost": cost}
 
 
 def as_text(rows: list[list[str]]) -> list[str]:
@@ -364,8 +390,10 @@ def main() -> None:
     )
     parser.add_argument("--tables", nargs="*", default=["satimage", "segment", "adult"])
     parser.add_argument("--splits", type=int, default=2)
-    parser.add_argument("--deals", type=int, default=10, help="of held-out samples, for each split")
-    parser.add_argument("--power", type=int, default=4, help="deals that power is measured with")
+    parser.add_argument(
+        "--deals", type=int, default=100, help="of held-out samples, for each split"
+    )
+    parser.add_argument("--power", type=int, default=20, help="deals that power is measured with")
     parser.add_argument(
         "--strength", type=float, default=1.0, help="of each drift, for weaker ones"
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtri, xlogy
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
@@ -48,7 +48,9 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     .. math:: t_k = (\bar\varphi_k^{batch} - \bar\varphi_k^{held\,out})
               \, / \, \sigma_k \sqrt{1/m + 1/n}
 
-    The features are of five parts, each with one statistic:
+    For a feature of 0 and 1, such as whether a value is at most a quantile, twice the log
+    likelihood ratio takes the place of :math:`t_k^2`: its tail is that of a chi-square for rare
+    values, too. The features are of five parts, each with one statistic:
 
     - *columns*: whether a column is at most one of its quantiles; the largest :math:`t_k^2`.
     - *columns given the others*: the same of the residuals of a linear model of each column by the
@@ -211,7 +213,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         # Of both together, so that it does not matter which of them a rare value is in.
         pooled = (n * self._variance + m * variance) / (n + m)
         pooled += n * m / (n + m) ** 2 * np.square(difference)
-        squares = features.standardised(difference, pooled, 1 / m + 1 / n)
+        squares = features.squares((mean, m), (self._mean, n), pooled)
         largest = [_largest(squares[part], owner) for part, owner in features.owned]
         part_pvalues, pvalue, single = self._null.pvalues(m, features.statistics(squares), largest)
         names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
@@ -321,15 +323,21 @@ class _Features:
         mean: FloatArray = np.asarray(total) / len(X)
         return mean, np.maximum(np.asarray(squares) / len(X) - np.square(mean), 0.0)
 
-    def standardised(self, difference: Any, variance: Any, scale: float) -> Any:
-        """Return squared differences of means over their variance.
+    def squares(
+        self, batch: tuple[Any, int], rest: tuple[Any, int], variance: FloatArray
+    ) -> FloatArray:
+        """Return how unlike two samples are, of the means and the size of each: (..., D).
 
         No feature but shares counts as less variable than for N(0, I): the few samples in which a
         rare product is not 0 would decide. What does not vary, up to rounding, is no difference.
         """
+        (mean, m), (other, n), k = batch, rest, self.n_shares
         variance = np.maximum(variance, self.least)
         varies = variance > 1e-7
-        return np.where(varies, np.square(difference) / np.where(varies, variance * scale, 1), 0)
+        scale = np.where(varies, variance * (1 / m + 1 / n), 1.0)
+        found = np.where(varies, np.square(mean - other) / scale, 0.0)
+        found[..., :k] = _deviance(mean[..., :k], m, other[..., :k], n)
+        return found
 
     def statistics(self, squares: Any) -> FloatArray:
         """Return the statistic of each part (..., 5), of squares (..., D)."""
@@ -345,7 +353,8 @@ class _Null:
         n = len(held_out)
         slices = [features(held_out[i : i + SLICE]) for i in range(0, n, SLICE)]
         values = np.concatenate(slices)
-        values -= values.mean(0)
+        mean = values.mean(0, dtype=np.float64).astype(np.float32)
+        values -= mean
         variance = np.square(values).mean(0)
         self.sizes = [max(n // 2, 1)]
         while self.sizes[-1] >= 2 * SIZE_RATIO:
@@ -355,9 +364,11 @@ class _Null:
             batch = rng.permuted(np.tile(np.arange(n) < m, (N_SPLITS, 1)), axis=1)
             weights = np.where(batch, np.float32(1 / m), np.float32(-1 / (n - m)))
             difference, scale = weights @ values, 1 / m + 1 / (n - m)
-            statistics = features.statistics(features.standardised(difference, variance, scale))
-            parts = np.sort(statistics, axis=0).T.astype(np.float32)
-            p = [_pvalues(of, null) for of, null in zip(statistics.T, parts, strict=True)]
+            of_batch, of_rest = mean + (1 - m / n) * difference, mean - m / n * difference
+            squares = features.squares((of_batch, m), (of_rest, n - m), variance)
+            statistics = features.statistics(squares).T.astype(np.float32)
+            parts = np.sort(statistics, axis=1)
+            p = [_pvalues(of, null, own=True) for of, null in zip(statistics, parts, strict=True)]
             self.parts.append(parts)
             self.smallest.append(np.sort(-np.log(np.min(p, axis=0))).astype(np.float32))
             if m == self.sizes[0]:
@@ -382,6 +393,8 @@ class _Null:
         sizes, rows = np.log(self.sizes[::-1]), np.array(logs[::-1])
         found = np.exp([np.interp(np.log(m), sizes, column) for column in rows.T])
         k = len(statistics)
+        # Corrected for the other parts none is smaller, whatever the tails that are fitted say.
+        found[k] = max(found[k], found[:k].min())
         cuts = np.cumsum([len(t) for t in largest])[:-1]
         return found[:k], float(found[k]), np.split(found[k + 1 :], cuts)
 
@@ -406,15 +419,29 @@ def _largest(values: FloatArray, owner: NDArray[np.intp]) -> FloatArray:
     return largest
 
 
-def _pvalues(statistics: Any, null: NDArray[np.float32]) -> FloatArray:
+def _deviance(share: Any, m: int, other: Any, n: int) -> Any:
+    """Return twice the log likelihood ratio of shares of m and of n samples being different."""
+
+    def negentropy(p: Any) -> Any:
+        return xlogy(p, p) + xlogy(1 - p, 1 - p)
+
+    share, other = np.clip(share, 0.0, 1.0), np.clip(other, 0.0, 1.0)
+    both = (m * share + n * other) / (m + n)
+    gain = m * negentropy(share) + n * negentropy(other) - (m + n) * negentropy(both)
+    return np.maximum(2 * gain, 0.0)
+
+
+def _pvalues(statistics: Any, null: NDArray[np.float32], *, own: bool = False) -> FloatArray:
     """Return the probability of statistics at least as large as these.
 
     `null` is sorted. P-values are ranks, and those of an exponential tail beyond the `TAIL`
     largest: that of a quadratic form of normal variables is exponential, of a maximum shorter.
+    `own` statistics are those of `null`, and none is counted as one of the others.
     """
     n = len(null)
     values = np.asarray(statistics, dtype=np.float32)
-    p = (1 + n - np.searchsorted(null, values, side="left")) / (n + 1)
+    others = n - np.searchsorted(null, values, side="left") - own
+    p = (1 + others) / (n + 1)
     k = int(TAIL_SHARE * n)
     scale = float(np.mean(null[-k:] - null[-k - 1]))
     if scale <= 0:

@@ -118,6 +118,21 @@ class TestRegressions:
         assert np.square(residuals).mean() < 0.02
         assert np.square(residuals).mean() > 2 * np.square(targets - ridge.predict(z)).mean()
 
+    def test_detail_and_trend_at_once(self):
+        z = RNG.uniform(-2, 2, (400, 2))
+        truth = np.tanh(20 * z[:, :1]) + np.sin(z[:, 1:])
+        ridge, gaussian = KernelRidge(), KernelRidge()
+        del gaussian.kernel  # as in files of before
+        noisy = truth + 0.1 * RNG.standard_normal(truth.shape)
+        for model in (ridge, gaussian):
+            model.fit(z, noisy, np.random.default_rng(0))
+        errors = [np.square(model.predict(z) - truth).mean() for model in (ridge, gaussian)]
+        assert errors[0] < 0.9 * errors[1]
+        width = gaussian.width
+        near = np.exp(-np.square(z[:1] - gaussian.centers).sum(1) / (4 * width**2))
+        expected = (near + z[:1] @ gaussian.centers.T / 2) @ gaussian.weights
+        assert_allclose(gaussian.predict(z[:1]), expected)
+
     def test_a_regressor_of_the_users(self):
         tree = DecisionTreeRegressor()
         dim = new(tree, max_epochs=2).fit(IRIS)

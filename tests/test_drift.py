@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn.frozen import FrozenEstimator
 
 from sknoisydim import NoisyDIMDriftMonitor, NoisyDIMTransformer
-from sknoisydim._drift import N_SPLITS, TAIL, _pvalues
+from sknoisydim._drift import N_SPLITS, TAIL, _deviance, _pvalues
 from sknoisydim.metrics import mmd_test
 from sknoisydim.metrics._drift import PARTS
 
@@ -212,6 +212,28 @@ def test_pvalues_are_ranks_and_an_exponential_tail():
     np.testing.assert_allclose(np.log(p[grid > 8]), -grid[grid > 8], rtol=0.15)
     # No tail where all splits are alike: what differs is as unusual as ranks can say.
     np.testing.assert_array_equal(_pvalues([0.0, 9.0], np.zeros(9, np.float32)), [1, 0.1])
+
+
+def test_statistics_of_the_null_are_not_among_the_others():
+    null = np.sort(stats.expon.rvs(size=N_SPLITS, random_state=0)).astype(np.float32)
+    own = _pvalues(null, null, own=True)[:-TAIL]
+    np.testing.assert_allclose(own, np.arange(N_SPLITS, TAIL, -1) / (N_SPLITS + 1))
+    np.testing.assert_array_equal(_pvalues(np.zeros(9), np.zeros(9, np.float32), own=True), 0.9)
+
+
+@over(expected=[0.3, 0.6, 1.2])
+def test_rare_values_are_as_clear_as_frequent_ones(expected):
+    m, n, rng = 200, 2000, np.random.default_rng(0)
+    share, other = rng.binomial([[m], [n]], expected / m, (2, 50_000)) / [[m], [n]]
+    limit, both = stats.chi2.isf(1e-3, 1), (m * share + n * other) / (m + n)
+    with np.errstate(invalid="ignore"):
+        wald = np.square(share - other) / (both * (1 - both) * (1 / m + 1 / n))
+    assert np.mean(_deviance(share, m, other, n) > limit) < 2e-3
+    assert np.mean(wald > limit) > 3e-3
+    np.testing.assert_allclose(
+        _deviance(np.array([0.03]), m, np.array([0.0015]), n),
+        stats.chi2_contingency([[6, 194], [3, 1997]], False, "log-likelihood")[0],
+    )
 
 
 def test_few_samples_and_many():
