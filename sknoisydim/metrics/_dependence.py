@@ -72,7 +72,7 @@ def total_correlation(
     n_neighbors: int = 3,
     random_state: RandomState = None,
 ) -> float:
-    r"""Estimate of the total correlation of the components.
+    r"""Estimate of the total correlation of the components, in nats.
 
     .. math::
         TC = KL\Bigl( p(z) \,\Big\|\, \prod_i p(z_i) \Bigr) \approx
@@ -80,30 +80,14 @@ def total_correlation(
 
     with R the correlation matrix of the normal scores of the samples (ranks, ties broken at random,
     through the quantile function of N(0, 1)), W those scores whitened by R, G a sample of N(0, I)
-    treated in the same way, and :math:`\hat H` the Kozachenko-Leonenko entropy from the distance to
-    the k-th neighbour, of at most 10,000 samples. Exact on average for a Gaussian copula; other
-    dependence is underestimated, more so with each component.
+    treated in the same way, and :math:`\hat H` the Kozachenko-Leonenko entropy (Probl. Inf. Transm.
+    23, 1987) from the distance to the k-th neighbour, k = `n_neighbors`, of at most 10,000 samples.
+    Exact on average for a Gaussian copula; other dependence is underestimated, more so with each
+    component.
 
-    Parameters
-    ----------
-    Z : array-like of shape (n_samples, n_components)
-        Embedded samples, more than components and than k.
-    reference : "normal", "uniform" or target, default="normal"
-        Target distribution; its N(0, I) pre-image is used.
-    n_neighbors : int, default=3
-        Number k of the neighbour.
-    random_state : int, Generator, RandomState or None, default=None
-        Seed of G, of ties, and of which samples are used.
-
-    Returns
-    -------
-    nats : float
-        About 0 for independent components, infinite if some determine another linearly.
-
-    References
-    ----------
-    L. Kozachenko, N. Leonenko, *Sample Estimate of the Entropy of a Random Vector*, Probl. Inf.
-    Transm. 23, 1987.
+    It is about 0 for independent components, infinite if some determine another linearly. The other
+    parameters are those of :func:`henze_zirkler`; ValueError unless there are more samples than
+    components and than k.
 
     Examples
     --------

@@ -58,25 +58,11 @@ def sliced_wasserstein(
 
     .. math:: SW_2 = \Bigl( \frac{1}{K} \sum_{k=1}^{K} W_2^2(u_k^T Z, u_k^T Y) \Bigr)^{1/2}
 
-    with :math:`u_k` uniform on the unit sphere, K directions, Y as many draws of a target as there
-    are samples, and :math:`W_2` the 2-Wasserstein distance on the line. From 8 dimensions on,
-    projections of almost anything look normal, and it hardly sees more than mean and covariance.
-
-    Parameters
-    ----------
-    Z : array-like of shape (n_samples, n_components)
-        Embedded samples.
-    reference : str, target or array-like of shape (m, n_components), default="normal"
-        "normal", "uniform" or another target distribution, or a sample of it.
-    n_projections : int, default=200
-        Number K of directions.
-    random_state : int, Generator, RandomState or None, default=None
-        Seed of the draws and directions.
-
-    Returns
-    -------
-    distance : float
-        In the units of Z. Not zero for a finite sample of the target: see `relative_distance`.
+    with :math:`u_k` uniform on the unit sphere, K = `n_projections` directions, Y as many draws of
+    a target as there are samples, and :math:`W_2` the 2-Wasserstein distance on the line. In the
+    units of Z, and not zero for a finite sample of the target: see `relative_distance`. From 8
+    dimensions on, projections of almost anything look normal, and it hardly sees more than mean and
+    covariance. The other parameters are those of :func:`energy_test`.
 
     References
     ----------
@@ -173,7 +159,7 @@ def energy_test(
     with Z, Z' of the n samples, Y, Y' of m draws of the reference, and each mean taken over all
     pairs. The p-value is :math:`(1 + \#\{T_b \ge T\}) / (1 + B)` over B random permutations of all
     n + m: exact for every n, d and distribution. At most 2,000 on each side are used;
-    m = min(4 n, 2000) for a target.
+    m = min(4 n, 2000) for a target. Returns a `JointTest`.
 
     Parameters
     ----------
@@ -186,9 +172,11 @@ def energy_test(
     random_state : int, Generator, RandomState or None, default=None
         Seed of the draws and permutations, and of which samples are used.
 
-    Returns
-    -------
-    result : JointTest
+    Raises
+    ------
+    ValueError, TypeError
+        If Z or a sample is no table of finite numbers with two rows at least, if they have other
+        numbers of components, if a name is unknown, or a row of Z has no pre-image.
 
     References
     ----------
