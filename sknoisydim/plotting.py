@@ -212,6 +212,12 @@ class EmbeddingDisplay(_FromEstimator):
             Components to draw against each other; None takes the first three pairs.
         ax : matplotlib Axes or array of them, default=None
             Where to draw, one per pair; one Axes is divided; None makes a figure.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If Z or the target is not usable, `y` has more classes than colours tell apart, or `ax`
+            another number of axes than there are pairs.
         """
         Z, target = check_embedding(Z, target)
         if y is not None:

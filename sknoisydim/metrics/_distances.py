@@ -349,6 +349,11 @@ def classifier_auc(
     auc : float
         0.5 when the classifier cannot tell (a little less is chance), 1.0 when it always can.
 
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`energy_test`; if the classifier is unknown, or none.
+
     Examples
     --------
     >>> import numpy as np
@@ -433,6 +438,11 @@ def relative_distance(
         Seed of all draws.
     **params : keyword arguments
         Passed to the distance, e.g. ``n_projections=50``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`energy_test`; if the distance is unknown.
 
     Examples
     --------

@@ -184,6 +184,12 @@ def mutual_information(
     -------
     estimate : InformationEstimate
 
+    Raises
+    ------
+    NotFittedError, TypeError, ValueError
+        If there is no such fitted transformer, or more than one; if X is not usable, see
+        `NoisyDIMTransformer.transform`; if `units` is unknown.
+
     References
     ----------
     A. van den Oord, Y. Li, O. Vinyals, arXiv:1807.03748, section 2.3.
