@@ -275,8 +275,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         the channel's best distribution, which is N(0, I) for Gaussian noise, and :math:`\hat I`
         InfoNCE with the channel's own density, in batches of one size for both; its inverse, where
         it is above 1. So it is 1 for a perfect match at every `noise` and `n_components`, and less
-        for a thin shell. It does not say what the embedding keeps of
-        the columns. Deterministic: noise and draws come from fixed seeds.
+        for a thin shell. It does not say what the embedding keeps of the columns. Deterministic:
+        noise and draws come from fixed seeds.
 
         Parameters
         ----------
