@@ -308,7 +308,7 @@ CALLS = {
     "metrics mutual_information": lambda: metrics.mutual_information(model(), X, n_draws=2),
     "metrics information_scorer": lambda: metrics.information_scorer(model(), X),
     "metrics match_scorer": lambda: metrics.match_scorer(model(), X),
-    "metrics make_match_scorer": lambda: metrics.make_match_scorer("mmd_distance")(model(), X),
+    "metrics make_match_scorer": lambda: metrics.make_match_scorer("energy_distance")(model(), X),
     **{
         f"plotting {name}": lambda name=name, rows=rows: drawn(
             getattr(plotting, name).from_estimator(model(), *rows)

@@ -113,35 +113,8 @@ def energy_distance(
     """
     A, B, _ = _limited(Z, reference, random_state)
     within = sum(2.0 * pdist(part).sum() / len(part) ** 2 for part in (A, B))
-    return _root(2.0 * cdist(A, B).mean() - within)
-
-
-@own_context()
-def mmd_distance(
-    Z: ArrayLike,
-    reference: Reference = "normal",
-    *,
-    random_state: RandomState = None,
-) -> float:
-    r"""Maximum mean discrepancy between a sample and draws of the reference.
-
-    .. math:: MMD = \bigl( E k(Z, Z') + E k(Y, Y') - 2\, E k(Z, Y) \bigr)^{1/2}
-
-    with :math:`k(a, b)` the mean of :math:`\exp(-|a - b|^2 / (2 (c m)^2))` over c = 1, 1/2, 1/4 and
-    1/8, Z, Z' samples, Y, Y' as many draws of the reference, m the median distance between those,
-    and each mean taken over all pairs: between 0 and the square root of 2. Blind to structure that
-    is fine compared with the distance between neighbours. Parameters are those of
-    :func:`energy_test` without `n_permutations`, the source that of :func:`mmd_test`, in equation
-    5.
-    """
-    A, B, _ = _limited(Z, reference, random_state)
-    # 500 draws give 124,750 distances: their median is exact to less than a percent.
-    width = float(np.median(pdist(B[:500]))) or 1.0
-
-    def mean_kernel(A: FloatArray, B: FloatArray) -> float:
-        return float(np.mean([kernel.mean() for kernel in _gaussian_kernels(cdist(A, B), width)]))
-
-    return _root(mean_kernel(A, A) + mean_kernel(B, B) - 2.0 * mean_kernel(A, B))
+    # Rounding can leave it at -1e-17.
+    return float(np.sqrt(max(2.0 * cdist(A, B).mean() - within, 0.0)))
 
 
 @own_context()
@@ -218,7 +191,8 @@ def mmd_test(
     with Z, Z' of the n samples, Y, Y' of m draws of the reference,
     :math:`k_c(a, b) = \exp(-|a - b|^2 / (2 (c s)^2))` for c = 1, 1/2, 1/4 and 1/8, s the median
     distance in the pooled sample, and :math:`\mu_c, \sigma_c` mean and standard deviation of
-    :math:`M_c` over the permutations. Parameters and p-value are those of :func:`energy_test`.
+    :math:`M_c` over the permutations. Blind to structure that is fine compared with the distance
+    between neighbours. Parameters and p-value are those of :func:`energy_test`.
 
     References
     ----------
@@ -248,11 +222,6 @@ def _limited(
     Z = subsample(Z, MAX_PAIRWISE_SAMPLES, rng)
     m = draws_per_sample * len(Z) if Y is None else len(Y)
     return Z, draw(Y, min(m, MAX_PAIRWISE_SAMPLES), Z.shape[1], rng), rng
-
-
-def _root(squared: float) -> float:
-    # Rounding can leave a V-statistic at -1e-17.
-    return float(np.sqrt(max(squared, 0.0)))
 
 
 def _gaussian_kernels(distances: FloatArray, width: float) -> Iterator[FloatArray]:
@@ -398,7 +367,6 @@ def _classifier(classifier: object, seed: int) -> BaseEstimator:
 DISTANCES: dict[str, Callable[..., float]] = {
     "energy_distance": energy_distance,
     "max_correlation": max_correlation,
-    "mmd_distance": mmd_distance,
     "sliced_wasserstein": sliced_wasserstein,
 }
 
