@@ -130,8 +130,7 @@ def _normal_scores(Z: FloatArray, rng: np.random.Generator) -> FloatArray:
         # Sorted by value, ties by chance: a lattice of independent components is independent.
         order = np.lexsort(np.stack([rng.random(n), Z[:, column]]))
         ranks[order, column] = np.arange(1, n + 1)
-    scores: FloatArray = ndtri(ranks / (n + 1))
-    return scores
+    return ndtri(ranks / (n + 1))
 
 
 def _neighbor_entropy(W: FloatArray, n_neighbors: int) -> float:
@@ -267,8 +266,7 @@ def align(Z1: ArrayLike, Z2: ArrayLike) -> FloatArray:
     if A.shape != B.shape:
         raise ValueError(f"Z1 has {A.shape[1]} components and Z2 {B.shape[1]}: both need as many.")
     left, _, right = np.linalg.svd((A - A.mean(0)).T @ (B - B.mean(0)))
-    turned: FloatArray = (A - A.mean(0)) @ (left @ right) + B.mean(0)
-    return turned
+    return (A - A.mean(0)) @ (left @ right) + B.mean(0)
 
 
 @own_context()

@@ -254,8 +254,7 @@ def _discrepancy(similarity: FloatArray, member: FloatArray) -> FloatArray:
     inside = np.einsum("ij,ij->j", member, similarity @ member)
     across = to_all @ member - inside
     outside = to_all.sum() - 2.0 * across - inside
-    discrepancy: FloatArray = inside / n**2 + outside / m**2 - 2.0 * across / (n * m)
-    return discrepancy
+    return inside / n**2 + outside / m**2 - 2.0 * across / (n * m)
 
 
 def _rank(statistic: FloatArray) -> JointTest:

@@ -69,8 +69,7 @@ def _steps(estimator: BaseEstimator) -> list[tuple[str, BaseEstimator]]:
 
 def check_rows(transformer: BaseEstimator, X: MatrixLike) -> np.ndarray:
     """Validate X against a fitted transformer: at least two samples like those of its `fit`."""
-    checked: np.ndarray = transformer._check(X, ensure_min_samples=2)
-    return checked
+    return transformer._check(X, ensure_min_samples=2)
 
 
 def normal_embedding(
