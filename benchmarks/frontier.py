@@ -82,7 +82,7 @@ OURS: dict[str, dict[str, Any]] = {
     "kept": {"keep_weight": Dial((0.0, 1.0, 3.0, 10.0, 30.0))},
     "views": {"clean_weight": 0.5},
     "unrefined": {"refine": None},
-    "labels": {"supervision": 100.0},
+    "labels": {"supervision": Dial((3.0, 10.0, 30.0, 100.0))},
 }
 # Components; min(16, columns) for the others.
 COMPONENTS = {"synthetic": 8, "mnist": 32}

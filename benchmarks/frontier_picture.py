@@ -68,7 +68,7 @@ POINTS = {
     "kernel PCA": ("kernel PCA", ""),
     "the defaults": ("ours, default", ""),
     "``keep_weight=1``": ("ours, kept", "1.0"),
-    "``supervision=100``": ("ours, labels", ""),
+    "``supervision=100``": ("ours, labels", "100.0"),
     "boosted trees": ("boosted trees", ""),
 }
 COLUMNS = ("LR", "kNN", "NB", "AUC")

@@ -32,22 +32,14 @@ ROOT = Path(__file__).parents[1]
 START = 180
 
 
-class Conv(nn.Module):
+class Conv(nn.Sequential):
     """Batch normalisation and dropout over images, from torch."""
 
     def __init__(self, shape, n_components):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(shape[0], 4, 3, bias=False),
-            nn.BatchNorm2d(4),
-            nn.ReLU(),
-            nn.Dropout2d(0.2),
-            nn.Flatten(),
-            nn.Linear(4 * (shape[1] - 2) * (shape[2] - 2), n_components),
-        )
-
-    def forward(self, x):
-        return self.layers(x)
+        channels, height, width = shape
+        layers = [nn.Conv2d(channels, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()]
+        layers += [nn.Dropout2d(0.2), nn.Flatten()]
+        super().__init__(*layers, nn.Linear(4 * (height - 2) * (width - 2), n_components))
 
 
 def table():
@@ -65,11 +57,7 @@ def model(**parameters):
 # of the third.
 FITS = {
     "default": {"random_state": 1},
-    "with classes, and rows held out": {
-        "supervision": 0.5,
-        "early_stopping": True,
-        "random_state": 1,
-    },
+    "classes, rows held out": {"supervision": 0.5, "early_stopping": True, "random_state": 1},
     "uneven shares": {"batch_size": 101},
     "batch normalisation of the output": {"normalization": "batch", "augmentation": "mixup"},
     "images": {"encoder": Conv, "augmentation": "jitter", "max_epochs": 3},
@@ -87,10 +75,9 @@ STEPS = {
     "bound of your own": {"bound": own_bound},
     "clean rows alone": {"clean_weight": 1.0},
     "views alone": {"clean_weight": 0.0},
-    **{
-        f"{critic}, {bound}": {"critic": critic, "bound": bound}
-        for critic, bound in [("exact", "nwj"), ("bilinear", "dv"), ("concat", "smile")]
-    },
+    "exact, nwj": {"critic": "exact", "bound": "nwj"},
+    "bilinear, dv": {"critic": "bilinear", "bound": "dv"},
+    "concat, smile": {"critic": "concat", "bound": "smile"},
     "jsd": {"bound": "jsd"},
     "uniform noise": {"noise": "uniform"},
 }
@@ -176,68 +163,25 @@ def ends(process, seconds):
 
 
 @pytest.mark.slow
-def test_two_processes_are_one(launch, tmp_path):
+def test_two_processes_are_one_of_which_the_main_one_prints_and_returns(launch, tmp_path):
     ranks = launch(
         """
         import pickle
-        from test_accelerate import every_case
-        from sknoisydim.distributed import fit_data_parallel
-
-        found = list(every_case(fit_data_parallel))
-        if found:
-            with open("found.pkl", "wb") as file:
-                pickle.dump(found, file)
-        """
-    )
-    for rank in ranks:
-        code, _, err = ends(rank, 540)
-        assert code == 0, err
-    found = {
-        (kind, name): arrays
-        for kind, name, arrays in np.load(tmp_path / "found.pkl", allow_pickle=True)
-    }
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        wanted = {
-            (kind, name): arrays
-            for kind, name, arrays in every_case(lambda estimator, X, y: estimator.fit(X, y))
-        }
-    finally:
-        torch.set_num_threads(before)
-    assert found.keys() == wanted.keys()
-    too_far = {}
-    for case, arrays in wanted.items():
-        assert found[case].keys() == arrays.keys()
-        for name, values in arrays.items():
-            # A gradient is as long as it is, and embeddings have unit variance.
-            # A loss is a weighted sum of nats, and of about 20 here.
-            unit = 1.0 if name == "embedding" else float(np.abs(values).max())
-            assert unit > 0
-            tolerance = {"embedding": 1e-3, "gradient": 1e-4}.get(name, 1e-5)
-            difference = float(np.abs(found[case][name] - values).max()) / unit
-            print(f"{case} {name}: {difference:.1e}")
-            if not difference <= tolerance:
-                too_far[(*case, name)] = difference
-    assert too_far == {}
-
-
-@pytest.mark.slow
-def test_main_process_alone_prints_and_returns(launch):
-    ranks = launch(
-        """
         from skorch.callbacks import PrintLog
         from sknoisydim.distributed import fit_data_parallel
-        from test_accelerate import model, table
+        from test_accelerate import every_case, model, table
 
+        found = list(every_case(fit_data_parallel))
         X, y = table()
         watched = model(verbose=2, max_epochs=2, callbacks=[PrintLog()], random_state=None)
         fitted = fit_data_parallel(watched, X)
         if fitted is None:
+            assert not found
             assert not hasattr(watched, "net_"), "left as it was"
         else:
+            with open("found.pkl", "wb") as file:
+                pickle.dump(found, file)
             assert fitted is watched
-            import copy, pickle
             Z = fitted.transform(X)
             assert (pickle.loads(pickle.dumps(fitted)).transform(X) == Z).all()
             assert fitted.partial_fit(X[:100]).n_samples_seen_ == 700
@@ -250,12 +194,31 @@ def test_main_process_alone_prints_and_returns(launch):
             print("warm", len(again.history_["epoch"]))
         """
     )
-    (code, out, err), other = (ends(rank, START) for rank in ranks)
+    (code, out, err), other = (ends(rank, 540) for rank in ranks)
     assert code == 0, err
     assert other == (0, "", "")
     assert out.count("epoch ") >= 2
     assert "fitted Sequential" in out
     assert "warm 2" in out
+    found = np.load(tmp_path / "found.pkl", allow_pickle=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    wanted = list(every_case(lambda estimator, X, y: estimator.fit(X, y)))
+    torch.set_num_threads(before)
+    too_far = {}
+    for (*case, arrays), (*same, values) in zip(wanted, found, strict=True):
+        assert (case, arrays.keys()) == (same, values.keys())
+        for name, array in arrays.items():
+            # A gradient is as long as it is, and embeddings have unit variance.
+            # A loss is a weighted sum of nats, and of about 20 here.
+            unit = 1.0 if name == "embedding" else float(np.abs(array).max())
+            assert unit > 0
+            tolerance = {"embedding": 1e-3, "gradient": 1e-4}.get(name, 1e-5)
+            difference = float(np.abs(values[name] - array).max()) / unit
+            print(f"{case} {name}: {difference:.1e}")
+            if not difference <= tolerance:
+                too_far[(*case, name)] = difference
+    assert too_far == {}
 
 
 ENDLESS = """
@@ -326,23 +289,20 @@ class TestOneProcess:
     def test_wrong_input(self, monkeypatch):
         from accelerate import Accelerator
 
-        X = table()[0]
-        with pytest.raises(TypeError, match=r"accelerate\.Accelerator, got 'cpu'"):
-            fit_data_parallel(model(), X, accelerator="cpu")
-        alone = Accelerator()
+        X, alone = table()[0], Accelerator()
+        accumulating = Accelerator(gradient_accumulation_steps=2)
+        for estimator, given, error, message in (
+            (model(), {"accelerator": "cpu"}, TypeError, r"accelerate\.Accelerator, got 'cpu'"),
+            (MLPEncoder(), {}, TypeError, "takes a NoisyDIMTransformer"),
+            (NoisyDIMTransformer, {}, TypeError, "estimator is a class"),
+            (model(), {"timeout": 0}, ValueError, "timeout"),
+            (model(), {"accelerator": accumulating}, ValueError, "gradient_accumulation_steps=2"),
+        ):
+            with pytest.raises(error, match=message):
+                fit_data_parallel(estimator, X, **given)
         monkeypatch.setenv("WORLD_SIZE", "2")
         with pytest.raises(ValueError, match=r"started 2 processes.* knows of 1"):
             fit_data_parallel(model(), X, accelerator=alone)
-        monkeypatch.delenv("WORLD_SIZE")
-        with pytest.raises(TypeError, match="takes a NoisyDIMTransformer"):
-            fit_data_parallel(MLPEncoder(), X)
-        with pytest.raises(TypeError, match="estimator is a class"):
-            fit_data_parallel(NoisyDIMTransformer, X)
-        with pytest.raises(ValueError, match="timeout"):
-            fit_data_parallel(model(), X, timeout=0)
-        accelerator = Accelerator(gradient_accumulation_steps=2)
-        with pytest.raises(ValueError, match="gradient_accumulation_steps=2"):
-            fit_data_parallel(model(), X, accelerator=accelerator)
         monkeypatch.setitem(sys.modules, "accelerate", None)
         with pytest.raises(ImportError, match=r"sknoisydim\[accelerate\]"):
             fit_data_parallel(model(), X)
@@ -389,8 +349,7 @@ class TestSharedRows:
             return list(pool.map(work, ranks))
 
     @pytest.mark.parametrize("bound", [*BOUNDS, own_bound])
-    @pytest.mark.parametrize("n_ranks", [2, 5])
-    def test_are_a_sum(self, bound, n_ranks):
+    def test_are_a_sum(self, bound):
         generator = torch.Generator().manual_seed(0)
         z = torch.randn(self.N, 3, generator=generator)
         fitted = model(bound=bound, clean_weight=0.5, max_epochs=1).fit(table()[0])
@@ -406,14 +365,13 @@ class TestSharedRows:
             weights = torch.cat([p.grad.flatten() for p in one.critic.parameters()])
             return nats.objective.item(), x.grad, weights
 
-        wanted = work(ALL)
-        found = self.together(work, n_ranks)
-        for value, by_rows, _ in found:
-            assert value == pytest.approx(wanted[0], rel=1e-5)
-            torch.testing.assert_close(by_rows, wanted[1], rtol=1e-3, atol=1e-5)
-        torch.testing.assert_close(
-            sum(weights for *_, weights in found), wanted[2], rtol=1e-3, atol=1e-5
-        )
+        (value, by_rows, weights), close = work(ALL), {"rtol": 1e-3, "atol": 1e-5}
+        for n_ranks in (2, 5):
+            found = self.together(work, n_ranks)
+            for part in found:
+                assert part[0] == pytest.approx(value, rel=1e-5)
+                torch.testing.assert_close(part[1], by_rows, **close)
+            torch.testing.assert_close(sum(part[2] for part in found), weights, **close)
 
     def test_of_uneven_shares(self):
         parts = [SharedRows(rank, 4).part(11) for rank in range(4)]

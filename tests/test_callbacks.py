@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from over import over
 from skorch.callbacks import (
     BatchScoring,
     Callback,
@@ -31,28 +32,25 @@ EARLY = {"early_stopping": True}
 
 
 def dim(*callbacks, **parameters):
-    defaults = {"max_epochs": 3, "batch_size": 16, "random_state": 0, "encoder": MLPEncoder((8,))}
-    defaults |= {
-        "refine": None,
-        "device": "cpu",
-    }  # which epoch is the best is a matter of the last bits
-    return NoisyDIMTransformer(callbacks=list(callbacks), **defaults | parameters)
+    given = {"max_epochs": 3, "batch_size": 16, "random_state": 0, "encoder": MLPEncoder((8,))}
+    # Which epoch is the best is a matter of the last bits.
+    given |= {"refine": None, "device": "cpu", "callbacks": list(callbacks)}
+    return NoisyDIMTransformer(**given | parameters)
 
 
 def constant(net, batches, y):
     return 1.0
 
 
+PLATEAU = "ReduceLROnPlateau"
 WORK = {
     "epoch scoring": lambda path: EpochScoring(constant, on_train=True),
     "uncached": lambda path: EpochScoring(constant, on_train=True, use_caching=False),
     "batch scoring": lambda path: BatchScoring(constant, on_train=True),
     "passthrough": lambda path: PassthroughScoring("train_loss", on_train=True),
     "early stopping": lambda path: EarlyStopping(monitor="train_loss", sink=str),
-    "plateau": lambda path: LRScheduler("ReduceLROnPlateau", monitor="train_loss"),
-    "plateau by batch": lambda path: LRScheduler(
-        "ReduceLROnPlateau", monitor="train_loss", step_every="batch"
-    ),
+    "plateau": lambda path: LRScheduler(PLATEAU, monitor="train_loss"),
+    "by batch": lambda path: LRScheduler(PLATEAU, monitor="train_loss", step_every="batch"),
     "steps": lambda path: LRScheduler("StepLR", step_size=1, step_every="batch"),
     "restarts": lambda path: LRScheduler(),
     "clipping": lambda path: GradientNormClipping(1.0),
@@ -73,7 +71,7 @@ HELD_OUT = {
 
 
 class TestThatWork:
-    @pytest.mark.parametrize("make", WORK.values(), ids=WORK)
+    @over(make=WORK)
     def test_on_training_rows(self, make, tmp_path):
         model = dim(make(str(tmp_path)), **EARLY).fit(ROWS)
         assert model.n_epochs_ == 3
@@ -81,10 +79,16 @@ class TestThatWork:
         assert np.isfinite(model.transform(ROWS)).all()
         assert_array_equal(pickle.loads(pickle.dumps(model)).transform(X), model.transform(X))
 
-    @pytest.mark.parametrize("make", HELD_OUT.values(), ids=HELD_OUT)
-    def test_on_held_out_rows(self, make, tmp_path):
+    @over(make=HELD_OUT)
+    def test_on_held_out_rows_alone(self, make, tmp_path):
         model = dim(make(str(tmp_path)), **EARLY).fit(ROWS)
         assert {len(column) for column in model.history_.values()} == {3}
+        message = (
+            r"callbacks: \w+ reads .*no held-out rows are evaluated: use early_stopping.* \w+="
+        )
+        for parameters in ({}, EARLY):  # these rows are too few to hold any out
+            with pytest.raises(ValueError, match=message):
+                dim(make(str(tmp_path)), max_epochs=10**9, **parameters).fit(X)
 
     def test_checkpoint_writes_the_best_epoch(self, tmp_path):
         model = dim(Checkpoint(monitor="train_loss_best", dirname=str(tmp_path))).fit(X)
@@ -123,31 +127,19 @@ class TestThatWork:
             dim().fit(X).net_.predict(X)
 
 
-class TestThatAreRefused:
-    @pytest.mark.parametrize("make", HELD_OUT.values(), ids=HELD_OUT)
-    @pytest.mark.parametrize("parameters", [{}, EARLY], ids=["plain", "too few rows"])
-    def test_without_held_out_rows(self, make, parameters, tmp_path):
-        message = (
-            r"callbacks: \w+ reads .*no held-out rows are evaluated: use early_stopping.* or \w+="
-        )
-        with pytest.raises(ValueError, match=message):
-            dim(make(str(tmp_path)), max_epochs=10**9, **parameters).fit(X)
-
-    @pytest.mark.parametrize(
-        ("callback", "message"),
-        [
-            (EpochScoring("accuracy", on_train=True), r"scoring='accuracy'.*\(net, batches, y\)"),
-            (EpochScoring(None, on_train=True), r"scoring=None.*net\.predict\(batches\)"),
-            (PassthroughScoring("train_loss"), r"'train_loss'.*needs on_train=True"),
-            (InputShapeSetter(), r"encoder\(n_features, n_components\)"),
-            (EarlyStopping(monitor="trian_loss"), r"monitors 'trian_loss'.*'train_loss'"),
-            (Checkpoint(monitor="loss"), r"monitors 'loss'.*'train_loss'"),
-        ],
-        ids=["name", "none", "passthrough", "shape", "unknown", "checkpoint"],
-    )
-    def test_others(self, callback, message):
-        with pytest.raises(ValueError, match=message):
-            dim(callback).fit(X)
+@over(
+    case=[
+        (EpochScoring("accuracy", on_train=True), r"scoring='accuracy'.*\(net, batches, y\)"),
+        (EpochScoring(None, on_train=True), r"scoring=None.*net\.predict\(batches\)"),
+        (PassthroughScoring("train_loss"), r"'train_loss'.*needs on_train=True"),
+        (InputShapeSetter(), r"encoder\(n_features, n_components\)"),
+        (EarlyStopping(monitor="trian_loss"), r"monitors 'trian_loss'.*'train_loss'"),
+        (Checkpoint(monitor="loss"), r"monitors 'loss'.*'train_loss'"),
+    ]
+)
+def test_others_are_refused(case):
+    with pytest.raises(ValueError, match=case[1]):
+        dim(case[0]).fit(X)
 
 
 class Gather(Callback):
@@ -158,53 +150,44 @@ class Gather(Callback):
         self.seen.append(net.history[-1]["epoch"])
 
 
-class TestWhoseTheyAre:
-    def test_what_was_passed_is_unchanged(self):
-        gather, stop = Gather(), EarlyStopping(monitor="train_loss", sink=str)
-        before = dict(vars(stop))
-        model = dim(gather, ("stop", stop))
-        model.fit(X)
-        assert gather.seen == []
-        assert vars(stop) == before
-        assert model.callbacks[0] is gather
-        assert dict(model.net_.callbacks_)["Gather"].seen == [1, 2, 3]
+def test_what_was_passed_is_unchanged():
+    gather, stop = Gather(), EarlyStopping(monitor="train_loss", sink=str)
+    before = dict(vars(stop))
+    model = dim(gather, ("stop", stop)).fit(X)
+    assert gather.seen == []
+    assert vars(stop) == before
+    assert model.callbacks[0] is gather
+    assert dict(model.net_.callbacks_)["Gather"].seen == [1, 2, 3]
 
 
-class TestForecast:
-    def test_a_long_training_is_announced_once(self, caplog, monkeypatch):
-        monkeypatch.setattr("sknoisydim._net._callbacks.LONG", 0.0)
-        dim(max_epochs=9, batch_size=10).fit(X)
-        (record,) = caplog.records
-        assert record.name == "sknoisydim"
-        assert re.search(r"about \d+ s \(\d+ steps\); verbose=1", record.getMessage())
-
-    def test_a_short_one_and_a_bar_are_not(self, caplog, monkeypatch):
-        dim(max_epochs=9).fit(X)
-        monkeypatch.setattr("sknoisydim._net._callbacks.LONG", 0.0)
-        dim(max_epochs=9, verbose=1).fit(X)
-        assert caplog.records == []
+def test_a_long_training_is_announced_once(caplog, monkeypatch):
+    dim(max_epochs=9).fit(X)
+    monkeypatch.setattr("sknoisydim._net._callbacks.LONG", 0.0)
+    dim(max_epochs=9, verbose=1).fit(X)
+    assert caplog.records == []
+    dim(max_epochs=9, batch_size=10).fit(X)
+    (record,) = caplog.records
+    assert record.name == "sknoisydim"
+    assert re.search(r"about \d+ s \(\d+ steps\); verbose=1", record.getMessage())
 
 
 class TestTheBar:
-    def test_linear_information(self, capsys):
-        model = dim(verbose=1, keep="pca").fit(X)
-        shown = model.history_["train_linear_information"][-1]
-        assert f"linear information {shown:.2f} nats" in capsys.readouterr().err
-
-    def test_clean_information_against_what_can_be_reached(self, capsys):
+    def test_shows_information(self, capsys):
+        model = dim(verbose=1, noise=1e-3, keep="pca").fit(X)
+        linear = model.history_["train_linear_information"][-1]
+        assert f"linear information {linear:.2f} nats" in capsys.readouterr().err
         model = dim(verbose=1, noise=1e-3, keep=None).fit(X)
-        shown = model.history_["train_clean_information"][-1]
-        assert f"clean {shown:.2f} of {np.log(16):.2f} nats" in capsys.readouterr().err
+        clean = model.history_["train_clean_information"][-1]
+        assert f"clean {clean:.2f} of {np.log(16):.2f} nats" in capsys.readouterr().err
 
-    @pytest.mark.parametrize("how", ["ours", "skorch"])
-    def test_a_stop_closes_it(self, how, capsys):
-        stop = EarlyStopping(
-            monitor="train_loss", patience=2, threshold=1e9, threshold_mode="abs", sink=str
-        )
-        ours = {"early_stopping": 2, "lr": 1e-30, "encoder": MLPEncoder(batch_norm=False)}
-        parameters = ours if how == "ours" else {"callbacks": [stop]}
-        model = dim(verbose=1, max_epochs=500).set_params(**parameters).fit(ROWS)
-        assert model.n_epochs_ < 10
-        last = capsys.readouterr().err.rstrip().rpartition("\r")[2]
-        assert "100%" in last
-        assert f"{model.n_epochs_}/{model.n_epochs_}" in last
+    def test_a_stop_closes_it(self, capsys):
+        given = {"patience": 2, "threshold": 1e9, "threshold_mode": "abs", "sink": str}
+        for parameters in (
+            {"early_stopping": 2, "lr": 1e-30, "encoder": MLPEncoder(batch_norm=False)},
+            {"callbacks": [EarlyStopping(monitor="train_loss", **given)]},
+        ):
+            model = dim(verbose=1, max_epochs=500).set_params(**parameters).fit(ROWS)
+            assert model.n_epochs_ < 10
+            last = capsys.readouterr().err.rstrip().rpartition("\r")[2]
+            assert "100%" in last
+            assert f"{model.n_epochs_}/{model.n_epochs_}" in last

@@ -20,6 +20,7 @@ import pytest
 import torch
 from over import over
 from scipy import stats
+from small import small
 from torch import nn
 
 import sknoisydim
@@ -51,22 +52,12 @@ TINY = X * np.array([1, 1, 1e-300, 1e-300])
 
 
 @contextlib.contextmanager
-def default_dtype(dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+def set_to(setter, value, before):
+    setter(value)
     try:
         yield
     finally:
-        torch.set_default_dtype(before)
-
-
-@contextlib.contextmanager
-def default_device(device):
-    torch.set_default_device(device)
-    try:
-        yield
-    finally:
-        torch.set_default_device(None)
+        setter(before)
 
 
 @contextlib.contextmanager
@@ -81,8 +72,8 @@ CONTEXTS = {
     "autocast off": lambda: torch.autocast("cpu", enabled=False),
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
-    "set device": lambda: default_device("meta"),
-    "float64": lambda: default_dtype(torch.float64),
+    "set device": lambda: set_to(torch.set_default_device, "meta", None),
+    "float64": lambda: set_to(torch.set_default_dtype, torch.float64, torch.float32),
     "errstate": lambda: np.errstate(all="raise"),
     "no console": no_console,
 }
@@ -105,23 +96,11 @@ def state():
     return *modes, *defaults, *autocast, np.geterr(), sys.stderr
 
 
-def new(**parameters):
-    return NoisyDIMTransformer(
-        2, **({"max_epochs": 2, "refine": None, "random_state": 0, "device": "cpu"} | parameters)
-    )
+new = small(2, device="cpu")
 
 
-def cells():
-    return UniformCodes(new(), bits=4).fit(X)
-
-
-def outliers():
-    return NoisyDIMOutlierDetector(new(refine="rotation"), n_estimators=1, random_state=0).fit(X)
-
-
-def drift():
-    monitor = NoisyDIMDriftMonitor(new(refine="rotation"), random_state=0).fit(X)
-    return monitor.check(FAR[:, [0, 1, 0, 1]]).to_dict()
+def wrapped(kind, **parameters):
+    return kind(new(refine="rotation"), random_state=0, **parameters).fit(X)
 
 
 @functools.cache
@@ -130,10 +109,24 @@ def model(**parameters):
 
 
 @functools.cache
-def saved(**parameters):
-    path = Path(tempfile.mkdtemp()) / "model"
-    model(**parameters).save(path)
-    return path, pickle.dumps(model(**parameters))
+def pickled(**parameters):
+    return pickle.dumps(model(**parameters))
+
+
+@functools.cache
+def folder():
+    return Path(tempfile.mkdtemp())
+
+
+@functools.cache
+def saved():
+    model().save(folder() / "saved")
+    return folder() / "saved"
+
+
+def save():
+    model().save(folder() / "model")
+    return embedded(NoisyDIMTransformer.load(folder() / "model"))
 
 
 def embedded(dim, rows=X):
@@ -142,23 +135,19 @@ def embedded(dim, rows=X):
     return dim.transform(rows), dim.score_samples(rows), dim.mutual_information_, weights
 
 
+class OfOnes(nn.Module):
+    """A module of the user's, whose weights have torch's default dtype."""
+
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(n_features)[:, :n_components] + 1)
+
+    def forward(self, x):
+        return x @ self.weight
+
+
 def fit(rows=X, y=None, **parameters):
     return lambda: embedded(new(**parameters).fit(rows, y), rows)
-
-
-def in_folder(call):
-    """Return a call of a path in an empty folder."""
-
-    def inside():
-        with tempfile.TemporaryDirectory() as folder:
-            return call(Path(folder) / "file.npy")
-
-    return inside
-
-
-def save(path):
-    model().save(path)
-    return embedded(NoisyDIMTransformer.load(path))
 
 
 def served(**parameters):
@@ -166,6 +155,20 @@ def served(**parameters):
     module = model(**parameters).to_torch()
     double = model(**parameters).to_torch().double()(rows.double())
     return module(rows.float()), double, model(**parameters).encoder_(rows)
+
+
+# What the calls below are made of: targets by name and others, and what draws from a seed.
+FAR4, SEED = FAR[:, [0, 1, 0, 1]], {"random_state": 0}
+MANY_TARGETS = {
+    **TARGETS,
+    "mixed": ["uniform", stats.expon()],
+    "MultivariateNormal": MultivariateNormal(0.0, [[4, 2], [2, 2]]),
+    "PushForward": PushForward(np.exp, np.log, log_abs_det_jacobian=lambda z: z.sum(1)),
+    "UniformBall": sknoisydim.targets.UniformBall(),
+    "SphericalShell": sknoisydim.targets.SphericalShell(1.0, 2.0),
+}
+SEEDED = metrics.JOINT_TESTS | metrics.DISTANCES
+SHOWN = {"EmbeddingDisplay": [X], "TargetFitDisplay": [X], "TrainingDisplay": []}
 
 
 def drawn(display):
@@ -189,8 +192,8 @@ def called(module, *rows):
     return module(*rows), list(module.state_dict().values())
 
 
-def of_target(target):
-    bound = resolve_target(target, 2)
+def of_target(name):
+    bound = resolve_target(MANY_TARGETS[name], 2)
     x = bound.sample(30, random_state=0)
     out = np.empty((30, 2), np.float32)
     bound.push_into(np.full((30, 2), 20.0), out)
@@ -216,10 +219,19 @@ def of_critic(kind):
     return called(kind().build(2, channel, generator()), z, z + 0.1)
 
 
+def of_classifier(name):
+    return metrics.classifier_auc(FAR, classifier=name, random_state=0)
+
+
+def of_display(name):
+    return drawn(getattr(plotting, name).from_estimator(model(), *SHOWN[name]))
+
+
 # Each augmentation, bound, critic and normalization is called by itself, below.
 FITS = {
     "of float32": fit(verbose=1),
     "of columns of 1e-300": fit(TINY),
+    "of a user's module": fit(encoder=OfOnes),
     "in bfloat16": fit(encoder=MLPEncoder(precision="bf16"), critic="concat", bound="dv"),
     "with labels": fit(X, Y, supervision=0.5, early_stopping=True),
     "with gaps": fit(GAPS, missing="indicator", augmentation="mixup"),
@@ -232,71 +244,31 @@ CALLS = {
     **{f"fit {name}": call for name, call in FITS.items()},
     "fit_transform": lambda: new().fit_transform(X),
     "partial_fit": lambda: embedded(new().partial_fit(X).partial_fit(X)),
-    "partial_fit after fit": lambda: embedded(pickle.loads(saved()[1]).partial_fit(X)),
+    "partial_fit after fit": lambda: embedded(pickle.loads(pickled()).partial_fit(X)),
     "forget_rows": lambda: embedded(new().partial_fit(X).forget_rows()),
     "transform": lambda: model().transform(X),
-    "transform_to": in_folder(lambda path: np.array(model().transform_to(X, path))),
+    "transform_to": lambda: np.array(model().transform_to(X, folder() / "Z.npy")),
     "score": lambda: model().score(X),
     "inverse_transform": lambda: model(decoder="kernel_ridge").inverse_transform(Z),
     "sample": lambda: model(decoder="kernel_ridge").sample(9, random_state=0),
     "score_samples": lambda: model().score_samples(X),
     "retarget": lambda: model().retarget(stats.gamma(2)).transform(X),
-    "diagnose": lambda: model().diagnose(FAR[:, [0, 1, 0, 1]]).to_dict(),
-    "outliers": lambda: outliers().p_values(FAR[:, [0, 1, 0, 1]]),
+    "diagnose": lambda: model().diagnose(FAR4).to_dict(),
     "report of arrays": lambda: metrics.MatchReport.from_arrays(Z, classifier=False).to_dict(),
-    "codes": lambda: cells().nearest_cells(X),
-    "drift": drift,
-    "save": in_folder(save),
-    "load": lambda: embedded(NoisyDIMTransformer.load(saved()[0])),
+    "outliers": lambda: wrapped(NoisyDIMOutlierDetector, n_estimators=1).p_values(FAR4),
+    "codes": lambda: wrapped(UniformCodes, bits=4).nearest_cells(X),
+    "drift": lambda: wrapped(NoisyDIMDriftMonitor).check(FAR4).to_dict(),
+    "save": save,
+    "load": lambda: embedded(NoisyDIMTransformer.load(saved())),
     "pickle": lambda: embedded(pickle.loads(pickle.dumps(model()))),
-    "unpickle": lambda: embedded(pickle.loads(saved()[1])),
+    "unpickle": lambda: embedded(pickle.loads(pickled())),
     "to_torch": served,
     "to_torch refine": lambda: served(refine="rotation"),
-    **{f"targets {name}": functools.partial(of_target, name) for name in TARGETS},
-    "targets mixed": lambda: of_target(["uniform", stats.expon()]),
-    "targets MultivariateNormal": lambda: of_target(MultivariateNormal(0.0, [[4, 2], [2, 2]])),
-    "targets PushForward": lambda: of_target(
-        PushForward(np.exp, inverse=np.log, log_abs_det_jacobian=lambda z: z.sum(1))
-    ),
-    "targets UniformBall": lambda: of_target(sknoisydim.targets.UniformBall()),
-    "targets SphericalShell": lambda: of_target(sknoisydim.targets.SphericalShell(1.0, 2.0)),
-    **{f"noise {name}": functools.partial(of_noise, name) for name in NOISES},
     "refinement rotation": lambda: of_map(RotationGaussianization()),
-    **{f"critics {name}": functools.partial(of_critic, kind) for name, kind in CRITICS.items()},
     # Its weights: a module of torch's own layers is in autocast what torch says.
     "encoders": lambda: list(MLPEncoder((8,)).build(4, 2, generator()).state_dict().values()),
-    **{
-        f"normalization {name}": lambda kind=kind: called(kind().build(4), tensors())
-        for name, kind in NORMALIZATIONS.items()
-    },
-    **{
-        f"augmentations {name}": lambda name=name: resolve_augmentation(name)(
-            tensors(), generator()
-        )
-        for name in AUGMENTATIONS
-    },
-    **{
-        f"bounds {name}": lambda name=name: resolve_bound(name)(torch.from_numpy(X[:, :4][:4]))
-        for name in BOUNDS
-    },
     "augmentations one_hot_blocks": lambda: one_hot_blocks(torch.from_numpy(np.eye(3)[Y])),
-    **{
-        f"metrics {name}": lambda test=test: test(FAR, "normal")
-        for name, test in metrics.MARGINAL_TESTS.items()
-    },
-    **{
-        f"metrics {name}": lambda test=test: test(FAR, "normal", random_state=0)
-        for name, test in (metrics.JOINT_TESTS | metrics.DISTANCES).items()
-    },
-    **{
-        f"metrics classifier_auc {name}": lambda name=name: metrics.classifier_auc(
-            FAR, classifier=name, random_state=0
-        )
-        for name in metrics.CLASSIFIERS
-    },
-    "metrics relative_distance": lambda: metrics.relative_distance(
-        "energy_distance", FAR, random_state=0
-    ),
+    "metrics relative_distance": lambda: metrics.relative_distance("energy_distance", FAR, **SEED),
     "metrics monte_carlo_test": lambda: metrics.monte_carlo_test(
         "energy_distance", FAR, n_resamples=19, random_state=0
     ),
@@ -309,18 +281,23 @@ CALLS = {
     "metrics information_scorer": lambda: metrics.information_scorer(model(), X),
     "metrics match_scorer": lambda: metrics.match_scorer(model(), X),
     "metrics make_match_scorer": lambda: metrics.make_match_scorer("energy_distance")(model(), X),
-    **{
-        f"plotting {name}": lambda name=name, rows=rows: drawn(
-            getattr(plotting, name).from_estimator(model(), *rows)
-        )
-        for name, rows in [
-            *(("EmbeddingDisplay", [X]), ("TargetFitDisplay", [X]), ("TrainingDisplay", [])),
-        ]
-    },
     "plotting DependenceDisplay": lambda: drawn(
         plotting.DependenceDisplay.from_embedding(FAR, "normal")
     ),
 }
+for kind, call, members in [
+    ("targets", of_target, MANY_TARGETS),
+    ("noise", of_noise, NOISES),
+    ("critics", lambda n: of_critic(CRITICS[n]), CRITICS),
+    ("normalization", lambda n: called(NORMALIZATIONS[n]().build(4), tensors()), NORMALIZATIONS),
+    ("augmentations", lambda n: resolve_augmentation(n)(tensors(), generator()), AUGMENTATIONS),
+    ("bounds", lambda n: resolve_bound(n)(tensors()[:4]), BOUNDS),
+    ("metrics", lambda n: getattr(metrics, n)(FAR), metrics.MARGINAL_TESTS),
+    ("metrics", lambda n: getattr(metrics, n)(FAR, **SEED), SEEDED),
+    ("metrics classifier_auc", of_classifier, metrics.CLASSIFIERS),
+    ("plotting", of_display, SHOWN),
+]:
+    CALLS |= {f"{kind} {name}": functools.partial(call, name) for name in members}
 
 
 def numbers(result):
@@ -357,7 +334,8 @@ def test_a_result_is_that_outside_of_all_contexts(call):
     check(call, all_at_once)
 
 
-MOST = ["fit of float32", "fit with labels", "partial_fit", "to_torch refine", "save"]
+MOST = ["fit of float32", "fit with labels", "fit of a user's module", "partial_fit"]
+MOST += ["to_torch refine", "save"]
 
 
 @over(context=CONTEXTS)
@@ -374,26 +352,6 @@ def test_an_onnx_file_is_that_outside_of_all_contexts(tmp_path):
         dim.to_onnx(tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     np.testing.assert_allclose(session.run(None, {"X": X})[0], expected, rtol=1e-4, atol=1e-5)
-
-
-class OfOnes(nn.Module):
-    """A module of the user's, whose weights have torch's default dtype."""
-
-    def __init__(self, n_features, n_components):
-        super().__init__()
-        self.weight = nn.Parameter(torch.eye(n_features)[:, :n_components] + 1)
-
-    def forward(self, x):
-        return x @ self.weight
-
-
-def test_a_module_of_the_users_is_trained_in_any_context():
-    expected = numbers(embedded(new(encoder=OfOnes).fit(X)))
-    for context in (*CONTEXTS.values(), all_at_once):
-        with context():
-            result = embedded(new(encoder=OfOnes).fit(X))
-        for a, b in zip(numbers(result), expected, strict=True):
-            np.testing.assert_array_equal(a, b)
 
 
 ERRORS = {

@@ -4,11 +4,12 @@ import warnings
 
 import numpy as np
 import pytest
+from over import over
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import ConvergenceWarning
+from small import small
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim.encoders import MLPEncoder
 
 RNG = np.random.default_rng(0)
@@ -16,8 +17,7 @@ X = RNG.normal(size=(200, 6))
 IRIS = load_iris().data
 
 
-def dim(**parameters):
-    return NoisyDIMTransformer(**{"max_epochs": 2, "random_state": 0, "refine": None} | parameters)
+dim = small()
 
 
 def outlier(value):
@@ -45,8 +45,9 @@ LITTLE = {
 }
 
 
-@pytest.mark.parametrize(("parameters", "table", "message"), LITTLE.values(), ids=LITTLE)
-def test_is_told(parameters, table, message):
+@over(case=LITTLE)
+def test_is_told(case):
+    parameters, table, message = case
     with pytest.warns(ConvergenceWarning, match=message) as told:
         model = dim(**parameters).fit(table)
     assert [warning.filename for warning in told] == [__file__]
@@ -68,10 +69,7 @@ ENOUGH = {
     "pairs": ({"batch_size": 2, "max_epochs": 1}, IRIS),
     "views alone": ({"clean_weight": 0}, IRIS),
     "a linear map": ({"encoder": nn.Linear}, IRIS),
-    "columns that nearly depend": (
-        {"encoder": nn.Linear, "n_components": 30},
-        load_breast_cancer().data,
-    ),
+    "nearly dependent": ({"encoder": nn.Linear, "n_components": 30}, load_breast_cancer().data),
     "loud noise": ({"noise": 5.0}, X),
     "faint noise": ({"noise": 1e-6}, X),
     "a large lr": ({"lr": 100, "max_epochs": 5}, X),
@@ -81,10 +79,10 @@ ENOUGH = {
 }
 
 
-@pytest.mark.parametrize(("parameters", "table"), ENOUGH.values(), ids=ENOUGH)
-def test_is_silent(parameters, table):
-    z = dim(**parameters).fit_transform(table)
-    assert np.isfinite(z).all()
+@over(case=ENOUGH)
+def test_is_silent(case):
+    parameters, table = case
+    assert np.isfinite(dim(**parameters).fit_transform(table)).all()
 
 
 ADVERSE = {

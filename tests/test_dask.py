@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import torch
 from dask.distributed import Client, LocalCluster
-from over import over
 from scipy import sparse
 from sklearn import config_context
 
@@ -59,9 +58,8 @@ def rows():
 
 
 def small(**parameters):
-    return NoisyDIMTransformer(
-        2, **{"batch_size": 64, "random_state": 0, "refine": None} | parameters
-    )
+    given = {"batch_size": 64, "random_state": 0, "refine": None}
+    return NoisyDIMTransformer(2, **given | parameters)
 
 
 @pytest.fixture(scope="module")
@@ -100,15 +98,14 @@ class TestTransform:
             found = Z.compute(scheduler="threads")
             np.testing.assert_allclose(found, wanted, atol=1e-12, err_msg=name)
 
-    @over(types={"f8": "float64", "f4": "float32", "i4": "float64", "f2": "float64"}.items())
-    def test_type_is_known_and_true(self, rows, fitted, bare, types):
-        given, wanted = types
-        X = da.from_array(rows.astype(given), chunks=(500, 5))
-        Z = DaskTransformer(bare).transform(X)
-        assert Z.dtype == Z._meta.dtype == Z.compute(scheduler="threads").dtype == wanted
-        frame = dd.from_pandas(pd.DataFrame(rows.astype(given), columns=COLUMNS), npartitions=2)
-        Z = DaskTransformer(fitted).transform(frame)
-        assert set(Z.dtypes) == set(Z.compute(scheduler="threads").dtypes) == {np.dtype(wanted)}
+    def test_type_is_known_and_true(self, rows, fitted, bare):
+        for given, wanted in {"f8": "f8", "f4": "f4", "i4": "f8", "f2": "f8"}.items():
+            X = da.from_array(rows.astype(given), chunks=(500, 5))
+            Z = DaskTransformer(bare).transform(X)
+            assert Z.dtype == Z._meta.dtype == Z.compute(scheduler="threads").dtype == wanted
+            frame = dd.from_pandas(pd.DataFrame(rows.astype(given), columns=COLUMNS), npartitions=2)
+            Z = DaskTransformer(fitted).transform(frame)
+            assert set(Z.dtypes) == set(Z.compute(scheduler="threads").dtypes) == {np.dtype(wanted)}
 
     def test_stays_lazy_where_scikit_learn_is_asked_for_frames(self, rows, blocks, bare):
         with config_context(transform_output="pandas"):
@@ -139,21 +136,17 @@ class TestTransform:
         few = transformer.transform(X[X.a > limit])  # most partitions are empty
         np.testing.assert_allclose(few.compute(scheduler="threads"), found[frame.a > limit])
 
-    @over(kind=["array", "frame"])
-    def test_model_is_one_node_and_a_task_has_one_block(self, rows, bare, fitted, kind):
-        X = da.from_array(rows, chunks=(125, 5))
-        model = bare
-        if kind == "frame":
-            X = dd.from_pandas(pd.DataFrame(rows, columns=COLUMNS), npartitions=8)
-            model = fitted
-        (Z,) = dask.optimize(DaskTransformer(model).transform(X))
-        graph = dict(Z.__dask_graph__())
-        weight = len(pickle.dumps(model))
-        heavy = {key for key, task in graph.items() if len(pickle.dumps(task)) > weight // 2}
-        assert len(heavy) == 1
-        embedding = [task for task in graph.values() if heavy & set(task.dependencies)]
-        assert len(embedding) >= 8
-        assert all(len(task.dependencies - heavy) <= 1 for task in embedding)
+    def test_model_is_one_node_and_a_task_has_one_block(self, rows, blocks, bare, fitted):
+        frame = dd.from_pandas(pd.DataFrame(rows, columns=COLUMNS), npartitions=8)
+        for X, model in ((blocks, bare), (frame, fitted)):
+            (Z,) = dask.optimize(DaskTransformer(model).transform(X))
+            graph = dict(Z.__dask_graph__())
+            weight = len(pickle.dumps(model))
+            heavy = {key for key, task in graph.items() if len(pickle.dumps(task)) > weight // 2}
+            assert len(heavy) == 1
+            embedding = [task for task in graph.values() if heavy & set(task.dependencies)]
+            assert len(embedding) >= 8
+            assert all(len(task.dependencies - heavy) <= 1 for task in embedding)
 
     def test_wrong_columns_are_refused_before_anything_is_computed(self, rows, bare, fitted):
         with pytest.raises(ValueError, match="4 features"):
@@ -197,19 +190,17 @@ class TestFit:
 
     def test_wrong_input(self, rows, blocks, monkeypatch):
         broken = np.where(np.arange(1000)[:, None] == 700, np.nan, rows)
-        with pytest.raises(ValueError, match="contains NaN"):
-            self.fit(da.from_array(broken, chunks=(125, 5)))
-        with pytest.raises(TypeError, match="for the estimator itself"):
-            self.fit(rows)
-        for nothing in (dask.delayed(rows), blocks.sum()):
-            with pytest.raises(TypeError, match="has no rows"):
-                self.fit(nothing)
-        with pytest.raises(TypeError, match="one column"):
-            self.fit(blocks[:, 0])
-        with pytest.raises(ValueError, match="max_epochs"):
-            self.fit(blocks, max_epochs=0)
-        with pytest.raises(ValueError, match="two rows"):
-            self.fit(da.ones((2, 5), chunks=(1, 5)))
+        for X, given, error, message in (
+            (da.from_array(broken, chunks=(125, 5)), {}, ValueError, "contains NaN"),
+            (rows, {}, TypeError, "for the estimator itself"),
+            (dask.delayed(rows), {}, TypeError, "has no rows"),
+            (blocks.sum(), {}, TypeError, "has no rows"),
+            (blocks[:, 0], {}, TypeError, "one column"),
+            (blocks, {"max_epochs": 0}, ValueError, "max_epochs"),
+            (da.ones((2, 5), chunks=(1, 5)), {}, ValueError, "two rows"),
+        ):
+            with pytest.raises(error, match=message):
+                self.fit(X, **given)
         monkeypatch.setitem(sys.modules, "distributed", None)
         with pytest.raises(ImportError, match=r"sknoisydim\[dask\]"):
             self.fit(blocks)
@@ -231,50 +222,41 @@ def many(n_blocks):
 
 
 @pytest.mark.slow
-class TestOnACluster:
-    def test_is_the_fit_of_this_process(self, client, rows):
-        X = da.from_array(rows, chunks=(125, 5))
-        there = DaskTransformer(small(), 2).fit(X)
-        with dask.config.set(scheduler="sync"):
-            here = DaskTransformer(small(), 2).fit(X)
-        np.testing.assert_array_equal(
-            there.estimator_.transform(rows), here.estimator_.transform(rows)
-        )
-        np.testing.assert_allclose(
-            there.transform(X).compute(), here.estimator_.transform(rows), atol=1e-12
-        )
-        broken = np.where(np.arange(1000)[:, None] == 700, np.nan, rows)
-        with pytest.raises(ValueError, match="contains NaN"):
-            DaskTransformer(small(), 2).fit(da.from_array(broken, chunks=(125, 5)))
+def test_a_cluster_fits_as_this_process_does(client, rows):
+    X = da.from_array(rows, chunks=(125, 5))
+    there = DaskTransformer(small(), 2).fit(X)
+    with dask.config.set(scheduler="sync"):
+        here = DaskTransformer(small(), 2).fit(X).estimator_.transform(rows)
+    np.testing.assert_array_equal(there.estimator_.transform(rows), here)
+    broken = np.where(np.arange(1000)[:, None] == 700, np.nan, rows)
+    with pytest.raises(ValueError, match="contains NaN"):
+        DaskTransformer(small(), 2).fit(da.from_array(broken, chunks=(125, 5)))
+    # A worker is sent the model once.
+    Z = there.transform(X)
+    (key,) = {k for k in Z.__dask_graph__() if isinstance(k, str) and k.startswith("Noisy")}
+    np.testing.assert_allclose(Z.compute(), here, atol=1e-12)
 
-    def test_a_worker_is_sent_the_model_once(self, client, bare, rows):
-        X = da.from_array(rows, chunks=(125, 5))
-        Z = DaskTransformer(bare).transform(X)
-        (key,) = {k for k in Z.__dask_graph__() if isinstance(k, str) and k.startswith("Noisy")}
-        Z.compute()
+    def received(dask_worker):
+        log = dask_worker.transfer_incoming_log
+        return sum(key in transfer["keys"] for transfer in log)
 
-        def received(dask_worker):
-            log = dask_worker.transfer_incoming_log
-            return sum(key in transfer["keys"] for transfer in log)
+    received = client.run(received).values()
+    assert sum(received) <= N_WORKERS - 1
+    assert max(received) <= 1
 
-        assert sum(client.run(received).values()) <= N_WORKERS - 1
-        assert max(client.run(received).values()) <= 1
 
-    def test_memory_does_not_grow_with_the_number_of_blocks(self, client):
-        client.restart()
-        encoder = MLPEncoder((8,), dropout=0)
-        # Many steps: what is kept costs most of one, and holds no block.
-        model = small(batch_size=256, encoder=encoder, keep=None)
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_blocks(client):
+    # Many steps: what is kept costs most of one, and holds no block.
+    model = small(batch_size=256, encoder=MLPEncoder((8,), dropout=0), keep=None)
 
-        def peak_after(n_blocks):
-            transformer = DaskTransformer(model, 1).fit(many(n_blocks))
-            transformer.transform(many(n_blocks)).sum().compute()
-            return client.run(peak)
+    def peak_after(n_blocks):
+        transformer = DaskTransformer(model, 1).fit(many(n_blocks))
+        transformer.transform(many(n_blocks)).sum().compute()
+        return client.run(peak)
 
-        before = peak_after(4)
-        grown = {
-            worker: (bytes_ - before[worker]) / BLOCK_BYTES
-            for worker, bytes_ in peak_after(24).items()
-        }
-        print(f"a worker has grown by {max(grown.values()):.1f} blocks of {BLOCK_BYTES >> 20} MiB")
-        assert max(grown.values()) < 8
+    before, after = peak_after(4), peak_after(12)
+    grown = max(after[worker] - before[worker] for worker in after) / BLOCK_BYTES
+    print(f"a worker has grown by {grown:.1f} blocks of {BLOCK_BYTES >> 20} MiB")
+    # Were all of the eight more blocks held, one of the two workers would hold four of them.
+    assert grown < 3

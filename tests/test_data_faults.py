@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OutputCodeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from small import small
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -23,13 +24,9 @@ from sknoisydim._objective import Objective
 from sknoisydim._settings import auto_epochs, auto_steps
 
 X = np.random.default_rng(0).normal(size=(40, 2))
-METHODS = ["fit", "partial_fit", "transform", "score", "score_samples", "diagnose"]
 
 
-def dim(**parameters):
-    given = {"n_components": 2, "max_epochs": 2, "batch_size": 16, "random_state": 0}
-    given["refine"] = None
-    return NoisyDIMTransformer(**given | parameters)
+dim = small(2, batch_size=16)
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +37,11 @@ def fitted():
 class TestClassesNamedMinusOne:
     Y = np.where(np.arange(40) % 2, 1, -1)
 
-    KINDS = (Y, Y.astype(float), pd.Series(Y), Y.tolist(), 3 * (Y > 0) - 1, [None, *Y[1:]])
-
-    @pytest.mark.parametrize("y", KINDS, ids=lambda y: type(y).__name__)
-    def test_are_refused(self, y):
-        with pytest.raises(ValueError, match=r"y holds -1 and one class.*names.*None or NaN"):
-            dim(supervision=0.5).fit(X, y)
+    def test_are_refused(self):
+        Y = self.Y
+        for y in (Y, Y.astype(float), pd.Series(Y), Y.tolist(), 3 * (Y > 0) - 1, [None, *Y[1:]]):
+            with pytest.raises(ValueError, match=r"y holds -1 and one class.*names.*None or NaN"):
+                dim(supervision=0.5).fit(X, y)
 
     def test_are_refused_where_a_meta_estimator_makes_them(self):
         model = OutputCodeClassifier(
@@ -94,54 +90,47 @@ OF_TIME = {
     "polars of durations": pl.DataFrame({"a": [datetime.timedelta(1)] * 40, "x": X[:, 0]}),
 }
 
+DATES = "holds dates or durations"
+
 
 @over(table=OF_TIME)
 def test_dates_and_durations_are_no_numbers(table, fitted):
     """They would be read as integers, of a unit that nobody chose, and NaT as the smallest."""
-    message = r"X holds dates or durations.*such as days since the first"
-    for model, method in ((dim(missing="indicator"), "fit"), (dim(), "fit"), (fitted, "transform")):
-        with pytest.raises(TypeError, match=message):
-            getattr(model, method)(table)
+    for call in (dim(missing="indicator").fit, dim().fit, fitted.transform):
+        with pytest.raises(TypeError, match=f"X {DATES}.*such as days since the first"):
+            call(table)
 
 
 def test_dates_are_no_numbers_in_any_method(fitted):
-    for method in METHODS:
-        model = fitted if "fit" not in method else dim()
-        with pytest.raises(TypeError, match="X holds dates or durations"):
-            getattr(model, method)(DAYS)
-    with pytest.raises(TypeError, match="X holds dates or durations"):
-        dim().fit(X, X_val=DAYS)
-
-
-def test_dates_of_pyarrow_and_as_weights_are_no_numbers():
-    with pytest.raises(TypeError, match="sample_weight holds dates or durations"):
+    calls = [getattr(fitted, name) for name in ("transform", "score", "score_samples", "diagnose")]
+    for call in (*calls, dim().fit, dim().partial_fit, lambda table: dim().fit(X, X_val=table)):
+        with pytest.raises(TypeError, match=f"X {DATES}"):
+            call(DAYS)
+    with pytest.raises(TypeError, match=f"sample_weight {DATES}"):
         dim().fit(X, sample_weight=SPANS["out"])
     pyarrow = pytest.importorskip("pyarrow", reason="it comes with no extra of ours")
     for table in (DAYS, SPANS, DAYS[["in"]].assign(x=1.0)):
-        with pytest.raises(TypeError, match="X holds dates or durations"):
+        with pytest.raises(TypeError, match=f"X {DATES}"):
             dim().fit(pyarrow.Table.from_pandas(table))
 
 
 class TestMaskedArrays:
-    @pytest.mark.parametrize("dtype", [float, np.float32, int, object, str])
+    @over(dtype=[float, np.float32, int, object, str])
     def test_masked_cells_are_missing_cells(self, dtype):
         table = (9 * X).astype(dtype)
         masked = np.ma.array(table, mask=X > 1)
-        gone = np.where(X > 1, np.nan, table.astype(float)).astype(
-            np.float32 if dtype == np.float32 else float
-        )
+        gone = np.where(X > 1, np.nan, table.astype(float))
+        gone = gone.astype(np.float32 if dtype == np.float32 else float)
         model = dim(missing="indicator").fit(masked)
         expected = dim(missing="indicator").fit(gone).transform(gone)
         for same in (masked, list(masked)):
             np.testing.assert_array_equal(model.transform(same), expected)
-        for method in ("fit", "partial_fit"):
+        for call in (dim().fit, dim().partial_fit):
             with pytest.raises(ValueError, match="Input X contains NaN: cells are missing"):
-                getattr(dim(), method)(masked)
+                call(masked)
 
-    def test_without_a_mask_they_are_arrays(self, fitted):
+    def test_without_a_mask_they_are_arrays_and_a_masked_weight_is_none(self, fitted):
         np.testing.assert_array_equal(fitted.transform(np.ma.array(X)), fitted.transform(X))
-
-    def test_a_masked_weight_is_none(self):
         with pytest.raises(ValueError, match="sample_weight contains NaN"):
             dim().fit(X, sample_weight=np.ma.array(np.ones(40), mask=X[:, 0] > 1))
 
@@ -165,15 +154,16 @@ SAYS = [
 ]
 
 
-@pytest.mark.parametrize(("table", "error", "message"), SAYS)
-def test_a_table_that_cannot_be_read_is_told_what_to_do(table, error, message):
-    for method in ("fit", "partial_fit"):
+@over(case=SAYS)
+def test_a_table_that_cannot_be_read_is_told_what_to_do(case):
+    table, error, message = case
+    for call in (dim().fit, dim().partial_fit):
         with pytest.raises(error, match=message) as raised:
-            getattr(dim(), method)(table)
+            call(table)
         assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("columns", [["a", "b"], make_column_selector("a")], ids=["names", "rule"])
+@over(columns={"names": ["a", "b"], "rule": make_column_selector("a")})
 def test_a_scaling_that_chooses_columns_by_name(columns):
     scaling = ColumnTransformer([("scale", StandardScaler(), columns)])
     with pytest.raises(ValueError, match=r"(?s)scaling=ColumnTransformer.*by number.*in front"):
@@ -188,14 +178,12 @@ def test_a_folder_that_is_not_there_is_named(fitted, tmp_path):
         assert raised.value.filename == str(place.parent)
 
 
-class TestDraws:
-    def test_reach_every_row_of_a_large_table(self):
-        """Uniform numbers of float32 are multiples of 2**-24: they reach every other of 2**25."""
-        n, generator = 2**25, torch.Generator().manual_seed(0)
-        rows = Rows.__new__(Rows)
-        rows.index, rows._shares = range(n), torch.arange(1, n + 1, dtype=torch.float64)
-        drawn = rows.draw(1000, generator)
-        assert 0.4 < (drawn % 2).double().mean() < 0.6
+def test_draws_reach_every_row_of_a_large_table():
+    """Uniform numbers of float32 are multiples of 2**-24: they reach every other of 2**25."""
+    n, generator = 2**25, torch.Generator().manual_seed(0)
+    rows = Rows.__new__(Rows)
+    rows.index, rows._shares = range(n), torch.arange(1, n + 1, dtype=torch.float64)
+    assert 0.4 < (rows.draw(1000, generator) % 2).double().mean() < 0.6
 
 
 def test_the_score_of_two_rows_takes_few_draws(monkeypatch):
@@ -267,17 +255,14 @@ class Recurrent(nn.Module):
         return self.layers(x[None])[0][0]
 
 
-class Layer(nn.Sequential):
-    def __init__(self, n_features, n_components):
-        super().__init__(nn.Linear(n_features, n_components), nn.Dropout(0.5))
+def layer(n_features, n_components):
+    return nn.Sequential(nn.Linear(n_features, n_components), nn.Dropout(0.5))
 
 
-ENCODERS = [Functional, Attention, Recurrent, Layer]
-
-
-@pytest.mark.parametrize("encoder", ENCODERS)
+@over(encoder=[Functional, Attention, Recurrent, layer])
 def test_whatever_drops_leaves_clean_rows_alone(encoder, monkeypatch):
     """Clean rows are embedded as `transform` does; views drop."""
+    monkeypatch.undo()
 
     def embed(self, x):
         if self.training:
@@ -348,16 +333,15 @@ def test_components_beyond_the_rank_blow_nothing_up(table, encoder):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("encoder", ["mlp", nn.Linear])
-@pytest.mark.parametrize("batch_size", [4, 512])
-def test_ten_rows_of_more_columns_than_components(batch_size, encoder):
+@over(encoder=["mlp", nn.Linear], batch_size=[4, 512])
+def test_ten_rows_of_more_columns_than_components(encoder, batch_size):
     table = np.random.default_rng(3).normal(size=(300, 12))
     model = dim(n_components=8, encoder=encoder, batch_size=batch_size, max_epochs=10)
     assert np.isfinite(model.fit_transform(table[:10])).all()
     assert model.transform(table[10:]).var(0).max() < 100
 
 
-@pytest.mark.parametrize("n_rows", [600, 10**5, 1_228_800, 1_300_000, 10**8])
+@over(n_rows=[600, 10**5, 1_228_800, 1_300_000, 10**8])
 def test_auto_epochs_are_the_fewest_whole_passes_that_spend_the_steps(n_rows):
     epochs, a_pass = auto_epochs(n_rows, 512), n_rows // 512
     assert (epochs - 1) * a_pass < auto_steps(n_rows) <= epochs * a_pass

@@ -62,17 +62,11 @@ class TestInverse:
         found = dim.inverse_transform(dim.transform(X))
         assert_allclose(found, dim.decoder_.decode(z), atol=1e-4)
 
-    def test_another_number_of_components_is_refused(self, dim):
-        with pytest.raises(
-            ValueError, match=r"Z has 3 components, but this NoisyDIMTransformer has 2"
-        ):
-            dim.inverse_transform(np.zeros((5, 3)))
-
     def test_embeddings_of_single_precision_and_far_out(self, refined):
         _, dim = refined
         assert dim.inverse_transform(np.zeros((1, 2), np.float32)).dtype == np.float32
         assert np.isfinite(dim.inverse_transform([[1.7e308, 1.7e308], [0, -1e9]])).all()
-        with pytest.raises(ValueError, match="3 components"):
+        with pytest.raises(ValueError, match=r"Z has 3 components, but this NoisyDIM\w+ has 2"):
             dim.inverse_transform(np.zeros((5, 3)))
         with pytest.raises(ValueError, match="Z contains NaN"):
             dim.inverse_transform([[np.nan, 0.0]])
@@ -145,17 +139,17 @@ class TestRegressions:
 class TestFits:
     def test_a_way_to_get_one_is_said(self, dim):
         plain = new(None, max_epochs=1).fit(IRIS)
-        for name in ("inverse_transform", "sample"):
-            assert not hasattr(plain, name)
-            with pytest.raises(AttributeError) as error:
-                getattr(plain, name)
-            assert "decoder='kernel_ridge'" in str(error.value)
+        stream = pickle.loads(pickle.dumps(dim)).partial_fit(IRIS)
+        for model, message in (
+            (plain, "decoder='kernel_ridge'"),
+            (stream, "`partial_fit` fits none"),
+        ):
+            for name in ("inverse_transform", "sample"):
+                with pytest.raises(AttributeError) as error:
+                    getattr(model, name)
+                assert message in str(error.value)
         with pytest.raises(NotFittedError):
             new().sample()
-        stream = pickle.loads(pickle.dumps(dim)).partial_fit(IRIS)
-        with pytest.raises(AttributeError) as error:
-            _ = stream.sample
-        assert "`partial_fit` fits none" in str(error.value)
 
     def test_a_copy_decodes_alike(self, dim, tmp_path):
         dim.save(tmp_path / "model")
@@ -166,18 +160,6 @@ class TestFits:
         assert_array_equal(pickle.loads(pickle.dumps(own)).sample(9, 0), own.sample(9, 0))
         with pytest.raises(ValueError, match="Pickle the estimator"):
             own.save(tmp_path / "own")
-
-    @pytest.mark.parametrize(
-        ("decoder", "error", "message"),
-        [
-            ("kernel_rigde", ValueError, "Did you mean 'kernel_ridge'"),
-            (3, TypeError, "or a scikit-learn regressor"),
-            (LinearRegression, TypeError, "an object"),
-        ],
-    )
-    def test_what_is_no_decoder(self, decoder, error, message):
-        with pytest.raises(error, match=message):
-            new(decoder).fit(IRIS)
 
     def test_images_have_none(self):
         encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))

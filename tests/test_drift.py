@@ -7,24 +7,14 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-import sklearn
 from over import over
 from scipy import stats
-from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils import estimator_checks
-from sklearn.utils.estimator_checks import estimator_checks_generator
-from sklearn.utils.fixes import parse_version
 
 from sknoisydim import NoisyDIMDriftMonitor, NoisyDIMTransformer
 from sknoisydim._drift import N_SPLITS, TAIL, _pvalues
 from sknoisydim.metrics import mmd_test
 from sknoisydim.metrics._drift import PARTS
-
-# How many checks scikit-learn 1.9 yields for an estimator with `fit` and these tags.
-N_CHECKS = 41
 
 
 def quick(**parameters):
@@ -49,25 +39,6 @@ def fitted():
     return monitor().fit(samples(1600, 0))
 
 
-@pytest.mark.parametrize(
-    "check",
-    [
-        pytest.param(check, id=f"{i}-{check.func.__name__}")
-        for i, (_, check) in enumerate(estimator_checks_generator(monitor()))
-    ],
-)
-def test_check(check):
-    try:
-        check(monitor())
-    except estimator_checks.SkipTest as reason:
-        pytest.fail(f"skipped itself: {reason}")
-
-
-def test_number_of_checks():
-    fewer = parse_version(sklearn.__version__) < parse_version("1.9")
-    assert len(list(estimator_checks_generator(monitor()))) >= N_CHECKS - fewer
-
-
 def calm_pvalues(seed, n, m, n_batches):
     """P-values of batches without drift, by part, and the one of all parts last."""
     model = monitor(random_state=seed).fit(samples(n, seed))
@@ -77,8 +48,8 @@ def calm_pvalues(seed, n, m, n_batches):
 
 def test_level_is_that_asked_for():
     # Batches share the held-out samples, so that the means of monitors are what varies.
-    found = np.array([calm_pvalues(seed, 600, 150, 20) for seed in range(10)])
-    assert found.shape == (10, 20, len(PARTS) + 1)
+    found = np.array([calm_pvalues(seed, 600, 150, 12) for seed in range(10)])
+    assert found.shape == (10, 12, len(PARTS) + 1)
     shares = (found <= 0.2).mean(1)
     error = shares.std(0, ddof=1) / np.sqrt(len(shares))
     np.testing.assert_array_less(np.abs(shares.mean(0) - 0.2), 3.5 * error + 0.02)
@@ -141,9 +112,8 @@ def test_dependence_that_marginals_do_not_show(fitted):
     assert report.columns == {}
     assert 3 in report.columns_given_others
     assert report.part_pvalues["second moments"] < 1e-4 < report.part_pvalues["columns"]
-    assert "columns given the others 3" in report.verdict or "columns given the others 0" in (
-        report.verdict
-    )
+    named = ("columns given the others 3", "columns given the others 0")
+    assert any(words in report.verdict for words in named)
 
 
 def ring(n, seed, share):
@@ -172,16 +142,9 @@ def test_components_are_named(fitted):
 
 def test_a_check_changes_nothing(fitted):
     before = pickle.dumps(fitted)
-    X = samples(200, 6)
-    report = fitted.check(X)
-    assert fitted.check(X[::-1]) == report
+    report = fitted.check(samples(200, 6))
+    assert fitted.check(samples(200, 6)[::-1]) == report
     assert pickle.dumps(fitted) == before
-    assert pickle.loads(before).check(X) == report
-
-
-def test_same_seed_same_report(fitted):
-    again = clone(fitted).fit(samples(1600, 0))
-    assert again.check(samples(200, 7)) == fitted.check(samples(200, 7))
 
 
 def test_no_sample_is_kept():
@@ -223,38 +186,6 @@ def test_columns_of_data_frames_have_their_names(frames):
     assert "sensor 4" in report.verdict
     with pytest.raises(ValueError, match="feature names"):
         model.check(frames(dict(reversed(batch.items()))))
-
-
-def test_a_pipeline_in_front():
-    pipe = make_pipeline(StandardScaler().set_output(transform="pandas"), monitor())
-    frame = pd.DataFrame(samples(800, 0), columns=list("abcde"))
-    pipe.set_params(noisydimdriftmonitor__transformer__max_epochs=1).fit(frame)
-    assert pipe[-1].transformer_.n_epochs_ == 1
-    batch = pd.DataFrame(moved(samples(300, 3)), columns=list("abcde"))
-    assert pipe[-1].check(pipe[:-1].transform(batch)).columns.keys() == {"e"}
-
-
-def test_a_frozen_transformer_is_not_trained_again():
-    frame = pd.DataFrame(samples(400, 0), columns=list("abcde"))
-    dim = quick(target="uniform", random_state=0).fit(frame)
-    model = monitor(transformer=FrozenEstimator(dim))
-    model.fit(pd.DataFrame(samples(800, 1), columns=list("abcde")))
-    rows = samples(20, 3)
-    np.testing.assert_array_equal(
-        model.transformer_.transform(rows), dim.transform(pd.DataFrame(rows, columns=list("abcde")))
-    )
-    assert hasattr(dim, "feature_names_in_")
-    batch = pd.DataFrame(moved(samples(300, 2)), columns=list("abcde"))
-    assert model.check(batch).columns.keys() == {"e"}
-
-
-def test_missing_values_are_for_the_transformer_to_allow():
-    X, batch = samples(800, 0), samples(300, 3)
-    X[::10, 2] = batch[::2, 2] = np.nan
-    with pytest.raises(ValueError, match="NaN"):
-        monitor().fit(X)
-    model = monitor(transformer=quick(missing="indicator")).fit(X)
-    assert model.check(batch).columns.keys() == {2}
 
 
 def test_values_that_the_reference_never_had():
@@ -303,20 +234,6 @@ def test_a_report_is_shown_and_written(fitted):
     assert min(report.part_pvalues.values()) <= report.pvalue
     calm = fitted.check(samples(300, 9))
     assert calm.verdict.startswith("No drift was found (p = ")
-
-
-@over(
-    wrong={
-        "alpha": ({"alpha": 1.0}, ValueError, "alpha must be"),
-        "share": ({"calibration_fraction": 0.0}, ValueError, "calibration_fraction must be"),
-        "transformer": ({"transformer": StandardScaler()}, TypeError, "must be a NoisyDIM"),
-        "name": ({"transformer": "pca"}, TypeError, "must be a NoisyDIM"),
-    }
-)
-def test_what_is_wrong_is_said(wrong):
-    parameters, error, message = wrong
-    with pytest.raises(error, match=message):
-        monitor(**parameters).fit(samples(50, 16))
 
 
 def test_a_wrong_number_of_a_batch_is_said(fitted):

@@ -1,19 +1,26 @@
 """scikit-learn's own checks, all of them, strictly: two are expected to fail, none may skip."""
 
-from dataclasses import dataclass
-from functools import partial
+import functools
+import operator
 
 import pytest
 import sklearn
 import torch
+from over import over
 from scipy import stats
+from sklearn.base import clone
 from sklearn.exceptions import SkipTestWarning
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.fixes import parse_version
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer
+from sknoisydim import (
+    NoisyDIMDriftMonitor,
+    NoisyDIMOutlierDetector,
+    NoisyDIMTransformer,
+    UniformCodes,
+)
 from sknoisydim.encoders import MLPEncoder
 
 
@@ -36,9 +43,6 @@ def with_dropout(n_features, n_components):
     )
 
 
-# How many checks scikit-learn 1.9 yields for a transformer with these tags.
-N_CHECKS = 55
-
 # scikit-learn excuses its own estimators that draw batches, such as Perceptron and SGDClassifier:
 # repeating a row and weighing it have the same distribution, not the same numbers that are drawn.
 EXPECTED_FAILURES = {
@@ -47,83 +51,62 @@ EXPECTED_FAILURES = {
 }
 
 
-@dataclass(frozen=True)
-class Configuration:
-    """Parameters that are checked, and the least number of checks that must run."""
-
-    parameters: dict
-    n_checks: int = N_CHECKS
+def dim(*parameters):
+    """A transformer of few epochs, unless it says otherwise, and with no refinement."""
+    given = {"max_epochs": 2, "keep": "pca", "refine": None}
+    return NoisyDIMTransformer(**functools.reduce(operator.or_, parameters, given))
 
 
-# Every one but the first sets many parameters at once, and each parameter is in one of them. Some
-# checks set n_components=1, so a sequence of distributions can only have one.
-CONFIGURATIONS = {
-    "defaults": Configuration({"max_epochs": 2}),
-    "distributions": Configuration(
-        {
-            "n_components": 1,
-            "target": [stats.norm(1, 2)],
-            "scaling": None,
-            "augmentation": "jitter",
-            "encoder": MLPEncoder((16,), dropout=0.1),
-            "keep": None,
-            "batch_size": 1000,
-            "refine": None,
-            "max_epochs": 1,
-        }
+# Estimators that are checked, and how many checks scikit-learn 1.9 yields for one with its tags.
+# Every transformer but the first sets many parameters, and each parameter is set in one of them.
+# Some checks set n_components=1, so a sequence of distributions can only have one.
+ESTIMATORS = {
+    "defaults": (NoisyDIMTransformer(max_epochs=2), 55),
+    "distributions": (
+        dim(
+            {"n_components": 1, "target": [stats.norm(1, 2)], "scaling": None, "keep": None},
+            {"augmentation": "jitter", "encoder": MLPEncoder((16,), dropout=0.1)},
+            {"batch_size": 1000, "max_epochs": 1},
+        ),
+        55,
     ),
     # One more check: the tag says that y is required.
-    "supervised": Configuration(
-        {
-            "n_components": 16,
-            "target": "uniform",
-            "normalization": "batch",
-            "supervision": 0.5,
-            "batch_size": 20,
-            "refine": None,
-            "max_epochs": 1,
-        },
-        N_CHECKS + 1,
+    "supervised": (
+        dim(
+            {"n_components": 16, "target": "uniform", "normalization": "batch"},
+            {"supervision": 0.5, "batch_size": 20, "max_epochs": 1},
+        ),
+        56,
     ),
-    "stopping": Configuration(
-        {
-            "early_stopping": 1,
-            "encoder": with_dropout,
-            "keep": None,
-            "batch_size": 16,
-            "refine": None,
-            "max_epochs": 3,
-        }
+    "stopping": (
+        dim(
+            {"early_stopping": 1, "encoder": with_dropout, "keep": None, "batch_size": 16},
+            {"max_epochs": 3},
+        ),
+        55,
     ),
     # One less: the tag says that sparse rows are refused, and they are.
-    "quantile": Configuration(
-        {
-            "scaling": "quantile",
-            "target": stats.beta(2, 5),
-            "noise": 0.5,
-            "augmentation": None,
-            "clean_weight": 1.0,
-            "critic": "exact",
-            "refine": "rotation",
-            "batch_size": 100,
-            "max_epochs": 1,
-        },
-        N_CHECKS - 1,
+    "quantile": (
+        dim(
+            {"scaling": "quantile", "target": stats.beta(2, 5), "noise": 0.5, "critic": "exact"},
+            {"augmentation": None, "clean_weight": 1.0, "refine": "rotation"},
+            {"batch_size": 100, "max_epochs": 1},
+        ),
+        54,
     ),
     # One less: the tag says that NaN is allowed, and tests/test_missing.py sees to infinity.
-    "missing": Configuration(
-        {
-            "missing": "indicator",
-            "encoder": Perceptron,
-            "keep": None,
-            "match_weight": 0.0,
-            "batch_size": 20,
-            "refine": None,
-            "max_epochs": 1,
-        },
-        N_CHECKS - 1,
+    "missing": (
+        dim(
+            {"missing": "indicator", "encoder": Perceptron, "keep": None, "match_weight": 0.0},
+            {"batch_size": 20, "max_epochs": 1},
+        ),
+        54,
     ),
+    "codes": (UniformCodes(dim({"n_components": 2}), bits=4, random_state=0), 46),
+    "outliers": (NoisyDIMOutlierDetector(dim({}), n_estimators=1, random_state=0), 46),
+    "drift": (NoisyDIMDriftMonitor(dim({}), random_state=0), 41),
 }
+
 
 # Checks that scikit-learn runs on its own estimators only. The eleventh of this kind,
 # check_param_validation, asks for its private tables of constraints.
@@ -141,13 +124,9 @@ FURTHER_CHECKS = [
 ]
 
 
-def estimator(name):
-    return NoisyDIMTransformer(**CONFIGURATIONS[name].parameters)
-
-
 def yielded(name):
     """What `parametrize_with_checks` takes its cases from; its ids hold addresses of objects."""
-    return [check for _, check in estimator_checks_generator(estimator(name))]
+    return [check for _, check in estimator_checks_generator(clone(ESTIMATORS[name][0]))]
 
 
 def label(check):
@@ -168,7 +147,7 @@ def excused(check):
 def run(check, name):
     """Run a check; one that skips itself has checked nothing, and so fails."""
     try:
-        check(estimator(name))
+        check(clone(ESTIMATORS[name][0]))
     except estimator_checks.SkipTest as reason:
         pytest.fail(f"{label(check)} skipped itself: {reason}")
 
@@ -177,7 +156,7 @@ def run(check, name):
     ("name", "check"),
     [
         pytest.param(name, check, id=f"{name}-{label(check)}", marks=excused(check))
-        for name in CONFIGURATIONS
+        for name in ESTIMATORS
         for check in yielded(name)
     ],
 )
@@ -190,15 +169,14 @@ def test_check(name, check):
 @pytest.mark.parametrize("name", ["defaults", "supervised"])  # what containers do not depend on
 @pytest.mark.parametrize("check", FURTHER_CHECKS)
 def test_further_check(name, check):
-    run(partial(getattr(estimator_checks, check), NoisyDIMTransformer.__name__), name)
+    run(functools.partial(getattr(estimator_checks, check), NoisyDIMTransformer.__name__), name)
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@over(name=ESTIMATORS.keys())
 def test_number_of_checks(name):
     # scikit-learn 1.8 has one check less than 1.9.
     fewer = parse_version(sklearn.__version__) < parse_version("1.9")
-    assert len(yielded(name)) >= CONFIGURATIONS[name].n_checks - fewer
-    assert len(set(FURTHER_CHECKS)) == 10
+    assert len(yielded(name)) >= ESTIMATORS[name][1] - fewer
 
 
 def test_nothing_is_announced_as_skipped(recwarn):

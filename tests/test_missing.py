@@ -11,14 +11,10 @@ import polars as pl
 import pytest
 import skops.io
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from scipy import sparse
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import RobustScaler
 from torch import nn
@@ -27,12 +23,7 @@ from sknoisydim import NoisyDIMTransformer
 from sknoisydim._persistence import _file
 from sknoisydim._persistence._state import pack
 from sknoisydim._sources import column_means, missing_columns
-from sknoisydim.augmentations import (
-    AUGMENTATIONS,
-    Compose,
-    FeatureCorruption,
-    prepare_view,
-)
+from sknoisydim.augmentations import AUGMENTATIONS, Compose, FeatureCorruption, prepare_view
 from sknoisydim.encoders import IndicateMissing, MLPEncoder
 from sknoisydim.scaling import SCALINGS, column_moments, from_moments
 
@@ -56,17 +47,16 @@ VIEWS = {
 each_view = over(name=sorted(VIEWS))
 
 
-class Perceptron(nn.Module):
+class Perceptron(nn.Linear):
     """A user's encoder, which knows nothing of missing cells."""
 
     def __init__(self, n_features, n_components):
-        super().__init__()
-        self.layers = nn.Linear(n_features, n_components)
+        super().__init__(n_features, n_components)
         self.n_features = n_features
 
     def forward(self, x):
         assert x.isfinite().all()
-        return self.layers(x).sin()
+        return super().forward(x).sin()
 
 
 def dim(n_components=2, **parameters):
@@ -107,27 +97,22 @@ class TestError:
         with pytest.raises(ValueError, match=r"NaN.*SimpleImputer.*missing='indicator'"):
             model.fit(kind(self.table))
 
-    @over(method=["transform", "score", "score_samples", "partial_fit", "diagnose"])
-    def test_after_a_fit_too(self, method):
+    def test_after_a_fit_too(self):
         model = NoisyDIMTransformer(2, **SMALL).fit(FULL)
         # What a net takes is settled when it is made.
         model.set_params(missing="indicator")
-        with pytest.raises(ValueError, match=r"NaN.*SimpleImputer"):
-            getattr(model, method)(self.table)
+        for method in ("transform", "score", "score_samples", "partial_fit", "diagnose"):
+            with pytest.raises(ValueError, match=r"NaN.*SimpleImputer"):
+                getattr(model, method)(self.table)
 
 
-class TestInfinity:
-    @over(
-        value=[np.inf, -np.inf],
-        kind=[np.asarray, pd.DataFrame, sparse.csr_array, np.float32],
-    )
-    def test_is_refused(self, value, kind):
-        table = X.copy()
-        table[5, 4] = value
-        with pytest.raises(ValueError, match="contains infinity"):
-            dim().fit(kind(table))
-        with pytest.raises(ValueError, match="contains infinity"):
-            indicator().transform(kind(table))
+@over(kind=[np.asarray, pd.DataFrame, sparse.csr_array, np.float32])
+def test_infinity_is_refused(kind):
+    table = X.copy()
+    for table[5, 4] in (np.inf, -np.inf):
+        for call in (dim().fit, indicator().transform):
+            with pytest.raises(ValueError, match="contains infinity"):
+                call(kind(table))
 
 
 class TestIndicator:
@@ -173,32 +158,14 @@ class TestIndicator:
         judge = LogisticRegression(C=100, max_iter=1000).fit(features[:400], gone[:400])
         assert judge.score(features[400:], gone[400:]) > 0.95
 
-    @given(
-        scaling=st.sampled_from(["squash", "quantile"]),
-        gone=arrays(bool, (30, 3)),
-        seed=st.integers(0, 100),
-    )
-    @settings(max_examples=10, deadline=None, derandomize=True, database=None)
-    def test_any_pattern_is_embedded(self, scaling, gone, seed):
-        table = np.random.default_rng(seed).normal(size=(30, 3))
-        model = dim(scaling=scaling, max_epochs=1, refine=None)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(np.where(gone, np.nan, table))
-        other = np.where(gone[::-1], np.nan, table)
-        for rows in (table, other, np.full((4, 3), np.nan)):
-            z = model.transform(rows)
-            assert z.shape == (len(rows), 2)
-            assert np.isfinite(z).all()
-
     @each_scaling
     def test_whole_rows_and_columns(self, scaling):
         table = X.copy()
-        table[:, 2] = np.nan
-        table[::7] = np.nan
+        table[:, 2] = table[::7] = np.nan
         weights = RNG.random(len(X)) if scaling == "squash" else None
-        model = dim(scaling=scaling).fit(table, sample_weight=weights)
+        model = dim(scaling=scaling, encoder=Perceptron).fit(table, sample_weight=weights)
         assert front(model).columns.tolist() == [0, 1, 2, 3, 4]
+        assert front(model).encoder.n_features == 10
         for rows in (table, FULL, X, X.astype(np.float32)):
             z = model.transform(rows)
             assert z.dtype == rows.dtype
@@ -211,42 +178,29 @@ class TestIndicator:
         model = dim().fit(table, sample_weight=np.arange(120.0))
         assert front(model).columns.tolist() == []
 
-    @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+    @over(kind=KINDS)
     def test_any_container(self, kind):
         table = kind(X)
-        before = table.copy() if isinstance(table, pd.DataFrame) else str(table)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "X does not have valid feature names")
-            warnings.filterwarnings("ignore", "X has feature names")
+            warnings.filterwarnings("ignore", "X (does not have valid|has) feature names")
             model = dim().fit(table)
             assert_array_equal(np.asarray(model.transform(table)), indicator().transform(X))
-        if isinstance(table, pd.DataFrame):
-            pd.testing.assert_frame_equal(table, before)
-        else:
-            assert str(table) == before
 
     def test_held_out_rows(self):
-        model = dim(early_stopping=True).fit(np.vstack([X, X]))
-        assert np.isfinite(model.history_["valid_information"]).all()
-        model = dim().fit(X[:80], X_val=X[80:])
-        assert np.isfinite(model.history_["valid_information"]).all()
+        stopped = dim(early_stopping=True).fit(np.vstack([X, X]))
+        for model in (stopped, dim().fit(X[:80], X_val=X[80:])):
+            assert np.isfinite(model.history_["valid_information"]).all()
         with pytest.raises(ValueError, match="SimpleImputer"):
             NoisyDIMTransformer(2, **SMALL).fit(FULL, X_val=X)
 
     def test_every_method(self, tmp_path):
         model = dim(refine="rotation").fit(X)
         z = model.transform(X)
-        assert_array_equal(model.transform_to(X, np.empty_like(z)), z)
         assert_array_equal(model.transform_to(X, tmp_path / "Z.npy"), z)
         assert 0 <= model.score(X) <= 1
         assert np.isfinite(model.score_samples(X)).all()
         assert np.isfinite(model.diagnose(X, classifier=False).intrinsic_dimension)
         assert_allclose(model.retarget("normal").transform(X), z)
-
-    def test_an_encoder_of_ones_own_sees_no_missing_cell(self):
-        model = dim(encoder=Perceptron).fit(X)
-        assert front(model).encoder.n_features == 9
-        assert np.isfinite(model.transform(X)).all()
 
     def test_a_scaling_that_makes_other_columns(self):
         with pytest.raises(ValueError, match=r"3 columns of 5.*SimpleImputer"):
@@ -254,24 +208,21 @@ class TestIndicator:
 
 
 class TestStatistics:
-    @pytest.mark.parametrize("weighted", [False, True])
-    def test_moments_are_those_of_observed_cells(self, weighted, monkeypatch):
+    @over(weights={"none": None, "random": RNG.random(120)})
+    def test_moments_are_those_of_observed_cells(self, weights, monkeypatch):
         monkeypatch.setattr("sknoisydim._sources._SLICE_CELLS", 50)  # ten rows at a time
         table = X.copy()
         table[:25, 1] = np.nan  # not seen before the third slice
         table[:, 3] = np.nan
-        weights = RNG.random(120) if weighted else None
         moments = column_moments(table, weights)
-        for column in range(5):
+        for column in (0, 1, 2, 4):
             seen = ~np.isnan(table[:, column])
             w = (np.ones(120) if weights is None else weights)[seen]
-            mean = variance = 0.0
-            if seen.any():
-                mean = np.average(table[seen, column], weights=w)
-                variance = np.average((table[seen, column] - mean) ** 2, weights=w)
-            assert_allclose(moments.n_rows[column], w.sum())
-            assert_allclose(moments.mean[column], mean, atol=1e-12)
-            assert_allclose(moments.variance[column], variance, atol=1e-12)
+            mean = np.average(table[seen, column], weights=w)
+            variance = np.average((table[seen, column] - mean) ** 2, weights=w)
+            found = [moments.n_rows[column], moments.mean[column], moments.variance[column]]
+            assert_allclose(found, [w.sum(), mean, variance], atol=1e-12)
+        assert_allclose([moments.n_rows[3], moments.mean[3], moments.variance[3]], 0)
         assert_allclose(column_means(table, weights), moments.mean, atol=1e-12)
         assert missing_columns(table).tolist() == SHOWN
         assert from_moments("standard", moments).scale[3] == 1
@@ -329,33 +280,16 @@ class TestViews:
         assert (view == rows).any()
         assert (view != rows)[~rows.isnan()].any()
 
-    def test_masking_takes_missing_cells_like_others(self, rows):
-        view = VIEWS["masking"](rows, generator())
-        assert 0 < (view == 0)[rows.isnan()].float().mean() < 1
 
-
-MODELS = {
-    "squash": {},
-    "quantile": {"scaling": "quantile", "target": "uniform"},
-    "whole": {"scaling": None, "encoder": MLPEncoder((8, 8), batch_norm=False, residual=True)},
-    "refined": {"refine": "rotation", "scaling": "standard"},
-}
-each_model = pytest.mark.parametrize("name", MODELS)
+ROWS = np.concatenate([X, FULL[:20], np.full((1, 5), np.nan)])
 
 
 class TestRoutes:
     """Whatever carries a fit away gives the same rows."""
 
-    @pytest.fixture
-    def rows(self):
-        return np.concatenate([X, FULL[:20], np.full((1, 5), np.nan)])
-
-    def fit(self, name):
-        return dim(**MODELS[name]).fit(X)
-
-    @each_model
-    def test_pickle_skops_and_file(self, name, rows, tmp_path):
-        model = self.fit(name)
+    @over(parameters=[{"scaling": None}, {"scaling": "quantile", "target": "uniform"}])
+    def test_pickle_skops_and_file(self, parameters, tmp_path):
+        model = dim(**parameters).fit(X)
         model.save(tmp_path / "model.safetensors")
         data = skops.io.dumps(model)
         trusted = skops.io.get_untrusted_types(data=data)
@@ -366,37 +300,32 @@ class TestRoutes:
         ):
             assert again.missing == "indicator"
             assert front(again).columns.tolist() == SHOWN
-            assert_array_equal(again.transform(rows), model.transform(rows))
+            assert_array_equal(again.transform(ROWS), model.transform(ROWS))
             again.partial_fit(X)
-            assert np.isfinite(again.transform(rows)).all()
+            assert np.isfinite(again.transform(ROWS)).all()
 
-    def test_onnx(self, rows, tmp_path):
-        model = self.fit("quantile")
+    def test_onnx(self, tmp_path):
+        model = dim(scaling="quantile", target="uniform").fit(X)
         model.to_onnx(tmp_path / "model.onnx")
         session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-        single = rows.astype(np.float32)
+        single = ROWS.astype(np.float32)
         (z,) = session.run(["Z"], {"X": single})
         assert_allclose(z, model.transform(single), rtol=1e-4, atol=1e-5)
 
     def test_a_crafted_file_is_refused(self, tmp_path):
         header, tensors = pack(dim(scaling="quantile").fit(X))
-        for part, value in [
-            (0, np.array([-7, 1, 2, 3])),
-            (0, np.array([[0, 1, 2, 3]])),
-            (0, np.array([0.0, 1.0, 2.0, 3.0])),
-            (0, np.array([0, 1, 2])),
-            (1, np.zeros(4, np.float32)),
-            (1, np.full(5, np.nan, np.float32)),
-        ]:
-            crafted = {**tensors, f"parts.missing.{part}": value}
-            _file.write(tmp_path / "model.safetensors", header, crafted)
-            with pytest.raises(ValueError, match="cannot be loaded"):
-                NoisyDIMTransformer.load(tmp_path / "model.safetensors")
-        for cells in ([], 3, "missing", [1, 2, 3], None):
-            header["parts"]["missing"] = cells
+
+        def refused(header, tensors):
             _file.write(tmp_path / "model.safetensors", header, tensors)
             with pytest.raises(ValueError, match="cannot be loaded"):
                 NoisyDIMTransformer.load(tmp_path / "model.safetensors")
+
+        for columns in ([-7, 1, 2, 3], [[0, 1, 2, 3]], [0.0, 1.0, 2.0, 3.0], [0, 1, 2]):
+            refused(header, tensors | {"parts.missing.0": np.array(columns)})
+        for fill in (np.zeros(4, np.float32), np.full(5, np.nan, np.float32)):
+            refused(header, tensors | {"parts.missing.1": fill})
+        for header["parts"]["missing"] in ([], 3, "missing", [1, 2, 3], None):
+            refused(header, tensors)
 
 
 class TestGoingOn:
@@ -413,17 +342,14 @@ class TestGoingOn:
 
     def test_moments_of_a_stream_are_those_of_all_observed_cells(self):
         model = dim()
-        for start in range(0, 120, 30):
-            model.partial_fit(X[start : start + 30])
+        for part in np.split(X, 4):
+            model.partial_fit(part)
         whole = from_moments("squash", column_moments(X))
         assert_allclose(model.encoder_.scaling.mean, whole.mean)
         assert_allclose(model.encoder_.scaling.scale, whole.scale)
 
-    @over(scaling=["squash", "standard"])
-    def test_a_warm_start_with_the_other_setting(self, scaling):
-        before, after = ("error", "indicator") if scaling == "squash" else ("indicator", "error")
-        model = NoisyDIMTransformer(
-            2, missing=before, warm_start=True, scaling=scaling, **SMALL
-        ).fit(FULL)
-        with pytest.raises(ValueError, match=rf"missing='{after}'.*warm_start=False"):
-            model.set_params(missing=after).fit(FULL)
+    def test_a_warm_start_with_the_other_setting(self):
+        for before, after in (("error", "indicator"), ("indicator", "error")):
+            model = NoisyDIMTransformer(2, missing=before, warm_start=True, **SMALL).fit(FULL)
+            with pytest.raises(ValueError, match=rf"missing='{after}'.*warm_start=False"):
+                model.set_params(missing=after).fit(FULL)

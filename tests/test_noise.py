@@ -13,27 +13,19 @@ from sklearn.datasets import load_iris
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._objective import Objective
 from sknoisydim.bounds import infonce
-from sknoisydim.noise import (
-    NOISES,
-    UniformNoise,
-    auto_levels,
-)
+from sknoisydim.noise import NOISES, UniformNoise, auto_levels
 from sknoisydim.normalization import Whitening
 
 # Size of the noise, the one parameter that each has, in two values.
 SIZES = {"gaussian": (0.3, 1.0), "uniform": (0.125, 0.25)}
+assert SIZES.keys() == NOISES.keys()
 CASES = [(name, size) for name, sizes in SIZES.items() for size in sizes]
 
-each_noise = over(name=sorted(NOISES))
 each_case = over(case=CASES)
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def test_every_noise_has_its_cases():
-    assert SIZES.keys() == NOISES.keys()
 
 
 @each_case
@@ -80,8 +72,7 @@ def test_capacity_is_what_the_best_input_sends(case, d):
     assert np.mean(shown) == pytest.approx(channel.capacity, abs=0.03 * d + 0.02)
 
 
-@each_noise
-@over(d=[1, 2, 5])
+@over(name=sorted(NOISES), d=[1, 2, 5])
 def test_auto_is_close_to_what_a_batch_can_show(name, d):
     component = NOISES[name]()
     capacity = component.capacity(d, 512)
@@ -122,8 +113,7 @@ class TestUniform:
     @over(d=[1, 2, 3, 5], batch_size=[150, 512, 4096])
     def test_levels_are_the_best_integer(self, d, batch_size):
         nats = 0.8 * math.log(batch_size) / d
-        others = range(2, 2000)
-        best = min(others, key=lambda levels: abs(math.log1p(levels) - nats))
+        best = min(range(2, 2000), key=lambda levels: abs(math.log1p(levels) - nats))
         assert auto_levels(d, batch_size) == best
 
     def test_warns_where_no_batch_can_show_it(self):
@@ -149,14 +139,12 @@ class TestUniform:
         assert (noisy - view).std(0).numpy() == pytest.approx(channel.scale, rel=0.03)
 
     def test_whitens_to_the_deviation_in_training_and_after(self):
-        channel = UniformNoise(0.25).build(2, 64)
-        normalizer = Whitening().build(2)
+        channel, normalizer = UniformNoise(0.25).build(2, 64), Whitening().build(2)
         Objective(torch.nn.Linear(3, 2), normalizer, channel, None, infonce, lambda x, g: x, 1.0)
         x = torch.empty(500, 2).normal_(generator=generator()) @ torch.tensor([[1.0, 2], [0, 3]])
         z = normalizer(x)
         normalizer.set_statistics(x.mean(0).double(), x.T.cov(correction=0).double())
-        normalizer.eval()
-        torch.testing.assert_close(normalizer(x), z, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(normalizer.eval()(x), z, rtol=1e-3, atol=1e-3)
         expected = channel.deviation**2 * torch.eye(2)
         torch.testing.assert_close(z.T.cov(correction=0), expected, rtol=1e-2, atol=1e-2)
 
@@ -167,24 +155,16 @@ class TestUniform:
 
 
 def fit_uniform(X, d, half_width="auto", **parameters):
-    return NoisyDIMTransformer(
-        d,
-        noise=UniformNoise(half_width),
-        target="uniform",
-        clean_weight=1,
-        keep=None,
-        refine=None,
-        random_state=0,
-        **parameters,
-    ).fit(X)
+    given = {"noise": UniformNoise(half_width), "target": "uniform", "clean_weight": 1}
+    given |= {"keep": None, "refine": None, "random_state": 0}
+    return NoisyDIMTransformer(d, **given, **parameters).fit(X)
 
 
-@pytest.mark.parametrize("d", [1, 2])
+@over(d=[1, 2])
 def test_iris_fills_the_channel(d):
-    X = load_iris().data
-    model = fit_uniform(X, d, max_epochs=200)
+    model = fit_uniform(load_iris().data, d, max_epochs=200)
     assert model.mutual_information_ > 0.93 * model.capacity_
-    assert model.score(X) > 0.93
+    assert model.score(load_iris().data) > 0.93
     assert model.noise_scale_ == pytest.approx(1 / auto_levels(d, 150))
 
 

@@ -13,7 +13,6 @@ operations only.
 """
 
 import contextlib
-import copy
 import itertools
 import json
 import pickle
@@ -34,26 +33,19 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sknoisydim import NoisyDIMTransformer, _modules, _settings
-from sknoisydim._modules import Dropout, mlp
+from sknoisydim._modules import Dropout
 from sknoisydim._net import _checkpoint
-from sknoisydim._objective import Objective
 from sknoisydim._training._fit import fitted_so_far
-from sknoisydim.augmentations import AUGMENTATIONS, prepare_view, resolve_augmentation
-from sknoisydim.bounds import BOUNDS, resolve_bound
+from sknoisydim.augmentations import AUGMENTATIONS
+from sknoisydim.bounds import BOUNDS
 from sknoisydim.critics import CRITICS
-from sknoisydim.noise import NOISES
 from sknoisydim.normalization import NORMALIZATIONS, Whitening
 
 aten = torch.ops.aten
 NAME = "elsewhere"
 HOME = torch.device("cpu")
 # Their tensors may be on two devices on CUDA as well.
-MIXING = {
-    aten.copy_.default,
-    aten._to_copy.default,
-    aten.index.Tensor,
-    aten.index_put_.default,
-}
+MIXING = {aten.copy_.default, aten._to_copy.default, aten.index.Tensor, aten.index_put_.default}
 
 
 class Elsewhere(torch.Tensor):
@@ -227,15 +219,9 @@ def left_there(value, path="", seen=None):
     return [p for name, part in parts for p in left_there(part, f"{path}.{name}", seen)]
 
 
-def assert_at_home(model):
-    """See that a fitted model holds nothing of the other device."""
-    left = left_there(vars(model))
-    assert not left, left
-
-
 def assert_same(there, here, rows=X):
     """See that a fit elsewhere is that of the CPU, and that nothing of it is left there."""
-    assert_at_home(there)
+    assert left_there(vars(there)) == []
     for name, values in here.history_.items():
         if not name.endswith("seconds"):
             assert there.history_[name] == values, name
@@ -244,8 +230,8 @@ def assert_same(there, here, rows=X):
     for exact in (rows, rows.astype(np.float64)):
         with other_device():
             Z = there.transform(exact)
-        np.testing.assert_array_equal(on_cpu.transform(exact), here.transform(exact))
-        np.testing.assert_array_equal(Z, here.transform(exact))
+        for found in (on_cpu.transform(exact), Z):
+            np.testing.assert_array_equal(found, here.transform(exact))
 
 
 class Own(nn.Module):
@@ -255,7 +241,7 @@ class Own(nn.Module):
 
     def __init__(self, n_features, n_components):
         super().__init__()
-        layers = [nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, n_components)]
+        layers = nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, n_components)
         self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(self.dropout), *layers)
 
     def forward(self, x):
@@ -270,10 +256,6 @@ class OwnDropout(Own):
 
 def own_optimizer(parameters, lr):
     return torch.optim.RMSprop(parameters, lr=lr, momentum=0.9)
-
-
-def spread(net, batches, y):
-    return float(net.predict(batches).std())
 
 
 class Cut(Callback):
@@ -294,48 +276,48 @@ class Look(Callback):
         Look.found += (left_there(vars(encoder)),)
 
 
+def spread(net, batches, y):
+    return float(net.predict(batches).std())
+
+
 def watching():
-    return [
-        ("spread", EpochScoring(spread, name="spread", on_train=True)),
-        ("rate", LRScheduler(torch.optim.lr_scheduler.StepLR, step_size=1)),
-    ]
+    rates = LRScheduler(torch.optim.lr_scheduler.StepLR, step_size=1)
+    return [("spread", EpochScoring(spread, name="spread", on_train=True)), ("rate", rates)]
 
 
-VALIDATION = {"X_val": X[:70] + 1, "y_val": Y[:70]}
 # Parameters, and what fit gets beside the rows.
 FITS = {
     "defaults": ({}, {}),
-    "labels": ({"supervision": 0.5}, {"y": Y} | VALIDATION),
+    "labels": ({"supervision": 0.5}, {"y": Y, "X_val": X[:70] + 1, "y_val": Y[:70]}),
     "missing": (
         {"missing": "indicator", "scaling": "quantile", "refine": "rotation", "noise": 0.01},
         {"X": HOLES, "sample_weight": np.linspace(0, 2, len(X)), "X_val": HOLES[:70]},
     ),
-    "images": (
-        {"encoder": Own, "optimizer": own_optimizer, "augmentation": "jitter"},
-        {"X": X.reshape(-1, 1, 2, 3)},
-    ),
-    "sgd": (
-        {"noise": "uniform", "bound": "dv", "optimizer": "sgd", "lr": 0.01, "callbacks": watching},
-        {},
-    ),
+    "images": ({"encoder": Own, "optimizer": own_optimizer}, {"X": X.reshape(-1, 1, 2, 3)}),
+    "sgd": ({"noise": "uniform", "optimizer": "sgd", "lr": 0.01, "callbacks": watching}, {}),
+    **{f"view {name}": ({"augmentation": name}, {}) for name in AUGMENTATIONS},
 }
+# Each critic, bound and normalization in turn; uniform noise has no exact critic.
+CRITICS_IN_TURN = itertools.cycle(sorted(CRITICS, key=lambda name: name == "exact"))
+TURNS = zip(CRITICS_IN_TURN, itertools.cycle(BOUNDS), itertools.cycle(NORMALIZATIONS), strict=False)
+for name, (critic, bound, normalization) in zip(FITS, TURNS, strict=False):
+    turn = {"critic": critic, "bound": bound, "normalization": normalization, "clean_weight": 0.5}
+    FITS[name][0].update(turn)
 
 
-def fitted(device, parameters, arguments):
+def fitted(device, parameters, arguments=None):
     given = {k: v() if k == "callbacks" else v for k, v in parameters.items()}
-    return dim(device, **given).fit(**{"X": X} | arguments)
+    return dim(device, **given).fit(**{"X": X} | (arguments or {}))
 
 
-def both(parameters, arguments):
+def both(parameters, arguments=None):
     here = fitted("cpu", parameters, arguments)
     with other_device():
-        there = fitted(NAME, parameters, arguments)
-    return there, here
+        return fitted(NAME, parameters, arguments), here
 
 
 def fit(parameters, arguments):
-    there, here = both(parameters, arguments)
-    assert_same(there, here, arguments.get("X", X))
+    assert_same(*both(parameters, arguments), arguments.get("X", X))
 
 
 for name, given in FITS.items():
@@ -369,120 +351,54 @@ def the_device_is_one():
         pickle.loads(pickle.dumps(x))
 
 
-def step(objective, view, x, seed, device):
-    """Do one step; return what it showed, all gradients, and the parameters after it."""
-    objective.augmentation = view
-    optimizer = torch.optim.AdamW(objective.parameters(), lr=0.01, fused=True)
-    generator = _modules.make_generator(seed, device)
-    nats = objective.train()(x, [x], generator)
-    (-nats.objective).backward()
-    optimizer.step()
-    parameters = list(objective.parameters())
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    tensors = [*nats, *gradients, *parameters, *objective.buffers()]
-    assert {t.device.type for t in tensors} == {torch.device(device).type}
-    return [t.detach().cpu() for t in tensors]
-
-
-TURNS = itertools.cycle([None, *AUGMENTATIONS])
-
-
-def steps(noise, normalization):
-    """Do a step with each critic and each bound; the views, which know neither, take turns."""
-    d, n = 2, 16
-    seeds = itertools.count()
-    x = torch.from_numpy(X[:n])
-    with other_device():
-        x_there = x.to(NAME)
-    views = {name: prepare_view(resolve_augmentation(name), x) for name in [None, *AUGMENTATIONS]}
-    with other_device():
-        views_there = {name: prepare_view(resolve_augmentation(name), x_there) for name in views}
-    channel = NOISES[noise]().build(d, n)
-    critics = [name for name in CRITICS if channel.exact or name != "exact"]
-    for critic, bound in zip(itertools.cycle(critics), BOUNDS, strict=False):
-        generator = torch.Generator().manual_seed(0)
-        objective = Objective(
-            mlp(6, [8], d, generator, batch_norm=True, dropout=0.1),
-            NORMALIZATIONS[normalization]().build(d),
-            channel,
-            CRITICS[critic]().build(d, channel, generator),
-            resolve_bound(bound),
-            None,
-            0.5,
-            (1.0,),
-            1.0,
-        )
-        view, seed = next(TURNS), next(seeds)
-        here = step(copy.deepcopy(objective), views[view], x, seed, "cpu")
-        with other_device():
-            moved = copy.deepcopy(objective).to(NAME)
-            there = step(moved, views_there[view], x_there, seed, NAME)
-        assert all(map(torch.equal, here, there)), f"{critic}, {bound}, {view}"
-
-
-for noise, normalization in zip(NOISES, NORMALIZATIONS, strict=True):
-    SCENARIOS[f"steps_{noise}_{normalization}"] = partial(steps, noise, normalization)
-
-
 @scenario
 def singular_covariances_end_a_fit():
     """No step waits to see whether it can be factored; the epoch's end says it."""
+
+    class Diverging(nn.Linear):
+        def forward(self, x):
+            z = super().forward(x)
+            return z * float("inf") if z.requires_grad else z
+
     whiten = Whitening().build(2)
     bad = torch.tensor([[1.0, 9.0], [9.0, 1.0]])
     with pytest.raises(torch.linalg.LinAlgError):
         whiten.from_covariance(bad)
     with other_device():
-        bad = bad.to(NAME)
-        matrix = whiten.from_covariance(bad)
-        assert matrix.cpu().isnan().any()
+        assert whiten.from_covariance(bad.to(NAME)).cpu().isnan().any()
         with pytest.raises(ValueError, match="training diverged"):
-            fitted(NAME, {"encoder": _Diverging, "clean_weight": 1.0}, {})
-
-
-class _Diverging(nn.Linear):
-    def __init__(self, n_features, n_components):
-        super().__init__(n_features, n_components)
-
-    def forward(self, x):
-        z = super().forward(x)
-        return z * float("inf") if z.requires_grad else z
+            fitted(NAME, {"encoder": Diverging, "clean_weight": 1.0})
 
 
 @scenario
 def a_fit_goes_on():
     """By a second fit with its moments, and by a stream; on either device."""
-    here = fitted("cpu", {"warm_start": True, "bound": "dv"}, {})
-    with other_device():
-        there = fitted(NAME, {"warm_start": True, "bound": "dv"}, {})
-    changed = pickle.loads(pickle.dumps(there)).set_params(device="cpu").fit(X)
-    here.fit(X)
-    with other_device():
-        there.fit(X)
-    assert_same(there, here)
-    assert_same(changed, here)
-    here.partial_fit(X[:100])
-    with other_device():
-        there.partial_fit(X[:100])
-    assert_same(there, here)
+    there, here = both({"warm_start": True, "bound": "dv"})
+    changed = pickle.loads(pickle.dumps(there)).set_params(device="cpu")
+    for go_on in (lambda model: model.fit(X), lambda model: model.partial_fit(X[:100])):
+        go_on(here)
+        with other_device():
+            go_on(there)
+        assert_same(there, here)
+        assert_same(go_on(changed), here)
 
 
 @scenario
 def a_checkpoint_goes_on():
     folder = Path("checkpoint").resolve()
     parameters = {"max_epochs": 4, "encoder": OwnDropout, "bound": "dv"}
-    with other_device():
-        whole = fitted(NAME, parameters, {})
-    parameters["checkpoint"] = folder
+    cut = parameters | {"checkpoint": folder, "callbacks": lambda: [Cut()]}
     with (
         mock.patch.object(_checkpoint, "SECONDS", 0.0),
         mock.patch.object(_checkpoint, "SHARE", np.inf),
         other_device(),
     ):
+        whole = fitted(NAME, parameters)
         with pytest.raises(RuntimeError, match="power cut"):
-            fitted(NAME, parameters | {"callbacks": lambda: [Cut()]}, {})
+            fitted(NAME, cut)
         assert len(_checkpoint._read(folder / _checkpoint.NAME)["history"]) == 2
         with mock.patch.object(Cut, "on_epoch_end"):
-            resumed = fitted(NAME, parameters | {"callbacks": lambda: [Cut()]}, {})
+            resumed = fitted(NAME, cut)
     assert_same(resumed, whole.set_params(device="cpu"))
 
 
@@ -490,7 +406,7 @@ def a_checkpoint_goes_on():
 def callbacks_see_a_model_that_works():
     """What scikit-learn's callbacks get in training is on the CPU."""
     with other_device():
-        fitted(NAME, {"callbacks": lambda: [Look()]}, {})
+        fitted(NAME, {"callbacks": lambda: [Look()]})
     assert Look.found == ([], [])
 
 
@@ -498,7 +414,7 @@ def callbacks_see_a_model_that_works():
 def models_to_load():
     """Write models for a process that has no such device."""
     folder = Path.cwd()
-    there, here = both({"bound": "dv", "critic": "concat", "encoder": Own}, {})
+    there, here = both({"bound": "dv", "critic": "concat", "encoder": Own})
     (folder / "model.pkl").write_bytes(pickle.dumps(there))
     np.save(folder / "Z.npy", here.transform(X))
     there, here = both({"bound": "dv", "supervision": 0.5}, {"y": Y})
@@ -558,32 +474,24 @@ def test_on_another_device(tmp_path):
     check_models(tmp_path)
 
 
-class Gpus:
-    """Stands for `torch.cuda` of a machine with two GPUs."""
+def two_gpus(monkeypatch, started):
+    """Let `torch.cuda` be that of a machine with two GPUs; return what is called of it."""
+    calls = []
+    for name, value in (("is_available", True), ("device_count", 2), ("is_initialized", started)):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    for name in ("get_rng_state", "set_rng_state", "manual_seed_all"):
 
-    def __init__(self, started):
-        self.started = started
-        self.calls = []
+        def note(*args, name=name, **kwargs):
+            calls.append(name)
+            return torch.zeros(1, dtype=torch.uint8)
 
-    def install(self, monkeypatch):
-        def call(name):
-            def note(*args, **kwargs):
-                self.calls.append(name)
-                return torch.zeros(1, dtype=torch.uint8)
-
-            return note
-
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: self.started)
-        for name in ("get_rng_state", "set_rng_state", "manual_seed_all"):
-            monkeypatch.setattr(torch.cuda, name, call(name))
+        monkeypatch.setattr(torch.cuda, name, note)
+    return calls
 
 
 @pytest.mark.parametrize("started", [False, True], ids=["unused", "used"])
 def test_borrowing_generators_starts_no_gpu(monkeypatch, started):
-    gpus = Gpus(started)
-    gpus.install(monkeypatch)
+    calls = two_gpus(monkeypatch, started)
     before = torch.get_rng_state()
     expected = torch.rand(3, generator=torch.Generator().manual_seed(5))
     with _modules.fork_global_rng(5):
@@ -591,7 +499,7 @@ def test_borrowing_generators_starts_no_gpu(monkeypatch, started):
     assert torch.equal(torch.get_rng_state(), before)
     # torch warns, which is an error here, where it is left to take all of several GPUs.
     seen = ["get_rng_state"] * 2 + ["manual_seed_all"] + ["set_rng_state"] * 2
-    assert gpus.calls == (seen if started else [])
+    assert calls == (seen if started else [])
 
 
 def test_auto_names_the_gpu_that_it_takes(monkeypatch):

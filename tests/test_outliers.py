@@ -1,27 +1,14 @@
 """The detector of outliers: its level, p-values that follow the score, scikit-learn's checks."""
 
-import pickle
-import warnings
-
 import numpy as np
-import pandas as pd
 import pytest
 import sklearn
 from over import over
 from scipy import stats
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils import estimator_checks
-from sklearn.utils.estimator_checks import estimator_checks_generator
-from sklearn.utils.fixes import parse_version
 
-from sknoisydim import NoisyDIMDriftMonitor, NoisyDIMOutlierDetector, NoisyDIMTransformer
+from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer
 from sknoisydim._outliers import CALIBRATIONS, _fit_tail, _offset, _p_values
-
-# How many checks scikit-learn 1.9 yields for a detector with these tags.
-N_CHECKS = 46
 
 
 def quick(**parameters):
@@ -47,25 +34,6 @@ def samples(n, seed):
 @pytest.fixture(scope="module")
 def fitted():
     return detector(n_estimators=2).fit(samples(1000, 0))
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        pytest.param(check, id=f"{i}-{check.func.__name__}")
-        for i, (_, check) in enumerate(estimator_checks_generator(detector()))
-    ],
-)
-def test_check(check):
-    try:
-        check(detector())
-    except estimator_checks.SkipTest as reason:
-        pytest.fail(f"skipped itself: {reason}")
-
-
-def test_number_of_checks():
-    fewer = parse_version(sklearn.__version__) < parse_version("1.9")
-    assert len(list(estimator_checks_generator(detector()))) >= N_CHECKS - fewer
 
 
 def test_level_and_false_discoveries_are_those_asked_for():
@@ -180,68 +148,6 @@ def test_fdr_looks_at_all_samples_of_a_call(fitted):
     np.testing.assert_array_equal(labels == -1, adjusted <= 0.1)
     assert (labels[900:] == -1).mean() > 0.9
     assert (model.predict(X[:900])[labels[:900] == -1] == 1).any()  # alone they are too few
-
-
-def test_same_seed_same_scores_and_a_pickle_keeps_them(fitted):
-    X = samples(50, 10)
-    scores = fitted.score_samples(X)
-    again = clone(fitted).fit(samples(1000, 0))
-    np.testing.assert_array_equal(again.score_samples(X), scores)
-    copy = pickle.loads(pickle.dumps(fitted))
-    np.testing.assert_array_equal(copy.p_values(X), fitted.p_values(X))
-
-
-def test_a_frozen_transformer_is_not_trained_again():
-    frame = pd.DataFrame(samples(400, 11), columns=list("abcd"))
-    dim = quick(target="uniform", random_state=0).fit(frame)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model = detector(transformer=FrozenEstimator(dim), n_estimators=3)
-        model.fit(pd.DataFrame(samples(400, 12), columns=list("abcd")))
-        assert model.transformers_ == [dim]
-        assert model.predict(frame).mean() > 0.7
-
-
-def test_parameters_of_the_transformer_are_reached_and_it_stays_as_it_was():
-    dim = quick()
-    model = make_pipeline(StandardScaler(), detector(transformer=dim))
-    model.set_params(noisydimoutlierdetector__transformer__max_epochs=2)
-    model.fit(samples(200, 13))
-    assert model[-1].transformers_[0].n_epochs_ == 2
-    assert set(model.predict(samples(50, 14))) <= {-1, 1}
-    assert not hasattr(dim, "n_epochs_")
-
-
-@over(
-    wrong={
-        "alpha": ({"alpha": 1.0}, ValueError, "alpha must be"),
-        "fdr": ({"fdr": 0}, ValueError, "fdr must be"),
-        "calibration": ({"calibration": "exact"}, ValueError, "calibration='exact' is unknown"),
-        "share": ({"calibration_fraction": 0.0}, ValueError, "calibration_fraction must be"),
-        "number": ({"n_estimators": 0}, ValueError, "n_estimators must be"),
-        "transformer": ({"transformer": StandardScaler()}, TypeError, "must be a NoisyDIM"),
-        "name": ({"transformer": "pca"}, TypeError, "must be a NoisyDIM"),
-    }
-)
-def test_what_is_wrong_is_said(wrong):
-    parameters, error, message = wrong
-    with pytest.raises(error, match=message):
-        detector(**parameters).fit(samples(50, 16))
-
-
-@over(
-    columns={
-        "text": (["a", "b"] * 25, ValueError, "OneHotEncoder in a ColumnTransformer"),
-        "dates": (pd.date_range("2020", periods=50), TypeError, "X holds dates or durations"),
-        "gaps": ([np.nan, 1.0] * 25, ValueError, r"NoisyDIMTransformer\(missing='indicator'\)"),
-    }
-)
-def test_what_columns_may_not_hold_is_said(columns):
-    column, error, message = columns
-    for table in (pd.DataFrame({"a": column}), pd.DataFrame({"a": range(50), "b": column})):
-        for wrapper in (detector(), NoisyDIMDriftMonitor()):  # they share this check
-            with pytest.raises(error, match=message):
-                wrapper.fit(table)
 
 
 def test_a_level_that_no_rank_reaches_is_said():

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from over import over
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._persistence import _file
@@ -22,22 +23,13 @@ from sknoisydim.refinement import RotationGaussianization
 
 SAVED = Path(__file__).parent / "saved_models"
 X = np.random.default_rng(0).normal(size=(240, 3)) ** 3
-SMALL = {
-    "refine": None,
-    "encoder": MLPEncoder((8,)),
-    "max_epochs": 2,
-    "batch_size": 64,
-    "random_state": 0,
-}
-
-
-def fit(**parameters):
-    return NoisyDIMTransformer(**SMALL | parameters).fit(X)
+SMALL = {"encoder": MLPEncoder((8,)), "max_epochs": 2, "batch_size": 64, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
 def model():
-    return fit(critic="bilinear", refine=RotationGaussianization(2, couplings=2))
+    refinement = RotationGaussianization(2, couplings=2)
+    return NoisyDIMTransformer(critic="bilinear", refine=refinement, **SMALL).fit(X)
 
 
 @pytest.fixture(scope="module")
@@ -58,40 +50,30 @@ def corruptions(data, number):
     rng = np.random.default_rng(number)
     head = 8 + int.from_bytes(data[:8], "little")
     for i in range(number):
-        bad = bytearray(data)
-        kind = i % 8
-        if kind == 0:
-            bad = bad[: rng.integers(len(bad))]
-        elif kind == 1:
-            bad[rng.integers(len(bad))] ^= 1 << rng.integers(8)
-        elif kind == 2:
-            bad[rng.integers(head)] ^= 1 << rng.integers(8)
-        elif kind == 3:
-            start = rng.integers(len(bad) - 1)
-            bad[start : start + rng.integers(1, 100)] = rng.bytes(rng.integers(1, 100))
-        elif kind == 4:
-            bad += rng.bytes(rng.integers(1, 1000))
-        elif kind == 5:
-            bad[:8] = int(rng.integers(2**63)).to_bytes(8, "little")
-        elif kind == 6:
-            bad = bytearray(rng.bytes(rng.integers(0, 300)))
-        else:
-            i, j = sorted(rng.integers(len(bad), size=2))
-            bad = bad[:i] + bad[j:] + bad[i:j]
-        if bytes(bad) != data:
-            yield bytes(bad)
+        start, end = sorted(rng.integers(len(data), size=2))
+        noise, flipped = rng.bytes(rng.integers(1, 100)), bytearray(data)
+        flipped[start if i % 2 else start % head] ^= 1 << rng.integers(8)
+        kinds = [
+            data[:start],
+            flipped,
+            data[:start] + noise + data[start + len(noise) :],
+            data + noise,
+            int(rng.integers(2**63)).to_bytes(8, "little") + data[8:],
+            noise,
+            data[:start] + data[end:] + data[start:end],
+        ]
+        bad = bytes(kinds[i % len(kinds)])
+        if bad != data:
+            yield bad
 
 
 class TestDamage:
-    def check(self, data, number, path):
-        n_refused = 0
-        for bad in corruptions(data, number):
-            refused(path, bad)
-            n_refused += 1
-        assert n_refused > 0.9 * number
-
     def test_is_found(self, data, tmp_path):
-        self.check(data, 100, tmp_path / "model")
+        n_refused = 0
+        for bad in corruptions(data, 100):
+            refused(tmp_path / "model", bad)
+            n_refused += 1
+        assert n_refused > 90
 
     def test_a_huge_file_is_not_read(self, tmp_path):
         foreign = json.dumps({"__metadata__": {"format": "pt"}}).encode()
@@ -133,21 +115,23 @@ class TestCrafted:
         loaded = NoisyDIMTransformer.load(tmp_path / "model")
         assert_array_equal(loaded.transform(X), model.transform(X))
 
-    @pytest.mark.parametrize("version", ["1", "2", "x", None])
+    @over(version=["1", "x", None])
     def test_of_another_format(self, version, data, tmp_path):
         head, body = parsed(data)
-        head["__metadata__"] |= {
-            "format_version": version or "",
-            "versions": '{"sknoisydim": "0.0.9"}',
-        }
+        versions = '{"sknoisydim": "0.0.9"}'
+        head["__metadata__"] |= {"format_version": version or "", "versions": versions}
         (tmp_path / "model").write_bytes(sealed(head, body))
         with pytest.raises(ValueError, match=r"reads version 3\. Load it with .*0\.0\.9"):
             NoisyDIMTransformer.load(tmp_path / "model")
 
-    def test_arrays_that_are_not_in_the_file(self, data, tmp_path):
+    def test_arrays_that_are_not_in_the_file_and_deep_json(self, data, tmp_path):
         for change in ({"data_offsets": [0, 2**40]}, {"shape": [-1, -4]}, {"dtype": "V8"}):
             head, body = parsed(data)
             head[next(name for name in head if "weight" in name)] |= change
+            refused(tmp_path / "model", sealed(head, body))
+        for depth in (10**3, 10**5):
+            head, body = parsed(data)
+            head["__metadata__"]["fitted"] = "[" * depth + "]" * depth
             refused(tmp_path / "model", sealed(head, body))
 
     def mutants(self, data, number):
@@ -174,27 +158,18 @@ class TestCrafted:
             metadata[key] = json.dumps(tree.get("top"))
             yield sealed(head, body)
 
-    def check(self, data, number, path):
-        """Each is loaded, and then embeds rows of the right shape or says why not; or refused."""
+    def test_nothing_but_value_errors(self, data, tmp_path):
+        """Each is loaded, and then has an encoder; or refused."""
         n_refused = 0
-        for mutant in self.mutants(data, number):
-            path.write_bytes(mutant)
+        for mutant in self.mutants(data, 60):
+            (tmp_path / "model").write_bytes(mutant)
             try:
-                loaded = NoisyDIMTransformer.load(path)
+                loaded = NoisyDIMTransformer.load(tmp_path / "model")
             except ValueError:
                 n_refused += 1
             else:
                 assert loaded.encoder_.encoder is loaded.net_.module_.encoder
-        assert n_refused > 0.2 * number
-
-    def test_nothing_but_value_errors(self, data, tmp_path):
-        self.check(data, 60, tmp_path / "model")
-
-    @pytest.mark.parametrize("depth", [10**3, 10**5])
-    def test_deep_json(self, data, depth, tmp_path):
-        head, body = parsed(data)
-        head["__metadata__"]["fitted"] = "[" * depth + "]" * depth
-        refused(tmp_path / "model", sealed(head, body))
+        assert n_refused > 12
 
 
 KILLED = """
@@ -216,7 +191,7 @@ class TestWriting:
     def test_a_kill_leaves_the_old_file_or_the_new_one(self, data, tmp_path):
         path, moments = tmp_path / "model", random.Random(0)
         path.write_bytes(data)
-        for name in ("fsync", "replace", *["ever"] * 6):
+        for name in ("fsync", "replace", "ever", "ever"):
             command = [sys.executable, "-c", KILLED, path, name]
             with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
                 child.stdout.readline()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
+from over import over
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,20 +20,19 @@ from sknoisydim.targets import PushForward
 
 
 class Tower(nn.Module):
+    width = 8
+
     def __init__(self, n_features, n_components):
         super().__init__()
-        self.first = nn.Linear(n_features, 8)
-        self.last = nn.Linear(8, n_components)
+        self.first = nn.Linear(n_features, self.width)
+        self.last = nn.Linear(self.width, n_components)
 
     def forward(self, x):
         return self.last(self.first(x).sin())
 
 
 class Narrow(Tower):
-    def __init__(self, n_features, n_components):
-        super().__init__(n_features, n_components)
-        self.first = nn.Linear(n_features, 7)
-        self.last = nn.Linear(7, n_components)
+    width = 7
 
 
 def own_bound(scores):
@@ -60,18 +60,12 @@ class ScaleCritic:
         return Scale()
 
 
-OWN = {
-    "encoder": Tower,
-    "bound": own_bound,
-    "augmentation": own_view,
-    "critic": ScaleCritic(),
-    "target": LOGNORMAL,
-    "callbacks": [],
-}
+OWN = {"encoder": Tower, "bound": own_bound, "augmentation": own_view}
+OWN |= {"critic": ScaleCritic(), "target": LOGNORMAL}
 
 
 class TestOwnComponents:
-    @pytest.mark.parametrize("name", sorted(OWN.keys() - {"callbacks"}))
+    @over(name=sorted(OWN))
     def test_is_refused_unless_it_is_named(self, name, tmp_path):
         model = fit(**{name: OWN[name]})
         model.save(tmp_path / "model")
@@ -95,10 +89,9 @@ class TestOwnComponents:
 
     def test_another_than_was_saved(self, tmp_path):
         fit(encoder=Tower).save(tmp_path / "model")
-        with pytest.raises(ValueError, match="do not fit encoder"):
-            NoisyDIMTransformer.load(tmp_path / "model", encoder=Narrow)
-        with pytest.raises(ValueError, match="do not fit encoder"):
-            NoisyDIMTransformer.load(tmp_path / "model", encoder="mlp")
+        for encoder in (Narrow, "mlp"):
+            with pytest.raises(ValueError, match="do not fit encoder"):
+                NoisyDIMTransformer.load(tmp_path / "model", encoder=encoder)
 
     def test_loading_runs_no_code_of_the_file(self, tmp_path, monkeypatch):
         fit(encoder=Tower).save(tmp_path / "model")
@@ -126,9 +119,7 @@ class TestOwnComponents:
         refined, noted = fit(refine=OwnRefinement()), fit()
         noted.note_ = object()
         for model, name in [(refined, "refinement"), (noted, "note_")]:
-            with pytest.raises(
-                ValueError, match=f"'{name}' holds a .*Pickle the estimator instead"
-            ):
+            with pytest.raises(ValueError, match=f"'{name}' holds a .*Pickle the estimator"):
                 model.save(tmp_path / "model")
             check_same(model, pickle.loads(pickle.dumps(model)))
         assert not list(tmp_path.iterdir())

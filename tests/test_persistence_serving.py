@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from over import over
 from scipy import stats
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import nn
@@ -39,23 +40,22 @@ SMALL = {
 
 SERVED = {
     "plain": {},
-    "uniform": {"target": "uniform"},
     "box": {"target": Uniform([-1, 0, 1, 2], [1.0, 2.0, 3.0, 4.0])},
     "mixed": {"target": ["uniform", "normal", stats.beta(2, 5), stats.t(3)]},
-    "joint": {"target": MultivariateNormal(1.0, np.eye(4) + 0.5)},
     "standard": {"scaling": "standard", "normalization": "batch"},
     "quantile": {"scaling": "quantile", "target": "uniform"},
     "unscaled": {"scaling": None},
-    "residual": {"encoder": MLPEncoder((8, 8), "gelu", residual=True)},
     "own": {"encoder": lambda p, d: nn.Sequential(nn.Linear(p, 8), nn.Softplus(), nn.Linear(8, d))},
     "rotation": {"refine": RotationGaussianization(10, couplings=0), "target": "uniform"},
-    "couplings": {"refine": RotationGaussianization(2, couplings=3)},
+    "joint and couplings": {
+        "target": MultivariateNormal(1.0, np.eye(4) + 0.5),
+        "refine": RotationGaussianization(2, couplings=3),
+        "encoder": MLPEncoder((8, 8), "gelu", residual=True),
+    },
 }
 # What has a graph of its own; one of them is exported in the default run.
-EXPORTED = [
-    "quantile",
-    *(pytest.param(n, marks=pytest.mark.slow) for n in ("mixed", "joint", "residual", "couplings")),
-]
+# What has a graph of its own; one of them is exported in the default run.
+EXPORTED = ["quantile", pytest.param("joint and couplings", marks=pytest.mark.slow)]
 
 
 def fit(**parameters):
@@ -68,12 +68,8 @@ def served(name):
     return fit(**SERVED[name])
 
 
-def test_what_is_trained_is_there_to_be_served():
-    assert any(isinstance(part, Couplings) for part in served("couplings").refinement_.modules())
-
-
 class TestTorch:
-    @pytest.mark.parametrize("name", SERVED)
+    @over(name=SERVED.keys())
     def test_gives_the_rows_of_transform(self, name):
         model = served(name)
         module = model.to_torch()
@@ -86,6 +82,8 @@ class TestTorch:
         wide = ROWS.astype(np.float64)
         double = module.double()(torch.from_numpy(wide)).numpy()
         assert_allclose(double, model.transform(wide), rtol=1e-8, atol=1e-8)
+        if "couplings" in name:
+            assert any(isinstance(part, Couplings) for part in model.refinement_.modules())
 
     def test_is_exported_for_any_number_of_rows(self):
         """Of the others the export to ONNX, which begins with it, says so."""
@@ -107,22 +105,18 @@ class TestTorch:
                 tensor.zero_()
         assert_array_equal(model.transform(ROWS), before)
 
-    def test_a_target_without_a_form_in_torch(self):
+    def test_a_target_or_a_scaling_without_a_form_in_torch(self):
         model = fit(target=UniformBall())
         with pytest.raises(ValueError, match="target=False"):
             model.to_torch()
         z = model.to_torch(target=False)(torch.from_numpy(ROWS)).double().numpy()
         assert_allclose(model.target_.push(z), model.transform(ROWS), rtol=1e-5, atol=1e-6)
-
-    def test_a_scaling_without_a_form_in_torch(self):
         with pytest.raises(ValueError, match="has no form in torch"):
             fit(scaling=StandardScaler()).to_torch()
 
 
 class TestPieces:
-    @pytest.mark.parametrize(
-        "distribution", [Uniform(), Uniform(-3.0, 5.0), stats.beta(2, 5), stats.t(3)]
-    )
+    @over(distribution=[Uniform(-3.0, 5.0), stats.beta(2, 5), stats.t(3)])
     def test_tables_of_targets_are_exact(self, distribution):
         target = Independent(distribution).bind(1)
         z = np.linspace(-12, 12, 20001)[:, None]
@@ -133,7 +127,7 @@ class TestPieces:
         assert (x >= expected.min()).all()
         assert (x <= expected.max()).all()
 
-    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @over(dtype=[np.float32, np.float64])
     def test_normal_scores_are_those_of_scikit_learn(self, dtype):
         rng = np.random.default_rng(0)
         rows = np.stack([rng.normal(size=500), rng.poisson(2, 500), np.ones(500)], 1).astype(dtype)
@@ -178,6 +172,10 @@ QUIET = """
         ),
     ]
     WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
+    EVENTS = {f"os.{name}" for name in "system exec fork forkpty posix_spawn spawn".split()}
+    EVENTS |= {f"os.{name}" for name in "mkdir remove rename rmdir link symlink truncate".split()}
+    EVENTS |= {"shutil.copyfile", "tempfile.mkstemp", "tempfile.mkdtemp"}
+    EVENTS |= {"pickle.find_class", "pty.spawn"}
     found = []
 
     def hook(event, arguments):
@@ -190,12 +188,7 @@ QUIET = """
             found.append((event, repr(arguments)))
         elif event == "os.mkdir" and "torchinductor" in str(arguments[0]):
             pass  # an empty folder, made by the first optimizer of a process: torch's own doing
-        elif event in (
-            "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn",
-            "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink",
-            "os.truncate", "shutil.copyfile", "tempfile.mkstemp", "tempfile.mkdtemp",
-            "pickle.find_class", "pty.spawn",
-        ):
+        elif event in EVENTS:
             found.append((event, repr(arguments)))
 
     sys.addaudithook(hook)

@@ -5,9 +5,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from over import over
+from small import small
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim.encoders import MLPEncoder
 
 RNG = np.random.default_rng(0)
@@ -15,13 +16,7 @@ X = (RNG.normal(size=(600, 4)) @ RNG.normal(size=(4, 8))).astype(np.float32)
 Y = (X[:, 0] > 0).astype(int)
 
 
-def dim(**parameters):
-    return NoisyDIMTransformer(
-        4, **{"max_epochs": 15, "random_state": 0, "refine": None} | parameters
-    )
-
-
-BF16 = MLPEncoder(precision="bf16")
+dim = small(4, max_epochs=15)
 
 
 class Asks(nn.Linear):
@@ -52,13 +47,11 @@ def test_products_are_in_bfloat16_in_training_only():
     assert torch.bfloat16 not in {dtype for _, dtype in plain.encoder_.encoder.dtypes}
 
 
-@pytest.mark.parametrize(
-    "parameters",
-    [
+@over(
+    parameters=[
         {"supervision": 0.5, "early_stopping": True},
         {"clean_weight": 0.5, "critic": "concat", "bound": "dv", "max_epochs": 5},
-    ],
-    ids=["labels", "concat"],
+    ]
 )
 def test_tells_as_much_as_float32(parameters):
     plain, half = (
@@ -67,28 +60,9 @@ def test_tells_as_much_as_float32(parameters):
     for model in (plain, half):
         Z = model.transform(X)
         assert Z.dtype == np.float32
-        assert np.isfinite(Z).all()
         np.testing.assert_allclose(np.cov(Z.T, bias=True), np.eye(4), atol=0.05)
     assert half.score(X) == pytest.approx(plain.score(X), abs=0.03)
     assert (half.transform(X) != plain.transform(X)).any()
-
-
-def test_weights_stay_in_float32_and_travel():
-    model, again = (dim(encoder=BF16, max_epochs=2).fit(X) for _ in range(2))
-    assert {p.dtype for p in model.net_.module_.parameters()} == {torch.float32}
-    for other in (pickle.loads(pickle.dumps(model)), again):
-        np.testing.assert_array_equal(other.transform(X), model.transform(X))
-
-
-@pytest.mark.parametrize(
-    ("precision", "error", "message"),
-    [
-        ("bf61", ValueError, r"precision='bf61' is unknown; .*Did you mean 'bf16'"),
-        ("16", ValueError, r"precision='16' is unknown; it takes one of '32', 'bf16'"),
-        (32, TypeError, r"precision must be one of '32', 'bf16', got 32"),
-        (torch.bfloat16, TypeError, r"got torch.bfloat16"),
-    ],
-)
-def test_is_refused(precision, error, message):
-    with pytest.raises(error, match=message):
-        dim(encoder=MLPEncoder(precision=precision)).fit(X)
+    assert {p.dtype for p in half.net_.module_.parameters()} == {torch.float32}
+    again = pickle.loads(pickle.dumps(half))
+    np.testing.assert_array_equal(again.transform(X), half.transform(X))

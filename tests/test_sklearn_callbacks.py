@@ -7,8 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-
-from sknoisydim import NoisyDIMTransformer
+from small import small
 
 callback = pytest.importorskip("sklearn.callback", reason="scikit-learn >= 1.9 has callbacks")
 
@@ -53,9 +52,7 @@ class Scores:
         self.shares.append(fitted_estimator.score(X))
 
 
-def dim(**parameters):
-    given = {"n_components": 2, "max_epochs": 3, "random_state": 0, "refine": None}
-    return NoisyDIMTransformer(**given | parameters)
+dim = small(2, max_epochs=3)
 
 
 def tasks(n_epochs, max_epochs):

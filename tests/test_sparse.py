@@ -1,5 +1,6 @@
 """Sparse rows: the same numbers as those of the dense table, without ever having it in memory."""
 
+import itertools
 import pickle
 
 import numpy as np
@@ -9,8 +10,9 @@ from over import over
 from scipy import sparse
 from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils import get_tags
+from small import small
 
-from sknoisydim import NoisyDIMTransformer, _data
+from sknoisydim import _data
 from sknoisydim._sources import SparseRows
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.metrics import match_scorer, mutual_information
@@ -24,10 +26,7 @@ REFUSED = r"X is sparse, .* Use scaling='squash', 'standard' or None, or pass X\
 METHODS = ["fit", "transform", "partial_fit", "score", "score_samples", "diagnose"]
 
 
-def dim(**parameters):
-    settings = {"n_components": 2, "max_epochs": 2, "batch_size": 32, "random_state": 0}
-    settings["refine"] = None
-    return NoisyDIMTransformer(**settings | parameters)
+dim = small(2, batch_size=32)
 
 
 def large_indices(rows):
@@ -58,12 +57,11 @@ def outside(matrix):
     return matrix
 
 
+KINDS = itertools.product(("csr", "csc", "coo", "lil", "dok", "bsr", "dia"), ("matrix", "array"))
+
+
 FORMATS = {
-    **{
-        name: getattr(sparse, name)
-        for form in ("csr", "csc", "coo", "lil", "dok", "bsr", "dia")
-        for name in (f"{form}_matrix", f"{form}_array")
-    },
+    **{f"{form}_{kind}": getattr(sparse, f"{form}_{kind}") for form, kind in KINDS},
     "64-bit indices": large_indices,
     "zeros written out": zeros_written_out,
     "backwards": backwards,
@@ -83,15 +81,20 @@ class TestAreTheDenseRows:
             found = dim().fit(make(table)).transform(make(table))
             assert_array_equal(found, expected, err_msg=name)
 
-    DTYPES = (np.float32, np.float64, np.int16, np.bool_)
-
-    @over(number=range(4))
-    def test_in_every_dtype(self, number):
-        dtype, scaling = self.DTYPES[number], SCALINGS[number % 3]
+    @over(
+        case=[
+            (np.float32, "squash"),
+            (np.float64, "standard"),
+            (np.int16, None),
+            (np.bool_, "squash"),
+        ]
+    )
+    def test_in_every_dtype(self, case):
+        dtype, scaling = case
         table = X.astype(dtype)
         expected = dim(scaling=scaling).fit_transform(table)
         with pytest.MonkeyPatch.context() as patch:
-            if number % 2:  # read batch by batch
+            if dtype in (np.float64, np.bool_):  # read batch by batch
                 patch.setattr(_data, "COPY_BYTES", 0)
             found = dim(scaling=scaling).fit_transform(sparse.csr_array(table))
         assert_array_equal(found, expected)
@@ -127,41 +130,39 @@ class TestAreTheDenseRows:
         assert mutual_information(model, rows) == mutual_information(model, X)
 
 
-class TestStaySparse:
-    @pytest.mark.parametrize("method", METHODS)
-    def test_in_every_method(self, method, monkeypatch):
-        read = []
-        whole = SparseRows.__getitem__
+@over(method=METHODS)
+def test_stay_sparse_in_every_method(method):
+    read = []
+    whole = SparseRows.__getitem__
 
-        def watched(self, index):
-            rows = whole(self, index)
-            read.append(len(rows))
-            return rows
+    def watched(self, index):
+        rows = whole(self, index)
+        read.append(len(rows))
+        return rows
 
-        monkeypatch.setattr(_data, "COPY_BYTES", 0)
-        monkeypatch.setattr(SparseRows, "__getitem__", watched)
-        rows = sparse.random_array((4_500, 500), density=0.01, format="csr", random_state=0)
-        model = dim(max_epochs=1, batch_size=512, encoder=MLPEncoder((16,)))
-        if method not in ("fit", "partial_fit"):
-            model.fit(rows[:600])
+    rows = sparse.random_array((4_500, 500), density=0.01, format="csr", random_state=0)
+    model = dim(max_epochs=1, batch_size=512, encoder=MLPEncoder((16,)))
+    if method not in ("fit", "partial_fit"):
+        model.fit(rows[:600])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_data, "COPY_BYTES", 0)
+        patch.setattr(SparseRows, "__getitem__", watched)
         extra = {"classifier": False} if method == "diagnose" else {}
         getattr(model, method)(rows, **extra)
         if method == "partial_fit":
             model.partial_fit(rows)
-        assert 0 < max(read) <= 4_200
+    assert 0 < max(read) <= 4_200
 
 
 class TestAreRefused:
-    @over(
-        method=METHODS,
-        cell={"NaN": (np.nan, "contains NaN"), "infinity": (np.inf, "contains infinity")},
-    )
+    @over(method=METHODS, cell=[np.nan, np.inf])
     def test_with_cells_that_are_not_finite(self, model, method, cell):
-        value, message = cell
         rows = sparse.csc_array(X)
-        rows.data[17] = value
+        rows.data[17] = cell
         model = dim() if "fit" in method else model
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(
+            ValueError, match="contains NaN" if cell != np.inf else "contains infinity"
+        ):
             getattr(model, method)(rows)
 
     def test_by_scalings_that_see_all_rows(self):
@@ -173,18 +174,16 @@ class TestAreRefused:
             assert not get_tags(model).input_tags.sparse
         assert all(get_tags(dim(scaling=scaling)).input_tags.sparse for scaling in SCALINGS)
 
-    @pytest.mark.parametrize(
-        ("rows", "message"),
-        [
+    @over(
+        case=[
             (sparse.csr_array(X[:, :3]), "3 features, but NoisyDIMTransformer is expecting 8"),
             (sparse.csr_array((0, 8)), r"0 sample\(s\)"),
             (sparse.coo_array(X[0]), "Expected 2D input|Cannot convert"),
             (outside(sparse.csr_array(X)), r"ind(ex|ices).* must be < "),
             (outside(sparse.csc_array(X)), r"ind(ex|ices).* must be < "),
             (sparse.csr_array(X + 1j), "Complex data not supported"),
-        ],
-        ids=["narrow", "empty", "flat", "columns outside", "rows outside", "complex"],
+        ]
     )
-    def test_of_another_shape_or_kind(self, model, rows, message):
-        with pytest.raises(ValueError, match=message):
-            model.transform(rows)
+    def test_of_another_shape_or_kind(self, model, case):
+        with pytest.raises(ValueError, match=case[1]):
+            model.transform(case[0])

@@ -34,13 +34,9 @@ Gamma = stats.make_distribution(stats.gamma)
 
 
 class Exponential:
-    """A distribution without scipy, which counts its calls."""
-
-    def __init__(self):
-        self.calls = []
+    """A distribution without scipy."""
 
     def ppf(self, u):
-        self.calls.append(np.shape(u))
         return -np.log1p(-u)
 
     def isf(self, u):
@@ -96,10 +92,28 @@ class Case:
         )
 
 
+# Distributions that one target is made of, and what each component is to have.
+MIXED = [
+    ("normal", stats.norm()),
+    (stats.beta(2, 5), stats.beta(2, 5)),
+    ("uniform", stats.uniform()),
+    (Normal, stats.norm()),
+    (stats.beta(2, 5), stats.beta(2, 5)),
+    (Gamma(a=2.0), stats.gamma(2.0)),
+]
+OF_TARGETS = [
+    (Uniform(0, 2), stats.uniform(0, 2)),
+    (Uniform([0.0], [2.0]), stats.uniform(0, 2)),
+    (MultivariateNormal([1.0], [[4.0]]), stats.norm(1, 2)),
+    (PushForward(np.exp, np.log, log_abs_det_jacobian=log_volume_of_exp), stats.lognorm(1)),
+    (Independent(stats.expon()), stats.expon()),
+    (Independent([stats.expon()]), stats.expon()),
+]
+OF_NORMAL = [stats.norm(m, s) for m, s in zip(MEAN, np.sqrt(np.diag(COV)), strict=True)]
+LOGNORMAL = stats.exp(stats.Normal(mu=0.5, sigma=1.0))
 CASES = {
     "normal": Case("normal", 3, stats.norm()),
     "uniform": Case("uniform", 3, stats.uniform()),
-    "uniform-scaled": Case(Uniform(-1, 3), 2, stats.uniform(-1, 4)),
     "uniform-each": Case(
         Uniform([-1.0, 0.0], np.array([1.0, 5.0])), 2, [stats.uniform(-1, 2), stats.uniform(0, 5)]
     ),
@@ -107,7 +121,6 @@ CASES = {
     "arcsine": Case(stats.beta(0.5, 0.5), 1, stats.beta(0.5, 0.5), bijective_tail=3.0),
     "cauchy": Case(stats.t(1), 2, stats.t(1)),
     "student": Case(stats.t(3), 2, stats.t(df=3)),
-    "lognormal": Case(stats.lognorm(1.0), 2, stats.lognorm(1.0)),
     "wide-lognormal": Case(stats.lognorm(30.0), 1, stats.lognorm(30.0)),
     "gamma": Case(stats.gamma(0.1, scale=4.0), 2, stats.gamma(0.1, scale=4.0)),
     "reversed": Case(stats.weibull_max(1.5), 2, stats.weibull_max(1.5)),
@@ -115,73 +128,23 @@ CASES = {
     "user-distribution": Case(Exponential(), 2, stats.expon()),
     "new-normal": Case(stats.Normal(mu=1, sigma=2), 2, stats.norm(1, 2)),
     "new-uniform": Case(stats.Uniform(a=1, b=2), 2, stats.uniform(1, 1)),
-    "new-made": Case(Gamma(a=2.0), 2, stats.gamma(2.0), picklable=False),
     "new-lognormal": Case(
-        stats.exp(stats.Normal(mu=0.5, sigma=1.0)),
-        1,
-        stats.lognorm(1.0, scale=math.exp(0.5)),
-        picklable=False,
-        copyable=False,
+        LOGNORMAL, 1, stats.lognorm(1.0, scale=math.exp(0.5)), picklable=False, copyable=False
     ),
-    "mixed": Case(
-        ("normal", stats.beta(2, 5), "uniform", Normal(), stats.beta(2, 5), Normal, Gamma(a=2.0)),
-        7,
-        [
-            stats.norm(),
-            stats.beta(2, 5),
-            stats.uniform(),
-            stats.norm(),
-            stats.beta(2, 5),
-            stats.norm(),
-            stats.gamma(2.0),
-        ],
-        picklable=False,
-    ),
-    "mixed-targets": Case(
-        Independent(
-            [
-                Uniform(0, 2),
-                Uniform([0.0], [2.0]),
-                MultivariateNormal([1.0], [[4.0]]),
-                PushForward(np.exp, np.log, log_abs_det_jacobian=log_volume_of_exp),
-                Independent(stats.expon()),
-                Independent([stats.expon()]),
-            ]
-        ),
-        6,
-        [
-            stats.uniform(0, 2),
-            stats.uniform(0, 2),
-            stats.norm(1, 2),
-            stats.lognorm(1),
-            stats.expon(),
-            stats.expon(),
-        ],
-    ),
+    "mixed": Case(tuple(t for t, _ in MIXED), 6, [m for _, m in MIXED], picklable=False),
+    "mixed-targets": Case(Independent([t for t, _ in OF_TARGETS]), 6, [m for _, m in OF_TARGETS]),
     "one-target-for-all": Case(Independent(UniformBall(2.0)), 2, stats.uniform(-2, 4)),
-    "multivariate-normal": Case(
-        MultivariateNormal(MEAN, COV),
-        3,
-        [stats.norm(m, s) for m, s in zip(MEAN, np.sqrt(np.diag(COV)), strict=True)],
-        independent=False,
-    ),
-    "scipy-multivariate-normal": Case(
-        stats.multivariate_normal(MEAN, COV),
-        3,
-        [stats.norm(m, s) for m, s in zip(MEAN, np.sqrt(np.diag(COV)), strict=True)],
-        independent=False,
+    "multivariate-normal": Case(MultivariateNormal(MEAN, COV), 3, OF_NORMAL, independent=False),
+    "scipy-multivariate": Case(
+        stats.multivariate_normal(MEAN, COV), 3, OF_NORMAL, independent=False
     ),
     "ball-1": Case(UniformBall(2.0), 1, stats.uniform(-2, 4)),
     "ball-2": Case(UniformBall(2.0), 2, stats.semicircular(scale=2.0), independent=False),
-    "ball-3": Case(UniformBall(), 3, stats.beta(2, 2, loc=-1, scale=2), independent=False),
     "ball-16": Case(UniformBall(), 16, stats.beta(8.5, 8.5, loc=-1, scale=2), independent=False),
     "shell-1": Case(SphericalShell(1.0, 3.0), 1, None),
     "shell-3": Case(SphericalShell(1.0, 3.0), 3, None, independent=False),
     "pushforward": Case(
-        PushForward(swirl, unswirl, log_abs_det_jacobian=no_volume),
-        2,
-        stats.norm(),
-        independent=False,
+        PushForward(swirl, unswirl, log_abs_det_jacobian=no_volume), 2, stats.norm(), False
     ),
 }
 
@@ -225,20 +188,13 @@ def test_every_public_target_is_a_case():
 
 class TestObject:
     @each
-    def test_clone_and_repr(self, case):
-        bound = case.bind()
-        cloned = clone(bound)
-        assert not hasattr(cloned, "n_components_")
-        assert cloned.get_params().keys() == bound.get_params().keys()
-        assert repr(bound).startswith(type(bound).__name__ + "(")
-        z = np.random.default_rng(0).standard_normal((5, case.n_components))
-        np.testing.assert_array_equal(cloned.bind(case.n_components).push(z), bound.push(z))
-
-    @each
     def test_copies_give_the_same(self, case):
         bound = case.bind()
         z = np.random.default_rng(0).standard_normal((5, case.n_components))
-        copies = [copy.deepcopy(bound), bound.bind(case.n_components)]
+        cloned = clone(bound)
+        assert not hasattr(cloned, "n_components_")
+        assert repr(bound).startswith(type(bound).__name__ + "(")
+        copies = [one.bind(case.n_components) for one in (cloned, bound)] + [copy.deepcopy(bound)]
         if case.picklable:
             copies.append(pickle.loads(pickle.dumps(bound)))
         else:
@@ -248,12 +204,12 @@ class TestObject:
         for other in copies:
             np.testing.assert_array_equal(other.push(z), bound.push(z))
 
-    @over(method=["push", "pull", "logpdf", "sample"])
     @each
-    def test_unbound(self, case, method):
-        argument = 3 if method == "sample" else np.zeros((2, case.n_components))
-        with pytest.raises(NotFittedError, match=r"call bind\(n_components\)"):
-            getattr(unbound(case), method)(argument)
+    def test_unbound(self, case):
+        for method in ("push", "pull", "logpdf", "sample"):
+            argument = 3 if method == "sample" else np.zeros((2, case.n_components))
+            with pytest.raises(NotFittedError, match=r"call bind\(n_components\)"):
+                getattr(unbound(case), method)(argument)
 
 
 class TestPush:
@@ -303,21 +259,14 @@ class TestPush:
         np.testing.assert_allclose(bound.pull(bound.push(z)), z, rtol=0, atol=1e-6)
 
     @each
-    def test_row_by_row(self, case):
-        bound = case.bind()
-        z = np.random.default_rng(2).standard_normal((7, case.n_components))
-        x = bound.push(z)
-        alone = np.concatenate([bound.push(row[None]) for row in z])
-        np.testing.assert_array_equal(alone, x)
-        np.testing.assert_array_equal(bound.push(z[::-1]), x[::-1])
-
-    @each
     def test_layouts_and_dtypes(self, case):
         bound = case.bind()
         z = np.random.default_rng(3).standard_normal((9, case.n_components)).astype(np.float32)
         for method in (bound.push, bound.pull, bound.logpdf):
             rows = z if method == bound.push else bound.push(z)
             expected = method(rows.astype(np.float64))
+            if method == bound.push:
+                np.testing.assert_array_equal([method(row[None])[0] for row in rows], expected)
             wide = np.zeros((18, 2 * case.n_components), rows.dtype)
             wide[::2, ::2] = rows
             frozen = rows.copy()
@@ -373,42 +322,31 @@ class TestPush:
             np.linalg.norm(x, axis=1)[known], 3.0 * expected[known], rtol=1e-9
         )
 
-    def test_shell_is_uniform(self):
-        x = SphericalShell(1.0, 2.0).bind(3).sample(5000, random_state=0)
-        volume = (np.linalg.norm(x, axis=1) ** 3 - 1) / 7
-        assert stats.kstest(volume, "uniform").pvalue > 1e-3
-
 
 class TestLogpdf:
     @each
     def test_is_that_of_the_map(self, case):
         """log p(T(z)) = log n(z) - log |det J(z)|, the Jacobian by central differences."""
-        bound = case.bind()
-        d = case.n_components
-        z = np.clip(np.random.default_rng(6).standard_normal((20, d)), -2.5, 2.5)
-        if case.target is HISTOGRAM:
-            z = z[:5]
-        step = 1e-5
-        jacobian = np.stack(
-            [(bound.push(z + step * e) - bound.push(z - step * e)) / (2 * step) for e in np.eye(d)],
-            axis=-1,
-        )
+        bound, eye, step = case.bind(), np.eye(case.n_components), 1e-5
+        z = np.clip(np.random.default_rng(6).standard_normal((20, len(eye))), -2.5, 2.5)
+        z = z[:5] if case.target is HISTOGRAM else z
+        columns = [(bound.push(z + step * e) - bound.push(z - step * e)) / (2 * step) for e in eye]
+        jacobian = np.stack(columns, axis=-1)
         expected = stats.norm.logpdf(z).sum(1) - np.linalg.slogdet(jacobian)[1]
         np.testing.assert_allclose(bound.logpdf(bound.push(z)), expected, rtol=0, atol=1e-5)
 
-    @pytest.mark.parametrize(
-        ("target", "n_components", "volume"),
-        [
+    @over(
+        case=[
             (UniformBall(2.0), 1, 4.0),
-            (UniformBall(2.0), 2, math.pi * 4),
             (UniformBall(2.0), 3, 4 / 3 * math.pi * 8),
             (SphericalShell(1.0, 2.0), 2, math.pi * 3),
-        ],
+        ]
     )
-    def test_volumes(self, target, n_components, volume):
-        bound = target.bind(n_components)
+    def test_volumes(self, case):
+        target, n_components, volume = case
         x = np.zeros((2, n_components))
         x[:, 0] = 1.5, 2.5
+        bound = target.bind(n_components)
         np.testing.assert_allclose(bound.logpdf(x), [-math.log(volume), -np.inf])
 
 
@@ -423,18 +361,11 @@ class TestSample:
         )
 
 
-def part_sizes(target):
-    return sorted(len(columns) for columns, _ in target.parts_)
-
-
 class TestIndependent:
     def test_distributions_of_one_family_are_told_apart(self):
         other = stats.rv_histogram(np.histogram(np.r_[0:1:20j, 1:3:40j], bins=8), density=True)()
-        bound = resolve_target([HISTOGRAM, other], 2)
-        assert part_sizes(bound) == [1, 1]
-        np.testing.assert_allclose(
-            bound.push([[0.0, 0.0]])[0], [HISTOGRAM.median(), other.median()]
-        )
+        x = resolve_target([HISTOGRAM, other], 2).push([[0.0, 0.0]])
+        np.testing.assert_allclose(x[0], [HISTOGRAM.median(), other.median()])
 
     def test_range_ends_where_the_distribution_fails(self):
         """scipy's t(3).isf is minus infinity at 1e-290 (1.17), its beta.ppf wrong at 1e-110."""
@@ -454,6 +385,40 @@ class WithoutParameters(Target):
         return x / 2.0
 
 
+REFUSED = [
+    ("unifrom", 2, ValueError, ["target='unifrom'", "'normal', 'uniform'", "mean 'unif"]),
+    (["normal", "nromal"], 2, ValueError, [r"target\[1\]='nromal'", "mean 'normal'"]),
+    (["normal"] * 3, 2, ValueError, ["target has 3 distributions", "n_components=2"]),
+    (Uniform(0.0, np.ones((2, 2))), 2, ValueError, ["high has shape", "n_components=2"]),
+    (Uniform(1.0, 1.0), 2, ValueError, ["low must be below high", "low=1.0"]),
+    (Uniform(0.0, math.inf), 2, ValueError, ["high must be finite", "inf"]),
+    (Uniform("0", 1.0), 2, TypeError, ["low must be a number", "'0'"]),
+    (MultivariateNormal(MEAN, COV), 2, ValueError, [r"mean has shape \(3,\)", "ents=2"]),
+    (MultivariateNormal(0.0, -np.eye(2)), 2, ValueError, ["definite", "eigenvalue is -1"]),
+    (MultivariateNormal(0.0, [[1, 0.5], [0, 1]]), 2, ValueError, ["cov must be symmetric"]),
+    (stats.multivariate_normal(MEAN, COV), 2, ValueError, ["3", "n_components=2"]),
+    (stats.multivariate_normal, 2, TypeError, ["not frozen", r"multivariate_normal\(\.\."]),
+    (UniformBall(0.0), 2, ValueError, ["radius"]),
+    (SphericalShell(1.0, 1.0), 2, ValueError, ["inner"]),
+    (PushForward(3), 2, TypeError, ["forward must be callable", "3"]),
+    (PushForward(swirl), 3, ValueError, ["n_components=3"]),
+    (PushForward(lambda z: z[:, :1]), 2, ValueError, [r"n_components=2", r"\(2, 1\)"]),
+    (Independent, 2, TypeError, ["class Independent", "needs parameters"]),
+    ([MultivariateNormal(MEAN, COV)] * 2, 2, ValueError, ["component 0", "n_components=1"]),
+    (stats.poisson(3), 2, ValueError, [r"poisson\(3\) is discrete", "continuous"]),
+    (stats.Binomial(n=3, p=0.2), 2, ValueError, ["Binomial", "discrete"]),
+    (["normal", stats.poisson(3)], 2, ValueError, [r"target\[1\]", "discrete"]),
+    (stats.norm, 2, TypeError, ["'norm'", "not frozen", r"norm\(\.\.\.\)"]),
+    (stats.norm(0, -1), 2, ValueError, [r"norm\(0, -1\) is not a distribution", "nan"]),
+    (["normal", stats.beta(-1, 2)], 2, ValueError, ["component 1", r"beta\(-1, 2\)"]),
+    (stats.Normal(mu=0, sigma=-1), 2, ValueError, ["sigma", "not a distribution"]),
+    (stats.norm([0, 1], 1), 2, ValueError, ["arrays as parameters", "list of distributions"]),
+    (stats.gaussian_kde([0.0, 1.0, 3.0]), 2, TypeError, ["gaussian_kde", "PushForward"]),
+    (None, 2, TypeError, ["target=None", "NoneType", "'normal', 'uniform'"]),
+    (3.0, 2, TypeError, ["target=3.0", "float", "frozen continuous"]),
+]
+
+
 class TestResolve:
     def test_names_classes_and_objects(self):
         for name, kind in TARGETS.items():
@@ -463,46 +428,7 @@ class TestResolve:
                 assert bound.n_components_ == 3
         assert resolve_target(WithoutParameters, 1).push([[1.0]]) == 2.0
 
-    @pytest.mark.parametrize(
-        ("target", "n_components", "error", "messages"),
-        [
-            ("unifrom", 2, ValueError, ["target='unifrom'", "'normal', 'uniform'", "mean 'unif"]),
-            (["normal", "nromal"], 2, ValueError, [r"target\[1\]='nromal'", "mean 'normal'"]),
-            (["normal"] * 3, 2, ValueError, ["target has 3 distributions", "n_components=2"]),
-            (Uniform(0.0, np.ones((2, 2))), 2, ValueError, ["high has shape", "n_components=2"]),
-            (Uniform(1.0, 1.0), 2, ValueError, ["low must be below high", "low=1.0"]),
-            (Uniform(0.0, math.inf), 2, ValueError, ["high must be finite", "inf"]),
-            (Uniform("0", 1.0), 2, TypeError, ["low must be a number", "'0'"]),
-            (MultivariateNormal(MEAN, COV), 2, ValueError, [r"mean has shape \(3,\)", "ents=2"]),
-            (MultivariateNormal(0.0, -np.eye(2)), 2, ValueError, ["definite", "eigenvalue is -1"]),
-            (MultivariateNormal(0.0, [[1, 0.5], [0, 1]]), 2, ValueError, ["cov must be symmetric"]),
-            (stats.multivariate_normal(MEAN, COV), 2, ValueError, ["3", "n_components=2"]),
-            (stats.multivariate_normal, 2, TypeError, ["not frozen", r"multivariate_normal\(\.\."]),
-            (UniformBall(0.0), 2, ValueError, ["radius"]),
-            (SphericalShell(1.0, 1.0), 2, ValueError, ["inner"]),
-            (PushForward(3), 2, TypeError, ["forward must be callable", "3"]),
-            (PushForward(swirl), 3, ValueError, ["n_components=3"]),
-            (PushForward(lambda z: z[:, :1]), 2, ValueError, [r"n_components=2", r"\(2, 1\)"]),
-            (Independent, 2, TypeError, ["class Independent", "needs parameters"]),
-            ([MultivariateNormal(MEAN, COV)] * 2, 2, ValueError, ["component 0", "n_components=1"]),
-            (stats.poisson(3), 2, ValueError, [r"poisson\(3\) is discrete", "continuous"]),
-            (stats.Binomial(n=3, p=0.2), 2, ValueError, ["Binomial", "discrete"]),
-            (["normal", stats.poisson(3)], 2, ValueError, [r"target\[1\]", "discrete"]),
-            (stats.norm, 2, TypeError, ["'norm'", "not frozen", r"norm\(\.\.\.\)"]),
-            (stats.norm(0, -1), 2, ValueError, [r"norm\(0, -1\) is not a distribution", "nan"]),
-            (["normal", stats.beta(-1, 2)], 2, ValueError, ["component 1", r"beta\(-1, 2\)"]),
-            (stats.Normal(mu=0, sigma=-1), 2, ValueError, ["sigma", "not a distribution"]),
-            (
-                stats.norm([0, 1], 1),
-                2,
-                ValueError,
-                ["arrays as parameters", "list of distributions"],
-            ),
-            (stats.gaussian_kde([0.0, 1.0, 3.0]), 2, TypeError, ["gaussian_kde", "PushForward"]),
-            (None, 2, TypeError, ["target=None", "NoneType", "'normal', 'uniform'"]),
-            (3.0, 2, TypeError, ["target=3.0", "float", "frozen continuous"]),
-        ],
-    )
+    @pytest.mark.parametrize(("target", "n_components", "error", "messages"), REFUSED)
     def test_refused(self, target, n_components, error, messages):
         with pytest.raises(error) as raised:
             resolve_target(target, n_components)
@@ -539,34 +465,30 @@ class TestCopies:
     def test_scipy_still_damages_copies(self):
         distribution = stats.Normal(mu=1, sigma=2)
         assert copy.deepcopy(distribution).icdf(0.5) == 0.0  # else `undamaged` is no longer needed
-        assert resolve_target(copy.deepcopy(distribution), 1).push([[0.0]]) == 1.0
 
     def test_a_distribution_that_scipy_cannot_copy(self):
-        distribution = CASES["new-lognormal"].target
         with pytest.raises(ValueError, match=r"damaged.*Put the distribution into"):
-            resolve_target(clone(Holder(distribution)).target, 1)
-        target = Independent([distribution, Uniform(0, 2)])
+            resolve_target(clone(Holder(LOGNORMAL)).target, 1)
+        target = Independent([LOGNORMAL, Uniform(0, 2)])
         cloned = clone(Holder(target)).target
         assert cloned.laws[0] is target.laws[0]
         assert cloned.laws[1] is not target.laws[1]
         np.testing.assert_allclose(cloned.bind(2).push([[0.0, 0.0]]), [[math.exp(0.5), 1.0]])
 
 
-class TestRows:
-    @over(method=["push", "pull", "logpdf"])
-    @pytest.mark.parametrize(
-        ("rows", "error", "message"),
-        [
-            (np.zeros(2), ValueError, r"\(n_samples, 2\), got \(2,\)"),
-            (np.zeros((2, 3)), ValueError, "3 components, but this Uniform was bound to 2"),
-            (np.zeros((2, 2), complex), TypeError, "complex128"),
-            ([["a", "b"]], TypeError, "real numbers"),
-        ],
-    )
-    def test_refused(self, method, rows, error, message):
-        bound = resolve_target("uniform", 2)
-        with pytest.raises(error, match=message):
-            getattr(bound, method)(rows)
+@over(
+    rows=[
+        (np.zeros(2), ValueError, r"\(n_samples, 2\), got \(2,\)"),
+        (np.zeros((2, 3)), ValueError, "3 components, but this Uniform was bound to 2"),
+        (np.zeros((2, 2), complex), TypeError, "complex128"),
+        ([["a", "b"]], TypeError, "real numbers"),
+    ]
+)
+def test_rows_that_are_refused(rows):
+    bound = resolve_target("uniform", 2)
+    for method in (bound.push, bound.pull, bound.logpdf):
+        with pytest.raises(rows[1], match=rows[2]):
+            method(rows[0])
 
 
 class TestPushForward:
@@ -590,22 +512,20 @@ class TestPushForward:
         assert np.isfinite(z[[1, 2, 4]]).all()
 
 
-@over(dtype=[np.float32, np.float64])
 @each
-def test_push_into_is_push_in_the_dtype_of_the_output(case, dtype):
-    bound = case.bind()
-    d = case.n_components
+def test_push_into_is_push_in_the_dtype_of_the_output(case):
+    bound, d = case.bind(), case.n_components
     z = np.vstack([np.random.default_rng(0).standard_normal((500, d)), *finite_and_extreme(d)])
-    z = np.clip(z, -1e30, 1e30).astype(dtype).astype(np.float64)
-    limit = np.finfo(dtype).max
-    expected = np.clip(bound.push(z), -limit, limit)
-    out = np.full(z.shape, np.nan, dtype)
-    bound.push_into(z.copy(), out)
-    if dtype == np.float64:
-        np.testing.assert_array_equal(out, expected)
-    else:
+    for dtype in (np.float32, np.float64):
+        rows = np.clip(z, -1e30, 1e30).astype(dtype).astype(np.float64)
+        limit = np.finfo(dtype).max
+        expected = np.clip(bound.push(rows), -limit, limit)
+        out = np.full(z.shape, np.nan, dtype)
+        bound.push_into(rows, out)
         # As exact as a spacing of the float32 that z was: 37 of them in the tail, where it counts.
-        np.testing.assert_allclose(out, expected, rtol=1e-4, atol=2e-7 * np.abs(expected).max())
+        atol = 0 if dtype == np.float64 else 2e-7 * np.abs(expected).max()
+        rtol = 0 if dtype == np.float64 else 1e-4
+        np.testing.assert_allclose(out, expected, rtol=rtol, atol=atol)
 
 
 @over(z=[-5.0, -8.0, -12.0])

@@ -8,9 +8,9 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from skorch.callbacks import Callback
+from small import small
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim._net._callbacks import HeldOut, StopTraining
 from sknoisydim._optimizers import one_cycle
 from sknoisydim.augmentations import FeatureCorruption
@@ -24,15 +24,7 @@ LATENT = RNG.gamma(2.0, size=(4000, 2))
 TABLE = np.exp(LATENT @ RNG.normal(size=(2, 6)) / 3)
 
 
-def dim(**parameters):
-    given = {
-        "n_components": 2,
-        "max_epochs": 5,
-        "batch_size": 32,
-        "random_state": 0,
-        "refine": None,
-    }
-    return NoisyDIMTransformer(**given | parameters)
+dim = small(2, max_epochs=5, batch_size=32)
 
 
 class Recorder(Callback):
@@ -96,7 +88,7 @@ class TestStep:
     def test_views_tell_less_than_their_rows(self):
         model = dim(max_epochs=10, clean_weight=0.5, augmentation=FeatureCorruption(0.9)).fit(X)
         view, clean = (
-            model.history_[f"train_{name}_information"][-1] for name in ("view", "clean")
+            model.history_[f"train_{part}_information"][-1] for part in ("view", "clean")
         )
         assert view != 0  # it is scored
         assert view < 0.5 * clean
@@ -149,8 +141,8 @@ class TestHeldOutRows:
                 return 0.01 * super().forward(x) + 5
 
         # Held out are the rows of training: they tell as much.
-        model = dim(encoder=Odd, batch_size=64, augmentation="jitter").fit(X, X_val=X)
-        train, valid = (model.history_[f"{part}_information"][-1] for part in ("train", "valid"))
+        history = dim(encoder=Odd, batch_size=64, augmentation="jitter").fit(X, X_val=X).history_
+        train, valid = (history[f"{part}_information"][-1] for part in ("train", "valid"))
         assert valid == pytest.approx(train, abs=0.3)
         assert valid > 1
 
@@ -203,12 +195,9 @@ class TestEndToEnd:
 
     def test_classes_that_the_views_keep_are_kept(self):
         rows, y = load_digits(return_X_y=True)
-        model = dim(n_components=8, batch_size=256, max_epochs=30).fit(rows[::2])
-        start = dim(n_components=8, batch_size=256, max_epochs=1, lr=1e-12).fit(rows[::2])
         accuracy = []
-        for one in (model, start):
-            z = one.transform(rows)
+        for training in ({"max_epochs": 30}, {"max_epochs": 1, "lr": 1e-12}):
+            z = dim(n_components=8, batch_size=256, **training).fit(rows[::2]).transform(rows)
             judge = LogisticRegression(max_iter=1000).fit(z[::2], y[::2])
             accuracy.append(judge.score(z[1::2], y[1::2]))
-        assert accuracy[0] > accuracy[1] + 0.05
-        assert accuracy[0] > 0.75
+        assert accuracy[0] > max(accuracy[1] + 0.05, 0.75)

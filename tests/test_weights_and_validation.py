@@ -9,8 +9,8 @@ from over import over
 from sklearn.datasets import load_iris
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from small import small
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim._data import Batches, Rows
 from sknoisydim._input import check_weights
 from sknoisydim._training import _fit
@@ -23,22 +23,19 @@ WEIGHTS = RNG.integers(1, 5, size=150)
 GARBAGE = 100 * RNG.standard_cauchy((60, 4))
 
 
-def dim(**parameters):
-    return NoisyDIMTransformer(**{"max_epochs": 3, "random_state": 0, "refine": None} | parameters)
+dim = small(max_epochs=3)
 
 
 class TestSampleWeight:
-    @pytest.mark.parametrize(
-        "parameters",
-        [
-            {},
-            {"supervision": 0.5, "early_stopping": True},
-            {"scaling": "quantile", "refine": "rotation"},
-        ],
-        ids=str,
+    @over(
+        case=[
+            ({}, np.ones(150)),
+            ({"supervision": 0.5, "early_stopping": True}, WEIGHTS),
+            ({"scaling": "quantile", "refine": "rotation"}, WEIGHTS),
+        ]
     )
-    @over(weights={"alike": np.ones(150), "different": WEIGHTS})
-    def test_a_row_of_weight_zero_is_not_there(self, parameters, weights, monkeypatch):
+    def test_a_row_of_weight_zero_is_not_there(self, case, monkeypatch):
+        parameters, weights = case
         monkeypatch.setattr(_fit, "HELD_OUT_SHARE", 0.2)
         rows, labels = np.vstack([GARBAGE, X]), np.append(np.zeros(60, int), Y)
         padded = np.append(np.zeros(60), weights)
@@ -48,19 +45,17 @@ class TestSampleWeight:
         assert left_out.mutual_information_ == removed.mutual_information_
         assert left_out.n_samples_seen_ == 150
 
-    def test_weights_that_are_alike_are_none(self):
-        weighted = dim().fit(X, sample_weight=np.full(150, 1e300))
-        assert_array_equal(weighted.transform(X), dim().fit_transform(X))
-        assert check_weights(3.0, 5) is None
-
     def test_only_proportions_count(self):
-        first = dim().fit(X, sample_weight=WEIGHTS).transform(X)
-        assert_array_equal(dim().fit(X, sample_weight=8 * WEIGHTS).transform(X), first)
+        plain = dim().fit_transform(X)
+        assert_array_equal(dim().fit(X, sample_weight=np.full(150, 1e300)).transform(X), plain)
+        first, second = (dim().fit(X, sample_weight=k * WEIGHTS).transform(X) for k in (1, 8))
+        assert_array_equal(second, first)
+        assert check_weights(3.0, 5) is None
+        assert_allclose(check_weights([1e308, 1e308, 1e-300], 3), [1.5, 1.5, 0])
 
-    @pytest.mark.parametrize("normalization", ["whiten", "batch"])
+    @over(normalization=["whiten", "batch"])
     def test_weighted_moments_of_the_embedding_are_exact(self, normalization):
-        model = dim(normalization=normalization).fit(X, sample_weight=WEIGHTS)
-        z = model.transform(X)
+        z = dim(normalization=normalization).fit(X, sample_weight=WEIGHTS).transform(X)
         covariance = np.cov(z.T, aweights=WEIGHTS, ddof=0)
         assert_allclose(np.average(z, axis=0, weights=WEIGHTS), 0, atol=1e-5)
         assert_allclose(covariance.diagonal(), 1, atol=1e-2)
@@ -74,12 +69,10 @@ class TestSampleWeight:
         for one, other in zip(weighted, repeated, strict=True):
             assert_allclose(one, other)
 
-    @pytest.mark.parametrize("scaling", SCALINGS)
+    @over(scaling=SCALINGS.keys())
     def test_scaling_leaves_light_rows_aside(self, scaling):
-        rows = np.vstack([GARBAGE, X])
-        weights = np.append(np.full(60, 1e-12), np.ones(150))
-        x = torch.from_numpy(X)
-        found = fit_scaling(scaling, rows, 0, weights)(x)
+        rows, x = np.vstack([GARBAGE, X]), torch.from_numpy(X)
+        found = fit_scaling(scaling, rows, 0, np.append(np.full(60, 1e-12), np.ones(150)))(x)
         assert (found - fit_scaling(scaling, X, 0)(x)).abs().mean() < 0.2
 
     def test_rows_are_drawn_in_proportion(self):
@@ -92,9 +85,8 @@ class TestSampleWeight:
         seen = torch.cat([x for _ in range(2000) for x, _ in batches]).long().flatten()
         assert_allclose(torch.bincount(seen, minlength=10) / 20_000, weights / 45, atol=0.02)
 
-    @pytest.mark.parametrize(
-        ("weights", "message"),
-        [
+    @over(
+        case=[
             (np.zeros(150), "at least one non-zero number"),
             (-np.ones(150), "Negative values"),
             (np.ones(149), r"sample_weight.shape == \(149,\), expected \(150,\)"),
@@ -102,15 +94,11 @@ class TestSampleWeight:
             (0, "at least one non-zero number"),
             (np.full(150, np.nan), "sample_weight contains NaN"),
             (np.eye(150)[0], "leaves 1 sample"),
-        ],
+        ]
     )
-    def test_unusable_weights_are_refused(self, weights, message):
-        with pytest.raises(ValueError, match=message):
-            dim().fit(X, sample_weight=weights)
-
-    def test_huge_and_tiny_weights(self):
-        weights = check_weights([1e308, 1e308, 1e-300], 3)
-        assert_allclose(weights, [1.5, 1.5, 0])
+    def test_unusable_weights_are_refused(self, case):
+        with pytest.raises(ValueError, match=case[1]):
+            dim().fit(X, sample_weight=case[0])
 
 
 def test_moments_of_two_parts_are_those_of_the_whole():
@@ -151,20 +139,18 @@ class TestValidationRows:
 
         assert nats(y_val=Y[1::2]) != nats()
 
-    @pytest.mark.parametrize(
-        ("given", "message"),
-        [
+    @over(
+        case=[
             ({"X_val": X[:, :3]}, "3 features, but NoisyDIMTransformer is expecting 4"),
             ({"X_val": X[:1]}, "minimum of 2"),
             ({"X_val": np.full((5, 4), np.nan)}, "NaN"),
             ({"y_val": Y}, "y_val holds the classes of X_val"),
-        ],
-        ids=["narrow", "one row", "nan", "no rows"],
+        ]
     )
-    def test_unusable_ones_are_refused(self, given, message):
+    def test_unusable_ones_are_refused(self, case):
         model = dim()
-        with pytest.raises(ValueError, match=message):
-            model.fit(X, **given)
+        with pytest.raises(ValueError, match=case[1]):
+            model.fit(X, **case[0])
         assert not hasattr(model, "n_features_in_")
 
     def test_go_through_the_steps_of_a_pipeline(self):

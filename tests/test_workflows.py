@@ -1,13 +1,13 @@
 """What a scikit-learn user does with a transformer, each under its name."""
 
 import joblib
-import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 import sklearn
 import torch
 from numpy.testing import assert_array_equal
+from over import over
 from scipy import stats
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
@@ -16,9 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import PowerTransformer
+from small import small
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim.augmentations import FeatureCorruption
 from sknoisydim.critics import SeparableCritic
 from sknoisydim.encoders import MLPEncoder
@@ -28,12 +28,9 @@ from sknoisydim.targets import Independent
 
 COLUMNS = list("abcde")
 X, Y = make_classification(n_samples=150, n_features=5, random_state=0)
-X_NEW = np.random.default_rng(1).normal(size=(20, 5))
 
 
-def dim(**parameters):
-    parameters = {"n_components": 2, "max_epochs": 2, "batch_size": 32, "refine": None} | parameters
-    return NoisyDIMTransformer(**{"random_state": 0} | parameters)
+dim = small(2, batch_size=32)
 
 
 def with_every_component():
@@ -48,36 +45,27 @@ def with_every_component():
     )
 
 
-def pandas_frame(values=X):
-    return pd.DataFrame(values, columns=COLUMNS)
+@over(frame=[pd.DataFrame, pl.DataFrame])
+def test_column_transformer_on_a_frame(frame):
+    columns = ColumnTransformer([("dim", dim(), ["a", "c"])], remainder="passthrough")
+    table = frame(dict(zip(COLUMNS, X.T, strict=True)))
+    assert columns.fit_transform(table, Y).shape == (150, 5)
+    names = [f"dim__noisydimtransformer{i}" for i in range(2)]
+    assert list(columns.get_feature_names_out()) == [*names, *(f"remainder__{c}" for c in "bde")]
 
 
-def polars_frame(values=X):
-    return pl.DataFrame(values, schema=COLUMNS)
-
-
-frames = pytest.mark.parametrize("frame", [pandas_frame, polars_frame], ids=["pandas", "polars"])
-
-
-class TestComposed:
-    @frames
-    def test_column_transformer_on_a_frame(self, frame):
-        columns = ColumnTransformer([("dim", dim(), ["a", "c"])], remainder="passthrough")
-        assert columns.fit_transform(frame(), Y).shape == (150, 5)
-        assert list(columns.get_feature_names_out()) == [
-            "dim__noisydimtransformer0",
-            "dim__noisydimtransformer1",
-            "remainder__b",
-            "remainder__d",
-            "remainder__e",
-        ]
+@over(library=["pandas", "polars"])
+def test_global_output_does_not_reach_the_scaling_inside(library):
+    with sklearn.config_context(transform_output=library):
+        framed = dim(scaling=PowerTransformer()).fit_transform(X)
+    assert_array_equal(framed.to_numpy(), dim(scaling=PowerTransformer()).fit_transform(X))
 
 
 class TestGridSearch:
     @pytest.mark.slow
     def test_with_two_processes(self):
         pipe = Pipeline([("dim", dim()), ("model", LogisticRegression())])
-        grid = {"dim__noise": [0.3, 0.9], "dim__target": ["normal", "uniform"]}
+        grid = {"dim__target": ["normal", "uniform"]}
         results = []
         for n_jobs in (1, 2):
             with joblib.parallel_config("loky"):
@@ -99,18 +87,9 @@ class TestGridSearch:
         assert pipe["dim"].augmentation.rate == 0.2
 
 
-class TestFrames:
-    @pytest.mark.parametrize("library", ["pandas", "polars"])
-    def test_global_output_does_not_reach_the_scaling_inside(self, library):
-        with sklearn.config_context(transform_output=library):
-            framed = dim(scaling=PowerTransformer()).fit_transform(X)
-        assert_array_equal(framed.to_numpy(), dim(scaling=PowerTransformer()).fit_transform(X))
-
-
 class TestCopies:
-    @pytest.mark.parametrize("early_stopping", [False, True])
-    def test_what_is_passed_is_never_changed(self, early_stopping):
-        model = with_every_component().set_params(early_stopping=early_stopping)
+    def test_what_is_passed_is_never_changed(self):
+        model = with_every_component().set_params(early_stopping=True)
         passed = model.get_params(deep=False)
         before = joblib.hash(model.get_params())
         model.fit(X).transform(X)

@@ -42,7 +42,7 @@ CLUSTER_STEPS, CLUSTER_TOL = 50, 1e-3
 RIDGE = 1e-3
 # Passes and steps at most; passes without improvement; rows in a batch; peak
 # of the learning rate; largest norm of a gradient: single rows beside the bulk have huge ones.
-EPOCHS, STEPS, WAIT, BATCH, LR, CLIP = 60, 360, 8, 512, 0.01, 5.0
+EPOCHS, STEPS, WAIT, BATCH, LR, CLIP = 60, 360, 8, 512, 0.02, 5.0
 # Standard deviation of noise on the rows, between these: the second over the rows for each
 # component. Few rows have to stand for more of the space around them.
 LEAST_JITTER, JITTER_ROWS, MOST_JITTER = 0.05, 64, 0.2
@@ -299,11 +299,11 @@ class RotationGaussianization(BaseEstimator):
     step : float, default=0.3
         :math:`\eta`, above 0 and at most 1. With short steps the embedding keeps more of its
         geometry.
-    couplings : int, default=12
+    couplings : int, default=6
         Coupling layers. With 0, or one component, the method of Laparra et al. is alone.
     transport : float or "auto", default="auto"
-        :math:`\lambda`, the price of moving a row, at least 0. "auto": 100 d / n for n rows of d
-        components, between 0.1 and 1: few rows are moved with care.
+        :math:`\lambda`, the price of moving a row, at least 0. "auto": 70 d / n for n rows of d
+        components, between 0.07 and 0.7: few rows are moved with care.
     separation : float, default=1.0
         :math:`\mu`, the weight of telling clusters apart, at least 0. More keeps more of what a
         linear model needs and matches less well.
@@ -344,7 +344,7 @@ class RotationGaussianization(BaseEstimator):
         self,
         layers: int = 12,
         step: float = 0.3,
-        couplings: int = 12,
+        couplings: int = 6,
         transport: float | str = "auto",
         separation: float = 1.0,
         clusters: int = 16,
@@ -370,7 +370,7 @@ class RotationGaussianization(BaseEstimator):
         n_layers = check_integer(self.layers, "refine layers", minimum=0)
         step = check_real(self.step, "refine step", minimum=0, maximum=1, closed="right")
         n_couplings = check_integer(self.couplings, "refine couplings", minimum=0)
-        price = float(np.clip(100 * d / n, 0.1, 1)) if is_auto(self.transport) else self.transport
+        price = float(np.clip(70 * d / n, 0.07, 0.7)) if is_auto(self.transport) else self.transport
         price = check_real(price, "refine transport", minimum=0, also="'auto'")
         separation = check_real(self.separation, "refine separation", minimum=0)
         n_clusters = check_integer(self.clusters, "refine clusters", minimum=0)

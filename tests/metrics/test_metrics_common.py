@@ -49,12 +49,10 @@ def call(name, Z, reference="normal", **params):
 
 def test_every_public_function_is_tested_here():
     functions = {name for name in metrics.__all__ if callable(getattr(metrics, name))}
-    apart = {"JointTest", "MarginalTest", "relative_distance", "monte_carlo_test"}
-    # What takes a fitted estimator: test_metrics_estimators.py and test_diagnosis.py.
+    # What is tested elsewhere: what takes a fitted estimator, or compares two embeddings.
+    apart = {"JointTest", "MarginalTest", "relative_distance", "monte_carlo_test", "DriftReport"}
     apart |= {"InformationEstimate", "MatchReport", "mutual_information", "intrinsic_dimension"}
     apart |= {"information_scorer", "make_match_scorer", "match_scorer"}
-    apart |= {"DriftReport"}  # test_drift.py
-    # What compares two embeddings: test_metrics_consistency.py.
     apart |= {"Consistency", "align", "consistency", "effective_rank"}
     assert functions - apart == ALL
 
@@ -118,16 +116,24 @@ def test_random_state_decides(name, Z):
 
 @each
 def test_bad_input(name, Z):
-    with pytest.raises(ValueError, match="NaN"):
-        call(name, np.where(Z > 2, np.nan, Z))
-    with pytest.raises(ValueError, match="Expected 2D array"):
-        call(name, Z[:, 0])
-    with pytest.raises(ValueError, match="minimum"):
-        call(name, Z[:1])
-    with pytest.raises(ValueError, match="Did you mean 'normal'"):
-        call(name, Z, "norml")
-    with pytest.raises(ValueError, match="n_components=3"):
-        call(name, Z, Independent(["normal", "normal"]))
+    for rows, reference, message in (
+        (np.where(Z > 2, np.nan, Z), "normal", "NaN"),
+        (Z[:, 0], "normal", "Expected 2D array"),
+        (Z[:1], "normal", "minimum"),
+        (Z, "norml", "Did you mean 'normal'"),
+        (Z, Independent(["normal", "normal"]), "n_components=3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(name, rows, reference)
+
+
+def test_wrong_classifiers(Z):
+    for classifier, error in (("bosting", ValueError), (3, TypeError)):
+        with pytest.raises(error, match=r"Did you mean 'boosting'|one of 'boosting', 'mlp'"):
+            metrics.classifier_auc(Z, classifier=classifier)
+    model = GaussianNB()
+    metrics.classifier_auc(Z, classifier=model, random_state=0)
+    assert not hasattr(model, "classes_")
 
 
 @over(name=[*JOINT_TESTS, *MARGINAL_TESTS])
@@ -143,16 +149,6 @@ def test_a_constant_component_is_rejected_and_no_other(name, Z):
 @each
 def test_one_component(name, Z):
     assert np.isfinite(call(name, Z[:, :1])).all()
-
-
-def test_classifiers(Z):
-    with pytest.raises(ValueError, match="Did you mean 'boosting'"):
-        metrics.classifier_auc(Z, classifier="bosting")
-    with pytest.raises(TypeError, match="one of 'boosting', 'mlp'"):
-        metrics.classifier_auc(Z, classifier=3)
-    model = GaussianNB()
-    metrics.classifier_auc(Z, classifier=model, random_state=0)
-    assert not hasattr(model, "classes_")
 
 
 def test_importing_metrics_loads_no_heavy_module():

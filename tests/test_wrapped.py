@@ -1,0 +1,140 @@
+"""What codes, outliers and drift have in common: estimators that hold a transformer."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from over import over
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sknoisydim import (
+    NoisyDIMDriftMonitor,
+    NoisyDIMOutlierDetector,
+    NoisyDIMTransformer,
+    UniformCodes,
+)
+
+NAMES = list("abcd")
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((300, 2)) @ RNG.standard_normal((2, 4)) + RNG.standard_normal((300, 4))
+
+
+def quick(n_components=2, **parameters):
+    """A transformer of a few epochs."""
+    return NoisyDIMTransformer(n_components, keep="pca", max_epochs=2, refine=None, **parameters)
+
+
+# Each kind with a transformer, and what it says of samples.
+KINDS = {
+    "codes": (lambda t, **p: UniformCodes(t, bits=4, **p), lambda model, X: model.codes(X)),
+    "outliers": (
+        lambda t, **p: NoisyDIMOutlierDetector(t, n_estimators=1, **p),
+        lambda model, X: model.score_samples(X),
+    ),
+    "drift": (NoisyDIMDriftMonitor, lambda model, X: model.check(X).pvalue),
+}
+each = over(kind=KINDS)
+
+
+def transformer_of(model):
+    return model.transformers_[0] if hasattr(model, "transformers_") else model.transformer_
+
+
+@each
+def test_the_seed_decides_and_a_pickle_says_the_same(kind):
+    make, said = kind
+    model = make(quick(), random_state=0).fit(X)
+    for same in (clone(model).fit(X), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(said(same, X[:50]), said(model, X[:50]))
+
+
+@each
+def test_the_transformer_is_copied_and_takes_the_seed(kind):
+    make, _ = kind
+    base = quick(random_state=2)
+    assert transformer_of(make(base, random_state=1).fit(X)).random_state != 2
+    assert base.random_state == 2
+    assert not hasattr(base, "net_")
+    codes = UniformCodes(base, bits=4).fit(X)  # with no seed of its own it is the transformer's
+    assert codes.transformer_.random_state == 2
+
+
+@each
+def test_a_frozen_transformer_is_not_trained_again(kind):
+    make, said = kind
+    frame = pd.DataFrame(X, columns=NAMES)
+    dim = quick(target="uniform", random_state=0).fit(frame[:150])
+    with warnings.catch_warnings(action="error"):
+        model = make(FrozenEstimator(dim), random_state=0).fit(frame[150:])
+        said(model, frame)
+    with warnings.catch_warnings(action="ignore"):  # some know the columns by name, others do not
+        found = transformer_of(model).transform(frame.to_numpy())
+    np.testing.assert_array_equal(found, dim.transform(frame))
+    assert hasattr(dim, "feature_names_in_")
+    assert list(model.feature_names_in_) == NAMES
+    other = make(FrozenEstimator(dim.retarget("normal")), random_state=0).fit(frame[150:])
+    np.testing.assert_array_equal(said(other, frame), said(model, frame))
+
+
+@each
+def test_parameters_are_reached_through_a_pipeline(kind):
+    make, said = kind
+    pipe = make_pipeline(StandardScaler().set_output(transform="pandas"), make(quick()))
+    name = pipe.steps[-1][0]
+    pipe.set_params(**{f"{name}__transformer__max_epochs": 1}).fit(pd.DataFrame(X, columns=NAMES))
+    assert transformer_of(pipe[-1]).n_epochs_ == 1
+    assert np.isfinite(said(pipe[-1], pipe[:-1].transform(pd.DataFrame(X, columns=NAMES)))).all()
+
+
+@each
+def test_missing_values_are_for_the_transformer_to_allow(kind):
+    make, said = kind
+    rows = np.where(np.arange(1200).reshape(300, 4) % 31 == 5, np.nan, X)
+    with pytest.raises(ValueError, match=r"NaN.*NoisyDIMTransformer\(missing='indicator'\)"):
+        make(quick()).fit(rows)
+    model = make(quick(missing="indicator"), random_state=0).fit(rows)
+    assert np.isfinite(said(model, rows)).all()
+
+
+COLUMNS = {
+    "text": (["a", "b"] * 25, ValueError, "OneHotEncoder in a ColumnTransformer"),
+    "dates": (pd.date_range("2020", periods=50), TypeError, "X holds dates or durations"),
+}
+
+
+@each
+@over(column=COLUMNS)
+def test_what_columns_may_not_hold_is_said(kind, column):
+    values, error, message = column
+    for table in (pd.DataFrame({"a": values}), pd.DataFrame({"a": range(50), "b": values})):
+        with pytest.raises(error, match=message):
+            kind[0](quick()).fit(table)
+
+
+WRONG = {
+    "no transformer": ("codes", {"transformer": StandardScaler()}, TypeError, "must be a NoisyDIM"),
+    "a name": ("drift", {"transformer": "pca"}, TypeError, "must be a NoisyDIM"),
+    "level": ("drift", {"alpha": 1.0}, ValueError, "alpha must be"),
+    "share": ("drift", {"calibration_fraction": 0.0}, ValueError, "calibration_fraction must be"),
+    "level of outliers": ("outliers", {"alpha": 1.0}, ValueError, "alpha must be"),
+    "share of outliers": ("outliers", {"calibration_fraction": 0.0}, ValueError, "fraction must"),
+    "fdr": ("outliers", {"fdr": 0}, ValueError, "fdr must be"),
+    "calibration": ("outliers", {"calibration": "exact"}, ValueError, "'exact' is unknown"),
+    "number": ("outliers", {"n_estimators": 0}, ValueError, "n_estimators must be"),
+}
+BITS = {0: ValueError, 53: ValueError, 4.0: TypeError, 1: ValueError}
+
+
+def test_what_is_wrong_is_said():
+    for kind, parameters, error, message in WRONG.values():
+        model = KINDS[kind][0](quick()).set_params(**parameters)
+        with pytest.raises(error, match=message):
+            model.fit(X)
+    for bits, error in BITS.items():
+        with pytest.raises(error, match=r"bits must be an integer|2 components, more than bits=1"):
+            UniformCodes(quick(), bits=bits).fit(X)
