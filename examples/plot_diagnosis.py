@@ -31,8 +31,8 @@ print(report)
 report.to_frame()
 
 # %%
-# The first line has the **verdict** (``match``, ``close``, ``different`` or ``unclear``, which is too
-# few samples to tell), the last ones the **advice**, the most important first. In the table:
+# The first line has the **verdict** (``match``, ``close``, ``different`` or ``unclear``, which is
+# too few samples to tell), the last ones the **advice**, the most important first. In the table:
 #
 # - **information**, in nats: of the rows at hand, beside what N(0, I) itself shows with the same
 #   batches. Far less on held-out rows than on training rows is overfitting.

@@ -46,7 +46,7 @@ LINES = (
     ("components", "Wasserstein (relative)", "relative_marginal_distance", 1.0, ""),
     (
         "components",
-        "Kolmogorov-Smirnov (component {worst_component})",
+        "component {worst_component}, the worst (KS)",
         "worst_ks",
         0.0,
         "worst_ks_pvalue",
