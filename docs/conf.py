@@ -50,7 +50,7 @@ sphinx_gallery_conf = {
     "ignore_pattern": r"(?:^|/)(?!plot_)[^/]*\.py$",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
-    "capture_repr": ("_repr_html_",),  # the card of a report; else what a cell prints
+    "capture_repr": ("_repr_html_",),  # a data frame; else what a cell prints
     "show_memory": False,
     "write_computation_times": False,  # that page asks a CDN for its table
     "show_signature": False,

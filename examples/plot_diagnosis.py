@@ -27,17 +27,19 @@ X, X_test = train_test_split(load_digits().data, test_size=0.4, random_state=0)
 
 quiet = NoisyDIMTransformer(4, noise=0.01, keep=None, match_weight=0, random_state=0).fit(X)
 report = quiet.diagnose(X_test)
-report
+print(report)
+report.to_frame()
 
 # %%
-# How to read it, below its first line with the **verdict** (``match``, ``close``, ``different`` or
-# ``unclear``, which is too few samples to tell):
+# The first line has the **verdict** (``match``, ``close``, ``different`` or ``unclear``, which is
+# too few samples to tell), the last ones the **advice**, the most important first. In the table:
 #
-# - **AUC of a classifier**: 0.5 if held-out samples cannot be told from draws of the target.
-# - **relative distance**: 1 is what samples of the target have themselves.
-# - **worst component** and **largest correlation**: of components and of pairs, with p-values.
-# - **information**, in nats: far below what is reachable, training was too short, or overfits.
-# - **advice**: what to change, the most important first.
+# - **information**, in nats: of the rows at hand, beside what N(0, I) itself shows with the same
+#   batches. Far less on held-out rows than on training rows is overfitting.
+# - **components** and **joint**: relative distances, where 1 is what a sample of the target has
+#   itself, and p-values; those that are *rejected* count, after correction for their number.
+# - **classifier**: 0.5 if held-out embedded rows cannot be told from draws of the target.
+# - **dimension**: samples with fewer dimensions than needed cannot match, however long the fit.
 #
 # All of it is there for programs, too:
 
@@ -58,7 +60,7 @@ EmbeddingDisplay.from_estimator(quiet, X_test)
 
 improved = NoisyDIMTransformer(4, keep=None, match_weight=0, random_state=0).fit(X)
 after = improved.diagnose(X_test)
-after
+print(after)
 
 # %%
 # Both beside each other: the attributes of a report are plain numbers.

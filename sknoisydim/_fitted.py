@@ -50,18 +50,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     Mixed into it: they read the attributes that its `fit` sets, and its `device`.
     """
 
-    device: Any
-    n_components_: int
-    encoder_: Any
-    refinement_: Any
-    target_: Any
-    channel_: Any
-    batch_size_: int
-    decoder_: Any
-    encoder: Any
-    missing: Any
-    n_features_in_: int
-
     def __getattr__(self, name: str) -> Any:
         """Say how to get what is absent: `available_if` leaves that to the cause of its error."""
         if name in ("inverse_transform", "sample"):
@@ -135,8 +123,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             file = np.lib.format.open_memmap(part, mode="w+", dtype=rows.dtype, shape=shape)
             self._embed(rows, file).flush()  # type: ignore[attr-defined]  # a memory map has it
             del file  # Windows renames no open file
-        written: np.ndarray = np.load(out, mmap_mode="r")
-        return written
+        return np.load(out, mmap_mode="r")
 
     def _embed(self, X: RowSource, out: np.ndarray) -> np.ndarray:
         """Write embeddings of checked rows into an array, and return it."""
@@ -236,8 +223,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             with torch.inference_mode():
                 z = self.refinement_.inverse(torch.from_numpy(z)).numpy()
         decoder = self.decoder_
-        columns: np.ndarray = decoder.decode(z) if rng is None else decoder.draw(z, rng)
-        return columns
+        return decoder.decode(z) if rng is None else decoder.draw(z, rng)
 
     @own_context()
     def score_samples(self, X: MatrixLike) -> np.ndarray:
@@ -275,8 +261,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         the channel's best distribution, which is N(0, I) for Gaussian noise, and :math:`\hat I`
         InfoNCE with the channel's own density, in batches of one size for both; its inverse, where
         it is above 1. So it is 1 for a perfect match at every `noise` and `n_components`, and less
-        for a thin shell. It does not say what the embedding keeps of
-        the columns. Deterministic: noise and draws come from fixed seeds.
+        for a thin shell. It does not say what the embedding keeps of the columns. Deterministic:
+        noise and draws come from fixed seeds.
 
         Parameters
         ----------

@@ -129,5 +129,4 @@ def standardised(values: np.ndarray) -> np.ndarray:
     known = values[~np.isnan(values).any(1)]
     deviation = known.std(0)
     deviation[deviation == 0] = 1.0
-    result: np.ndarray = ((values - known.mean(0)) / deviation).astype(np.float32)
-    return result
+    return ((values - known.mean(0)) / deviation).astype(np.float32)

@@ -84,8 +84,7 @@ def linear_information(z: torch.Tensor, features: torch.Tensor, scale: float) ->
 
 
 def _log_det(matrix: torch.Tensor) -> torch.Tensor:
-    result: torch.Tensor = torch.linalg.slogdet(matrix)[1]
-    return result
+    return torch.linalg.slogdet(matrix)[1]
 
 
 def gaussian_mmd(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:

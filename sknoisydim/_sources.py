@@ -77,8 +77,7 @@ class SparseRows(Source):
         super().__init__(matrix.shape, matrix.dtype, matrix)
 
     def __getitem__(self, index: Any, /) -> np.ndarray:
-        rows: np.ndarray = self.given[index].toarray()
-        return rows
+        return self.given[index].toarray()
 
 
 class ChosenRows(Source):
@@ -91,8 +90,7 @@ class ChosenRows(Source):
         self.is_sparse = is_sparse(source)
 
     def __getitem__(self, index: Any, /) -> np.ndarray:
-        rows: np.ndarray = self.source[self.index[index]]
-        return rows
+        return self.source[self.index[index]]
 
 
 class StackedRows(Source):
@@ -143,8 +141,7 @@ def as_source(rows: Any) -> RowSource:
     if sparse.issparse(rows):
         return SparseRows(rows)
     if rows.ndim == 2 and rows.dtype in FLOATS:
-        floats: RowSource = rows
-        return floats
+        return rows
     return ConvertedRows(rows)
 
 

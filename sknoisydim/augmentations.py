@@ -467,8 +467,7 @@ AUGMENTATIONS: Mapping[str, type] = {
 def prepare_view(view: View, sample: torch.Tensor) -> View:
     """Return the view for a table of which scaled rows are given; most views need no table."""
     prepare = getattr(view, "prepare", None)
-    ready: View = view if prepare is None else prepare(sample)
-    return ready
+    return view if prepare is None else prepare(sample)
 
 
 def resolve_augmentation(augmentation: object) -> View:

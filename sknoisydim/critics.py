@@ -308,8 +308,7 @@ class _Concat(nn.Module):
 
     def _pairs(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         """Return scores (m, n) of hidden layers of noisy embeddings (m, h) with views (n, h)."""
-        scores: torch.Tensor = self.network((noisy[:, None] + view).relu()).squeeze(-1)
-        return scores
+        return self.network((noisy[:, None] + view).relu()).squeeze(-1)
 
     @own_forward
     def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:

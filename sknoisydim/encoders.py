@@ -160,8 +160,7 @@ class IndicateMissing(nn.Module):
         return torch.cat([filled, missing.index_select(1, self.columns).to(x.dtype)], 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        encoded: torch.Tensor = self.encoder(self.widen(x))
-        return encoded
+        return self.encoder(self.widen(x))
 
 
 def resolve_encoder(encoder: object) -> BaseEstimator | _UserEncoder:

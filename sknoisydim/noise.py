@@ -78,14 +78,12 @@ class Noise(BaseEstimator):
         """Draw noise (n_samples, n_components) of float32; the same for the same `random_state`."""
         check_integer(n_samples, "n_samples", minimum=1)
         channel = self.build(n_components, batch_size)
-        noise: torch.Tensor = channel.sample(n_samples, make_generator(draw_seed(random_state)))
-        return noise
+        return channel.sample(n_samples, make_generator(draw_seed(random_state)))
 
     @own_context(gradients=False)
     def log_prob(self, noise: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
         """Return the log density (n,) of noise (n, d), in nats; -inf outside of the support."""
-        density: torch.Tensor = self.build(noise.shape[-1], batch_size).log_prob(noise)
-        return density
+        return self.build(noise.shape[-1], batch_size).log_prob(noise)
 
 
 def auto_scale(n_components: int, batch_size: int) -> float:

@@ -100,8 +100,7 @@ def panels(ax: Any, n_rows: int, n_columns: int, size: tuple[float, float]) -> N
             raise ValueError("ax is not in a grid and cannot be divided: pass an array of Axes.")
         ax.set_axis_off()
         grid = ax.get_subplotspec().subgridspec(n_rows, n_columns)
-    axes: NDArray[np.object_] = grid.subplots(squeeze=False)
-    return axes
+    return grid.subplots(squeeze=False)
 
 
 def tidy(ax: Axes) -> None:
@@ -212,6 +211,12 @@ class EmbeddingDisplay(_FromEstimator):
             Components to draw against each other; None takes the first three pairs.
         ax : matplotlib Axes or array of them, default=None
             Where to draw, one per pair; one Axes is divided; None makes a figure.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If Z or the target is not usable, `y` has more classes than colours tell apart, or `ax`
+            another number of axes than there are pairs.
         """
         Z, target = check_embedding(Z, target)
         if y is not None:
@@ -654,5 +659,4 @@ def _unbeaten(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the positions of points that no other beats, by rising x."""
     beats = (x[:, None] >= x) & (y[:, None] >= y) & ((x[:, None] > x) | (y[:, None] > y))
     best = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & ~beats.any(axis=0))
-    order: np.ndarray = best[np.argsort(x[best], kind="stable")]
-    return order
+    return best[np.argsort(x[best], kind="stable")]

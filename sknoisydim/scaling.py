@@ -348,8 +348,7 @@ def _resampled(X: RowSource, weights: np.ndarray | None, seed: int) -> np.ndarra
     if weights is not None:
         drawn = np.random.default_rng(seed).choice(len(X), len(X), p=weights / weights.sum())
         index = np.sort(drawn)
-    rows: np.ndarray = X[index]
-    return rows
+    return X[index]
 
 
 SCALINGS: Mapping[str, Callable[[RowSource, int, np.ndarray | None], nn.Module]] = {

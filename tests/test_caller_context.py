@@ -280,7 +280,7 @@ CALLS = {
     "metrics mutual_information": lambda: metrics.mutual_information(model(), X, n_draws=2),
     "metrics information_scorer": lambda: metrics.information_scorer(model(), X),
     "metrics match_scorer": lambda: metrics.match_scorer(model(), X),
-    "metrics make_match_scorer": lambda: metrics.make_match_scorer("mmd_distance")(model(), X),
+    "metrics make_match_scorer": lambda: metrics.make_match_scorer("energy_distance")(model(), X),
     "plotting DependenceDisplay": lambda: drawn(
         plotting.DependenceDisplay.from_embedding(FAR, "normal")
     ),

@@ -38,7 +38,7 @@ class Quiet(Callback):
     """One of ours, which reads no record of a batch, so that none is made for it."""
 
 
-# Improvement of the objective that counts: the last digit that `EpochLines` shows.
+# Improvement of the objective that counts.
 TOL = 1e-3
 
 

@@ -307,5 +307,4 @@ class DIMNet(NeuralNet):
             output = [self.module_.encoder(x) for x in X.rows.in_order(X.batch_size)]
             z = self.module_.normalizer(torch.cat(output))
         self._set_training(training)
-        embedded: np.ndarray = z.cpu().numpy()
-        return embedded
+        return z.cpu().numpy()

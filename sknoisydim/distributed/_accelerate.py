@@ -263,8 +263,7 @@ class SharedRows(Rows):
 def _total(value: torch.Tensor) -> torch.Tensor:
     from accelerate.utils import reduce
 
-    total: torch.Tensor = reduce(value.detach().clone(), "sum")
-    return total
+    return reduce(value.detach().clone(), "sum")
 
 
 class SharedEncoder:

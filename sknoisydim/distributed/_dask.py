@@ -164,8 +164,7 @@ class DaskTransformer(
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the names of the components; `input_features` is ignored."""
-        names: np.ndarray = self._model().get_feature_names_out()
-        return names
+        return self._model().get_feature_names_out()
 
     def _model(self) -> BaseEstimator:
         model = getattr(self, "estimator_", self.estimator)

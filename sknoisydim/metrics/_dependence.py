@@ -72,7 +72,7 @@ def total_correlation(
     n_neighbors: int = 3,
     random_state: RandomState = None,
 ) -> float:
-    r"""Estimate of the total correlation of the components.
+    r"""Estimate of the total correlation of the components, in nats.
 
     .. math::
         TC = KL\Bigl( p(z) \,\Big\|\, \prod_i p(z_i) \Bigr) \approx
@@ -80,30 +80,14 @@ def total_correlation(
 
     with R the correlation matrix of the normal scores of the samples (ranks, ties broken at random,
     through the quantile function of N(0, 1)), W those scores whitened by R, G a sample of N(0, I)
-    treated in the same way, and :math:`\hat H` the Kozachenko-Leonenko entropy from the distance to
-    the k-th neighbour, of at most 10,000 samples. Exact on average for a Gaussian copula; other
-    dependence is underestimated, more so with each component.
+    treated in the same way, and :math:`\hat H` the Kozachenko-Leonenko entropy (Probl. Inf. Transm.
+    23, 1987) from the distance to the k-th neighbour, k = `n_neighbors`, of at most 10,000 samples.
+    Exact on average for a Gaussian copula; other dependence is underestimated, more so with each
+    component.
 
-    Parameters
-    ----------
-    Z : array-like of shape (n_samples, n_components)
-        Embedded samples, more than components and than k.
-    reference : "normal", "uniform" or target, default="normal"
-        Target distribution; its N(0, I) pre-image is used.
-    n_neighbors : int, default=3
-        Number k of the neighbour.
-    random_state : int, Generator, RandomState or None, default=None
-        Seed of G, of ties, and of which samples are used.
-
-    Returns
-    -------
-    nats : float
-        About 0 for independent components, infinite if some determine another linearly.
-
-    References
-    ----------
-    L. Kozachenko, N. Leonenko, *Sample Estimate of the Entropy of a Random Vector*, Probl. Inf.
-    Transm. 23, 1987.
+    It is about 0 for independent components, infinite if some determine another linearly. The other
+    parameters are those of :func:`henze_zirkler`; ValueError unless there are more samples than
+    components and than k.
 
     Examples
     --------
@@ -146,8 +130,7 @@ def _normal_scores(Z: FloatArray, rng: np.random.Generator) -> FloatArray:
         # Sorted by value, ties by chance: a lattice of independent components is independent.
         order = np.lexsort(np.stack([rng.random(n), Z[:, column]]))
         ranks[order, column] = np.arange(1, n + 1)
-    scores: FloatArray = ndtri(ranks / (n + 1))
-    return scores
+    return ndtri(ranks / (n + 1))
 
 
 def _neighbor_entropy(W: FloatArray, n_neighbors: int) -> float:
@@ -283,8 +266,7 @@ def align(Z1: ArrayLike, Z2: ArrayLike) -> FloatArray:
     if A.shape != B.shape:
         raise ValueError(f"Z1 has {A.shape[1]} components and Z2 {B.shape[1]}: both need as many.")
     left, _, right = np.linalg.svd((A - A.mean(0)).T @ (B - B.mean(0)))
-    turned: FloatArray = (A - A.mean(0)) @ (left @ right) + B.mean(0)
-    return turned
+    return (A - A.mean(0)) @ (left @ right) + B.mean(0)
 
 
 @own_context()

@@ -58,25 +58,11 @@ def sliced_wasserstein(
 
     .. math:: SW_2 = \Bigl( \frac{1}{K} \sum_{k=1}^{K} W_2^2(u_k^T Z, u_k^T Y) \Bigr)^{1/2}
 
-    with :math:`u_k` uniform on the unit sphere, K directions, Y as many draws of a target as there
-    are samples, and :math:`W_2` the 2-Wasserstein distance on the line. From 8 dimensions on,
-    projections of almost anything look normal, and it hardly sees more than mean and covariance.
-
-    Parameters
-    ----------
-    Z : array-like of shape (n_samples, n_components)
-        Embedded samples.
-    reference : str, target or array-like of shape (m, n_components), default="normal"
-        "normal", "uniform" or another target distribution, or a sample of it.
-    n_projections : int, default=200
-        Number K of directions.
-    random_state : int, Generator, RandomState or None, default=None
-        Seed of the draws and directions.
-
-    Returns
-    -------
-    distance : float
-        In the units of Z. Not zero for a finite sample of the target: see `relative_distance`.
+    with :math:`u_k` uniform on the unit sphere, K = `n_projections` directions, Y as many draws of
+    a target as there are samples, and :math:`W_2` the 2-Wasserstein distance on the line. In the
+    units of Z, and not zero for a finite sample of the target: see `relative_distance`. From 8
+    dimensions on, projections of almost anything look normal, and it hardly sees more than mean and
+    covariance. The other parameters are those of :func:`energy_test`.
 
     References
     ----------
@@ -127,35 +113,8 @@ def energy_distance(
     """
     A, B, _ = _limited(Z, reference, random_state)
     within = sum(2.0 * pdist(part).sum() / len(part) ** 2 for part in (A, B))
-    return _root(2.0 * cdist(A, B).mean() - within)
-
-
-@own_context()
-def mmd_distance(
-    Z: ArrayLike,
-    reference: Reference = "normal",
-    *,
-    random_state: RandomState = None,
-) -> float:
-    r"""Maximum mean discrepancy between a sample and draws of the reference.
-
-    .. math:: MMD = \bigl( E k(Z, Z') + E k(Y, Y') - 2\, E k(Z, Y) \bigr)^{1/2}
-
-    with :math:`k(a, b)` the mean of :math:`\exp(-|a - b|^2 / (2 (c m)^2))` over c = 1, 1/2, 1/4 and
-    1/8, Z, Z' samples, Y, Y' as many draws of the reference, m the median distance between those,
-    and each mean taken over all pairs: between 0 and the square root of 2. Blind to structure that
-    is fine compared with the distance between neighbours. Parameters are those of
-    :func:`energy_test` without `n_permutations`, the source that of :func:`mmd_test`, in equation
-    5.
-    """
-    A, B, _ = _limited(Z, reference, random_state)
-    # 500 draws give 124,750 distances: their median is exact to less than a percent.
-    width = float(np.median(pdist(B[:500]))) or 1.0
-
-    def mean_kernel(A: FloatArray, B: FloatArray) -> float:
-        return float(np.mean([kernel.mean() for kernel in _gaussian_kernels(cdist(A, B), width)]))
-
-    return _root(mean_kernel(A, A) + mean_kernel(B, B) - 2.0 * mean_kernel(A, B))
+    # Rounding can leave it at -1e-17.
+    return float(np.sqrt(max(2.0 * cdist(A, B).mean() - within, 0.0)))
 
 
 @own_context()
@@ -173,7 +132,7 @@ def energy_test(
     with Z, Z' of the n samples, Y, Y' of m draws of the reference, and each mean taken over all
     pairs. The p-value is :math:`(1 + \#\{T_b \ge T\}) / (1 + B)` over B random permutations of all
     n + m: exact for every n, d and distribution. At most 2,000 on each side are used;
-    m = min(4 n, 2000) for a target.
+    m = min(4 n, 2000) for a target. Returns a `JointTest`.
 
     Parameters
     ----------
@@ -186,9 +145,11 @@ def energy_test(
     random_state : int, Generator, RandomState or None, default=None
         Seed of the draws and permutations, and of which samples are used.
 
-    Returns
-    -------
-    result : JointTest
+    Raises
+    ------
+    ValueError, TypeError
+        If Z or a sample is no table of finite numbers with two rows at least, if they have other
+        numbers of components, if a name is unknown, or a row of Z has no pre-image.
 
     References
     ----------
@@ -230,7 +191,8 @@ def mmd_test(
     with Z, Z' of the n samples, Y, Y' of m draws of the reference,
     :math:`k_c(a, b) = \exp(-|a - b|^2 / (2 (c s)^2))` for c = 1, 1/2, 1/4 and 1/8, s the median
     distance in the pooled sample, and :math:`\mu_c, \sigma_c` mean and standard deviation of
-    :math:`M_c` over the permutations. Parameters and p-value are those of :func:`energy_test`.
+    :math:`M_c` over the permutations. Blind to structure that is fine compared with the distance
+    between neighbours. Parameters and p-value are those of :func:`energy_test`.
 
     References
     ----------
@@ -260,11 +222,6 @@ def _limited(
     Z = subsample(Z, MAX_PAIRWISE_SAMPLES, rng)
     m = draws_per_sample * len(Z) if Y is None else len(Y)
     return Z, draw(Y, min(m, MAX_PAIRWISE_SAMPLES), Z.shape[1], rng), rng
-
-
-def _root(squared: float) -> float:
-    # Rounding can leave a V-statistic at -1e-17.
-    return float(np.sqrt(max(squared, 0.0)))
 
 
 def _gaussian_kernels(distances: FloatArray, width: float) -> Iterator[FloatArray]:
@@ -297,8 +254,7 @@ def _discrepancy(similarity: FloatArray, member: FloatArray) -> FloatArray:
     inside = np.einsum("ij,ij->j", member, similarity @ member)
     across = to_all @ member - inside
     outside = to_all.sum() - 2.0 * across - inside
-    discrepancy: FloatArray = inside / n**2 + outside / m**2 - 2.0 * across / (n * m)
-    return discrepancy
+    return inside / n**2 + outside / m**2 - 2.0 * across / (n * m)
 
 
 def _rank(statistic: FloatArray) -> JointTest:
@@ -361,6 +317,11 @@ def classifier_auc(
     auc : float
         0.5 when the classifier cannot tell (a little less is chance), 1.0 when it always can.
 
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`energy_test`; if the classifier is unknown, or none.
+
     Examples
     --------
     >>> import numpy as np
@@ -405,7 +366,6 @@ def _classifier(classifier: object, seed: int) -> BaseEstimator:
 DISTANCES: dict[str, Callable[..., float]] = {
     "energy_distance": energy_distance,
     "max_correlation": max_correlation,
-    "mmd_distance": mmd_distance,
     "sliced_wasserstein": sliced_wasserstein,
 }
 
@@ -445,6 +405,11 @@ def relative_distance(
         Seed of all draws.
     **params : keyword arguments
         Passed to the distance, e.g. ``n_projections=50``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`energy_test`; if the distance is unknown.
 
     Examples
     --------

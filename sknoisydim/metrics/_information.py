@@ -69,8 +69,7 @@ def _steps(estimator: BaseEstimator) -> list[tuple[str, BaseEstimator]]:
 
 def check_rows(transformer: BaseEstimator, X: MatrixLike) -> np.ndarray:
     """Validate X against a fitted transformer: at least two samples like those of its `fit`."""
-    checked: np.ndarray = transformer._check(X, ensure_min_samples=2)
-    return checked
+    return transformer._check(X, ensure_min_samples=2)
 
 
 def normal_embedding(
@@ -183,6 +182,12 @@ def mutual_information(
     Returns
     -------
     estimate : InformationEstimate
+
+    Raises
+    ------
+    NotFittedError, TypeError, ValueError
+        If there is no such fitted transformer, or more than one; if X is not usable, see
+        `NoisyDIMTransformer.transform`; if `units` is unknown.
 
     References
     ----------

@@ -44,7 +44,7 @@ LINES = (
     ("labels", "about y, nats", "label_information", NAN, "label_pvalue"),
     ("labels", "about y in random order, nats", "shuffled_label_information", NAN, ""),
     ("components", "Wasserstein (relative)", "relative_marginal_distance", 1.0, ""),
-    ("components", "KS of the worst one ({worst_component})", "worst_ks", 0.0, "worst_ks_pvalue"),
+    ("components", "KS of component {worst_component}", "worst_ks", 0.0, "worst_ks_pvalue"),
     ("joint", "sliced Wasserstein (relative)", "relative_sliced_wasserstein", 1.0, ""),
     ("joint", "energy (relative)", "relative_energy_distance", 1.0, "energy_pvalue"),
     ("joint", "kernel test (MMD)", "", NAN, "mmd_pvalue"),

@@ -115,10 +115,7 @@ def normal_preimage(
 
 def check_sample(Z: ArrayLike, name: str = "Z", *, min_samples: int = 2) -> FloatArray:
     """Return `Z` as a finite float64 array of shape (n_samples, n_components)."""
-    checked: FloatArray = check_array(
-        Z, dtype=np.float64, ensure_min_samples=min_samples, input_name=name
-    )
-    return checked
+    return check_array(Z, dtype=np.float64, ensure_min_samples=min_samples, input_name=name)
 
 
 def is_sample(reference: Reference) -> bool:
@@ -148,8 +145,7 @@ def subsample(Z: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
 def constant_columns(Z: FloatArray) -> NDArray[np.bool_]:
     """Tell which columns hold one value, up to rounding."""
     spread = Z.max(axis=0) - Z.min(axis=0)
-    constant: NDArray[np.bool_] = spread <= 1e-12 * np.abs(Z).max(axis=0)
-    return constant
+    return spread <= 1e-12 * np.abs(Z).max(axis=0)
 
 
 def correlation_matrix(Z: FloatArray) -> FloatArray:
@@ -157,8 +153,7 @@ def correlation_matrix(Z: FloatArray) -> FloatArray:
     constant = constant_columns(Z)
     centred = np.where(constant, 0.0, Z - Z.mean(axis=0))
     unit = centred / np.where(constant, 1.0, np.linalg.norm(centred, axis=0))
-    product: FloatArray = unit.T @ unit
-    return product
+    return unit.T @ unit
 
 
 def whiten(Z: FloatArray) -> tuple[FloatArray, float] | None:

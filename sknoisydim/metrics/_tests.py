@@ -42,9 +42,10 @@ def kolmogorov_smirnov(Z: ArrayLike, reference: Reference = "normal") -> Margina
     reference : "normal", "uniform" or target, default="normal"
         Target distribution.
 
-    Returns
-    -------
-    result : MarginalTest
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`energy_test`; if the reference is a sample.
 
     Examples
     --------
@@ -81,25 +82,13 @@ def henze_zirkler(
 
     with :math:`\hat\varphi` the characteristic function of the n samples after whitening by their
     own mean and covariance, and :math:`\beta = ((2d + 1) n / 4)^{1 / (d + 4)} / \sqrt 2`. Blind to
-    the mean, to scales and to correlation.
+    the mean, to scales and to correlation. A singular covariance gives the statistic 4 n and
+    p-value 0.
 
     The p-value comes from a log-normal distribution with the asymptotic mean and variance; with
     fewer than max(500, 20 d) samples from 199 simulated ones of the same size. Above 2,000 samples,
-    2,000 drawn at random are used.
-
-    Parameters
-    ----------
-    Z : array-like of shape (n_samples, n_components)
-        Embedded samples, more than components.
-    reference : "normal", "uniform" or target, default="normal"
-        Target distribution.
-    random_state : int, Generator, RandomState or None, default=None
-        Seed of the simulation, and of which samples are used.
-
-    Returns
-    -------
-    result : JointTest
-        A singular covariance gives the statistic 4 n and p-value 0.
+    2,000 drawn at random are used, by `random_state`. The other parameters are those of
+    :func:`kolmogorov_smirnov`; Z has more samples than components.
 
     References
     ----------
@@ -111,10 +100,8 @@ def henze_zirkler(
     >>> import numpy as np
     >>> from sknoisydim.metrics import henze_zirkler
     >>> Z = np.random.default_rng(0).standard_normal((600, 3))
-    >>> henze_zirkler(Z).pvalue > 0.05
-    True
-    >>> henze_zirkler(np.abs(Z)).pvalue < 0.001
-    True
+    >>> henze_zirkler(Z).pvalue > 0.05, henze_zirkler(np.abs(Z)).pvalue < 0.001
+    (True, True)
     """
     rng = generator(random_state)
     Z = normal_preimage(Z, reference, test="henze_zirkler")

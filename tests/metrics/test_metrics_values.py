@@ -16,7 +16,6 @@ from sknoisydim.metrics import (
     intrinsic_dimension,
     kolmogorov_smirnov,
     max_correlation,
-    mmd_distance,
     sliced_wasserstein,
     total_correlation,
 )
@@ -76,20 +75,6 @@ def test_energy_statistic_is_the_distance(Z, rng):
     # Of two and two samples a third of the permutations is the split that there is: they count.
     few = np.array([[0.1], [0.2], [0.7], [0.8]])
     assert 0.25 < energy_test(few[:2], few[2:], random_state=0).pvalue < 0.42
-
-
-def test_mmd_distance_written_out(Z, rng):
-    Y = rng.standard_normal((80, 3))
-
-    def mean_kernel(A, B):
-        squared = np.square(A[:, None] - B[None]).sum(axis=2)
-        return np.mean(
-            [np.exp(-squared / (2 * (c * s) ** 2)).mean() for c in (1, 0.5, 0.25, 0.125)]
-        )
-
-    s = np.median(np.linalg.norm(Y[:, None] - Y[None], axis=2)[np.triu_indices(80, 1)])
-    squared = mean_kernel(Z, Z) + mean_kernel(Y, Y) - 2 * mean_kernel(Z, Y)
-    assert mmd_distance(Z, Y) == pytest.approx(np.sqrt(squared))
 
 
 def whitened(Z):
