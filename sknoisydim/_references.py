@@ -83,7 +83,8 @@ class KernelComponents(BaseEstimator):
 
     with c the principal components of the scaled columns, v the sum of the variances of u, and the
     kernel by 256 rows (Nystroem). Linear ones where rows are near each other, by their distance
-    where they are not: so a linear model of them knows rings and clusters, too.
+    where they are not: so a linear model of them knows rings and clusters, too. Where d is not
+    less than the number of columns, the principal components themselves, which leave nothing out.
 
     References
     ----------
@@ -96,6 +97,10 @@ class KernelComponents(BaseEstimator):
     def build(self, rows: torch.Tensor, n_components: int, seed: int) -> Components:
         """Return the module for scaled rows (n, ...)."""
         x = rows.flatten(1).nan_to_num(0.0).numpy()
+        # Of so few columns as many components of a kernel leave some out: outliers of ADBench's
+        # Wilt had an area under the ROC curve of 0.52 (benchmarks/frontier.py --outliers).
+        if n_components >= x.shape[1]:
+            return PrincipalComponents().build(rows, n_components, seed)
         first, deviations = _principal(x, KERNEL_COLUMNS, seed)
         axes = first.components_[: len(deviations)].T / np.maximum(
             deviations, deviations[0] * 1e-3**0.5

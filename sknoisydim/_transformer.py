@@ -103,7 +103,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
     keep : str, transformer or None, default="kernel_pca"
         Reference features U that a linear model of the embedding should predict:
         "kernel_pca" (the first `n_components` components of a Gaussian kernel, which knows rings
-        and clusters), "pca", a scikit-learn transformer of the rows, which is cloned, or None.
+        and clusters; the linear ones, where there are no more columns than these), "pca", a
+        scikit-learn transformer of the rows, which is cloned, or None.
     keep_weight : float, default=10.0
         Weight of the linear information about U, at least 0. More keeps more of what linear models
         and neighbours can use, and matches less well.
