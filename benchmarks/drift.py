@@ -349,16 +349,16 @@ def tables(results: dict[str, Any]) -> dict[str, list[list[str]]]:
         caught = [
             f"{np.mean([alarms(of[method], 5) for of in result['rising']]):.2f}"
             if method != "MMD"  # no p-value of 99 permutations is that small
-            else "-"
+            else "n/a"
             for method in METHODS
         ]
         drifting.append([name, "all four, numbered", n, *caught])
         for m, p in result["calm"].items():
             if p:
                 streams = [alarms(of) for of in result["streams"]] if m == "200" else []
-                share = f"{np.mean(streams):.3f}" if streams else "-"
+                share = f"{np.mean(streams):.3f}" if streams else "n/a"
                 found = f"{np.mean(np.array(p) <= ALPHA):.3f}"
-                level.append([name, m, str(len(p)), found, str(len(streams) or "-"), share])
+                level.append([name, m, str(len(p)), found, str(len(streams) or "n/a"), share])
         seconds, stored = result["seconds"], result["bytes"]
         rows = f"{stored['rows, float32'] / 1000:,.0f}"
         cost.append([name, "kB kept", f"{stored['monitor'] / 1000:,.0f}", rows, rows, rows])

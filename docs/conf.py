@@ -1,5 +1,6 @@
 """How Sphinx builds the site: `make docs`."""
 
+import doctest
 import os
 import re
 from importlib.metadata import version as installed_version
@@ -23,6 +24,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build"]
+default_role = "literal"  # names in docstrings have single backticks
 templates_path = ["_templates"]
 nitpicky = False
 
@@ -114,5 +116,41 @@ def visit_block(translator, node):
     raise nodes.SkipNode
 
 
+class Printed(doctest.DocTestRunner):
+    """Keeps what each example prints."""
+
+    def report_start(self, out, test, example):
+        pass
+
+    def report_success(self, out, test, example, got):
+        test.globs.setdefault("printed", {})[example] = got
+
+
+def show_what_is_printed(app, page, source):
+    """Run a page, and show what an example with the flag +ELLIPSIS prints in place of the dots."""
+    if "# doctest: +ELLIPSIS" not in source[0]:
+        return
+    test = doctest.DocTestParser().get_doctest(source[0], {}, page, page, 0)
+    flags, said = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE, []
+    if Printed(optionflags=flags).run(test, out=said.append, clear_globs=False).failed:
+        raise ValueError("".join(said))
+    lines = source[0].splitlines()
+    for example in reversed(test.examples):
+        if doctest.ELLIPSIS in example.options:
+            start = example.lineno + example.source.count("\n")
+            got = test.globs["printed"][example].splitlines()
+            lines[start : start + example.want.count("\n")] = [
+                " " * example.indent + (line or "<BLANKLINE>") for line in got
+            ]
+    source[0] = "\n".join(lines)
+
+
+def keep_initials(app, what, name, value, options, lines):
+    """Escape the point of an initial: else a line that starts with a name is an item of a list."""
+    lines[:] = [re.sub(r"^(\s*[A-Z])\. ", r"\1\\. ", line) for line in lines]
+
+
 def setup(app):
+    app.connect("autodoc-process-docstring", keep_initials)
+    app.connect("source-read", show_what_is_printed)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))

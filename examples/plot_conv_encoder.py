@@ -94,6 +94,6 @@ for name, encoder in encoders.items():
     )
 
 # %%
-# Conclusion: the convolutions have about a tenth of the weights, and a linear classifier reads
-# digits a little better from their embedding, which is about as far from the target. Only
+# Conclusion: the convolutions have about a tenth of the weights. A linear classifier predicts
+# digits from their embedding about as well, and it is about as far from the target. Only
 # ``encoder`` was exchanged.

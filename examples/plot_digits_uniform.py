@@ -84,5 +84,5 @@ for name, train, test in (
 
 # %%
 # Conclusion: making each component uniform by itself does not make the pair uniform, and the
-# classifier sees it; the embedding of NoisyDIM is much closer to jointly uniform on held-out
+# classifier detects it; the embedding of NoisyDIM is much closer to jointly uniform on held-out
 # samples. The accuracy of neighbours is a little lower.

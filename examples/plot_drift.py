@@ -8,6 +8,7 @@ sample of the reference.
 """
 
 import pickle
+import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -65,7 +66,7 @@ def batch(number):
 batches = {number: batch(number) for number in range(1, 25)}
 reports = {number: monitor.check(X) for number, X in batches.items()}
 for number in (1, 9, 17):
-    print(f"\nbatch {number}: {reports[number].verdict}")
+    print("\n" + textwrap.fill(f"batch {number}: {reports[number].verdict}", 80))
 
 # %%
 # One report as a whole: p-values of the five parts, and how far the distributions moved.
@@ -115,5 +116,6 @@ found = [number for number, X in batches.items() if monitor.check(X, batch_numbe
 print("batches with an alarm:", found)
 
 # %%
-# Conclusion: the monitor needs no reference data, sees changes between columns that tests of
-# columns do not see, and names them. Where only single columns can move, these tests are enough.
+# Conclusion: the monitor needs no reference data, detects changes between columns that tests of
+# columns do not detect, and names the columns that stand out. If only single columns can change,
+# these tests are enough.

@@ -84,7 +84,8 @@ ax.set_xticks([0.1, 0.3, 1, 2], ["0.1", "0.3", "1", "2"])
 ax.legend(frameon=False, fontsize=9)
 
 losses = {name: capacity - information(source, SCALE) for name, source in INPUTS.items()}
-print("missing to capacity:", {name: f"{max(loss, 0):.3f}" for name, loss in losses.items()})
+for name, loss in losses.items():
+    print(f"{name:13} misses {max(loss, 0):.3f} nats")
 
 # %%
 # Then any target

@@ -99,7 +99,7 @@ print(f"accuracy on held-out rows {search.best_estimator_.score(X_test, y_test):
 print(f"match on held-out rows {match_scorer(search, X_test):.2f}")
 
 # %%
-# Conclusion: ``keep_weight`` decides most. From 0 to 1 the classifier gains much and the match
-# does not suffer; from 1 to 10 it gains less and the match pays for it. Half or twice the noise
-# of "auto" moves the scores little, so "auto" is a safe start. The function given to ``refit``
-# picked among settings whose accuracy is as good.
+# Conclusion: ``keep_weight`` decides most. From 0 to 1 the classifier gains much, from 1 to 10
+# less, and the match in four components changes little. Half or twice the noise of "auto" changes
+# the scores little, so "auto" is a safe start. The function given to ``refit`` picked among
+# settings whose accuracy is as good.

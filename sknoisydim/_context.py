@@ -42,8 +42,9 @@ def _enter_torch(stack: contextlib.ExitStack, gradients: bool) -> None:
     for kind in {"cpu", "cpu" if accelerator is None else accelerator.type}:
         if torch.is_autocast_enabled(kind):
             stack.enter_context(torch.autocast(kind, enabled=False))
-    # Only where needed: inside of it, every call of torch takes a microsecond longer.
-    if torch.get_default_device().type != "cpu":
+    # Only where needed: inside of it, every call of torch takes a microsecond longer. By a tensor:
+    # up to torch 2.9 get_default_device raises once a default was set and taken back.
+    if torch.empty(0).device.type != "cpu":
         stack.enter_context(torch.device("cpu"))
     if gradients:
         stack.enter_context(torch.inference_mode(False))

@@ -341,6 +341,10 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         ValueError, TypeError
             As `transform`; if X has one sample, or y another number of them.
 
+        See Also
+        --------
+        sknoisydim.metrics.MatchReport.from_estimator : The same for a Pipeline or a search.
+
         Examples
         --------
         >>> from sklearn.datasets import load_iris

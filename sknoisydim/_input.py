@@ -46,9 +46,10 @@ REMEDIES = {
     "unsupported ScalarType": "numpy has no such numbers: pass X.float().",
     "while dim <= 2 is required": "Rows of more dimensions need an encoder of your own.",
 }
-# Text that stands for a missing cell, in small letters, and text that is a number with a comma.
+# Text that stands for a missing cell, in small letters, that is a number with a comma, or a date.
 _MARKS = {"", "?", "-", "--", ".", "*", "na", "n/a", "n.a.", "#n/a", "null", "none", "missing"}
 _WITH_COMMA = re.compile(r"(?=.*,)(?=.*\d)[-+\d., ]+(e[-+]?\d+)?", re.IGNORECASE)
+_DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T].*)?")
 _UNREADABLE = re.compile(r"could not convert string to float: (?:np\.str_\()?'(.*)'\)?$")
 # What a column of dates or durations is called: by numpy, pandas, polars and pyarrow.
 _OF_TIME = re.compile(r"\b(date|time|duration|period|month_day)", re.IGNORECASE)
@@ -161,6 +162,8 @@ def _for_text(text: str) -> str:
             "It looks like a number with a comma, and numbers take a point alone: read the file "
             "with pandas.read_csv(..., decimal=',') or thousands=',', whichever the comma is."
         )
+    if _DATE.fullmatch(text.strip()):
+        return f"It looks like a date, which pandas.to_datetime reads. {_NO_DATES}"
     return _NO_TEXT
 
 

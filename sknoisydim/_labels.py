@@ -22,18 +22,18 @@ def _is_missing(label: object) -> bool:
     )
 
 
-def encode_target(X: Any, y: Any, *, whole: bool = True) -> np.ndarray:
+def encode_target(X: Any, y: Any, *, whole: bool = True, stacklevel: int = 3) -> np.ndarray:
     """Return the class code of each row, or the numbers of y.
 
     Integer or string classes become codes (n,) from 0 on, and -1 where y is -1, None, NaN, NA or
     masked: unlabelled, as in `sklearn.semi_supervised`. Numbers, of which one that is not an
     integer is enough, and y of shape (n, k), become columns (n, k) of unit variance in float32, NaN
     in rows of which a number is unknown; a warning says that integers of many values are taken for
-    numbers.
+    numbers, unless their dtype is that of floats.
 
     If all that y holds is -1 and one class, -1 is the name of the other class more often than not:
     an error, or a warning where these are not the `whole` labels of a fit, which may hold one class
-    by chance.
+    by chance. `stacklevel` is that of these warnings: the default points at the caller's caller.
     """
     if y is None:
         raise ValueError(
@@ -75,11 +75,13 @@ def encode_target(X: Any, y: Any, *, whole: bool = True) -> np.ndarray:
     classes, found = np.unique(labels, return_inverse=True)
     counted = labels.dtype.kind in "iuf"
     if counted and len(classes) > max(MANY_CLASSES, len(labels) / ROWS_PER_CLASS):
-        warnings.warn(
-            f"y holds {len(classes)} different integers in {len(labels)} rows: they are taken for "
-            "numbers, as of a regression. If they are classes, pass them as strings.",
-            stacklevel=3,
-        )
+        if labels.dtype.kind != "f":
+            warnings.warn(
+                f"y holds {len(classes)} different integers in {len(labels)} rows: they are taken "
+                "for numbers, as of a regression. If they are, pass y.astype(float); if they are "
+                "classes, pass them as strings.",
+                stacklevel=stacklevel,
+            )
         return _numbers(y[:, None])  # where -1 is a number like others
     codes = np.full(len(y), UNLABELLED)
     codes[known] = found
@@ -91,7 +93,7 @@ def encode_target(X: Any, y: Any, *, whole: bool = True) -> np.ndarray:
         )
         if whole:
             raise ValueError(message)
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(message, stacklevel=stacklevel)
     return codes
 
 

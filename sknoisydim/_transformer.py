@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import numbers
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from html import escape
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -40,6 +41,9 @@ from sknoisydim._training._stream import train_chunk
 from sknoisydim.scaling import takes_sparse
 from sknoisydim.targets import resolve_target
 
+# The parameters that `transform` goes through, in its order.
+STEPS = ("scaling", "encoder", "normalization", "refine", "target")
+
 
 class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimator):
     r"""Learn a representation whose joint distribution is the target distribution.
@@ -58,6 +62,14 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
     norms. The channel passes most information, its capacity, if and only if f(X) is N(0, I); its
     estimate by a batch is largest for a thin shell from d = 8 on, so T is needed as well. A last
     invertible map takes N(0, I) to `target`.
+
+    The parameters, by what they are about:
+
+    - the features: `n_components`, `target`, `refine`, `decoder`;
+    - what they keep: `keep`, `keep_weight`, `supervision`, and against them `match_weight`;
+    - the columns: `scaling`, `missing`;
+    - the channel: `noise`, `bound`, and with views `clean_weight`, `augmentation`, `critic`;
+    - the network and its training: all others.
 
     Parameters
     ----------
@@ -206,8 +218,10 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
     history_ : dict of lists
         One entry per epoch: `train_information` and its parts `train_view_information` and
         `train_clean_information`, and `train_linear_information`, in nats; `train_mismatch`, the
-        distance to N(0, I), about 0 at best; `train_loss`, minus the weighted sum; the same with
-        `valid_` if rows are held out; and what callbacks record.
+        distance T to N(0, I), before `refine`, times the rows of the batch: draws of N(0, I) are
+        within about 1 of 0 in any batch, and for other distributions it grows with the batch;
+        `train_loss`, minus the weighted sum; the same with `valid_` if rows are held out; and what
+        callbacks record.
     n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
         Number of columns, or of the cells of a row, and names, where all are strings.
     row_shape_ : tuple of int
@@ -325,7 +339,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             means unlabelled (beside one class alone -1 is refused: it may be a class, too); or
             numbers, of which one that is not an integer is enough, and integers with more values
             than 20 and than a fifth of the rows; or columns of numbers, such as labels of 0 and 1.
-            A row with NaN is unlabelled.
+            Integers of fewer values, such as counts, are classes: pass log(1 + y) for numbers. A
+            row with NaN is unlabelled.
         X_val : array-like or sparse matrix of shape (m, p), default=None
             Rows to evaluate the objective on after each epoch, as `valid_information` in
             `history_`, at least two. `early_stopping` and `refine` (it needs 20) stop by them, and
@@ -363,7 +378,9 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             settings = resolve_settings(self, rows.shape[1])
             decoder = resolve_decoder(self.decoder, shape)
             target = resolve_target(self.target, settings.n_components)
-            targets = encode_target(rows, y) if settings.supervision > 0 else None
+            targets = None
+            if settings.supervision > 0:
+                targets = encode_target(rows, y, stacklevel=STACK_LEVEL + 1)
             weights = check_weights(sample_weight, len(rows))
             table = Table(rows, targets, weights, shape).without_weightless()
             validation = None
@@ -371,7 +388,10 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
                 missing = settings.takes_missing
                 others, _ = self._rows(X_val, reset=False, missing=missing, ensure_min_samples=2)
                 known = settings.supervision > 0 and y_val is not None
-                known_y = encode_target(others, y_val, whole=False) if known else None
+                known_y = None
+                if known:
+                    level = STACK_LEVEL + 1
+                    known_y = encode_target(others, y_val, whole=False, stacklevel=level)
                 validation = Table(others, known_y)
             elif y_val is not None:
                 raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
@@ -522,6 +542,29 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
     ) -> list[Any]:
         return [*reporters(self.verbose, capacity, batch_size, clean_weight), *tasks]
 
+    @property
+    def _repr_html_(self) -> Callable[[], str]:
+        draw = super()._repr_html_  # an AttributeError where scikit-learn displays text
+        return lambda: draw() + self._steps_in_html()
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**options)
+        if "text/html" in bundle:
+            bundle["text/html"] += self._steps_in_html()
+        return bundle
+
+    def _steps_in_html(self) -> str:
+        """Draw the steps of `transform`, each with the parameter that it comes from."""
+        parts = {name: getattr(self, name) for name in STEPS}
+        boxes = [
+            f'<span style="border: 1px dotted; padding: 0.2em 0.4em">{name}: {escape(_name(part))}'
+            "</span>"
+            for name, part in parts.items()
+            if part is not None
+        ]
+        line = " &rarr; ".join(["X", *boxes, "embedding"])
+        return f'<p style="font-family: monospace; line-height: 2">{line}</p>'
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")
 
@@ -534,3 +577,10 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         labels = isinstance(self.supervision, numbers.Real) and self.supervision > 0
         tags.target_tags.required = bool(labels)
         return tags
+
+
+def _name(part: object) -> str:
+    """Return what a parameter is called: a name, a class, or several of them."""
+    if isinstance(part, (list, tuple)):
+        return ", ".join(map(_name, part))
+    return part if isinstance(part, str) else getattr(part, "__name__", type(part).__name__)

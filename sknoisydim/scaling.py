@@ -200,13 +200,14 @@ class NormalScores(Float64):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         missing = x.isnan()
-        columns = x.to(torch.float64).masked_fill(missing, 0.0).T.contiguous()
+        columns = x.to(torch.float64).masked_fill(missing, 0.0).T
         if torch.compiler.is_compiling():  # ONNX has no search
             behind = [
                 (above(columns[:, :, None], self.quantiles[:, None])).sum(2)
                 for above in (torch.ge, torch.gt)
             ]
         else:
+            columns = columns.contiguous()  # an export of torch 2.9 would refuse a batch of one row
             behind = [
                 torch.searchsorted(self.quantiles, columns, right=right) for right in (True, False)
             ]

@@ -18,7 +18,7 @@ def process():
         "warning filters": list(warnings.filters),
         "showwarning": warnings.showwarning,
         "default dtype": torch.get_default_dtype(),
-        "default device": torch.get_default_device(),
+        "default device": torch.empty(0).device,
         "grad mode": torch.is_grad_enabled(),
         "inference mode": torch.is_inference_mode_enabled(),
         "anomaly mode": torch.is_anomaly_enabled(),

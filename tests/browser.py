@@ -38,6 +38,10 @@ CUT = """[...document.querySelectorAll(".bd-article :is(h1, h2, h3, p, dt)")]
   .filter(e => !e.closest("pre, table, .output_html") && getComputedStyle(e).display == "block")
   .filter(e => e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth)
   .map(e => e.textContent.slice(0, 60))"""
+# Lines of code, and of tables, that are read by scrolling alone.
+LONG = """[...document.querySelectorAll(".bd-article :is(pre, .pst-scrollable-table-container)")]
+  .filter(e => e.scrollWidth > e.clientWidth + 1)
+  .map(e => e.textContent.slice(0, 60))"""
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 

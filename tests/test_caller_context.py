@@ -91,7 +91,7 @@ def all_at_once():
 def state():
     """What a caller's context consists of."""
     modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-    defaults = torch.get_default_device(), torch.get_default_dtype()
+    defaults = torch.empty(0).device, torch.get_default_dtype()
     autocast = torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()
     return *modes, *defaults, *autocast, np.geterr(), sys.stderr
 

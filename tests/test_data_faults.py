@@ -145,6 +145,8 @@ SAYS = [
     (pl.DataFrame({"a": ["1", "n/a"] * 20}), ValueError, r"'n/a'.*missing cell.*na_values='n/a'"),
     (np.array([["1,5", "2,5"]] * 40), ValueError, r"'1,5'.*decimal=','"),
     (pd.DataFrame({"a": ["-1,234.5"] * 40}), ValueError, r"'-1,234\.5'.*thousands=','"),
+    (pd.DataFrame({"a": ["2026-01-31 10:00"] * 40}), ValueError, "looks like a date.*to_datetime"),
+    (pd.DataFrame({"a": ["31/1/26"] * 40}), ValueError, "looks like a date.*days since the first"),
     (pd.DataFrame({"a": ["red, or so"] * 40}), ValueError, r"'red, or so'.*encode categories"),
     (
         pd.DataFrame(np.hstack([X, X, X]), columns=list("abcabd")),

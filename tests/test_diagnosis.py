@@ -98,11 +98,18 @@ def perfect():
 
 def said(values, **params):
     fit = {"match_weight": 1.0, "refine": None, "normalization": "whiten", "early_stopping": False}
-    fit |= {"supervision": 0.0, "batch_size_": 512}
+    fit |= {"supervision": 0.0, "batch_size_": 512, "n_samples_seen_": 1000}
     return "\n".join(advise(values, SimpleNamespace(**{**fit, **params})))
 
 
 class TestAdvice:
+    def test_a_fit_to_a_handful_of_samples_is_not_told_to_train_longer(self, perfect):
+        found = {**perfect, "training_information": 0.1}
+        assert "more epochs" in said(found)
+        few = said(found, n_samples_seen_=30)
+        assert few.startswith("The fit had 30 samples, too few")
+        assert "more epochs" not in few
+
     def test_nothing_to_change(self, perfect):
         assert said(perfect).startswith("Nothing to change")
         assert said(perfect).count("\n") == 0

@@ -1,5 +1,7 @@
 """Linear information about reference features, the match to N(0, I), and what y becomes."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -197,9 +199,16 @@ class TestLabels:
     def test_integers_of_a_regression_are_numbers(self):
         rows, y = load_diabetes(return_X_y=True)
         assert len(np.unique(y)) > 200
+        assert encode_target(rows, y).shape == (442, 1)  # floats: not even a warning
+        y = y.astype(int)
         with pytest.warns(UserWarning, match="taken for numbers"):
             codes = encode_target(rows, y)
         assert codes.shape == (442, 1)
+        model = NoisyDIMTransformer(2, supervision=1, refine=None, max_epochs=1, random_state=0)
+        for call in (model.fit, model.partial_fit, partial(model.diagnose, classifier=False)):
+            with pytest.warns(UserWarning, match="taken for numbers") as told:
+                call(rows, y)
+            assert told[0].filename == __file__
         np.testing.assert_allclose(codes[:, 0], (y - y.mean()) / y.std(), rtol=1e-5)
         assert encode_target(rows, [str(label) for label in y]).dtype == int
         with pytest.warns(UserWarning, match="taken for numbers"):

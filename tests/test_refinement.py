@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from over import over
 from scipy import stats
 from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import load_iris
@@ -15,10 +16,7 @@ from sklearn.metrics import adjusted_rand_score, log_loss
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.metrics import classifier_auc
-from sknoisydim.refinement import (
-    InvertibleMap,
-    RotationGaussianization,
-)
+from sknoisydim.refinement import InvertibleMap, RotationGaussianization
 from sknoisydim.refinement import _rotation as couplings
 from sknoisydim.refinement._maps import RotatedTables, Scale
 from sknoisydim.refinement._rotation import apply, fit_rescaling, towards_normal
@@ -99,7 +97,7 @@ def test_normal_rows_stay_as_they_are(d):
     assert np.sqrt(np.square(moved - z).sum(1).mean()) < 0.2 * np.sqrt(d)
 
 
-@pytest.mark.parametrize("n", [2, 30, 210])
+@over(n=[2, 30, 210])
 def test_few_rows(n):
     z = bent(n)
     refined = RotationGaussianization().build(z, seed=0)
@@ -161,11 +159,11 @@ class TestRowsThatTrainingDoesNotSee:
         assert_array_equal(again.transform(table), z)
         assert np.abs(moved - held_out).max() > 0.1
 
-    @pytest.mark.parametrize("early_stopping", [False, True])
-    def test_rows_that_are_passed_take_their_place(self, early_stopping):
-        model, z, held_out = self.given(fit={"X_val": X}, early_stopping=early_stopping)
-        assert_allclose(z, model.transform(TABLE), atol=1e-5)
-        assert_allclose(held_out, model.transform(X), atol=1e-5)
+    def test_rows_that_are_passed_take_their_place(self):
+        for early_stopping in (False, True):
+            model, z, held_out = self.given(fit={"X_val": X}, early_stopping=early_stopping)
+            assert_allclose(z, model.transform(TABLE), atol=1e-5)
+            assert_allclose(held_out, model.transform(X), atol=1e-5)
 
     def test_the_map_stops_by_them(self):
         z, component = bent(600), RotationGaussianization()
@@ -201,42 +199,41 @@ def test_the_spread_is_that_of_held_out_rows():
     assert_allclose(scale.log_abs_det(rows), -4 * np.log(2))
 
 
-class TestWhatIsRefused:
-    @pytest.mark.parametrize(
-        ("rows", "held_out", "message"),
-        [
-            (np.zeros(3), None, r"rows of shape \(n, d\)"),
-            (np.full((30, 2), np.nan), None, "finite"),
-            (np.zeros((30, 2)), np.zeros((30, 3)), r"shape \(m, 2\)"),
-            (np.zeros((30, 2)), np.full((30, 2), np.inf), "finite"),
-        ],
-    )
-    def test_rows(self, rows, held_out, message):
+class TwoArguments(Keeper):
+    def build(self, z, seed): ...
+
+
+WRONG = [
+    ("rotations", ValueError, "'rotation'"),
+    (3, TypeError, "refine=3"),
+    (TwoArguments(), TypeError, "held_out"),
+    (RotationGaussianization(layers=-1), ValueError, "refine layers"),
+    (RotationGaussianization(step=0), ValueError, "refine step"),
+    (RotationGaussianization(couplings=1.5), TypeError, "refine couplings"),
+    (RotationGaussianization(transport="some"), TypeError, "refine transport"),
+    (RotationGaussianization(separation=-1), ValueError, "refine separation"),
+    (RotationGaussianization(clusters=-1), ValueError, "refine clusters"),
+    (RotationGaussianization(validation_fraction=1), ValueError, "validation_fraction"),
+]
+
+
+@over(case=WRONG)
+def test_what_is_refused_before_training(case):
+    refine, error, message = case
+    with pytest.raises(error, match=message):
+        NoisyDIMTransformer(2, refine=refine, max_epochs=10**9).fit(X)
+
+
+def test_rows_that_are_refused():
+    nothing = np.zeros((30, 2))
+    for rows, held_out, message in (
+        (np.zeros(3), None, r"rows of shape \(n, d\)"),
+        (nothing + np.nan, None, "finite"),
+        (nothing, np.zeros((30, 3)), r"shape \(m, 2\)"),
+        (nothing, nothing + np.inf, "finite"),
+    ):
         with pytest.raises(ValueError, match=message):
             RotationGaussianization().build(rows, 0, held_out)
-
-    @pytest.mark.parametrize(
-        ("refine", "error", "message"),
-        [
-            ("rotations", ValueError, "'rotation'"),
-            (3, TypeError, "refine=3"),
-            (
-                type("Two", (Keeper,), {"build": lambda self, z, seed: None})(),
-                TypeError,
-                "held_out",
-            ),
-            (RotationGaussianization(layers=-1), ValueError, "refine layers"),
-            (RotationGaussianization(step=0), ValueError, "refine step"),
-            (RotationGaussianization(couplings=1.5), TypeError, "refine couplings"),
-            (RotationGaussianization(transport="some"), TypeError, "refine transport"),
-            (RotationGaussianization(separation=-1), ValueError, "refine separation"),
-            (RotationGaussianization(clusters=-1), ValueError, "refine clusters"),
-            (RotationGaussianization(validation_fraction=1), ValueError, "validation_fraction"),
-        ],
-    )
-    def test_before_training(self, refine, error, message):
-        with pytest.raises(error, match=message):
-            NoisyDIMTransformer(2, refine=refine, max_epochs=10**9).fit(X)
 
 
 class TestTables:

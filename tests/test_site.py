@@ -141,6 +141,7 @@ class TestInABrowser:
             for name in pages(site):
                 page.open(f"{address}/{name}", browser.WIDTHS[0])
                 found = page.run(browser.PICTURES)
+                found += [f"scrolls: {text}" for text in page.run(browser.LONG)]
                 for width in browser.WIDTHS:
                     page.resize(width)
                     over = page.run(browser.OVERFLOW)
@@ -155,6 +156,7 @@ class TestInABrowser:
         file = tmp_path / "page.html"
         file.write_text(
             '<title>x</title><img src="lost.png"><div style="width: 2000px">wide</div>'
+            f'<main class="bd-article"><pre style="overflow: auto">{"x" * 500}</pre></main>'
             '<script>console.error("said"); throw new Error("thrown")</script>',
             encoding="utf-8",
         )
@@ -162,4 +164,5 @@ class TestInABrowser:
             page.open(file.as_uri(), browser.WIDTHS[1])
             assert page.run(browser.PICTURES) == [(tmp_path / "lost.png").as_uri()]
             assert page.run(browser.OVERFLOW) > 0
+            assert page.run(browser.LONG) == ["x" * 60]
             assert len(page.errors()) >= 3

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import re
+from html import unescape
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from scipy import stats
+from sklearn import config_context
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from skorch.callbacks import LRScheduler
@@ -139,6 +142,20 @@ class TestScore:
 def test_information_is_bounded_by_capacity_and_batch(fitted):
     bound = min(fitted.capacity_, np.log(fitted.batch_size_))
     assert 0 < fitted.mutual_information_ < bound
+
+
+def test_a_notebook_shows_the_steps_of_transform_in_order():
+    class Sly:
+        __name__ = "<b>"
+
+    model = NoisyDIMTransformer(scaling=None, target=["uniform", Sly()])
+    line = "X encoder: mlp normalization: whiten refine: rotation target: uniform, <b> embedding"
+    for shown in (model._repr_html_(), model._repr_mimebundle_()["text/html"]):
+        steps = re.sub(r"<.*?>", "", shown.rpartition("<p ")[2].partition(">")[2])
+        assert unescape(steps.replace("&rarr; ", "")) == line
+    with config_context(display="text"):
+        assert not hasattr(model, "_repr_html_")
+        assert list(model._repr_mimebundle_()) == ["text/plain"]
 
 
 def test_progress_goes_to_stderr_and_lines_to_stdout(capsys):

@@ -80,7 +80,7 @@ class DriftReport:
         found = f"(p = {self.pvalue:.2g}, level {self.level:.2g}"
         # Of so few, chance in the reference itself is large beside the level.
         few = self.n_reference < FEW_REFERENCE
-        found += f"; about, by only {self.n_reference} samples held out)" if few else ")"
+        found += f"; approximate, by only {self.n_reference} samples held out)" if few else ")"
         if not self.drift:
             return f"No drift was found {found}."
         moved = (self.columns, self.columns_given_others, self.components)
@@ -96,7 +96,7 @@ class DriftReport:
         lines = textwrap.wrap(self.verdict, WIDTH)
         lines += ["", f"{'':26} {'p-value':>9}"]
         lines += [f"{part:26} {p:9.2g}" for part, p in self.part_pvalues.items()]
-        lines += [f"{'smallest of them':26} {self.pvalue:9.2g}", ""]
+        lines += [f"{'all of them, corrected':26} {self.pvalue:9.2g}", ""]
         chance = f"{self.effect_size_by_chance:.3f} by chance"
         lines += [f"Effect size {self.effect_size:.3f} ({chance}); {self.n_samples:,} samples,"]
         return "\n".join([*lines, f"compared with {self.n_reference:,}."])

@@ -37,7 +37,7 @@ VERDICTS = {
     "unclear": "too few samples to tell",
 }
 Values = Mapping[str, Any]
-NAN, LEVEL, WIDTH = math.nan, 0.05, 92
+NAN, LEVEL, WIDTH = math.nan, 0.05, 86
 #: Lines of the data frame: group, quantity, its key, its value for the target, and its p-value.
 LINES = (
     ("information", "training samples, nats", "training_information", NAN, ""),
@@ -142,7 +142,7 @@ class MatchReport(Bunch):
 
         dim, X = _information.find_transformer(estimator, X)
         rows = _information.check_rows(dim, X)
-        labels = None if y is None else encode_target(X, y, whole=False)
+        labels = None if y is None else encode_target(X, y, whole=False, stacklevel=5)
         # A stream of its own: the user's samples may come from default_rng(0), too.
         rng = np.random.default_rng([draw_seed(random_state), 20_241])
         chosen = rng.permutation(len(rows))[: max(MAX_JUDGED_SAMPLES, dim.batch_size_)]
@@ -241,7 +241,7 @@ class MatchReport(Bunch):
         lines = [*textwrap.wrap(headline, WIDTH), ""]
         info, chance = self.information, chance_auc(self.n_rows)
         reachable = f"through the channel; {info.reachable if info else NAN:.2f} is reachable"
-        auc = f"telling them from the target; 0.5 is perfect, up to {chance:.2f} is chance"
+        auc = f"against the target; 0.5 is perfect, up to {chance:.2f} is chance"
         for name, value, meaning in (
             ("AUC of a classifier", np.fmax(self.auc_boosting, self.auc_mlp), auc),
             (
@@ -354,8 +354,11 @@ def marginal_wasserstein(Z: FloatArray, reference: object, *, random_state: Rand
 
 
 def _few(values: Values) -> bool:
-    least = max(FEW_SAMPLES, SAMPLES_PER_COMPONENT * values["n_components"])
-    return bool(values["n_rows"] < least)
+    return bool(values["n_rows"] < _least_samples(values))
+
+
+def _least_samples(values: Values) -> int:
+    return max(FEW_SAMPLES, SAMPLES_PER_COMPONENT * int(values["n_components"]))
 
 
 def _auc(values: Values) -> float:
@@ -409,13 +412,19 @@ def _faults(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
                 "batch_size."
             )
         training = values["training_information"] / values["training_reachable"]
-        if training < LITTLE and not flat:
+        fitted_few = fitted.n_samples_seen_ < _least_samples(values)
+        if fitted_few:
+            yield (
+                f"The fit had {fitted.n_samples_seen_} samples, too few to learn a joint "
+                "distribution: fit more."
+            )
+        elif training < LITTLE and not flat:
             yield (
                 f"Training passed {training:.0%} of the information that N(0, I) would: {less}more "
                 "epochs, a larger encoder, or fewer components."
             )
         # The interval: with few samples the share moves by chance.
-        if training - nats.high / nats.reachable > GAP:
+        if not fitted_few and training - nats.high / nats.reachable > GAP:
             change = "" if fitted.early_stopping else ", early_stopping=True"
             yield (
                 f"The given samples pass {nats.value / nats.reachable:.0%} of the reachable "
