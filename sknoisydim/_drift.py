@@ -75,7 +75,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     alpha : float, default=0.05
         Level, between 0 and 1: the probability of a false alarm for one batch, or with
         `batch_number` for all batches together, as far as the p-values are exact: with few samples
-        held out, or rare categories, there are more (measured in the user guide).
+        held out there are more.
     calibration_fraction : float, default=0.5
         Share of the samples of `fit` that are held out of training, between 0 and 1. More of them
         find smaller drifts of large batches.

@@ -78,7 +78,7 @@ class DriftReport:
     def verdict(self) -> str:
         """One sentence: whether there is drift, and of what."""
         found = f"(p = {self.pvalue:.2g}, level {self.level:.2g}"
-        # With 100 held out the level of 0.05 was 0.05 to 0.12, with 500 0.04 to 0.07.
+        # Of so few, chance in the reference itself is large beside the level.
         few = self.n_reference < FEW_REFERENCE
         found += f"; approximate, by only {self.n_reference} samples held out)" if few else ")"
         if not self.drift:
