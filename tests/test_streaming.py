@@ -201,6 +201,20 @@ class TestTogether:
 
 
 class TestWarmStart:
+    def test_an_optimizer_may_have_parameters_of_its_own(self):
+        class WithOwn(torch.optim.Adam):
+            def __init__(self, groups, lr):
+                self.own = torch.nn.Parameter(torch.zeros(2))
+                super().__init__([*groups, {"params": [self.own]}], lr=lr)
+
+            def step(self, closure=None):
+                self.own.grad = torch.ones(2)
+                return super().step(closure)
+
+        model = dim(optimizer=WithOwn).partial_fit(X).partial_fit(X)
+        moments = model.training_state_["optimizer"]["moments"]
+        assert moments.keys() == dict(model.net_.module_.named_parameters()).keys()
+
     def test_keeps_the_moments_of_the_optimizer(self):
         cold = dim(max_epochs=5).fit(X)
         model = dim(max_epochs=5, warm_start=True).fit(X)

@@ -20,11 +20,12 @@ def training_state(net: NeuralNet) -> dict[str, Any]:
     What is neither a number nor a tensor is left out: it starts afresh.
     """
     names = {value: name for name, value in net.module_.named_parameters()}
-    groups = net.optimizer_.param_groups
+    groups, state = net.optimizer_.param_groups, net.optimizer_.state
     return {
         "optimizer": type(net.optimizer_).__name__,
         "form": _form(net.optimizer_),
-        "moments": {names[p]: plain_parts(held, True) for p, held in net.optimizer_.state.items()},
+        # An optimizer of the user's may have parameters that are not the module's.
+        "moments": {names[p]: plain_parts(held, True) for p, held in state.items() if p in names},
         "rates": [{k: float(g[k]) for k in ("lr", "initial_lr") if k in g} for g in groups],
         "schedules": {n: plain_parts(item.state_dict()) for n, item in _schedules(net)},
     }
