@@ -16,8 +16,8 @@ others are judged; the half is drawn by the seed. Means over the splits:
     OMP_NUM_THREADS=1 python benchmarks/outliers.py FOLDER --seeds 1 --restarts 5
 
 --restarts fits each split again, with other random states, and prints the range of the means over
-tables. ECOD, COPOD and KNN are those of PyOD (pip install --no-deps pyod); without, they are
-skipped, with the reason.
+splits, for each table and of all of them. ECOD, COPOD and KNN are those of PyOD (pip install
+--no-deps pyod); without, they are skipped, with the reason.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ from sklearn.preprocessing import StandardScaler
 
 import sknoisydim
 from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer
-from sknoisydim._outliers import CALIBRATIONS, _p_values
 
 COLUMNS = ("AUC", "level .05", "level .01", "power", "FDP", "s")
 # For each line: scores, the larger the more unusual, and p-values or None, of samples to judge.
@@ -53,18 +52,20 @@ Judge = Callable[[np.ndarray], Judged]
 Fit = Callable[[np.ndarray, int], Judge]
 
 
-def ours(**parameters: Any) -> Fit:
-    """Return our detector, with a line for each calibration of one fit."""
+def ours(*calibrations: str, **parameters: Any) -> Fit:
+    """Return our detector, with a line for each of these calibrations of one fit."""
 
     def fit(X: np.ndarray, seed: int) -> Judge:
-        detector = NoisyDIMOutlierDetector(random_state=seed, **parameters).fit(X)
+        detector = NoisyDIMOutlierDetector(
+            calibration=calibrations[0], random_state=seed, **parameters
+        ).fit(X)
 
         def judge(rows: np.ndarray) -> Judged:
-            scores, held_out = detector.score_samples(rows), detector.calibration_scores_
-            return {
-                f" {kind}": (-scores, _p_values(scores, held_out, detector.tail_, coarse))
-                for kind, coarse in CALIBRATIONS.items()
-            }
+            scores, lines = -detector.score_samples(rows), {}
+            for calibration in calibrations:
+                detector.calibration = calibration
+                lines[f", {calibration}"] = scores, detector.p_values(rows)
+            return lines
 
         return judge
 
@@ -129,8 +130,9 @@ def pyod(module: str, name: str) -> Fit:
 
 
 METHODS: dict[str, Fit] = {
-    "ours": ours(),
-    "one transformer": ours(n_estimators=1),
+    "ours": ours("auto", "distribution"),
+    "exact": ours("conformal"),
+    "one transformer": ours("auto", n_estimators=1),
     "density of the default": density,
     "PCA + rotation": pca_rotation,
     "IsolationForest": forest,
@@ -175,6 +177,14 @@ def show(label: str, values: Any) -> None:
     """Print one line."""
     cells = ["" if np.isnan(value) else f"{value:.3f}" for value in values]
     print(f"{label:26}" + "".join(f"{cell:>11}" for cell in cells), flush=True)
+
+
+def show_states(label: str, states: np.ndarray) -> None:
+    """Print the mean over random states, and of several the smallest and the largest."""
+    show(label, states.mean(0))
+    if len(states) > 1:
+        show("  smallest of the states", states.min(0))
+        show("  largest", states.max(0))
 
 
 def parse() -> argparse.Namespace:
@@ -222,15 +232,11 @@ def main() -> None:
             for name in runs[0][0]:
                 values = np.array([[judged[name] for judged in splits] for splits in runs])
                 results.setdefault(label + name, []).append(values.mean(1))
-                show(label + name, values.mean((0, 1)))
+                show_states(label + name, values.mean(1))
     print(f"\nmean over {len(options.files)} tables")
     print(f"{'':26}" + "".join(f"{name:>11}" for name in COLUMNS))
     for label, tables in results.items():
-        means = np.mean(tables, axis=0)
-        show(label, means.mean(0))
-        if options.restarts > 1:
-            show("  smallest of the states", means.min(0))
-            show("  largest", means.max(0))
+        show_states(label, np.mean(tables, axis=0))
 
 
 if __name__ == "__main__":
