@@ -321,8 +321,13 @@ def versions() -> str:
     return ", ".join(made) + ", one torch thread"
 
 
+def found_at(p: list[float]) -> float:
+    """Return the share of p-values of at most the level."""
+    return float(np.mean(np.array(p) <= ALPHA))
+
+
 def rate(p: list[float]) -> str:
-    return f"{np.mean(np.array(p) <= ALPHA):.2f}"
+    return f"{found_at(p):.2f}"
 
 
 def alarms(p: list[float], first: int = 1) -> bool:
@@ -334,7 +339,8 @@ def alarms(p: list[float], first: int = 1) -> bool:
 def tables(results: dict[str, Any]) -> dict[str, list[list[str]]]:
     """Return the rows of each table: power, streams, false alarms, and cost."""
     power = [["table", "batch", "drift", "n", *METHODS]]
-    level = [["table", "batch", "batches", "false alarms", "streams", "with an alarm"]]
+    level = [["table", "batch", "batches", "false alarms", "streams", "batches", "false alarms"]]
+    level[0].append("streams with an alarm")
     drifting = [["table", "ordered by", "n", *METHODS]]
     cost = [["table", "", "monitor", "KS", "MMD", "classifier"]]
     for name, result in results.items():
@@ -355,10 +361,13 @@ def tables(results: dict[str, Any]) -> dict[str, list[list[str]]]:
         drifting.append([name, "all four, numbered", n, *caught])
         for m, p in result["calm"].items():
             if p:
-                streams = [alarms(of) for of in result["streams"]] if m == "200" else []
-                share = f"{np.mean(streams):.3f}" if streams else "n/a"
-                found = f"{np.mean(np.array(p) <= ALPHA):.3f}"
-                level.append([name, m, str(len(p)), found, str(len(streams) or "n/a"), share])
+                row = [name, m, str(len(p)), f"{found_at(p):.3f}"]
+                if m == str(SIZES[0]):
+                    streams = result["streams"]
+                    every = [value for of in streams for value in of]
+                    row += [str(len(streams)), str(len(every)), f"{found_at(every):.3f}"]
+                    row.append(f"{np.mean([alarms(of) for of in streams]):.3f}")
+                level.append(row + ["n/a"] * (len(level[0]) - len(row)))
         seconds, stored = result["seconds"], result["bytes"]
         rows = f"{stored['rows, float32'] / 1000:,.0f}"
         cost.append([name, "kB kept", f"{stored['monitor'] / 1000:,.0f}", rows, rows, rows])
