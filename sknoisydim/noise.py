@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import numbers
-import statistics
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.special import ndtri
 from sklearn.base import BaseEstimator
 
 from sknoisydim._context import own_context
-from sknoisydim._modules import RandomState, draw_seed, make_generator
 from sknoisydim._validation import check_integer, check_real, resolve
 
 __all__ = [
@@ -31,8 +32,6 @@ __all__ = [
 # Share of log(batch size) that the capacity takes when the size of the noise is "auto": InfoNCE
 # cannot show more than log(batch size) nats, and a channel with more than that is never filled.
 AUTO_SHARE = 0.8
-# Batch size that "auto" stands for where none is named: that of the transformer.
-BATCH_SIZE = 512
 # Sizes of noise whose squares float32 holds, as it does those of many components of such noise.
 SMALLEST, LARGEST = 1e-18, 1e18
 
@@ -52,40 +51,6 @@ def check_size(value: object, name: str, n_components: int, batch_size: int) -> 
     return None if isinstance(value, str) else check_scale(value, name)
 
 
-class Noise(BaseEstimator):
-    """Noise of one kind; `build` makes the channel of a fit from it.
-
-    `batch_size` is that really used, or what "auto" goes by.
-    """
-
-    def build(self, n_components: int, batch_size: int) -> GaussianChannel | UniformChannel:
-        """Return a new channel, for `n_components` and a batch size."""
-        raise TypeError(f"{type(self).__name__} does not say which channel it makes.")
-
-    @own_context(gradients=False)
-    def capacity(self, n_components: int, batch_size: int = BATCH_SIZE) -> float:
-        """Return the capacity of the channel in nats."""
-        return float(self.build(n_components, batch_size).capacity)
-
-    @own_context(gradients=False)
-    def sample(
-        self,
-        n_samples: int,
-        n_components: int,
-        random_state: RandomState = None,
-        batch_size: int = BATCH_SIZE,
-    ) -> torch.Tensor:
-        """Draw noise (n_samples, n_components) of float32; the same for the same `random_state`."""
-        check_integer(n_samples, "n_samples", minimum=1)
-        channel = self.build(n_components, batch_size)
-        return channel.sample(n_samples, make_generator(draw_seed(random_state)))
-
-    @own_context(gradients=False)
-    def log_prob(self, noise: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
-        """Return the log density (n,) of noise (n, d), in nats; -inf outside of the support."""
-        return self.build(noise.shape[-1], batch_size).log_prob(noise)
-
-
 def auto_scale(n_components: int, batch_size: int) -> float:
     r"""Return the noise scale whose capacity a batch can just show, relative to unit variance.
 
@@ -100,10 +65,6 @@ def auto_scale(n_components: int, batch_size: int) -> float:
     (0.08, 1.07)
     """
     return 1 / math.sqrt(math.expm1(2 * AUTO_SHARE * math.log(batch_size) / n_components))
-
-
-def _empty(n_samples: int, n_components: int, generator: torch.Generator) -> torch.Tensor:
-    return torch.empty(n_samples, n_components, device=generator.device, dtype=torch.float32)
 
 
 class GaussianChannel:
@@ -130,19 +91,10 @@ class GaussianChannel:
         noise = torch.empty_like(clean).normal_(generator=generator)
         return torch.add(clean, noise, alpha=self.scale)
 
-    def sample(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
-        """Return noise (n_samples, d) of float32."""
-        noise = _empty(n_samples, self.n_components, generator)
-        return noise.normal_(std=self.scale, generator=generator)
-
     def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         """Return draws (n_samples, d) of the embedding that reaches the capacity, N(0, I)."""
-        return _empty(n_samples, self.n_components, generator).normal_(generator=generator)
-
-    def log_prob(self, noise: torch.Tensor) -> torch.Tensor:
-        """Return the log density (n,) of noise vectors (n, d), in nats."""
-        constant = self.n_components * math.log(self.scale * math.sqrt(2 * math.pi))
-        return -0.5 * (noise / self.scale).square().sum(-1) - constant
+        like = {"device": generator.device, "dtype": torch.float32}
+        return torch.randn(n_samples, self.n_components, generator=generator, **like)
 
     @own_context(gradients=False)
     def log_ratio(
@@ -155,12 +107,8 @@ class GaussianChannel:
         where :math:`p(y \mid f) = N(f, \sigma^2 I)`, and :math:`p^* = N(0, (1 + \sigma^2) I)` is
         the distribution of the output at capacity.
 
-        Parameters
-        ----------
-        clean, noisy : Tensor of shape (m, d) and (n, d)
-            Embeddings f without noise and y with noise.
-        spread : Tensor of shape (d,), optional
-            Variance per component that is added to the noise's (of a view about its row).
+        `clean` (m, d) are embeddings f without noise, `noisy` (n, d) y with noise. `spread` (d,) is
+        a variance per component that is added to the noise's (of a view about its row).
         """
         # |y - f|^2 as one matrix product: no (n, m, d) array, and no square root to differentiate.
         # It cancels: an error of eps * d / scale^2 nats, too much for float32 below this scale.
@@ -177,7 +125,7 @@ class GaussianChannel:
         return torch.addmm(f_term, y * precision, f.T).add_(y_term).to(clean.dtype)
 
 
-class GaussianNoise(Noise):
+class GaussianNoise(BaseEstimator):
     r"""Gaussian channel: noise N(0, :math:`\sigma^2 I`) on an embedding with unit variance.
 
     Its capacity, :math:`\frac{d}{2} \log(1 + \sigma^{-2})` nats for d components, is reached by
@@ -262,13 +210,10 @@ class UniformChannel:
         """Capacity in nats."""
         return self.n_components * math.log1p(1 / self.scale)
 
-    def _grid(self) -> list[float]:
+    def _grid(self) -> NDArray[np.float64]:
         """Return the normal quantiles of the grid, where 1/2e is an integer; else of one near."""
         cells = min(max(1, math.floor(1 / self.scale + 1e-9)), MAX_CELLS)
-        shares = [j / cells for j in range(1, cells)]
-        inner = [statistics.NormalDist().inv_cdf(share) for share in shares]
-        end = statistics.NormalDist().inv_cdf(1 - END / cells)
-        return [-end, *inner, end]
+        return ndtri(np.r_[END, np.arange(1, cells), cells - END] / cells)
 
     @property
     def deviation(self) -> float:
@@ -277,8 +222,7 @@ class UniformChannel:
         So the normalisation does not stand in the grid's way: 2.1 for 3 points, close to 1 for
         many.
         """
-        grid = self._grid()
-        return math.sqrt(math.fsum(z * z for z in grid) / len(grid))
+        return float(np.sqrt(np.square(self._grid()).mean()))
 
     def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return the head of `clean` (n, d) with noise drawn from `generator`, in [-e, 1 + e]."""
@@ -286,26 +230,15 @@ class UniformChannel:
         noise = torch.empty_like(clean).uniform_(-e, e, generator=generator)
         return torch.special.ndtr(clean) + noise
 
-    def sample(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
-        """Return noise (n_samples, d) of float32."""
-        e = self.half_width
-        return _empty(n_samples, self.n_components, generator).uniform_(-e, e, generator=generator)
-
     def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         """Return draws (n_samples, d) of the normal-space grid that reaches the capacity.
 
         It does so where 1/2e is an integer, but for the ends: they are 1 % of a cell inside.
         """
-        grid = torch.tensor(self._grid(), device=generator.device, dtype=torch.float32)
+        grid = torch.as_tensor(self._grid(), device=generator.device, dtype=torch.float32)
         shape = (n_samples, self.n_components)
         cells = torch.randint(len(grid), shape, generator=generator, device=generator.device)
         return grid[cells]
-
-    def log_prob(self, noise: torch.Tensor) -> torch.Tensor:
-        """Return the log density (n,) of noise vectors (n, d), in nats; -inf where none is."""
-        inside = (noise.abs() <= self.half_width).all(-1)
-        density = noise.new_full(noise.shape[:-1], -math.inf)
-        return density.masked_fill(inside, -self.n_components * math.log(self.scale))
 
     def for_critic(
         self, view: torch.Tensor, noisy: torch.Tensor
@@ -339,7 +272,7 @@ class UniformChannel:
         return f.new_full(inside.shape, NEVER).masked_fill_(inside, self.capacity)
 
 
-class UniformNoise(Noise):
+class UniformNoise(BaseEstimator):
     r"""Uniform channel: noise :math:`U[-e, e]^d` on an embedding in the unit cube.
 
     The paper's own channel for a uniform distribution (Butakov et al., arXiv:2410.06993), for one

@@ -22,9 +22,16 @@ from sknoisydim._validation import check_boolean
 
 from . import _information
 from ._dependence import intrinsic_dimension, max_correlation, total_correlation
-from ._distances import classifier_auc, energy_test, mmd_test, monte_carlo_test, relative_distance
+from ._distances import (
+    classifier_auc,
+    energy_test,
+    henze_zirkler,
+    kolmogorov_smirnov,
+    mmd_test,
+    monte_carlo_test,
+    relative_distance,
+)
 from ._samples import FloatArray, RandomState, correlation_matrix, generator, holm, normal_preimage
-from ._tests import henze_zirkler, kolmogorov_smirnov
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +63,7 @@ LINES = (
     ("dimension", "of the scaled samples, about", "intrinsic_dimension", NAN, ""),
     ("dimension", "needed for {n_components} components", "intrinsic_dimension_needed", NAN, ""),
 )
+KEYS = ["training_reachable", *(key for line in LINES for key in (line[2], line[4]) if key)]
 #: The p-values that a verdict takes together, and what they test.
 TESTS = {test: quantity for _, quantity, _, _, test in LINES if test not in ("", "label_pvalue")}
 #: Fewer samples than this give a classifier nothing to learn from.
@@ -106,7 +114,7 @@ class MatchReport(Bunch):
         Component with the largest Kolmogorov-Smirnov statistic, the statistic, and its p-value with
         Holm's correction for all components.
     energy_pvalue, mmd_pvalue, henze_zirkler_pvalue : float
-        P-values of `energy_test`, `mmd_test` and `henze_zirkler`.
+        P-values of the three tests of the joint distribution.
     max_correlation, max_correlation_pair, max_correlation_pvalue : float, tuple of int, float
         Largest absolute correlation, the two components, and a p-value by simulation.
     total_correlation : float
@@ -179,9 +187,8 @@ class MatchReport(Bunch):
         `target` is what they should follow, as for `NoisyDIMTransformer`; `random_state` and
         `classifier` are those of `diagnose`. What takes a transformer to know is NaN.
         """
-        rng = generator(random_state)
         Z = normal_preimage(Z, target, test="MatchReport.from_arrays")
-        return cls._of(Z, target, rng, classifier, None, {})
+        return cls._of(Z, target, generator(random_state), classifier, None, {})
 
     @classmethod
     def _of(
@@ -191,23 +198,26 @@ class MatchReport(Bunch):
         rng: np.random.Generator,
         classifier: bool,
         fitted: BaseEstimator | None,
-        values: dict[str, Any],
+        known: dict[str, Any],
     ) -> MatchReport:
-        """Judge the normal embedding Z (n, d); further values are kept."""
+        """Judge the normal embedding Z (n, d) of a transformer, or of unknown origin."""
         check_boolean(classifier, "classifier")
+        values = dict.fromkeys(KEYS, NAN) | {"information": None} | known
+        values |= measure(Z, rng, classifier=classifier)
         name = target if isinstance(target, str) else " ".join(repr(target).split())
-        unknown: dict[str, Any] = {
-            key: NAN for *_, value, _, test in LINES for key in (value, test) if key
-        }
-        unknown |= {"information": None, "training_reachable": NAN}
-        values = unknown | values | measure(Z, rng, classifier=classifier)
         values["target"] = name if len(name) <= 60 else name[:57] + "..."
-        values["verdict"] = judge(values)
-        return cls(**values, advice=tuple(advise(values, fitted)))
+        return cls(**values, verdict=judge(values), advice=tuple(advise(values, fitted)))
 
     def to_dict(self) -> dict[str, object]:
         """Return all values as numbers, texts and lists that JSON can hold; None for NaN."""
-        return {name: _plain(value) for name, value in self.items()}
+
+        def plain(value: object) -> object:
+            if isinstance(value, float) and not math.isfinite(value):
+                return None
+            return list(value) if isinstance(value, tuple) else value
+
+        info = self.information and dataclasses.asdict(self.information)
+        return {name: plain(value) for name, value in {**self, "information": info}.items()}
 
     def to_frame(self) -> pd.DataFrame:
         """Return a data frame of all values, indexed by group and quantity, without those of NaN.
@@ -235,41 +245,30 @@ class MatchReport(Bunch):
         return frame.dropna(subset=["value", "pvalue"], how="all")
 
     def __repr__(self) -> str:
-        n = f"{self.n_rows:,} sample{'s' * (self.n_rows > 1)}"
-        d = f"{self.n_components} component{'s' * (self.n_components > 1)}"
-        headline = f"{n}, {d}, target {self.target}: {VERDICTS[self.verdict]}"
-        lines = [*textwrap.wrap(headline, WIDTH), ""]
-        info, chance = self.information, chance_auc(self.n_rows)
-        reachable = f"through the channel; {info.reachable if info else NAN:.2f} is reachable"
-        auc = f"against the target; 0.5 is perfect, up to {chance:.2f} is chance"
-        for name, value, meaning in (
-            ("AUC of a classifier", np.fmax(self.auc_boosting, self.auc_mlp), auc),
-            (
-                "relative distance",
-                self.relative_sliced_wasserstein,
-                "sliced Wasserstein; 1 is perfect",
-            ),
+        n, d, info = self.n_rows, self.n_components, self.information
+        size = f"{n:,} sample{'s' * (n > 1)}, {d} component{'s' * (d > 1)}"
+        headline = f"{size}, target {self.target}: {VERDICTS[self.verdict]}"
+        auc = f"against the target; 0.5 is perfect, up to {chance_auc(n):.2f} is chance"
+        distance = self.relative_sliced_wasserstein
+        shown = [
+            ("AUC of a classifier", _auc(self), auc),
+            ("relative distance", distance, "sliced Wasserstein; 1 is perfect"),
             (
                 "worst component",
                 self.worst_ks,
                 f"Kolmogorov-Smirnov, p = {self.worst_ks_pvalue:.3f}",
             ),
             ("largest correlation", self.max_correlation, f"p = {self.max_correlation_pvalue:.3f}"),
-            ("information, nats", info.value if info else NAN, reachable),
-        ):
-            if not math.isnan(value):
-                lines.append(f"{name:20} {value:7.3f}  {meaning}")
-        for i, text in enumerate(self.advice):
-            lines += [""] * (i == 0) + textwrap.wrap(f"- {text}", WIDTH, subsequent_indent="  ")
+        ]
+        if info is not None:
+            reachable = f"through the channel; {info.reachable:.2f} is reachable"
+            shown.append(("information, nats", info.value, reachable))
+        lines = [*textwrap.wrap(headline, WIDTH), ""]
+        lines += [f"{name:20} {v:7.3f}  {means}" for name, v, means in shown if not math.isnan(v)]
+        lines += [""] * bool(self.advice)
+        for text in self.advice:
+            lines += textwrap.wrap(f"- {text}", WIDTH, subsequent_indent="  ")
         return "\n".join([*lines, "", "report.to_frame() has all values."])
-
-
-def _plain(value: object) -> object:
-    if dataclasses.is_dataclass(value):
-        return {name: _plain(inner) for name, inner in vars(value).items()}
-    if isinstance(value, tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def rejected(values: Values) -> dict[str, bool]:
@@ -299,14 +298,10 @@ def about_labels(
 
     order, clean = torch.arange(len(z)), torch.from_numpy(z)
     features = of_targets(labels, order.device)(order, order).double()
-
-    def nats(index: torch.Tensor) -> float:
-        return float(linear_information(clean, features[index], dim.channel_.scale))
-
-    found = nats(order)
-    shuffled = np.array(
-        [nats(torch.from_numpy(rng.permutation(len(z)))) for _ in range(N_SHUFFLES)]
-    )
+    orders = [order, *(torch.from_numpy(rng.permutation(len(z))) for _ in range(N_SHUFFLES))]
+    scale = dim.channel_.scale
+    found, *others = (float(linear_information(clean, features[i], scale)) for i in orders)
+    shuffled = np.array(others)
     return {
         "label_information": found,
         "shuffled_label_information": float(shuffled.mean()),
@@ -353,10 +348,6 @@ def marginal_wasserstein(Z: FloatArray, reference: object, *, random_state: Rand
     return float(np.sqrt(np.square(np.sort(Z, axis=0) - ndtri(levels)[:, None]).mean()))
 
 
-def _few(values: Values) -> bool:
-    return bool(values["n_rows"] < _least_samples(values))
-
-
 def _least_samples(values: Values) -> int:
     return max(FEW_SAMPLES, SAMPLES_PER_COMPONENT * int(values["n_components"]))
 
@@ -372,9 +363,9 @@ def _correlated(values: Values, least: float) -> bool:
 
 def judge(values: Values) -> str:
     """Return the verdict: "match", "close", "different" or "unclear"."""
-    auc = _auc(values)
-    if not (any(rejected(values).values()) or auc > chance_auc(values["n_rows"])):
-        return "unclear" if _few(values) else "match"
+    auc, n = _auc(values), values["n_rows"]
+    if not (any(rejected(values).values()) or auc > chance_auc(n)):
+        return "unclear" if n < _least_samples(values) else "match"
     if not math.isnan(auc):
         return "close" if auc <= CLOSE_AUC else "different"
     distances = ("marginal_distance", "sliced_wasserstein", "energy_distance")
@@ -397,59 +388,60 @@ def advise(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
 
 
 def _faults(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
-    n, d, auc = values["n_rows"], values["n_components"], _auc(values)
+    n, d, auc, verdict = values["n_rows"], values["n_components"], _auc(values), judge(values)
+    least, seen = _least_samples(values), values["intrinsic_dimension"]
     # Whether the samples have fewer dimensions than the target needs; never for NaN.
-    flat = values["intrinsic_dimension"] < FLAT * values["intrinsic_dimension_needed"]
+    flat = seen < FLAT * values["intrinsic_dimension_needed"]
     # A large weight pulls classes apart, and more epochs then pull further.
     less = "a smaller supervision, " if fitted is not None and fitted.supervision > 0 else ""
     if fitted is not None:
-        nats, cap = values["information"], math.log(fitted.batch_size_)
-        if nats.capacity > 1.001 * cap:
+        info, cap = values["information"], math.log(fitted.batch_size_)
+        training = values["training_information"] / values["training_reachable"]
+        if info.capacity > 1.001 * cap:
             yield (
-                f"The capacity, {nats.capacity:.1f} nats, is beyond what a batch of "
+                f"The capacity, {info.capacity:.1f} nats, is beyond what a batch of "
                 f"{fitted.batch_size_} can show ({cap:.1f}): training stops there and leaves the "
                 "joint distribution unfinished. Raise the noise, leave it on 'auto', or raise "
                 "batch_size."
             )
-        training = values["training_information"] / values["training_reachable"]
-        fitted_few = fitted.n_samples_seen_ < _least_samples(values)
-        if fitted_few:
+        if fitted.n_samples_seen_ < least:
             yield (
                 f"The fit had {fitted.n_samples_seen_} samples, too few to learn a joint "
                 "distribution: fit more."
             )
-        elif training < LITTLE and not flat:
-            yield (
-                f"Training passed {training:.0%} of the information that N(0, I) would: {less}more "
-                "epochs, a larger encoder, or fewer components."
-            )
-        # The interval: with few samples the share moves by chance.
-        if not fitted_few and training - nats.high / nats.reachable > GAP:
-            change = "" if fitted.early_stopping else ", early_stopping=True"
-            yield (
-                f"The given samples pass {nats.value / nats.reachable:.0%} of the reachable "
-                f"information, the training samples {training:.0%}: the fit does not carry over. "
-                f"More samples, fewer epochs{change}, or fewer components; or another population."
-            )
-    if values["label_pvalue"] > LEVEL:
+        elif verdict != "unclear":  # else more samples to judge come before any other change
+            if training < LITTLE and not flat:
+                yield (
+                    f"Training passed {training:.0%} of the information that N(0, I) would: {less}"
+                    "more epochs, a larger encoder, or fewer components."
+                )
+            # The interval: with few samples the share moves by chance.
+            if training - info.high / info.reachable > GAP:
+                change = "" if fitted.early_stopping else ", early_stopping=True"
+                yield (
+                    f"The given samples pass {info.value / info.reachable:.0%} of the reachable "
+                    f"information, the training samples {training:.0%}: the fit does not carry "
+                    f"over. More samples, fewer epochs{change}, or fewer components; or another "
+                    "population."
+                )
+    if n < least:
+        yield f"{n} samples for {d} components are too few to judge: give {least} or more."
+    elif values["label_pvalue"] > LEVEL:
         yield (
             "The embedding tells no more of y than of y in random order: what training samples "
             "show of it is memorised."
         )
-    if _few(values):
-        yield f"{n} samples for {d} components are too few to judge: hold more samples out."
     if values["repeated_rows"] > REPEATED:
         yield (
             f"{values['repeated_rows']:.0%} of the embedded samples repeat another one: a lattice "
             "(whole numbers, categories) cannot follow a continuous distribution."
         )
     if flat:
-        seen = max(1, round(values["intrinsic_dimension"]))
         yield (
-            f"The samples seem to fill about {seen} dimensions, and {d} components cannot be "
-            f"jointly independent on them: try n_components={seen}."
+            f"The samples seem to fill about {max(1, round(seen))} dimensions, and {d} components "
+            f"cannot be jointly independent on them: try n_components={max(1, round(seen))}."
         )
-    if auc > chance_auc(n) or judge(values) == "different":
+    if auc > chance_auc(n) or verdict == "different":
         how = "" if math.isnan(auc) else f", with AUC {auc:.2f}"
         if fitted is not None:
             refine = "" if fitted.refine is not None else "refine='rotation', "
