@@ -38,8 +38,8 @@ __all__ = [
 View = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
-def bernoulli(x: torch.Tensor, rate: float, generator: torch.Generator) -> torch.Tensor:
-    return torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32) < rate
+def _rate(view: Any) -> float:
+    return check_real(view.rate, "augmentation rate", minimum=0, maximum=1)
 
 
 def has_missing(x: torch.Tensor) -> bool:
@@ -71,8 +71,8 @@ class FeatureMasking(BaseEstimator):
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view."""
-        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
-        return x.masked_fill(bernoulli(x, rate, generator), 0.0)
+        u = torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32)
+        return x.masked_fill(u < _rate(self), 0.0)
 
 
 class GaussianJitter(BaseEstimator):
@@ -132,8 +132,7 @@ class Mixup(BaseEstimator):
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view."""
-        others = torch.randint(len(x), (len(x),), generator=generator, device=x.device)
-        others = x[others]
+        others = x[torch.randint(len(x), (len(x),), generator=generator, device=x.device)]
         alpha = check_real(self.alpha, "augmentation alpha", minimum=0, closed="neither")
         u = torch.rand(len(x), generator=generator, device=x.device, dtype=torch.float32)
         # torch draws beta variates from its global generator alone; the quantile function takes
@@ -234,9 +233,11 @@ class BlockCorruption:
 
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        unit = self.unit.to(x.device)
-        mask, rows = _draw(x, self.rate, generator, unit, self.n_units)
-        return torch.where(mask[:, unit], x.gather(0, rows[:, unit]), x)
+        cells, unit = x.flatten(1), self.unit.to(x.device)
+        mask, rows = _draw(cells, self.rate, generator, unit, self.n_units)
+        if self.n_units < len(unit):
+            mask, rows = mask[:, unit], rows[:, unit]
+        return torch.where(mask, cells.gather(0, rows), cells).view_as(x)
 
 
 class FeatureCorruption(BaseEstimator):
@@ -275,13 +276,10 @@ class FeatureCorruption(BaseEstimator):
         self.groups = groups
 
     @own_context(gradients=False)
-    def prepare(self, sample: torch.Tensor) -> FeatureCorruption | BlockCorruption:
-        """Return the view for the groups that stand in a sample of scaled rows (n, p)."""
-        groups = self.groups
-        if groups is None:
-            return self
-        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
-        if sample.ndim != 2:
+    def prepare(self, sample: torch.Tensor) -> BlockCorruption:
+        """Return the view for the groups that stand in a sample of scaled rows (n, ...)."""
+        groups = () if self.groups is None else self.groups
+        if self.groups is not None and sample.ndim != 2:
             raise ValueError(
                 "augmentation groups are groups of columns, and rows here have the shape "
                 f"{tuple(sample.shape[1:])}."
@@ -293,18 +291,11 @@ class FeatureCorruption(BaseEstimator):
                     "of lists of column numbers."
                 )
             groups = one_hot_blocks(sample)
-        return BlockCorruption(rate, groups, sample.shape[1])
+        return BlockCorruption(_rate(self), groups, sample[0].numel())
 
-    @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view."""
-        if self.groups is not None:
-            return self.prepare(x)(x, generator)
-        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
-        cells = x.flatten(1)
-        columns = torch.arange(cells.shape[1], device=x.device)
-        mask, rows = _draw(cells, rate, generator, columns, len(columns))
-        return torch.where(mask, cells.gather(0, rows), cells).view_as(x)
+        return self.prepare(x)(x, generator)
 
 
 # Distances by a matrix product are exact to rounding only: so many candidates beyond those that are
@@ -316,7 +307,8 @@ class Neighbors(BaseEstimator):
     """Take one of the nearest other rows in the place of a row.
 
     What neighbours have in common is kept, and what tells them apart may be lost. Classifiers on
-    the embedding gain or lose by it, table by table.
+    the embedding gain or lose by it, table by table (Dwibedi et al., ICCV 2021, section 3.2, take
+    neighbours in the embedding).
 
     Neighbours are looked for among the rows that training shows to a view before it starts, up to
     4,096 of them, by the Euclidean distance of the scaled rows; used by itself, or in a stream
@@ -324,12 +316,7 @@ class Neighbors(BaseEstimator):
     with many doubles, `n_neighbors` + 15 or more, stays as it is. A missing cell counts as the
     column's mean in the distance, and a cell that is missing in the neighbour stays as it is. In
     `Compose` it belongs in front: the nearest to a row that another view has changed may be that
-    row itself.
-
-    A batch of n rows with p cells takes the distances to the m rows of the sample: :math:`2 n m p`
-    operations, and n m numbers of memory. Distances below a ten-thousandth of the rows' spread are
-    lost in rounding. Neighbours as positives are those of Dwibedi et al., ICCV 2021, section 3.2,
-    there in the embedding.
+    row itself. Memory holds the distances of a batch to the sample.
 
     Parameters
     ----------
@@ -374,7 +361,7 @@ class Neighbors(BaseEstimator):
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view."""
         count = check_integer(self.n_neighbors, "augmentation n_neighbors", minimum=1)
-        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
+        rate = _rate(self)
         candidates = x if self._candidates is None else self._candidates.to(x.device)
         distance, near = _nearest(x.flatten(1), candidates.flatten(1), count)
         found = distance.isfinite().sum(1)

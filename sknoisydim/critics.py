@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -47,12 +48,13 @@ class Channel(Protocol):
     def scale(self) -> float: ...
 
 
-def _check_sizes(sizes: Sequence[int]) -> list[int]:
+def _sizes(critic: Any) -> list[int]:
+    sizes = critic.hidden_layer_sizes
     return [check_integer(size, "critic hidden_layer_sizes", minimum=1) for size in sizes]
 
 
-def _check_temperature(temperature: float) -> float:
-    return check_real(temperature, "critic temperature", minimum=0, closed="neither")
+def _temperature(critic: Any) -> float:
+    return check_real(critic.temperature, "critic temperature", minimum=0, closed="neither")
 
 
 class _Exact(nn.Module):
@@ -99,16 +101,6 @@ class ExactCritic(BaseEstimator):
     Use it where views stay close to their rows. A learned critic knows better what corrupted cells
     do. The density of a `UniformNoise` is a box, without a gradient: there is none for it. The
     channel is that of Butakov et al., arXiv:2410.06993; the spread is ours.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.critics import ExactCritic
-    >>> from sknoisydim.noise import GaussianNoise
-    >>> channel = GaussianNoise(0.5).build(4, 32)
-    >>> critic = ExactCritic().build(4, channel, torch.Generator())
-    >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
-    torch.Size([10, 10])
     """
 
     @own_context()
@@ -185,15 +177,6 @@ class BilinearCritic(BaseEstimator):
     ----------
     temperature : float, default=1.0
         :math:`\tau`; larger values make flatter scores to start from.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.critics import BilinearCritic
-    >>> from sknoisydim.noise import GaussianNoise
-    >>> critic = BilinearCritic().build(4, GaussianNoise(0.5).build(4, 32), torch.Generator())
-    >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
-    torch.Size([10, 10])
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
@@ -202,8 +185,7 @@ class BilinearCritic(BaseEstimator):
     @own_context()
     def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module."""
-        temperature = _check_temperature(self.temperature)
-        return _Tempered(QuadraticRatio(n_components, channel.scale), temperature)
+        return _Tempered(QuadraticRatio(n_components, channel.scale), _temperature(self))
 
 
 class _Tower(nn.Module):
@@ -261,10 +243,7 @@ class SeparableCritic(BaseEstimator):
     """
 
     def __init__(
-        self,
-        hidden_layer_sizes: Sequence[int] = (128,),
-        width: int = 64,
-        temperature: float = 1.0,
+        self, hidden_layer_sizes: Sequence[int] = (128,), width: int = 64, temperature: float = 1.0
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.width = width
@@ -273,9 +252,8 @@ class SeparableCritic(BaseEstimator):
     @own_context()
     def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module."""
-        hidden = _check_sizes(self.hidden_layer_sizes)
+        hidden, temperature = _sizes(self), _temperature(self)
         width = check_integer(self.width, "critic width", minimum=1)
-        temperature = _check_temperature(self.temperature)
         # Both towers start as one linear map A, with A'A close to I / (noise variance + SPREAD), as
         # in the exact critic for views that far from their rows. Bounds then start near their value
         # instead of some nats below zero.
@@ -315,18 +293,12 @@ class _Concat(nn.Module):
         start: torch.Tensor = self.start(view, noisy)
         # A linear layer of two joined vectors is the sum of one of each: n products, not n^2.
         of_view, of_noisy = self.view(view), self.noisy(noisy)
-        rows = max(1, CHUNK // of_view.numel())
-        if not torch.is_grad_enabled() or len(noisy) <= rows:
-            chunks = [self._pairs(of_view, part) for part in of_noisy.split(rows)]
-        else:
+        parts = of_noisy.split(max(1, CHUNK // of_view.numel()))
+        pairs: Any = self._pairs
+        if torch.is_grad_enabled() and len(parts) > 1:
             # Nothing in a chunk is random, so no state of a generator has to be kept.
-            chunks = [
-                checkpoint(
-                    self._pairs, of_view, part, use_reentrant=False, preserve_rng_state=False
-                )
-                for part in of_noisy.split(rows)
-            ]
-        return start + torch.cat(chunks)
+            pairs = partial(checkpoint, pairs, use_reentrant=False, preserve_rng_state=False)
+        return start + torch.cat([pairs(of_view, part) for part in parts])
 
 
 class ConcatCritic(BaseEstimator):
@@ -337,23 +309,14 @@ class ConcatCritic(BaseEstimator):
     al., ICML 2018; Poole et al., ICML 2019, section 3), and the dearest: n^2 evaluations of a
     network per batch, where a separable critic takes 2n. `build` is as in `ExactCritic`.
 
-    Memory is bounded: pairs are taken in chunks of rows, of each of which only the scores are kept,
-    and the backward pass computes a chunk again when it needs it. At the peak there are the n x n
-    scores and the layers of one chunk, 2^20 numbers each (4 MB), whatever the batch size.
+    Memory is bounded: pairs are taken in chunks of rows, and the backward pass computes a chunk
+    again. At the peak there are the n x n scores and the layers of one chunk, 2^20 numbers each
+    (4 MB), whatever the batch size.
 
     Parameters
     ----------
     hidden_layer_sizes : tuple of int, default=(64,)
         Widths of the hidden layers of h, at least one.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.critics import ConcatCritic
-    >>> from sknoisydim.noise import GaussianNoise
-    >>> critic = ConcatCritic().build(4, GaussianNoise(0.5).build(4, 32), torch.Generator())
-    >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
-    torch.Size([10, 10])
     """
 
     def __init__(self, hidden_layer_sizes: Sequence[int] = (64,)) -> None:
@@ -362,7 +325,7 @@ class ConcatCritic(BaseEstimator):
     @own_context()
     def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module."""
-        sizes = _check_sizes(self.hidden_layer_sizes)
+        sizes = _sizes(self)
         if not sizes:
             raise ValueError("critic hidden_layer_sizes must name one layer at least, got none.")
         view = linear(n_components, sizes[0], generator)

@@ -93,8 +93,8 @@ class GaussianChannel:
 
     def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         """Return draws (n_samples, d) of the embedding that reaches the capacity, N(0, I)."""
-        like = {"device": generator.device, "dtype": torch.float32}
-        return torch.randn(n_samples, self.n_components, generator=generator, **like)
+        shape, device = (n_samples, self.n_components), generator.device
+        return torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
 
     @own_context(gradients=False)
     def log_ratio(

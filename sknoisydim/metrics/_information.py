@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sknoisydim.noise import Channel
 
 
-def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstimator, MatrixLike]:
-    """Return the one fitted NoisyDIMTransformer of an estimator, and X as it reaches it.
+def find_transformer(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, Any]:
+    """Return the one fitted NoisyDIMTransformer of an estimator, and X (or None) as it reaches it.
 
     The estimator is a transformer, a Pipeline that has one at any place, also inside another
     Pipeline, or a fitted search over these. TypeError if there is none, ValueError for several.
@@ -44,7 +44,7 @@ def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstim
             "reaches it."
         )
     _, before, transformer = found[0]
-    for steps in before:
+    for steps in before if X is not None else ():
         X = steps.transform(X)
     check_is_fitted(transformer)
     return transformer, X
