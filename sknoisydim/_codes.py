@@ -148,7 +148,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return found
 
     def strata(self, X: MatrixLike, min_samples: int = 10) -> Integers:
-        """Return labels (n,) of the cells of X (n, p), for ``train_test_split(X, stratify=labels)``.
+        """Return labels (n,) of cells of X (n, p), for ``train_test_split(X, stratify=labels)``.
 
         Cells with fewer than `min_samples` are joined with the next ones, in order of codes. A
         stratified split can have as many folds, and a `test_size` as small as one over it.

@@ -56,13 +56,6 @@ class FeatureMasking(BaseEstimator):
     ----------
     rate : float, default=0.3
         Probability that a cell is masked, in [0, 1].
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.augmentations import FeatureMasking
-    >>> FeatureMasking(rate=1.0)(torch.ones(2, 3), torch.Generator()).sum().item()
-    0.0
     """
 
     def __init__(self, rate: float = 0.3) -> None:
@@ -82,13 +75,6 @@ class GaussianJitter(BaseEstimator):
     ----------
     scale : float, default=0.3
         Standard deviation of the noise, in units of the scaled columns.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.augmentations import GaussianJitter
-    >>> GaussianJitter(scale=0.0)(torch.ones(2, 3), torch.Generator()).sum().item()
-    6.0
     """
 
     def __init__(self, scale: float = 0.3) -> None:
@@ -116,14 +102,6 @@ class Mixup(BaseEstimator):
     alpha : float, default=0.4
         :math:`\alpha` > 0. The smaller, the closer views stay to their rows; 1 draws the row's
         share uniformly from [1/2, 1].
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.augmentations import Mixup
-    >>> x = torch.arange(4.0).reshape(4, 1)
-    >>> bool(((Mixup(alpha=1.0)(x, torch.Generator().manual_seed(0)) - x).abs() <= 1.5).all())
-    True
     """
 
     def __init__(self, alpha: float = 0.4) -> None:

@@ -15,7 +15,7 @@ from scipy.special import ndtri
 from sklearn.base import BaseEstimator
 
 from sknoisydim._context import own_context
-from sknoisydim._validation import check_integer, check_real, resolve
+from sknoisydim._validation import check_integer, check_real, is_auto, resolve
 
 __all__ = [
     "AUTO_SHARE",
@@ -38,7 +38,7 @@ SMALLEST, LARGEST = 1e-18, 1e18
 
 def check_scale(value: object, name: str) -> float:
     """Return the size of the noise as a float that its channel can work with."""
-    scale = check_real(value, name, minimum=0, closed="neither")
+    scale = check_real(value, name, minimum=0, closed="neither", also="'auto'")
     return check_real(scale, name, minimum=SMALLEST, maximum=LARGEST)
 
 
@@ -46,9 +46,7 @@ def check_size(value: object, name: str, n_components: int, batch_size: int) -> 
     """Return the size of the noise, or None for "auto"; for so many components and rows."""
     check_integer(n_components, "n_components", minimum=1)
     check_integer(batch_size, "batch_size", minimum=2)
-    if isinstance(value, str) and value != "auto":
-        raise ValueError(f"{name}={value!r} is unknown; it takes 'auto' or a number > 0.")
-    return None if isinstance(value, str) else check_scale(value, name)
+    return None if is_auto(value) else check_scale(value, name)
 
 
 def auto_scale(n_components: int, batch_size: int) -> float:
@@ -70,8 +68,7 @@ def auto_scale(n_components: int, batch_size: int) -> float:
 class GaussianChannel:
     r"""Additive Gaussian noise, :math:`y = f(x) + \sigma \varepsilon`, on d components.
 
-    Among the inputs with zero mean and unit variance per component, N(0, I) alone reaches the
-    capacity :math:`\frac{d}{2} \log(1 + \sigma^{-2})`. `scale` is :math:`\sigma`.
+    `scale` is :math:`\sigma`; see `GaussianNoise`.
     """
 
     #: `log_ratio` has a gradient to train by: no critic has to be learned.
@@ -188,9 +185,7 @@ class UniformChannel:
 
     z is the normal-space embedding, :math:`\Phi` the normal distribution function by component, and
     u uniform on :math:`[-e, e]^d` with :math:`e` the `half_width`. The head :math:`f = \Phi(z)`
-    lies in the unit cube. Of all such inputs none passes more than :math:`d \log(1 + 1/2e)` nats,
-    and where 1/2e is an integer the uniform distribution on the grid
-    :math:`\{0, 2e, 4e, \dots, 1\}^d` alone passes as much.
+    lies in the unit cube; see `UniformNoise`.
     """
 
     #: `log_ratio` is for measuring: it has no gradient, so training takes a learned critic.
@@ -217,11 +212,7 @@ class UniformChannel:
 
     @property
     def deviation(self) -> float:
-        """Standard deviation that a component of z is normalised to: that of `_grid`.
-
-        So the normalisation does not stand in the grid's way: 2.1 for 3 points, close to 1 for
-        many.
-        """
+        """Standard deviation that a component of z is normalised to: 2.1 for a grid of 3 points."""
         return float(np.sqrt(np.square(self._grid()).mean()))
 
     def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -231,10 +222,7 @@ class UniformChannel:
         return torch.special.ndtr(clean) + noise
 
     def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
-        """Return draws (n_samples, d) of the normal-space grid that reaches the capacity.
-
-        It does so where 1/2e is an integer, but for the ends: they are 1 % of a cell inside.
-        """
+        """Return draws (n_samples, d) of the grid, whose ends are 1 % of a cell inside."""
         grid = torch.as_tensor(self._grid(), device=generator.device, dtype=torch.float32)
         shape = (n_samples, self.n_components)
         cells = torch.randint(len(grid), shape, generator=generator, device=generator.device)
@@ -243,11 +231,9 @@ class UniformChannel:
     def for_critic(
         self, view: torch.Tensor, noisy: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        r"""Return a view and a noisy embedding as critics want them: of mean 0 and variance 1.
+        """Return a view and a noisy embedding as critics want them: of mean 0 and variance 1.
 
-        .. math:: \sqrt{12} \, (\Phi(z) - 1/2), \qquad \sqrt{12} \, (y - 1/2)
-
-        have them for U[0, 1], and the noise then has the standard deviation `scale`.
+        They are for U[0, 1], and the noise then has the standard deviation `scale`.
         """
         unit = math.sqrt(12)
         return unit * (torch.special.ndtr(view) - 0.5), unit * (noisy - 0.5)
@@ -259,9 +245,9 @@ class UniformChannel:
         .. math:: T_{ij} = \log p(y_i \mid z_j) - \log p^*(y_i)
 
         with :math:`p(y \mid z)` uniform on the box of half width e about :math:`\Phi(z)`, and
-        :math:`p^*` on :math:`[-e, 1 + e]^d`, the distribution of the output at capacity: the
-        capacity where y is in the box, and -10,000 in place of minus infinity elsewhere. Without a
-        gradient; `clean` (m, d) are normal-space embeddings, `noisy` (n, d) comes from `transmit`.
+        :math:`p^*` on :math:`[-e, 1 + e]^d`: the capacity where y is in the box, and -10,000 in
+        place of minus infinity elsewhere. Without a gradient; `clean` (m, d) are z, `noisy` (n, d)
+        comes from `transmit`.
         """
         f = torch.special.ndtr(clean)
         # What was added and is taken away again differs by a rounding or two.
@@ -276,11 +262,11 @@ class UniformNoise(BaseEstimator):
     r"""Uniform channel: noise :math:`U[-e, e]^d` on an embedding in the unit cube.
 
     The paper's own channel for a uniform distribution (Butakov et al., arXiv:2410.06993), for one
-    or two components. Its capacity, :math:`d \log(1 + 1/2e)` nats, is reached by the uniform
-    distribution on the grid :math:`\{0, 2e, \dots, 1\}^d`, which comes close to :math:`U[0, 1]^d`
-    when e is small. Use it with ``target="uniform"``: the embedding is then what the noise was
-    added to. A fit learns a critic for all terms of the objective, since the density of the noise
-    has no gradient.
+    or two components. Its capacity, :math:`d \log(1 + 1/2e)` nats, is reached where 1/2e is an
+    integer, by the uniform distribution on the grid :math:`\{0, 2e, \dots, 1\}^d` alone, which
+    comes close to :math:`U[0, 1]^d` when e is small. Use it with ``target="uniform"``: the
+    embedding is then what the noise was added to. A fit learns a critic for all terms of the
+    objective, since the density of the noise has no gradient.
 
     What a batch of B rows can show, log B nats, is shared by the components: from :math:`d \log 3 >
     \log B` on (d = 6 at B = 512) no grid with a point inside the cube can be shown, of which

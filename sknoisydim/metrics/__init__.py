@@ -11,7 +11,6 @@ from __future__ import annotations
 from sknoisydim.metrics._dependence import (
     Consistency,
     consistency,
-    effective_rank,
     intrinsic_dimension,
     max_correlation,
     total_correlation,
@@ -56,7 +55,6 @@ __all__ = [
     "MatchReport",
     "classifier_auc",
     "consistency",
-    "effective_rank",
     "energy_distance",
     "energy_test",
     "henze_zirkler",

@@ -216,23 +216,6 @@ def consistency(Z1: ArrayLike, Z2: ArrayLike) -> Consistency:
     )
 
 
-@own_context()
-def effective_rank(Z: ArrayLike) -> float:
-    r"""Return how many directions an embedding uses: from 1 to its number of components.
-
-    .. math:: \exp \Bigl( -\sum_i p_i \log p_i \Bigr), \qquad p_i = \sigma_i / \sum_j \sigma_j
-
-    with :math:`\sigma_i` the singular values of the centred embedding Z (n_samples, n_components)
-    of at least two samples (Roy, Vetterli, EUSIPCO 2007). A whitened one has all of its components;
-    0 where all samples are the same.
-    """
-    values = np.linalg.svd(_unit(check_sample(Z)), compute_uv=False)
-    if not values.any():
-        return 0.0
-    shares = values[values > 0] / values.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
-
-
 def _unit(Z: FloatArray) -> FloatArray:
     """Return the centred embedding over its norm; zeros where it is constant."""
     largest = np.abs(Z).max()

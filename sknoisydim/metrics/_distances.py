@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.spatial.distance import cdist, pdist
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -87,6 +87,12 @@ def sliced_wasserstein(
     levels = np.union1d(m * np.arange(1, n + 1), n * np.arange(1, m + 1))
     gap = projected[:, (levels - 1) // m] - drawn[:, (levels - 1) // n]
     return float(np.sqrt((np.square(gap) @ np.diff(levels, prepend=0)).mean() / (n * m)))
+
+
+def marginal_wasserstein(Z: FloatArray, reference: object, *, random_state: RandomState) -> float:
+    """Return the root mean square over components of their Wasserstein distance from N(0, 1)."""
+    levels = (np.arange(len(Z)) + 0.5) / len(Z)
+    return float(np.sqrt(np.square(np.sort(Z, axis=0) - ndtri(levels)[:, None]).mean()))
 
 
 @own_context()

@@ -257,6 +257,32 @@ def _one_draw(z: FloatArray, channel: Channel, size: int, rng: np.random.Generat
     return channel_nats(torch.from_numpy(z).split(size), channel, seed_of(rng))
 
 
+#: Random orders of y.
+N_SHUFFLES = 199
+
+
+def about_labels(
+    dim: BaseEstimator, z: FloatArray, labels: np.ndarray, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Return the linear information about labels, in order and shuffled, and its p-value."""
+    import torch
+
+    from sknoisydim._linear import linear_information
+    from sknoisydim._references import of_targets
+
+    order, clean = torch.arange(len(z)), torch.from_numpy(z)
+    features = of_targets(labels, order.device)(order, order).double()
+    orders = [order, *(torch.from_numpy(rng.permutation(len(z))) for _ in range(N_SHUFFLES))]
+    scale = dim.channel_.scale
+    found, *others = (float(linear_information(clean, features[i], scale)) for i in orders)
+    shuffled = np.array(others)
+    return {
+        "label_information": found,
+        "shuffled_label_information": float(shuffled.mean()),
+        "label_pvalue": (1 + int((shuffled >= found).sum())) / (1 + N_SHUFFLES),
+    }
+
+
 #: Samples that a match is judged by, at most.
 MAX_SCORED_SAMPLES = 4_000
 

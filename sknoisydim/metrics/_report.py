@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtri
 from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 
@@ -27,6 +26,7 @@ from ._distances import (
     energy_test,
     henze_zirkler,
     kolmogorov_smirnov,
+    marginal_wasserstein,
     mmd_test,
     monte_carlo_test,
     relative_distance,
@@ -78,8 +78,8 @@ LITTLE, GAP = 0.9, 0.1
 #: A share of repeated samples that a continuous distribution never has, and a share of the needed
 #: dimension that is too little.
 REPEATED, FLAT = 0.05, 0.7
-#: Samples that are judged, at most (less than 20 s for 16 components), and shuffles of y.
-MAX_JUDGED_SAMPLES, N_SHUFFLES = 4_000, 199
+#: Samples that are judged, at most: less than 20 s for 16 components.
+MAX_JUDGED_SAMPLES = 4_000
 
 
 class MatchReport(Bunch):
@@ -160,7 +160,7 @@ class MatchReport(Bunch):
         reachable = info.reachable
         if info.batch_size != dim.batch_size_:
             reachable = _information.reachable_information(dim.channel_, dim.batch_size_, rng)
-        values = {} if labels is None else about_labels(dim, z, labels[chosen], rng)
+        values = {} if labels is None else _information.about_labels(dim, z, labels[chosen], rng)
         rows = rows[:MAX_JUDGED_SAMPLES]
         Z = _information.normal_embedding(dim, rows)
         values |= {
@@ -279,34 +279,10 @@ def rejected(values: Values) -> dict[str, bool]:
 
 
 def chance_auc(n: int) -> float:
-    """Return up to which AUC a classifier has not told n samples from as many draws.
-
-    Its standard deviation is 1 / sqrt(6 n) when scores are independent of what they judge; folds
-    that share samples add to it. So four of them.
-    """
+    """Return up to which AUC a classifier has not told n samples from as many draws."""
+    # Its standard deviation is 1 / sqrt(6 n) when scores are independent of what they judge; folds
+    # that share samples add to it. So four of them.
     return 0.5 + 4 / math.sqrt(6 * n)
-
-
-def about_labels(
-    dim: BaseEstimator, z: FloatArray, labels: np.ndarray, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Return the linear information about labels, in order and shuffled, and its p-value."""
-    import torch
-
-    from sknoisydim._linear import linear_information
-    from sknoisydim._references import of_targets
-
-    order, clean = torch.arange(len(z)), torch.from_numpy(z)
-    features = of_targets(labels, order.device)(order, order).double()
-    orders = [order, *(torch.from_numpy(rng.permutation(len(z))) for _ in range(N_SHUFFLES))]
-    scale = dim.channel_.scale
-    found, *others = (float(linear_information(clean, features[i], scale)) for i in orders)
-    shuffled = np.array(others)
-    return {
-        "label_information": found,
-        "shuffled_label_information": float(shuffled.mean()),
-        "label_pvalue": (1 + int((shuffled >= found).sum())) / (1 + N_SHUFFLES),
-    }
 
 
 def measure(Z: FloatArray, rng: np.random.Generator, *, classifier: bool) -> dict[str, Any]:
@@ -340,12 +316,6 @@ def measure(Z: FloatArray, rng: np.random.Generator, *, classifier: bool) -> dic
         "auc_mlp": classifier_auc(Z, classifier="mlp", random_state=rng) if auc else NAN,
         "repeated_rows": 1.0 - len(np.unique(Z, axis=0)) / n,
     }
-
-
-def marginal_wasserstein(Z: FloatArray, reference: object, *, random_state: RandomState) -> float:
-    """Return the root mean square over components of their Wasserstein distance from N(0, 1)."""
-    levels = (np.arange(len(Z)) + 0.5) / len(Z)
-    return float(np.sqrt(np.square(np.sort(Z, axis=0) - ndtri(levels)[:, None]).mean()))
 
 
 def _least_samples(values: Values) -> int:

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 from scipy.spatial import procrustes
 from scipy.stats import ortho_group
 
-from sknoisydim.metrics import consistency, effective_rank
+from sknoisydim.metrics import consistency
 
 RNG = np.random.default_rng(0)
 Z = RNG.standard_normal((500, 4)) * [2.0, 1.0, 1.0, 0.5]
@@ -33,14 +33,6 @@ def test_what_has_nothing_in_common():
     assert max(found.cka, found.procrustes) < 0.05
     constant = consistency(Z, np.full((500, 2), 7.3))
     assert constant.cka == constant.procrustes == 0
-
-
-def test_the_effective_rank_counts_directions():
-    assert effective_rank(np.vstack([np.eye(4), -np.eye(4)])) == pytest.approx(4)
-    assert effective_rank(Z[:, :1] @ RNG.standard_normal((1, 5))) == pytest.approx(1, abs=1e-6)
-    assert effective_rank(np.ones((9, 3))) == 0
-    assert effective_rank(Z) == pytest.approx(effective_rank(1e-200 * Z @ R), abs=1e-6)
-    assert 3 < effective_rank(Z) < 4
 
 
 def test_what_does_not_fit_together():
