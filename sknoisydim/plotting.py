@@ -173,26 +173,18 @@ class EmbeddingDisplay(_FromEstimator):
         pairs: object = None,
         ax: Axes | None = None,
     ) -> EmbeddingDisplay:
-        """Draw embedded samples.
+        """Draw embedded samples Z (n_samples, n_components) of two components at least.
 
         Parameters
         ----------
-        Z : array-like of shape (n_samples, n_components)
-            Embedded samples with two components at least.
+        Z, y : array-like
+            As of the class. `y` has 24 classes at most, which is what colours tell apart.
         target : str, object or sequence, default="normal"
             As for `NoisyDIMTransformer`.
-        y : array-like of shape (n_samples,), default=None
-            Classes or numbers that colour the samples.
         pairs : list of pairs of int, default=None
             Components to draw against each other; None takes the first three pairs.
         ax : matplotlib Axes or array of them, default=None
             Where to draw, one per pair; one Axes is divided; None makes a figure.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If Z or the target is not usable, `y` has more classes than colours tell apart, or `ax`
-            another number of axes than there are pairs.
         """
         Z, target = check_embedding(Z, target)
         if y is not None:

@@ -256,8 +256,8 @@ def kolmogorov_smirnov(Z: ArrayLike, reference: Reference = "normal") -> Margina
     .. math:: D_i = \sup_x | F_{n,i}(x) - \Phi(x) |
 
     with :math:`F_{n,i}` the empirical distribution function of component i of the N(0, I)
-    pre-image and :math:`\Phi` that of N(0, 1). Blind to dependence between components. Parameters
-    are those of :func:`energy_test`; the reference is no sample.
+    pre-image and :math:`\Phi` that of N(0, 1). Blind to dependence between components. `Z` and
+    `reference` are those of :func:`energy_test`, but no sample as the reference.
 
     Examples
     --------
@@ -404,11 +404,6 @@ def classifier_auc(
     -------
     auc : float
         0.5 when the classifier cannot tell (a little less is chance), 1.0 when it always can.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As of :func:`energy_test`; if the classifier is unknown, or none.
 
     Examples
     --------

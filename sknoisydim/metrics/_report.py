@@ -389,10 +389,9 @@ def _faults(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
             if training - info.high / info.reachable > GAP:
                 change = "" if fitted.early_stopping else ", early_stopping=True"
                 yield (
-                    f"The given samples pass {info.value / info.reachable:.0%} of the reachable "
-                    f"information, the training samples {training:.0%}: the fit does not carry "
-                    f"over. More samples, fewer epochs{change}, or fewer components; or another "
-                    "population."
+                    f"The given samples pass {info.value / info.reachable:.0%} of the information "
+                    f"that N(0, I) would, those of training {training:.0%}: the fit does not carry "
+                    f"over. More samples, fewer epochs{change}, or fewer components."
                 )
     if n < least:
         yield f"{n} samples for {d} components are too few to judge: give {least} or more."
@@ -420,9 +419,9 @@ def _faults(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
         yield f"The joint distribution differs from the target{how}."
     if values["worst_ks_pvalue"] <= LEVEL and values["relative_marginal_distance"] > CLOSE_DISTANCE:
         yield (
-            f"Component {values['worst_component']} does not follow its distribution: the "
-            f"distribution functions are {values['worst_ks']:.2f} apart. On training samples, too: "
-            "train longer. If not there: it overfitted, or these are of another population."
+            f"Component {values['worst_component']} does not follow its distribution, by "
+            f"{values['worst_ks']:.2f}. If training samples do not, either: train longer. If they "
+            "do: it overfitted, or these are of another population."
         )
     if _correlated(values, 0.1):
         i, j = values["max_correlation_pair"]
