@@ -275,6 +275,8 @@ CALLS = {
     "metrics total_correlation": lambda: metrics.total_correlation(FAR, random_state=0),
     "metrics intrinsic_dimension": lambda: metrics.intrinsic_dimension(X),
     "metrics consistency": lambda: metrics.consistency(FAR, 1e-300 * Z),
+    "metrics align": lambda: metrics.align(FAR, Z),
+    "metrics effective_rank": lambda: metrics.effective_rank(1e-300 * FAR),
     "metrics mutual_information": lambda: metrics.mutual_information(model(), X, n_draws=2),
     "metrics information_scorer": lambda: metrics.information_scorer(model(), X),
     "metrics match_scorer": lambda: metrics.match_scorer(model(), X),

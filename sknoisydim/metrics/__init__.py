@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from sknoisydim.metrics._dependence import (
     Consistency,
+    align,
     consistency,
+    effective_rank,
     intrinsic_dimension,
     max_correlation,
     total_correlation,
@@ -53,8 +55,10 @@ __all__ = [
     "JointTest",
     "MarginalTest",
     "MatchReport",
+    "align",
     "classifier_auc",
     "consistency",
+    "effective_rank",
     "energy_distance",
     "energy_test",
     "henze_zirkler",

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.linalg import orthogonal_procrustes
 from scipy.special import ndtri
+from scipy.stats import entropy
 from sklearn.neighbors import NearestNeighbors
 
 from sknoisydim._context import own_context
@@ -205,15 +207,49 @@ def consistency(Z1: ArrayLike, Z2: ArrayLike) -> Consistency:
     >>> round(found.cka, 6), round(found.procrustes, 6)
     (1.0, 1.0)
     """
-    A, B = _unit(check_sample(Z1, "Z1")), _unit(check_sample(Z2, "Z2"))
-    if len(A) != len(B):
-        raise ValueError(f"Z1 has {len(A)} samples and Z2 {len(B)}: they must be the same ones.")
+    A, B = (_unit(Z) for Z in _same_samples(Z1, Z2))
     across = np.linalg.svd(A.T @ B, compute_uv=False)
     norms = np.linalg.norm(A.T @ A) * np.linalg.norm(B.T @ B)
     return Consistency(
         cka=float(np.square(across).sum() / norms) if norms > 0 else 0.0,
         procrustes=float(across.sum() ** 2),
     )
+
+
+@own_context()
+def align(Z1: ArrayLike, Z2: ArrayLike) -> FloatArray:
+    r"""Turn one embedding onto another one of the same samples (orthogonal Procrustes).
+
+    .. math:: \min_{R^\top R = I} \|(Z_1 - \bar Z_1) R - (Z_2 - \bar Z_2)\|_F
+
+    A turned N(0, I) is N(0, I): embeddings of two seeds can be compared by component, and match.
+    Returns `Z1` turned, reflected where that fits better, and with the mean of `Z2`; both are of
+    shape (n_samples, n_components), with the samples in the same order.
+    """
+    A, B = _same_samples(Z1, Z2)
+    centred = A - A.mean(0)
+    return centred @ orthogonal_procrustes(centred, B - B.mean(0))[0] + B.mean(0)
+
+
+@own_context()
+def effective_rank(Z: ArrayLike) -> float:
+    r"""Return how many directions an embedding uses: from 1 to its number of components.
+
+    .. math:: \exp \Bigl( -\sum_i p_i \log p_i \Bigr), \qquad p_i = \sigma_i / \sum_j \sigma_j
+
+    with :math:`\sigma_i` the singular values of the centred embedding Z (n_samples, n_components)
+    of at least two samples (Roy, Vetterli, EUSIPCO 2007). A whitened one has all of its components;
+    0 where all samples are the same.
+    """
+    values = np.linalg.svd(_unit(check_sample(Z)), compute_uv=False)
+    return float(np.exp(entropy(values))) if values.any() else 0.0
+
+
+def _same_samples(Z1: ArrayLike, Z2: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    A, B = check_sample(Z1, "Z1"), check_sample(Z2, "Z2")
+    if len(A) != len(B):
+        raise ValueError(f"Z1 has {len(A)} samples and Z2 {len(B)}: they must be the same ones.")
+    return A, B
 
 
 def _unit(Z: FloatArray) -> FloatArray:
