@@ -54,10 +54,8 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         The fitted transformer, with the target "uniform".
     n_slices_ : ndarray of shape (d,)
         Slices of each component of ``transformer_.transform``, at multiples of one over it.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (p,)
-        Their names, where all are strings.
+    n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
+        Number of features seen in `fit`, and their names, where all are strings.
 
     References
     ----------

@@ -68,10 +68,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     Parameters
     ----------
     transformer : NoisyDIMTransformer, FrozenEstimator or None, default=None
-        What embeds samples. It is cloned and fitted. None takes
-        ``NoisyDIMTransformer(keep="pca", keep_weight=10, refine="rotation")``. One that is fitted
-        already is used as it is if it comes in a `sklearn.frozen.FrozenEstimator`; `fit` then has
-        to be given samples that it was not trained on.
+        What embeds samples, as for `NoisyDIMOutlierDetector`.
     alpha : float, default=0.05
         Level, between 0 and 1: the probability of a false alarm for one batch, or with
         `batch_number` for all batches together, as far as the p-values are exact: with few samples
@@ -88,10 +85,8 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         The fitted transformer.
     n_reference_ : int
         Number of held-out samples.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (p,)
-        Their names, where all are strings.
+    n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
+        Number of features seen in `fit`, and their names, where all are strings.
 
     See Also
     --------

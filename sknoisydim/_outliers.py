@@ -87,10 +87,8 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
     offset_ : float
         `decision_function` is `score_samples` minus this, so that it is negative where the
         p-value is at most `alpha`. Minus infinity where no p-value is that small.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (p,)
-        Their names, where all are strings.
+    n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
+        Number of features seen in `fit`, and their names, where all are strings.
 
     See Also
     --------

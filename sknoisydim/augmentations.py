@@ -190,6 +190,8 @@ def one_hot_blocks(x: torch.Tensor) -> list[list[int]]:
 class BlockCorruption:
     """Corruption of units of columns: each unit as one, from one row."""
 
+    grouped = True  # of those that were saved when there were no others
+
     def __init__(self, rate: float, groups: Sequence[Sequence[int]], n_columns: int) -> None:
         self.rate = rate
         self.unit = torch.full((n_columns,), -1)
@@ -208,12 +210,13 @@ class BlockCorruption:
         alone = self.unit < 0
         self.unit[alone] = torch.arange(int(alone.sum())) + len(groups)
         self.n_units = int(alone.sum()) + len(groups)
+        self.grouped = len(groups) > 0
 
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         cells, unit = x.flatten(1), self.unit.to(x.device)
         mask, rows = _draw(cells, self.rate, generator, unit, self.n_units)
-        if self.n_units < len(unit):
+        if self.grouped:
             mask, rows = mask[:, unit], rows[:, unit]
         return torch.where(mask, cells.gather(0, rows), cells).view_as(x)
 
@@ -291,10 +294,9 @@ class Neighbors(BaseEstimator):
     Neighbours are looked for among the rows that training shows to a view before it starts, up to
     4,096 of them, by the Euclidean distance of the scaled rows; used by itself, or in a stream
     after its first call, among those of the batch. Rows that are equal are no neighbours, and a row
-    with many doubles, `n_neighbors` + 15 or more, stays as it is. A missing cell counts as the
-    column's mean in the distance, and a cell that is missing in the neighbour stays as it is. In
-    `Compose` it belongs in front: the nearest to a row that another view has changed may be that
-    row itself. Memory holds the distances of a batch to the sample.
+    with `n_neighbors` + 15 doubles stays as it is. A missing cell counts as the column's mean, and
+    a cell that is missing in the neighbour stays as it is. In `Compose` it belongs in front: the
+    nearest to a row that another view has changed may be that row itself.
 
     Parameters
     ----------

@@ -94,13 +94,12 @@ class ExactCritic(BaseEstimator):
     Without augmentation the spread v is zero and r is one, and this is the optimal critic, at the
     price of one matrix product. With it, f(X') is not f(X), and the bare density of the noise would
     punish each pair by :math:`v / 2 \sigma^2` per component: minus 50 nats with little noise. The
-    spread :math:`v_k = E (f_k(X') - f_k(X))^2` is a running mean over the batches of training, from
-    pairs that belong together: the mean square of (noisy - view) less :math:`\sigma^2`. For jointly
+    spread :math:`v_k = E (f_k(X') - f_k(X))^2` is a running mean over the batches of training: the
+    mean square of (noisy - view) of pairs that belong together, less :math:`\sigma^2`. For jointly
     normal f(X) and f(X') the critic is optimal again; it has no parameters and no gradient by v.
 
     Use it where views stay close to their rows. A learned critic knows better what corrupted cells
-    do. The density of a `UniformNoise` is a box, without a gradient: there is none for it. The
-    channel is that of Butakov et al., arXiv:2410.06993; the spread is ours.
+    do. The density of a `UniformNoise` is a box, without a gradient: there is none for it.
     """
 
     @own_context()

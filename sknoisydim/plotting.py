@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,7 @@ class _FromEstimator:
         return draw(transformer.transform(X), transformer.target_, *args, **params)
 
 
+@dataclass(eq=False, repr=False)
 class EmbeddingDisplay(_FromEstimator):
     """Scatter plots of pairs of components, over regions that hold a known share of the target.
 
@@ -157,10 +159,10 @@ class EmbeddingDisplay(_FromEstimator):
     True
     """
 
-    def __init__(self, embedding: ArrayLike, target: Target, *, y: ArrayLike | None = None) -> None:
-        self.embedding = embedding
-        self.target = target
-        self.y = y
+    embedding: ArrayLike
+    target: Target
+    _: KW_ONLY
+    y: ArrayLike | None = None
 
     @classmethod
     @own_context()
@@ -177,10 +179,12 @@ class EmbeddingDisplay(_FromEstimator):
 
         Parameters
         ----------
-        Z, y : array-like
-            As of the class. `y` has 24 classes at most, which is what colours tell apart.
+        Z : array-like of shape (n_samples, n_components)
+            Embedded samples.
         target : str, object or sequence, default="normal"
             As for `NoisyDIMTransformer`.
+        y : array-like of shape (n_samples,), default=None
+            At most 24 classes, which is what colours tell apart, or numbers.
         pairs : list of pairs of int, default=None
             Components to draw against each other; None takes the first three pairs.
         ax : matplotlib Axes or array of them, default=None
@@ -247,6 +251,7 @@ class EmbeddingDisplay(_FromEstimator):
                 axis.legend(**scale, **tight, **outside(axis, "upper left", (1.0, 1.0)))
 
 
+@dataclass(eq=False, repr=False)
 class TargetFitDisplay(_FromEstimator):
     r"""Histogram of the PIT and Q-Q line of each component, with sampling bands.
 
@@ -270,9 +275,9 @@ class TargetFitDisplay(_FromEstimator):
         Share of the bars, and of the points, outside the band.
     """
 
-    def __init__(self, preimage: object, *, level: float = 0.95) -> None:
-        self.preimage = preimage
-        self.level = level
+    preimage: ArrayLike
+    _: KW_ONLY
+    level: float = 0.95
 
     @classmethod
     @own_context()
@@ -318,6 +323,7 @@ class TargetFitDisplay(_FromEstimator):
         return self
 
 
+@dataclass(eq=False, repr=False)
 class DependenceDisplay(_FromEstimator):
     r"""Heat map of the dependence between components, in the N(0, I) pre-image.
 
@@ -338,9 +344,8 @@ class DependenceDisplay(_FromEstimator):
         The heat map.
     """
 
-    def __init__(self, dependence: object, n_samples: int) -> None:
-        self.dependence = dependence
-        self.n_samples = n_samples
+    dependence: ArrayLike
+    n_samples: int
 
     @classmethod
     @own_context()
@@ -455,6 +460,7 @@ CURVES = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class TrainingDisplay:
     r"""Information by epoch, with what bounds it: the capacity, and :math:`\log B`.
 
@@ -476,12 +482,9 @@ class TrainingDisplay:
         The curves.
     """
 
-    def __init__(
-        self, history: Mapping[str, Sequence[float]], capacity: float, batch_size: int
-    ) -> None:
-        self.history = history
-        self.capacity = capacity
-        self.batch_size = batch_size
+    history: Mapping[str, Sequence[float]]
+    capacity: float
+    batch_size: int
 
     @classmethod
     @own_context()
@@ -517,6 +520,7 @@ class TrainingDisplay:
         return self
 
 
+@dataclass(eq=False, repr=False)
 class TradeOffDisplay:
     """Two scores of a grid search against each other, with the settings that no other beats.
 
@@ -538,12 +542,10 @@ class TradeOffDisplay:
         Positions of the settings that no other beats, by rising x.
     """
 
-    def __init__(
-        self, results: Mapping[str, Any], *, x: str = "match", y: str = "accuracy"
-    ) -> None:
-        self.results = results
-        self.x = x
-        self.y = y
+    results: Mapping[str, Any]
+    _: KW_ONLY
+    x: str = "match"
+    y: str = "accuracy"
 
     @classmethod
     def from_estimator(

@@ -113,13 +113,9 @@ def total_correlation(
 
 
 def _normal_scores(Z: FloatArray, rng: np.random.Generator) -> FloatArray:
-    n, d = Z.shape
-    ranks = np.empty((n, d))
-    for column in range(d):
-        # Sorted by value, ties by chance: a lattice of independent components is independent.
-        order = np.lexsort(np.stack([rng.random(n), Z[:, column]]))
-        ranks[order, column] = np.arange(1, n + 1)
-    return ndtri(ranks / (n + 1))
+    # Sorted by value, ties by chance: a lattice of independent components is independent.
+    order = np.lexsort((rng.random(Z.T.shape), Z.T))
+    return ndtri((order.argsort(axis=1).T + 1) / (len(Z) + 1))
 
 
 def _neighbor_entropy(W: FloatArray, n_neighbors: int) -> float:
