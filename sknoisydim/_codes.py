@@ -33,8 +33,9 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     is jointly uniform, all boxes have the same probability, for unseen samples, too.
 
     Bits are dealt to the components in turn. A component with m bits has :math:`2^m` slices,
-    numbered in Gray code: slices beside each other differ in one bit. A code of fewer bits is the
-    beginning of one of more, so ``codes(X) >> 1`` joins cells in pairs.
+    numbered in Gray code: slices beside each other differ in one bit (Faloutsos, IEEE Transactions
+    on Software Engineering 14, 1988). A code of fewer bits is the beginning of one of more, so
+    ``codes(X) >> 1`` joins cells in pairs.
 
     Parameters
     ----------
@@ -56,11 +57,6 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Slices of each component of ``transformer_.transform``, at multiples of one over it.
     n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
         Number of features seen in `fit`, and their names, where all are strings.
-
-    References
-    ----------
-    C. Faloutsos, "Gray Codes for Partial Match and Range Queries", IEEE Transactions on Software
-    Engineering 14 (1988): bits of several Gray codes in turn.
 
     Examples
     --------

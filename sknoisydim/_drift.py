@@ -95,13 +95,9 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 
     References
     ----------
-    A. Gretton, K. Borgwardt, M. Rasch, B. Schoelkopf, A. Smola, "A Kernel Two-Sample Test", JMLR 13
-    (2012).
-
-    A. Rahimi, B. Recht, "Random Features for Large-Scale Kernel Machines", NeurIPS 20 (2007).
-
-    P. H. Westfall, S. S. Young, "Resampling-Based Multiple Testing", Wiley 1993, section 2.3: the
-    smallest p-value, and which columns moved.
+    Gretton et al., "A Kernel Two-Sample Test", JMLR 13 (2012). Rahimi, Recht, "Random Features for
+    Large-Scale Kernel Machines", NeurIPS 20 (2007). Westfall, Young, "Resampling-Based Multiple
+    Testing", Wiley 1993, section 2.3: the smallest p-value, and which columns moved.
 
     Examples
     --------

@@ -97,14 +97,10 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     References
     ----------
-    V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", Springer 2005,
-    chapter 4: split conformal p-values.
-
-    S. Bates, E. Candes, L. Lei, Y. Romano, M. Sesia, "Testing for Outliers with Conformal
-    p-values", Annals of Statistics 51 (2023): the false discovery rate of such p-values.
-
-    J. Zhang, M. A. Stephens, "A New and Efficient Estimation Method for the Generalized Pareto
-    Distribution", Technometrics 51 (2009).
+    Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", Springer 2005, chapter 4:
+    split conformal p-values. Bates et al., "Testing for Outliers with Conformal p-values", Annals
+    of Statistics 51 (2023): their false discovery rate. Zhang, Stephens, "A New and Efficient
+    Estimation Method for the Generalized Pareto Distribution", Technometrics 51 (2009).
 
     Examples
     --------

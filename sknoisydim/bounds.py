@@ -122,18 +122,13 @@ def nwj(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 
     .. math:: 1 + E_p[T] - E_q[e^T] \le I
 
-    It is an equality for the log density ratio alone, :math:`T = \log p(y \mid x) - \log p(y)`, to
-    which a constant must not be added. In a batch the standard error of its second mean is about
-    :math:`e^I / n`, so log n nats are its practical limit too, though no strict one. Where the log
-    of :math:`E_q[e^T]` exceeds 5, exp goes on as its tangent: the value then lies between this
-    bound and `dv`, so it stays a bound, and numbers and gradients stay finite. Parameters are those
-    of `infonce`.
-
-    References
-    ----------
-    X. Nguyen, M. J. Wainwright, M. I. Jordan, IEEE Transactions on Information Theory 56 (11),
-    2010, section II; in this form B. Poole et al., "On Variational Bounds of Mutual Information",
-    ICML 2019, section 2.1, with T + 1 for their f.
+    (IEEE Transactions on Information Theory 56 (11), 2010, section II; in this form Poole et al.,
+    "On Variational Bounds of Mutual Information", ICML 2019, section 2.1.) It is an equality for
+    the log density ratio alone, :math:`T = \log p(y \mid x) - \log p(y)`, to which a constant must
+    not be added. In a batch the standard error of its second mean is about :math:`e^I / n`, so log
+    n nats are its practical limit too, though no strict one. Where the log of :math:`E_q[e^T]`
+    exceeds 5, exp goes on as its tangent: the value then lies between this bound and `dv`, so it
+    stays a bound, and numbers and gradients stay finite. Parameters are those of `infonce`.
     """
     return 1 + mean_own(scores, rows) - _exp(log_mean_exp_rivals(scores, rows))
 
@@ -143,15 +138,11 @@ def dv(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 
     .. math:: E_p[T] - \log E_q[e^T] \le I
 
-    It does not change when a constant is added to T. The log of a mean over a batch is biased: it
-    is too small on average, so the value is too large by about half the variance of the mean where
-    that is small, :math:`e^{2 I} / 2 n^2` for a Gaussian channel at capacity. `DonskerVaradhan`
-    removes that bias from the gradient. Parameters are those of `infonce`.
-
-    References
-    ----------
-    M. D. Donsker, S. R. S. Varadhan, "Asymptotic Evaluation of Certain Markov Process Expectations
-    for Large Time, IV", 1983; M. I. Belghazi et al., "MINE", ICML 2018, theorem 1.
+    (1983; Belghazi et al., "MINE", ICML 2018, theorem 1.) It does not change when a constant is
+    added to T. The log of a mean over a batch is biased: it is too small on average, so the value
+    is too large by about half the variance of the mean where that is small, :math:`e^{2 I} / 2 n^2`
+    for a Gaussian channel at capacity. `DonskerVaradhan` removes that bias from the gradient.
+    Parameters are those of `infonce`.
     """
     return mean_own(scores, rows) - log_mean_exp_rivals(scores, rows)
 
@@ -225,13 +216,9 @@ def jsd(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 
     the log likelihood of a classifier that tells pairs that belong together from pairs that do not,
     with bounded gradients and small variance. Its optimal critic is the log density ratio, so the
-    value that is returned is `nwj` of the same scores, which is in nats. Parameters are those of
+    value that is returned is `nwj` of the same scores, which is in nats (Hjelm et al., ICLR 2019,
+    equation 4; for the value Poole et al., ICML 2019, section 2.1). Parameters are those of
     `infonce`.
-
-    References
-    ----------
-    R. D. Hjelm et al., "Learning Deep Representations by Mutual Information Estimation and
-    Maximization", ICLR 2019, equation (4); for the report B. Poole et al., ICML 2019, section 2.1.
     """
     return _trained_by_jsd(scores, nwj(scores.detach(), rows), rows)
 
@@ -246,13 +233,8 @@ def smile(scores: torch.Tensor, clip: float = 5.0, rows: Rows = ALL) -> torch.Te
     :math:`e^{-\tau}`: beyond :math:`\tau` nats it is an estimate and no bound any more. Rivals with
     scores beyond the clip would have no gradient, so it is that of `jsd`, as in the authors' code.
 
-    Parameters are those of `infonce`, and `clip` is :math:`\tau`, > 0: use
-    ``functools.partial(smile, clip=...)`` as `bound` to change it.
-
-    References
-    ----------
-    J. Song, S. Ermon, "Understanding the Limitations of Variational Mutual Information Estimators",
-    ICLR 2020, arXiv:1910.06222, section 4.
+    (Song, Ermon, ICLR 2020, section 4.) Parameters are those of `infonce`, and `clip` is
+    :math:`\tau`, > 0: use ``functools.partial(smile, clip=...)`` as `bound` to change it.
     """
     clip = check_real(clip, "bound clip", minimum=0, closed="neither")
     nats = mean_own(scores, rows) - log_mean_exp_rivals(scores.clamp(-clip, clip), rows)
