@@ -395,14 +395,6 @@ class Compose(BaseEstimator):
     ----------
     views : sequence
         Of what `augmentation` takes: names, objects of this module, callables.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.augmentations import Compose, FeatureMasking
-    >>> view = Compose(["jitter", FeatureMasking(rate=1.0)])
-    >>> view(torch.ones(2, 3), torch.Generator()).sum().item()
-    0.0
     """
 
     def __init__(self, views: Sequence[object]) -> None:

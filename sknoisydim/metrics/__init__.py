@@ -20,8 +20,6 @@ from sknoisydim.metrics._dependence import (
 from sknoisydim.metrics._distances import (
     CLASSIFIERS,
     DISTANCES,
-    JOINT_TESTS,
-    MARGINAL_TESTS,
     classifier_auc,
     energy_distance,
     energy_test,
@@ -46,8 +44,6 @@ from sknoisydim.metrics._samples import JointTest, MarginalTest
 __all__ = [
     "CLASSIFIERS",
     "DISTANCES",
-    "JOINT_TESTS",
-    "MARGINAL_TESTS",
     "VERDICTS",
     "Consistency",
     "DriftReport",

@@ -334,17 +334,6 @@ def _hz_survival(statistic: float, n: int, d: int) -> float:
     return float(stats.lognorm.sf(statistic, np.sqrt(spread), scale=mean * np.exp(-spread / 2)))
 
 
-#: ``test(Z, reference, *, random_state) -> JointTest``
-JOINT_TESTS: dict[str, Callable[..., JointTest]] = {
-    "energy_test": energy_test,
-    "henze_zirkler": henze_zirkler,
-    "mmd_test": mmd_test,
-}
-
-#: ``test(Z, reference) -> MarginalTest``
-MARGINAL_TESTS: dict[str, Callable[..., MarginalTest]] = {"kolmogorov_smirnov": kolmogorov_smirnov}
-
-
 def _mlp(random_state: int) -> BaseEstimator:
     # 80 epochs without early stopping: with it, a plateau at the start ends training and the AUC
     # of hard cases comes out 0.01 to 0.02 lower.

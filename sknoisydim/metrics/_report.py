@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import math
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -210,14 +210,9 @@ class MatchReport(Bunch):
 
     def to_dict(self) -> dict[str, object]:
         """Return all values as numbers, texts and lists that JSON can hold; None for NaN."""
-
-        def plain(value: object) -> object:
-            if isinstance(value, float) and not math.isfinite(value):
-                return None
-            return list(value) if isinstance(value, tuple) else value
-
-        info = self.information and dataclasses.asdict(self.information)
-        return {name: plain(value) for name, value in {**self, "information": info}.items()}
+        text = json.dumps(self, default=vars)
+        values: dict[str, object] = json.loads(text, parse_constant=lambda name: None)
+        return values
 
     def to_frame(self) -> pd.DataFrame:
         """Return a data frame of all values, indexed by group and quantity, without those of NaN.
@@ -374,11 +369,8 @@ def _faults(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
                 "joint distribution unfinished. Raise the noise, leave it on 'auto', or raise "
                 "batch_size."
             )
-        if fitted.n_samples_seen_ < least:
-            yield (
-                f"The fit had {fitted.n_samples_seen_} samples, too few to learn a joint "
-                "distribution: fit more."
-            )
+        if (n_fitted := fitted.n_samples_seen_) < least:
+            yield f"The fit had {n_fitted} samples, too few for a joint distribution: fit more."
         elif verdict != "unclear":  # else more samples to judge come before any other change
             if training < LITTLE and not flat:
                 yield (
