@@ -212,9 +212,8 @@ class _Features:
     def __init__(self, transformer: Any, X: FloatArray, rng: np.random.Generator) -> None:
         self.transformer, d = transformer, transformer.n_components_
         features = scaled(transformer, X)
-        seen = ~np.isnan(features)
-        self.fill = np.where(seen, features, 0).sum(0) / np.maximum(seen.sum(0), 1)
-        features = np.where(seen, features, self.fill)
+        self.fill = np.ma.masked_invalid(features).mean(0).filled(0.0)
+        features = np.where(np.isnan(features), self.fill, features)
         n_principal = min(MAX_PRINCIPAL, *features.shape)
         pca = PCA(n_principal, random_state=int(rng.integers(2**31 - 1)))
         with np.errstate(invalid="ignore"):  # shares of the variance, where there is none

@@ -217,8 +217,7 @@ class _Member:
         with np.errstate(over="ignore", invalid="ignore"):
             self.standard = StandardScaler().fit(X)
         standard, features, z = self._views(X)
-        seen = ~np.isnan(features)
-        self.fill = np.where(seen, features, 0).sum(0) / np.maximum(seen.sum(0), 1)
+        self.fill = np.ma.masked_invalid(features).mean(0).filled(0.0)
         targets = np.hstack([standard, self._filled(features)])
         self.mean, self.z_mean = targets.mean(0), z.mean(0)
         z, targets = z - self.z_mean, targets - self.mean

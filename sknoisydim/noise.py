@@ -6,7 +6,8 @@ import math
 import numbers
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -65,6 +66,7 @@ def auto_scale(n_components: int, batch_size: int) -> float:
     return 1 / math.sqrt(math.expm1(2 * AUTO_SHARE * math.log(batch_size) / n_components))
 
 
+@dataclass(eq=False)
 class GaussianChannel:
     r"""Additive Gaussian noise, :math:`y = f(x) + \sigma \varepsilon`, on d components.
 
@@ -72,11 +74,10 @@ class GaussianChannel:
     """
 
     #: `log_ratio` has a gradient to train by: no critic has to be learned.
-    exact = True
+    exact: ClassVar[bool] = True
 
-    def __init__(self, n_components: int, scale: float) -> None:
-        self.n_components = n_components
-        self.scale = scale
+    n_components: int
+    scale: float
 
     @property
     def capacity(self) -> float:
@@ -180,6 +181,7 @@ def auto_levels(n_components: int, batch_size: int) -> int:
     return min(below, below + 1, key=lambda levels: abs(math.log1p(levels) - nats))
 
 
+@dataclass(eq=False)
 class UniformChannel:
     r"""Additive uniform noise on a bounded head, :math:`y = \Phi(z) + u`, with d components.
 
@@ -189,11 +191,10 @@ class UniformChannel:
     """
 
     #: `log_ratio` is for measuring: it has no gradient, so training takes a learned critic.
-    exact = False
+    exact: ClassVar[bool] = False
 
-    def __init__(self, n_components: int, half_width: float) -> None:
-        self.n_components = n_components
-        self.half_width = half_width
+    n_components: int
+    half_width: float
 
     @property
     def scale(self) -> float:
@@ -252,9 +253,7 @@ class UniformChannel:
         f = torch.special.ndtr(clean)
         # What was added and is taken away again differs by a rounding or two.
         reach = self.half_width + 4 * torch.finfo(f.dtype).eps
-        inside = torch.ones(len(noisy), len(f), dtype=torch.bool, device=f.device)
-        for of_noisy, of_clean in zip(noisy.T, f.T, strict=True):
-            inside &= (of_noisy[:, None] - of_clean).abs_() <= reach
+        inside = torch.cdist(noisy, f, p=math.inf) <= reach
         return f.new_full(inside.shape, NEVER).masked_fill_(inside, self.capacity)
 
 
