@@ -50,16 +50,16 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 
     For a feature of 0 and 1, such as whether a value is at most a quantile, twice the log
     likelihood ratio takes the place of :math:`t_k^2`: its tail is that of a chi-square for rare
-    values, too. The features are of five parts, each with one statistic:
+    values, too. The features are of five parts. Of these the largest :math:`t_k^2` counts:
 
-    - *columns*: whether a column is at most one of its quantiles; the largest :math:`t_k^2`.
-    - *columns given the others*: the same of the residuals of a linear model of each column by the
-      others, and their squares.
+    - *columns*: whether a column is at most one of its quantiles.
+    - *columns given the others*: the same of residuals of a linear model, and their squares.
     - *components*: the same of the components of z, and quantiles of N(0, 1).
-    - *embedding*: random Fourier features of z, for Gaussian kernels of three widths; the sum of
-      :math:`t_k^2`, as in the maximum mean discrepancy.
-    - *second moments*: products of two components of z, or of whitened principal components of the
-      columns; the sum of :math:`t_k^2`.
+
+    And of these the sum of :math:`t_k^2`:
+
+    - *embedding*: random Fourier features of z, for Gaussian kernels of three widths.
+    - *second moments*: products of components of z and of whitened principal components.
 
     Splits of the held-out samples at random, into a batch and the rest, give each statistic its
     p-value, and the smallest of the five p-values its own. So the misfit of the embedding to its

@@ -226,11 +226,8 @@ class FeatureCorruption(BaseEstimator):
 
     Each cell is replaced with probability `rate`, each from a row of its own, so a corrupted cell
     follows the column's marginal distribution (SCARF: Bahri et al., ICLR 2022, section 3). Columns
-    of a group are replaced together, from one row: half of a one-hot block from one row and half
-    from another is no category.
-
-    No value comes from a missing cell: the other row is drawn among those in which the column, or
-    every column of the group, is observed; without any in the batch the cell stays as it is.
+    of a group, such as a one-hot block, are replaced together, from one row: one in which all of
+    them are observed. Without any in the batch the cell stays as it is.
 
     Parameters
     ----------

@@ -164,8 +164,7 @@ class DonskerVaradhan(nn.Module):
     ----------
     decay : float, default=0.5
         Weight of the past in the average, in [0, 1); 0 gives `dv`. The rivals in a batch get from
-        1 - decay to 1 / (1 - decay) times their gradient by `dv`: the batch is part of the average,
-        and this is cut where the past is larger than that.
+        1 - decay to 1 / (1 - decay) times their gradient by `dv`.
     """
 
     log_average: torch.Tensor

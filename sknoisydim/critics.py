@@ -117,11 +117,8 @@ class ExactCritic(BaseEstimator):
 class QuadraticRatio(nn.Module):
     r"""Log density ratio of jointly normal pairs, every coefficient a parameter.
 
-    .. math:: T(x, y) = p \left( y^T W x - \frac{1}{2} x^T A x - \frac{1}{2} y^T B y \right)
-        + \frac{|y|^2}{2 (1 + \sigma^2)} + \frac{d}{2} \log \bigl( p (1 + \sigma^2) \bigr) + c
-
-    Starts at :math:`W = A = B = I, c = 0`: as the density ratio of the channel for views about
-    their rows with precision :math:`p = 1 / (\sigma^2 + 0.2)`.
+    Starts as the density ratio of the channel for views about their rows with the precision
+    :math:`1 / (\sigma^2 + 0.2)`.
     """
 
     def __init__(self, n_components: int, scale: float) -> None:

@@ -360,10 +360,9 @@ def classifier_auc(
     """Area under the ROC curve of a classifier of samples against draws of the reference.
 
     The classifier is cross-validated on as many draws as there are samples, and the scores of all
-    folds are pooled (Lopez-Paz, Oquab, ICLR 2017, section 3). Report it first: it is the only
-    metric that learns where to look. Trees see single values and components, the network what is
-    smooth in all of them; report both. Repeated samples and lattices give themselves away to trees,
-    so judge continuous data.
+    folds are pooled (Lopez-Paz, Oquab, ICLR 2017, section 3). It is the only metric that learns
+    where to look. Trees see single values and components, and so repeated samples and lattices; the
+    network sees what is smooth in all of them; report both.
 
     Parameters
     ----------

@@ -85,9 +85,9 @@ MAX_JUDGED_SAMPLES = 4_000
 class MatchReport(Bunch):
     """How well samples are embedded: information, match with the target, and what to change.
 
-    ``print(report)`` shows the verdict, the main values and advice, ``print(report.to_frame())``
-    all values. What cannot be had (too few samples, one component, no `y`, ``classifier=False``)
-    is NaN. It is a dictionary, whose keys are attributes, too.
+    ``print(report)`` shows the verdict, the main values and advice, `to_frame` all values. What
+    cannot be had (too few samples, one component, no `y`, ``classifier=False``) is NaN. It is a
+    dictionary, whose keys are attributes, too.
 
     Attributes
     ----------
@@ -99,10 +99,8 @@ class MatchReport(Bunch):
         than 10 per component.
     advice : tuple of str
         Sentences: what is wrong, and what to change.
-    target : str
-        The target.
-    n_rows, n_components : int
-        Samples that were judged, and their components.
+    target, n_rows, n_components : str, int, int
+        The target, samples that were judged, and their components.
     information : InformationEstimate or None
         Of the given samples, in nats; None by `from_arrays`.
     training_information, training_reachable : float
@@ -117,10 +115,8 @@ class MatchReport(Bunch):
         P-values of the three tests of the joint distribution.
     max_correlation, max_correlation_pair, max_correlation_pvalue : float, tuple of int, float
         Largest absolute correlation, the two components, and a p-value by simulation.
-    total_correlation : float
-        Dependence of all components, in nats.
-    auc_boosting, auc_mlp : float
-        `classifier_auc` of boosted trees and of a neural network.
+    total_correlation, auc_boosting, auc_mlp : float
+        Dependence of all components, in nats; `classifier_auc` of trees and of a neural network.
     intrinsic_dimension, intrinsic_dimension_needed : float
         Of the scaled samples before the encoder, and of as many draws of N(0, I): a hint.
     repeated_rows : float
