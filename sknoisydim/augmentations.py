@@ -38,8 +38,8 @@ __all__ = [
 View = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
-def _rate(view: Any) -> float:
-    return check_real(view.rate, "augmentation rate", minimum=0, maximum=1)
+def _rate(value: float) -> float:
+    return check_real(value, "augmentation rate", minimum=0, maximum=1)
 
 
 def has_missing(x: torch.Tensor) -> bool:
@@ -65,7 +65,7 @@ class FeatureMasking(BaseEstimator):
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view."""
         u = torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32)
-        return x.masked_fill(u < _rate(self), 0.0)
+        return x.masked_fill(u < _rate(self.rate), 0.0)
 
 
 class GaussianJitter(BaseEstimator):
@@ -119,26 +119,6 @@ class Mixup(BaseEstimator):
         weight = torch.as_tensor(share).to(x).view(-1, *[1] * (x.ndim - 1))
         mixed = torch.lerp(others, x, weight)
         return torch.where(mixed.isnan(), x, mixed) if has_missing(x) else mixed
-
-
-def _draw(
-    x: torch.Tensor, rate: float, generator: torch.Generator, unit: torch.Tensor, n_units: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw which units of columns are replaced, and from which rows that have them observed.
-
-    `unit` (p,) is the unit of each column. Both results are of shape (n, n_units).
-    """
-    shape = (len(x), n_units)
-    mask = torch.rand(shape, generator=generator, device=x.device, dtype=torch.float32) < rate
-    if not has_missing(x):
-        return mask, torch.randint(len(x), shape, generator=generator, device=x.device)
-    missing = torch.zeros(shape, device=x.device, dtype=torch.float32)
-    gaps = missing.index_add_(1, unit, x.isnan().float()) > 0
-    count = (~gaps).sum(0)
-    # In float64, where no draw is rounded up to 1.
-    u = torch.rand(shape, generator=generator, device=x.device, dtype=torch.float64)
-    observed_first = gaps.to(torch.uint8).argsort(dim=0, stable=True)
-    return mask & (count > 0), observed_first.gather(0, (u * count).long())
 
 
 @own_context(gradients=False)
@@ -215,10 +195,27 @@ class BlockCorruption:
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         cells, unit = x.flatten(1), self.unit.to(x.device)
-        mask, rows = _draw(cells, self.rate, generator, unit, self.n_units)
+        mask, rows = self._draw(cells, unit, generator)
         if self.grouped:
             mask, rows = mask[:, unit], rows[:, unit]
         return torch.where(mask, cells.gather(0, rows), cells).view_as(x)
+
+    def _draw(
+        self, x: torch.Tensor, unit: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw which units (n, n_units) are replaced, and from which rows that have them."""
+        shape, device = (len(x), self.n_units), x.device
+        u = torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
+        mask = u < self.rate
+        if not has_missing(x):
+            return mask, torch.randint(len(x), shape, generator=generator, device=device)
+        missing = torch.zeros(shape, device=device, dtype=torch.float32)
+        gaps = missing.index_add_(1, unit, x.isnan().float()) > 0
+        count = (~gaps).sum(0)
+        # In float64, where no draw is rounded up to 1.
+        u = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+        observed_first = gaps.to(torch.uint8).argsort(dim=0, stable=True)
+        return mask & (count > 0), observed_first.gather(0, (u * count).long())
 
 
 class FeatureCorruption(BaseEstimator):
@@ -269,7 +266,7 @@ class FeatureCorruption(BaseEstimator):
                     "of lists of column numbers."
                 )
             groups = one_hot_blocks(sample)
-        return BlockCorruption(_rate(self), groups, sample[0].numel())
+        return BlockCorruption(_rate(self.rate), groups, sample[0].numel())
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view."""
@@ -338,7 +335,7 @@ class Neighbors(BaseEstimator):
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view."""
         count = check_integer(self.n_neighbors, "augmentation n_neighbors", minimum=1)
-        rate = _rate(self)
+        rate = _rate(self.rate)
         candidates = x if self._candidates is None else self._candidates.to(x.device)
         distance, near = _nearest(x.flatten(1), candidates.flatten(1), count)
         found = distance.isfinite().sum(1)

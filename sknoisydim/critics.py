@@ -48,13 +48,12 @@ class Channel(Protocol):
     def scale(self) -> float: ...
 
 
-def _sizes(critic: Any) -> list[int]:
-    sizes = critic.hidden_layer_sizes
+def _sizes(sizes: Sequence[int]) -> list[int]:
     return [check_integer(size, "critic hidden_layer_sizes", minimum=1) for size in sizes]
 
 
-def _temperature(critic: Any) -> float:
-    return check_real(critic.temperature, "critic temperature", minimum=0, closed="neither")
+def _temperature(value: float) -> float:
+    return check_real(value, "critic temperature", minimum=0, closed="neither")
 
 
 class _Exact(nn.Module):
@@ -181,7 +180,9 @@ class BilinearCritic(BaseEstimator):
     @own_context()
     def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module."""
-        return _Tempered(QuadraticRatio(n_components, channel.scale), _temperature(self))
+        return _Tempered(
+            QuadraticRatio(n_components, channel.scale), _temperature(self.temperature)
+        )
 
 
 class _Tower(nn.Module):
@@ -248,7 +249,7 @@ class SeparableCritic(BaseEstimator):
     @own_context()
     def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module."""
-        hidden, temperature = _sizes(self), _temperature(self)
+        hidden, temperature = _sizes(self.hidden_layer_sizes), _temperature(self.temperature)
         width = check_integer(self.width, "critic width", minimum=1)
         # Both towers start as one linear map A, with A'A close to I / (noise variance + SPREAD), as
         # in the exact critic for views that far from their rows. Bounds then start near their value
@@ -321,7 +322,7 @@ class ConcatCritic(BaseEstimator):
     @own_context()
     def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module."""
-        sizes = _sizes(self)
+        sizes = _sizes(self.hidden_layer_sizes)
         if not sizes:
             raise ValueError("critic hidden_layer_sizes must name one layer at least, got none.")
         view = linear(n_components, sizes[0], generator)
