@@ -352,7 +352,8 @@ class TestSharedRows:
     def test_are_a_sum(self, bound):
         generator = torch.Generator().manual_seed(0)
         z = torch.randn(self.N, 3, generator=generator)
-        fitted = model(bound=bound, clean_weight=0.5, max_epochs=1).fit(table()[0])
+        given = {"clean_weight": 0.5, "augmentation": "jitter", "max_epochs": 1}
+        fitted = model(bound=bound, **given).fit(table()[0])
         objective = copy.deepcopy(fitted.net_.module_).train()
         objective.encoder = nn.Identity()
 
