@@ -57,11 +57,6 @@ def auto_scale(n_components: int, batch_size: int) -> float:
 
     solves :math:`\frac{d}{2} \log(1 + \sigma^{-2}) = 0.8 \log B` for d components and a
     batch of B rows, at least 2.
-
-    Examples
-    --------
-    >>> round(auto_scale(2, 512), 2), round(auto_scale(16, 512), 2)
-    (0.08, 1.07)
     """
     return 1 / math.sqrt(math.expm1(2 * AUTO_SHARE * math.log(batch_size) / n_components))
 
@@ -135,13 +130,6 @@ class GaussianNoise(BaseEstimator):
     scale : "auto" or float, default="auto"
         Standard deviation :math:`\sigma` of the noise. "auto" takes the capacity that a batch can
         just show, 0.8 log(batch size): see `auto_scale`.
-
-    Examples
-    --------
-    >>> from sknoisydim.noise import GaussianNoise
-    >>> channel = GaussianNoise(scale=0.5).build(n_components=2, batch_size=512)
-    >>> round(channel.capacity, 3)
-    1.609
     """
 
     def __init__(self, scale: float | str = "auto") -> None:
@@ -276,13 +264,6 @@ class UniformNoise(BaseEstimator):
     half_width : "auto" or float, default="auto"
         e, > 0. "auto" takes 1/2e an integer, at least 2, with a capacity as close to
         0.8 log(batch size) as can be: see `auto_levels`.
-
-    Examples
-    --------
-    >>> from sknoisydim.noise import UniformNoise
-    >>> channel = UniformNoise().build(n_components=2, batch_size=512)
-    >>> round(1 / (2 * channel.half_width)), round(channel.capacity, 3)
-    (11, 4.970)
     """
 
     def __init__(self, half_width: float | str = "auto") -> None:

@@ -180,17 +180,6 @@ def mutual_information(
     NotFittedError, TypeError, ValueError
         If there is no such fitted transformer, or more than one; if X is not usable, see
         `NoisyDIMTransformer.transform`; if `units` is unknown.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sknoisydim import NoisyDIMTransformer
-    >>> from sknoisydim.metrics import mutual_information
-    >>> X = load_iris().data
-    >>> dim = NoisyDIMTransformer(2, max_epochs=5, random_state=0).fit(X)
-    >>> estimate = mutual_information(dim, X)
-    >>> 0 < estimate.low < estimate.value < estimate.high < estimate.cap
-    True
     """
     check_name(units, UNITS, "units")
     check_integer(n_draws, "n_draws", minimum=2)
@@ -317,16 +306,6 @@ def match_scorer(
         Seed of all draws, the same in every call, so candidates of a grid are compared alike.
     **params : keyword arguments
         Passed to `relative_distance` and the distance, or to `classifier_auc`.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn.model_selection import cross_val_score
-    >>> from sknoisydim import NoisyDIMTransformer
-    >>> from sknoisydim.metrics import match_scorer
-    >>> dim = NoisyDIMTransformer(2, max_epochs=5, random_state=0)
-    >>> bool((cross_val_score(dim, load_iris().data, cv=2, scoring=match_scorer) < 0).all())
-    True
     """
     transformer, X = find_transformer(estimator, X)
     # A stream of its own: a user's data may come from default_rng(0), too.
