@@ -23,7 +23,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sknoisydim._context import own_context
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real
-from sknoisydim.metrics._information import find_transformer
+from sknoisydim.metrics._information import find_step, find_transformer
 from sknoisydim.metrics._samples import FloatArray, check_sample, correlation_matrix
 from sknoisydim.targets import Target, resolve_target
 
@@ -490,7 +490,7 @@ class TrainingDisplay:
     @own_context()
     def from_estimator(cls, estimator: BaseEstimator, *, ax: Axes | None = None) -> TrainingDisplay:
         """Draw the history of a fitted transformer, or of that of a Pipeline or a search."""
-        step, _ = find_transformer(estimator, None)
+        step, _ = find_step(estimator)
         return cls(step.history_, step.capacity_, step.batch_size_).plot(ax)
 
     @own_context()

@@ -23,14 +23,22 @@ if TYPE_CHECKING:
     from sknoisydim.noise import Channel
 
 
-def find_transformer(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, Any]:
-    """Return the one fitted NoisyDIMTransformer of an estimator, and X (or None) as it reaches it.
+def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstimator, MatrixLike]:
+    """Return the one fitted NoisyDIMTransformer of an estimator, and X as it reaches it."""
+    transformer, before = find_step(estimator)
+    for steps in before:
+        X = steps.transform(X)
+    return transformer, X
+
+
+def find_step(estimator: BaseEstimator) -> tuple[BaseEstimator, list[BaseEstimator]]:
+    """Return the one fitted NoisyDIMTransformer of an estimator, and the steps before it.
 
     The estimator is a transformer, a Pipeline that has one at any place, also inside another
     Pipeline, or a fitted search over these. TypeError if there is none, ValueError for several.
     """
     whole = getattr(estimator, "best_estimator_", estimator)
-    found = list(_transformers(whole))
+    found = list(_transformers(whole, "", []))
     if not found:
         kinds = ", ".join(type(step).__name__ for _, step in _steps(whole))
         raise TypeError(
@@ -43,21 +51,21 @@ def find_transformer(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, A
             f"({', '.join(repr(name) for name, *_ in found)}): pass one of them, with X as it "
             "reaches it."
         )
-    _, before, transformer = found[0]
-    for steps in before if X is not None else ():
-        X = steps.transform(X)
+    _, transformer, before = found[0]
     check_is_fitted(transformer)
-    return transformer, X
+    return transformer, before
 
 
-def _transformers(estimator: Any, name: str = "", before: tuple[Any, ...] = ()) -> Iterator[Any]:
-    """Yield each transformer inside: its name for `set_params`, the steps before it, and itself."""
+def _transformers(
+    estimator: BaseEstimator, name: str, before: list[BaseEstimator]
+) -> Iterator[tuple[str, BaseEstimator, list[BaseEstimator]]]:
+    """Yield each transformer inside: its name for `set_params`, itself, and the steps before it."""
     if hasattr(estimator, "retarget") and hasattr(estimator, "transform"):
-        yield name, before, estimator
+        yield name, estimator, before
     for i, (key, step) in enumerate(_steps(estimator)):
         # The first steps alone: what comes behind the transformer need not be able to transform.
-        inner = (*before, estimator[:i]) if i else before
-        yield from _transformers(step, f"{name}__{key}".removeprefix("__"), inner)
+        ahead = [*before, estimator[:i]] if i else before
+        yield from _transformers(step, f"{name}__{key}".removeprefix("__"), ahead)
 
 
 def _steps(estimator: object) -> list[tuple[str, BaseEstimator]]:
@@ -279,7 +287,7 @@ MAX_SCORED_SAMPLES = 4_000
 @own_context()
 def match_scorer(
     estimator: BaseEstimator,
-    X: Any,
+    X: MatrixLike,
     y: object = None,
     *,
     metric: str = "sliced_wasserstein",
@@ -310,8 +318,8 @@ def match_scorer(
     transformer, X = find_transformer(estimator, X)
     # A stream of its own: a user's data may come from default_rng(0), too.
     rng = np.random.default_rng([random_state, len(DISTANCES)])
-    X = subsample(check_rows(transformer, X), MAX_SCORED_SAMPLES, rng)
-    Z = normal_embedding(transformer, X)
+    rows = subsample(check_rows(transformer, X), MAX_SCORED_SAMPLES, rng)
+    Z = normal_embedding(transformer, rows)
     if metric == "classifier_auc":
         return -classifier_auc(Z, "normal", random_state=rng, **params)
     return -relative_distance(metric, Z, "normal", random_state=rng, **params)
@@ -325,7 +333,8 @@ def make_match_scorer(
     ValueError if the metric is unknown.
     """
     check_name(metric, {**DISTANCES, "classifier_auc": classifier_auc}, "metric")
-    return partial(match_scorer, metric=metric, random_state=random_state, **params)
+    scorer: Callable[..., float] = match_scorer
+    return partial(scorer, metric=metric, random_state=random_state, **params)
 
 
 @own_context()
