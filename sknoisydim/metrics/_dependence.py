@@ -136,13 +136,8 @@ def intrinsic_dimension(X: Any, *, random_state: RandomState = 0) -> float:
     Its standard deviation is about d / sqrt(n); above about 10 dimensions it is too low, so compare
     it with that of a sample of known dimension. Noise on the samples counts as dimensions.
 
-    Parameters
-    ----------
-    X : array-like of shape (n_samples, n_features)
-        Samples, with features on comparable scales. Repeated samples count once; of more than
-        4,000, 4,000 drawn at random are used.
-    random_state : int, Generator, RandomState or None, default=0
-        Seed of which samples are used.
+    X (n_samples, n_features) has features on comparable scales. Repeated samples count once; of
+    more than 4,000, 4,000 drawn by `random_state` are used.
 
     Examples
     --------

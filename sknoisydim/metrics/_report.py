@@ -240,15 +240,12 @@ class MatchReport(Bunch):
         size = f"{n:,} sample{'s' * (n > 1)}, {d} component{'s' * (d > 1)}"
         headline = f"{size}, target {self.target}: {VERDICTS[self.verdict]}"
         auc = f"against the target; 0.5 is perfect, up to {chance_auc(n):.2f} is chance"
+        worst = f"Kolmogorov-Smirnov, p = {self.worst_ks_pvalue:.3f}"
         distance = self.relative_sliced_wasserstein
         shown = [
             ("AUC of a classifier", _auc(self), auc),
             ("relative distance", distance, "sliced Wasserstein; 1 is perfect"),
-            (
-                "worst component",
-                self.worst_ks,
-                f"Kolmogorov-Smirnov, p = {self.worst_ks_pvalue:.3f}",
-            ),
+            ("worst component", self.worst_ks, worst),
             ("largest correlation", self.max_correlation, f"p = {self.max_correlation_pvalue:.3f}"),
         ]
         if info is not None:
