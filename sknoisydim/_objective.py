@@ -172,15 +172,15 @@ class Objective(nn.Module):
         # What every process computes in full is a part of the sum in each.
         return nats if by_rows or rows is ALL else rows.sum(nats / rows.n_ranks)
 
-    def embed(self, x: torch.Tensor) -> torch.Tensor:
+    def embed(self, x: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
         """Return normalised embeddings (n, d) of scaled rows (n, p)."""
         if self.precision is None:
-            return self.normalizer(self.encoder(x))
+            return self.normalizer(rows.encode(self.encoder, x))
         # The encoder alone: bfloat16 has three digits, and scores of 50 nats would be off by 0.2.
         # Inside of another one, casts of the weights would be kept from one step to the next.
         options = {"enabled": self.training, "cache_enabled": False}
         with torch.autocast(x.device.type, self.precision, **options):
-            output = self.encoder(x)
+            output = rows.encode(self.encoder, x)
         return self.normalizer(output.float())
 
     def forward(
@@ -203,7 +203,7 @@ class Objective(nn.Module):
         """
         rows = self.rows if torch.is_grad_enabled() else ALL
         with self._dropping(False):
-            clean = self.embed(x)
+            clean = self.embed(x, rows)
         shared = rows.share(clean)
         noisy = self.channel.transmit(shared, generator)
         w = self.clean_weight
@@ -214,7 +214,7 @@ class Objective(nn.Module):
             changed = self.augmentation(x, generator)
             changed = _expect(changed, tuple(x.shape), x, "the augmentation of a batch of rows")
             with self._dropping(True):
-                view = rows.share(self.embed(changed))
+                view = rows.share(self.embed(changed, rows))
             in_view = self._nats(view, noisy, rows)
         total = information = (1 - w) * in_view + w * in_clean
         for weight, features in zip(self.linear_weights, references, strict=True):

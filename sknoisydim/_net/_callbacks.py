@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 from skorch.callbacks import (
@@ -20,11 +19,8 @@ from skorch.callbacks import (
     InputShapeSetter,
     PassthroughScoring,
     PrintLog,
-    ProgressBar,
 )
 from tqdm.auto import tqdm
-
-from sknoisydim._linear import Rows
 
 # Seconds of training that a line announces, and the batches that are timed.
 LONG, TIMED = 30.0, 4
@@ -206,42 +202,6 @@ def reporters(
         branch = "clean" if clean_weight > 0 else "view"
         return [Progress(branch, capacity, batch_size)]
     return [EpochLines()] if verbose > 1 else [Forecast()]
-
-
-class SumGradients(Quiet):
-    """Share the pairs of a batch, and add up the gradients before anything else reads them.
-
-    One all-reduce of all of them: DDP's buckets, which overlap with the backward pass, would hide
-    little of it, and a module that DDP wraps has no `encoder` and no `normalizer` for the net.
-    """
-
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
-
-    def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
-        net.module_.rows = self.rows
-
-    def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
-        del net.module_.rows
-
-    def on_grad_computed(self, net: NeuralNet, **kwargs: object) -> None:
-        from accelerate.utils import reduce
-
-        # Of the module: `named_parameters` is an iterator, which the next callback needs too.
-        gradients = [p.grad for p in net.module_.parameters() if p.grad is not None]
-        total = reduce(torch.cat([gradient.flatten() for gradient in gradients]), "sum")
-        parts = total.split([gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
-
-
-def without_output(callbacks: Sequence[Callback]) -> list[Callback]:
-    """Return the callbacks (or pairs of a name and one) that do not write on a screen."""
-    return [
-        item
-        for item in callbacks
-        if not isinstance(item[-1] if isinstance(item, tuple) else item, (PrintLog, ProgressBar))
-    ]
 
 
 try:

@@ -15,7 +15,7 @@ from torch import nn
 from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._model import Embedder
 from sknoisydim._modules import fork_global_rng, import_compiler, make_generator
-from sknoisydim._net._callbacks import HeldOut
+from sknoisydim._net._callbacks import HeldOut, Quiet
 from sknoisydim._net._checkpoint import FitCheckpoint, identity
 from sknoisydim._net._skorch import DIMNet
 from sknoisydim._net._warm_start import training_state
@@ -329,8 +329,10 @@ def train(
         if start is not None:
             load(objective, start.objective.state_dict())
         objective = objective.to(device, torch.float32)
-        if checkpoint is not None:
-            checkpoint.check(identity(settings, table, validation, objective))
+        last_callbacks = [] if checkpoint is None else [checkpoint]
+        for item in (*last_callbacks, *settings.callbacks):
+            if isinstance(item, Quiet) and hasattr(item, "check"):
+                item.check(identity(settings, table, validation, objective))
 
         shuffle = make_generator(seeds[3])
         features, labelled = Kept.of(settings, rows, seeds[1]), table.targets is not None
@@ -356,7 +358,7 @@ def train(
             held_out=watched,
             resume=start.state.get("optimizer") if start else None,
             watching=watching,
-            last=[] if checkpoint is None else [checkpoint],
+            last=last_callbacks,
         )
         run(net, batches, checkpoint=checkpoint)
         # Twice the size of the weights: kept only where a user wants to go on from it.
