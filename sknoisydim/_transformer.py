@@ -36,7 +36,7 @@ from sknoisydim._net._skorch import DIMNet
 from sknoisydim._persistence._estimator import Persistent
 from sknoisydim._settings import MISSING, resolve_settings
 from sknoisydim._sources import MatrixLike, as_given
-from sknoisydim._training._fit import Start, Trained, fitted_so_far, train
+from sknoisydim._training._fit import Trained, fitted_so_far, train
 from sknoisydim._training._stream import train_chunk
 from sknoisydim.scaling import takes_sparse
 from sknoisydim.targets import resolve_target
@@ -162,8 +162,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         Peak of the one-cycle learning rate.
     early_stopping : bool or int, default=False
         Stop when the objective of held-out rows has not improved by 0.001 for 10 epochs (True), or
-        for so many, and go back to the best weights. These rows are `X_val` of `fit`, or a tenth of
-        X; with fewer than 20 of them, or of others, there is no split.
+        for so many, and go back to the weights of the last improvement. Held out are `X_val` of
+        `fit`, or a tenth of X; with fewer than 20 rows there, or of others, there is no split.
     warm_start : bool, default=False
         Start from the weights, the input scaling and the optimizer's moments of the last fit, on
         the same columns. The learning rate starts a new cycle at its peak `lr` (a warm restart),
@@ -401,7 +401,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             announce = partial(self._announce, tasks=tasks)
             seed = draw_seed(self.random_state)
             trained = train(table, settings, seed, announce, start, validation)
-            self._set(trained, settings.n_components, trained.net.batch_size, target)
+            self._set(trained, settings.n_components, target)
             if decoder is not None:
                 self.decoder_ = Decoder.fitted(
                     decoder, table.X, self.encoder_, settings.device, seed, table.weights
@@ -482,7 +482,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             )
             n_epochs = 0 if fresh else self.n_epochs_
             n_components = settings.n_components if fresh else self.n_components_
-            self._set(trained, n_components, trained.net.batch_size if fresh else self.batch_size_)
+            self._set(trained, n_components)
             self.n_epochs_ = n_epochs + 1
         return self
 
@@ -500,17 +500,14 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         self.training_state_ = state
         return self
 
-    def _last(self) -> Start | None:
+    def _last(self) -> Trained | None:
         """Return what training goes on from, if there is anything."""
         if not hasattr(self, "net_"):
             return None
-        state = getattr(self, "training_state_", None)
-        net = self.net_
-        return Start(net.module_, self.encoder_, self.batch_size_, net.history, state or {})
+        state = getattr(self, "training_state_", None) or {}
+        return Trained(self.net_, self.encoder_, self.batch_size_, state)
 
-    def _set(
-        self, trained: Trained, n_components: int, batch_size: int, target: object = None
-    ) -> None:
+    def _set(self, trained: Trained, n_components: int, target: object = None) -> None:
         """Keep what training has left."""
         self.__dict__.pop("decoder_", None)  # of another embedding
         self.net_: DIMNet = trained.net
@@ -519,10 +516,13 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         self.target_ = target or resolve_target(self.target, n_components)
         self.channel_ = channel = trained.net.module_.channel
         self.noise_scale_, self.capacity_ = channel.scale, channel.capacity
-        self.batch_size_ = batch_size
+        self.batch_size_ = trained.batch_size
         self.mutual_information_ = trained.information
         self.n_components_ = n_components
-        self.history_ = trained.history
+        rows = trained.net.history
+        names = dict.fromkeys(name for row in rows for name in row if name != "batches")
+        # None where an epoch has no record.
+        self.history_ = {name: [row.get(name) for row in rows] for name in names}
         self.n_samples_seen_ = trained.state["n_seen"]
         self.training_state_ = trained.state
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import sys
@@ -15,11 +14,13 @@ from skorch import NeuralNet
 from skorch.callbacks import (
     BatchScoring,
     Callback,
+    EarlyStopping,
     EpochScoring,
     InputShapeSetter,
     PassthroughScoring,
     PrintLog,
 )
+from skorch.utils import noop
 from tqdm.auto import tqdm
 
 # Seconds of training that a line announces, and the batches that are timed.
@@ -38,34 +39,16 @@ class Quiet(Callback):
 TOL = 1e-3
 
 
-class HeldOut(Callback):
+class HeldOut(EarlyStopping, Quiet):
     """Stop when the objective of held-out rows stops improving, and go back to the best weights."""
 
-    def __init__(self, patience: int, tol: float = TOL) -> None:
-        self.patience = patience
-        self.tol = tol
-
-    def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
-        self.best_ = self.reference_ = -math.inf
-        self.waited_ = 0
-        self.weights_: dict[str, Any] = {}
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
-        value = -net.history[-1]["valid_loss"]
-        if value > self.best_:
-            self.best_ = value
-            # Deep, since a module's extra state need not be a tensor.
-            self.weights_ = copy.deepcopy(dict(net.module_.state_dict()))
-        if value > self.reference_ + self.tol:
-            self.reference_, self.waited_ = value, 0
-            return
-        self.waited_ += 1
-        if self.waited_ >= self.patience:
-            raise StopTraining
+    def __init__(self, patience: int) -> None:
+        absolute = {"threshold": TOL, "threshold_mode": "abs"}
+        super().__init__(patience=patience, load_best=True, sink=noop, **absolute)
 
     def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
-        net.module_.load_state_dict(self.weights_)
-        self.weights_ = {}
+        super().on_train_end(net, **kwargs)
+        self.best_model_weights_ = None
 
 
 class Progress(Callback):
@@ -121,9 +104,7 @@ class Forecast(Callback):
     """
 
     def on_train_begin(self, net: NeuralNet, *, X: Any, **kwargs: object) -> None:
-        # A fit that goes on from a checkpoint has less to do.
-        self.left_ = (net.max_epochs - len(net.history)) * len(X)
-        self.count_ = 0
+        self.n_batches_, self.count_ = len(X), 0
 
     def on_batch_end(self, net: NeuralNet, *, training: bool, **kwargs: object) -> None:
         if not training or self.count_ > TIMED:
@@ -131,10 +112,12 @@ class Forecast(Callback):
         if self.count_ == 0:
             self.start_ = time.perf_counter()
         elif self.count_ == TIMED:
-            seconds = (time.perf_counter() - self.start_) / TIMED * (self.left_ - TIMED)
+            # This epoch is in the history, and so are those before a checkpoint.
+            n_steps = (net.max_epochs - len(net.history) + 1) * self.n_batches_
+            seconds = (time.perf_counter() - self.start_) / TIMED * n_steps
             if seconds > LONG:
                 text = "training takes about %.0f s (%d steps); verbose=1 shows its progress"
-                logging.getLogger("sknoisydim").warning(text, seconds, self.left_)
+                logging.getLogger("sknoisydim").warning(text, seconds, n_steps)
         self.count_ += 1
 
 
@@ -147,7 +130,7 @@ class EpochLines(PrintLog, Quiet):
         super().__init__(sorted(ignored - {"train_mismatch"}), sink=show)
 
 
-OURS = (HeldOut, Progress, Forecast, Quiet)
+OURS = (Progress, Forecast, Quiet)
 
 
 def show(text: str) -> None:

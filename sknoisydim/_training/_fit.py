@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +17,14 @@ from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._model import Embedder
 from sknoisydim._modules import fork_global_rng, import_compiler, make_generator
 from sknoisydim._net._callbacks import HeldOut, Quiet
-from sknoisydim._net._checkpoint import FitCheckpoint, identity
+from sknoisydim._net._checkpoint import FitCheckpoint, WarmStart, training_state
 from sknoisydim._net._skorch import DIMNet
-from sknoisydim._net._warm_start import training_state
 from sknoisydim._objective import Objective, channel_nats
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._references import Kept, Reference, of_targets, unknown
 from sknoisydim._settings import Settings, auto_epochs
 from sknoisydim._sources import ChosenRows, column_means, missing_columns
+from sknoisydim._training._identity import identity
 from sknoisydim._training._statistics import (
     HELD_OUT_ROWS,
     Prior,
@@ -153,45 +154,25 @@ def load(objective: Objective, weights: Mapping[str, torch.Tensor]) -> None:
 
 
 @dataclass(frozen=True)
-class Start:
-    """What training may go on from: the last net, and the input scaling that it knows.
+class Trained:
+    """What training leaves behind, and may go on from.
 
-    `state` is what `Trained.state` of the last training was.
+    `state` is what it goes on from, beside net and embedder: plain numbers and arrays.
     """
 
-    objective: Objective
+    net: DIMNet
     embedder: Embedder
     batch_size: int
-    history: Any
-    state: Mapping[str, Any]
+    state: dict[str, Any]
+    information: float = math.nan
+    refinement: nn.Module | None = None
+    convergence_message: str | None = None
 
     @property
     def moments(self) -> Moments | None:
         """Of the columns, where that is all that the scaling needs."""
         moments = self.state.get("moments")
         return None if moments is None else Moments(*moments)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a fit leaves behind.
-
-    `state` is what training goes on from, beside the weights: plain numbers and arrays.
-    """
-
-    net: DIMNet
-    embedder: Embedder
-    information: float
-    refinement: Any
-    convergence_message: str | None
-    state: dict[str, Any]
-
-    @property
-    def history(self) -> dict[str, list[object]]:
-        """The per-epoch records of skorch as a dict of lists, None where an epoch has no record."""
-        rows = self.net.history
-        names = dict.fromkeys(name for row in rows for name in row if name != "batches")
-        return {name: [row.get(name) for row in rows] for name in names}
 
 
 def split(table: Table, seed: int, most: int) -> tuple[np.ndarray | None, Table | None]:
@@ -231,42 +212,51 @@ def isolated_rng(settings: Settings, seed: int) -> Iterator[None]:
         yield
 
 
-def make_net(
+def train_net(
     objective: Objective,
     settings: Settings,
-    batch_size: int,
+    batches: Batches,
     announce: Callable[..., list[object]],
+    *,
+    first: Sequence[object] = (),
+    last: Sequence[object] = (),
+    history: Sequence[object] = (),
+    step: int = 0,
     **options: Any,
 ) -> DIMNet:
-    """Return a net for an objective; `options` are those of `DIMNet`."""
-    told = announce(objective.channel.capacity, batch_size, settings.clean_weight)
-    last = options.pop("last", [])
-    return DIMNet(
+    """Return a net that has trained an objective, behind the history and the steps of another.
+
+    `first` and `last` are callbacks before and behind those of the user; `options` are those of
+    `DIMNet`.
+    """
+    size = batches.batch_size
+    told = announce(objective.channel.capacity, size, settings.clean_weight)
+    net = DIMNet(
         objective,
-        batch_size=batch_size,
+        batch_size=size,
         lr=settings.lr,
         optimizer=settings.optimizer,
         device=str(settings.device),
-        callbacks=[*options.pop("watching", []), *settings.callbacks, *told, *last],
+        callbacks=[*first, *settings.callbacks, *told, *last],
         **options,
         **optimizer_arguments(settings.optimizer),
     )
-
-
-def run(
-    net: DIMNet, batches: Batches, history: object = None, checkpoint: FitCheckpoint | None = None
-) -> None:
-    """Train a net, behind the history of another one, and drop what nothing goes on from."""
-    epochs = None if checkpoint is None else net.max_epochs - checkpoint.n_epochs
     try:
         net.initialize()
-        if history is not None:
-            net.history_ = history
-        net.partial_fit(batches, epochs=epochs)
+        net.history.extend(history)
+        net.step_ = step
+        net.partial_fit(batches)
     finally:
         for _, callback in getattr(net, "callbacks_", []):
             getattr(callback, "close", lambda: None)()
-    net.held_out = net.resume = None  # rows of the table, which a pickled net must not carry along
+    net.held_out = None  # rows of the table, which a pickled net must not carry along
+    return net
+
+
+def warm_start(last: Trained | None) -> list[object]:
+    """Return the callback that goes on from the optimizer of the last net, if it is known."""
+    state = None if last is None else last.state.get("optimizer")
+    return [] if state is None else [WarmStart(state)]
 
 
 def reference_weights(settings: Settings, table: Table) -> tuple[float, ...]:
@@ -294,7 +284,7 @@ def train(
     settings: Settings,
     seed: int,
     announce: Callable[..., list[object]],
-    start: Start | None = None,
+    start: Trained | None = None,
     validation: Table | None = None,
 ) -> Trained:
     """Train an encoder on a table.
@@ -303,10 +293,11 @@ def train(
     `validation` are rows to evaluate on after each epoch, and for the refinement to stop by:
     without, early stopping and a refinement split some off.
     """
-    checkpoint, place = None, settings.checkpoint
-    if place is not None:
-        checkpoint = FitCheckpoint(place.folder, settings.uses_global_rng)
-        seed = checkpoint.claim(seed, place.any_seed)
+    checkpoints = []
+    if settings.checkpoint is not None:
+        shared = settings.uses_global_rng
+        checkpoints = [FitCheckpoint(settings.checkpoint, shared, seed, settings.any_seed)]
+        seed = checkpoints[0].seed
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(6)]
     with isolated_rng(settings, seeds[0]):
         device = settings.device
@@ -319,7 +310,7 @@ def train(
             scaling, moments = scale(settings, table, seeds[1])
         else:
             scaling, moments = start.embedder.scaling, start.moments
-        last = None if start is None else start.objective.encoder
+        last = None if start is None else start.embedder.encoder
         front = missing_cells(settings, table, scaling, last)
         rows = Rows(table.X, scaling, device, kept, table.weights, table.shape)
         batch_size = min(settings.batch_size, len(rows))
@@ -327,10 +318,9 @@ def train(
         weights = reference_weights(settings, table)
         objective = build(settings, rows, channel, make_generator(seeds[2]), front, weights)
         if start is not None:
-            load(objective, start.objective.state_dict())
+            load(objective, start.net.module_.state_dict())
         objective = objective.to(device, torch.float32)
-        last_callbacks = [] if checkpoint is None else [checkpoint]
-        for item in (*last_callbacks, *settings.callbacks):
+        for item in (*checkpoints, *settings.callbacks):
             if isinstance(item, Quiet) and hasattr(item, "check"):
                 item.check(identity(settings, table, validation, objective))
 
@@ -343,27 +333,22 @@ def train(
             others = Rows(unseen.X, scaling, device, shape=table.shape)
             known = references(others, unseen, features, labelled)
             watched = Batches(others, batch_size, shuffle, known, shuffle=False)
-        watching = []
-        if stopping is not None and watched is not None:
-            watching = [HeldOut(stopping)]
         epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
-        net = make_net(
+        net = train_net(
             objective,
             settings,
-            batch_size,
+            batches,
             announce,
+            first=[] if stopping is None or watched is None else [HeldOut(stopping)],
+            last=[*warm_start(start), *checkpoints],
             generator=make_generator(seeds[4], device),
             n_steps=epochs * len(batches),
             max_epochs=epochs,
             held_out=watched,
-            resume=start.state.get("optimizer") if start else None,
-            watching=watching,
-            last=last_callbacks,
         )
-        run(net, batches, checkpoint=checkpoint)
         # Twice the size of the weights: kept only where a user wants to go on from it.
         optimizer = training_state(net) if settings.warm_start else None
-        embedder, nats, message = conclude(net, rows, table.shape, seeds[5])
+        embedder, nats, message = conclude(net, rows, seeds[5])
         held_out = None if unseen is None else unseen.X
         refinement = refine(settings, embedder, table.X, kept, seeds[5], table.weights, held_out)
         state = {
@@ -372,16 +357,16 @@ def train(
             "n_seen": len(table),
             "seed": seed,
         }
-        if checkpoint is not None:
+        for checkpoint in checkpoints:
             checkpoint.remove()
-        return Trained(net, embedder, nats, refinement, message, state)
+        return Trained(net, embedder, batch_size, state, nats, refinement, message)
 
 
 def fitted_so_far(net: DIMNet, batches: Batches, **further: object) -> dict[str, object]:
     """Return the attributes of an estimator that is fitted, had training ended now; all copies."""
     rows, objective = batches.rows, copy.deepcopy(net.module_)
     finalize_statistics(objective, rows, batches.batch_size, 0)
-    embedder = embed_with(rows, objective.eval(), rows.shape)
+    embedder = embed_with(rows, objective.eval())
     return {
         "net_": net,
         "encoder_": embedder,
@@ -393,21 +378,17 @@ def fitted_so_far(net: DIMNet, batches: Batches, **further: object) -> dict[str,
     }
 
 
-def embed_with(rows: Rows, objective: Objective, shape: tuple[int, ...] | None) -> Embedder:
+def embed_with(rows: Rows, objective: Objective) -> Embedder:
     """Return the embedder of an objective that was trained on these rows, on the CPU."""
     embedder = Embedder(rows.scaling, objective.encoder, objective.normalizer)
-    embedder.row_shape = shape
+    embedder.row_shape = rows.shape
     embedder = embedder.cpu().eval()
     embedder.check_double(rows.X)
     return embedder
 
 
 def conclude(
-    net: DIMNet,
-    rows: Rows,
-    shape: tuple[int, ...] | None,
-    seed: int,
-    prior: Prior | None = None,
+    net: DIMNet, rows: Rows, seed: int, prior: Prior | None = None
 ) -> tuple[Embedder, float, str | None]:
     """Set the statistics of a trained net, and return what embeds and what was measured.
 
@@ -421,4 +402,4 @@ def conclude(
     nats = channel_nats(embedded, objective.channel, seed)
     message = check_collapse(objective, rows, size, nats, spread)
     net.to_cpu_and_release_data()
-    return embed_with(rows, objective, shape), nats, message
+    return embed_with(rows, objective), nats, message
