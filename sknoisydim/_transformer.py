@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import numbers
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from html import escape
-from typing import Any
 
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
@@ -398,9 +397,9 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
                 raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
             so_far = partial(fitted_so_far, target_=target)
             tasks = Tasks.asked_for(self, as_given(rows, shape), y, so_far)
-            announce = partial(self._announce, tasks=tasks)
+            told = [*reporters(self.verbose), *tasks]
             seed = draw_seed(self.random_state)
-            trained = train(table, settings, seed, announce, start, validation)
+            trained = train(table, settings, seed, told, start, validation)
             self._set(trained, settings.n_components, target)
             if decoder is not None:
                 self.decoder_ = Decoder.fitted(
@@ -477,7 +476,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
                 Table(rows, targets, shape=shape),
                 settings,
                 draw_seed(self.random_state) if fresh else 0,
-                self._announce,
+                reporters(self.verbose),
                 start,
             )
             n_epochs = 0 if fresh else self.n_epochs_
@@ -538,24 +537,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             self.__dict__ = before | {k: v for k, v in vars(self).items() if k in CALLBACK_STATE}
             raise
 
-    def _announce(
-        self, capacity: float, batch_size: int, clean_weight: float, tasks: Sequence[object] = ()
-    ) -> list[Any]:
-        return [*reporters(self.verbose, capacity, batch_size, clean_weight), *tasks]
-
-    @property
-    def _repr_html_(self) -> Callable[[], str]:
-        draw = super()._repr_html_  # an AttributeError where scikit-learn displays text
-        return lambda: draw() + self._steps_in_html()
-
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
-        bundle: dict[str, str] = super()._repr_mimebundle_(**options)
-        if "text/html" in bundle:
-            bundle["text/html"] += self._steps_in_html()
-        return bundle
-
-    def _steps_in_html(self) -> str:
-        """Draw the steps of `transform`, each with the parameter that it comes from."""
+    def _html_repr(self) -> str:
+        """Draw the steps of `transform`, each with its parameter, below scikit-learn's diagram."""
         parts = {name: getattr(self, name) for name in STEPS}
         boxes = [
             f'<span style="border: 1px dotted; padding: 0.2em 0.4em">{name}: {escape(_name(part))}'
@@ -563,8 +546,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             for name, part in parts.items()
             if part is not None
         ]
-        line = " &rarr; ".join(["X", *boxes, "embedding"])
-        return f'<p style="font-family: monospace; line-height: 2">{line}</p>'
+        line, style = " &rarr; ".join(["X", *boxes, "embedding"]), "font-family: monospace"
+        return f'{super()._html_repr()}<p style="{style}; line-height: 2">{line}</p>'
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")

@@ -51,16 +51,11 @@ class HeldOut(EarlyStopping, Quiet):
         self.best_model_weights_ = None
 
 
-class Progress(Callback):
+class Progress(Quiet):
     """One progress bar over all epochs, with the linear information in nats.
 
     Without reference features and `y`, the mutual information against what can be reached.
     """
-
-    def __init__(self, branch: str, capacity: float, batch_size: int) -> None:
-        self.branch = branch
-        self.capacity = capacity
-        self.batch_size = batch_size
 
     def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
         # A program without a console, such as a service, has nowhere to show a bar.
@@ -74,30 +69,22 @@ class Progress(Callback):
     def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
         # A callback that stops training does so before this one has seen the epoch.
         self._show(net)
-        self.bar_.total = self.bar_.n = len(net.history)
-        self.bar_.refresh()
-        self.close()
+        bar = self.__dict__.pop("bar_")
+        bar.total = bar.n = len(net.history)
+        bar.refresh()
+        bar.close()
 
     def _show(self, net: NeuralNet) -> None:
-        row = net.history[-1]
-        if linear := row["train_linear_information"]:
-            # The mutual information starts near its limit, and says nothing of what is learned.
-            text = f"linear information {linear:.2f} nats"
-            self.bar_.set_postfix_str(text, refresh=False)
-            return
-        nats = row[f"train_{self.branch}_information"]
-        limit = min(self.capacity, math.log(self.batch_size))
-        text = f"{self.branch} {nats:.2f} of {limit:.2f} nats"
+        # The mutual information starts near its limit, and says nothing of what is learned.
+        row, branch = net.history[-1], "clean" if net.module_.clean_weight > 0 else "view"
+        text = f"linear information {row['train_linear_information']:.2f} nats"
+        if not row["train_linear_information"]:
+            limit = min(net.module_.channel.capacity, math.log(net.batch_size))
+            text = f"{branch} {row[f'train_{branch}_information']:.2f} of {limit:.2f} nats"
         self.bar_.set_postfix_str(text, refresh=False)
 
-    def close(self) -> None:
-        """Leave the bar as it stands, also where training ends in an error."""
-        bar = self.__dict__.pop("bar_", None)
-        if bar is not None:
-            bar.close()
 
-
-class Forecast(Callback):
+class Forecast(Quiet):
     """Tell the logger "sknoisydim" of a training that takes long.
 
     The first batch sets up kernels and memory, so the time is that of the next ones.
@@ -128,9 +115,6 @@ class EpochLines(PrintLog, Quiet):
         parts = ("loss", "view_information", "clean_information", "mismatch", "seconds")
         ignored = {f"{of}_{part}" for of in ("train", "valid") for part in parts}
         super().__init__(sorted(ignored - {"train_mismatch"}), sink=show)
-
-
-OURS = (Progress, Forecast, Quiet)
 
 
 def show(text: str) -> None:
@@ -174,16 +158,13 @@ def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
             )
 
 
-def reporters(
-    verbose: int, capacity: float, batch_size: int, clean_weight: float
-) -> list[Callback]:
+def reporters(verbose: int) -> list[Callback]:
     """Return the callbacks that show progress: a bar for 1, a line per epoch above.
 
     With 0, one line where training takes long.
     """
     if verbose == 1:
-        branch = "clean" if clean_weight > 0 else "view"
-        return [Progress(branch, capacity, batch_size)]
+        return [Progress()]
     return [EpochLines()] if verbose > 1 else [Forecast()]
 
 
@@ -210,7 +191,7 @@ STACK_LEVEL = 2 + WRAPPERS
 CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 
 
-class Tasks(Callback):
+class Tasks(Quiet):
     """Tell scikit-learn's callbacks of the fit of an estimator and of its epochs.
 
     `so_far` makes of (net, batches) the fitted attributes, had training ended now.

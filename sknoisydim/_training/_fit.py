@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -216,7 +216,7 @@ def train_net(
     objective: Objective,
     settings: Settings,
     batches: Batches,
-    announce: Callable[..., list[object]],
+    told: Sequence[object],
     *,
     first: Sequence[object] = (),
     last: Sequence[object] = (),
@@ -226,14 +226,12 @@ def train_net(
 ) -> DIMNet:
     """Return a net that has trained an objective, behind the history and the steps of another.
 
-    `first` and `last` are callbacks before and behind those of the user; `options` are those of
+    `first` are callbacks before those of the user, `told` and `last` behind; `options` are those of
     `DIMNet`.
     """
-    size = batches.batch_size
-    told = announce(objective.channel.capacity, size, settings.clean_weight)
     net = DIMNet(
         objective,
-        batch_size=size,
+        batch_size=batches.batch_size,
         lr=settings.lr,
         optimizer=settings.optimizer,
         device=str(settings.device),
@@ -241,14 +239,10 @@ def train_net(
         **options,
         **optimizer_arguments(settings.optimizer),
     )
-    try:
-        net.initialize()
-        net.history.extend(history)
-        net.step_ = step
-        net.partial_fit(batches)
-    finally:
-        for _, callback in getattr(net, "callbacks_", []):
-            getattr(callback, "close", lambda: None)()
+    net.initialize()
+    net.history.extend(history)
+    net.step_ = step
+    net.partial_fit(batches)
     net.held_out = None  # rows of the table, which a pickled net must not carry along
     return net
 
@@ -283,15 +277,15 @@ def train(
     table: Table,
     settings: Settings,
     seed: int,
-    announce: Callable[..., list[object]],
+    told: Sequence[object],
     start: Trained | None = None,
     validation: Table | None = None,
 ) -> Trained:
     """Train an encoder on a table.
 
-    `announce` makes of (capacity, batch size, clean weight) a list of further callbacks, and
-    `validation` are rows to evaluate on after each epoch, and for the refinement to stop by:
-    without, early stopping and a refinement split some off.
+    `told` are callbacks behind those of the user. `validation` are rows to evaluate on after each
+    epoch, and for the refinement to stop by: without, early stopping and a refinement split some
+    off.
     """
     checkpoints = []
     if settings.checkpoint is not None:
@@ -338,7 +332,7 @@ def train(
             objective,
             settings,
             batches,
-            announce,
+            told,
             first=[] if stopping is None or watched is None else [HeldOut(stopping)],
             last=[*warm_start(start), *checkpoints],
             generator=make_generator(seeds[4], device),

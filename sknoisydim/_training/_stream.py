@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ def train_chunk(
     table: Table,
     settings: Settings,
     seed: int,
-    announce: Callable[..., list[object]],
+    told: Sequence[object],
     start: Trained | None,
 ) -> Trained:
     """Go once over new rows, and finalize the statistics of all rows so far."""
@@ -108,7 +108,7 @@ def train_chunk(
             objective,
             settings,
             chunk,
-            announce,
+            told,
             last=warm_start(start),
             history=history,
             step=state.get("step", 0),
