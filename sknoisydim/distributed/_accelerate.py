@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from sknoisydim._context import own_context
+from sknoisydim._context import extra, own_context
 from sknoisydim._linear import Rows
 from sknoisydim._modules import draw_seed
 from sknoisydim._net._callbacks import Quiet
@@ -149,12 +149,8 @@ def fit_data_parallel(
 def _resolve(accelerator: Any, timeout: float) -> Accelerator:
     """Return the accelerator of this process, which knows of the others."""
     check_real(timeout, "timeout", minimum=0, closed="neither")
-    try:
+    with extra("accelerate", "fit_data_parallel"):
         from accelerate import Accelerator, InitProcessGroupKwargs
-    except ImportError as error:
-        raise ImportError(
-            'fit_data_parallel needs accelerate: pip install "sknoisydim[accelerate]"'
-        ) from error
     if accelerator is None:
         group = InitProcessGroupKwargs(timeout=datetime.timedelta(seconds=timeout))
         accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[group])
