@@ -21,7 +21,7 @@ from sknoisydim._net._checkpoint import FitCheckpoint, WarmStart, training_state
 from sknoisydim._net._skorch import DIMNet
 from sknoisydim._objective import Objective, channel_nats
 from sknoisydim._optimizers import optimizer_arguments
-from sknoisydim._references import Kept, Reference, of_targets, unknown
+from sknoisydim._references import References
 from sknoisydim._settings import Settings, auto_epochs
 from sknoisydim._sources import ChosenRows, column_means, missing_columns
 from sknoisydim._training._identity import identity
@@ -70,15 +70,14 @@ def missing_cells(
         return None
     if isinstance(known, IndicateMissing):
         columns, fill = known.columns.cpu().clone(), known.fill.cpu().clone()
-        return IndicateMissing(nn.Identity(), columns, fill)
-    columns = torch.from_numpy(missing_columns(table.X))
-    if isinstance(scaling, Standardize):  # its zero is the mean, also when a stream moves it
-        return IndicateMissing(
-            nn.Identity(), columns, torch.zeros(table.X.shape[1], dtype=torch.float32)
-        )
-    mean = column_means(table.X, table.weights)
-    with torch.no_grad():
-        fill = scaling(torch.from_numpy(mean)[None])[0].float()
+    else:
+        columns = torch.from_numpy(missing_columns(table.X))
+        # The zero of a standardised column is its mean, also when a stream moves it.
+        fill = torch.zeros(table.X.shape[1], dtype=torch.float32)
+        if not isinstance(scaling, Standardize):
+            mean = torch.from_numpy(column_means(table.X, table.weights))
+            with torch.no_grad():
+                fill = scaling(mean[None])[0].float()
     return IndicateMissing(nn.Identity(), columns, fill)
 
 
@@ -253,26 +252,6 @@ def warm_start(last: Trained | None) -> list[object]:
     return [] if state is None else [WarmStart(state)]
 
 
-def reference_weights(settings: Settings, table: Table) -> tuple[float, ...]:
-    """Return the weights of what `references` returns."""
-    weights = [] if settings.keep is None else [settings.keep_weight]
-    return (*weights, *([] if table.targets is None else [settings.supervision]))
-
-
-def references(
-    rows: Rows, table: Table, kept: Kept | None, labelled: bool
-) -> tuple[Reference, ...]:
-    """Return the reference features of rows of a table: what is kept, and y.
-
-    `labelled` says whether the rows that training sees have a y.
-    """
-    found: list[Reference] = [] if kept is None else [kept.features(rows)]
-    if labelled:
-        targets = table.targets
-        found.append(unknown if targets is None else of_targets(rows.of(targets), rows.device))
-    return tuple(found)
-
-
 def train(
     table: Table,
     settings: Settings,
@@ -309,8 +288,8 @@ def train(
         rows = Rows(table.X, scaling, device, kept, table.weights, table.shape)
         batch_size = min(settings.batch_size, len(rows))
         channel = settings.noise.build(settings.n_components, batch_size)
-        weights = reference_weights(settings, table)
-        objective = build(settings, rows, channel, make_generator(seeds[2]), front, weights)
+        known = References(settings, rows, table.targets is not None, seeds[1])
+        objective = build(settings, rows, channel, make_generator(seeds[2]), front, known.weights)
         if start is not None:
             load(objective, start.net.module_.state_dict())
         objective = objective.to(device, torch.float32)
@@ -319,14 +298,12 @@ def train(
                 item.check(identity(settings, table, validation, objective))
 
         shuffle = make_generator(seeds[3])
-        features, labelled = Kept.of(settings, rows, seeds[1]), table.targets is not None
-        known = references(rows, table, features, labelled)
-        batches = Batches(rows, batch_size, shuffle, known)
+        batches = Batches(rows, batch_size, shuffle, known.of(rows, table.targets))
         watched = None
         if unseen is not None and (stopping is not None or validation is not None):
             others = Rows(unseen.X, scaling, device, shape=table.shape)
-            known = references(others, unseen, features, labelled)
-            watched = Batches(others, batch_size, shuffle, known, shuffle=False)
+            features = known.of(others, unseen.targets)
+            watched = Batches(others, batch_size, shuffle, features, shuffle=False)
         epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
         net = train_net(
             objective,

@@ -14,7 +14,7 @@ from sknoisydim._labels import UNLABELLED
 from sknoisydim._modules import make_generator
 from sknoisydim._net._checkpoint import training_state
 from sknoisydim._objective import Objective
-from sknoisydim._references import Kept
+from sknoisydim._references import References
 from sknoisydim._settings import Settings
 from sknoisydim._sources import RowSource, StackedRows
 from sknoisydim._training._fit import build, missing_cells
@@ -24,8 +24,6 @@ from ._fit import (
     Trained,
     conclude,
     isolated_rng,
-    reference_weights,
-    references,
     scale,
     train_net,
     warm_start,
@@ -97,11 +95,10 @@ def train_chunk(
             objective.precision = settings.precision
         prior = _prior(objective, start, n_before)
         objective = objective.to(device, torch.float32).train()
-        objective.linear_weights = reference_weights(settings, both)
+        known = References(settings, rows, both.targets is not None, seeds[1])
+        objective.linear_weights = known.weights
         objective.match_weight = settings.match_weight
-        features = Kept.of(settings, rows, seeds[1])
-        known = references(rows, both, features, both.targets is not None)
-        chunk = _Chunk(rows, size, make_generator(seeds[4]), known)
+        chunk = _Chunk(rows, size, make_generator(seeds[4]), known.of(rows, both.targets))
         chunk.n_new = n_new
         history = list(start.net.history)[-HISTORY + 1 :] if start else []
         net = train_net(
