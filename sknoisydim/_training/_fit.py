@@ -321,7 +321,7 @@ def train(
         optimizer = training_state(net) if settings.warm_start else None
         embedder, nats, message = conclude(net, rows, seeds[5])
         held_out = None if unseen is None else unseen.X
-        refinement = refine(settings, embedder, table.X, kept, seeds[5], table.weights, held_out)
+        refinement = refine(settings, embedder, rows, seeds[5], held_out)
         state = {
             "moments": None if moments is None else tuple(moments),
             "optimizer": optimizer,

@@ -115,7 +115,7 @@ def train_chunk(
         )
         state["optimizer"], state["step"] = training_state(net), net.step_
         embedder, nats, _ = conclude(net, rows, seeds[1], prior)
-        refinement = refine(settings, embedder, both.X, None, seeds[1], both.weights)
+        refinement = refine(settings, embedder, rows, seeds[1])
         state["moments"] = None if moments is None else tuple(moments)
         state["kept"] = _keep(kept, n_before, table.X, batch_size, seeds[1])
         state["n_streamed"] = n_before + n_new
