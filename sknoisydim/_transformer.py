@@ -378,21 +378,16 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             settings = resolve_settings(self, rows.shape[1])
             decoder = resolve_decoder(self.decoder, shape)
             target = resolve_target(self.target, settings.n_components)
-            targets = None
-            if settings.supervision > 0:
-                targets = encode_target(rows, y, stacklevel=STACK_LEVEL + 1)
+            encoded = partial(encode_target, stacklevel=STACK_LEVEL + 1)
+            targets = encoded(rows, y) if settings.supervision > 0 else None
             weights = check_weights(sample_weight, len(rows))
             table = Table(rows, targets, weights, shape).without_weightless()
             validation = None
             if X_val is not None:
                 missing = settings.takes_missing
                 others, _ = self._rows(X_val, reset=False, missing=missing, ensure_min_samples=2)
-                known = settings.supervision > 0 and y_val is not None
-                known_y = None
-                if known:
-                    level = STACK_LEVEL + 1
-                    known_y = encode_target(others, y_val, whole=False, stacklevel=level)
-                validation = Table(others, known_y)
+                known = targets is not None and y_val is not None
+                validation = Table(others, encoded(others, y_val, whole=False) if known else None)
             elif y_val is not None:
                 raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
             so_far = partial(fitted_so_far, target_=target)
