@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -127,8 +129,7 @@ def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
     scores = {getattr(item, "name_", getattr(item, "name", None)) for item in callbacks}
     for item in callbacks:
         name = f"callbacks: {type(item).__name__}"
-        monitor = getattr(item, "monitor", None)
-        asked, instead = "", ""
+        asked, instead, monitor = "", "", getattr(item, "monitor", None)
         if isinstance(item, InputShapeSetter):
             raise ValueError(
                 f"{name} has nothing to set here: an encoder is given its number of columns as "
@@ -142,10 +143,9 @@ def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
                     "takes a function (net, batches, y) -> float here, in which "
                     "net.predict(batches) gives the embedding so far."
                 )
-            asked, instead = ("" if item.on_train else "held-out rows"), "on_train=True"
-        if isinstance(item, PassthroughScoring) and not item.on_train:
+        if isinstance(item, (BatchScoring, EpochScoring, PassthroughScoring)) and not item.on_train:
             asked, instead = "held-out rows", "on_train=True"
-            if item.name.startswith("train_"):
+            if isinstance(item, PassthroughScoring) and item.name.startswith("train_"):
                 raise ValueError(f"{name} passes {item.name!r} through: it needs on_train=True.")
         if isinstance(monitor, str) and monitor.removesuffix("_best") not in scores:
             asked = repr(monitor) if monitor.startswith("valid_") else asked
@@ -204,9 +204,8 @@ class Tasks(Quiet):
         y: object,
         so_far: Callable[[object, object], Mapping[str, object]],
     ) -> None:
-        self.estimator = estimator
+        self.data = {"estimator": estimator, "X": X, "y": y}
         self.so_far = so_far
-        self.data = {"X": X, "y": y}
         self.epoch: Any = None
 
     @classmethod
@@ -217,34 +216,26 @@ class Tasks(Quiet):
         return [cls(estimator, *arguments)] if asked else []
 
     def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
-        self.fit = self.estimator._init_callback_context(max_subtasks=net.max_epochs)
-        self.fit.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+        estimator: Any = self.data["estimator"]
+        self.fit = estimator._init_callback_context(max_subtasks=net.max_epochs)
+        self.fit.call_on_fit_task_begin(**self.data)
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: object) -> None:
         self.epoch = self.fit.subcontext(task_name="epoch")
-        self.epoch.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+        self.epoch.call_on_fit_task_begin(**self.data)
 
-    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
-        if self._end_epoch(net, kwargs["dataset_train"]):
+    def on_epoch_end(self, net: NeuralNet, *, dataset_train: Any, **kwargs: object) -> None:
+        epoch, self.epoch = self.epoch, None
+        so_far = partial(self.so_far, net, dataset_train)
+        if epoch.call_on_fit_task_end(reconstruction_attributes=so_far, **self.data):
             raise StopTraining
 
-    def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
+    def on_train_end(self, net: NeuralNet, *, X: Any, **kwargs: object) -> None:
         if self.epoch is not None:  # another callback has ended training in it
-            self._end_epoch(net, kwargs["X"])
-
-    def _end_epoch(self, net: NeuralNet, batches: object) -> bool:
-        epoch, self.epoch = self.epoch, None
-        return bool(
-            epoch.call_on_fit_task_end(
-                estimator=self.estimator,
-                reconstruction_attributes=lambda: self.so_far(net, batches),
-                **self.data,
-            )
-        )
+            with contextlib.suppress(StopTraining):
+                self.on_epoch_end(net, dataset_train=X)
 
     def end(self) -> None:
         """End the task of the fit, when the estimator is fitted, and release it."""
-        self.fit.call_on_fit_task_end(
-            estimator=self.estimator, reconstruction_attributes={}, **self.data
-        )
+        self.fit.call_on_fit_task_end(reconstruction_attributes={}, **self.data)
         self.__dict__.clear()

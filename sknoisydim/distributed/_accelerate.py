@@ -16,7 +16,7 @@ import io
 import os
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,9 +33,6 @@ from sknoisydim._net._callbacks import Quiet
 from sknoisydim._validation import check_real
 
 from ._dask import check_estimator
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 # What is each process's own.
 APART = {"callbacks", "device"}
@@ -105,7 +102,6 @@ def fit_data_parallel(
     check_estimator(estimator)
     accelerator = _resolve(accelerator, timeout)
     rank, n_ranks = accelerator.process_index, accelerator.num_processes
-    main = accelerator.is_main_process
     if n_ranks == 1:
         return estimator.fit(X, y, **fit_params)
     if estimator.checkpoint is not None:
@@ -117,14 +113,14 @@ def fit_data_parallel(
 
     worker, parameters = copy.copy(estimator), estimator.get_params(deep=False)
     with contextlib.ExitStack() as stack:
-        if not main:  # what the main process shows, or warns of, holds for all
+        if rank > 0:  # what the main process shows, or warns of, holds for all
             stack.enter_context(warnings.catch_warnings(action="ignore"))
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
             stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
         try:
             if estimator.warm_start:
                 # Others never got what the main process goes on from.
-                (last,) = broadcast_object_list([estimator if main else None])
+                (last,) = broadcast_object_list([None if rank else estimator])
                 worker.__dict__ = vars(last) | parameters
             if not isinstance(estimator.random_state, (int, np.integer)):
                 (seed,) = broadcast_object_list([draw_seed(estimator.random_state)])
@@ -140,13 +136,13 @@ def fit_data_parallel(
                 "not answer within the time-out of the process group."
             )
             raise
-    if not main:
+    if rank > 0:
         return None
     estimator.__dict__ = vars(worker) | parameters
     return estimator
 
 
-def _resolve(accelerator: Any, timeout: float) -> Accelerator:
+def _resolve(accelerator: Any, timeout: float) -> Any:
     """Return the accelerator of this process, which knows of the others."""
     check_real(timeout, "timeout", minimum=0, closed="neither")
     with extra("accelerate", "fit_data_parallel"):
@@ -169,12 +165,12 @@ def _resolve(accelerator: Any, timeout: float) -> Accelerator:
             "--nproc-per-node N` or `accelerate.debug_launcher(function, num_processes=N)`.",
             stacklevel=4,  # the third is the decorator's
         )
-    if accelerator.mixed_precision != "no" or accelerator.gradient_accumulation_steps != 1:
-        raise ValueError(
-            f"the accelerator has mixed_precision={accelerator.mixed_precision!r} and "
-            f"gradient_accumulation_steps={accelerator.gradient_accumulation_steps}; it takes "
-            "'no' (there is MLPEncoder(precision='bf16')) and 1, a step for each batch."
-        )
+    for name, value in {"mixed_precision": "no", "gradient_accumulation_steps": 1}.items():
+        if (given := getattr(accelerator, name)) != value:
+            raise ValueError(
+                f"the accelerator has {name}={given!r}, and takes {value!r}: a step for each "
+                "batch, and MLPEncoder(precision='bf16') for another precision."
+            )
     return accelerator
 
 
@@ -276,7 +272,7 @@ class WholeBatch(TorchFunctionMode):
                 raise TypeError(
                     f"the encoder has {func.__name__}, which cannot be shared among processes."
                 )
-        if func is torch.rand and isinstance(args[0], torch.Size):  # as our own dropout draws
+        if func is torch.rand and args and isinstance(args[0], torch.Size):  # in our own dropout
             return func((self.n, *args[0][1:]), **kwargs)[self.part]
         return func(*args, **kwargs)
 
