@@ -216,6 +216,7 @@ def train_net(
     settings: Settings,
     batches: Batches,
     told: Sequence[object],
+    start: Trained | None,
     *,
     first: Sequence[object] = (),
     last: Sequence[object] = (),
@@ -223,18 +224,21 @@ def train_net(
     step: int = 0,
     **options: Any,
 ) -> DIMNet:
-    """Return a net that has trained an objective, behind the history and the steps of another.
+    """Return a net that has trained an objective, from the optimizer of another if it is known.
 
+    It goes on behind so many steps and the epochs of `history`.
     `first` are callbacks before those of the user, `told` and `last` behind; `options` are those of
     `DIMNet`.
     """
+    state = None if start is None else start.state.get("optimizer")
+    warm = [] if state is None else [WarmStart(state)]
     net = DIMNet(
         objective,
         batch_size=batches.batch_size,
         lr=settings.lr,
         optimizer=settings.optimizer,
         device=str(settings.device),
-        callbacks=[*first, *settings.callbacks, *told, *last],
+        callbacks=[*first, *settings.callbacks, *told, *warm, *last],
         **options,
         **optimizer_arguments(settings.optimizer),
     )
@@ -244,12 +248,6 @@ def train_net(
     net.partial_fit(batches)
     net.held_out = None  # rows of the table, which a pickled net must not carry along
     return net
-
-
-def warm_start(last: Trained | None) -> list[object]:
-    """Return the callback that goes on from the optimizer of the last net, if it is known."""
-    state = None if last is None else last.state.get("optimizer")
-    return [] if state is None else [WarmStart(state)]
 
 
 def train(
@@ -310,8 +308,9 @@ def train(
             settings,
             batches,
             told,
+            start,
             first=[] if stopping is None or watched is None else [HeldOut(stopping)],
-            last=[*warm_start(start), *checkpoints],
+            last=checkpoints,
             generator=make_generator(seeds[4], device),
             n_steps=epochs * len(batches),
             max_epochs=epochs,

@@ -26,7 +26,6 @@ from ._fit import (
     isolated_rng,
     scale,
     train_net,
-    warm_start,
 )
 from ._statistics import Prior, refine
 
@@ -106,7 +105,7 @@ def train_chunk(
             settings,
             chunk,
             told,
-            last=warm_start(start),
+            start,
             history=history,
             step=state.get("step", 0),
             generator=make_generator(seeds[3], device),
