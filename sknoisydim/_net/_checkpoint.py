@@ -53,12 +53,7 @@ class FitCheckpoint(Quiet):
     def check(self, identity: Mapping[str, str]) -> None:
         """See that a checkpoint that is there belongs to this fit."""
         self.identity = new = {**identity, "random_state": f"of seed {self.seed}"}
-        old = new if self.saved is None else self.saved["identity"]
-        names = [name for name in new | old if new.get(name) != old.get(name)]
-        # The weights that training starts from follow from all the rest.
-        named = [name for name in names if name != "initial weights"] or names
-        if named:
-            told = "; ".join(f"{name} was {old.get(name)} and is {new.get(name)}" for name in named)
+        if self.saved is not None and (told := differences(self.saved["identity"], new)):
             raise ValueError(
                 f"checkpoint={str(self.folder)!r} holds a fit that has not ended, and it is "
                 f"another one: {told}. Use another folder, or delete {self.path} to give it up."
@@ -101,6 +96,13 @@ class FitCheckpoint(Quiet):
                 message = f"the checkpoint {self.path} {what}: {error}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
             self.warned = True
+
+
+def differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """Say in what two fits differ; weights at the start follow from all the rest."""
+    names = [name for name in {**new, **old} if new.get(name) != old.get(name)]
+    named = [name for name in names if name != "initial weights"] or names
+    return "; ".join(f"{name} was {old.get(name)} and is {new.get(name)}" for name in named)
 
 
 def _read(path: Path) -> Any:

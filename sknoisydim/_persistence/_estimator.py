@@ -170,8 +170,8 @@ class Persistent:
         shape = self.encoder_.row_shape or (self.n_features_in_,)
         # Two rows: a dynamic dimension is not traced with one.
         example = torch.zeros(2, *shape, dtype=torch.float32)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch and onnxscript say of their own insides
+        # torch and onnxscript warn of their own insides.
+        with warnings.catch_warnings(action="ignore"):
             program: Any = torch.onnx.export(
                 module,
                 (example,),

@@ -17,13 +17,14 @@ from sknoisydim._objective import Objective
 from sknoisydim._references import References
 from sknoisydim._settings import Settings
 from sknoisydim._sources import RowSource, StackedRows
-from sknoisydim._training._fit import build, missing_cells
 from sknoisydim.scaling import Moments, Standardize, column_moments, from_moments
 
 from ._fit import (
     Trained,
+    build,
     conclude,
     isolated_rng,
+    missing_cells,
     scale,
     train_net,
 )

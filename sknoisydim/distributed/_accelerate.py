@@ -30,6 +30,7 @@ from sknoisydim._context import extra, own_context
 from sknoisydim._linear import Rows
 from sknoisydim._modules import draw_seed
 from sknoisydim._net._callbacks import Quiet
+from sknoisydim._net._checkpoint import differences
 from sknoisydim._validation import check_real
 
 from ._dask import check_estimator
@@ -191,12 +192,9 @@ class SharedRows(Rows, Quiet):
 
         own = {name: said for name, said in identity.items() if name not in APART}
         for rank, other in enumerate(gather_object([own])):
-            if differ := {
-                name: (other[name], own[name]) for name in own if other[name] != own[name]
-            }:
+            if told := differences(other, own):
                 raise ValueError(
-                    f"process {rank} was given something else than process {self.rank}, and all "
-                    f"need the same: {differ}."
+                    f"process {rank} was given another fit than process {self.rank}: {told}."
                 )
 
     def on_train_begin(self, net: Any, **kwargs: object) -> None:
