@@ -48,14 +48,10 @@ class Settings(SimpleNamespace):
 
     `max_epochs` is None for "auto", `early_stopping` None or a number of epochs, and `checkpoint`
     None or a folder, which takes over the seed of a fit that was there where `any_seed` says so.
-    `uses_global_rng` tells whether the encoder draws from torch's generators, and `precision` is
-    the dtype of its matrix products in training where that is not float32.
+    `takes_missing` tells whether cells may be missing, `uses_global_rng` whether the encoder draws
+    from torch's generators, and `precision` is the dtype of its matrix products in training where
+    that is not float32.
     """
-
-    @property
-    def takes_missing(self) -> bool:
-        """Whether cells may be missing."""
-        return MISSING[self.missing]
 
 
 def auto_steps(n_rows: int) -> int:
@@ -114,12 +110,6 @@ def _checkpoint(value: object) -> Path | None:
     return folder
 
 
-def check_verbose(verbose: object) -> None:
-    """See that progress can be reported."""
-    if not isinstance(verbose, (bool, np.bool_)):
-        check_integer(verbose, "verbose", minimum=0)
-
-
 def resolve_callbacks(callbacks: object) -> list[Any]:
     """Return copies of callbacks: a fit initialises them, and they remember it.
 
@@ -130,16 +120,15 @@ def resolve_callbacks(callbacks: object) -> list[Any]:
         return []
     if not isinstance(callbacks, (list, tuple)):
         raise TypeError(f"callbacks must be None or a list of skorch callbacks, got {callbacks!r}.")
+    copies: list[Any] = []
     for item in callbacks:
-        callback = item[-1] if isinstance(item, tuple) else item
+        *name, callback = item if isinstance(item, tuple) else (item,)
         if not callable(getattr(callback, "on_epoch_end", None)):
             raise TypeError(
                 f"callbacks holds {item!r}; it takes skorch callbacks, or (name, callback)."
             )
-    return [
-        (*item[:-1], _copied(item[-1])) if isinstance(item, tuple) else _copied(item)
-        for item in callbacks
-    ]
+        copies.append((*name, _copied(callback)) if name else _copied(callback))
+    return copies
 
 
 def _copied(value: object) -> object:
@@ -179,18 +168,21 @@ def resolve_settings(parameters: BaseEstimator, n_features: int) -> Settings:
     for name, most in WEIGHTS.items():
         found[name] = check_real(given[name], name, minimum=0, maximum=most)
     keep, n_components, epochs = (given[n] for n in ("keep", "n_components", "max_epochs"))
-    check_verbose(given["verbose"])
+    if not isinstance(given["verbose"], (bool, np.bool_)):
+        check_integer(given["verbose"], "verbose", minimum=0)
     keep = resolve_keep(keep)
     if is_auto(n_components):
         n_components = min(n_features, AUTO_COMPONENTS)
     if not is_auto(epochs):
         epochs = check_integer(epochs, "max_epochs", minimum=1, also="'auto'")
+    missing = check_name(given["missing"], MISSING, "missing")
     precision = getattr(found["encoder"], "precision", "32")
     return Settings(
         **found,
         n_components=check_integer(n_components, "n_components", minimum=1, also="'auto'"),
         keep=keep if found["keep_weight"] > 0 else None,
-        missing=check_name(given["missing"], MISSING, "missing"),
+        missing=missing,
+        takes_missing=MISSING[missing],
         max_epochs=None if is_auto(epochs) else epochs,
         batch_size=check_integer(given["batch_size"], "batch_size", minimum=2),
         lr=check_real(given["lr"], "lr", minimum=0, closed="neither"),

@@ -18,7 +18,7 @@ from sknoisydim._version import __version__
 # Bytes of a table that are looked at: all of a smaller one.
 HASHED_BYTES = 2**26
 # Settings that say nothing of the epochs, or are told in another way.
-APART = {"any_seed", "checkpoint", "refine"}
+APART = {"any_seed", "checkpoint", "refine", "takes_missing"}
 
 
 def identity(
