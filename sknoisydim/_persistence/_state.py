@@ -173,12 +173,13 @@ class Writer:
         state.pop("_sklearn_version", None)
         return state
 
-    def _distribution(self, value: object, path: str) -> JSON:
+    def _distribution(self, value: Any, path: str) -> JSON:
         newer = type(value).__name__.removeprefix("Standard")  # of Normal(mu=0, sigma=1)
         if type(value) is _Frozen:
-            own: Any = getattr(stats, str(value.dist.name), None)  # not a user's, nor with settings
+            name, given = str(value.dist.name), (value.args, value.kwds)
+            own: Any = getattr(stats, name, None)
             if type(own) is type(value.dist) and _settings(own) == _settings(value.dist):
-                return [own.name, self.write(value.args, path), self.write(value.kwds, path)]
+                return [name, *(self.write(part, path) for part in given)]  # not a user's own
         elif newer in CALLED and isinstance(value, CALLED[newer]):
             return [newer, [], self.write(dict(value._original_parameters), path)]
         elif type(value) is _MultivariateNormal:
@@ -233,6 +234,8 @@ def read(node: JSON, arrays: Arrays) -> Any:
             if name not in CALLED and not isinstance(kind, stats.rv_continuous):
                 raise ValueError(f"{name!r} is no continuous distribution of scipy.stats.")
             return kind(*read(arguments, arrays), **read(keywords, arrays))
+        case "own":
+            return read(content["state"], arrays)
         case "random":
             generator = np.random.RandomState(0)
             generator.set_state(tuple(read(content, arrays)))
@@ -326,9 +329,8 @@ def unpack(
             if needed
             else f"the file holds all of its components: load it without {', '.join(named)}."
         )
-    fitted = {name: read(node, arrays) for name, node in header["fitted"].items()}
-    parts: dict[str, Any] = {**fitted, "d": fitted["n_components_"], "rng": make_generator(0)}
-    nodes = header["parts"]
+    fitted, nodes = _read_all(header["fitted"], arrays), header["parts"]
+    parts = {**fitted, "d": fitted["n_components_"], "rng": make_generator(0)}
     parts["width"] = read(nodes["width"], arrays)
     # Components are made for so many columns: about as many as there are numbers in the file.
     numbers = max(FEW_COLUMNS, sum(array.size for array in arrays.values()))
@@ -336,34 +338,30 @@ def unpack(
         if type(size) is not int or not 1 <= size <= numbers:
             raise ValueError(f"{size!r} columns are not what its tensors are for.")
     for name in sorted(nodes, key=lambda name: name != "channel"):  # which a critic knows
-        own = _own(nodes[name])
-        parts[name] = read(nodes[name] if own is None else own["state"], arrays)
-        if own is not None:
-            parts[name] = _made(name, named[own["parameter"]], parts)
-    found = {
-        name: read(node, arrays) if _own(node) is None else named[name]
-        for name, node in header["parameters"].items()
-    }
+        parts[name] = read(nodes[name], arrays)
+        if _own(nodes[name]) is not None:
+            parameter, make = MADE[name]
+            parts[name] = _with_state(make(named[parameter], parts), parts[name], parameter)
+    found = {**_read_all(header["parameters"], arrays), **named}
     if "scaling" in named:
         found["scaling"] = clone(named["scaling"])
     return found | fitted | _assemble(parts)
 
 
-def _made(name: str, own: object, parts: dict[str, object]) -> object:
-    """Return a part, made of what the caller of `load` names, with the tensors of the file."""
-    parameter, make = MADE[name]
-    made, state = make(own, parts), parts[name]
+def _read_all(nodes: Mapping[str, JSON], arrays: Arrays) -> dict[str, Any]:
+    return {name: read(node, arrays) for name, node in nodes.items()}
+
+
+def _with_state(part: Any, state: Any, parameter: str) -> Any:
+    """Return a part that the caller of `load` has named, with its tensors, if there are any."""
     if state is None:
-        return made
+        return part
     try:
-        made = copy.deepcopy(made).float()
-        made.load_state_dict(state)
+        part = copy.deepcopy(part).float()
+        part.load_state_dict(state)
     except (AttributeError, RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"the weights in the file do not fit {parameter}, which has to make what was saved: "
-            f"{error}"
-        ) from error
-    return made
+        raise ValueError(f"the weights in the file do not fit {parameter}: {error}") from error
+    return part
 
 
 def _assemble(parts: dict[str, Any]) -> dict[str, Any]:
