@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from sknoisydim._context import own_context
 from sknoisydim._files import replacing
 from sknoisydim._input import check_rows
-from sknoisydim._model import embeddings, log_densities
+from sknoisydim._model import FittedModel, TargetMap, embeddings
 from sknoisydim._modules import RandomState, draw_seed
 from sknoisydim._settings import MISSING, resolve_device
 from sknoisydim._sources import FLOATS, MatrixLike, RowSource, as_given, is_sparse
@@ -25,9 +25,6 @@ from sknoisydim._validation import check_integer, check_name
 from sknoisydim.encoders import IndicateMissing, resolve_encoder
 from sknoisydim.metrics import MatchReport
 from sknoisydim.targets import resolve_target
-
-# What N(0, I) is clipped to before it is decoded: squares beyond may overflow.
-FAR = 1e3
 
 
 def _decodes(estimator: BaseEstimator) -> bool:
@@ -127,18 +124,13 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     def _embed(self, X: RowSource, out: np.ndarray) -> np.ndarray:
         """Write embeddings of checked rows into an array, and return it."""
-        device = resolve_device(self.device)
-        # The last bits depend on the dtype and the layout that is written to.
-        direct = out.dtype == X.dtype and out.flags.c_contiguous
         limit = np.finfo(out.dtype).max
-        for part, z in embeddings(self.encoder_, X, device, self.refinement_):
-            if direct:
-                self.target_.push_into(z, out[part])
-            else:
-                rows = np.empty(z.shape, X.dtype)
-                self.target_.push_into(z, rows)
-                np.clip(rows, -limit, limit, out=out[part])
+        for part, z in self._chain().in_slices(X, resolve_device(self.device)):
+            np.clip(z.numpy(), -limit, limit, out=out[part])
         return out
+
+    def _chain(self) -> FittedModel:
+        return FittedModel(self.encoder_, self.refinement_, TargetMap(self.target_))
 
     @available_if(_decodes)
     @own_context()
@@ -171,7 +163,9 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 f"Z has {Z.shape[1]} components, but this {type(self).__name__} has "
                 f"{self.n_components_}: Z is what transform returns."
             )
-        return self._decoded(self.target_.pull(Z)).astype(Z.dtype, copy=False)
+        with torch.inference_mode():
+            z = self._chain().inverse(torch.from_numpy(Z).double())
+        return self.decoder_.decode(z.numpy()).astype(Z.dtype, copy=False)
 
     @available_if(_decodes)
     @own_context()
@@ -214,16 +208,10 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         check_is_fitted(self)
         n_samples = check_integer(n_samples, "n_samples", minimum=1)
         rng = np.random.default_rng(draw_seed(random_state))
-        return self._decoded(rng.standard_normal((n_samples, self.n_components_)), rng)
-
-    def _decoded(self, z: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Return the columns of embeddings (n, d) before the target; drawn if `rng` is given."""
-        z = np.clip(z, -FAR, FAR)
-        if self.refinement_ is not None:
-            with torch.inference_mode():
-                z = self.refinement_.inverse(torch.from_numpy(z)).numpy()
-        decoder = self.decoder_
-        return decoder.decode(z) if rng is None else decoder.draw(z, rng)
+        z = torch.from_numpy(rng.standard_normal((n_samples, self.n_components_)))
+        with torch.inference_mode():
+            z = self._chain().refinement.inverse(z)
+        return self.decoder_.draw(z.numpy(), rng)
 
     @own_context()
     def score_samples(self, X: MatrixLike) -> np.ndarray:
@@ -248,8 +236,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         ValueError, TypeError
             As of `transform`.
         """
-        rows, device = self._check(X), resolve_device(self.device)
-        return log_densities(self.encoder_, rows, device, self.refinement_)
+        rows = self._check(X)
+        return self._chain().log_densities(rows, resolve_device(self.device))
 
     @own_context()
     def score(self, X: MatrixLike, y: ArrayLike | None = None) -> float:
