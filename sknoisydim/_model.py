@@ -52,7 +52,8 @@ class Embedder(nn.Module):
         x = x if known else x.double()
         if self.row_shape is not None:
             x = x.flatten(1)
-        if isinstance(self.encoder, IndicateMissing):
+        own = isinstance(self.scaling, SklearnScaling)  # which shows them the mean
+        if isinstance(self.encoder, IndicateMissing) and not own:
             # Around the scaling: what an ONNX runtime's minimum makes of NaN is its own.
             gone = x.isnan()
             scaled = self.scaling(x.masked_fill(gone, 0.0)).masked_fill(gone, torch.nan)

@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 from sklearn.base import clone
 
 from sknoisydim._context import own_context
-from sknoisydim._validation import check_integer, unknown_option
+from sknoisydim._validation import check_integer, instance_of, unknown_option
 from sknoisydim.targets._base import Z_MAX, FloatArray, Normal, Target, Uniform
 from sknoisydim.targets._joint import MultivariateNormal
 
@@ -348,13 +348,7 @@ def as_target(value: object, name: str) -> Target | _Marginal:
             raise ValueError(unknown_option(value, TARGETS, name, also))
         return TARGETS[value]()
     if inspect.isclass(value) and issubclass(value, Target):
-        try:
-            return value()
-        except TypeError as error:
-            raise TypeError(
-                f"{name} is the class {value.__name__}, which needs parameters: pass an object, "
-                f"as in {value.__name__}(...)."
-            ) from error
+        return instance_of(value, name)
     if isinstance(value, Target):
         return value
     if isinstance(value, _FrozenMultivariateNormal):
