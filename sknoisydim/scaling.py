@@ -15,7 +15,7 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import nn
 
 from sknoisydim._modules import Float64, Table
-from sknoisydim._sources import RowSource, column_means, extremes, is_sparse, slices
+from sknoisydim._sources import RowSource, is_sparse, slices
 from sknoisydim._validation import allowed, check_name, instance_of
 
 __all__ = [
@@ -340,7 +340,8 @@ def _check_range(finite: np.ndarray, otherwise: str) -> None:
 
 def _quantile(X: RowSource, seed: int, weights: np.ndarray | None) -> nn.Module:
     rows = _resampled(X, weights, seed)
-    span, _ = extremes(rows)
+    with np.errstate(over="ignore"):
+        span = np.fmax.reduce(rows) - np.fmin.reduce(rows)
     _check_range(span != np.inf, "use another scaling")
     transformer = QuantileTransformer(n_quantiles=min(1000, len(X)), random_state=seed)
     # scikit-learn's quantiles leave missing cells out, and want one cell that is none.
@@ -413,7 +414,7 @@ def fit_scaling(
     """
     scaling = resolve_scaling(scaling)
     if scaling is None:
-        _, largest = extremes(X)
+        largest = max(np.fmax.reduce(np.abs(X[part]), axis=None) for part in slices(*X.shape))
         if largest > np.finfo(np.float32).max:
             raise ValueError(
                 f"X holds {largest:.3g}, too large for float32, and scaling=None leaves it so. "
@@ -422,7 +423,7 @@ def fit_scaling(
         return Clip()
     if isinstance(scaling, str):
         return SCALINGS[scaling](X, seed, weights)
-    fill = column_means(X, weights) if missing else None
+    fill = column_moments(X, weights).mean if missing else None
     rows = _resampled(X, weights, seed)
     if fill is not None:
         rows = np.where(np.isnan(rows), fill, rows).astype(rows.dtype, copy=False)

@@ -23,7 +23,7 @@ from sknoisydim._objective import Objective, channel_nats
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._references import Kept, Reference, of_targets, unknown
 from sknoisydim._settings import Settings, auto_epochs
-from sknoisydim._sources import ChosenRows, column_means, missing_columns
+from sknoisydim._sources import ChosenRows, missing_columns
 from sknoisydim._training._statistics import (
     HELD_OUT_ROWS,
     Prior,
@@ -75,7 +75,7 @@ def missing_cells(
         return IndicateMissing(
             nn.Identity(), columns, torch.zeros(table.X.shape[1], dtype=torch.float32)
         )
-    mean = column_means(table.X, table.weights)
+    mean = column_moments(table.X, table.weights).mean
     with torch.no_grad():
         fill = scaling(torch.from_numpy(mean)[None])[0].float()
     return IndicateMissing(nn.Identity(), columns, fill)
