@@ -414,29 +414,24 @@ def _check_out(out: np.ndarray, shape: tuple[int, ...], X: RowSource) -> None:
 
 def _in_one_file(out: np.ndarray, held: object) -> bool:
     """Whether two arrays are of overlapping bytes of one file, each by a memory map of its own."""
-    a, b = _map_of(out), _map_of(held)
-    if a is None or b is None or a is b or a.mode == "c":
+    (one, first, last), (other, start, stop) = _place_in_file(out), _place_in_file(held)
+    if one is None or other is None or one is other or not (first < stop and start < last):
         return False
     try:
-        same = os.path.samefile(str(a.filename), str(b.filename))
+        return os.path.samefile(str(one.filename), str(other.filename))
     except OSError:  # one is gone, or has another name: as two files
         return False
-    (first, last), (start, stop) = _bytes_of_file(out, a), _bytes_of_file(held, b)
-    return same and first < stop and start < last
 
 
-def _map_of(array: object) -> np.memmap | None:
-    """Return the memory map of a named file that an array is a view of, the one opened first."""
-    found = None
-    while array is not None:
-        if isinstance(array, np.memmap) and array.filename is not None:
-            found = array
-        array = getattr(array, "base", None)
-    return found
-
-
-def _bytes_of_file(array: Any, whole: np.memmap) -> tuple[int, int]:
-    """Return the first byte of the file that an array holds, and the one behind its last."""
-    low, high = np.lib.array_utils.byte_bounds(array)
+def _place_in_file(array: Any) -> tuple[np.memmap | None, int, int]:
+    """Return the memory map of a file that an array is a view of, and its bytes in that file."""
+    whole, base = None, array
+    while base is not None:  # the map that was opened first knows its place
+        if isinstance(base, np.memmap) and base.filename is not None and base.mode != "c":
+            whole = base
+        base = getattr(base, "base", None)
+    if whole is None:
+        return None, 0, 0
     start = whole.offset - np.lib.array_utils.byte_bounds(whole)[0]
-    return low + start, high + start
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return whole, low + start, high + start

@@ -341,7 +341,7 @@ def _check_range(finite: np.ndarray, otherwise: str) -> None:
 def _quantile(X: RowSource, seed: int, weights: np.ndarray | None) -> nn.Module:
     rows = _resampled(X, weights, seed)
     with np.errstate(over="ignore"):
-        span = np.fmax.reduce(rows) - np.fmin.reduce(rows)
+        span = np.subtract(np.fmax.reduce(rows), np.fmin.reduce(rows), dtype=np.float64)
     _check_range(span != np.inf, "use another scaling")
     transformer = QuantileTransformer(n_quantiles=min(1000, len(X)), random_state=seed)
     # scikit-learn's quantiles leave missing cells out, and want one cell that is none.

@@ -484,10 +484,10 @@ class TestCopies:
 
 @over(
     rows=[
-        (np.zeros(2), ValueError, r"\(n_samples, 2\), got \(2,\)"),
+        (np.zeros(2), ValueError, "Expected 2D array, got 1D array"),
         (np.zeros((2, 3)), ValueError, "3 components, but this Uniform was bound to 2"),
-        (np.zeros((2, 2), complex), TypeError, "complex128"),
-        ([["a", "b"]], TypeError, "real numbers"),
+        (np.zeros((2, 2), complex), ValueError, "Complex data not supported"),
+        ([["a", "b"]], ValueError, "could not convert string to float"),
     ]
 )
 def test_rows_that_are_refused(rows):

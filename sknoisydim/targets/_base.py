@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 
 from sknoisydim._context import own_context
 from sknoisydim._normal import normal_logpdf
@@ -32,8 +32,8 @@ class Target(BaseEstimator):
     gives rows close to :math:`N(0, I_d)`, and :math:`T` (:meth:`push`) turns them into the target
     without losing information (Butakov et al., arXiv:2410.06993). :meth:`bind` sets
     `n_components_`; before it, the methods raise NotFittedError. What they return is float64. Rows
-    x and z are array-likes of shape (n_samples, n_components): TypeError if they are no real
-    numbers, ValueError for another shape.
+    x and z are array-likes of shape (n_samples, n_components): ValueError if they are no real
+    numbers, or have another shape.
 
     A new target is a subclass with the hooks ``_bind`` (optional), ``_push``, ``_pull`` and
     ``_logpdf``, which receive checked rows of their own.
@@ -126,24 +126,14 @@ class Target(BaseEstimator):
     def _rows(self, values: ArrayLike, name: str) -> FloatArray:
         """Return a float64 copy of `values`, so that the hooks may work in place."""
         n_components = self._bound_n_components()
-        array = np.asarray(values)
-        if array.dtype.kind not in "fiu":
-            raise TypeError(
-                f"{name} must be an array of real numbers, got {type(values).__name__} with "
-                f"dtype {array.dtype}."
-            )
-        if array.ndim != 2:
+        options: Any = {"ensure_all_finite": False, "ensure_min_samples": 0, "input_name": name}
+        rows: FloatArray = check_array(values, dtype=np.float64, order="C", copy=True, **options)
+        if rows.shape[1] != n_components:
             raise ValueError(
-                f"{name} must have the shape (n_samples, {n_components}), got {array.shape}. "
-                f"Reshape one row by {name}.reshape(1, -1), one component by "
-                f"{name}.reshape(-1, 1)."
+                f"{name} has {rows.shape[1]} components, but this {type(self).__name__} was bound "
+                f"to {n_components}."
             )
-        if array.shape[1] != n_components:
-            raise ValueError(
-                f"{name} has {array.shape[1]} components, but this {type(self).__name__} was "
-                f"bound to {n_components}."
-            )
-        return np.array(array, dtype=np.float64, order="C")
+        return rows
 
 
 def check_vector(value: object, name: str, n_components: int) -> FloatArray:
