@@ -272,8 +272,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             As of `transform`, and for one row.
         """
         rows, device = self._check(X, ensure_min_samples=2), resolve_device(self.device)
-        slices = embeddings(self.encoder_, rows, device, self.refinement_)
-        z = np.concatenate([z for _, z in slices])
+        z = embeddings(self.encoder_, rows, device, self.refinement_)
         return information_share(z, self.channel_, self.batch_size_)
 
     def diagnose(

@@ -43,6 +43,7 @@ REMEDIES = {
     "must be a string or a real number": "Columns have to be numbers: convert these objects in "
     "front, or leave them out.",
     "Complex data not supported": "Pass real and imaginary parts as columns of their own.",
+    "at least one array or dtype is required": "X has no columns.",
     "unsupported ScalarType": "numpy has no such numbers: pass X.float().",
     "while dim <= 2 is required": "Rows of more dimensions need an encoder of your own.",
 }
@@ -87,27 +88,25 @@ def check_rows(
         options |= {"dtype": None, "ensure_all_finite": False}
         may_be_infinite = X.dtype.kind == "f"
     elif sparse.issparse(X):
-        if missing:  # infinities of both signs in one cell would add up to NaN
-            cells: Any = X
-            if np.isinf(cells.tocoo().data).any():
-                raise ValueError(f"Input X contains infinity. {NO_INFINITY}")
+        cells: Any = X  # infinities of both signs in one cell would add up to NaN
+        if missing and np.isinf(cells.tocoo().data).any():
+            raise ValueError(f"Input X contains infinity. {NO_INFINITY}")
         X = as_csr(X)
     elif missing:
         X = _with_nan(X)
-    _check_frame(X)
+    _check_names(X)
     # scikit-learn looks for infinities by a sum, and that of both signs is NaN with a warning.
     with np.errstate(invalid="ignore", over="ignore"), in_our_words():
         if any_shape:
-            if isinstance(X, (list, tuple)):
+            if isinstance(X, (list, tuple)) or getattr(X, "ndim", 2) > 2:
                 X = check_array(X, allow_nd=True, **options)
-            if getattr(X, "ndim", 2) > 2 and missing:
-                raise ValueError(
-                    f"X has rows of shape {X.shape[1:]}, and missing='indicator' is for rows of "
-                    "columns: use missing='error', and fill missing cells in front."
-                )
             if getattr(X, "ndim", 2) > 2:
-                X = check_array(X, allow_nd=True, **options)
                 shape = X.shape[1:]
+                if missing:
+                    raise ValueError(
+                        f"X has rows of shape {shape}, and missing='indicator' is for rows of "
+                        "columns: use missing='error', and fill missing cells in front."
+                    )
                 # In another layout, flattening is copying.
                 X = X.reshape(len(X), -1) if X.flags.c_contiguous else as_source(X)
         if shape is None or known is None or shape == known:
@@ -246,8 +245,8 @@ def _with_nan(X: Any) -> Any:
     return X
 
 
-def _check_frame(X: Any) -> None:
-    """See to what scikit-learn does not see in a frame, or says in other words."""
+def _check_names(X: Any) -> None:
+    """See that the columns of a frame have names of their own."""
     names = getattr(X, "column_names", getattr(X, "columns", ()))
     times = [(name, n) for name, n in Counter(names).items() if n > 1]
     if times:
@@ -256,30 +255,17 @@ def _check_frame(X: Any) -> None:
             f"Expected unique column names, got {said}. Give each column of X a name of its own, "
             "or pass X.to_numpy()."
         )
-    dtypes = getattr(X, "dtypes", None)
-    if dtypes is None or not hasattr(X, "iloc"):
-        return
-    if any(getattr(dtype, "kind", "") == "c" for dtype in np.atleast_1d(dtypes)):
-        raise ValueError("Complex data not supported: X has columns of complex numbers.")
-    if X.ndim == 2 and X.shape[1] == 0:
-        raise ValueError(
-            f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required."
-        )
 
 
 def check_same_columns(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """See that a table has the columns of the last fit, which a warm start goes on from."""
-    if now["n_features_in_"] != before["n_features_in_"]:
-        raise ValueError(
-            f"X has {now['n_features_in_']} columns, and warm_start=True goes on from a fit on "
-            f"{before['n_features_in_']}. Use warm_start=False."
-        )
-    names, old = now.get("feature_names_in_"), before.get("feature_names_in_")
-    if names is not None and old is not None and list(names) != list(old):
-        raise ValueError(
-            f"X has the columns {list(names)}, and warm_start=True goes on from a fit on "
-            f"{list(old)}. Use the same columns in the same order, or warm_start=False."
-        )
+    for name, what in (("n_features_in_", "number of columns"), ("feature_names_in_", "columns")):
+        old, new = before.get(name), now.get(name)
+        if old is not None and new is not None and not np.array_equal(old, new):
+            raise ValueError(
+                f"X has the {what} {new}, and warm_start=True goes on from a fit with {old}. Use "
+                "the same columns in the same order, or warm_start=False."
+            )
 
 
 def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:

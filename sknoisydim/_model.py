@@ -79,7 +79,7 @@ class Embedder(nn.Module):
         self.in_double = True
         one_row = X[:1].astype(np.float64)
         try:
-            list(embeddings(self, one_row, torch.device("cpu")))
+            embeddings(self, one_row, torch.device("cpu"))
         except Exception:  # noqa: BLE001 (a user's module; what also fails in float32 is raised there)
             self.in_double = False
 
@@ -198,10 +198,10 @@ class FittedModel(nn.Module):
 
 def embeddings(
     embedder: Embedder, X: RowSource, device: torch.device, refinement: Any = None
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield slices of rows and their embeddings (m, d) before the target, in float64."""
-    for part, z in FittedModel(embedder, refinement).in_slices(X, device):
-        yield part, z.numpy().astype(np.float64, copy=False)
+) -> np.ndarray:
+    """Return embeddings (n, d) before the target, in float64."""
+    parts = [z.numpy() for _, z in FittedModel(embedder, refinement).in_slices(X, device)]
+    return np.concatenate(parts).astype(np.float64, copy=False)
 
 
 # Normal scores beyond which a target with independent components stays where it is: one row in

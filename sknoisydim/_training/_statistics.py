@@ -196,8 +196,7 @@ def refine(
         some = np.random.default_rng(seed).choice(len(held_out), HELD_OUT_ROWS, replace=False)
         held_out = ChosenRows(held_out, some)
     clean, unseen = (
-        None if part is None else np.concatenate([z for _, z in embeddings(embedder, part, device)])
-        for part in (rows, held_out)
+        None if part is None else embeddings(embedder, part, device) for part in (rows, held_out)
     )
     built = settings.refine.build(clean, seed, unseen)
     if not all(callable(getattr(built, name, None)) for name in MAP) or not callable(built):

@@ -86,8 +86,7 @@ def normal_embedding(
 
     device = resolve_device(transformer.device)
     refinement = transformer.refinement_ if refined else None
-    parts = [z for _, z in embeddings(transformer.encoder_, X, device, refinement)]
-    return np.concatenate(parts)
+    return embeddings(transformer.encoder_, X, device, refinement)
 
 
 #: Samples that one draw of the noise uses, unless a batch is larger.
