@@ -225,16 +225,13 @@ class NormalScores(Float64, Scaling):
         missing = x.isnan()
         columns = x.to(torch.float64).masked_fill(missing, 0.0).T
         if torch.compiler.is_compiling():  # ONNX has no search
-            behind = [
-                (above(columns[:, :, None], self.quantiles[:, None])).sum(2)
-                for above in (torch.ge, torch.gt)
-            ]
+            cells, knots = columns[:, :, None], self.quantiles[:, None]
+            last, first = (cells >= knots).sum(2), (cells > knots).sum(2)
         else:
             columns = columns.contiguous()  # an export of torch 2.9 would refuse a batch of one row
-            behind = [
-                torch.searchsorted(self.quantiles, columns, right=right) for right in (True, False)
-            ]
-        p = 0.5 * (self._share(columns, behind[0], 1.0) + self._share(columns, behind[1], 0.0))
+            last = torch.searchsorted(self.quantiles, columns, right=True)
+            first = torch.searchsorted(self.quantiles, columns)
+        p = 0.5 * (self._share(columns, last, 1.0) + self._share(columns, first, 0.0))
         low, high = self.quantiles.aminmax(dim=1, keepdim=True)
         p = torch.where(columns + LEAST > high, 1.0, p)
         p = torch.where(columns - LEAST < low, 0.0, p)
@@ -299,11 +296,7 @@ def _quartiles(X: RowSource, weights: np.ndarray | None) -> np.ndarray:
     some = np.linspace(0, len(X) - 1, min(len(X), most)).astype(np.int64)
     rows = np.array(X[some], dtype=np.float64)
     rows[:, np.isnan(rows).all(0)] = 0
-    each = (
-        np.ones(rows.shape)
-        if weights is None
-        else np.broadcast_to(weights[some][:, None], rows.shape)
-    )
+    each = np.broadcast_to(1.0 if weights is None else weights[some][:, None], rows.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         # By the method under which a weight is a repetition.
         found: np.ndarray = np.nanquantile(

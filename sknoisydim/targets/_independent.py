@@ -35,7 +35,7 @@ GENERATIONS = (
     ("icdf", "iccdf", "cdf", "ccdf", "logpdf"),
 )
 
-_MultivariateNormal = type(stats.multivariate_normal)
+UNFROZEN = (stats.rv_continuous, stats.rv_discrete, type(stats.multivariate_normal))
 
 # Warning filters belong to the whole process, so only one thread at a time may change them.
 _FILTERS_LOCK = threading.Lock()
@@ -70,7 +70,22 @@ class _Marginal:
 
     def bind(self, n_components: int) -> _Marginal:
         """Check the distribution, and find the range of its quantile function."""
-        self.median = _check_distribution(self)
+        (quantile, _, cdf, *_), said = self.functions(), describe(self.distribution)
+        levels = np.array([0.25, 0.5, 0.75])
+        with np.errstate(all="ignore"):
+            if np.shape(quantile(0.5)) != ():
+                raise ValueError(
+                    f"{said} has arrays as parameters: give a list of distributions instead, one "
+                    "per component."
+                )
+            quartiles = np.asarray(quantile(levels), dtype=np.float64)
+            back = np.asarray(cdf(quartiles), dtype=np.float64)
+        if not ((np.diff(quartiles) > 0).all() and (np.abs(back - levels) < 1e-3).all()):
+            raise ValueError(
+                f"{said} is not a continuous distribution: its quartiles are {quartiles.tolist()}, "
+                f"and its distribution function there is {back.tolist()}. Check its parameters."
+            )
+        self.median = float(quartiles[1])
         # The quantile functions of scipy give infinity, NaN, the wrong sign (t(3) at 1e-290) or
         # a wrong value with a warning (beta at 1e-110) in tails that nobody asks for but us.
         with _FILTERS_LOCK, warnings.catch_warnings(record=True) as caught:
@@ -170,23 +185,18 @@ def distribution_methods(value: Any, name: str) -> tuple[str, ...]:
     """Return the names of the functions of a distribution, or explain why `value` is none."""
     is_class = inspect.isclass(value)
     kind = value if is_class else type(value)
-    of_scipy = isinstance(value, (stats.rv_continuous, stats.rv_discrete))
-    if (of_scipy and not hasattr(value, "xk")) or kind is _MultivariateNormal:  # with xk: atoms
-        label = getattr(value, "name", "multivariate_normal")
-        raise TypeError(
-            f"{name} is the distribution {label!r} of scipy.stats, but it is not frozen: call it "
-            f"with its parameters, as in {label}(...), to say which distribution you mean."
-        )
     if any(base.__module__.startswith(("torch.", "zuko.")) for base in kind.__mro__):
         raise TypeError(
             f"{name}={value!r} is a torch object, which is not supported: pass the same "
             "distribution from scipy.stats, as in scipy.stats.beta(2, 5), or wrap the map of a "
             "flow in sknoisydim.targets.PushForward."
         )
-    if is_class and callable(getattr(value, "icdf", None)):
+    unfrozen = isinstance(value, UNFROZEN) and not hasattr(value, "xk")  # with xk: atoms
+    if unfrozen or (is_class and callable(getattr(value, "icdf", None))):
+        label = value.__name__ if is_class else getattr(value, "name", "multivariate_normal")
         raise TypeError(
-            f"{name} is the class {value.__name__}: call it with its parameters, as in "
-            f"{value.__name__}(...), to say which distribution you mean."
+            f"{name} is the distribution {label!r} of scipy.stats, but it is not frozen: call it "
+            f"with its parameters, as in {label}(...), to say which distribution you mean."
         )
     if not is_class and _is_discrete(value):
         raise ValueError(
@@ -210,31 +220,6 @@ def _is_discrete(distribution: Any) -> bool:
         return False
     # Discrete ones of the newer generation have all the methods, and infinite density at an atom.
     return bool(np.isposinf(distribution.logpdf(distribution.icdf(0.5))).any())
-
-
-def _check_distribution(marginal: _Marginal) -> float:
-    """Check that the parameters give one continuous distribution, and return its median."""
-    (quantile, _, cdf, *_), said = marginal.functions(), describe(marginal.distribution)
-    levels = np.array([0.25, 0.5, 0.75])
-    with np.errstate(all="ignore"):
-        if np.shape(quantile(0.5)) != ():
-            raise ValueError(
-                f"{said} has arrays as parameters: give a list of distributions instead, one per "
-                "component."
-            )
-        quartiles = np.asarray(quantile(levels), dtype=np.float64)
-        back = np.asarray(cdf(quartiles), dtype=np.float64)
-    if not (np.isfinite(quartiles).all() and (np.diff(quartiles) > 0).all()):
-        raise ValueError(
-            f"{said} is not a distribution: its quartiles are {quartiles.tolist()}. Check its "
-            "parameters."
-        )
-    if not (np.abs(back - levels) < 1e-3).all():
-        raise ValueError(
-            f"{said} is not a continuous distribution: its distribution function at its quartiles "
-            f"is {back.tolist()}, not {levels.tolist()}."
-        )
-    return float(quartiles[1])
 
 
 TARGETS: Mapping[str, type[Target]] = {"normal": Normal, "uniform": Uniform}
@@ -386,13 +371,11 @@ def resolve_target(target: object, n_components: int) -> Target:
     Parameters
     ----------
     target : str, Target, scipy.stats distribution, or list or tuple of these
-        - a name: "normal" or "uniform";
-        - an object or a class of `sknoisydim.targets`;
-        - a frozen continuous distribution of scipy.stats, of the older generation
-          (``scipy.stats.beta(2, 5)``) or the newer (``scipy.stats.Normal(mu=1, sigma=2)``), or a
-          ``scipy.stats.rv_histogram``, which all components then have independently;
-        - a frozen ``scipy.stats.multivariate_normal``;
-        - a list or tuple of these, one per component.
+        A name ("normal", "uniform"); an object or a class of `sknoisydim.targets`; a frozen
+        ``scipy.stats.multivariate_normal``; what `Independent` takes: a frozen continuous
+        distribution of scipy.stats, of the older generation (``scipy.stats.beta(2, 5)``) or the
+        newer (``scipy.stats.Normal(mu=1, sigma=2)``), or a ``scipy.stats.rv_histogram``, for all
+        components, or a list or tuple with one of all these for each.
     n_components : int
         Number of components of the embedding, at least 1.
 

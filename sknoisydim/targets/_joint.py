@@ -51,7 +51,21 @@ class MultivariateNormal(Target):
 
     def _bind(self, n_components: int) -> None:
         self.mean_ = check_vector(self.mean, "mean", n_components)
-        self.factor_ = _cholesky(self.cov, n_components)
+        cov = check_array(self.cov, dtype=np.float64, input_name="cov")
+        if cov.shape != (n_components, n_components):
+            raise ValueError(
+                f"cov has shape {cov.shape}, but n_components={n_components}: it must have the "
+                f"shape ({n_components}, {n_components})."
+            )
+        if np.abs(cov - cov.T).max() > 1e-8 * np.abs(cov).max():
+            raise ValueError("cov must be symmetric, but it differs from its transpose.")
+        try:
+            self.factor_ = np.linalg.cholesky(cov)
+        except np.linalg.LinAlgError:
+            raise ValueError(
+                "cov must be positive definite, but its smallest eigenvalue is "
+                f"{np.linalg.eigvalsh(cov)[0]:.3g}."
+            ) from None
 
     def _push(self, z: FloatArray) -> FloatArray:
         # Not a BLAS product, whose rounding depends on the number of rows.
@@ -64,26 +78,6 @@ class MultivariateNormal(Target):
 
     def _logpdf(self, x: FloatArray) -> FloatArray:
         return normal_logpdf(self._pull(x)) - float(np.log(np.diag(self.factor_)).sum())
-
-
-def _cholesky(cov: object, n_components: int) -> FloatArray:
-    """Return the lower Cholesky factor of a checked covariance."""
-    matrix = check_array(cov, dtype=np.float64, input_name="cov")
-    if matrix.shape != (n_components, n_components):
-        raise ValueError(
-            f"cov has shape {matrix.shape}, but n_components={n_components}: it must have the "
-            f"shape ({n_components}, {n_components})."
-        )
-    if np.abs(matrix - matrix.T).max() > 1e-8 * np.abs(matrix).max():
-        raise ValueError("cov must be symmetric, but it differs from its transpose.")
-    try:
-        factor: FloatArray = np.linalg.cholesky(matrix)
-    except np.linalg.LinAlgError:
-        smallest = float(np.linalg.eigvalsh(matrix)[0])
-        raise ValueError(
-            f"cov must be positive definite, but its smallest eigenvalue is {smallest:.3g}."
-        ) from None
-    return factor
 
 
 class PushForward(Target):
