@@ -228,9 +228,7 @@ def target_module(target: Target) -> nn.Module:
     if type(target) is MultivariateNormal:
         return Affine(target)
     if isinstance(target, (Independent, Uniform)):
-        width = 1 if target._iid else target.n_components_
-        one = target.bind(width)
-        return Table(lambda knots: one.push(np.repeat(knots, width, 1)), EDGE)
+        return Table(lambda knots: target.push(np.repeat(knots, target.n_components_, 1)), EDGE)
     raise ValueError(
         f"the target {target!r} has no form in torch; 'normal', MultivariateNormal and those with "
         "independent components have. With target=False the module returns the embedding close to "

@@ -66,9 +66,9 @@ class Standardize(Float64, Scaling):
 
     With :math:`u = (x - \mu) / \sigma`, returns u clipped to +-1e6, or, with a `bound` b,
     :math:`u / \sqrt{1 + (u / b)^2}`, which is close to u in the middle and, up to rounding, keeps
-    the order of values and stays inside +-b. The subtraction is done in float64, or of a mean in
-    two float32 parts, because a column at 1e6 +- 1 has nothing left of its variation after one in
-    float32; bounded output keeps any finite row finite in the layers that follow.
+    the order of values and stays inside +-b. The subtraction is done in float64, because a column
+    at 1e6 +- 1 has nothing left of its variation after one in float32; bounded output keeps any
+    finite row finite in the layers that follow.
 
     Parameters
     ----------
@@ -83,20 +83,12 @@ class Standardize(Float64, Scaling):
         self.bound = bound
         self.mean = nn.Buffer(torch.as_tensor(mean, dtype=torch.float64))
         self.scale = nn.Buffer(torch.as_tensor(scale, dtype=torch.float64))
-        # Whether they are no problem in float32, for rows of float32.
-        fits = (np.abs(mean) < 1e30) & (scale > 1e-30) & (scale < 1e30)
-        self.in_single = bool(np.all(fits))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # In place, without hypot, and in the dtype of x where that loses nothing: in transform this
-        # is the largest piece beside the network.
+        # In place, without hypot, and no further in float64 than needed: in transform this is the
+        # largest piece beside the network.
         scale = self.scale if self.bound is None else self.scale * self.bound
-        if x.dtype == torch.float32 and self.in_single:
-            mean = self.mean.float()
-            rest = (self.mean - mean).float()
-            v = (x - mean).sub_(rest).mul_(scale.reciprocal().float())
-        else:
-            v = (x.to(torch.float64) - self.mean).div_(scale).to(x.dtype)
+        v = (x.double() - self.mean).div_(scale).to(x.dtype)
         if self.bound is None:
             return v.clamp_(-1e6, 1e6)
         # The square of a far row overflows, and infinity * 0 is NaN.

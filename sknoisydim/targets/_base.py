@@ -98,11 +98,6 @@ class Target(BaseEstimator):
         """
         return self._logpdf(self._rows(x, "x"))
 
-    @property
-    def _iid(self) -> bool:
-        """Whether the components are independent and alike, so that one object serves any d."""
-        return False
-
     def _bind(self, n_components: int) -> None:
         """Check the parameters against `n_components` and precompute, on the copy."""
 
@@ -170,10 +165,6 @@ class Normal(Target):
     array([-1.83787707])
     """
 
-    @property
-    def _iid(self) -> bool:
-        return True
-
     def _push(self, z: FloatArray) -> FloatArray:
         return z
 
@@ -214,10 +205,6 @@ class Uniform(Target):
     def __init__(self, low: ArrayLike = 0.0, high: ArrayLike = 1.0) -> None:
         self.low = low
         self.high = high
-
-    @property
-    def _iid(self) -> bool:
-        return np.ndim(self.low) == 0 and np.ndim(self.high) == 0
 
     def _bind(self, n_components: int) -> None:
         self.low_ = check_vector(self.low, "low", n_components)

@@ -55,8 +55,6 @@ class _Marginal:
     distribution function; outside, `z` is clipped.
     """
 
-    _iid = True
-
     def __init__(self, distribution: Any, names: tuple[str, ...]) -> None:
         self.distribution = distribution
         self.names = names
@@ -285,18 +283,14 @@ class Independent(Target):
         copied.__dict__ |= {n: value for n, value in vars(self).items() if n != "marginals"}
         return copied
 
-    @property
-    def _iid(self) -> bool:
-        one = self.marginals
-        return not isinstance(one, (list, tuple)) and as_target(one, "marginals")._iid
-
     def _bind(self, n_components: int) -> None:
         columns: dict[Target | _Marginal, list[int]] = {}
         for index, component in enumerate(as_components(self.marginals, n_components, "marginals")):
             columns.setdefault(component, []).append(index)
         self.parts_: list[tuple[NDArray[np.intp], Target | _Marginal]] = []
         for component, alike in columns.items():
-            for block in [alike] if component._iid else [[column] for column in alike]:
+            together = isinstance(component, _Marginal)
+            for block in [alike] if together else [[column] for column in alike]:
                 try:
                     part = component.bind(len(block))
                 except (TypeError, ValueError) as error:
