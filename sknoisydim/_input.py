@@ -116,8 +116,12 @@ def check_rows(
             )
             rows = as_source(X)
             shape = shape or rows.shape[1:]
-            if may_be_infinite:
-                _check_finite(rows, estimator, missing)
+            # Slice by slice; what is converted may be no more finite.
+            for part in slices(*rows.shape) if may_be_infinite else ():
+                name = type(estimator).__name__
+                assert_all_finite(
+                    rows[part], allow_nan=missing, estimator_name=name, input_name="X"
+                )
     if known is not None and shape != known:
         raise ValueError(
             f"X has rows of shape {shape}, but {type(estimator).__name__} was fitted to rows of "
@@ -143,9 +147,8 @@ def in_our_words() -> Iterator[None]:
         said = said.partition("\n")[0].rstrip(".")
         if remedy is SEEN_AS_MISSING:
             said = "Input X contains NaN: cells are missing"
-        kind = (
-            ValueError if isinstance(error, ValueError) or remedy is SEEN_AS_MISSING else TypeError
-        )
+            raise ValueError(f"{said}. {remedy}") from error
+        kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"{said}. {remedy}") from error
 
 
@@ -172,12 +175,9 @@ def check_kinds(X: object, name: str) -> None:
     numpy reads dates as integers, in whatever unit they have, and NaT as -9.2e18.
     """
     seen = np.asarray(X) if isinstance(X, (list, tuple)) else X
-    kinds = getattr(seen, "dtypes", None)  # pandas and polars
-    if kinds is None:
-        kinds = getattr(getattr(seen, "schema", None), "types", None)  # pyarrow
-    if kinds is None:
-        kinds = getattr(seen, "dtype", None)
-    kinds = list(kinds) if isinstance(kinds, Iterable) else [kinds]
+    of_arrow = getattr(getattr(seen, "schema", None), "types", None)
+    kinds = getattr(seen, "dtypes", of_arrow)  # of pandas and polars the first
+    kinds = list(kinds) if isinstance(kinds, Iterable) else [getattr(seen, "dtype", kinds)]
     fields = getattr(kinds[0], "names", None) if isinstance(seen, np.ndarray) else None
     if fields is not None:
         raise TypeError(
@@ -222,13 +222,6 @@ def _unmasked(X: object) -> Any:
     whole = {"b": np.float64, "i": np.float64, "u": np.float64, "S": object, "U": object}
     cells: Any = X.astype(whole.get(X.dtype.kind, X.dtype))
     return cells.filled(np.nan)
-
-
-def _check_finite(rows: RowSource, estimator: BaseEstimator, missing: bool) -> None:
-    """See that all numbers are finite, slice by slice: what is converted may not be, or no more."""
-    name = type(estimator).__name__
-    for part in slices(*rows.shape):
-        assert_all_finite(rows[part], allow_nan=missing, estimator_name=name, input_name="X")
 
 
 def _with_nan(X: Any) -> Any:
@@ -277,9 +270,7 @@ def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:
     check_kinds(weights, "sample_weight")
     weights = _unmasked(weights)
     weights = check_array(weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
-    if weights.ndim > 1:
-        raise ValueError(f"Sample weights must be a 1D array, got one with {weights.ndim}.")
-    if weights.ndim == 1 and len(weights) != n_rows:
+    if weights.shape != (n_rows,):
         raise ValueError(
             f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: a weight for each row."
         )
