@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
-from scipy.special import gammainc, gammaincc, gammainccinv, gammaincinv, gammaln
+from scipy.special import gammainc, gammainccinv, gammaincinv, gammaln
 from sklearn.utils import check_array
 
 from sknoisydim._normal import normal_logpdf
@@ -237,26 +237,17 @@ class SphericalShell(Target):
 
     def _push(self, z: FloatArray) -> FloatArray:
         direction, radius = _polar(z)
-        half, t = 0.5 * self.n_components_, 0.5 * radius**2
-        with np.errstate(divide="ignore"):
-            log_part = np.where(
-                t < half,
-                np.log(self._hole + self._shell * gammainc(half, t)),
-                np.log1p(-self._shell * gammaincc(half, t)),
-            )
-        ratio = np.exp(log_part / self.n_components_)
-        return direction * np.clip(self._outer * ratio, self._inner, self._outer)[:, None]
+        part = self._hole + self._shell * gammainc(0.5 * self.n_components_, 0.5 * radius**2)
+        radius = self._outer * part ** (1 / self.n_components_)
+        return direction * np.clip(radius, self._inner, self._outer)[:, None]
 
     def _pull(self, x: FloatArray) -> FloatArray:
         direction, radius = _polar(x)
         half, least = 0.5 * self.n_components_, 0.5 * EPS
-        with np.errstate(divide="ignore", over="ignore"):
-            log_part = self.n_components_ * np.log(np.minimum(radius / self._outer, 1.0))
-        below = np.maximum((np.exp(log_part) - self._hole) / self._shell, least * (self._hole > 0))
-        above = np.clip(-np.expm1(log_part) / self._shell, least, 1.0)
-        t = np.where(
-            below < gammainc(half, half), gammaincinv(half, below), gammainccinv(half, above)
-        )
+        part = np.minimum(radius / self._outer, 1.0) ** self.n_components_
+        below = np.maximum((part - self._hole) / self._shell, least * (self._hole > 0))
+        above = np.clip((1.0 - part) / self._shell, least, 1.0)
+        t = np.where(below < 0.5, gammaincinv(half, below), gammainccinv(half, above))
         return direction * np.sqrt(2.0 * t)[:, None]
 
     def _logpdf(self, x: FloatArray) -> FloatArray:
