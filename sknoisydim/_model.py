@@ -113,10 +113,12 @@ class TargetMap(nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         limit = torch.finfo(z.dtype).max
-        return torch.from_numpy(self.target.push(z.numpy())).clamp(-limit, limit).to(z.dtype)
+        x = self.target._push(z.to(torch.float64, copy=True).numpy())
+        return torch.from_numpy(x).clamp_(-limit, limit).to(z.dtype)
 
     def inverse(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(self.target.pull(x.numpy())).to(x.dtype)
+        z = self.target._pull(x.to(torch.float64, copy=True).numpy())
+        return torch.from_numpy(z).to(x.dtype)
 
     def log_abs_det(self, z: torch.Tensor) -> torch.Tensor:
         rows = z.double().numpy()

@@ -226,7 +226,7 @@ class TestTransformTo:
 
             calls = 0
 
-            def push(self, z):
+            def _push(self, z):
                 self.calls += 1
                 if self.calls == 2:
                     assert len(os.listdir(tmp_path)) == 2
