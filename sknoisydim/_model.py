@@ -46,8 +46,8 @@ class Embedder(nn.Module):
         self.encoder = encoder
         self.normalizer: Normalizer = normalizer
 
-    @own_forward
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        """Return embeddings (n, d) of rows, close to N(0, I)."""
         known = x.dtype in (torch.float32, torch.float64)
         x = x if known else x.double()
         if self.row_shape is not None:
@@ -62,6 +62,8 @@ class Embedder(nn.Module):
         if self.row_shape is not None:
             scaled = scaled.unflatten(1, self.row_shape)
         return self.normalizer(self.encoder(scaled.to(self.normalizer.mean.dtype)))
+
+    forward = own_forward(embed)
 
     def scaled(self, rows: np.ndarray) -> np.ndarray:
         """Return samples as the encoder gets them, of shape (n, p), in float64."""
@@ -180,9 +182,10 @@ class FittedModel(nn.Module):
             batch = torch.from_numpy(np.require(X[part], requirements=["C", "W"]))
             # A block, not a wrapped loop: the mode must not leak into the caller between slices.
             with torch.inference_mode():
-                z = embedder(batch.to(device)).cpu().to(batch.dtype)
-                yielded = self.target(self.refinement(z))
-            yield part, yielded
+                z = embedder.embed(batch.to(device)).cpu().to(batch.dtype)
+                for after in (self.refinement, self.target):
+                    z = z if type(after) is InvertibleMap else after(z)
+            yield part, z
 
     def log_densities(self, X: RowSource, device: torch.device) -> np.ndarray:
         """Return log densities (n,) of embeddings whose refined ones have N(0, I), in nats."""
