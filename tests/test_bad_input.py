@@ -81,7 +81,7 @@ class TestRows:
         assert np.isfinite(dim(scaling=None).fit(X).transform(holding(1e39))).all()
 
     def test_variance_too_large_for_float64(self):
-        message = r"column 2 overflows.*1e\+200.*scaling='quantile'"
+        message = r"column 2 overflows.*scaling='quantile'"
         for scaling in ("squash", "standard"):
             with pytest.raises(ValueError, match=message):
                 dim(scaling=scaling).fit(holding(1e200))

@@ -30,9 +30,9 @@ def _check_works(model: BaseEstimator) -> None:
     rows = np.zeros((2, model.n_features_in_), np.float32)
     if isinstance(model.encoder_.encoder, IndicateMissing):
         rows[1] = np.nan
-    for _, z in embeddings(model.encoder_, rows, torch.device("cpu"), model.refinement_):
-        if not np.isfinite(model.target_.push(z)).all():
-            raise ValueError("it embeds rows of zeros as NaN or infinity.")
+    z = embeddings(model.encoder_, rows, torch.device("cpu"), model.refinement_)
+    if not np.isfinite(model.target_.push(z)).all():
+        raise ValueError("it embeds rows of zeros as NaN or infinity.")
 
 
 class Persistent:

@@ -32,7 +32,10 @@ from sknoisydim.encoders import IndicateMissing, resolve_encoder
 from sknoisydim.noise import resolve_noise
 from sknoisydim.normalization import resolve_normalization
 from sknoisydim.scaling import SklearnScaling
-from sknoisydim.targets import resolve_target
+from sknoisydim.targets import Target, resolve_target
+
+# Parameters that older files call otherwise.
+RENAMED = {"laws": "marginals"}
 
 JSON: TypeAlias = Any
 Arrays = dict[str, np.ndarray]
@@ -220,7 +223,11 @@ def read(node: JSON, arrays: Arrays) -> Any:
             tensor = torch.from_numpy(np.array(arrays[name], order="C"))
             return nn.Parameter(tensor, requires_grad) if is_parameter else tensor
         case "object":
-            kind, state = known()[content[0]], read(content[1], arrays)
+            kind, state = known()[content[0]], content[1]
+            if issubclass(kind, Target):  # older files hold what `bind` makes besides
+                pairs = [[RENAMED.get(name, name), node] for name, node in state["dict"]]
+                state = {"dict": [pair for pair in pairs if pair[0] in kind._get_param_names()]}
+            state = read(state, arrays)
             if issubclass(kind, tuple):
                 return kind(*state)
             made = kind.__new__(kind)
@@ -281,7 +288,8 @@ def _parts(estimator: BaseEstimator) -> dict[str, Any]:
         # The encoder, which may be the user's, by itself; and what is done to missing cells.
         cells = [front.columns, front.fill, getattr(parts["scaling"], "fill", None)]
         parts |= {"encoder": front.encoder, "missing": cells}
-    return parts | {"refinement": estimator.refinement_, "target": estimator.target_}
+    unbound = clone(estimator.target_, safe=False)
+    return parts | {"refinement": estimator.refinement_, "target": unbound}
 
 
 def pack(estimator: BaseEstimator, apart: Collection[str] = ()) -> tuple[dict[str, JSON], Arrays]:
@@ -374,6 +382,7 @@ def _assemble(parts: dict[str, Any]) -> dict[str, Any]:
     objective = Objective(**{name: parts[name] for name in OBJECTIVE}).eval()
     embedder = Embedder(**{name: parts[name] for name in EMBEDDER}).eval()
     embedder.row_shape, embedder.in_double = parts["row_shape"], parts["in_double"]
+    parts["target"] = parts["target"].bind(parts["d"])
     net = DIMNet.at_rest(objective, parts["history_"], batch_size=parts["batch_size_"])
     found = {f"{name}_": parts[name] for name in ("refinement", "target", "channel")}
     return {"net_": net, "encoder_": embedder, **found}

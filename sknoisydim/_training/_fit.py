@@ -23,7 +23,7 @@ from sknoisydim._objective import Objective, channel_nats
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._references import References
 from sknoisydim._settings import Settings, auto_epochs
-from sknoisydim._sources import ChosenRows, column_means, missing_columns
+from sknoisydim._sources import ChosenRows, missing_columns
 from sknoisydim._training._identity import identity
 from sknoisydim._training._statistics import (
     HELD_OUT_ROWS,
@@ -70,14 +70,15 @@ def missing_cells(
         return None
     if isinstance(known, IndicateMissing):
         columns, fill = known.columns.cpu().clone(), known.fill.cpu().clone()
-    else:
-        columns = torch.from_numpy(missing_columns(table.X))
-        # The zero of a standardised column is its mean, also when a stream moves it.
-        fill = torch.zeros(table.X.shape[1], dtype=torch.float32)
-        if not isinstance(scaling, Standardize):
-            mean = torch.from_numpy(column_means(table.X, table.weights))
-            with torch.no_grad():
-                fill = scaling(mean[None])[0].float()
+        return IndicateMissing(nn.Identity(), columns, fill)
+    columns = torch.from_numpy(missing_columns(table.X))
+    if isinstance(scaling, Standardize):  # its zero is the mean, also when a stream moves it
+        return IndicateMissing(
+            nn.Identity(), columns, torch.zeros(table.X.shape[1], dtype=torch.float32)
+        )
+    mean = column_moments(table.X, table.weights).mean
+    with torch.no_grad():
+        fill = scaling(torch.from_numpy(mean)[None])[0].float()
     return IndicateMissing(nn.Identity(), columns, fill)
 
 

@@ -185,12 +185,11 @@ def refine(
     if held_out is not None and len(held_out) > HELD_OUT_ROWS:
         some = np.random.default_rng(seed).choice(len(held_out), HELD_OUT_ROWS, replace=False)
         held_out = ChosenRows(held_out, some)
-
-    def embedded(part: RowSource) -> np.ndarray:
-        return np.concatenate([z for _, z in embeddings(embedder, part, settings.device)])
-
-    unseen = None if held_out is None else embedded(held_out)
-    built = settings.refine.build(embedded(chosen), seed, unseen)
+    clean, unseen = (
+        None if part is None else embeddings(embedder, part, settings.device)
+        for part in (chosen, held_out)
+    )
+    built = settings.refine.build(clean, seed, unseen)
     if not all(callable(getattr(built, name, None)) for name in MAP) or not callable(built):
         raise TypeError(
             f"refine={settings.refine!r} built a {type(built).__name__}; it has to build a torch "

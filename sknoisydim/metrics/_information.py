@@ -91,7 +91,7 @@ def normal_embedding(
 
     refinement = transformer.refinement_ if refined else None
     device = resolve_device(transformer.device)
-    return np.concatenate([z for _, z in embeddings(transformer.encoder_, X, device, refinement)])
+    return embeddings(transformer.encoder_, X, device, refinement)
 
 
 #: Samples that one draw of the noise uses, unless a batch is larger.
