@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
-from sknoisydim._modules import RandomState
+from sknoisydim._modules import RandomState, draw_seed
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real
 from sknoisydim._wrapped import FloatArray, WrapsTransformer, scaled, without_names
@@ -131,7 +131,14 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 
         None of the samples is kept. `y` is ignored.
         """
-        rng, held_out, others = self._hold_out(X, least=2)
+        check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
+        fraction = self.calibration_fraction
+        check_real(fraction, "calibration_fraction", minimum=0, maximum=1, closed="neither")
+        X = self._samples(X, reset=True)
+        rng = np.random.default_rng(draw_seed(self.random_state))
+        order = rng.permutation(len(X))
+        n_held_out = int(np.clip(round(fraction * len(X)), 2, len(X) - 2))
+        held_out, others = X[order[:n_held_out]], X[order[n_held_out:]]
         seed = int(rng.integers(np.iinfo(np.int32).max))
         self.transformer_ = without_names(self._embedder(others, seed))
         self._features = _Features(self.transformer_, others, rng)

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
-from sknoisydim._modules import RandomState
+from sknoisydim._modules import RandomState, draw_seed
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_name, check_real
 from sknoisydim._wrapped import LIMIT, FloatArray, WrapsTransformer, scaled, without_names
@@ -97,10 +97,14 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     References
     ----------
-    Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", Springer 2005, chapter 4:
-    split conformal p-values. Bates et al., "Testing for Outliers with Conformal p-values", Annals
-    of Statistics 51 (2023): their false discovery rate. Zhang, Stephens, "A New and Efficient
-    Estimation Method for the Generalized Pareto Distribution", Technometrics 51 (2009).
+    V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", Springer 2005,
+    chapter 4: split conformal p-values.
+
+    S. Bates, E. Candes, L. Lei, Y. Romano, M. Sesia, "Testing for Outliers with Conformal
+    p-values", Annals of Statistics 51 (2023): the false discovery rate of such p-values.
+
+    J. Zhang, M. A. Stephens, "A New and Efficient Estimation Method for the Generalized Pareto
+    Distribution", Technometrics 51 (2009).
 
     Examples
     --------
@@ -138,10 +142,17 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         A few outliers among them cost power, not the level. `y` is ignored.
         """
         check_name(self.calibration, CALIBRATIONS, "calibration")
+        alpha = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
         if self.fdr is not None:
             check_real(self.fdr, "fdr", minimum=0, maximum=1, closed="neither", also="None")
+        fraction = self.calibration_fraction
+        check_real(fraction, "calibration_fraction", minimum=0, maximum=1, closed="neither")
         n_members = check_integer(self.n_estimators, "n_estimators", minimum=1)
-        rng, held_out, others = self._hold_out(X, least=1)
+        X = self._samples(X, reset=True)
+        rng = np.random.default_rng(draw_seed(self.random_state))
+        order = rng.permutation(len(X))
+        n_held_out = int(np.clip(round(fraction * len(X)), 1, len(X) - 2))
+        held_out, others = X[order[:n_held_out]], X[order[n_held_out:]]
         if self._is_frozen():
             n_members = 1
         seeds = rng.integers(np.iinfo(np.int32).max, size=n_members)
@@ -151,12 +162,12 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         self.calibration_scores_ = scores
         self.tail_ = _fit_tail(-scores[::-1])
         coarse = CALIBRATIONS[self.calibration]
-        self.offset_ = _offset(self.alpha, scores, self.tail_, coarse)
+        self.offset_ = _offset(alpha, scores, self.tail_, coarse)
         if self.offset_ == -np.inf and self.calibration == "conformal":
             warnings.warn(
-                f"no conformal p-value is below 1 / {len(scores) + 1}, so none reaches "
-                f"alpha={self.alpha:g}, and every sample is predicted to be usual. Use more "
-                "samples, or calibration='auto'.",
+                f"no conformal p-value is below 1 / {n_held_out + 1}, so none reaches "
+                f"alpha={alpha:g}, and every sample is predicted to be usual. Use more samples, "
+                "or calibration='auto'.",
                 UserWarning,
                 stacklevel=3,  # beyond the decorator
             )

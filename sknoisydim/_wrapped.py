@@ -14,10 +14,8 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sknoisydim._input import check_kinds, in_our_words
-from sknoisydim._modules import RandomState, draw_seed
 from sknoisydim._sources import MatrixLike
 from sknoisydim._transformer import NoisyDIMTransformer
-from sknoisydim._validation import check_real
 
 FloatArray = NDArray[np.float64]
 
@@ -29,9 +27,6 @@ class WrapsTransformer(BaseEstimator):
     """An estimator with a parameter `transformer`: one to fit, a frozen one, or None."""
 
     transformer: Any
-    alpha: float
-    calibration_fraction: float
-    random_state: RandomState
 
     def _base(self) -> BaseEstimator:
         if self.transformer is None:
@@ -40,19 +35,6 @@ class WrapsTransformer(BaseEstimator):
 
     def _is_frozen(self) -> bool:
         return isinstance(self.transformer, FrozenEstimator)
-
-    def _hold_out(
-        self, X: MatrixLike, *, least: int
-    ) -> tuple[np.random.Generator, FloatArray, FloatArray]:
-        """Return a generator, samples that calibrate (at least so many), and those to train on."""
-        check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
-        fraction = self.calibration_fraction
-        check_real(fraction, "calibration_fraction", minimum=0, maximum=1, closed="neither")
-        X = self._samples(X, reset=True)
-        rng = np.random.default_rng(draw_seed(self.random_state))
-        order, n = rng.permutation(len(X)), round(fraction * len(X))
-        n = int(np.clip(n, least, len(X) - 2))
-        return rng, X[order[:n]], X[order[n:]]
 
     def _embedder(self, X: FloatArray, seed: int) -> NoisyDIMTransformer:
         return fitted_transformer(self._base(), X, random_state=seed)
