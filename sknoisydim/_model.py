@@ -115,7 +115,8 @@ class TargetMap(nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         limit = torch.finfo(z.dtype).max
-        x = self.target._push(z.to(torch.float64, copy=True).numpy())
+        dtype = z.dtype if self.target._in_single else torch.float64
+        x = self.target._push(z.to(dtype, copy=True).numpy())
         return torch.from_numpy(x).clamp_(-limit, limit).to(z.dtype)
 
     def inverse(self, x: torch.Tensor) -> torch.Tensor:

@@ -84,9 +84,7 @@ def resolve(
     for messages.
     """
     if isinstance(value, str):
-        if value not in table:
-            raise ValueError(unknown_option(value, table, parameter, also))
-        return table[value]()
+        return table[check_name(value, table, parameter, also)]()
     if callable(getattr(value, method, None)):
         return instance_of(value, parameter) if inspect.isclass(value) else clone(value, safe=False)
     raise TypeError(
@@ -106,12 +104,12 @@ def instance_of(kind: Any, parameter: str) -> Any:
         ) from error
 
 
-def check_name(value: object, table: Mapping[str, object], parameter: str) -> str:
-    """Return a name, which has to be one of a table."""
+def check_name(value: object, table: Mapping[str, object], parameter: str, also: str = "") -> str:
+    """Return a name, which has to be one of a table; `also` is as of `resolve`."""
     if not isinstance(value, str):
-        raise TypeError(f"{parameter} must be {allowed(table)}, got {value!r}.")
+        raise TypeError(f"{parameter} must be {allowed(table, also)}, got {value!r}.")
     if value not in table:
-        raise ValueError(unknown_option(value, table, parameter))
+        raise ValueError(unknown_option(value, table, parameter, also))
     return value
 
 

@@ -224,7 +224,7 @@ class TestTransformTo:
         class Breaks:
             """A target whose user presses a key in the second slice."""
 
-            calls = 0
+            calls, _in_single = 0, True
 
             def _push(self, z):
                 self.calls += 1

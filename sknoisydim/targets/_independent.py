@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 from sklearn.base import clone
 
 from sknoisydim._context import own_context
-from sknoisydim._validation import check_integer, instance_of, unknown_option
+from sknoisydim._validation import check_integer, check_name, instance_of
 from sknoisydim.targets._base import Z_MAX, FloatArray, Normal, Target, Uniform
 from sknoisydim.targets._joint import MultivariateNormal
 
@@ -322,10 +322,8 @@ class Independent(Target):
 def as_target(value: object, name: str) -> Target | _Marginal:
     """Return the unbound target that `value` stands for, a list or tuple excepted."""
     if isinstance(value, str):
-        if value not in TARGETS:
-            also = "a continuous distribution of scipy.stats, a list of one per component"
-            raise ValueError(unknown_option(value, TARGETS, name, also))
-        return TARGETS[value]()
+        also = "a continuous distribution of scipy.stats, a list of one per component"
+        return TARGETS[check_name(value, TARGETS, name, also)]()
     if inspect.isclass(value) and issubclass(value, Target):
         return instance_of(value, name)
     if isinstance(value, Target):
