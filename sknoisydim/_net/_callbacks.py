@@ -124,6 +124,11 @@ def show(text: str) -> None:
     print(text)  # noqa: T201 (what `verbose`, or a PrintLog, asks for)
 
 
+def only_prints(callback: object) -> bool:
+    """Whether a callback, or a pair of its name and it, does nothing but print."""
+    return isinstance(callback[-1] if isinstance(callback, tuple) else callback, PrintLog)
+
+
 def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
     """See that initialised callbacks ask for what there is."""
     scores = {getattr(item, "name_", getattr(item, "name", None)) for item in callbacks}

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import datetime
-import io
 import os
 import warnings
 from collections.abc import Mapping
@@ -29,14 +28,15 @@ from torch.overrides import TorchFunctionMode
 from sknoisydim._context import extra, own_context
 from sknoisydim._linear import Rows
 from sknoisydim._modules import draw_seed
-from sknoisydim._net._callbacks import Quiet
+from sknoisydim._net._callbacks import Quiet, only_prints
 from sknoisydim._net._checkpoint import differences
+from sknoisydim._settings import resolve_callbacks
 from sknoisydim._validation import check_real
 
 from ._dask import check_estimator
 
 # What is each process's own.
-APART = {"callbacks", "device"}
+APART = {"callbacks", "device", "verbose"}
 # These multiply by a mask; alpha_dropout and its kin do more.
 DROPOUTS = (functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d)
 
@@ -116,8 +116,6 @@ def fit_data_parallel(
     with contextlib.ExitStack() as stack:
         if rank > 0:  # what the main process shows, or warns of, holds for all
             stack.enter_context(warnings.catch_warnings(action="ignore"))
-            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
         try:
             if estimator.warm_start:
                 # Others never got what the main process goes on from.
@@ -128,7 +126,11 @@ def fit_data_parallel(
                 worker.random_state = seed
             if estimator.device == "auto":
                 worker.device = str(accelerator.device)
-            worker.callbacks = [SharedRows(rank, n_ranks), *(estimator.callbacks or [])]
+            callbacks = resolve_callbacks(estimator.callbacks)
+            if rank > 0:
+                worker.verbose = 0
+                callbacks = [item for item in callbacks if not only_prints(item)]
+            worker.callbacks = [SharedRows(rank, n_ranks), *callbacks]
             worker.fit(X, y, **fit_params)
             accelerator.wait_for_everyone()
         except RuntimeError as error:
