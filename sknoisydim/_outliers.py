@@ -90,10 +90,8 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
     offset_ : float
         `decision_function` is `score_samples` minus this, so that it is negative where the
         p-value is at most `alpha`. Minus infinity where no p-value is that small.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (p,)
-        Their names, where all are strings.
+    n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
+        Number of features seen in `fit`, and their names, where all are strings.
 
     See Also
     --------
@@ -144,14 +142,9 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     @own_context()
     def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> NoisyDIMOutlierDetector:
-        """Train on usual samples, and hold some out for the p-values.
+        """Train on usual samples X (n, p), and hold some out for the p-values.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Usual samples. A few outliers among them cost power, not the level.
-        y : None
-            Ignored.
+        A few outliers among them cost power, not the level. `y` is ignored.
         """
         check_name(self.calibration, CALIBRATIONS, "calibration")
         alpha = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
@@ -248,8 +241,7 @@ class _Member:
         with np.errstate(over="ignore", invalid="ignore"):
             self.standard = StandardScaler().fit(X)
         standard, features, z = self._views(X)
-        seen = ~np.isnan(features)
-        self.fill = np.where(seen, features, 0).sum(0) / np.maximum(seen.sum(0), 1)
+        self.fill = np.ma.masked_invalid(features).mean(0).filled(0.0)
         targets = np.hstack([standard, self._filled(features)])
         self.mean, self.z_mean = targets.mean(0), z.mean(0)
         z, targets = z - self.z_mean, targets - self.mean

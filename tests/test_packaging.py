@@ -34,10 +34,11 @@ def test_nothing_stands_in_both_files(setup_cfg, pyproject):
     assert "setuptools" not in pyproject["tool"]
 
 
-def test_run_time_dependencies_are_five_and_bounded(setup_cfg):
+def test_run_time_dependencies_are_six_and_bounded(setup_cfg):
     lines = setup_cfg["options"]["install_requires"].split()
     requirements = dict(line.split(">=") for line in lines)
-    assert requirements.keys() == {"torch", "scikit-learn", "skorch", "numpy", "scipy"}
+    six = {"torch", "scikit-learn", "skorch", "numpy", "scipy", "safetensors"}
+    assert requirements.keys() == six
     assert all(",<" in bounds for bounds in requirements.values())
 
 

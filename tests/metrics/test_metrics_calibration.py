@@ -6,11 +6,7 @@ import numpy as np
 from over import over
 from scipy.stats import kstest
 
-from benchmarks.metrics_power import ALTERNATIVES
-from sknoisydim.metrics import (
-    JOINT_TESTS,
-    MARGINAL_TESTS,
-)
+from benchmarks.metrics_power import ALTERNATIVES, JOINT_TESTS, MARGINAL_TESTS
 
 
 def joint_pvalues(test, n, d, repeats):

@@ -11,8 +11,9 @@ from scipy import stats
 from scipy.special import ndtr
 from sklearn.naive_bayes import GaussianNB
 
+from benchmarks.metrics_power import JOINT_TESTS, MARGINAL_TESTS
 from sknoisydim import metrics
-from sknoisydim.metrics import DISTANCES, JOINT_TESTS, MARGINAL_TESTS
+from sknoisydim.metrics import DISTANCES
 from sknoisydim.targets import Independent, MultivariateNormal
 
 # What takes a reference sample, too; the others compare with a known distribution only.
