@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder
+from small import generator
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.augmentations import (
@@ -37,10 +38,6 @@ VIEWS = {
 }
 
 each_view = over(name=sorted(VIEWS))
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

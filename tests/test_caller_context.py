@@ -20,7 +20,7 @@ import pytest
 import torch
 from over import over
 from scipy import stats
-from small import small
+from small import generator, small
 from torch import nn
 
 import sknoisydim
@@ -177,10 +177,6 @@ def drawn(display):
     picture = np.array(figure.canvas.buffer_rgba())
     plt.close(figure)
     return picture
-
-
-def generator():
-    return torch.Generator("cpu").manual_seed(0)
 
 
 def tensors():

@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from small import samples
 
 from sknoisydim import NoisyDIMTransformer, UniformCodes
 from sknoisydim.metrics._information import normal_embedding
@@ -26,14 +27,6 @@ def quick(n_components=2, **parameters):
 
 def codes(n_components=2, **parameters):
     return UniformCodes(**{"transformer": quick(n_components), "random_state": 0} | parameters)
-
-
-def samples(n, seed):
-    """Four features that two hidden ones drive."""
-    rng = np.random.default_rng(seed)
-    a, b = rng.standard_normal((2, n))
-    columns = np.column_stack([a, np.exp(b / 2), a * b, a - b])
-    return columns + 0.1 * rng.standard_normal((n, 4))
 
 
 class Embedded(UniformCodes):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from over import over
 from sklearn.base import clone
+from small import generator
 
 from sknoisydim import critics
 from sknoisydim.bounds import infonce
@@ -16,10 +17,6 @@ from sknoisydim.noise import GaussianNoise, UniformNoise
 N, D = 64, 3
 
 each_critic = over(name=sorted(CRITICS))
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def pairs(channel, draws, n=N, correlation=1.0):

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 from numpydoc.validate import validate
-from over import over
 from test_docstrings import CALLABLES
 
 import sknoisydim
-from benchmarks import when_not
 
 DOCS = Path(__file__).parents[1] / "docs"
 BUILT = {"_build", "_templates", "auto_examples", "generated", "sg_execution_times.rst"}
@@ -95,60 +93,8 @@ def test_code_on_the_page_runs(page):
     assert report == []
 
 
-WHEN_NOT = DOCS / "guide" / "_generated_when_not.inc"
-
-
-def cells_of_when_not():
-    """The measured cases of "when not to use it", by row."""
-    lines = WHEN_NOT.read_text(encoding="utf-8").splitlines()
-    edges = [i for i, line in enumerate(lines) if line.startswith("===")]
-    rows = [lines[edges[0] + 1], *lines[edges[1] + 1 : edges[2]]]
-    return [re.split(r"  +", row) for row in rows]
-
-
-def test_the_table_of_when_not_has_the_form_that_the_command_writes():
-    """That its figures are those of the example: test_site.py."""
-    text = WHEN_NOT.read_text(encoding="utf-8")
-    made_with = text.rstrip("\n").rsplit("\n", 1)[1].removesuffix(", one torch thread.")
-    assert re.fullmatch(r"Python \S+, torch \S+, scikit-learn \S+, numpy \S+", made_with)
-    assert when_not.as_rst(cells_of_when_not(), made_with) == text
-
-
-def test_figures_quoted_from_the_benchmarks_are_those_of_the_benchmarks():
-    measured = (DOCS.parent / "benchmarks" / "README.md").read_text(encoding="utf-8")
-    script = (DOCS.parent / "examples" / "plot_mixed_types.py").read_text(encoding="utf-8")
-    quoted = [line.split() for line in re.findall(r"^# (d = \d, .*)$", script, re.MULTILINE)]
-    assert len(quoted) == 1
-    for *words, accuracy, area, auc in quoted:
-        (line,) = (
-            line for line in measured.splitlines() if line.startswith(f"| {' '.join(words)}")
-        )
-        figures = [cell.strip() for cell in line.split("|")[2:]]
-        assert [accuracy, area] == figures[:2]
-        assert auc == max(figures[2:4])
-
-
 def test_reference_lists_every_public_name_once():
     names = listed()
     assert sorted(names) == sorted(set(names))
     assert declared() - set(names) == set(), "place it in docs/api/index.rst"
     assert set(names) - declared() == set(), "docs/api/index.rst lists what is not public"
-
-
-def test_every_page_is_reached():
-    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    entries = set(re.findall(r"^   (?:\w+ <)?([\w/]+)>?$", text, re.MULTILINE))
-    for page in PAGES:
-        name = name_of(page)
-        assert name == "index" or entries & {name, page.stem}, f"{name} is in no toctree"
-
-
-@over(script=sorted((DOCS.parent / "examples").glob("plot_*.py")))
-def test_an_example_says_what_it_found(script):
-    """The site runs all of them (test_site.py)."""
-    text = script.read_text(encoding="utf-8")
-    title, line = re.match(r'"""\n(.+)\n(=+)\n', text).groups()
-    assert len(title) == len(line)
-    last = text.rsplit("# %%\n", 1)[1]
-    assert last.startswith("# Conclusion: ")
-    assert all(line.startswith("#") for line in last.splitlines())

@@ -15,9 +15,16 @@ def run(code, *given):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_import_loads_nothing_heavy():
-    loaded = run("import sys, sknoisydim; dir(sknoisydim); print(*sys.modules, sep='\\n')").split()
-    heavy = {"torch", "sklearn", "skorch", "numpy", "scipy", "matplotlib"}
+HEAVY = {"torch", "sklearn", "skorch", "numpy", "scipy", "matplotlib"}
+METRICS = "import sknoisydim.metrics as m, numpy as np; m.sliced_wasserstein(np.eye(3), 'uniform')"
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [("import sknoisydim; dir(sknoisydim)", HEAVY), (METRICS, {"torch", "skorch", "matplotlib"})],
+)
+def test_import_loads_nothing_heavy(code, heavy):
+    loaded = run(f"{code}; import sys; print(*sys.modules, sep='\\n')").split()
     assert "sknoisydim" in loaded
     assert heavy.isdisjoint(loaded)
 

@@ -17,6 +17,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import RobustScaler
+from small import generator
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -67,10 +68,6 @@ def dim(n_components=2, **parameters):
 def indicator():
     """One fit for tests that only look at it."""
     return dim().fit(X)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def front(model):

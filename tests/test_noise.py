@@ -9,6 +9,7 @@ import torch
 from over import over
 from scipy import stats
 from sklearn.datasets import load_iris
+from small import generator
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._objective import Objective
@@ -22,10 +23,6 @@ assert SIZES.keys() == NOISES.keys()
 CASES = [(name, size) for name, sizes in SIZES.items() for size in sizes]
 
 each_case = over(case=CASES)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @each_case

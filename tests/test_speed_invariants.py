@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 from over import over
+from small import generator
 from torch import nn
 
 from sknoisydim import _data
@@ -21,10 +22,6 @@ CPU = torch.device("cpu")
 EPS = {torch.float32: 1.2e-7, torch.float64: 2.3e-16}
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 class TestLogRatio:
     """The matrix product against the differences themselves, in float64."""
 
@@ -38,8 +35,8 @@ class TestLogRatio:
         return 0.5 * (alone[:, None] - given.expand(len(y), len(f)))
 
     def rows(self, scale, dtype, d=6):
-        clean = torch.randn(20, d, generator=seeded(0), dtype=torch.float64)
-        noise = torch.randn(20, d, generator=seeded(1), dtype=torch.float64)
+        clean = torch.randn(20, d, generator=generator(0), dtype=torch.float64)
+        noise = torch.randn(20, d, generator=generator(1), dtype=torch.float64)
         return clean.to(dtype), (clean + scale * noise).to(dtype)
 
     @over(dtype=list(EPS), scale=[1e-3, 0.019, 0.021, 0.3, 1.0, 10.0, 1e3])
@@ -55,9 +52,9 @@ class TestLogRatio:
     @over(scale=[1e-3, 0.3, 10.0])
     def test_value_and_gradient_with_a_spread(self, scale):
         clean, noisy = self.rows(scale, torch.float64)
-        spread = torch.rand(6, generator=seeded(2), dtype=torch.float64)
+        spread = torch.rand(6, generator=generator(2), dtype=torch.float64)
         channel = GaussianChannel(6, scale)
-        weight = torch.randn(20, 20, generator=seeded(3), dtype=torch.float64)
+        weight = torch.randn(20, 20, generator=generator(3), dtype=torch.float64)
         found = []
         for way in (channel.log_ratio, lambda *given: self.direct(channel, *given)):
             leaves = clean.clone().requires_grad_(), noisy.clone().requires_grad_()
@@ -79,7 +76,7 @@ class TestInfoNCE:
     @over(size=[1, 2, 100])
     @over(scale=[1e-3, 1.0, 30.0, 1e5])
     def test_value_and_gradient(self, size, scale):
-        scores = scale * torch.randn(size, size, generator=seeded(), dtype=torch.float64)
+        scores = scale * torch.randn(size, size, generator=generator(), dtype=torch.float64)
         first, second = (scores.clone().requires_grad_() for _ in range(2))
         value, expected = infonce(first), self.direct(second)
         torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
@@ -101,10 +98,10 @@ ENCODERS = {
 class TestFold:
     @staticmethod
     def parts(encoder, normalization, dtype=torch.float32):
-        rows = 3 * torch.randn(500, 10, generator=seeded(0)) + 1
-        network = encoder.build(10, 4, seeded(1))
+        rows = 3 * torch.randn(500, 10, generator=generator(0)) + 1
+        network = encoder.build(10, 4, generator(1))
         for parameter in network.parameters():
-            nn.init.normal_(parameter, std=0.3, generator=seeded(2))
+            nn.init.normal_(parameter, std=0.3, generator=generator(2))
         recalibrate(network, rows.split(100))
         network.eval()
         normalizer = normalization.build(4)
@@ -128,7 +125,7 @@ class TestFold:
 
     @torch.no_grad()
     def test_in_place_steps_never_reach_the_input(self):
-        rows = torch.randn(20, 4, generator=seeded())
+        rows = torch.randn(20, 4, generator=generator())
         before = rows.clone()
         for network in (
             nn.Sequential(nn.ReLU(), nn.Linear(4, 4)),
@@ -151,7 +148,7 @@ class TestSquash:
 
     @over(dtype=list(EPS))
     def test_is_its_formula(self, dtype):
-        u = 5 * torch.randn(200, 3, generator=seeded(), dtype=torch.float64)
+        u = 5 * torch.randn(200, 3, generator=generator(), dtype=torch.float64)
         x = (u * torch.as_tensor(self.scale) + torch.as_tensor(self.mean)).to(dtype)
         u = (x.double() - torch.as_tensor(self.mean)) / torch.as_tensor(self.scale)
         expected = u / (1 + (u / self.bound).square()).sqrt()
@@ -175,8 +172,8 @@ class TestCorruption:
         # A cell says where it came from: its row, and its column.
         n, p, repeats = 40, 30, 400
         row, column = torch.meshgrid(torch.arange(n), torch.arange(p), indexing="ij")
-        corrupt, generator, x = FeatureCorruption(0.5), seeded(), (1000 * column + row).float()
-        stack = torch.stack([corrupt(x, generator) for _ in range(repeats)]).long()
+        corrupt, draws, x = FeatureCorruption(0.5), generator(), (1000 * column + row).float()
+        stack = torch.stack([corrupt(x, draws) for _ in range(repeats)]).long()
         sources = stack % 1000
         assert (stack // 1000 == column).all()
         changed = (sources != row).double()
@@ -219,7 +216,7 @@ class TestBatches:
         n_rows, batch_size = size
         X = np.arange(n_rows, dtype=np.float64)[:, None]  # rows that hold their own position
         rows = Rows(X, fit_scaling(None, X, 0), CPU)
-        batches = Batches(rows, batch_size, seeded(), shuffle=shuffle)
+        batches = Batches(rows, batch_size, generator(), shuffle=shuffle)
         size = min(n_rows, batch_size)
         seen = set()
         for _ in range(60):

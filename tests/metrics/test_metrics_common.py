@@ -1,8 +1,6 @@
 """What holds for all metrics of a sample: references, randomness, errors, cost."""
 
 import dataclasses
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -149,13 +147,3 @@ def test_a_constant_component_is_rejected_and_no_other(name, Z):
 @each
 def test_one_component(name, Z):
     assert np.isfinite(call(name, Z[:, :1])).all()
-
-
-def test_importing_metrics_loads_no_heavy_module():
-    code = (
-        "import sys, sknoisydim.metrics as m, numpy as np\n"
-        "m.sliced_wasserstein(np.eye(3), 'uniform')\n"
-        "print(sorted({'torch', 'matplotlib', 'skorch'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

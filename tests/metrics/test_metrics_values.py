@@ -97,12 +97,6 @@ def test_henze_zirkler_written_out(Z):
     assert henze_zirkler(Z).statistic == pytest.approx(expected)
 
 
-def test_affine_maps_do_not_matter(rng):
-    Z = rng.uniform(size=(600, 3))
-    moved = Z @ np.array([[2.0, 1.0, 0.0], [0.0, 1e-4, 0.0], [5.0, 0.0, 1e3]]) - 7.0
-    assert henze_zirkler(moved).statistic == pytest.approx(henze_zirkler(Z).statistic, rel=1e-4)
-
-
 def test_max_correlation(Z):
     expected = np.abs(np.corrcoef(Z.T) - np.eye(3)).max()
     assert max_correlation(Z) == pytest.approx(expected)
