@@ -19,7 +19,6 @@ from sknoisydim._sources import ChosenRows, ConvertedRows, SparseRows, StackedRo
 
 RNG = np.random.default_rng(0)
 X = RNG.gamma(2.0, size=(300, 8))
-Y = np.arange(300) % 3
 # What torch reads as it is, and what has to be converted.
 DTYPES = ["f4", "f8", "f2", ">f4", ">f8", "longdouble", "i1", "u2", "i8", "?"]
 
@@ -86,15 +85,6 @@ class TestMaps:
                 z = dim().fit(mapped).transform(mapped)
             assert_array_equal(z, expected.transform(floats(table)), err_msg=dtype)
             assert z.dtype == (np.float32 if table.dtype == np.float32 else np.float64)
-
-    def test_with_weights_classes_and_a_refinement(self, tmp_path, monkeypatch):
-        weights = np.arange(300) % 4
-        parameters = {"supervision": 0.5, "refine": "rotation", "early_stopping": True}
-        mapped = on_disk(tmp_path, X.astype("f2"), "F")
-        expected = dim(**parameters).fit(floats(mapped), Y, sample_weight=weights)
-        monkeypatch.setattr(_data, "COPY_BYTES", 0)
-        found = dim(**parameters).fit(mapped, Y, sample_weight=weights)
-        assert_array_equal(found.transform(mapped), expected.transform(floats(mapped)))
 
     @over(dtype=["f2", "f4", ">f4", "longdouble"], cell={"NaN": np.nan, "infinity": -np.inf})
     def test_that_are_not_finite_in_the_last_row(self, model, dtype, cell, tmp_path):

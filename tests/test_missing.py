@@ -1,15 +1,12 @@
 """Missing cells: refused in words, or filled and shown to the encoder, by every route there is."""
 
 import functools
-import pickle
 import warnings
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 import polars as pl
 import pytest
-import skops.io
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
@@ -224,14 +221,6 @@ class TestStatistics:
         assert missing_columns(table).tolist() == SHOWN
         assert from_moments("standard", moments).scale[3] == 1
 
-    def test_moments_merge(self):
-        table = X.copy()
-        table[:60, 1] = table[60:, 2] = table[:, 3] = np.nan
-        merged = column_moments(table[:60]).merge(column_moments(table[60:]))
-        whole = column_moments(table)
-        for found, wanted in zip(merged[:3], whole[:3], strict=True):
-            assert_allclose(found, wanted, atol=1e-12)
-
     def test_mean_of_values_whose_sum_overflows(self):
         assert_allclose(column_means(np.full((4, 1), 1.7e308)), 1.7e308)
 
@@ -278,51 +267,20 @@ class TestViews:
         assert (view != rows)[~rows.isnan()].any()
 
 
-ROWS = np.concatenate([X, FULL[:20], np.full((1, 5), np.nan)])
+def test_a_crafted_file_is_refused(tmp_path):
+    header, tensors = pack(dim(scaling="quantile").fit(X))
 
+    def refused(header, tensors):
+        _file.write(tmp_path / "model.safetensors", header, tensors)
+        with pytest.raises(ValueError, match="cannot be loaded"):
+            NoisyDIMTransformer.load(tmp_path / "model.safetensors")
 
-class TestRoutes:
-    """Whatever carries a fit away gives the same rows."""
-
-    @over(parameters=[{"scaling": None}, {"scaling": "quantile", "target": "uniform"}])
-    def test_pickle_skops_and_file(self, parameters, tmp_path):
-        model = dim(**parameters).fit(X)
-        model.save(tmp_path / "model.safetensors")
-        data = skops.io.dumps(model)
-        trusted = skops.io.get_untrusted_types(data=data)
-        for again in (
-            pickle.loads(pickle.dumps(model)),
-            NoisyDIMTransformer.load(tmp_path / "model.safetensors"),
-            skops.io.loads(data, trusted=trusted),
-        ):
-            assert again.missing == "indicator"
-            assert front(again).columns.tolist() == SHOWN
-            assert_array_equal(again.transform(ROWS), model.transform(ROWS))
-            again.partial_fit(X)
-            assert np.isfinite(again.transform(ROWS)).all()
-
-    def test_onnx(self, tmp_path):
-        model = dim(scaling="quantile", target="uniform").fit(X)
-        model.to_onnx(tmp_path / "model.onnx")
-        session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-        single = ROWS.astype(np.float32)
-        (z,) = session.run(["Z"], {"X": single})
-        assert_allclose(z, model.transform(single), rtol=1e-4, atol=1e-5)
-
-    def test_a_crafted_file_is_refused(self, tmp_path):
-        header, tensors = pack(dim(scaling="quantile").fit(X))
-
-        def refused(header, tensors):
-            _file.write(tmp_path / "model.safetensors", header, tensors)
-            with pytest.raises(ValueError, match="cannot be loaded"):
-                NoisyDIMTransformer.load(tmp_path / "model.safetensors")
-
-        for columns in ([-7, 1, 2, 3], [[0, 1, 2, 3]], [0.0, 1.0, 2.0, 3.0], [0, 1, 2]):
-            refused(header, tensors | {"parts.missing.0": np.array(columns)})
-        for fill in (np.zeros(4, np.float32), np.full(5, np.nan, np.float32)):
-            refused(header, tensors | {"parts.missing.1": fill})
-        for header["parts"]["missing"] in ([], 3, "missing", [1, 2, 3], None):
-            refused(header, tensors)
+    for columns in ([-7, 1, 2, 3], [[0, 1, 2, 3]], [0.0, 1.0, 2.0, 3.0], [0, 1, 2]):
+        refused(header, tensors | {"parts.missing.0": np.array(columns)})
+    for fill in (np.zeros(4, np.float32), np.full(5, np.nan, np.float32)):
+        refused(header, tensors | {"parts.missing.1": fill})
+    for header["parts"]["missing"] in ([], 3, "missing", [1, 2, 3], None):
+        refused(header, tensors)
 
 
 class TestGoingOn:
@@ -336,14 +294,6 @@ class TestGoingOn:
             assert front(model).columns.tolist() == [0, 1, 2]
             assert np.isfinite(model.transform(X)).all()
         assert_allclose(front(model).fill, 0)
-
-    def test_moments_of_a_stream_are_those_of_all_observed_cells(self):
-        model = dim()
-        for part in np.split(X, 4):
-            model.partial_fit(part)
-        whole = from_moments("squash", column_moments(X))
-        assert_allclose(model.encoder_.scaling.mean, whole.mean)
-        assert_allclose(model.encoder_.scaling.scale, whole.scale)
 
     def test_a_warm_start_with_the_other_setting(self):
         for before, after in (("error", "indicator"), ("indicator", "error")):

@@ -15,7 +15,6 @@ from scipy import stats
 from small import small
 from torch import nn
 
-from sknoisydim._model import embeddings
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.metrics import mutual_information
 
@@ -165,12 +164,6 @@ class TestSeed:
         fitted("default").diagnose(X)
         mutual_information(fitted("default"), X)
         assert process() == before
-
-    def test_an_abandoned_transform_leaves_grad_mode_alone(self):
-        """Modes that results may depend on are in tests/test_caller_context.py."""
-        next(embeddings(fitted("default").encoder_, X, torch.device("cpu")))
-        assert torch.is_grad_enabled()
-        assert not torch.is_inference_mode_enabled()
 
 
 @over(

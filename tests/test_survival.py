@@ -20,7 +20,6 @@ from over import over
 from sklearn.preprocessing import QuantileTransformer
 from skorch.callbacks import (
     Callback,
-    Checkpoint,
     EarlyStopping,
     EpochScoring,
     Freezer,
@@ -343,13 +342,6 @@ class TestTheFile:
 
 
 class TestTheParameter:
-    def test_that_is_no_folder(self):
-        for value in (3, b"folder", True, Checkpoint(), "", __file__):
-            with pytest.raises(
-                (TypeError, ValueError), match="must be None or the path of a folder"
-            ):
-                dim(checkpoint=value).fit(X)
-
     def test_is_left_out_of_a_file_and_kept_in_a_pickle(self, tmp_path):
         model = dim(checkpoint=str(tmp_path / "a")).set_params(callbacks=None).fit(X)
         model.save(tmp_path / "model")
