@@ -138,33 +138,18 @@ def test_the_site():
 @pytest.mark.skipif(browser.CHROMIUM is None, reason="there is no Chromium on this machine")
 class TestInABrowser:
     def test_pages_load_and_fit(self, tmp_path):
-        site, wrong = build(), {}
-        with browser.served(site) as address, contextlib.closing(browser.Browser(tmp_path)) as page:
-            for name in pages(site):
-                page.open(f"{address}/{name}", browser.WIDTHS[0])
-                found = page.run(browser.PICTURES)
-                found += [f"scrolls: {text}" for text in page.run(browser.LONG)]
-                for width in browser.WIDTHS:
-                    page.resize(width)
-                    over = page.run(browser.OVERFLOW)
-                    found += [f"{over} pixels too wide at {width}"] * (over > 0)
-                    found += [f"cut at {width}: {text}" for text in page.run(browser.CUT)]
-                found += page.errors()
-                if found:
-                    wrong[name] = found
-        assert wrong == {}
+        site = build()
+        found = browser.wrong_with(pages(site), site, tmp_path)
+        assert {page: wrong for page, wrong in found.items() if wrong} == {}
 
     def test_the_checks_see_what_is_wrong(self, tmp_path):
-        file = tmp_path / "page.html"
-        file.write_text(
-            '<title>x</title><img src="lost.png"><div style="width: 2000px">wide</div>'
+        (tmp_path / "page.html").write_text(
+            '<head><title>x</title></head><img src="lost.png"><script src="//elsewhere"></script>'
             f'<main class="bd-article"><pre style="overflow: auto">{"x" * 500}</pre></main>'
+            '<main class="bd-article"><p style="width: 1000px">long</main>'
             '<script>console.error("said"); throw new Error("thrown")</script>',
             encoding="utf-8",
         )
-        with contextlib.closing(browser.Browser(tmp_path)) as page:
-            page.open(file.as_uri(), browser.WIDTHS[1])
-            assert page.run(browser.PICTURES) == [(tmp_path / "lost.png").as_uri()]
-            assert page.run(browser.OVERFLOW) > 0
-            assert page.run(browser.LONG) == ["x" * 60]
-            assert len(page.errors()) >= 3
+        (found,) = browser.wrong_with(["page.html"], tmp_path, tmp_path / "user").values()
+        kinds = "said", "thrown", "no picture", "elsewhere", "scrolls: xxx", "cut at 400: long"
+        assert [kind for kind in (*kinds, "too wide at 400") if kind not in "; ".join(found)] == []
