@@ -1,6 +1,11 @@
-"""What holds for all metrics of a sample: references, randomness, errors, cost."""
+"""What holds for all metrics of a sample: references, randomness, errors, levels, what they see.
+
+Under the target p-values are uniform, and relative distances one; otherwise tests reject, where
+they are not blind.
+"""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -9,8 +14,16 @@ from scipy import stats
 from scipy.special import ndtr
 from sklearn.naive_bayes import GaussianNB
 
+from benchmarks.metrics_power import ALTERNATIVES
 from sknoisydim import metrics
-from sknoisydim.metrics import DISTANCES, JOINT_TESTS, MARGINAL_TESTS
+from sknoisydim.metrics import (
+    DISTANCES,
+    JOINT_TESTS,
+    MARGINAL_TESTS,
+    monte_carlo_test,
+    relative_distance,
+    sliced_wasserstein,
+)
 from sknoisydim.targets import Independent, MultivariateNormal
 
 # What takes a reference sample, too; the others compare with a known distribution only.
@@ -147,3 +160,128 @@ def test_a_constant_component_is_rejected_and_no_other(name, Z):
 @each
 def test_one_component(name, Z):
     assert np.isfinite(call(name, Z[:, :1])).all()
+
+
+def joint_pvalues(test, n, d, repeats):
+    """P-values of samples of the target, each with a seed of its own."""
+    samples = (np.random.default_rng([r, n, d]).standard_normal((n, d)) for r in range(repeats))
+    return np.array([test(Z, random_state=r).pvalue for r, Z in enumerate(samples)])
+
+
+def marginal_pvalues(test, n, d, repeats):
+    rng = np.random.default_rng(n)
+    return np.concatenate(
+        [test(rng.standard_normal((n, d)), "normal").pvalue for _ in range(repeats)]
+    )
+
+
+def assert_uniform(pvalues):
+    assert stats.kstest(pvalues, "uniform").pvalue > 0.005
+    # The tail is what decides, and a test of the whole distribution hardly looks at it: no further
+    # from 0.05 than a share of as many independent trials is once in a thousand times.
+    spread = np.sqrt(0.05 * 0.95 / len(pvalues))
+    assert abs((pvalues <= 0.05).mean() - 0.05) < 3.3 * spread
+
+
+@over(name=list(JOINT_TESTS))
+def test_joint_pvalues_are_uniform(name):
+    # 500 samples: the least with which Henze-Zirkler trusts its asymptotic ones.
+    n = 500 if name == "henze_zirkler" else 60
+    assert_uniform(joint_pvalues(JOINT_TESTS[name], n, 3, 100))
+
+
+@over(name=list(MARGINAL_TESTS))
+def test_marginal_pvalues_are_uniform(name):
+    assert_uniform(marginal_pvalues(MARGINAL_TESTS[name], 50, 5, 60))
+
+
+# What the tests cannot see, whatever n: they estimate the covariance.
+BLIND = {("henze_zirkler", "correlated")}
+# What 2,000 rows of four components do not show them (benchmarks/metrics_power.py has the power).
+WEAK = {("energy_test", "mixture"), ("energy_test", "copula")}
+
+
+SEEN = set(itertools.product(JOINT_TESTS, ["mixture", "copula", "correlated", "lattice"]))
+SEEN -= BLIND | WEAK
+
+
+@over(case=sorted(SEEN))
+def test_joint_tests_reject(case):
+    name, alternative = case
+    n = 500 if name == "mmd_test" else 2000
+    Z = ALTERNATIVES[alternative](n, 4, np.random.default_rng(0))
+    assert JOINT_TESTS[name](Z, "normal", random_state=0).pvalue <= 0.05
+
+
+@over(name=list(MARGINAL_TESTS))
+def test_marginal_tests_reject_a_lattice(name):
+    Z = ALTERNATIVES["lattice"](500, 4, np.random.default_rng(0))
+    assert (MARGINAL_TESTS[name](Z).pvalue_holm < 0.001).all()
+
+
+each_distance = over(name=list(DISTANCES))
+
+
+@over(case=[(50, 2), (200, 8), "uniform", "a sample"], name=list(DISTANCES))
+def test_one_under_the_target(name, case):
+    n, d = case if isinstance(case, tuple) else (100, 3)
+    # The correlation of just two components spreads as widely as it is large.
+    few = name == "max_correlation" and d == 2
+    found = []
+    for repeat in range(200 if few else 20):
+        rng = np.random.default_rng([repeat, n, d])
+        Z, reference = rng.standard_normal((n, d)), "normal"
+        if case == "uniform":
+            Z, reference = ndtr(Z), case
+        elif case == "a sample":
+            Z, reference = rng.exponential(size=(100, 3)), rng.exponential(size=(400, 3))
+        n_repeats = 40 if few else 10
+        found.append(
+            relative_distance(name, Z, reference, n_repeats=n_repeats, random_state=repeat)
+        )
+    assert np.mean(found) == pytest.approx(1.0, abs=0.16)
+
+
+@each_distance
+def test_more_away_from_the_target_with_a_small_p_value(name):
+    rng = np.random.default_rng(0)
+    Z = rng.standard_normal((300, 3)) + rng.standard_normal((300, 1))
+    assert relative_distance(name, Z, random_state=0) > 2.0
+    assert monte_carlo_test(name, Z, n_resamples=19, random_state=0).pvalue == 0.05
+
+
+def test_is_the_ratio_of_two_distances():
+    # The definition, with the draws made outside.
+    rng = np.random.default_rng(0)
+    Z = 1.2 * rng.standard_normal((2000, 4))
+    draws = [rng.standard_normal((2000, 4)) for _ in range(20)]
+    pairs = zip(draws[::2], draws[1::2], strict=True)
+    above = np.mean([sliced_wasserstein(Z, Y, random_state=0) for Y in draws])
+    below = np.mean([sliced_wasserstein(A, B, random_state=0) for A, B in pairs])
+    found = relative_distance("sliced_wasserstein", Z, random_state=0)
+    assert found == pytest.approx(above / below, rel=0.1)
+
+
+def test_any_function_is_a_distance():
+    calls = []
+
+    def gap_of_means(Z, reference, *, random_state):
+        calls.append(reference)
+        draws = np.random.default_rng(random_state).standard_normal(Z.shape)
+        return float(np.linalg.norm(Z.mean(axis=0) - draws.mean(axis=0)))
+
+    Z = np.random.default_rng(0).standard_normal((100, 2)) + 1.0
+    assert relative_distance(gap_of_means, Z, n_repeats=5, random_state=0) > 3.0
+    assert calls == ["normal"] * 10
+    assert monte_carlo_test(gap_of_means, Z, n_resamples=19, random_state=0).pvalue == 0.05
+
+
+def test_edges():
+    assert np.isnan(relative_distance("max_correlation", np.zeros((10, 1))))
+    with pytest.raises(ValueError, match="minimum of 4"):
+        relative_distance("energy_distance", np.zeros((10, 1)), np.zeros((3, 1)))
+    with pytest.raises(TypeError, match="must not be a sample"):
+        monte_carlo_test("energy_distance", np.zeros((20, 2)), np.zeros((20, 2)))
+    for function in (relative_distance, monte_carlo_test):
+        with pytest.raises(ValueError, match="Did you mean 'energy_distance'"):
+            function("energy_distanc", np.zeros((20, 2)))
