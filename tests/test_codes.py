@@ -7,7 +7,6 @@ from over import over
 from scipy.stats import norm
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import StratifiedKFold, train_test_split
-from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from small import samples
@@ -130,16 +129,6 @@ def test_strata_are_joined_cells_that_a_split_can_take(min_samples):
         for _, test in StratifiedKFold(10).split(Z, labels):
             shares = np.bincount(labels[test], minlength=len(counts)) / (counts / 10)
             assert np.abs(shares - 1).max() <= 1
-
-
-def test_hamming_search_finds_the_own_cell():
-    model = codes(bits=6).fit(samples(500, 0))
-    X = samples(200, 1)
-    bits = model.transform(X)
-    index = NearestNeighbors(metric="hamming", algorithm="brute").fit(bits)
-    distance, found = index.kneighbors(bits, 1)
-    assert (distance == 0).all()
-    np.testing.assert_array_equal(model.codes(X)[found[:, 0]], model.codes(X))
 
 
 def test_a_fit_spreads_unseen_samples_more_evenly_than_the_columns_are():
