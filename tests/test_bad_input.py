@@ -43,17 +43,13 @@ def holding(value, dtype=np.float64):
     return table
 
 
+# Of other kinds scikit-learn's own checks are made of `fit` and `transform`.
 NO_ROWS = [
     (holding(np.nan), ValueError, r"contains NaN"),
     (holding(np.inf), ValueError, r"contains infinity"),
-    (holding(-np.inf, np.float32), ValueError, r"contains infinity"),
     (holding("red", object), ValueError, r"string to float: 'red'.*encode categories"),
-    (holding(1j, complex), ValueError, r"Complex data not supported"),
     (holding({}, object), TypeError, r"must be a string or a real number, not 'dict'"),
-    (X[:, 0], ValueError, r"Expected 2D array, got 1D array"),
     (X[:, :, None], ValueError, r"array with dim 3, while dim <= 2 is required"),
-    (X[:0], ValueError, r"0 sample\(s\)"),
-    (X[:, :0], ValueError, r"0 feature\(s\)"),
     ("rows", ValueError, r"could not convert string to float: 'rows'"),
     (None, ValueError, r"Expected 2D array, got scalar array"),
 ]

@@ -13,8 +13,6 @@ from sknoisydim.critics import CRITICS
 
 X, _ = load_digits(return_X_y=True)
 
-# What a noise has to do with is critic and bound; views and targets do not know it. Uniform noise
-# is refused with the exact critic (tests/test_noise.py).
 # What a noise has to do with is critic and bound; views and targets do not know it, and each by
 # itself is in tests/test_persistence.py. Uniform noise is refused with the exact critic
 # (tests/test_noise.py).
@@ -43,15 +41,6 @@ def test_noise_critic_and_bound(choice):
     assert np.isfinite(z).all()
     assert np.isfinite(model.mutual_information_)
     assert all(np.isfinite(values).all() for values in model.history_.values())
-
-
-@pytest.mark.slow
-@over(channel=[("separable", "infonce"), ("bilinear", "dv")])
-def test_uniform_noise_on_two_components_reaches_its_share(channel):
-    """Of all that the channel passes, since 0.8 log B nats are what a batch can show."""
-    critic, bound = channel
-    model = dim(2, target="uniform", noise="uniform", critic=critic, bound=bound, clean_weight=1)
-    assert model.fit(X).mutual_information_ > 0.75 * model.capacity_
 
 
 @pytest.mark.slow

@@ -73,14 +73,11 @@ class TestVerdict:
         assert verdicts.count("match") >= 9
         assert "match" in [judge(values_of(normal(150, 2, s), classifier=True)) for s in (0, 1)]
 
-    def test_of_a_wrong_joint_distribution(self):
+    def test_of_another_distribution(self):
         for name in ("mixture", "copula", "correlated", "lattice"):
             Z = ALTERNATIVES[name](600, 4, np.random.default_rng(0))
             assert judge(values_of(Z)) in {"close", "different"}, name
-
-    def test_of_one_far_away(self):
-        Z = np.random.default_rng(0).exponential(size=(250, 2)) - 1
-        assert judge(values_of(Z)) == judge(values_of(Z, classifier=True)) == "different"
+        assert judge(exponential()) == judge(exponential(classifier=True)) == "different"
 
     def test_of_few_samples_is_never_a_match(self):
         for shape in ((2, 1), (30, 2), (99, 1), (150, 16)):
@@ -104,8 +101,8 @@ def gap(values, **ends):
     return {"information": dataclasses.replace(info, **less | ends)}
 
 
-def exponential():
-    return values_of(np.random.default_rng(0).exponential(size=(250, 2)) - 1)
+def exponential(**params):
+    return values_of(np.random.default_rng(0).exponential(size=(250, 2)) - 1, **params)
 
 
 def flat(d):
@@ -227,6 +224,7 @@ def check_forms(report):
 class TestForms:
     def test_has_its_documented_attributes(self, report):
         check_forms(report)
+        assert pickle.loads(pickle.dumps(report)).to_dict() == report.to_dict()
         listed = re.findall(r"^    (\w+(?:, \w+)*) : ", MatchReport.__doc__, re.MULTILINE)
         assert {name for line in listed for name in line.split(", ")} == report.keys()
 
@@ -243,15 +241,6 @@ class TestForms:
         )
         counted = few.to_frame()["rejected"]
         assert counted[counted].index.tolist() == [("joint", "energy (relative)")]
-
-    def test_is_compact(self, report, fitted):
-        assert len(str(report).splitlines()) < 25
-        assert max(map(len, str(report).splitlines())) <= 100
-        without = fitted.diagnose(TEST, classifier=False)
-        assert "AUC" not in f"{without}{without.to_frame()}"
-
-    def test_can_be_pickled(self, report):
-        assert pickle.loads(pickle.dumps(report)).to_dict() == report.to_dict()
 
 
 class TestLabels:
@@ -277,6 +266,7 @@ class TestLabels:
         plain = fitted.diagnose(TEST, classifier=False)
         assert math.isnan(plain.label_information)
         assert "labels" not in plain.to_frame().index.get_level_values("group")
+        assert "AUC" not in f"{plain}{plain.to_frame()}"
 
     def test_p_values_of_labels_that_mean_nothing_are_uniform(self, fitted):
         rng = np.random.default_rng(0)

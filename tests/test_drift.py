@@ -231,26 +231,13 @@ def test_rare_values_are_as_clear_as_frequent_ones(expected):
     )
 
 
-def test_few_samples_and_many():
-    model = monitor().fit(samples(8, 0))
-    assert 0 < model.check(samples(2, 1)).pvalue <= 1
-    assert 0 < model.check(samples(5000, 2)).pvalue <= 1
-    with pytest.raises(ValueError, match="minimum of 2 is required"):
-        model.check(samples(1, 3))
-
-
 def test_a_report_is_shown_and_written(fitted):
     report = fitted.check(moved(samples(300, 2)))
     values = json.loads(json.dumps(report.to_dict()))
     assert values["columns"] == {"4": report.columns[4]}
     assert values["verdict"] == report.verdict
-    text = str(report)
-    assert all(part in text for part in PARTS)
-    assert report.verdict.startswith("Drift (p = ")
-    assert repr(report).startswith("<DriftReport: drift, p = ")
+    assert all(part in str(report) for part in PARTS)
     assert min(report.part_pvalues.values()) <= report.pvalue
-    calm = fitted.check(samples(300, 9))
-    assert calm.verdict.startswith("No drift was found (p = ")
 
 
 def test_a_wrong_number_of_a_batch_is_said(fitted):

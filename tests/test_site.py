@@ -13,7 +13,6 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import browser
 import numpy as np
 import pytest
-from sphinx.search.en import SearchEnglish
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -117,12 +116,6 @@ def check_the_figures_of_when_not():
         )
 
 
-def check_that_search_knows(site, words):
-    index = (site / "searchindex.js").read_text(encoding="utf-8")
-    stem = SearchEnglish({}).stem
-    assert [word for word in words if f'"{stem(word)}":' not in index] == []
-
-
 @pytest.mark.slow
 def test_the_site():
     """One test, so that one process of pytest-xdist builds it, and once."""
@@ -131,7 +124,6 @@ def test_the_site():
     check_that_pictures_are_described_in_words(site)
     check_that_every_example_shows_a_picture(site)
     check_the_figures_of_when_not()
-    check_that_search_knows(site, ("anomaly", "drift", "inverse", "regression", "distribution"))
 
 
 @pytest.mark.slow
