@@ -17,6 +17,7 @@ import pytest
 import torch
 from accelerate import PartialState
 from over import over
+from small import small
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -46,9 +47,7 @@ def table():
     return rng.normal(size=(600, 6)) @ rng.normal(size=(6, 6)), np.arange(600) % 3
 
 
-def model(**parameters):
-    defaults = {"batch_size": 128, "max_epochs": 5, "random_state": 0, "refine": None}
-    return NoisyDIMTransformer(3, **{**defaults, **parameters})
+model = small(3, batch_size=128, max_epochs=5)
 
 
 # Whole fits: the loss to 1e-5 and the embedding to 1e-3. Training is chaotic: for some seeds a

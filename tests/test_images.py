@@ -12,6 +12,7 @@ from over import over
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import MinMaxScaler
+from small import small
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -43,8 +44,7 @@ def chain(shape, n_components):
 
 
 def dim(encoder=Convolutions, **parameters):
-    given = {"n_components": 2, "max_epochs": 2, "batch_size": 64, "random_state": 0}
-    return NoisyDIMTransformer(**given | {"refine": None} | parameters, encoder=encoder)
+    return small(2, batch_size=64)(encoder=encoder, **parameters)
 
 
 @pytest.fixture(scope="module")

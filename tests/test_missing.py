@@ -14,7 +14,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import RobustScaler
-from small import generator
+from small import generator, small
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -31,8 +31,8 @@ FULL = RNG.normal(size=(120, 5)) * [1.0, 10.0, 0.1, 1.0, 1.0] + [0.0, 50.0, 0.0,
 GONE = (RNG.random(FULL.shape) < 0.3) & (np.arange(5) < 4)
 X = np.where(GONE, np.nan, FULL)
 SHOWN = [0, 1, 2, 3]
-SMALL = {"encoder": MLPEncoder((8,)), "max_epochs": 2, "batch_size": 40, "random_state": 0}
-SMALL["refine"] = None
+plain = small(2, encoder=MLPEncoder((8,)), batch_size=40)
+dim = functools.partial(plain, missing="indicator")
 
 SCALED = {**{name: name for name in SCALINGS}, "none": None, "robust": RobustScaler()}
 each_scaling = over(scaling=SCALED)
@@ -55,10 +55,6 @@ class Perceptron(nn.Linear):
     def forward(self, x):
         assert x.isfinite().all()
         return super().forward(x).sin()
-
-
-def dim(n_components=2, **parameters):
-    return NoisyDIMTransformer(n_components, missing="indicator", **SMALL | parameters)
 
 
 @functools.cache
@@ -87,12 +83,12 @@ class TestError:
 
     @over(kind=KINDS | {"float32": np.float32})
     def test_names_both_ways_out(self, kind):
-        model = NoisyDIMTransformer(2, **SMALL)
+        model = plain()
         with pytest.raises(ValueError, match=r"NaN.*SimpleImputer.*missing='indicator'"):
             model.fit(kind(self.table))
 
     def test_after_a_fit_too(self):
-        model = NoisyDIMTransformer(2, **SMALL).fit(FULL)
+        model = plain().fit(FULL)
         # What a net takes is settled when it is made.
         model.set_params(missing="indicator")
         for method in ("transform", "score", "score_samples", "partial_fit", "diagnose"):
@@ -125,10 +121,9 @@ class TestIndicator:
         assert_allclose(model.transform(row), model.transform(filled), atol=1e-6)
 
     def test_without_a_missing_cell_it_is_the_fit_of_error(self):
-        plain = NoisyDIMTransformer(2, **SMALL).fit(FULL)
         model = dim().fit(FULL)
         assert front(model).columns.tolist() == []
-        assert_array_equal(model.transform(FULL), plain.transform(FULL))
+        assert_array_equal(model.transform(FULL), plain().fit_transform(FULL))
 
     def test_embedding_tells_that_a_cell_is_missing(self):
         # The filled value is the only one there is: the mask alone can tell.
@@ -176,7 +171,7 @@ class TestIndicator:
         for model in (stopped, dim().fit(X[:80], X_val=X[80:])):
             assert np.isfinite(model.history_["valid_information"]).all()
         with pytest.raises(ValueError, match="SimpleImputer"):
-            NoisyDIMTransformer(2, **SMALL).fit(FULL, X_val=X)
+            plain().fit(FULL, X_val=X)
 
     def test_every_method(self, tmp_path):
         model = dim(refine="rotation").fit(X)
@@ -288,6 +283,6 @@ class TestGoingOn:
 
     def test_a_warm_start_with_the_other_setting(self):
         for before, after in (("error", "indicator"), ("indicator", "error")):
-            model = NoisyDIMTransformer(2, missing=before, warm_start=True, **SMALL).fit(FULL)
+            model = plain(missing=before, warm_start=True).fit(FULL)
             with pytest.raises(ValueError, match=rf"missing='{after}'.*warm_start=False"):
                 model.set_params(missing=after).fit(FULL)
