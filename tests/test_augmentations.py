@@ -25,7 +25,6 @@ from sknoisydim.augmentations import (
     Neighbors,
     one_hot_blocks,
     prepare_view,
-    resolve_augmentation,
 )
 from sknoisydim.scaling import fit_scaling
 
@@ -74,18 +73,6 @@ def test_a_view_is_closer_to_its_row_than_to_others(name, rows):
     seen = VIEWS[name](rows, generator())
     own = (seen - rows).square().sum(1).mean()
     assert own < 0.8 * (seen - rows.roll(1, 0)).square().sum(1).mean()
-
-
-@each_view
-def test_is_a_scikit_learn_object(name, rows):
-    view = VIEWS[name]
-    copy = clone(view)
-    assert repr(copy) == repr(view)
-    assert not hasattr(view, "fit")  # which would have to return the view itself
-    for one in (view, prepare_view(view, rows)):
-        again = pickle.loads(pickle.dumps(one))
-        assert torch.equal(again(rows, generator()), one(rows, generator()))
-    assert resolve_augmentation(view) is not view
 
 
 def test_a_view_of_ones_own_is_prepared_with_scaled_rows():

@@ -1,12 +1,10 @@
 """Properties of every critic, discovered from the table."""
 
 import math
-import pickle
 
 import pytest
 import torch
 from over import over
-from sklearn.base import clone
 from small import generator
 
 from sknoisydim import critics
@@ -121,19 +119,6 @@ def test_comes_close_to_the_box_of_uniform_noise(name):
     with torch.no_grad():
         reached = sum(infonce(critic(*pair())).item() for _ in range(4)) / 4
     assert channel.capacity - 0.25 * d - 0.1 < reached < channel.capacity + 0.1
-
-
-@each_critic
-def test_is_a_scikit_learn_object(name, channel):
-    component = CRITICS[name]()
-    assert clone(component).get_params() == component.get_params()
-    assert repr(component) == f"{type(component).__name__}()"
-    pickle.loads(pickle.dumps(component))
-    critic = shake(build(name, channel))
-    view, noisy = pairs(channel, generator())
-    critic(view, noisy)
-    again = pickle.loads(pickle.dumps(critic)).eval()
-    assert torch.equal(again(view, noisy), critic.eval()(view, noisy))
 
 
 class TestExact:

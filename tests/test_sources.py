@@ -93,11 +93,12 @@ class TestMaps:
         for number, dtype in enumerate(DTYPES[copied::2]):
             table = (10 * X).astype(dtype) if dtype != "?" else X > 2
             mapped = on_disk(tmp_path, table, "CF"[number % 2])
-            expected = dim().fit(floats(table))
+            given = {"scaling": [*SCALINGS, "quantile"][number % 4], "early_stopping": number < 2}
+            expected = dim(**given).fit(floats(table))
             with monkeypatch.context() as patch:
                 if not copied:
                     patch.setattr(_data, "COPY_BYTES", 0)
-                z = dim().fit(mapped).transform(mapped)
+                z = dim(**given).fit(mapped).transform(mapped)
             assert_array_equal(z, expected.transform(floats(table)), err_msg=dtype)
             assert z.dtype == (np.float32 if table.dtype == np.float32 else np.float64)
 

@@ -8,7 +8,6 @@ from over import over
 from small import generator
 from torch import nn
 
-from sknoisydim import _data
 from sknoisydim._data import Batches, Rows
 from sknoisydim._modules import Dropout
 from sknoisydim.augmentations import FeatureCorruption
@@ -228,24 +227,3 @@ class TestBatches:
             seen.update(positions)
         # What one epoch drops, another holds.
         assert seen == set(range(n_rows if shuffle else n_rows // size * size))
-
-
-@over(
-    dtype=[np.float32, np.float64],
-    scaling=["squash", "standard", "quantile", None],
-    index={"all": None, "some": np.arange(1, 100, 3)},
-)
-def test_rows_read_lazily_are_the_rows_that_were_copied(monkeypatch, dtype, scaling, index):
-    monkeypatch.undo()
-    X = np.random.default_rng(0).normal(3, 2, size=(100, 8)).astype(dtype)[:, ::2]
-    module = fit_scaling(scaling, X, 0)
-    copied = Rows(X, module, CPU, index)
-    monkeypatch.setattr(_data, "COPY_BYTES", 0)
-    lazy = Rows(X, module, CPU, index)
-    assert lazy._scaled is None
-    assert copied._scaled is not None
-    positions = torch.tensor([5, 0, 5, 30])
-    assert copied.take(positions).dtype == torch.float32
-    torch.testing.assert_close(lazy.take(positions), copied.take(positions), rtol=0, atol=0)
-    whole = torch.cat(list(lazy.in_order(7)))
-    torch.testing.assert_close(whole, torch.cat(list(copied.in_order(50))), rtol=0, atol=0)

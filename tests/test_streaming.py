@@ -98,12 +98,6 @@ class TestDistribution:
 
 
 class TestContinues:
-    def test_bit_for_bit_after_a_pickle(self, stream):
-        copied = pickle.loads(pickle.dumps(stream))
-        for part in np.array_split(TEST[:200], 2):
-            stream, copied = (copy.deepcopy(m).partial_fit(part) for m in (stream, copied))
-        assert_array_equal(copied.transform(TEST), stream.transform(TEST))
-
     def test_is_fixed_by_the_random_state(self, stream):
         assert_array_equal(streamed(TRAIN, 10).transform(TEST), stream.transform(TEST))
         first, other = (streamed(TRAIN[:64], 2, random_state=seed) for seed in (0, 1))

@@ -31,13 +31,6 @@ def fitted():
 
 
 class TestRetarget:
-    @over(distribution=[stats.beta(2, 5), stats.t(3), stats.lognorm(0.5)])
-    def test_the_distribution_of_each_component_is_as_close_as_before(self, fitted, distribution):
-        z, moved = fitted.transform(X), fitted.retarget(distribution).transform(X)
-        for old, new in zip(z.T, moved.T, strict=True):
-            before = stats.kstest(old, stats.norm.cdf).statistic
-            assert abs(stats.kstest(new, distribution.cdf).statistic - before) < 1e-6
-
     def test_shares_the_net_and_equals_a_fit_with_that_target(self, fitted):
         other = fitted.retarget("uniform")
         assert other.net_ is fitted.net_
@@ -86,19 +79,13 @@ class TestWarmStart:
             assert_allclose(again, first, atol=1e-3)
 
 
-class TestClean:
-    def test_training_rows_have_exact_moments(self, fitted):
-        z = fitted.transform(X)
-        assert_allclose(z.mean(0), 0, atol=1e-6)
-        assert_allclose(np.cov(z.T, bias=True), np.eye(4), atol=5e-3)
-
-    def test_encoder_is_a_plain_module_on_raw_rows(self, fitted):
-        for dtype in (torch.float32, torch.float64, torch.float16, torch.int64):
-            rows = torch.as_tensor(np.round(X)).to(dtype)
-            with torch.no_grad():
-                z = fitted.encoder_(rows)
-            assert z.dtype == torch.float32
-            assert_allclose(z.numpy(), fitted.transform(np.round(X)), atol=1e-2)
+def test_encoder_is_a_plain_module_on_raw_rows(fitted):
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.int64):
+        rows = torch.as_tensor(np.round(X)).to(dtype)
+        with torch.no_grad():
+            z = fitted.encoder_(rows)
+        assert z.dtype == torch.float32
+        assert_allclose(z.numpy(), fitted.transform(np.round(X)), atol=1e-2)
 
 
 class TestScore:
