@@ -205,22 +205,10 @@ def of_noise(noise):
     return noise.capacity(2), noise.sample(9, 2, 0), noise.log_prob(z / 9), noisy, *found
 
 
-def of_map(refinement, z=CLUSTERS[:, :2] / 50 - 1):
-    return list(refinement.build(z, 0).state_dict().values())
-
-
 def of_critic(kind):
     channel = resolve_noise("gaussian").build(2, 64)
     z = torch.from_numpy(Z).float()
     return called(kind().build(2, channel, generator()), z, z + 0.1)
-
-
-def of_classifier(name):
-    return metrics.classifier_auc(FAR, classifier=name, random_state=0)
-
-
-def of_display(name):
-    return drawn(getattr(plotting, name).from_estimator(model(), *SHOWN[name]))
 
 
 # Each augmentation, bound, critic and normalization is called by itself, below.
@@ -260,7 +248,9 @@ CALLS = {
     "unpickle": lambda: embedded(pickle.loads(pickled())),
     "to_torch": served,
     "to_torch refine": lambda: served(refine="rotation"),
-    "refinement rotation": lambda: of_map(RotationGaussianization()),
+    "refinement rotation": lambda: list(
+        RotationGaussianization().build(CLUSTERS[:, :2] / 50 - 1, 0).state_dict().values()
+    ),
     # Its weights: a module of torch's own layers is in autocast what torch says.
     "encoders": lambda: list(MLPEncoder((8,)).build(4, 2, generator()).state_dict().values()),
     "augmentations one_hot_blocks": lambda: one_hot_blocks(torch.from_numpy(np.eye(3)[Y])),
@@ -290,8 +280,12 @@ for kind, call, members in [
     ("bounds", lambda n: resolve_bound(n)(tensors()[:4]), BOUNDS),
     ("metrics", lambda n: getattr(metrics, n)(FAR), metrics.MARGINAL_TESTS),
     ("metrics", lambda n: getattr(metrics, n)(FAR, **SEED), SEEDED),
-    ("metrics classifier_auc", of_classifier, metrics.CLASSIFIERS),
-    ("plotting", of_display, SHOWN),
+    (
+        "metrics classifier_auc",
+        lambda n: metrics.classifier_auc(FAR, classifier=n, **SEED),
+        metrics.CLASSIFIERS,
+    ),
+    ("plotting", lambda n: drawn(getattr(plotting, n).from_estimator(model(), *SHOWN[n])), SHOWN),
 ]:
     CALLS |= {f"{kind} {name}": functools.partial(call, name) for name in members}
 

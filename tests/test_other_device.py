@@ -255,10 +255,6 @@ class OwnDropout(Own):
     dropout = 0.2
 
 
-def own_optimizer(parameters, lr):
-    return torch.optim.RMSprop(parameters, lr=lr, momentum=0.9)
-
-
 class Cut(Callback):
     """Ends a fit in its third epoch."""
 
@@ -286,6 +282,7 @@ def watching():
     return [("spread", EpochScoring(spread, name="spread", on_train=True)), ("rate", rates)]
 
 
+OPTIMIZER = partial(torch.optim.RMSprop, momentum=0.9)
 # Parameters, and what fit gets beside the rows.
 FITS = {
     "defaults": ({}, {}),
@@ -294,7 +291,7 @@ FITS = {
         {"missing": "indicator", "scaling": "quantile", "refine": "rotation", "noise": 0.01},
         {"X": HOLES, "sample_weight": np.linspace(0, 2, len(X)), "X_val": HOLES[:70]},
     ),
-    "images": ({"encoder": Own, "optimizer": own_optimizer}, {"X": X.reshape(-1, 1, 2, 3)}),
+    "images": ({"encoder": Own, "optimizer": OPTIMIZER}, {"X": X.reshape(-1, 1, 2, 3)}),
     "sgd": ({"noise": "uniform", "optimizer": "sgd", "lr": 0.01, "callbacks": watching}, {}),
     **{f"view {name}": ({"augmentation": name}, {}) for name in AUGMENTATIONS},
 }

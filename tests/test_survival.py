@@ -111,16 +111,13 @@ class Meddling(Callback):
         self.level = 0.9 * self.level + float(np.float64(0.1))
 
 
-def score(net, batches, y):
-    return float(net.predict(batches).var())
-
-
 STOPPING = EarlyStopping(
     "train_loss", patience=3, threshold=0.3, threshold_mode="abs", load_best=True, sink=str
 )
 SOME = [Freezer("critic.*"), Unfreezer("critic.*", at=3), PrintLog(sink=str), Meddling()]
 SOME += [LRScheduler("CyclicLR", base_lr=1e-4, max_lr=1e-2, step_every="batch")]
-SOME += [EpochScoring(score, on_train=True)]
+SPREAD = {"scoring": lambda net, batches, y: net.predict(batches).var().item(), "name": "spread"}
+SOME += [EpochScoring(**SPREAD, on_train=True)]
 STILL = {"early_stopping": 2, "lr": 1e-30, "encoder": MLPEncoder((8,), batch_norm=False)}
 NORMED = {"encoder": MLPEncoder((8,), batch_norm=True, dropout=0.2), "optimizer": "sgd"}
 QUANTILES = QuantileTransformer(n_quantiles=9)

@@ -83,14 +83,10 @@ def test_energy_statistic_is_the_distance(Z, rng):
     assert 0.25 < energy_test(few[:2], few[2:], random_state=0).pvalue < 0.42
 
 
-def whitened(Z):
-    centred = Z - Z.mean(axis=0)
-    return centred @ np.linalg.inv(np.linalg.cholesky(np.cov(Z.T, bias=True))).T
-
-
 def test_henze_zirkler_written_out(Z):
     n, d = Z.shape
-    W = whitened(Z)
+    centred = Z - Z.mean(axis=0)
+    W = centred @ np.linalg.inv(np.linalg.cholesky(np.cov(Z.T, bias=True))).T
     beta = ((2 * d + 1) * n / 4) ** (1 / (d + 4)) / np.sqrt(2)
     pairs = np.square(W[:, None] - W[None]).sum(axis=2)
     expected = (
