@@ -158,7 +158,7 @@ def served(**parameters):
 
 
 # What the calls below are made of: targets by name and others, and what draws from a seed.
-FAR4, SEED = FAR[:, [0, 1, 0, 1]], {"random_state": 0}
+FAR4 = FAR[:, [0, 1, 0, 1]]
 MANY_TARGETS = {
     **TARGETS,
     "mixed": ["uniform", stats.expon()],
@@ -167,7 +167,7 @@ MANY_TARGETS = {
     "UniformBall": sknoisydim.targets.UniformBall(),
     "SphericalShell": sknoisydim.targets.SphericalShell(1.0, 2.0),
 }
-SEEDED = metrics.JOINT_TESTS | metrics.DISTANCES
+METRICS = [name for name in metrics.__all__ if inspect.isfunction(getattr(metrics, name))]
 SHOWN = {"EmbeddingDisplay": [X], "TargetFitDisplay": [X], "TrainingDisplay": []}
 
 
@@ -186,6 +186,16 @@ def tensors():
 def called(module, *rows):
     """Return what a module makes of rows, and its weights."""
     return module(*rows), list(module.state_dict().values())
+
+
+def of_function(name):
+    """Call a function of metrics with what its parameters are named for."""
+    arguments = {"Z": FAR, "Z1": FAR, "Z2": 1e-300 * Z, "X": X, "distance": "energy_distance"}
+    arguments |= {"estimator": model(), "est": model(), "random_state": 0, "n_resamples": 19}
+    function = getattr(metrics, name)
+    named = inspect.signature(function).parameters.keys()
+    found = function(**{key: value for key, value in arguments.items() if key in named})
+    return found(model(), X) if callable(found) else found
 
 
 def of_target(name):
@@ -254,19 +264,6 @@ CALLS = {
     # Its weights: a module of torch's own layers is in autocast what torch says.
     "encoders": lambda: list(MLPEncoder((8,)).build(4, 2, generator()).state_dict().values()),
     "augmentations one_hot_blocks": lambda: one_hot_blocks(torch.from_numpy(np.eye(3)[Y])),
-    "metrics relative_distance": lambda: metrics.relative_distance("energy_distance", FAR, **SEED),
-    "metrics monte_carlo_test": lambda: metrics.monte_carlo_test(
-        "energy_distance", FAR, n_resamples=19, random_state=0
-    ),
-    "metrics total_correlation": lambda: metrics.total_correlation(FAR, random_state=0),
-    "metrics intrinsic_dimension": lambda: metrics.intrinsic_dimension(X),
-    "metrics consistency": lambda: metrics.consistency(FAR, 1e-300 * Z),
-    "metrics align": lambda: metrics.align(FAR, Z),
-    "metrics effective_rank": lambda: metrics.effective_rank(1e-300 * FAR),
-    "metrics mutual_information": lambda: metrics.mutual_information(model(), X, n_draws=2),
-    "metrics information_scorer": lambda: metrics.information_scorer(model(), X),
-    "metrics match_scorer": lambda: metrics.match_scorer(model(), X),
-    "metrics make_match_scorer": lambda: metrics.make_match_scorer("energy_distance")(model(), X),
     "plotting DependenceDisplay": lambda: drawn(
         plotting.DependenceDisplay.from_embedding(FAR, "normal")
     ),
@@ -278,11 +275,10 @@ for kind, call, members in [
     ("normalization", lambda n: called(NORMALIZATIONS[n]().build(4), tensors()), NORMALIZATIONS),
     ("augmentations", lambda n: resolve_augmentation(n)(tensors(), generator()), AUGMENTATIONS),
     ("bounds", lambda n: resolve_bound(n)(tensors()[:4]), BOUNDS),
-    ("metrics", lambda n: getattr(metrics, n)(FAR), metrics.MARGINAL_TESTS),
-    ("metrics", lambda n: getattr(metrics, n)(FAR, **SEED), SEEDED),
+    ("metrics", of_function, METRICS),
     (
         "metrics classifier_auc",
-        lambda n: metrics.classifier_auc(FAR, classifier=n, **SEED),
+        lambda n: metrics.classifier_auc(FAR, classifier=n, random_state=0),
         metrics.CLASSIFIERS,
     ),
     ("plotting", lambda n: drawn(getattr(plotting, n).from_estimator(model(), *SHOWN[n])), SHOWN),
@@ -386,8 +382,6 @@ def test_the_table_calls_all_that_is_public():
     methods = set(public(NoisyDIMTransformer))
     assert methods >= {"fit", "transform", "load"}
     assert methods <= called
-    functions = {n for n in metrics.__all__ if inspect.isfunction(getattr(metrics, n))}
-    assert functions - {"make_match_scorer"} <= called
     assert set(plotting.__all__) - {"TradeOffDisplay"} <= called  # it draws a table that is given
 
 

@@ -1,5 +1,6 @@
 """What was made fast is still what its formula says. Seconds are in benchmarks/speed.py."""
 
+import copy
 import math
 
 import numpy as np
@@ -91,29 +92,31 @@ ENCODERS = {
     "tanh": MLPEncoder((32, 16), activation="tanh"),
     "dropout": MLPEncoder((32, 16), dropout=0.5),
     "linear": MLPEncoder(()),
+    "no affine": [nn.Linear(10, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 4)],
+    "norm first": [nn.BatchNorm1d(10), nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 4, bias=False)],
 }
 
 
-class TestFold:
-    @staticmethod
-    def parts(encoder, normalization, dtype=torch.float32):
-        rows = 3 * torch.randn(500, 10, generator=generator(0)) + 1
-        network = encoder.build(10, 4, generator(1))
-        for parameter in network.parameters():
-            nn.init.normal_(parameter, std=0.3, generator=generator(2))
-        recalibrate(network, rows.split(100))
-        network.eval()
-        normalizer = normalization.build(4)
-        with torch.no_grad():
-            z = network(rows).double()
-            normalizer.set_statistics(z.mean(0), z.T.cov(correction=0))
-        return rows.to(dtype), network.to(dtype), normalizer.to(dtype).eval()
+class Bent(nn.Sequential):
+    def forward(self, x):
+        return torch.tanh(super().forward(x))
 
+
+class TestFold:
     @over(normalization=[Whitening(), BatchNormalization()], encoder=ENCODERS)
     @over(dtype=list(EPS))
     @torch.no_grad()
     def test_equals_the_modules(self, encoder, normalization, dtype):
-        rows, network, normalizer = self.parts(encoder, normalization, dtype)
+        rows = 3 * torch.randn(500, 10, generator=generator(0)) + 1
+        layers = isinstance(encoder, list)
+        network = nn.Sequential(*encoder) if layers else encoder.build(10, 4, generator(1))
+        network = copy.deepcopy(network).float()
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.3, generator=generator(2))
+        recalibrate(network, rows.split(100))
+        normalizer, z = normalization.build(4), network.eval()(rows).double()
+        normalizer.set_statistics(z.mean(0), z.T.cov(correction=0))
+        rows, network, normalizer = (x.to(dtype) for x in (rows, network, normalizer.eval()))
         expected = normalizer(network(rows))
         state = {name: value.clone() for name, value in network.state_dict().items()}
         folded = fold(network, normalizer.mean, normalizer.matrix)
@@ -135,8 +138,9 @@ class TestFold:
             torch.testing.assert_close(rows, before, rtol=0, atol=0)
 
     def test_other_networks_are_left_alone(self):
-        assert fold(nn.Linear(3, 2), torch.zeros(2), torch.eye(2)) is None
-        assert fold(nn.Sequential(nn.Linear(3, 2), nn.Tanh()), torch.zeros(2), torch.eye(2)) is None
+        linear = nn.Linear(3, 2)
+        for other in (linear, nn.Sequential(linear, nn.Tanh()), Bent(linear)):
+            assert fold(other, torch.zeros(2), torch.eye(2)) is None
 
 
 class TestSquash:

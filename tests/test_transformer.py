@@ -157,31 +157,6 @@ def test_progress_goes_to_stderr_and_lines_to_stdout(capsys):
     assert captured.err == ""
 
 
-class TestForeignEncoders:
-    class Bent(nn.Sequential):
-        def forward(self, x):
-            return torch.tanh(super().forward(x))
-
-    @over(
-        encoder={
-            "subclass": Bent(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)),
-            "no affine": [nn.Linear(4, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 2)],
-            "norm first": [
-                nn.BatchNorm1d(4),
-                nn.Linear(4, 8),
-                nn.ReLU(),
-                nn.Linear(8, 2, bias=False),
-            ],
-        }
-    )
-    def test_transform_is_what_the_module_says(self, encoder):
-        encoder = nn.Sequential(*encoder) if isinstance(encoder, list) else encoder
-        model = NoisyDIMTransformer(2, encoder=encoder, max_epochs=3, random_state=0).fit(X)
-        with torch.no_grad():
-            z = model.encoder_(torch.as_tensor(X, dtype=torch.float32)).numpy()
-        assert_allclose(model.transform(X), z, atol=1e-4)
-
-
 def test_a_users_schedule_takes_the_place_of_ours():
     frozen = LRScheduler("StepLR", step_size=1, gamma=1e-9)
     given = {"max_epochs": 5, "random_state": 0}
