@@ -9,7 +9,7 @@ import torch
 from over import over
 from scipy import stats
 from sklearn.datasets import load_iris
-from small import generator
+from small import generator, small
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._objective import Objective
@@ -151,27 +151,10 @@ class TestUniform:
             model.fit(load_iris().data)
 
 
-def fit_uniform(X, d, half_width="auto", **parameters):
-    given = {"noise": UniformNoise(half_width), "target": "uniform", "clean_weight": 1}
-    given |= {"keep": None, "refine": None, "random_state": 0}
-    return NoisyDIMTransformer(d, **given, **parameters).fit(X)
-
-
 @over(d=[1, 2])
 def test_iris_fills_the_channel(d):
-    model = fit_uniform(load_iris().data, d, max_epochs=200)
+    uniform = {"noise": "uniform", "target": "uniform", "clean_weight": 1, "keep": None}
+    model = small(d, max_epochs=200)(**uniform).fit(load_iris().data)
     assert model.mutual_information_ > 0.93 * model.capacity_
     assert model.score(load_iris().data) > 0.93
     assert model.noise_scale_ == pytest.approx(1 / auto_levels(d, 150))
-
-
-def test_synthetic_rows_gather_on_the_grid():
-    X = np.random.default_rng(0).normal(size=(4000, 4))
-    model = fit_uniform(X, 1, 0.125, max_epochs=30)
-    assert model.mutual_information_ > 0.96 * model.capacity_
-    cells = 4 * model.transform(X)[:, 0]
-    nearest = np.rint(cells)
-    # 0.25 for a distribution without a grid; the rest is due to a smooth critic.
-    assert np.abs(cells - nearest).mean() < 0.2
-    share = np.bincount(nearest.astype(int), minlength=5) / len(X)
-    assert share == pytest.approx(1 / 5, abs=0.05)
