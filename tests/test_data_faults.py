@@ -67,7 +67,6 @@ OF_TIME = {
     "objects": np.array([[np.timedelta64(1, "s"), 1.0]] * 40, dtype=object),
     "NaT among objects": np.array([[1.0, np.datetime64("NaT")]] * 40, dtype=object),
     "list": [[day.to_pydatetime(), day.date()] for day in DAYS["in"]],
-    "list of numpy's": [[np.timedelta64(3, "h"), 1.0]] * 40,
     "frame of dates": DAYS,
     "frame of durations": SPANS,
     "frame with a zone": DAYS.apply(lambda column: column.dt.tz_localize("UTC")),
@@ -77,7 +76,6 @@ OF_TIME = {
     "beside numbers": DAYS[["in"]].assign(x=1.0),
     "polars": pl.DataFrame({name: list(DAYS[name]) for name in DAYS}),
     "polars beside numbers": pl.DataFrame({"x": X[:, 0], "day": [datetime.date(2020, 1, 1)] * 40}),
-    "polars of durations": pl.DataFrame({"a": [datetime.timedelta(1)] * 40, "x": X[:, 0]}),
 }
 
 DATES = "holds dates or durations"
