@@ -24,6 +24,7 @@ from sknoisydim.critics import SeparableCritic
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.noise import UniformNoise
 from sknoisydim.normalization import Whitening
+from sknoisydim.refinement import RotationGaussianization
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = np.arange(60) % 3
@@ -120,6 +121,12 @@ class Diagonal(nn.Module):
         return (view * noisy).sum(1)
 
 
+class TwoArguments:
+    """A refinement that takes no held-out rows."""
+
+    def build(self, z, seed): ...
+
+
 FROZEN = nn.Linear(4, 4).requires_grad_(False)
 LBFGS = functools.partial(torch.optim.LBFGS, max_iter=2)
 
@@ -154,8 +161,6 @@ WRONG = [
     ({"verbose": -1}, ValueError, r"verbose must be an integer >= 0, got -1"),
     ({"random_state": -1}, ValueError, r"random_state must be an integer in.*got -1"),
     # Targets.
-    ({"target": ["normal"] * 3}, ValueError, r"target has 3 distributions.*n_components=4"),
-    ({"target": stats.beta}, TypeError, r"'beta'.*not frozen.*beta\(\.\.\.\)"),
     ({"target": torch.distributions.Beta(2, 5)}, TypeError, r"torch object.*scipy\.stats"),
     # Encoders.
     ({"encoder": nn.Linear(4, 3)}, ValueError, r"\(2, 4\) to \(2, 3\); n_components=4 needs"),
@@ -206,6 +211,18 @@ WRONG = [
     ({"keep": LinearRegression()}, TypeError, "scikit-learn transformer"),
     ({"decoder": "kernel_rigde"}, ValueError, "Did you mean 'kernel_ridge'"),
     ({"decoder": LinearRegression}, TypeError, "an object"),
+    ({"noise": UniformNoise(0.25), "critic": "exact"}, ValueError, "UniformChannel has no grad"),
+    # The refinement.
+    ({"refine": "rotations"}, ValueError, "'rotation'"),
+    ({"refine": 3}, TypeError, "refine=3"),
+    ({"refine": TwoArguments()}, TypeError, "held_out"),
+    ({"refine": RotationGaussianization(layers=-1)}, ValueError, "refine layers"),
+    ({"refine": RotationGaussianization(step=0)}, ValueError, "refine step"),
+    ({"refine": RotationGaussianization(couplings=1.5)}, TypeError, "refine couplings"),
+    ({"refine": RotationGaussianization(transport="some")}, TypeError, "refine transport"),
+    ({"refine": RotationGaussianization(separation=-1)}, ValueError, "refine separation"),
+    ({"refine": RotationGaussianization(clusters=-1)}, ValueError, "refine clusters"),
+    ({"refine": RotationGaussianization(validation_fraction=1)}, ValueError, "fraction"),
     # Callbacks, and where to write.
     ({"callbacks": EarlyStopping()}, TypeError, r"callbacks must be None or a list"),
     ({"checkpoint": ""}, ValueError, "must be None or the path of a folder"),
@@ -245,8 +262,8 @@ class TestParameters:
     @over(case=WRONG)
     def test_wrong_value(self, case):
         parameters, error, message = case
-        with pytest.raises(error, match=message) as raised:
-            dim(**parameters).fit(X, Y)
+        with pytest.raises(error, match=message) as raised:  # before training, or in its first step
+            dim(**{"max_epochs": 10**9} | parameters).fit(X, Y)
         assert "\n" not in str(raised.value)
 
     @over(wrong=WRONG_TYPES)

@@ -175,6 +175,17 @@ def test_a_long_training_is_announced_once(caplog, monkeypatch):
 
 
 class TestTheBar:
+    def test_goes_to_stderr_and_lines_to_stdout(self, capsys):
+        dim(verbose=1, max_epochs=2).fit(X)
+        captured = capsys.readouterr()
+        assert "2/2" in captured.err
+        assert "nats" in captured.err
+        assert captured.out == ""
+        dim(verbose=2, max_epochs=2).fit(X)
+        captured = capsys.readouterr()
+        assert captured.out.count("\n") == 4  # a table of two epochs
+        assert captured.err == ""
+
     def test_shows_information(self, capsys):
         model = dim(verbose=1, noise=1e-3, keep="pca").fit(X)
         linear = model.history_["train_linear_information"][-1]

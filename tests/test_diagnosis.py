@@ -203,16 +203,6 @@ class TestReport:
         assert "too few to judge" in str(found)
         check_forms(found)
 
-    def test_wrong_input(self, fitted):
-        for call, error, message in (
-            (lambda: fitted.diagnose(TEST[:1]), ValueError, "minimum of 2 is required"),
-            (lambda: fitted.diagnose(TEST, classifier="mlp"), TypeError, "True or False"),
-            (lambda: fitted.diagnose(TEST, random_state="a"), ValueError, "random_state"),
-            (lambda: quick().diagnose(TEST), NotFittedError, "not fitted"),
-        ):
-            with pytest.raises(error, match=message):
-                call()
-
 
 def check_forms(report):
     """Every form of a report can be had, and holds no NaN where it is shown."""
@@ -334,14 +324,19 @@ class TestOtherWays:
         assert found.target == "uniform"
         assert "differs from the target." in found.advice[0]
 
-    def test_wrong_arrays(self):
-        for Z, target, error, message in (
-            (np.ones((1, 2)), "normal", ValueError, "minimum of 2"),
-            (np.ones((5, 2)), "gaussian", ValueError, "gaussian"),
-            (np.ones((5, 2)), np.ones((5, 2)), TypeError, "needs a known distribution"),
+    def test_wrong_input(self, fitted):
+        arrays, twos = MatchReport.from_arrays, np.ones((5, 2))
+        for call, error, message in (
+            (lambda: fitted.diagnose(TEST[:1]), ValueError, "minimum of 2 is required"),
+            (lambda: fitted.diagnose(TEST, classifier="mlp"), TypeError, "True or False"),
+            (lambda: fitted.diagnose(TEST, random_state="a"), ValueError, "random_state"),
+            (lambda: quick().diagnose(TEST), NotFittedError, "not fitted"),
+            (lambda: arrays(twos[:1], "normal"), ValueError, "minimum of 2"),
+            (lambda: arrays(twos, "gaussian"), ValueError, "gaussian"),
+            (lambda: arrays(twos, twos), TypeError, "needs a known distribution"),
         ):
             with pytest.raises(error, match=message):
-                MatchReport.from_arrays(Z, target)
+                call()
 
 
 def test_marginal_wasserstein_of_a_shift():

@@ -11,7 +11,6 @@ from scipy import stats
 from sklearn.datasets import load_iris
 from small import generator, small
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim._objective import Objective
 from sknoisydim.bounds import infonce
 from sknoisydim.noise import NOISES, UniformNoise, auto_levels
@@ -144,11 +143,6 @@ class TestUniform:
         torch.testing.assert_close(normalizer.eval()(x), z, rtol=1e-3, atol=1e-3)
         expected = channel.deviation**2 * torch.eye(2)
         torch.testing.assert_close(z.T.cov(correction=0), expected, rtol=1e-2, atol=1e-2)
-
-    def test_has_no_exact_critic(self):
-        model = NoisyDIMTransformer(2, noise="uniform", critic="exact", max_epochs=1)
-        with pytest.raises(ValueError, match="no gradient"):
-            model.fit(load_iris().data)
 
 
 @over(d=[1, 2])

@@ -219,31 +219,6 @@ def test_the_spread_is_that_of_held_out_rows():
     assert np.mean(off) < 0.03
 
 
-class TwoArguments(Keeper):
-    def build(self, z, seed): ...
-
-
-WRONG = [
-    ("rotations", ValueError, "'rotation'"),
-    (3, TypeError, "refine=3"),
-    (TwoArguments(), TypeError, "held_out"),
-    (RotationGaussianization(layers=-1), ValueError, "refine layers"),
-    (RotationGaussianization(step=0), ValueError, "refine step"),
-    (RotationGaussianization(couplings=1.5), TypeError, "refine couplings"),
-    (RotationGaussianization(transport="some"), TypeError, "refine transport"),
-    (RotationGaussianization(separation=-1), ValueError, "refine separation"),
-    (RotationGaussianization(clusters=-1), ValueError, "refine clusters"),
-    (RotationGaussianization(validation_fraction=1), ValueError, "validation_fraction"),
-]
-
-
-@over(case=WRONG)
-def test_what_is_refused_before_training(case):
-    refine, error, message = case
-    with pytest.raises(error, match=message):
-        NoisyDIMTransformer(2, refine=refine, max_epochs=10**9).fit(X)
-
-
 def test_rows_that_are_refused():
     nothing = np.zeros((30, 2))
     for rows, held_out, message in (

@@ -145,18 +145,6 @@ def test_a_notebook_shows_the_steps_of_transform_in_order():
         assert list(model._repr_mimebundle_()) == ["text/plain"]
 
 
-def test_progress_goes_to_stderr_and_lines_to_stdout(capsys):
-    NoisyDIMTransformer(max_epochs=2, verbose=1, random_state=0).fit(X)
-    captured = capsys.readouterr()
-    assert "2/2" in captured.err
-    assert "nats" in captured.err
-    assert captured.out == ""
-    NoisyDIMTransformer(max_epochs=2, verbose=2, random_state=0).fit(X)
-    captured = capsys.readouterr()
-    assert captured.out.count("\n") == 4  # a table of two epochs
-    assert captured.err == ""
-
-
 def test_a_users_schedule_takes_the_place_of_ours():
     frozen = LRScheduler("StepLR", step_size=1, gamma=1e-9)
     given = {"max_epochs": 5, "random_state": 0}
