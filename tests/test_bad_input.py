@@ -93,14 +93,6 @@ def ending_in(last):
     return Encoder
 
 
-def factory_of_list(n_features, n_components):
-    return [n_features, n_components]
-
-
-def factory_without_arguments():
-    return nn.Linear(4, 4)
-
-
 class Pair(nn.Linear):
     def forward(self, x):
         return super().forward(x), x
@@ -172,7 +164,7 @@ WRONG = [
     ({"encoder": ending_in(lambda x: x[0])}, ValueError, r"shape \(\d, 4\) to \(4,\)"),
     ({"encoder": ending_in(lambda x: x.long())}, ValueError, r"torch\.int64.*real numbers"),
     ({"encoder": ending_in(lambda x: x * 1j)}, ValueError, r"torch\.complex64.*real numbers"),
-    ({"encoder": factory_of_list}, TypeError, r"returned a list.*returns a torch\.nn\.Module"),
+    ({"encoder": lambda p, d: [p, d]}, TypeError, r"returned a list.*returns a torch\.nn\.Module"),
     # Hyper-parameters of components.
     ({"encoder": MLPEncoder((0,))}, ValueError, r"hidden_layer_sizes must be.*>= 1, got 0"),
     ({"encoder": MLPEncoder(activation="rleu")}, ValueError, r"activation.*mean 'relu'\?"),
@@ -318,10 +310,7 @@ def raise_interrupt():
     raise KeyboardInterrupt
 
 
-def press_ctrl_c():
-    signal.raise_signal(signal.SIGINT)
-
-
+press_ctrl_c = functools.partial(signal.raise_signal, signal.SIGINT)
 FAILURES["interrupt"] = ({"callbacks": [Interrupt(raise_interrupt, "batch")]}, X, KeyboardInterrupt)
 
 
@@ -345,7 +334,7 @@ class TestAFitThatFails:
         with pytest.raises(Failing, match="from the view"):
             dim(augmentation=failing).fit(X)
         with pytest.raises(TypeError) as raised:
-            dim(encoder=factory_without_arguments).fit(X)
+            dim(encoder=lambda: nn.Linear(4, 4)).fit(X)
         assert raised.value.__notes__ == ["It came from encoder(4, 4)."]
 
 

@@ -171,13 +171,6 @@ def other_device():
         torch.__future__.set_swap_module_params_on_conversion(swaps)
 
 
-def set_up():
-    """Let torch know the device, for the rest of the process."""
-    from torch.utils import backend_registration as registration
-
-    registration._setup_privateuseone_for_python_backend(NAME)
-
-
 # What runs in a child process, by name.
 SCENARIOS = {}
 
@@ -411,7 +404,9 @@ def callbacks_see_a_model_that_works():
 
 def main():
     """Run scenarios; write what went wrong, by name, where the process is."""
-    set_up()
+    from torch.utils import backend_registration as registration
+
+    registration._setup_privateuseone_for_python_backend(NAME)  # for the rest of the process
     torch.set_num_threads(1)
     warnings.simplefilter("error")
     report = {}
