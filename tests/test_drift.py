@@ -231,6 +231,14 @@ def test_a_report_is_shown_and_written(fitted):
     assert min(report.part_pvalues.values()) <= report.pvalue
 
 
+def test_few_samples_and_many():
+    model = monitor().fit(samples(8, 0))
+    assert 0 < model.check(samples(2, 1)).pvalue <= 1
+    assert 0 < model.check(samples(5000, 2)).pvalue <= 1
+    with pytest.raises(ValueError, match="minimum of 2 is required"):
+        model.check(samples(1, 3))
+
+
 def test_a_wrong_number_of_a_batch_is_said(fitted):
     with pytest.raises(ValueError, match="batch_number must be None or an integer >= 1"):
         fitted.check(samples(50, 0), batch_number=0)

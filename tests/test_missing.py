@@ -96,6 +96,15 @@ class TestError:
                 getattr(model, method)(self.table)
 
 
+@over(kind=[np.asarray, pd.DataFrame, sparse.csr_array, np.float32])
+def test_infinity_is_refused(kind):
+    table = X.copy()
+    for table[5, 4] in (np.inf, -np.inf):
+        for call in (dim().fit, indicator().transform):
+            with pytest.raises(ValueError, match="contains infinity"):
+                call(kind(table))
+
+
 class TestIndicator:
     @each_scaling
     def test_a_missing_cell_is_shown_and_filled_with_the_mean(self, scaling):

@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 from html import unescape
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -119,6 +120,12 @@ class TestScore:
             other = z.copy()
             other[row] = 0.01
             assert information_share(other, channel, 512) != whole
+
+    def test_of_two_rows_takes_few_draws(self, fitted):
+        channel = fitted.channel_
+        with mock.patch.object(channel, "transmit", wraps=channel.transmit) as transmit:
+            assert np.isfinite(fitted.score(X[:2]))
+        assert 100 < transmit.call_count <= 512
 
     def test_score_samples_is_the_normal_log_density(self, fitted):
         expected = stats.norm.logpdf(fitted.transform(X)).sum(1)
