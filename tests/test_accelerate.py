@@ -92,42 +92,29 @@ def every_case(fit):
             yield name, {"loss": loss, "embedding": fitted.transform(rows)}
 
 
-def start(script, rank, n_ranks, port, tmp_path):
-    """Start one of the processes that make up a run: what a launcher does, without the launcher."""
-    env = {
-        **os.environ,
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(n_ranks),
-        "LOCAL_WORLD_SIZE": str(n_ranks),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "GLOO_SOCKET_IFNAME": "lo",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)]),
-    }
-    path = tmp_path / "script.py"
-    path.write_text(textwrap.dedent(script), encoding="utf-8")
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", path],
-        env=env,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.fixture
 def launch(tmp_path):
-    """Start the processes of a run, and end those that are left."""
+    """Start the processes of a run, as a launcher does, and end those that are left."""
     started = []
 
     def launch(script, n_ranks=2):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        started.extend(start(script, rank, n_ranks, port, tmp_path) for rank in range(n_ranks))
+        env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+        env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        env |= {"WORLD_SIZE": str(n_ranks), "LOCAL_WORLD_SIZE": str(n_ranks)}
+        env["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
+        path = tmp_path / "script.py"
+        path.write_text(textwrap.dedent(script), encoding="utf-8")
+        command, pipe = [sys.executable, "-W", "error", path], subprocess.PIPE
+        for rank in map(str, range(n_ranks)):
+            own = env | {"RANK": rank, "LOCAL_RANK": rank}
+            started.append(
+                subprocess.Popen(
+                    command, env=own, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True
+                )
+            )
         return started
 
     yield launch

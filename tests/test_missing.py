@@ -15,13 +15,14 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import RobustScaler
 from small import generator, small
+from test_augmentations import VIEWS, each_view
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._persistence import _file
 from sknoisydim._persistence._state import pack
 from sknoisydim._sources import column_means, missing_columns
-from sknoisydim.augmentations import AUGMENTATIONS, Compose, FeatureCorruption, prepare_view
+from sknoisydim.augmentations import FeatureCorruption, prepare_view
 from sknoisydim.encoders import IndicateMissing, MLPEncoder
 from sknoisydim.scaling import SCALINGS, column_moments, from_moments
 
@@ -36,13 +37,6 @@ dim = functools.partial(plain, missing="indicator")
 
 SCALED = {**{name: name for name in SCALINGS}, "none": None, "robust": RobustScaler()}
 each_scaling = over(scaling=SCALED)
-VIEWS = {
-    **{name: view() for name, view in AUGMENTATIONS.items()},
-    "grouped": FeatureCorruption(0.5, groups=[[0, 2], [3]]),
-    "auto": FeatureCorruption(0.5, groups="auto"),
-    "composed": Compose(["mixup", "masking", "corruption", "jitter"]),
-}
-each_view = over(name=sorted(VIEWS))
 
 
 class Perceptron(nn.Linear):
