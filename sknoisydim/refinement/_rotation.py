@@ -36,8 +36,9 @@ ROWS_PER_CLUSTER = 10
 # Rows that clusters are found from at most, and the standard deviation of noise on them, so that
 # repeated rows are no cluster of their own.
 CLUSTER_ROWS, CLUSTER_JITTER = 20_000, 0.05
-# Steps of expectation maximisation at most, and the gain in nats that is worth another.
-CLUSTER_STEPS, CLUSTER_TOL = 50, 1e-3
+# Steps of expectation maximisation at most, and the gain in nats that is worth another: a tenth of
+# it takes a tenth longer, and leaves accuracies and AUC as they are.
+CLUSTER_STEPS, CLUSTER_TOL = 50, 1e-2
 # Added to the variances of a cluster.
 RIDGE = 1e-3
 # Passes and steps at most; passes without improvement; rows in a batch; peak
@@ -48,7 +49,7 @@ EPOCHS, STEPS, WAIT, BATCH, LR, CLIP = 60, 360, 8, 512, 0.02, 5.0
 LEAST_JITTER, JITTER_ROWS, MOST_JITTER = 0.05, 64, 0.2
 # The linear model of clusters: steps and their size before the map moves, about how many rows it
 # sees, and the peak of its learning rate afterwards.
-HEAD_STEPS, HEAD_LR, HEAD_ROWS, HEAD_PEAK = 200, 0.1, 5000, 0.01
+HEAD_STEPS, HEAD_LR, HEAD_ROWS, HEAD_PEAK = 100, 0.1, 5000, 0.01
 
 
 def find_clusters(z: FloatArray, n_clusters: int, seed: int) -> GaussianMixture | None:
