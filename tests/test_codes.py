@@ -9,7 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from small import samples
+from small import samples, small
 
 from sknoisydim import NoisyDIMTransformer, UniformCodes
 from sknoisydim.metrics._information import normal_embedding
@@ -19,9 +19,7 @@ SPACING = {1: 0.001, 2: 0.1, 3: 0.5, 4: 1.0}
 LAYOUTS = {"even": (6, 2), "uneven": (7, 3), "one": (5, 1), "a bit each": (4, 4)}
 
 
-def quick(n_components=2, **parameters):
-    """A transformer of a few epochs."""
-    return NoisyDIMTransformer(n_components, keep="pca", max_epochs=3, **parameters)
+quick = small(2, keep="pca", max_epochs=3, refine="rotation", random_state=None)
 
 
 def codes(n_components=2, **parameters):

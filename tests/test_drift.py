@@ -10,17 +10,14 @@ import pytest
 from over import over
 from scipy import stats
 from sklearn.frozen import FrozenEstimator
-from small import Recording
+from small import Recording, small
 
-from sknoisydim import NoisyDIMDriftMonitor, NoisyDIMTransformer
+from sknoisydim import NoisyDIMDriftMonitor
 from sknoisydim._drift import N_SPLITS, TAIL, _deviance, _pvalues
 from sknoisydim.metrics import mmd_test
 from sknoisydim.metrics._drift import PARTS
 
-
-def quick(**parameters):
-    """A transformer of a few epochs."""
-    return NoisyDIMTransformer(keep="pca", max_epochs=2, **parameters)
+quick = small(keep="pca", refine="rotation", random_state=None)
 
 
 def monitor(**parameters):

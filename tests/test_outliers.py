@@ -6,17 +6,12 @@ import sklearn
 from over import over
 from scipy import stats
 from sklearn.base import clone
-from small import Recording, samples
+from small import Recording, samples, small
 
-from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer
+from sknoisydim import NoisyDIMOutlierDetector
 from sknoisydim._outliers import CALIBRATIONS, _fit_tail, _offset, _p_values
 
-
-def quick(**parameters):
-    """A transformer of a few epochs."""
-    return NoisyDIMTransformer(
-        keep="pca", keep_weight=10.0, max_epochs=3, refine=None, **parameters
-    )
+quick = small(keep="pca", keep_weight=10.0, max_epochs=3, random_state=None)
 
 
 def detector(**parameters):
