@@ -9,7 +9,7 @@ import torch
 from over import over
 from small import generator
 
-from sknoisydim.bounds import BOUNDS, DonskerVaradhan, dv, resolve_bound
+from sknoisydim.bounds import BOUNDS, DonskerVaradhan, dv, infonce, resolve_bound
 from sknoisydim.noise import GaussianNoise
 
 N = 512
@@ -92,6 +92,13 @@ def test_is_close_to_one_nat(name, d):
 def test_pairs_that_move_apart_lose_the_information(name):
     _, scores = batches(4, 0.5, n=64, n_batches=1)
     assert value(name, [scores[0].roll(1, 0)]) < 0 < value(name, scores)
+
+
+def test_infonce_never_exceeds_log_n():
+    for scale in (1e-3, 1.0, 1e2, 1e4):
+        scores = torch.empty(32, 32).normal_(generator=generator()) * scale
+        assert infonce(scores) <= math.log(32) + 1e-5
+        assert infonce(scores + 1e4 * torch.eye(32)) <= math.log(32) + 1e-3
 
 
 @each_bound

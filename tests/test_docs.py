@@ -182,3 +182,13 @@ def test_reference_lists_every_public_name_once():
     assert sorted(names) == sorted(set(names))
     assert declared() - set(names) == set(), "place it in docs/api/index.rst"
     assert set(names) - declared() == set(), "docs/api/index.rst lists what is not public"
+
+
+def test_tests_that_the_pages_name_are_there():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = set(re.findall(r"``(?:tests/\S+?::)?([tT]est_?\w+)``", text))
+    tests = "\n".join(
+        path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("*.py")
+    )
+    assert len(named) > 10
+    assert {name for name in named if not re.search(rf"(def|class) {name}\b", tests)} == set()

@@ -145,10 +145,24 @@ class TestUniform:
         torch.testing.assert_close(z.T.cov(correction=0), expected, rtol=1e-2, atol=1e-2)
 
 
+uniform = small(target="uniform", clean_weight=1, keep=None)
+
+
 @over(d=[1, 2])
 def test_iris_fills_the_channel(d):
-    uniform = {"noise": "uniform", "target": "uniform", "clean_weight": 1, "keep": None}
-    model = small(d, max_epochs=200)(**uniform).fit(load_iris().data)
+    model = uniform(d, noise="uniform", max_epochs=200).fit(load_iris().data)
     assert model.mutual_information_ > 0.93 * model.capacity_
     assert model.score(load_iris().data) > 0.93
     assert model.noise_scale_ == pytest.approx(1 / auto_levels(d, 150))
+
+
+def test_synthetic_rows_gather_on_the_grid():
+    X = np.random.default_rng(0).normal(size=(4000, 4))
+    model = uniform(1, noise=UniformNoise(0.125), max_epochs=30).fit(X)
+    assert model.mutual_information_ > 0.96 * model.capacity_
+    cells = 4 * model.transform(X)[:, 0]
+    nearest = np.rint(cells)
+    # 0.25 for a distribution without a grid; the rest is due to a smooth critic.
+    assert np.abs(cells - nearest).mean() < 0.2
+    share = np.bincount(nearest.astype(int), minlength=5) / len(X)
+    assert share == pytest.approx(1 / 5, abs=0.05)
