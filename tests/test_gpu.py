@@ -104,6 +104,8 @@ def test_a_users_module_leaves_the_global_generators_alone():
 
 def test_loads_on_a_machine_without(tmp_path):
     model = dim(bound="dv", critic="exact", clean_weight=0.5).fit(X)
+    tensors = model.net_.module_.state_dict().values()
+    assert {part.device.type for part in [*tensors, model.net_.generator]} == {"cpu"}
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(model))
     np.save(tmp_path / "X.npy", X)
     code = (
