@@ -16,6 +16,7 @@ Seven tenths of a table are fitted, the rest is held out. Medians over the split
 
     pip install --no-deps copulas                        # without it, its line is left out
     OMP_NUM_THREADS=1 python benchmarks/inverse.py --seeds 5
+    OMP_NUM_THREADS=1 python benchmarks/inverse.py --seeds 5 --first 10 --no-samples    # new splits
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ def copula(X: np.ndarray, n: int, seed: int) -> np.ndarray:
     return model.sample(n).to_numpy()
 
 
-def run(name: str, seed: int) -> dict[str, float]:
-    """Return all figures of one split."""
+def run(name: str, seed: int, sampled: bool) -> dict[str, float]:
+    """Return all figures of one split; those of samples if they are wanted."""
     X, _ = TABLES[name]()
     X, new = train_test_split(X, test_size=0.3, random_state=seed)
     scaler, found = StandardScaler().fit(X), {}
@@ -96,14 +97,14 @@ def run(name: str, seed: int) -> dict[str, float]:
             ).fit(X)
             found[f"s {keep} {d}"] = time.process_time() - start
             found[f"R2 {keep} {d}"] = r2(new, dim.inverse_transform(dim.transform(new)))
-            if name in SAMPLED:
+            if sampled:
                 samples = dim.sample(len(new), random_state=seed)
                 found[f"AUC {keep} {d}"] = auc(samples, new)
                 tree = cKDTree(scaler.transform(X))
                 usual = np.quantile(tree.query(scaler.transform(new))[0], 0.05)
                 near = tree.query(scaler.transform(samples))[0] < usual
                 found[f"near {keep} {d}"] = float(near.mean())
-    if name in SAMPLED:
+    if sampled:
         mixture = GaussianMixture(10, random_state=seed).fit(scaler.transform(X))
         samples = scaler.inverse_transform(mixture.sample(len(new))[0])
         found["AUC mixture"] = auc(samples, new)
@@ -120,11 +121,15 @@ def run(name: str, seed: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first split")
+    parser.add_argument("--no-samples", action="store_true", help="the way back alone")
     parser.add_argument("--only", nargs="+", default=DECODED, choices=DECODED)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     for name in arguments.only:
-        runs = [run(name, seed) for seed in range(arguments.seeds)]
+        first = arguments.first
+        sampled = name in SAMPLED and not arguments.no_samples
+        runs = [run(name, seed, sampled) for seed in range(first, first + arguments.seeds)]
         print(name)
         for key in runs[0]:
             values = [run[key] for run in runs]

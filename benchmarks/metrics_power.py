@@ -39,13 +39,21 @@ from sknoisydim import NoisyDIMTransformer
 from sknoisydim.metrics import (
     CLASSIFIERS,
     DISTANCES,
-    JOINT_TESTS,
-    MARGINAL_TESTS,
     classifier_auc,
+    energy_test,
+    henze_zirkler,
+    kolmogorov_smirnov,
+    mmd_test,
     relative_distance,
     total_correlation,
 )
 
+JOINT_TESTS = {
+    "energy_test": energy_test,
+    "henze_zirkler": henze_zirkler,
+    "mmd_test": mmd_test,
+}
+MARGINAL_TESTS = {"kolmogorov_smirnov": kolmogorov_smirnov}
 LEVEL = 0.05
 #: What is made when nothing is said; "levels" is made by itself.
 KINDS = ("cost", "calibration", "power")

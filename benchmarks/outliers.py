@@ -7,6 +7,7 @@ others are judged; the half is drawn by the seed. Means over the splits:
     AUC           area under the ROC curve
     level .05     share of normal samples with a p-value of at most 0.05, over 0.05: 1 is right
     level .01     the same at 0.01
+    level .001    the same at 0.001
     power         share of the outliers found at a false discovery rate of 0.1 (Benjamini-Hochberg)
     FDP           share of normal samples among what was found so
     s             CPU seconds of the fit
@@ -16,8 +17,8 @@ others are judged; the half is drawn by the seed. Means over the splits:
     OMP_NUM_THREADS=1 python benchmarks/outliers.py FOLDER --seeds 1 --restarts 5
 
 --restarts fits each split again, with other random states, and prints the range of the means over
-tables. ECOD, COPOD and KNN are those of PyOD (pip install --no-deps pyod); without, they are
-skipped, with the reason.
+splits, for each table and of all of them. ECOD, COPOD and KNN are those of PyOD (pip install
+--no-deps pyod); without, they are skipped, with the reason.
 """
 
 from __future__ import annotations
@@ -44,27 +45,28 @@ from sklearn.preprocessing import StandardScaler
 
 import sknoisydim
 from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer
-from sknoisydim._outliers import CALIBRATIONS, _p_values
 
-COLUMNS = ("AUC", "level .05", "level .01", "power", "FDP", "s")
+COLUMNS = ("AUC", "level .05", "level .01", "level .001", "power", "FDP", "s")
 # For each line: scores, the larger the more unusual, and p-values or None, of samples to judge.
 Judged = dict[str, tuple[np.ndarray, np.ndarray | None]]
 Judge = Callable[[np.ndarray], Judged]
 Fit = Callable[[np.ndarray, int], Judge]
 
 
-def ours(**parameters: Any) -> Fit:
-    """Return our detector, with a line for each calibration of one fit."""
+def ours(*calibrations: str, **parameters: Any) -> Fit:
+    """Return our detector, with a line for each of these calibrations of one fit."""
 
     def fit(X: np.ndarray, seed: int) -> Judge:
-        detector = NoisyDIMOutlierDetector(random_state=seed, **parameters).fit(X)
+        detector = NoisyDIMOutlierDetector(
+            calibration=calibrations[0], random_state=seed, **parameters
+        ).fit(X)
 
         def judge(rows: np.ndarray) -> Judged:
-            scores, held_out = detector.score_samples(rows), detector.calibration_scores_
-            return {
-                f" {kind}": (-scores, _p_values(scores, held_out, detector.tail_, coarse))
-                for kind, coarse in CALIBRATIONS.items()
-            }
+            scores, lines = -detector.score_samples(rows), {}
+            for calibration in calibrations:
+                detector.calibration = calibration
+                lines[f", {calibration}"] = scores, detector.p_values(rows)
+            return lines
 
         return judge
 
@@ -129,8 +131,10 @@ def pyod(module: str, name: str) -> Fit:
 
 
 METHODS: dict[str, Fit] = {
-    "ours": ours(),
-    "one transformer": ours(n_estimators=1),
+    # Other samples are held out of each transformer, or the same of all.
+    "ours": ours("auto", "distribution"),
+    "the same held out": ours("conformal", "auto"),
+    "one transformer": ours("auto", n_estimators=1),
     "density of the default": density,
     "PCA + rotation": pca_rotation,
     "IsolationForest": forest,
@@ -162,11 +166,11 @@ def run(fit: Fit, X: np.ndarray, y: np.ndarray, seed: int, state: int) -> dict[s
 
 
 def judged_p(p: np.ndarray | None, outlier: np.ndarray) -> list[float]:
-    """Return both levels, power and the share of false discoveries."""
+    """Return the levels, power and the share of false discoveries."""
     if p is None:
-        return [np.nan] * 4
+        return [np.nan] * 5
     found = false_discovery_control(p) <= 0.1
-    levels = [np.mean(p[~outlier] <= level) / level for level in (0.05, 0.01)]
+    levels = [np.mean(p[~outlier] <= level) / level for level in (0.05, 0.01, 0.001)]
     false = np.sum(found & ~outlier) / max(found.sum(), 1)
     return [*levels, np.mean(found[outlier]), false]
 
@@ -175,6 +179,14 @@ def show(label: str, values: Any) -> None:
     """Print one line."""
     cells = ["" if np.isnan(value) else f"{value:.3f}" for value in values]
     print(f"{label:26}" + "".join(f"{cell:>11}" for cell in cells), flush=True)
+
+
+def show_states(label: str, states: np.ndarray) -> None:
+    """Print the mean over random states, and of several the smallest and the largest."""
+    show(label, states.mean(0))
+    if len(states) > 1:
+        show("  smallest of the states", states.min(0))
+        show("  largest", states.max(0))
 
 
 def parse() -> argparse.Namespace:
@@ -222,15 +234,11 @@ def main() -> None:
             for name in runs[0][0]:
                 values = np.array([[judged[name] for judged in splits] for splits in runs])
                 results.setdefault(label + name, []).append(values.mean(1))
-                show(label + name, values.mean((0, 1)))
+                show_states(label + name, values.mean(1))
     print(f"\nmean over {len(options.files)} tables")
     print(f"{'':26}" + "".join(f"{name:>11}" for name in COLUMNS))
     for label, tables in results.items():
-        means = np.mean(tables, axis=0)
-        show(label, means.mean(0))
-        if options.restarts > 1:
-            show("  smallest of the states", means.min(0))
-            show("  largest", means.max(0))
+        show_states(label, np.mean(tables, axis=0))
 
 
 if __name__ == "__main__":

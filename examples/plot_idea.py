@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from sknoisydim.noise import GaussianNoise
+from sknoisydim.noise import GaussianChannel
 from sknoisydim.targets import resolve_target
 
 # %%
@@ -60,7 +60,7 @@ for k, (ax, (name, source)) in enumerate(zip(axes, INPUTS.items(), strict=True))
     ax.set(xlim=(-4, 4), ylim=(0, 1.05), xlabel="$f(X) + Z$")
 axes[0].set_ylabel("density")
 
-capacity = GaussianNoise(SCALE).capacity(1)
+capacity = GaussianChannel(1, SCALE).capacity
 print(f"capacity of the channel: {capacity:.3f} nats")
 for name, source in INPUTS.items():
     print(f"{name:13} passes {information(source, SCALE):.3f} nats")
@@ -76,7 +76,7 @@ for name, source in INPUTS.items():
 scales = np.geomspace(0.1, 2, 25)
 figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
 for k, (name, source) in enumerate(INPUTS.items()):
-    gap = [GaussianNoise(s).capacity(1) - information(source, s) for s in scales]
+    gap = [GaussianChannel(1, s).capacity - information(source, s) for s in scales]
     ax.plot(scales, np.maximum(gap, 1e-6), color=f"C{k}", label=name)
 ax.set(xlabel="standard deviation $s$ of the noise", ylabel="capacity - information, nats")
 ax.set(xscale="log", yscale="log", ylim=(1e-4, 1))

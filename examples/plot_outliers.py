@@ -48,8 +48,8 @@ troubles = {"one sensor jumps": jump, "far more load": sensors(100, load=2.5)}
 # Fit on usual samples
 # --------------------
 #
-# A quarter of them is held out of training, and gives the scores their p-values. For comparison, an
-# isolation forest gets p-values in the same way.
+# A quarter of them is held out of the training of each transformer, another one for each, and gives
+# the scores their p-values. For comparison, an isolation forest gets p-values in the same way.
 
 detector = NoisyDIMOutlierDetector(random_state=0).fit(X)
 
@@ -70,7 +70,7 @@ p_values = {"NoisyDIM": detector.p_values, "IsolationForest": p_of_forest}
 # ------------
 #
 # Share of other usual samples with a p-value of at most the level. The band is what chance leaves
-# of 750 samples held out and 2000 new ones.
+# of 750 samples held out, those of the forest, and 2000 new ones.
 
 levels = np.geomspace(1e-3, 0.5, 60)
 spread = 1.96 * np.sqrt(levels * (1 - levels) * (1 / 750 + 1 / len(X_test)))

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.metrics import information_scorer, match_scorer
-from sknoisydim.noise import GaussianNoise, auto_scale
+from sknoisydim.noise import GaussianChannel, auto_scale
 from sknoisydim.plotting import TradeOffDisplay
 
 X, X_test, y, y_test = train_test_split(
@@ -32,7 +32,7 @@ D, BATCH = 4, 512
 auto = round(float(auto_scale(D, BATCH)), 2)
 grid = {"dim__noise": [auto / 2, auto, 2 * auto], "dim__keep_weight": [0.0, 1.0, 10.0]}
 for scale in grid["dim__noise"]:
-    print(f"noise {scale:.3f}: capacity {GaussianNoise(scale).capacity(D):5.2f} nats")
+    print(f"noise {scale:.3f}: capacity {GaussianChannel(D, scale).capacity:5.2f} nats")
 print(f"a batch of {BATCH} can show {np.log(BATCH):.2f} nats")
 
 # %%

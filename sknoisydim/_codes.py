@@ -33,8 +33,9 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     is jointly uniform, all boxes have the same probability, for unseen samples, too.
 
     Bits are dealt to the components in turn. A component with m bits has :math:`2^m` slices,
-    numbered in Gray code: slices beside each other differ in one bit. A code of fewer bits is the
-    beginning of one of more, so ``codes(X) >> 1`` joins cells in pairs.
+    numbered in Gray code: slices beside each other differ in one bit (Faloutsos, IEEE Transactions
+    on Software Engineering 14, 1988). A code of fewer bits is the beginning of one of more, so
+    ``codes(X) >> 1`` joins cells in pairs.
 
     Parameters
     ----------
@@ -54,15 +55,8 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         The fitted transformer, with the target "uniform".
     n_slices_ : ndarray of shape (d,)
         Slices of each component of ``transformer_.transform``, at multiples of one over it.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (p,)
-        Their names, where all are strings.
-
-    References
-    ----------
-    C. Faloutsos, "Gray Codes for Partial Match and Range Queries", IEEE Transactions on Software
-    Engineering 14 (1988): bits of several Gray codes in turn.
+    n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
+        Number of features seen in `fit`, and their names, where all are strings.
 
     Examples
     --------
@@ -83,23 +77,9 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     @own_context()
     def fit(self, X: Any, y: ArrayLike | None = None) -> UniformCodes:
-        """Fit the transformer.
+        """Fit the transformer to samples X (n, p), as it takes them.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Samples, as the transformer takes them.
-        y : array-like of shape (n,) or (n, k), default=None
-            For the transformer, which ignores it unless `supervision` > 0.
-
-        Returns
-        -------
-        self : UniformCodes
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter or the data are not usable.
+        It ignores `y`, (n,) or (n, k), unless its `supervision` > 0.
         """
         bits = check_integer(self.bits, "bits", minimum=1, maximum=MAX_BITS)
         base = self.transformer
@@ -123,57 +103,27 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     @own_context()
     def transform(self, X: MatrixLike) -> NDArray[np.uint8]:
-        """Return the bits of the codes, for a search by Hamming distance.
+        """Return the bits (n, bits) of the codes of X (n, p), for a search by Hamming distance.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-
-        Returns
-        -------
-        bits : ndarray of shape (n, bits), dtype uint8
-            0 or 1, the most significant first. Cells beside each other differ in one bit.
+        0 or 1, the most significant first. Cells beside each other differ in one bit.
         """
         return self._bits(self._slices(X))
 
     @own_context()
     def codes(self, X: MatrixLike) -> Integers:
-        """Return the code of each sample.
+        """Return the codes (n,) of samples X (n, p): the bits of `transform`, as one number.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-
-        Returns
-        -------
-        codes : ndarray of shape (n,), dtype int64
-            From 0 to ``2**bits - 1``: the bits of `transform`, as one number.
+        They are from 0 to ``2**bits - 1``.
         """
         return self._pack(self._slices(X))
 
     @own_context()
     def nearest_cells(self, X: MatrixLike, n_cells: int = 8) -> Integers:
-        """Return the codes of the cells that are nearest to each sample.
+        """Return the codes (n, n_cells) of the cells that are nearest to each sample of X (n, p).
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-        n_cells : int, default=8
-            Number of cells, from 1 to ``2**bits``.
-
-        Returns
-        -------
-        codes : ndarray of shape (n, n_cells), dtype int64
-            The own one first, in order of the distance from the embedded sample to the nearest
-            point of a cell, both mapped from the uniform distribution to N(0, I).
-
-        Raises
-        ------
-        ValueError
-            For more than 16 bits, since the distance to each of the ``2**bits`` cells is computed.
+        The own one first, in order of the distance from the embedded sample to the nearest point of
+        a cell, both mapped from the uniform distribution to N(0, I). ValueError for more than 16
+        bits, since the distance to each of the ``2**bits`` cells is computed.
         """
         z, bits = self._embed(X), self._n_features_out
         if bits > MAX_LISTED_BITS:
@@ -192,19 +142,10 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return found
 
     def strata(self, X: MatrixLike, min_samples: int = 10) -> Integers:
-        """Return labels of cells, for ``train_test_split(X, stratify=labels)``.
+        """Return labels (n,) of cells of X (n, p), for ``train_test_split(X, stratify=labels)``.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Features as in `fit`.
-        min_samples : int, default=10
-            Cells with fewer samples are joined with the next ones, in order of codes. A stratified
-            split can have as many folds, and a `test_size` as small as one over it.
-
-        Returns
-        -------
-        labels : ndarray of shape (n,), dtype int64
+        Cells with fewer than `min_samples` are joined with the next ones, in order of codes. A
+        stratified split can have as many folds, and a `test_size` as small as one over it.
         """
         check_integer(min_samples, "min_samples", minimum=1)
         _, cell, counts = np.unique(self.codes(X), return_inverse=True, return_counts=True)

@@ -66,3 +66,13 @@ def own_forward(forward: Callable[..., object]) -> Callable[..., Any]:
             return forward(*args, **kwargs)
 
     return inside
+
+
+@contextlib.contextmanager
+def extra(name: str, what: str) -> Iterator[None]:
+    """Say how to install what is imported inside, where it is missing."""
+    try:
+        yield
+    except ImportError as error:
+        message = f'{what} needs an extra: pip install "sknoisydim[{name}]" ({error}).'
+        raise ImportError(message) from error

@@ -51,14 +51,6 @@ class Table:
         return Table(ChosenRows(self.X, some), targets, weights, self.shape)
 
 
-def _free_memory(device: torch.device) -> int:
-    """Return the bytes that a scaled copy of the rows may take on a device."""
-    if device.type != "cuda":
-        return COPY_BYTES
-    # Half of what is free: a network and its batches take far less than the other half.
-    return max(COPY_BYTES, torch.cuda.mem_get_info(device)[0] // 2)
-
-
 class Rows(Dataset[torch.Tensor]):
     """Scaled rows of a table, those at `index`, as batches on a device.
 
@@ -84,7 +76,11 @@ class Rows(Dataset[torch.Tensor]):
         self._shares = None if self.weights is None else self.weights.cumsum(0)
         self._scaled: torch.Tensor | None = None
         first = self._read(np.arange(1))
-        if 4 * first.numel() * len(self) <= _free_memory(device):
+        free = COPY_BYTES
+        if device.type == "cuda":
+            # Half of what is free: a network and its batches take far less than the other half.
+            free = max(free, torch.cuda.mem_get_info(device)[0] // 2)
+        if 4 * first.numel() * len(self) <= free:
             whole = (len(self), *first.shape[1:])
             scaled = torch.empty(whole, dtype=torch.float32, device=device)
             for part in slices(len(self), first.numel()):
@@ -124,7 +120,8 @@ class Rows(Dataset[torch.Tensor]):
             kind = torch.int32 if n_rows < 2**31 else torch.int64
             drawn = torch.randperm(n_rows, generator=generator, dtype=kind)
             return drawn if count >= n_rows else drawn[:count].clone()
-        place = _uniform(count, generator) * self._shares[-1]
+        # In float32 there are too few numbers for a large table.
+        place = torch.rand(count, generator=generator, dtype=torch.float64) * self._shares[-1]
         # Rounding may move the last one out of the range.
         return torch.searchsorted(self._shares, place, right=True).clamp(0, len(self) - 1)
 
@@ -143,11 +140,6 @@ class Rows(Dataset[torch.Tensor]):
         """Yield all rows once, in order; the last batch may be smaller."""
         for start in range(0, len(self), batch_size):
             yield self.take(torch.arange(start, min(start + batch_size, len(self))))
-
-
-def _uniform(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Return uniform numbers (count,) in [0, 1): in float32 there are too few for a large table."""
-    return torch.rand(count, generator=generator, dtype=torch.float64)
 
 
 class Batches:

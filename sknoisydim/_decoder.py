@@ -182,7 +182,7 @@ class Decoder:
         if most < n or shares is not None:
             chosen = np.sort(rng.choice(n, most, replace=shares is not None, p=shares))
         rows = X[chosen]
-        z = np.concatenate([z for _, z in embeddings(embedder, rows, device)])
+        z = embeddings(embedder, rows, device)
         self = cls(regression)
         targets = self._describe(np.asarray(rows, dtype=np.float64))
         residuals = regression.fit(z, targets, rng)

@@ -50,16 +50,16 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 
     For a feature of 0 and 1, such as whether a value is at most a quantile, twice the log
     likelihood ratio takes the place of :math:`t_k^2`: its tail is that of a chi-square for rare
-    values, too. The features are of five parts, each with one statistic:
+    values, too. The features are of five parts. Of these the largest :math:`t_k^2` counts:
 
-    - *columns*: whether a column is at most one of its quantiles; the largest :math:`t_k^2`.
-    - *columns given the others*: the same of the residuals of a linear model of each column by the
-      others, and their squares.
+    - *columns*: whether a column is at most one of its quantiles.
+    - *columns given the others*: the same of residuals of a linear model, and their squares.
     - *components*: the same of the components of z, and quantiles of N(0, 1).
-    - *embedding*: random Fourier features of z, for Gaussian kernels of three widths; the sum of
-      :math:`t_k^2`, as in the maximum mean discrepancy.
-    - *second moments*: products of two components of z, or of whitened principal components of the
-      columns; the sum of :math:`t_k^2`.
+
+    And of these the sum of :math:`t_k^2`:
+
+    - *embedding*: random Fourier features of z, for Gaussian kernels of three widths.
+    - *second moments*: products of components of z and of whitened principal components.
 
     Splits of the held-out samples at random, into a batch and the rest, give each statistic its
     p-value, and the smallest of the five p-values its own. So the misfit of the embedding to its
@@ -68,10 +68,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     Parameters
     ----------
     transformer : NoisyDIMTransformer, FrozenEstimator or None, default=None
-        What embeds samples. It is cloned and fitted. None takes
-        ``NoisyDIMTransformer(keep="pca", keep_weight=10, refine="rotation")``. One that is fitted
-        already is used as it is if it comes in a `sklearn.frozen.FrozenEstimator`; `fit` then has
-        to be given samples that it was not trained on.
+        What embeds samples, as for `NoisyDIMOutlierDetector`.
     alpha : float, default=0.05
         Level, between 0 and 1: the probability of a false alarm for one batch, or with
         `batch_number` for all batches together, as far as the p-values are exact: with few samples
@@ -88,10 +85,8 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         The fitted transformer.
     n_reference_ : int
         Number of held-out samples.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (p,)
-        Their names, where all are strings.
+    n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
+        Number of features seen in `fit`, and their names, where all are strings.
 
     See Also
     --------
@@ -100,13 +95,9 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 
     References
     ----------
-    A. Gretton, K. Borgwardt, M. Rasch, B. Schoelkopf, A. Smola, "A Kernel Two-Sample Test", JMLR 13
-    (2012).
-
-    A. Rahimi, B. Recht, "Random Features for Large-Scale Kernel Machines", NeurIPS 20 (2007).
-
-    P. H. Westfall, S. S. Young, "Resampling-Based Multiple Testing", Wiley 1993, section 2.3: the
-    smallest p-value, and which columns moved.
+    Gretton et al., "A Kernel Two-Sample Test", JMLR 13 (2012). Rahimi, Recht, "Random Features for
+    Large-Scale Kernel Machines", NeurIPS 20 (2007). Westfall, Young, "Resampling-Based Multiple
+    Testing", Wiley 1993, section 2.3: the smallest p-value, and which columns moved.
 
     Examples
     --------
@@ -136,24 +127,9 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 
     @own_context()
     def fit(self, X: MatrixLike, y: object = None) -> NoisyDIMDriftMonitor:
-        """Train on one part of the samples, and summarise the other one.
+        """Train on one part of samples X (n, p) of the reference, and summarise the other one.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Samples of the reference distribution.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : NoisyDIMDriftMonitor
-            Fitted; none of the samples is kept.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter or X is not usable.
+        None of the samples is kept. `y` is ignored.
         """
         check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
         fraction = self.calibration_fraction
@@ -193,13 +169,6 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         -------
         report : sknoisydim.metrics.DriftReport
             P-values, effect sizes, what moved, and a sentence.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        ValueError, TypeError
-            If X or `batch_number` is not usable.
         """
         check_is_fitted(self)
         level = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
@@ -250,9 +219,8 @@ class _Features:
     def __init__(self, transformer: Any, X: FloatArray, rng: np.random.Generator) -> None:
         self.transformer, d = transformer, transformer.n_components_
         features = scaled(transformer, X)
-        seen = ~np.isnan(features)
-        self.fill = np.where(seen, features, 0).sum(0) / np.maximum(seen.sum(0), 1)
-        features = np.where(seen, features, self.fill)
+        self.fill = np.ma.masked_invalid(features).mean(0).filled(0.0)
+        features = np.where(np.isnan(features), self.fill, features)
         n_principal = min(MAX_PRINCIPAL, *features.shape)
         pca = PCA(n_principal, random_state=int(rng.integers(2**31 - 1)))
         with np.errstate(invalid="ignore"):  # shares of the variance, where there is none

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from sknoisydim._context import own_context
 from sknoisydim._files import replacing
 from sknoisydim._input import check_rows
-from sknoisydim._model import embeddings, log_densities
+from sknoisydim._model import FittedModel, TargetMap, embeddings
 from sknoisydim._modules import RandomState, draw_seed
 from sknoisydim._settings import MISSING, resolve_device
 from sknoisydim._sources import FLOATS, MatrixLike, RowSource, as_given, is_sparse
@@ -25,9 +25,6 @@ from sknoisydim._validation import check_integer, check_name
 from sknoisydim.encoders import IndicateMissing, resolve_encoder
 from sknoisydim.metrics import MatchReport
 from sknoisydim.targets import resolve_target
-
-# What N(0, I) is clipped to before it is decoded: squares beyond may overflow.
-FAR = 1e3
 
 
 def _decodes(estimator: BaseEstimator) -> bool:
@@ -127,18 +124,13 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     def _embed(self, X: RowSource, out: np.ndarray) -> np.ndarray:
         """Write embeddings of checked rows into an array, and return it."""
-        device = resolve_device(self.device)
-        # The last bits depend on the dtype and the layout that is written to.
-        direct = out.dtype == X.dtype and out.flags.c_contiguous
         limit = np.finfo(out.dtype).max
-        for part, z in embeddings(self.encoder_, X, device, self.refinement_):
-            if direct:
-                self.target_.push_into(z, out[part])
-            else:
-                rows = np.empty(z.shape, X.dtype)
-                self.target_.push_into(z, rows)
-                np.clip(rows, -limit, limit, out=out[part])
+        for part, z in self._chain().in_slices(X, resolve_device(self.device)):
+            out[part] = z.clamp(-limit, limit).numpy()
         return out
+
+    def _chain(self) -> FittedModel:
+        return FittedModel(self.encoder_, self.refinement_, TargetMap(self.target_))
 
     @available_if(_decodes)
     @own_context()
@@ -171,7 +163,9 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 f"Z has {Z.shape[1]} components, but this {type(self).__name__} has "
                 f"{self.n_components_}: Z is what transform returns."
             )
-        return self._decoded(self.target_.pull(Z)).astype(Z.dtype, copy=False)
+        with torch.inference_mode():
+            z = self._chain().inverse(torch.from_numpy(Z).double())
+        return self.decoder_.decode(z.numpy()).astype(Z.dtype, copy=False)
 
     @available_if(_decodes)
     @own_context()
@@ -214,16 +208,10 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         check_is_fitted(self)
         n_samples = check_integer(n_samples, "n_samples", minimum=1)
         rng = np.random.default_rng(draw_seed(random_state))
-        return self._decoded(rng.standard_normal((n_samples, self.n_components_)), rng)
-
-    def _decoded(self, z: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Return the columns of embeddings (n, d) before the target; drawn if `rng` is given."""
-        z = np.clip(z, -FAR, FAR)
-        if self.refinement_ is not None:
-            with torch.inference_mode():
-                z = self.refinement_.inverse(torch.from_numpy(z)).numpy()
-        decoder = self.decoder_
-        return decoder.decode(z) if rng is None else decoder.draw(z, rng)
+        z = torch.from_numpy(rng.standard_normal((n_samples, self.n_components_)))
+        with torch.inference_mode():
+            z = self._chain().refinement.inverse(z)
+        return self.decoder_.draw(z.numpy(), rng)
 
     @own_context()
     def score_samples(self, X: MatrixLike) -> np.ndarray:
@@ -248,8 +236,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         ValueError, TypeError
             As of `transform`.
         """
-        rows, device = self._check(X), resolve_device(self.device)
-        return log_densities(self.encoder_, rows, device, self.refinement_)
+        rows = self._check(X)
+        return self._chain().log_densities(rows, resolve_device(self.device))
 
     @own_context()
     def score(self, X: MatrixLike, y: ArrayLike | None = None) -> float:
@@ -284,8 +272,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             As of `transform`, and for one row.
         """
         rows, device = self._check(X, ensure_min_samples=2), resolve_device(self.device)
-        slices = embeddings(self.encoder_, rows, device, self.refinement_)
-        z = np.concatenate([z for _, z in slices])
+        z = embeddings(self.encoder_, rows, device, self.refinement_)
         return information_share(z, self.channel_, self.batch_size_)
 
     def diagnose(
@@ -426,29 +413,24 @@ def _check_out(out: np.ndarray, shape: tuple[int, ...], X: RowSource) -> None:
 
 def _in_one_file(out: np.ndarray, held: object) -> bool:
     """Whether two arrays are of overlapping bytes of one file, each by a memory map of its own."""
-    a, b = _map_of(out), _map_of(held)
-    if a is None or b is None or a is b or a.mode == "c":
+    (one, first, last), (other, start, stop) = _place_in_file(out), _place_in_file(held)
+    if one is None or other is None or one is other or not (first < stop and start < last):
         return False
     try:
-        same = os.path.samefile(str(a.filename), str(b.filename))
+        return os.path.samefile(str(one.filename), str(other.filename))
     except OSError:  # one is gone, or has another name: as two files
         return False
-    (first, last), (start, stop) = _bytes_of_file(out, a), _bytes_of_file(held, b)
-    return same and first < stop and start < last
 
 
-def _map_of(array: object) -> np.memmap | None:
-    """Return the memory map of a named file that an array is a view of, the one opened first."""
-    found = None
-    while array is not None:
-        if isinstance(array, np.memmap) and array.filename is not None:
-            found = array
-        array = getattr(array, "base", None)
-    return found
-
-
-def _bytes_of_file(array: Any, whole: np.memmap) -> tuple[int, int]:
-    """Return the first byte of the file that an array holds, and the one behind its last."""
-    low, high = np.lib.array_utils.byte_bounds(array)
+def _place_in_file(array: Any) -> tuple[np.memmap | None, int, int]:
+    """Return the memory map of a file that an array is a view of, and its bytes in that file."""
+    whole, base = None, array
+    while base is not None:  # the map that was opened first knows its place
+        if isinstance(base, np.memmap) and base.filename is not None and base.mode != "c":
+            whole = base
+        base = getattr(base, "base", None)
+    if whole is None:
+        return None, 0, 0
     start = whole.offset - np.lib.array_utils.byte_bounds(whole)[0]
-    return low + start, high + start
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return whole, low + start, high + start

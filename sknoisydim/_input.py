@@ -43,6 +43,7 @@ REMEDIES = {
     "must be a string or a real number": "Columns have to be numbers: convert these objects in "
     "front, or leave them out.",
     "Complex data not supported": "Pass real and imaginary parts as columns of their own.",
+    "at least one array or dtype is required": "X has no columns.",
     "unsupported ScalarType": "numpy has no such numbers: pass X.float().",
     "while dim <= 2 is required": "Rows of more dimensions need an encoder of your own.",
 }
@@ -87,27 +88,25 @@ def check_rows(
         options |= {"dtype": None, "ensure_all_finite": False}
         may_be_infinite = X.dtype.kind == "f"
     elif sparse.issparse(X):
-        if missing:  # infinities of both signs in one cell would add up to NaN
-            cells: Any = X
-            if np.isinf(cells.tocoo().data).any():
-                raise ValueError(f"Input X contains infinity. {NO_INFINITY}")
+        cells: Any = X  # infinities of both signs in one cell would add up to NaN
+        if missing and np.isinf(cells.tocoo().data).any():
+            raise ValueError(f"Input X contains infinity. {NO_INFINITY}")
         X = as_csr(X)
     elif missing:
         X = _with_nan(X)
-    _check_frame(X)
+    _check_names(X)
     # scikit-learn looks for infinities by a sum, and that of both signs is NaN with a warning.
     with np.errstate(invalid="ignore", over="ignore"), in_our_words():
         if any_shape:
-            if isinstance(X, (list, tuple)):
+            if isinstance(X, (list, tuple)) or getattr(X, "ndim", 2) > 2:
                 X = check_array(X, allow_nd=True, **options)
-            if getattr(X, "ndim", 2) > 2 and missing:
-                raise ValueError(
-                    f"X has rows of shape {X.shape[1:]}, and missing='indicator' is for rows of "
-                    "columns: use missing='error', and fill missing cells in front."
-                )
             if getattr(X, "ndim", 2) > 2:
-                X = check_array(X, allow_nd=True, **options)
                 shape = X.shape[1:]
+                if missing:
+                    raise ValueError(
+                        f"X has rows of shape {shape}, and missing='indicator' is for rows of "
+                        "columns: use missing='error', and fill missing cells in front."
+                    )
                 # In another layout, flattening is copying.
                 X = X.reshape(len(X), -1) if X.flags.c_contiguous else as_source(X)
         if shape is None or known is None or shape == known:
@@ -117,8 +116,12 @@ def check_rows(
             )
             rows = as_source(X)
             shape = shape or rows.shape[1:]
-            if may_be_infinite:
-                _check_finite(rows, estimator, missing)
+            # Slice by slice; what is converted may be no more finite.
+            for part in slices(*rows.shape) if may_be_infinite else ():
+                name = type(estimator).__name__
+                assert_all_finite(
+                    rows[part], allow_nan=missing, estimator_name=name, input_name="X"
+                )
     if known is not None and shape != known:
         raise ValueError(
             f"X has rows of shape {shape}, but {type(estimator).__name__} was fitted to rows of "
@@ -144,9 +147,8 @@ def in_our_words() -> Iterator[None]:
         said = said.partition("\n")[0].rstrip(".")
         if remedy is SEEN_AS_MISSING:
             said = "Input X contains NaN: cells are missing"
-        kind = (
-            ValueError if isinstance(error, ValueError) or remedy is SEEN_AS_MISSING else TypeError
-        )
+            raise ValueError(f"{said}. {remedy}") from error
+        kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"{said}. {remedy}") from error
 
 
@@ -173,12 +175,9 @@ def check_kinds(X: object, name: str) -> None:
     numpy reads dates as integers, in whatever unit they have, and NaT as -9.2e18.
     """
     seen = np.asarray(X) if isinstance(X, (list, tuple)) else X
-    kinds = getattr(seen, "dtypes", None)  # pandas and polars
-    if kinds is None:
-        kinds = getattr(getattr(seen, "schema", None), "types", None)  # pyarrow
-    if kinds is None:
-        kinds = getattr(seen, "dtype", None)
-    kinds = list(kinds) if isinstance(kinds, Iterable) else [kinds]
+    of_arrow = getattr(getattr(seen, "schema", None), "types", None)
+    kinds = getattr(seen, "dtypes", of_arrow)  # of pandas and polars the first
+    kinds = list(kinds) if isinstance(kinds, Iterable) else [getattr(seen, "dtype", kinds)]
     fields = getattr(kinds[0], "names", None) if isinstance(seen, np.ndarray) else None
     if fields is not None:
         raise TypeError(
@@ -225,13 +224,6 @@ def _unmasked(X: object) -> Any:
     return cells.filled(np.nan)
 
 
-def _check_finite(rows: RowSource, estimator: BaseEstimator, missing: bool) -> None:
-    """See that all numbers are finite, slice by slice: what is converted may not be, or no more."""
-    name = type(estimator).__name__
-    for part in slices(*rows.shape):
-        assert_all_finite(rows[part], allow_nan=missing, estimator_name=name, input_name="X")
-
-
 def _with_nan(X: Any) -> Any:
     """Return objects with NaN for pandas' missing value, which is no number to numpy."""
     if isinstance(X, np.ndarray) and X.dtype == object:
@@ -246,8 +238,8 @@ def _with_nan(X: Any) -> Any:
     return X
 
 
-def _check_frame(X: Any) -> None:
-    """See to what scikit-learn does not see in a frame, or says in other words."""
+def _check_names(X: Any) -> None:
+    """See that the columns of a frame have names of their own."""
     names = getattr(X, "column_names", getattr(X, "columns", ()))
     times = [(name, n) for name, n in Counter(names).items() if n > 1]
     if times:
@@ -256,30 +248,17 @@ def _check_frame(X: Any) -> None:
             f"Expected unique column names, got {said}. Give each column of X a name of its own, "
             "or pass X.to_numpy()."
         )
-    dtypes = getattr(X, "dtypes", None)
-    if dtypes is None or not hasattr(X, "iloc"):
-        return
-    if any(getattr(dtype, "kind", "") == "c" for dtype in np.atleast_1d(dtypes)):
-        raise ValueError("Complex data not supported: X has columns of complex numbers.")
-    if X.ndim == 2 and X.shape[1] == 0:
-        raise ValueError(
-            f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required."
-        )
 
 
 def check_same_columns(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """See that a table has the columns of the last fit, which a warm start goes on from."""
-    if now["n_features_in_"] != before["n_features_in_"]:
-        raise ValueError(
-            f"X has {now['n_features_in_']} columns, and warm_start=True goes on from a fit on "
-            f"{before['n_features_in_']}. Use warm_start=False."
-        )
-    names, old = now.get("feature_names_in_"), before.get("feature_names_in_")
-    if names is not None and old is not None and list(names) != list(old):
-        raise ValueError(
-            f"X has the columns {list(names)}, and warm_start=True goes on from a fit on "
-            f"{list(old)}. Use the same columns in the same order, or warm_start=False."
-        )
+    for name, what in (("n_features_in_", "number of columns"), ("feature_names_in_", "columns")):
+        old, new = before.get(name), now.get(name)
+        if old is not None and new is not None and not np.array_equal(old, new):
+            raise ValueError(
+                f"X has the {what} {new}, and warm_start=True goes on from a fit with {old}. Use "
+                "the same columns in the same order, or warm_start=False."
+            )
 
 
 def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:
@@ -291,9 +270,7 @@ def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:
     check_kinds(weights, "sample_weight")
     weights = _unmasked(weights)
     weights = check_array(weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
-    if weights.ndim > 1:
-        raise ValueError(f"Sample weights must be a 1D array, got one with {weights.ndim}.")
-    if weights.ndim == 1 and len(weights) != n_rows:
+    if weights.shape != (n_rows,):
         raise ValueError(
             f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: a weight for each row."
         )

@@ -15,11 +15,9 @@ UNLABELLED = -1
 MANY_CLASSES, ROWS_PER_CLASS = 20, 5
 
 
-def _is_missing(label: object) -> bool:
+def _is_unknown(value: object) -> bool:
     # NaN differs from itself, and what pandas calls NA answers neither yes nor no.
-    return (
-        label is None or type(label).__name__ == "NAType" or label != label or label == UNLABELLED
-    )
+    return value is None or type(value).__name__ == "NAType" or value != value
 
 
 def encode_target(X: Any, y: Any, *, whole: bool = True, stacklevel: int = 3) -> np.ndarray:
@@ -57,7 +55,7 @@ def encode_target(X: Any, y: Any, *, whole: bool = True, stacklevel: int = 3) ->
         y = y[:, 0]
     if y.ndim == 2:
         return _numbers(y)
-    known = np.array([not _is_missing(label) for label in y])
+    known = np.array([not (_is_unknown(label) or label == UNLABELLED) for label in y])
     if not known.any():
         raise ValueError(f"supervision > 0 needs labelled rows; all {len(y)} of y are unlabelled.")
     labels = y[known]
@@ -67,7 +65,8 @@ def encode_target(X: Any, y: Any, *, whole: bool = True, stacklevel: int = 3) ->
         labels = np.array(labels.tolist())
     if labels.dtype.kind == "f" and np.isinf(labels).any():
         raise ValueError("y holds infinity.")
-    kind = type_of_target(labels) if labels.dtype.kind != "f" or _whole(labels) else "continuous"
+    fractions = labels.dtype.kind == "f" and bool((labels != np.floor(labels)).any())
+    kind = "continuous" if fractions else type_of_target(labels)
     if kind == "continuous":
         return _numbers(y[:, None])
     if kind not in ("binary", "multiclass"):
@@ -97,21 +96,11 @@ def encode_target(X: Any, y: Any, *, whole: bool = True, stacklevel: int = 3) ->
     return codes
 
 
-def _whole(labels: np.ndarray) -> bool:
-    return bool((labels == np.floor(labels)).all())
-
-
-def _missing_number(value: object) -> bool:
-    # -1 is a number like others here.
-    return value is None or type(value).__name__ == "NAType" or value != value
-
-
 def _numbers(values: np.ndarray) -> np.ndarray:
     """Return columns (n, k) of unit variance, in float32."""
     try:
-        if values.dtype.kind == "O":  # None and NA beside numbers
-            rows = [[np.nan if _missing_number(v) else v for v in row] for row in values]
-            values = np.array(rows)
+        if values.dtype.kind == "O":  # None and NA beside numbers; -1 is one like others
+            values = np.array([[np.nan if _is_unknown(v) else v for v in row] for row in values])
         numbers_: np.ndarray = values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from scipy.stats import chi
+from torch import nn
 
 # Added to the variances of reference features of unit variance, so that some may be alike.
 RIDGE = 1e-3
@@ -33,6 +34,11 @@ class Rows:
     def part(self, n: int) -> slice:
         """Return which of n rows."""
         return slice(0, n)
+
+    def encode(self, encoder: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        """Return what an encoder makes of all rows."""
+        output: torch.Tensor = encoder(x)
+        return output
 
     def share(self, z: torch.Tensor) -> torch.Tensor:
         """Return embeddings that rows are computed of."""

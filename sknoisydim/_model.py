@@ -24,6 +24,8 @@ from sknoisydim.targets import Independent, MultivariateNormal, Normal, Target, 
 # Rows of a slice: large enough to feed the matrix products, small enough that a layer's output
 # stays in the cache of one core (1 MB at 256 units).
 SLICE_ROWS = 1024
+# What N(0, I) is clipped to on the way back: squares beyond may overflow.
+FAR = 1e3
 
 
 class Embedder(nn.Module):
@@ -44,13 +46,14 @@ class Embedder(nn.Module):
         self.encoder = encoder
         self.normalizer: Normalizer = normalizer
 
-    @own_forward
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        """Return embeddings (n, d) of rows, close to N(0, I)."""
         known = x.dtype in (torch.float32, torch.float64)
         x = x if known else x.double()
         if self.row_shape is not None:
             x = x.flatten(1)
-        if isinstance(self.encoder, IndicateMissing):
+        own = isinstance(self.scaling, SklearnScaling)  # which shows them the mean
+        if isinstance(self.encoder, IndicateMissing) and not own:
             # Around the scaling: what an ONNX runtime's minimum makes of NaN is its own.
             gone = x.isnan()
             scaled = self.scaling(x.masked_fill(gone, 0.0)).masked_fill(gone, torch.nan)
@@ -59,6 +62,8 @@ class Embedder(nn.Module):
         if self.row_shape is not None:
             scaled = scaled.unflatten(1, self.row_shape)
         return self.normalizer(self.encoder(scaled.to(self.normalizer.mean.dtype)))
+
+    forward = own_forward(embed)
 
     def scaled(self, rows: np.ndarray) -> np.ndarray:
         """Return samples as the encoder gets them, of shape (n, p), in float64."""
@@ -76,114 +81,82 @@ class Embedder(nn.Module):
         self.in_double = True
         one_row = X[:1].astype(np.float64)
         try:
-            for _ in embeddings(self, one_row, torch.device("cpu")):
-                pass
+            embeddings(self, one_row, torch.device("cpu"))
         except Exception:  # noqa: BLE001 (a user's module; what also fails in float32 is raised there)
             self.in_double = False
 
+    def for_inference(self, dtype: np.dtype, device: torch.device) -> Embedder:
+        """Return a copy that computes in `dtype`, with linear layers folded where that is possible.
 
-class _InSingle(nn.Module):
-    """A network that computes in float32, for rows of float64."""
+        An encoder that cannot be cast to float64 computes in float32 for rows of either dtype.
+        """
+        copied = copy.deepcopy(self).to(device).eval()
+        if dtype == np.float64 and self.in_double:
+            copied.double()  # before they become one
+        normalizer = copied.normalizer
+        with torch.no_grad():
+            folded = fold(copied.encoder, normalizer.mean, normalizer.matrix)
+        if folded is not None:
+            copied.encoder = folded
+            normalizer.mean.zero_()
+            normalizer.matrix.copy_(torch.eye(len(normalizer.mean), dtype=normalizer.mean.dtype))
+        return copied
 
-    def __init__(self, network: nn.Module) -> None:
+
+class TargetMap(nn.Module):
+    """The map of a bound target: N(0, I) (n, d) -> rows of the target, in the dtype of the rows.
+
+    What that cannot hold becomes its outermost finite number.
+    """
+
+    def __init__(self, target: Target) -> None:
         super().__init__()
-        self.network = network
+        self.target = target
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.network(x.float()).double()
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        limit = torch.finfo(z.dtype).max
+        dtype = z.dtype if self.target._in_single else torch.float64
+        x = self.target._push(z.to(dtype, copy=True).numpy())
+        return torch.from_numpy(x).clamp_(-limit, limit).to(z.dtype)
 
+    def inverse(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.target._pull(x.to(torch.float64, copy=True).numpy())
+        return torch.from_numpy(z).to(x.dtype)
 
-def for_inference(embedder: Embedder, dtype: np.dtype, device: torch.device) -> nn.Module:
-    """Return a copy that computes in `dtype`, with linear layers folded where that is possible.
-
-    An encoder that cannot be cast to float64 computes in float32 for rows of either dtype.
-    """
-    scaling = copy.deepcopy(embedder.scaling).to(device)
-    encoder, normalizer = copy.deepcopy(embedder.encoder), copy.deepcopy(embedder.normalizer)
-    for part in (encoder, normalizer):
-        part.to(device).eval()
-        if dtype == np.float64 and embedder.in_double:
-            part.double()  # before they become one
-    with torch.no_grad():
-        folded = fold(encoder, normalizer.mean, normalizer.matrix)
-    network = folded or nn.Sequential(encoder, normalizer)
-    if dtype == np.float64 and not embedder.in_double:
-        network = _InSingle(network)
-    if embedder.row_shape is None:
-        return nn.Sequential(scaling, network)
-    return nn.Sequential(scaling, nn.Unflatten(1, embedder.row_shape), network)
-
-
-def embeddings(
-    embedder: Embedder, X: RowSource, device: torch.device, refinement: Any = None
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield slices of rows and their embeddings (m, d) in float64.
-
-    Network and refinement, which may be None, compute in the dtype of X where they can.
-    """
-    model = for_inference(embedder, X.dtype, device)
-    for start in range(0, len(X), SLICE_ROWS):
-        part = slice(start, min(start + SLICE_ROWS, len(X)))
-        # torch shares memory with an array only if it may write there, and never backwards; and the
-        # last bits of a matrix product depend on the layout (that of a data frame is Fortran's).
-        # What is not in memory, converted or sparse is read here, a slice at a time.
-        batch = np.require(X[part], requirements=["C", "W"])
-        # A block, not a wrapped loop: the mode must not leak into the caller between two slices.
-        with torch.inference_mode():
-            z = model(torch.from_numpy(batch).to(device)).cpu()
-            z = z if refinement is None else refinement(z)
-        yield part, z.numpy().astype(np.float64, copy=False)
-
-
-def log_densities(
-    embedder: Embedder, X: RowSource, device: torch.device, refinement: Any = None
-) -> np.ndarray:
-    """Return log densities (n,) of embeddings whose refined distribution is N(0, I), in nats."""
-    out = np.empty(len(X))
-    for part, z in embeddings(embedder, X, device):
-        if refinement is None:
-            out[part] = normal_logpdf(z)
-            continue
-        with torch.inference_mode():
-            rows = torch.from_numpy(z)
-            if isinstance(refinement, InvertibleMap):
-                refined, log_det = refinement.call_and_ladj(rows)
-            else:  # one of the user's
-                refined, log_det = refinement(rows), refinement.log_abs_det(rows)
-        out[part] = normal_logpdf(refined.numpy()) + log_det.numpy()
-    return out
-
-
-# Normal scores beyond which a target with independent components stays where it is: one row in
-# 10^16 is there, and a float64 next to 1 knows no smaller tail.
-EDGE = 8.5
+    def log_abs_det(self, z: torch.Tensor) -> torch.Tensor:
+        rows = z.double().numpy()
+        return torch.from_numpy(normal_logpdf(rows) - self.target.logpdf(self.target.push(rows)))
 
 
 class FittedModel(nn.Module):
-    """The chain of a fit: raw rows (n, p) -> embeddings (n, d)."""
+    """The chain of a fit: rows (n, p) -> embeddings (n, d).
 
-    def __init__(self, embedder: Embedder, refinement: nn.Module, target: nn.Module) -> None:
+    Refinement and target are the identity where they are None.
+    """
+
+    def __init__(
+        self, embedder: Embedder, refinement: Any = None, target: nn.Module | None = None
+    ) -> None:
         super().__init__()
+        identity = InvertibleMap(len(embedder.normalizer.mean))
         self.embedder = embedder
-        self.refinement = refinement
-        self.target = target
+        self.refinement: Any = refinement or identity
+        self.target: Any = target or identity
 
     @classmethod
     def of(cls, estimator: BaseEstimator, target: bool) -> FittedModel:
-        """Return a copy of the chain of a fitted transformer, which shares nothing with it."""
-        embedder = estimator.encoder_
+        """Return a copy of the chain of a fitted transformer in torch, which shares nothing."""
+        embedder, refinement = estimator.encoder_, estimator.refinement_
         if isinstance(embedder.scaling, SklearnScaling):
             raise ValueError(
                 f"scaling={embedder.scaling.transformer!r} has no form in torch; 'squash', "
                 "'standard', 'quantile' and None have. Put your transformer into a Pipeline before "
                 "this one, and set scaling=None or another of these."
             )
-        refinement = estimator.refinement_ or nn.Identity()
-        if not isinstance(refinement, nn.Module):
+        if not isinstance(refinement, nn.Module | None):
             raise ValueError(f"the refinement {type(refinement).__name__} is no torch module.")
-        last = target_module(estimator.target_) if target else nn.Identity()
-        model = cls(copy.deepcopy(embedder), copy.deepcopy(refinement), last)
-        return model.eval().requires_grad_(False)
+        last = target_module(estimator.target_) if target else None
+        return copy.deepcopy(cls(embedder, refinement, last)).eval().requires_grad_(False)
 
     @own_forward
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -191,17 +164,64 @@ class FittedModel(nn.Module):
         z: torch.Tensor = self.target(self.refinement(embedded))
         return z.to(embedded.dtype)
 
+    def inverse(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the embedder made of the rows whose embeddings x (n, d) are."""
+        z: torch.Tensor = self.refinement.inverse(self.target.inverse(x).clamp(-FAR, FAR))
+        return z
+
+    def in_slices(self, X: RowSource, device: torch.device) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield slices of rows and what forward makes of them, in the dtype of X where it can be.
+
+        The embedder computes on the device, what is behind it on the CPU.
+        """
+        embedder = self.embedder.for_inference(X.dtype, device)
+        for start in range(0, len(X), SLICE_ROWS):
+            part = slice(start, min(start + SLICE_ROWS, len(X)))
+            # torch shares memory with an array only if it may write there, and never backwards; and
+            # the last bits of a matrix product depend on the layout (that of a data frame is
+            # Fortran's). What is not in memory, converted or sparse is read here.
+            batch = torch.from_numpy(np.require(X[part], requirements=["C", "W"]))
+            # A block, not a wrapped loop: the mode must not leak into the caller between slices.
+            with torch.inference_mode():
+                z = embedder.embed(batch.to(device)).cpu().to(batch.dtype)
+                for after in (self.refinement, self.target):
+                    z = z if type(after) is InvertibleMap else after(z)
+            yield part, z
+
+    def log_densities(self, X: RowSource, device: torch.device) -> np.ndarray:
+        """Return log densities (n,) of embeddings whose refined ones have N(0, I), in nats."""
+        out, maps = np.empty(len(X)), self.refinement
+        for part, z in FittedModel(self.embedder).in_slices(X, device):
+            with torch.inference_mode():
+                z = z.double()
+                if isinstance(maps, InvertibleMap):
+                    refined, log_det = maps.call_and_ladj(z)
+                else:  # one of the user's
+                    refined, log_det = maps(z), maps.log_abs_det(z)
+            out[part] = normal_logpdf(refined.numpy()) + log_det.numpy()
+        return out
+
+
+def embeddings(
+    embedder: Embedder, X: RowSource, device: torch.device, refinement: Any = None
+) -> np.ndarray:
+    """Return embeddings (n, d) before the target, in float64."""
+    parts = [z.numpy() for _, z in FittedModel(embedder, refinement).in_slices(X, device)]
+    return np.concatenate(parts).astype(np.float64, copy=False)
+
+
+# Normal scores beyond which a target with independent components stays where it is: one row in
+# 10^16 is there, and a float64 next to 1 knows no smaller tail.
+EDGE = 8.5
+
 
 class Affine(Float64):
     """`MultivariateNormal`: a mean and a triangular factor."""
 
-    mean: torch.Tensor
-    factor: torch.Tensor
-
     def __init__(self, target: MultivariateNormal) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.from_numpy(target.mean_.copy()))
-        self.register_buffer("factor", torch.from_numpy(target.factor_.copy()))
+        self.mean = nn.Buffer(torch.from_numpy(target.mean_))
+        self.factor = nn.Buffer(torch.from_numpy(target.factor_))
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return self.mean + z.to(torch.float64) @ self.factor.T
@@ -210,13 +230,11 @@ class Affine(Float64):
 def target_module(target: Target) -> nn.Module:
     """Return the map of a bound target; of independent components, a table of it."""
     if type(target) is Normal:
-        return nn.Identity()
+        return InvertibleMap(target.n_components_)
     if type(target) is MultivariateNormal:
         return Affine(target)
     if isinstance(target, (Independent, Uniform)):
-        width = 1 if target._iid else target.n_components_
-        one = target.bind(width)
-        return Table(lambda knots: one.push(np.repeat(knots, width, 1)), EDGE)
+        return Table(lambda knots: target.push(np.repeat(knots, target.n_components_, 1)), EDGE)
     raise ValueError(
         f"the target {target!r} has no form in torch; 'normal', MultivariateNormal and those with "
         "independent components have. With target=False the module returns the embedding close to "

@@ -202,20 +202,14 @@ class Table(Float64):
     exceed. Numbers are such as float32 holds, since an export to ONNX may make that of them.
     """
 
-    values: torch.Tensor
-    ends: torch.Tensor
-
     def __init__(
-        self,
-        function: Callable[[np.ndarray], np.ndarray],
-        edge: float,
-        step: float = 2**-7,
+        self, function: Callable[[np.ndarray], np.ndarray], edge: float, step: float = 2**-7
     ) -> None:
         super().__init__()
         self.edge, self.step = edge, step
         values = function(np.arange(-edge, edge + step, step)[:, None])
-        self.register_buffer("values", torch.as_tensor(values, dtype=torch.float64))
-        self.register_buffer("ends", self.values[[0, -1]])
+        self.values = nn.Buffer(torch.as_tensor(values, dtype=torch.float64))
+        self.ends = nn.Buffer(self.values[[0, -1]])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n, d = self.values.shape

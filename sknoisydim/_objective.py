@@ -96,7 +96,7 @@ class Objective(nn.Module):
         normalizer: Normalizer,
         channel: Any,
         critic: nn.Module | None,
-        bound: Callable[[torch.Tensor], torch.Tensor],
+        bound: Callable[..., torch.Tensor],
         augmentation: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
         clean_weight: float = 1.0,
         linear_weights: tuple[float, ...] = (),
@@ -120,40 +120,33 @@ class Objective(nn.Module):
         return getattr(self.channel, "exact", True)
 
     @contextlib.contextmanager
-    def _dropping(self, active: bool) -> Iterator[None]:
-        """Let the encoder drop what it wants, in a view, or nothing, in clean rows.
+    def _dropping_nothing(self) -> Iterator[None]:
+        """Let the encoder keep all of clean rows; in a view it drops what it wants.
 
         What has to match is the distribution of the f(X) of `transform`, which drops nothing.
         Whatever drops (layers, functions, attention) asks whether it is in training, so nothing is
         but what normalises by the batch. Recurrent layers are, too, at a rate of 0: cuDNN has no
         gradients of them in evaluation.
         """
-        resting, rates = [], []
-        if self.training and not active:
-            for module in self.encoder.modules():
-                if isinstance(module, nn.RNNBase):
-                    rates.append((module, module.dropout))
-                elif module.training and "running_mean" not in module._buffers:
-                    resting.append(module)
-        try:
-            for module in resting:
-                module.training = False
-            for module, _ in rates:
+        changed: list[tuple[nn.Module, str, Any]] = []
+        for module in self.encoder.modules() if self.training else ():
+            if isinstance(module, nn.RNNBase):
+                changed.append((module, "dropout", module.dropout))
                 module.dropout = 0.0
+            elif module.training and "running_mean" not in module._buffers:
+                changed.append((module, "training", True))
+                module.training = False
+        try:
             yield
         finally:
-            for module in resting:
-                module.training = True
-            for module, rate in rates:
-                module.dropout = rate
+            for module, name, before in changed:
+                setattr(module, name, before)
 
     def _nats(
         self, view: torch.Tensor, noisy: torch.Tensor, rows: Rows, *, exact: bool = False
     ) -> torch.Tensor:
         """Return the bound of the scores of views with noisy rows, by the channel or the critic."""
-        n, options = len(noisy), {}
-        if by_rows := rows is not ALL and takes_rows(self.bound):
-            options["rows"] = rows
+        n, by_rows = len(noisy), rows is not ALL and takes_rows(self.bound)
         part = rows.part(n) if by_rows else slice(None)
         if exact:
             scores = self.channel.log_ratio(view, noisy[part])
@@ -162,25 +155,24 @@ class Objective(nn.Module):
         else:
             pair = (view, noisy) if self._exact else self.channel.for_critic(view, noisy)
             by_pair = getattr(self.critic, "by_pair", False)
-            some = part if by_pair else slice(None)
-            scores = self.critic(pair[0], pair[1][some])
-            shape = (len(noisy[some]), n)
-            scores = _expect(scores, shape, view, "the critic of n views and rows")
+            shown = pair[1][part] if by_pair else pair[1]
+            scores = self.critic(pair[0], shown)
+            scores = _expect(scores, (len(shown), n), view, "the critic of n views and rows")
             scores = scores if by_pair else scores[part]
-        nats = self.bound(scores, **options)
+        nats = self.bound(scores, rows=rows) if by_rows else self.bound(scores)
         nats = _expect(nats, (), scores, "the bound, of scores (n, n),")
         # What every process computes in full is a part of the sum in each.
         return nats if by_rows or rows is ALL else rows.sum(nats / rows.n_ranks)
 
-    def embed(self, x: torch.Tensor) -> torch.Tensor:
+    def embed(self, x: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
         """Return normalised embeddings (n, d) of scaled rows (n, p)."""
         if self.precision is None:
-            return self.normalizer(self.encoder(x))
+            return self.normalizer(rows.encode(self.encoder, x))
         # The encoder alone: bfloat16 has three digits, and scores of 50 nats would be off by 0.2.
         # Inside of another one, casts of the weights would be kept from one step to the next.
         options = {"enabled": self.training, "cache_enabled": False}
         with torch.autocast(x.device.type, self.precision, **options):
-            output = self.encoder(x)
+            output = rows.encode(self.encoder, x)
         return self.normalizer(output.float())
 
     def forward(
@@ -202,8 +194,8 @@ class Objective(nn.Module):
             Of noise and views, on the device of x.
         """
         rows = self.rows if torch.is_grad_enabled() else ALL
-        with self._dropping(False):
-            clean = self.embed(x)
+        with self._dropping_nothing():
+            clean = self.embed(x, rows)
         shared = rows.share(clean)
         noisy = self.channel.transmit(shared, generator)
         w = self.clean_weight
@@ -213,8 +205,7 @@ class Objective(nn.Module):
         if w < 1:
             changed = self.augmentation(x, generator)
             changed = _expect(changed, tuple(x.shape), x, "the augmentation of a batch of rows")
-            with self._dropping(True):
-                view = rows.share(self.embed(changed))
+            view = rows.share(self.embed(changed, rows))
             in_view = self._nats(view, noisy, rows)
         total = information = (1 - w) * in_view + w * in_clean
         for weight, features in zip(self.linear_weights, references, strict=True):

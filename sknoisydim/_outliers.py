@@ -21,6 +21,7 @@ from sknoisydim.metrics._information import normal_embedding
 
 # Threshold, scale and shape of a generalised Pareto distribution.
 Tail = tuple[float, float, float] | None
+Calibration = tuple[list[FloatArray], list[Tail], float]
 
 # Penalty of the linear decoder, in units of one sample of a whitened embedding.
 RIDGE = 1.0
@@ -45,8 +46,9 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
     the scaled features after their mean alone. So a sample far beyond those of `fit` is an outlier
     wherever the encoder puts it. The mean over `n_estimators` transformers is taken.
 
-    A share of the samples of `fit` is held out of training. Their scores give a score its p-value:
-    the probability that a sample like those of `fit` is as unusual.
+    A share of the samples of `fit` is held out of the training of each transformer, another one for
+    each. Its scores of them give a score its p-value: the probability that a sample like those of
+    `fit` is as unusual. The geometric mean over the transformers is taken.
 
     Parameters
     ----------
@@ -62,16 +64,16 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         of the level (Benjamini and Hochberg): of those called outliers, at most this share is
         expected to be usual. What is said of a sample then depends on the others.
     calibration : {"auto", "distribution", "conformal"}, default="auto"
-        Where p-values come from. "conformal": the rank of a score among the n held-out ones, so
-        that the level is exact whatever the distribution, and no p-value is below 1 / (n + 1).
-        "distribution": a generalised Pareto distribution, fitted to the tenth of the held-out
-        scores that are the most unusual (at least 20), which gives any small p-value and is as
-        true as that tail. "auto": conformal, and the distribution where fewer than ten held-out
-        scores are more unusual.
+        Where p-values come from. "conformal": the rank of a score among the n held-out ones, where
+        `fit` holds the same samples out for all transformers, so that the level is exact whatever
+        the distribution, and no p-value is below 1 / (n + 1). "distribution": a generalised Pareto
+        distribution, fitted to the tenth of the held-out scores that are the most unusual (at least
+        20), which gives any small p-value and is as true as that tail. "auto": ranks, and the
+        distribution where fewer than ten held-out scores are more unusual.
     calibration_fraction : float, default=0.25
         Share of the samples of `fit` that are held out of training, between 0 and 1.
     n_estimators : int, default=3
-        Number of transformers, trained on the same samples from different seeds.
+        Number of transformers, trained from different seeds.
     random_state : int, RandomState instance or None, default=None
         Which samples are held out, and the `random_state` of each transformer.
 
@@ -79,18 +81,17 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
     ----------
     transformers_ : list of NoisyDIMTransformer
         The fitted transformers.
-    calibration_scores_ : ndarray of shape (n,)
-        Sorted scores of the held-out samples.
-    tail_ : tuple of float or None
-        Threshold, scale and shape of the distribution of minus the scores beyond the threshold;
-        None where too few samples are held out for it.
+    calibration_scores_ : list of ndarray of shape (n,)
+        Sorted scores of the samples held out of each transformer; a single array where the same
+        are held out of all.
+    tails_ : list of tuple of float or None
+        Threshold, scale and shape of the distribution of minus each of these scores beyond the
+        threshold; None where they are too few for it.
     offset_ : float
         `decision_function` is `score_samples` minus this, so that it is negative where the
         p-value is at most `alpha`. Minus infinity where no p-value is that small.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (p,)
-        Their names, where all are strings.
+    n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
+        Number of features seen in `fit`, and their names, where all are strings.
 
     See Also
     --------
@@ -104,6 +105,8 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     S. Bates, E. Candes, L. Lei, Y. Romano, M. Sesia, "Testing for Outliers with Conformal
     p-values", Annals of Statistics 51 (2023): the false discovery rate of such p-values.
+
+    V. Vovk, R. Wang, "Combining p-values via averaging", Biometrika 107 (2020): geometric means.
 
     J. Zhang, M. A. Stephens, "A New and Efficient Estimation Method for the Generalized Pareto
     Distribution", Technometrics 51 (2009).
@@ -139,14 +142,9 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     @own_context()
     def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> NoisyDIMOutlierDetector:
-        """Train on usual samples, and hold some out for the p-values.
+        """Train on usual samples X (n, p), and hold some out for the p-values.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Usual samples. A few outliers among them cost power, not the level.
-        y : None
-            Ignored.
+        A few outliers among them cost power, not the level. `y` is ignored.
         """
         check_name(self.calibration, CALIBRATIONS, "calibration")
         alpha = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
@@ -157,19 +155,24 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         n_members = check_integer(self.n_estimators, "n_estimators", minimum=1)
         X = self._samples(X, reset=True)
         rng = np.random.default_rng(draw_seed(self.random_state))
-        order = rng.permutation(len(X))
-        n_held_out = int(np.clip(round(fraction * len(X)), 1, len(X) - 2))
-        held_out, others = X[order[:n_held_out]], X[order[n_held_out:]]
+        n, order = len(X), rng.permutation(len(X))
+        n_held_out = int(np.clip(round(fraction * n), 1, n - 2))
         if self._is_frozen():
             n_members = 1
-        seeds = rng.integers(np.iinfo(np.int32).max, size=n_members)
-        self.transformers_ = [self._embedder(others, int(seed)) for seed in seeds]
-        self._members = [_Member(transformer, others) for transformer in self.transformers_]
-        scores = np.sort(self._score(held_out))
-        self.calibration_scores_ = scores
-        self.tail_ = _fit_tail(-scores[::-1])
-        coarse = CALIBRATIONS[self.calibration]
-        self.offset_ = _offset(alpha, scores, self.tail_, coarse)
+        # Ranks are exact where the same samples are held out of all.
+        step = 0 if self.calibration == "conformal" else n_held_out
+        self.transformers_, self._members, scores = [], [], []
+        for k, seed in enumerate(rng.integers(np.iinfo(np.int32).max, size=n_members)):
+            held_out = np.zeros(n, dtype=bool)
+            held_out[order[(k * step + np.arange(n_held_out)) % n]] = True
+            self.transformers_.append(self._embedder(X[~held_out], int(seed)))
+            self._members.append(_Member(self.transformers_[-1], X[~held_out]))
+            scores.append(self._members[-1].score(X[held_out]))
+        if step == 0:
+            scores = [np.mean(scores, axis=0)]
+        self.calibration_scores_ = [np.sort(part) for part in scores]
+        self.tails_ = [_fit_tail(-part[::-1]) for part in self.calibration_scores_]
+        self.offset_ = _offset(alpha, *self._calibration())
         if self.offset_ == -np.inf and self.calibration == "conformal":
             warnings.warn(
                 f"no conformal p-value is below 1 / {n_held_out + 1}, so none reaches "
@@ -204,8 +207,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         """
         scores = self.score_samples(X)
         check_name(self.calibration, CALIBRATIONS, "calibration")
-        coarse = CALIBRATIONS[self.calibration]
-        return _p_values(scores, self.calibration_scores_, self.tail_, coarse)
+        return _p_values(scores, *self._calibration())
 
     @own_context()
     def predict(self, X: MatrixLike) -> NDArray[np.int64]:
@@ -223,6 +225,10 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         scores: FloatArray = np.mean([member.score(X) for member in self._members], axis=0)
         return scores
 
+    def _calibration(self) -> Calibration:
+        """Return held-out scores and their tail, part by part, and the ranks left to the tail."""
+        return self.calibration_scores_, self.tails_, CALIBRATIONS[self.calibration]
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "offset_")
 
@@ -235,8 +241,7 @@ class _Member:
         with np.errstate(over="ignore", invalid="ignore"):
             self.standard = StandardScaler().fit(X)
         standard, features, z = self._views(X)
-        seen = ~np.isnan(features)
-        self.fill = np.where(seen, features, 0).sum(0) / np.maximum(seen.sum(0), 1)
+        self.fill = np.ma.masked_invalid(features).mean(0).filled(0.0)
         targets = np.hstack([standard, self._filled(features)])
         self.mean, self.z_mean = targets.mean(0), z.mean(0)
         z, targets = z - self.z_mean, targets - self.mean
@@ -308,43 +313,50 @@ def _fit_tail(unusual: FloatArray) -> tuple[float, float, float] | None:
     return threshold, -shape / center, shape
 
 
-def _ranks(scores: FloatArray, held_out: FloatArray) -> FloatArray:
-    """Return conformal p-values."""
-    return (1 + np.searchsorted(held_out, scores, side="right")) / (len(held_out) + 1)
+def _p_values(
+    scores: FloatArray, held_out: list[FloatArray], tails: list[Tail], coarse: float
+) -> FloatArray:
+    """Return the geometric means of the p-values (n,) that each part of the held-out scores gives.
+
+    One part's vary by chance, in a tail by factors: their logarithms are averaged.
+    """
+    parts = zip(held_out, tails, strict=True)
+    p = [_p_values_of_part(scores, part, tail, coarse) for part, tail in parts]
+    found: FloatArray = p[0] if len(p) == 1 else np.exp(np.mean(np.log(p), axis=0))
+    return found
 
 
-def _start(held_out: FloatArray, tail: Tail, coarse: float) -> tuple[float, float]:
-    """Return the score below which the tail is taken, and the p-value of the tail's threshold."""
+def _p_values_of_part(
+    scores: FloatArray, held_out: FloatArray, tail: Tail, coarse: float
+) -> FloatArray:
+    """Return ranks, and the tail where no more than `coarse` ranks are left."""
+    n = len(held_out)
+    p: FloatArray = (1 + np.searchsorted(held_out, scores, side="right")) / (n + 1)
     if tail is None or coarse == 0:
-        return -np.inf, 0.0
-    n_tail = int(np.searchsorted(held_out, -tail[0], side="left"))
-    return float(held_out[int(min(n_tail, coarse)) - 1]), (n_tail + 1) / (len(held_out) + 1)
-
-
-def _p_values(scores: FloatArray, held_out: FloatArray, tail: Tail, coarse: float) -> FloatArray:
-    """Return p-values: ranks, and the tail where no more than `coarse` ranks are left."""
-    p = _ranks(scores, held_out)
-    start, share = _start(held_out, tail, coarse)
-    if tail is None or start == -np.inf:
         return p
     threshold, scale, shape = tail
+    n_tail = int(np.searchsorted(held_out, -threshold, side="left"))
+    start = held_out[int(min(n_tail, coarse)) - 1]
     t = np.maximum(-scores - threshold, 0) / scale
     log_p = -t if shape == 0 else -np.log1p(shape * t) / shape
+    beyond = (n_tail + 1) / (n + 1) * np.exp(np.maximum(log_p, -700))
     # The rank where the tail starts bounds it: the more unusual has no larger p-value.
-    beyond = np.minimum(share * np.exp(np.maximum(log_p, -700)), _ranks(np.array(start), held_out))
-    return np.where(scores < start, beyond, p)
+    bound = (1 + np.searchsorted(held_out, start, side="right")) / (n + 1)
+    return np.where(scores < start, np.minimum(beyond, bound), p)
 
 
-def _offset(alpha: float, held_out: FloatArray, tail: Tail, coarse: float) -> float:
-    """Return the score below which p-values are at most alpha: the inverse of `_p_values`."""
-    rank = int(np.floor(alpha * (len(held_out) + 1) + 1e-12)) - 1
-    by_rank = float(held_out[rank]) if rank >= 0 else -np.inf
-    start, share = _start(held_out, tail, coarse)
-    if tail is None or start == -np.inf or by_rank > start:
-        return by_rank
-    if alpha >= share:
-        return start
-    threshold, scale, shape = tail
-    log_ratio = np.log(share / alpha)
-    t = log_ratio if shape == 0 else np.expm1(shape * log_ratio) / shape
-    return float(min(start, -(threshold + scale * t)))
+def _offset(alpha: float, held_out: list[FloatArray], tails: list[Tail], coarse: float) -> float:
+    """Return the smallest score with a p-value above alpha: p-values do not fall with the score."""
+
+    def is_usual(score: float) -> bool:
+        return bool(_p_values(np.array([score]), held_out, tails, coarse)[0] > alpha)
+
+    if is_usual(-np.inf):
+        return -np.inf
+    high, step = max(float(part[-1]) for part in held_out), 1.0
+    while is_usual(high - step):
+        step *= 2
+    low = high - step
+    while low < (middle := low + (high - low) / 2) < high:
+        low, high = (low, middle) if is_usual(middle) else (middle, high)
+    return high

@@ -140,46 +140,59 @@ def resolve_keep(keep: object) -> BaseEstimator | None:
     return resolve(keep, KEPT, "keep", method="transform", also="a scikit-learn transformer, None")
 
 
-class Kept:
-    """Fitted reference features: of the rows that training sees, and of others."""
+class References:
+    """What a linear model should predict of rows: what is kept of them, and y if `labelled`.
 
-    @classmethod
-    def of(cls, settings: Any, rows: Any, seed: int) -> Kept | None:
-        """Return what is fitted to the rows of training, or None."""
-        if settings.keep is None:
-            return None
-        return cls(settings.keep, rows, settings.n_components, seed)
+    It is fitted to the rows that training sees, and then made of these and of others. `weights` are
+    those of the blocks of features.
+    """
 
-    def __init__(self, keep: Any, rows: Any, n_components: int, seed: int) -> None:
+    def __init__(self, settings: Any, rows: Any, labelled: bool, seed: int) -> None:
+        self.keep, self.labelled = settings.keep, labelled
+        self.module: nn.Module | None = None
+        self.weights = (settings.supervision,) if labelled else ()
+        if self.keep is None:
+            return
+        self.weights = (settings.keep_weight, *self.weights)
         most = max(LANDMARKS, min(FITTED_ROWS, FITTED_CELLS // max(1, rows.X.shape[1])))
         # By their weights, where they have any; in order, as files are read fastest.
         some = rows.draw(min(len(rows), most), make_generator(seed)).long().sort().values
-        self.keep = keep
-        self.module: nn.Module | None = None
-        if hasattr(keep, "build"):
+        if hasattr(self.keep, "build"):
             sample = rows.take(some).cpu()
-            self.module = keep.build(sample, n_components, seed % 2**31).to(rows.device)
+            module = self.keep.build(sample, settings.n_components, seed % 2**31)
+            self.module = module.to(rows.device)
         else:
-            chosen = some.numpy()
-            self.fitted = keep.fit(rows.X[chosen if rows.index is None else rows.index[chosen]])
+            self.fitted = self.keep.fit(_chosen(rows, some.numpy()))
 
-    def features(self, rows: Any) -> Reference:
-        """Return the reference features of rows."""
-        module = self.module
+    def of(self, rows: Any, targets: np.ndarray | None) -> list[Reference]:
+        """Return the reference features of rows, with their y, if it is known."""
+        module, found = self.module, []
         if module is not None:
-            return lambda positions, x: module(x)
-        parts = []
-        for start in range(0, len(rows), FITTED_ROWS):
-            part = np.arange(start, min(start + FITTED_ROWS, len(rows)))
-            made = self.fitted.transform(rows.X[part if rows.index is None else rows.index[part]])
-            made = np.asarray(made.toarray() if hasattr(made, "toarray") else made, np.float64)
-            if made.ndim != 2 or len(made) != len(part) or not np.isfinite(made).all():
-                raise ValueError(
-                    f"keep={self.keep!r} has to make finite numbers (n, k) of {len(part)} rows, "
-                    f"and made an array of shape {made.shape}, or NaN or infinity."
-                )
-            parts.append(made)
-        return by_position(standardised(np.concatenate(parts)), rows.device)
+            found.append(lambda positions, x: module(x))
+        elif self.keep is not None:
+            starts = range(0, len(rows), FITTED_ROWS)
+            parts = [np.arange(i, min(i + FITTED_ROWS, len(rows))) for i in starts]
+            made = np.concatenate([self._transformed(rows, part) for part in parts])
+            found.append(by_position(standardised(made), rows.device))
+        if self.labelled:
+            known = targets is not None
+            found.append(of_targets(rows.of(targets), rows.device) if known else unknown)
+        return found
+
+    def _transformed(self, rows: Any, positions: np.ndarray) -> np.ndarray:
+        made = self.fitted.transform(_chosen(rows, positions))
+        made = np.asarray(made.toarray() if hasattr(made, "toarray") else made, np.float64)
+        if made.ndim != 2 or len(made) != len(positions) or not np.isfinite(made).all():
+            raise ValueError(
+                f"keep={self.keep!r} has to make finite numbers (n, k) of {len(positions)} rows, "
+                f"and made an array of shape {made.shape}, or NaN or infinity."
+            )
+        return made
+
+
+def _chosen(rows: Any, positions: np.ndarray) -> np.ndarray:
+    """Return rows as they came."""
+    return rows.X[positions if rows.index is None else rows.index[positions]]
 
 
 def by_position(values: np.ndarray, device: torch.device) -> Reference:

@@ -6,9 +6,9 @@ import contextlib
 import copy
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,52 +43,15 @@ PATIENCE = 10
 PRECISIONS: Mapping[str, torch.dtype | None] = {"32": None, "bf16": torch.bfloat16}
 
 
-@dataclass(frozen=True)
-class Checkpointing:
-    """Where a fit writes its state, and whether it takes over the seed of one that was there."""
+class Settings(SimpleNamespace):
+    """Parameters of a fit, by their names: checked, and components in the place of names.
 
-    folder: Path
-    any_seed: bool
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Validated parameters of a fit; components are resolved objects.
-
-    `early_stopping` is a number of epochs.
+    `max_epochs` is None for "auto", `early_stopping` None or a number of epochs, and `checkpoint`
+    None or a folder, which takes over the seed of a fit that was there where `any_seed` says so.
+    `takes_missing` tells whether cells may be missing, `uses_global_rng` whether the encoder draws
+    from torch's generators, and `precision` is the dtype of its matrix products in training where
+    that is not float32.
     """
-
-    n_components: int
-    noise: Any
-    augmentation: Any
-    critic: Any
-    bound: Any
-    clean_weight: float
-    keep: Any
-    keep_weight: float
-    supervision: float
-    match_weight: float
-    encoder: Any
-    normalization: Any
-    scaling: Any
-    missing: str
-    refine: Any
-    max_epochs: int | None
-    batch_size: int
-    optimizer: Any
-    lr: float
-    early_stopping: int | None
-    device: torch.device
-    uses_global_rng: bool
-    callbacks: list[Any]
-    warm_start: bool
-    checkpoint: Checkpointing | None
-    precision: torch.dtype | None
-
-    @property
-    def takes_missing(self) -> bool:
-        """Whether cells may be missing."""
-        return MISSING[self.missing]
 
 
 def auto_steps(n_rows: int) -> int:
@@ -135,25 +98,16 @@ def _early_stopping(value: object) -> int | None:
     return check_integer(value, "early_stopping", minimum=1, also="True, False")
 
 
-def _checkpointing(parameters: BaseEstimator) -> Checkpointing | None:
-    checkpoint = parameters.checkpoint
-    if checkpoint is None:
+def _checkpoint(value: object) -> Path | None:
+    if value is None:
         return None
-    if not isinstance(checkpoint, (str, os.PathLike)):
-        raise TypeError(
-            f"checkpoint must be None or the path of a folder, got {checkpoint!r}. A Checkpoint of "
-            "skorch goes to callbacks=[...]."
-        )
-    folder = Path(checkpoint)
-    if not os.fspath(checkpoint) or (folder.exists() and not folder.is_dir()):
-        raise ValueError(f"checkpoint must be None or the path of a folder, got {checkpoint!r}.")
-    return Checkpointing(folder, parameters.random_state is None)
-
-
-def check_verbose(verbose: object) -> None:
-    """See that progress can be reported."""
-    if not isinstance(verbose, (bool, np.bool_)):
-        check_integer(verbose, "verbose", minimum=0)
+    message = f"checkpoint must be None or the path of a folder, got {value!r}."
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{message} A Checkpoint of skorch goes to callbacks=[...].")
+    folder = Path(value)
+    if not os.fspath(value) or (folder.exists() and not folder.is_dir()):
+        raise ValueError(message)
+    return folder
 
 
 def resolve_callbacks(callbacks: object) -> list[Any]:
@@ -166,74 +120,74 @@ def resolve_callbacks(callbacks: object) -> list[Any]:
         return []
     if not isinstance(callbacks, (list, tuple)):
         raise TypeError(f"callbacks must be None or a list of skorch callbacks, got {callbacks!r}.")
+    copies: list[Any] = []
     for item in callbacks:
-        callback = item[-1] if isinstance(item, tuple) else item
+        *name, callback = item if isinstance(item, tuple) else (item,)
         if not callable(getattr(callback, "on_epoch_end", None)):
             raise TypeError(
                 f"callbacks holds {item!r}; it takes skorch callbacks, or (name, callback)."
             )
-    return [
-        (*item[:-1], _copied(item[-1])) if isinstance(item, tuple) else _copied(item)
-        for item in callbacks
-    ]
+        copies.append((*name, _copied(callback)) if name else _copied(callback))
+    return copies
 
 
 def _copied(value: object) -> object:
-    try:
-        return copy.deepcopy(value)
-    except Exception:  # noqa: BLE001 (the copying of a user's object may raise anything)
-        try:
-            copied = copy.copy(value)
-        except Exception as error:  # which may be anything, too
-            raise TypeError(
-                f"callbacks holds {value!r}, which cannot be copied, and a fit works on copies: "
-                "pass its class, or give it a __copy__."
-            ) from error
-    memo: dict[int, Any] = {}
-    for name, part in vars(copied).items():
-        with contextlib.suppress(Exception):
-            vars(copied)[name] = copy.deepcopy(part, memo)
+    copied = copy.copy(value)
+    parts, memo = getattr(copied, "__dict__", {}), {id(value): copied}
+    for name, part in parts.items():
+        with contextlib.suppress(Exception):  # the copying of a user's object may raise anything
+            parts[name] = copy.deepcopy(part, memo)
     return copied
+
+
+# What a parameter by itself becomes.
+RESOLVERS: Mapping[str, Callable[[Any], object]] = {
+    "noise": resolve_noise,
+    "augmentation": resolve_augmentation,
+    "critic": resolve_critic,
+    "bound": resolve_bound,
+    "encoder": resolve_encoder,
+    "normalization": resolve_normalization,
+    "scaling": resolve_scaling,
+    "refine": resolve_refinement,
+    "optimizer": resolve_optimizer,
+    "callbacks": resolve_callbacks,
+    "checkpoint": _checkpoint,
+    "early_stopping": _early_stopping,
+    "device": resolve_device,
+}
+# Weights, and the largest of each.
+WEIGHTS = {"clean_weight": 1.0, "keep_weight": np.inf, "supervision": np.inf}
+WEIGHTS["match_weight"] = np.inf
 
 
 def resolve_settings(parameters: BaseEstimator, n_features: int) -> Settings:
     """Validate an estimator's parameters and resolve their names."""
-    n_components = parameters.n_components
+    given = parameters.get_params(deep=False)
+    found: dict[str, Any] = {name: resolve(given[name]) for name, resolve in RESOLVERS.items()}
+    for name, most in WEIGHTS.items():
+        found[name] = check_real(given[name], name, minimum=0, maximum=most)
+    keep, n_components, epochs = (given[n] for n in ("keep", "n_components", "max_epochs"))
+    if not isinstance(given["verbose"], (bool, np.bool_)):
+        check_integer(given["verbose"], "verbose", minimum=0)
+    keep = resolve_keep(keep)
     if is_auto(n_components):
         n_components = min(n_features, AUTO_COMPONENTS)
-    epochs = parameters.max_epochs
-    device = resolve_device(parameters.device)
-    encoder = resolve_encoder(parameters.encoder)
-    keep_weight = check_real(parameters.keep_weight, "keep_weight", minimum=0)
-    keep = resolve_keep(parameters.keep)
-    check_verbose(parameters.verbose)
+    if not is_auto(epochs):
+        epochs = check_integer(epochs, "max_epochs", minimum=1, also="'auto'")
+    missing = check_name(given["missing"], MISSING, "missing")
+    precision = getattr(found["encoder"], "precision", "32")
     return Settings(
+        **found,
         n_components=check_integer(n_components, "n_components", minimum=1, also="'auto'"),
-        noise=resolve_noise(parameters.noise),
-        augmentation=resolve_augmentation(parameters.augmentation),
-        critic=resolve_critic(parameters.critic),
-        bound=resolve_bound(parameters.bound),
-        clean_weight=check_real(parameters.clean_weight, "clean_weight", minimum=0, maximum=1),
-        keep=keep if keep_weight > 0 else None,
-        keep_weight=keep_weight,
-        supervision=check_real(parameters.supervision, "supervision", minimum=0),
-        match_weight=check_real(parameters.match_weight, "match_weight", minimum=0),
-        encoder=encoder,
-        normalization=resolve_normalization(parameters.normalization),
-        scaling=resolve_scaling(parameters.scaling),
-        missing=check_name(parameters.missing, MISSING, "missing"),
-        refine=resolve_refinement(parameters.refine),
-        max_epochs=None
-        if is_auto(epochs)
-        else check_integer(epochs, "max_epochs", minimum=1, also="'auto'"),
-        batch_size=check_integer(parameters.batch_size, "batch_size", minimum=2),
-        optimizer=resolve_optimizer(parameters.optimizer),
-        lr=check_real(parameters.lr, "lr", minimum=0, closed="neither"),
-        early_stopping=_early_stopping(parameters.early_stopping),
-        device=device,
-        uses_global_rng=not getattr(encoder, "own_generator", False),
-        callbacks=resolve_callbacks(parameters.callbacks),
-        warm_start=check_boolean(parameters.warm_start, "warm_start"),
-        checkpoint=_checkpointing(parameters),
-        precision=resolve_precision(getattr(encoder, "precision", "32"), device),
+        keep=keep if found["keep_weight"] > 0 else None,
+        missing=missing,
+        takes_missing=MISSING[missing],
+        max_epochs=None if is_auto(epochs) else epochs,
+        batch_size=check_integer(given["batch_size"], "batch_size", minimum=2),
+        lr=check_real(given["lr"], "lr", minimum=0, closed="neither"),
+        warm_start=check_boolean(given["warm_start"], "warm_start"),
+        any_seed=given["random_state"] is None,
+        uses_global_rng=not getattr(found["encoder"], "own_generator", False),
+        precision=resolve_precision(precision, found["device"]),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,24 +17,6 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 # What a user may pass as rows; data frames, too, are array-like.
 MatrixLike: TypeAlias = ArrayLike | sparse.spmatrix | sparse.sparray
-
-
-class RowSource(Protocol):
-    """Rows that are read by index; an ndarray (n, p) of float32 or float64 is one as it is.
-
-    Indexed with a slice or an array of positions, it returns these m rows as an ndarray (m, p) of
-    `dtype`, in any layout. Nothing else is asked of it.
-    """
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Any, /) -> Any: ...
 
 
 class Source(ABC):
@@ -54,6 +36,11 @@ class Source(ABC):
     @abstractmethod
     def __getitem__(self, index: Any, /) -> np.ndarray:
         """Return rows as an array; the index is a slice or an array of positions."""
+
+
+# Rows that are read by index: with a slice or an array of positions, either returns these m rows as
+# an ndarray (m, p) of its dtype, in any layout. An ndarray (n, p) of float32 or float64 is one.
+RowSource: TypeAlias = np.ndarray | Source
 
 
 class ConvertedRows(Source):
@@ -164,30 +151,3 @@ def missing_columns(X: RowSource) -> np.ndarray:
     for part in slices(*X.shape):
         found |= np.isnan(X[part]).any(0)
     return np.flatnonzero(found)
-
-
-def extremes(X: RowSource, column: int | slice = slice(None)) -> tuple[Any, Any]:
-    """Return the range of a column, or of each, and the largest absolute value of all.
-
-    Missing cells are left out; the range of a column of nothing else is NaN.
-    """
-    low = high = np.nan
-    for part in slices(*X.shape):
-        rows = X[part][:, column]
-        low, high = np.fmin(low, np.fmin.reduce(rows)), np.fmax(high, np.fmax.reduce(rows))
-    with np.errstate(over="ignore"):
-        span = np.subtract(high, low, dtype=np.float64)
-    return span, np.fmax.reduce(np.fmax(-low, high), axis=None)
-
-
-def column_means(X: RowSource, weights: np.ndarray | None = None) -> np.ndarray:
-    """Return the means of the columns of X (n, p), 0 for one of missing cells alone."""
-    weights = np.ones(len(X)) if weights is None else weights
-    total, means = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    for part in slices(*X.shape):
-        total += weights[part] @ ~np.isnan(X[part])
-    total[total == 0] = 1.0
-    for part in slices(*X.shape):
-        # Shares first: the sum of large values may be too large for float64.
-        means += np.nansum(X[part] * (weights[part][:, None] / total), axis=0)
-    return means

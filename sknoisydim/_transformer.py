@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import numbers
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from html import escape
-from typing import Any
 
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
@@ -36,7 +35,7 @@ from sknoisydim._net._skorch import DIMNet
 from sknoisydim._persistence._estimator import Persistent
 from sknoisydim._settings import MISSING, resolve_settings
 from sknoisydim._sources import MatrixLike, as_given
-from sknoisydim._training._fit import Start, Trained, fitted_so_far, train
+from sknoisydim._training._fit import Trained, fitted_so_far, train
 from sknoisydim._training._stream import train_chunk
 from sknoisydim.scaling import takes_sparse
 from sknoisydim.targets import resolve_target
@@ -162,8 +161,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         Peak of the one-cycle learning rate.
     early_stopping : bool or int, default=False
         Stop when the objective of held-out rows has not improved by 0.001 for 10 epochs (True), or
-        for so many, and go back to the best weights. These rows are `X_val` of `fit`, or a tenth of
-        X; with fewer than 20 of them, or of others, there is no split.
+        for so many, and go back to the weights of the last improvement. Held out are `X_val` of
+        `fit`, or a tenth of X; with fewer than 20 rows there, or of others, there is no split.
     warm_start : bool, default=False
         Start from the weights, the input scaling and the optimizer's moments of the last fit, on
         the same columns. The learning rate starts a new cycle at its peak `lr` (a warm restart),
@@ -379,29 +378,24 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             settings = resolve_settings(self, rows.shape[1])
             decoder = resolve_decoder(self.decoder, shape)
             target = resolve_target(self.target, settings.n_components)
-            targets = None
-            if settings.supervision > 0:
-                targets = encode_target(rows, y, stacklevel=STACK_LEVEL + 1)
+            encoded = partial(encode_target, stacklevel=STACK_LEVEL + 1)
+            targets = encoded(rows, y) if settings.supervision > 0 else None
             weights = check_weights(sample_weight, len(rows))
             table = Table(rows, targets, weights, shape).without_weightless()
             validation = None
             if X_val is not None:
                 missing = settings.takes_missing
                 others, _ = self._rows(X_val, reset=False, missing=missing, ensure_min_samples=2)
-                known = settings.supervision > 0 and y_val is not None
-                known_y = None
-                if known:
-                    level = STACK_LEVEL + 1
-                    known_y = encode_target(others, y_val, whole=False, stacklevel=level)
-                validation = Table(others, known_y)
+                known = targets is not None and y_val is not None
+                validation = Table(others, encoded(others, y_val, whole=False) if known else None)
             elif y_val is not None:
                 raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
             so_far = partial(fitted_so_far, target_=target)
             tasks = Tasks.asked_for(self, as_given(rows, shape), y, so_far)
-            announce = partial(self._announce, tasks=tasks)
+            told = [*reporters(self.verbose), *tasks]
             seed = draw_seed(self.random_state)
-            trained = train(table, settings, seed, announce, start, validation)
-            self._set(trained, settings.n_components, trained.net.batch_size, target)
+            trained = train(table, settings, seed, told, start, validation)
+            self._set(trained, settings.n_components, target)
             if decoder is not None:
                 self.decoder_ = Decoder.fitted(
                     decoder, table.X, self.encoder_, settings.device, seed, table.weights
@@ -477,12 +471,12 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
                 Table(rows, targets, shape=shape),
                 settings,
                 draw_seed(self.random_state) if fresh else 0,
-                self._announce,
+                reporters(self.verbose),
                 start,
             )
             n_epochs = 0 if fresh else self.n_epochs_
             n_components = settings.n_components if fresh else self.n_components_
-            self._set(trained, n_components, trained.net.batch_size if fresh else self.batch_size_)
+            self._set(trained, n_components)
             self.n_epochs_ = n_epochs + 1
         return self
 
@@ -500,17 +494,14 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         self.training_state_ = state
         return self
 
-    def _last(self) -> Start | None:
+    def _last(self) -> Trained | None:
         """Return what training goes on from, if there is anything."""
         if not hasattr(self, "net_"):
             return None
-        state = getattr(self, "training_state_", None)
-        net = self.net_
-        return Start(net.module_, self.encoder_, self.batch_size_, net.history, state or {})
+        state = getattr(self, "training_state_", None) or {}
+        return Trained(self.net_, self.encoder_, self.batch_size_, state)
 
-    def _set(
-        self, trained: Trained, n_components: int, batch_size: int, target: object = None
-    ) -> None:
+    def _set(self, trained: Trained, n_components: int, target: object = None) -> None:
         """Keep what training has left."""
         self.__dict__.pop("decoder_", None)  # of another embedding
         self.net_: DIMNet = trained.net
@@ -519,10 +510,13 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         self.target_ = target or resolve_target(self.target, n_components)
         self.channel_ = channel = trained.net.module_.channel
         self.noise_scale_, self.capacity_ = channel.scale, channel.capacity
-        self.batch_size_ = batch_size
+        self.batch_size_ = trained.batch_size
         self.mutual_information_ = trained.information
         self.n_components_ = n_components
-        self.history_ = trained.history
+        rows = trained.net.history
+        names = dict.fromkeys(name for row in rows for name in row if name != "batches")
+        # None where an epoch has no record.
+        self.history_ = {name: [row.get(name) for row in rows] for name in names}
         self.n_samples_seen_ = trained.state["n_seen"]
         self.training_state_ = trained.state
 
@@ -538,24 +532,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             self.__dict__ = before | {k: v for k, v in vars(self).items() if k in CALLBACK_STATE}
             raise
 
-    def _announce(
-        self, capacity: float, batch_size: int, clean_weight: float, tasks: Sequence[object] = ()
-    ) -> list[Any]:
-        return [*reporters(self.verbose, capacity, batch_size, clean_weight), *tasks]
-
-    @property
-    def _repr_html_(self) -> Callable[[], str]:
-        draw = super()._repr_html_  # an AttributeError where scikit-learn displays text
-        return lambda: draw() + self._steps_in_html()
-
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
-        bundle: dict[str, str] = super()._repr_mimebundle_(**options)
-        if "text/html" in bundle:
-            bundle["text/html"] += self._steps_in_html()
-        return bundle
-
-    def _steps_in_html(self) -> str:
-        """Draw the steps of `transform`, each with the parameter that it comes from."""
+    def _html_repr(self) -> str:
+        """Draw the steps of `transform`, each with its parameter, below scikit-learn's diagram."""
         parts = {name: getattr(self, name) for name in STEPS}
         boxes = [
             f'<span style="border: 1px dotted; padding: 0.2em 0.4em">{name}: {escape(_name(part))}'
@@ -563,8 +541,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             for name, part in parts.items()
             if part is not None
         ]
-        line = " &rarr; ".join(["X", *boxes, "embedding"])
-        return f'<p style="font-family: monospace; line-height: 2">{line}</p>'
+        line, style = " &rarr; ".join(["X", *boxes, "embedding"]), "font-family: monospace"
+        return f'{super()._html_repr()}<p style="{style}; line-height: 2">{line}</p>'
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")

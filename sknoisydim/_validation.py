@@ -16,53 +16,45 @@ from sklearn.base import clone
 SYNONYMS = {"gaussian": "normal", "gauss": "normal", "rbig": "rotation", "kpca": "kernel_pca"}
 
 
-def check_integer(
-    value: object, name: str, *, minimum: int, maximum: int | None = None, also: str = ""
-) -> int:
-    """Return `value` as an int >= `minimum`, and at most `maximum` if there is one.
+def check_integer(value: object, name: str, **limits: Any) -> int:
+    """Return `value` as an int; `limits` are as of `check_real`."""
+    return int(_within(value, name, numbers.Integral, "an integer", **limits))
 
-    `also` is what the parameter takes besides, such as "'auto'"; only messages show it.
+
+def check_real(value: object, name: str, **limits: Any) -> float:
+    """Return `value` as a finite float within `minimum` and `maximum`, if there are such.
+
+    `closed` says which of them are allowed themselves: "both", "left", "right" or "neither"; `also`
+    is what the parameter takes besides, such as "'auto'": only messages show it.
     """
-    kind = f"{also} or an integer" if also else "an integer"
-    allowed = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be {kind} {allowed}, got {value!r}.")
-    checked = int(value)
-    if checked < minimum or (maximum is not None and checked > maximum):
-        raise ValueError(f"{name} must be {kind} {allowed}, got {value!r}.")
-    return checked
+    return float(_within(value, name, numbers.Real, "a finite number", **limits))
 
 
-def check_real(
-    value: object,
+def _within(
+    value: Any,
     name: str,
+    number: Any,
+    kind: str,
     *,
     minimum: float = -math.inf,
     maximum: float = math.inf,
     closed: str = "both",
     also: str = "",
-) -> float:
-    """Return `value` as a finite float within the bounds.
-
-    `closed` says which of the bounds are allowed themselves: "both", "left", "right" or "neither";
-    `also` is as for integers.
-    """
+) -> Any:
     left, right = closed in ("both", "left"), closed in ("both", "right")
     limits = []
     if minimum > -math.inf:
         limits.append(f"{'>=' if left else '>'} {minimum:g}")
     if maximum < math.inf:
         limits.append(f"{'<=' if right else '<'} {maximum:g}")
-    kind = f"{also} or a finite number" if also else "a finite number"
-    message = f"{name} must be {kind} {' and '.join(limits)}".rstrip()
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    message = f"{name} must be {also and also + ' or '}{kind} {' and '.join(limits)}".rstrip()
+    if isinstance(value, bool) or not isinstance(value, number):
         raise TypeError(f"{message}, got {value!r}.")
-    number = float(value)
-    above = number >= minimum if left else number > minimum
-    below = number <= maximum if right else number < maximum
-    if not (above and below and math.isfinite(number)):
+    above = value >= minimum if left else value > minimum
+    below = value <= maximum if right else value < maximum
+    if not (above and below and -math.inf < value < math.inf):
         raise ValueError(f"{message}, got {value!r}.")
-    return number
+    return value
 
 
 def is_auto(value: object) -> bool:
@@ -92,25 +84,32 @@ def resolve(
     for messages.
     """
     if isinstance(value, str):
-        if value not in table:
-            raise ValueError(unknown_option(value, table, parameter, also))
-        return table[value]()
-    if inspect.isclass(value) and callable(getattr(value, method, None)):
-        return value()
+        return table[check_name(value, table, parameter, also)]()
     if callable(getattr(value, method, None)):
-        return clone(value, safe=False)
+        return instance_of(value, parameter) if inspect.isclass(value) else clone(value, safe=False)
     raise TypeError(
         f"{parameter}={value!r} of type {type(value).__name__} is not understood: it takes "
         f"{allowed(table, also)}, or an object with a method {method!r}."
     )
 
 
-def check_name(value: object, table: Mapping[str, object], parameter: str) -> str:
-    """Return a name, which has to be one of a table."""
+def instance_of(kind: Any, parameter: str) -> Any:
+    """Return an object of a class, which must need no parameters."""
+    try:
+        return kind()
+    except TypeError as error:
+        raise TypeError(
+            f"{parameter} is the class {kind.__name__}, which needs parameters: pass an object, as "
+            f"in {kind.__name__}(...)."
+        ) from error
+
+
+def check_name(value: object, table: Mapping[str, object], parameter: str, also: str = "") -> str:
+    """Return a name, which has to be one of a table; `also` is as of `resolve`."""
     if not isinstance(value, str):
-        raise TypeError(f"{parameter} must be {allowed(table)}, got {value!r}.")
+        raise TypeError(f"{parameter} must be {allowed(table, also)}, got {value!r}.")
     if value not in table:
-        raise ValueError(unknown_option(value, table, parameter))
+        raise ValueError(unknown_option(value, table, parameter, also))
     return value
 
 

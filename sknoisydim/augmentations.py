@@ -38,8 +38,8 @@ __all__ = [
 View = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
-def bernoulli(x: torch.Tensor, rate: float, generator: torch.Generator) -> torch.Tensor:
-    return torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32) < rate
+def _rate(value: float) -> float:
+    return check_real(value, "augmentation rate", minimum=0, maximum=1)
 
 
 def has_missing(x: torch.Tensor) -> bool:
@@ -56,13 +56,6 @@ class FeatureMasking(BaseEstimator):
     ----------
     rate : float, default=0.3
         Probability that a cell is masked, in [0, 1].
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.augmentations import FeatureMasking
-    >>> FeatureMasking(rate=1.0)(torch.ones(2, 3), torch.Generator()).sum().item()
-    0.0
     """
 
     def __init__(self, rate: float = 0.3) -> None:
@@ -71,8 +64,8 @@ class FeatureMasking(BaseEstimator):
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view."""
-        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
-        return x.masked_fill(bernoulli(x, rate, generator), 0.0)
+        u = torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32)
+        return x.masked_fill(u < _rate(self.rate), 0.0)
 
 
 class GaussianJitter(BaseEstimator):
@@ -82,13 +75,6 @@ class GaussianJitter(BaseEstimator):
     ----------
     scale : float, default=0.3
         Standard deviation of the noise, in units of the scaled columns.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.augmentations import GaussianJitter
-    >>> GaussianJitter(scale=0.0)(torch.ones(2, 3), torch.Generator()).sum().item()
-    6.0
     """
 
     def __init__(self, scale: float = 0.3) -> None:
@@ -116,14 +102,6 @@ class Mixup(BaseEstimator):
     alpha : float, default=0.4
         :math:`\alpha` > 0. The smaller, the closer views stay to their rows; 1 draws the row's
         share uniformly from [1/2, 1].
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.augmentations import Mixup
-    >>> x = torch.arange(4.0).reshape(4, 1)
-    >>> bool(((Mixup(alpha=1.0)(x, torch.Generator().manual_seed(0)) - x).abs() <= 1.5).all())
-    True
     """
 
     def __init__(self, alpha: float = 0.4) -> None:
@@ -132,8 +110,7 @@ class Mixup(BaseEstimator):
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view."""
-        others = torch.randint(len(x), (len(x),), generator=generator, device=x.device)
-        others = x[others]
+        others = x[torch.randint(len(x), (len(x),), generator=generator, device=x.device)]
         alpha = check_real(self.alpha, "augmentation alpha", minimum=0, closed="neither")
         u = torch.rand(len(x), generator=generator, device=x.device, dtype=torch.float32)
         # torch draws beta variates from its global generator alone; the quantile function takes
@@ -142,26 +119,6 @@ class Mixup(BaseEstimator):
         weight = torch.as_tensor(share).to(x).view(-1, *[1] * (x.ndim - 1))
         mixed = torch.lerp(others, x, weight)
         return torch.where(mixed.isnan(), x, mixed) if has_missing(x) else mixed
-
-
-def _draw(
-    x: torch.Tensor, rate: float, generator: torch.Generator, unit: torch.Tensor, n_units: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw which units of columns are replaced, and from which rows that have them observed.
-
-    `unit` (p,) is the unit of each column. Both results are of shape (n, n_units).
-    """
-    shape = (len(x), n_units)
-    mask = torch.rand(shape, generator=generator, device=x.device, dtype=torch.float32) < rate
-    if not has_missing(x):
-        return mask, torch.randint(len(x), shape, generator=generator, device=x.device)
-    missing = torch.zeros(shape, device=x.device, dtype=torch.float32)
-    gaps = missing.index_add_(1, unit, x.isnan().float()) > 0
-    count = (~gaps).sum(0)
-    # In float64, where no draw is rounded up to 1.
-    u = torch.rand(shape, generator=generator, device=x.device, dtype=torch.float64)
-    observed_first = gaps.to(torch.uint8).argsort(dim=0, stable=True)
-    return mask & (count > 0), observed_first.gather(0, (u * count).long())
 
 
 @own_context(gradients=False)
@@ -213,6 +170,8 @@ def one_hot_blocks(x: torch.Tensor) -> list[list[int]]:
 class BlockCorruption:
     """Corruption of units of columns: each unit as one, from one row."""
 
+    grouped = True  # of those that were saved when there were no others
+
     def __init__(self, rate: float, groups: Sequence[Sequence[int]], n_columns: int) -> None:
         self.rate = rate
         self.unit = torch.full((n_columns,), -1)
@@ -231,12 +190,32 @@ class BlockCorruption:
         alone = self.unit < 0
         self.unit[alone] = torch.arange(int(alone.sum())) + len(groups)
         self.n_units = int(alone.sum()) + len(groups)
+        self.grouped = len(groups) > 0
 
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        unit = self.unit.to(x.device)
-        mask, rows = _draw(x, self.rate, generator, unit, self.n_units)
-        return torch.where(mask[:, unit], x.gather(0, rows[:, unit]), x)
+        cells, unit = x.flatten(1), self.unit.to(x.device)
+        mask, rows = self._draw(cells, unit, generator)
+        if self.grouped:
+            mask, rows = mask[:, unit], rows[:, unit]
+        return torch.where(mask, cells.gather(0, rows), cells).view_as(x)
+
+    def _draw(
+        self, x: torch.Tensor, unit: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw which units (n, n_units) are replaced, and from which rows that have them."""
+        shape, device = (len(x), self.n_units), x.device
+        u = torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
+        mask = u < self.rate
+        if not has_missing(x):
+            return mask, torch.randint(len(x), shape, generator=generator, device=device)
+        missing = torch.zeros(shape, device=device, dtype=torch.float32)
+        gaps = missing.index_add_(1, unit, x.isnan().float()) > 0
+        count = (~gaps).sum(0)
+        # In float64, where no draw is rounded up to 1.
+        u = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+        observed_first = gaps.to(torch.uint8).argsort(dim=0, stable=True)
+        return mask & (count > 0), observed_first.gather(0, (u * count).long())
 
 
 class FeatureCorruption(BaseEstimator):
@@ -244,11 +223,8 @@ class FeatureCorruption(BaseEstimator):
 
     Each cell is replaced with probability `rate`, each from a row of its own, so a corrupted cell
     follows the column's marginal distribution (SCARF: Bahri et al., ICLR 2022, section 3). Columns
-    of a group are replaced together, from one row: half of a one-hot block from one row and half
-    from another is no category.
-
-    No value comes from a missing cell: the other row is drawn among those in which the column, or
-    every column of the group, is observed; without any in the batch the cell stays as it is.
+    of a group, such as a one-hot block, are replaced together, from one row: one in which all of
+    them are observed. Without any in the batch the cell stays as it is.
 
     Parameters
     ----------
@@ -275,13 +251,10 @@ class FeatureCorruption(BaseEstimator):
         self.groups = groups
 
     @own_context(gradients=False)
-    def prepare(self, sample: torch.Tensor) -> FeatureCorruption | BlockCorruption:
-        """Return the view for the groups that stand in a sample of scaled rows (n, p)."""
-        groups = self.groups
-        if groups is None:
-            return self
-        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
-        if sample.ndim != 2:
+    def prepare(self, sample: torch.Tensor) -> BlockCorruption:
+        """Return the view for the groups that stand in a sample of scaled rows (n, ...)."""
+        groups = () if self.groups is None else self.groups
+        if self.groups is not None and sample.ndim != 2:
             raise ValueError(
                 "augmentation groups are groups of columns, and rows here have the shape "
                 f"{tuple(sample.shape[1:])}."
@@ -293,18 +266,11 @@ class FeatureCorruption(BaseEstimator):
                     "of lists of column numbers."
                 )
             groups = one_hot_blocks(sample)
-        return BlockCorruption(rate, groups, sample.shape[1])
+        return BlockCorruption(_rate(self.rate), groups, sample[0].numel())
 
-    @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view."""
-        if self.groups is not None:
-            return self.prepare(x)(x, generator)
-        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
-        cells = x.flatten(1)
-        columns = torch.arange(cells.shape[1], device=x.device)
-        mask, rows = _draw(cells, rate, generator, columns, len(columns))
-        return torch.where(mask, cells.gather(0, rows), cells).view_as(x)
+        return self.prepare(x)(x, generator)
 
 
 # Distances by a matrix product are exact to rounding only: so many candidates beyond those that are
@@ -316,20 +282,15 @@ class Neighbors(BaseEstimator):
     """Take one of the nearest other rows in the place of a row.
 
     What neighbours have in common is kept, and what tells them apart may be lost. Classifiers on
-    the embedding gain or lose by it, table by table.
+    the embedding gain or lose by it, table by table (Dwibedi et al., ICCV 2021, section 3.2, take
+    neighbours in the embedding).
 
     Neighbours are looked for among the rows that training shows to a view before it starts, up to
     4,096 of them, by the Euclidean distance of the scaled rows; used by itself, or in a stream
     after its first call, among those of the batch. Rows that are equal are no neighbours, and a row
-    with many doubles, `n_neighbors` + 15 or more, stays as it is. A missing cell counts as the
-    column's mean in the distance, and a cell that is missing in the neighbour stays as it is. In
-    `Compose` it belongs in front: the nearest to a row that another view has changed may be that
-    row itself.
-
-    A batch of n rows with p cells takes the distances to the m rows of the sample: :math:`2 n m p`
-    operations, and n m numbers of memory. Distances below a ten-thousandth of the rows' spread are
-    lost in rounding. Neighbours as positives are those of Dwibedi et al., ICCV 2021, section 3.2,
-    there in the embedding.
+    with `n_neighbors` + 15 doubles stays as it is. A missing cell counts as the column's mean, and
+    a cell that is missing in the neighbour stays as it is. In `Compose` it belongs in front: the
+    nearest to a row that another view has changed may be that row itself.
 
     Parameters
     ----------
@@ -374,7 +335,7 @@ class Neighbors(BaseEstimator):
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a view."""
         count = check_integer(self.n_neighbors, "augmentation n_neighbors", minimum=1)
-        rate = check_real(self.rate, "augmentation rate", minimum=0, maximum=1)
+        rate = _rate(self.rate)
         candidates = x if self._candidates is None else self._candidates.to(x.device)
         distance, near = _nearest(x.flatten(1), candidates.flatten(1), count)
         found = distance.isfinite().sum(1)
@@ -428,14 +389,6 @@ class Compose(BaseEstimator):
     ----------
     views : sequence
         Of what `augmentation` takes: names, objects of this module, callables.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.augmentations import Compose, FeatureMasking
-    >>> view = Compose(["jitter", FeatureMasking(rate=1.0)])
-    >>> view(torch.ones(2, 3), torch.Generator()).sum().item()
-    0.0
     """
 
     def __init__(self, views: Sequence[object]) -> None:

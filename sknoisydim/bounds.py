@@ -69,10 +69,11 @@ def infonce(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
         + \log \frac{e^{T_{ii}}}{\frac{1}{n} \sum_j e^{T_{ji}}} \right] \le \min(I, \log n)
 
     The first term asks which view belongs to a noisy embedding, the second which noisy embedding
-    belongs to a view. With the channel's own density, whose `log_ratio` is relative to the
-    distribution of the output at capacity, the second is tight for that distribution alone, so
-    training moves the embedding towards it. Close to log n, where both saturate, a thin shell can
-    have a larger value than N(0, I).
+    belongs to a view (arXiv:1807.03748, section 2.3 and appendix A.1, for either). With the
+    channel's own density, whose `log_ratio` is relative to the distribution of the output at
+    capacity, the second is tight for that distribution alone, so training moves the embedding
+    towards it. Close to log n, where both saturate, a thin shell can have a larger value than
+    N(0, I).
 
     Parameters
     ----------
@@ -85,10 +86,6 @@ def infonce(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     -------
     information : scalar Tensor
         In nats.
-
-    References
-    ----------
-    A. van den Oord, Y. Li, O. Vinyals, arXiv:1807.03748, section 2.3 and appendix A.1, for either.
 
     Examples
     --------
@@ -125,27 +122,13 @@ def nwj(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 
     .. math:: 1 + E_p[T] - E_q[e^T] \le I
 
-    It is an equality for the log density ratio alone, :math:`T = \log p(y \mid x) - \log p(y)`, to
-    which a constant must not be added. In a batch the standard error of its second mean is about
-    :math:`e^I / n`, so log n nats are its practical limit too, though no strict one. Where the log
-    of :math:`E_q[e^T]` exceeds 5, exp goes on as its tangent: the value then lies between this
-    bound and `dv`, so it stays a bound, and numbers and gradients stay finite.
-
-    Parameters are those of `infonce`.
-
-    References
-    ----------
-    X. Nguyen, M. J. Wainwright, M. I. Jordan, IEEE Transactions on Information Theory 56 (11),
-    2010, section II; in this form B. Poole et al., "On Variational Bounds of Mutual Information",
-    ICML 2019, section 2.1, with T + 1 for their f.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.bounds import nwj
-    >>> scores = torch.full((8, 8), -1.0).fill_diagonal_(2.0)
-    >>> round(nwj(scores).item(), 4), round(nwj(torch.zeros(8, 8)).item(), 4)
-    (2.6321, 0.0)
+    (IEEE Transactions on Information Theory 56 (11), 2010, section II; in this form Poole et al.,
+    "On Variational Bounds of Mutual Information", ICML 2019, section 2.1.) It is an equality for
+    the log density ratio alone, :math:`T = \log p(y \mid x) - \log p(y)`, to which a constant must
+    not be added. In a batch the standard error of its second mean is about :math:`e^I / n`, so log
+    n nats are its practical limit too, though no strict one. Where the log of :math:`E_q[e^T]`
+    exceeds 5, exp goes on as its tangent: the value then lies between this bound and `dv`, so it
+    stays a bound, and numbers and gradients stay finite. Parameters are those of `infonce`.
     """
     return 1 + mean_own(scores, rows) - _exp(log_mean_exp_rivals(scores, rows))
 
@@ -155,25 +138,11 @@ def dv(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 
     .. math:: E_p[T] - \log E_q[e^T] \le I
 
-    It does not change when a constant is added to T. The log of a mean over a batch is biased: it
-    is too small on average, so the value is too large by about half the variance of the mean where
-    that is small, :math:`e^{2 I} / 2 n^2` for a Gaussian channel at capacity. `DonskerVaradhan`
-    removes that bias from the gradient.
-
+    (1983; Belghazi et al., "MINE", ICML 2018, theorem 1.) It does not change when a constant is
+    added to T. The log of a mean over a batch is biased: it is too small on average, so the value
+    is too large by about half the variance of the mean where that is small, :math:`e^{2 I} / 2 n^2`
+    for a Gaussian channel at capacity. `DonskerVaradhan` removes that bias from the gradient.
     Parameters are those of `infonce`.
-
-    References
-    ----------
-    M. D. Donsker, S. R. S. Varadhan, "Asymptotic Evaluation of Certain Markov Process Expectations
-    for Large Time, IV", 1983; M. I. Belghazi et al., "MINE", ICML 2018, theorem 1.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.bounds import dv
-    >>> scores = torch.full((8, 8), -1.0).fill_diagonal_(2.0)
-    >>> round(dv(scores).item(), 4), round(dv(scores + 7).item(), 4)
-    (3.0, 3.0)
     """
     return mean_own(scores, rows) - log_mean_exp_rivals(scores, rows)
 
@@ -182,32 +151,20 @@ class DonskerVaradhan(nn.Module):
     r"""`dv`, with the moving-average gradient of MINE while it trains.
 
     The value is that of `dv`. Its gradient has :math:`E_q[e^T]` of the batch in the denominator,
-    which is biased; here an exponential moving average a of it over the batches stands there:
+    which is biased; here an exponential moving average a of it over the batches stands there
+    (Belghazi et al., ICML 2018, section 3.2):
 
     .. math:: \nabla E_p[T] - \frac{\nabla E_q[e^T]}{a}
 
-    That is the gradient of :math:`E_p[T] - E_q[e^T] / a - \log a + 1`, a bound for any a > 0, so a
-    may lag behind, or be shared by the two terms of the objective.
+    That is the gradient of :math:`E_p[T] - E_q[e^T] / a - \log a + 1`, a bound for any a > 0 (Poole
+    et al., ICML 2019, section 2.1), so a may lag behind, or be shared by the two terms of the
+    objective.
 
     Parameters
     ----------
     decay : float, default=0.5
         Weight of the past in the average, in [0, 1); 0 gives `dv`. The rivals in a batch get from
-        1 - decay to 1 / (1 - decay) times their gradient by `dv`: the batch is part of the average,
-        and this is cut where the past is larger than that.
-
-    References
-    ----------
-    M. I. Belghazi et al., "Mutual Information Neural Estimation", ICML 2018, section 3.2; for the
-    bound that has this gradient B. Poole et al., ICML 2019, section 2.1.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.bounds import DonskerVaradhan
-    >>> bound = DonskerVaradhan()
-    >>> round(bound(torch.full((8, 8), -1.0).fill_diagonal_(2.0)).item(), 4)
-    3.0
+        1 - decay to 1 / (1 - decay) times their gradient by `dv`.
     """
 
     log_average: torch.Tensor
@@ -258,21 +215,9 @@ def jsd(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 
     the log likelihood of a classifier that tells pairs that belong together from pairs that do not,
     with bounded gradients and small variance. Its optimal critic is the log density ratio, so the
-    value that is returned is `nwj` of the same scores, which is in nats.
-
-    Parameters are those of `infonce`.
-
-    References
-    ----------
-    R. D. Hjelm et al., "Learning Deep Representations by Mutual Information Estimation and
-    Maximization", ICLR 2019, equation (4); for the report B. Poole et al., ICML 2019, section 2.1.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.bounds import jsd
-    >>> round(jsd(torch.full((8, 8), -1.0).fill_diagonal_(2.0)).item(), 4)
-    2.6321
+    value that is returned is `nwj` of the same scores, which is in nats (Hjelm et al., ICLR 2019,
+    equation 4; for the value Poole et al., ICML 2019, section 2.1). Parameters are those of
+    `infonce`.
     """
     return _trained_by_jsd(scores, nwj(scores.detach(), rows), rows)
 
@@ -287,21 +232,8 @@ def smile(scores: torch.Tensor, clip: float = 5.0, rows: Rows = ALL) -> torch.Te
     :math:`e^{-\tau}`: beyond :math:`\tau` nats it is an estimate and no bound any more. Rivals with
     scores beyond the clip would have no gradient, so it is that of `jsd`, as in the authors' code.
 
-    Parameters are those of `infonce`, and `clip` is :math:`\tau`, > 0: use
-    ``functools.partial(smile, clip=...)`` as `bound` to change it.
-
-    References
-    ----------
-    J. Song, S. Ermon, "Understanding the Limitations of Variational Mutual Information Estimators",
-    ICLR 2020, arXiv:1910.06222, section 4.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.bounds import smile
-    >>> scores = torch.full((8, 8), -1.0).fill_diagonal_(2.0)
-    >>> round(smile(scores).item(), 4), round(smile(torch.zeros(8, 8)).item(), 4)
-    (3.0, 0.0)
+    (Song, Ermon, ICLR 2020, section 4.) Parameters are those of `infonce`, and `clip` is
+    :math:`\tau`, > 0: use ``functools.partial(smile, clip=...)`` as `bound` to change it.
     """
     clip = check_real(clip, "bound clip", minimum=0, closed="neither")
     nats = mean_own(scores, rows) - log_mean_exp_rivals(scores.clamp(-clip, clip), rows)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -47,12 +48,12 @@ class Channel(Protocol):
     def scale(self) -> float: ...
 
 
-def _check_sizes(sizes: Sequence[int]) -> list[int]:
+def _sizes(sizes: Sequence[int]) -> list[int]:
     return [check_integer(size, "critic hidden_layer_sizes", minimum=1) for size in sizes]
 
 
-def _check_temperature(temperature: float) -> float:
-    return check_real(temperature, "critic temperature", minimum=0, closed="neither")
+def _temperature(value: float) -> float:
+    return check_real(value, "critic temperature", minimum=0, closed="neither")
 
 
 class _Exact(nn.Module):
@@ -92,23 +93,12 @@ class ExactCritic(BaseEstimator):
     Without augmentation the spread v is zero and r is one, and this is the optimal critic, at the
     price of one matrix product. With it, f(X') is not f(X), and the bare density of the noise would
     punish each pair by :math:`v / 2 \sigma^2` per component: minus 50 nats with little noise. The
-    spread :math:`v_k = E (f_k(X') - f_k(X))^2` is a running mean over the batches of training, from
-    pairs that belong together: the mean square of (noisy - view) less :math:`\sigma^2`. For jointly
+    spread :math:`v_k = E (f_k(X') - f_k(X))^2` is a running mean over the batches of training: the
+    mean square of (noisy - view) of pairs that belong together, less :math:`\sigma^2`. For jointly
     normal f(X) and f(X') the critic is optimal again; it has no parameters and no gradient by v.
 
     Use it where views stay close to their rows. A learned critic knows better what corrupted cells
-    do. The density of a `UniformNoise` is a box, without a gradient: there is none for it. The
-    channel is that of Butakov et al., arXiv:2410.06993; the spread is ours.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.critics import ExactCritic
-    >>> from sknoisydim.noise import GaussianNoise
-    >>> channel = GaussianNoise(0.5).build(4, 32)
-    >>> critic = ExactCritic().build(4, channel, torch.Generator())
-    >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
-    torch.Size([10, 10])
+    do. The density of a `UniformNoise` is a box, without a gradient: there is none for it.
     """
 
     @own_context()
@@ -126,11 +116,8 @@ class ExactCritic(BaseEstimator):
 class QuadraticRatio(nn.Module):
     r"""Log density ratio of jointly normal pairs, every coefficient a parameter.
 
-    .. math:: T(x, y) = p \left( y^T W x - \frac{1}{2} x^T A x - \frac{1}{2} y^T B y \right)
-        + \frac{|y|^2}{2 (1 + \sigma^2)} + \frac{d}{2} \log \bigl( p (1 + \sigma^2) \bigr) + c
-
-    Starts at :math:`W = A = B = I, c = 0`: as the density ratio of the channel for views about
-    their rows with precision :math:`p = 1 / (\sigma^2 + 0.2)`.
+    Starts as the density ratio of the channel for views about their rows with the precision
+    :math:`1 / (\sigma^2 + 0.2)`.
     """
 
     def __init__(self, n_components: int, scale: float) -> None:
@@ -185,15 +172,6 @@ class BilinearCritic(BaseEstimator):
     ----------
     temperature : float, default=1.0
         :math:`\tau`; larger values make flatter scores to start from.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.critics import BilinearCritic
-    >>> from sknoisydim.noise import GaussianNoise
-    >>> critic = BilinearCritic().build(4, GaussianNoise(0.5).build(4, 32), torch.Generator())
-    >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
-    torch.Size([10, 10])
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
@@ -202,8 +180,9 @@ class BilinearCritic(BaseEstimator):
     @own_context()
     def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module."""
-        temperature = _check_temperature(self.temperature)
-        return _Tempered(QuadraticRatio(n_components, channel.scale), temperature)
+        return _Tempered(
+            QuadraticRatio(n_components, channel.scale), _temperature(self.temperature)
+        )
 
 
 class _Tower(nn.Module):
@@ -261,10 +240,7 @@ class SeparableCritic(BaseEstimator):
     """
 
     def __init__(
-        self,
-        hidden_layer_sizes: Sequence[int] = (128,),
-        width: int = 64,
-        temperature: float = 1.0,
+        self, hidden_layer_sizes: Sequence[int] = (128,), width: int = 64, temperature: float = 1.0
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.width = width
@@ -273,9 +249,8 @@ class SeparableCritic(BaseEstimator):
     @own_context()
     def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module."""
-        hidden = _check_sizes(self.hidden_layer_sizes)
+        hidden, temperature = _sizes(self.hidden_layer_sizes), _temperature(self.temperature)
         width = check_integer(self.width, "critic width", minimum=1)
-        temperature = _check_temperature(self.temperature)
         # Both towers start as one linear map A, with A'A close to I / (noise variance + SPREAD), as
         # in the exact critic for views that far from their rows. Bounds then start near their value
         # instead of some nats below zero.
@@ -315,18 +290,12 @@ class _Concat(nn.Module):
         start: torch.Tensor = self.start(view, noisy)
         # A linear layer of two joined vectors is the sum of one of each: n products, not n^2.
         of_view, of_noisy = self.view(view), self.noisy(noisy)
-        rows = max(1, CHUNK // of_view.numel())
-        if not torch.is_grad_enabled() or len(noisy) <= rows:
-            chunks = [self._pairs(of_view, part) for part in of_noisy.split(rows)]
-        else:
+        parts = of_noisy.split(max(1, CHUNK // of_view.numel()))
+        pairs: Any = self._pairs
+        if torch.is_grad_enabled() and len(parts) > 1:
             # Nothing in a chunk is random, so no state of a generator has to be kept.
-            chunks = [
-                checkpoint(
-                    self._pairs, of_view, part, use_reentrant=False, preserve_rng_state=False
-                )
-                for part in of_noisy.split(rows)
-            ]
-        return start + torch.cat(chunks)
+            pairs = partial(checkpoint, pairs, use_reentrant=False, preserve_rng_state=False)
+        return start + torch.cat([pairs(of_view, part) for part in parts])
 
 
 class ConcatCritic(BaseEstimator):
@@ -337,23 +306,14 @@ class ConcatCritic(BaseEstimator):
     al., ICML 2018; Poole et al., ICML 2019, section 3), and the dearest: n^2 evaluations of a
     network per batch, where a separable critic takes 2n. `build` is as in `ExactCritic`.
 
-    Memory is bounded: pairs are taken in chunks of rows, of each of which only the scores are kept,
-    and the backward pass computes a chunk again when it needs it. At the peak there are the n x n
-    scores and the layers of one chunk, 2^20 numbers each (4 MB), whatever the batch size.
+    Memory is bounded: pairs are taken in chunks of rows, and the backward pass computes a chunk
+    again. At the peak there are the n x n scores and the layers of one chunk, 2^20 numbers each
+    (4 MB), whatever the batch size.
 
     Parameters
     ----------
     hidden_layer_sizes : tuple of int, default=(64,)
         Widths of the hidden layers of h, at least one.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.critics import ConcatCritic
-    >>> from sknoisydim.noise import GaussianNoise
-    >>> critic = ConcatCritic().build(4, GaussianNoise(0.5).build(4, 32), torch.Generator())
-    >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
-    torch.Size([10, 10])
     """
 
     def __init__(self, hidden_layer_sizes: Sequence[int] = (64,)) -> None:
@@ -362,7 +322,7 @@ class ConcatCritic(BaseEstimator):
     @own_context()
     def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module."""
-        sizes = _check_sizes(self.hidden_layer_sizes)
+        sizes = _sizes(self.hidden_layer_sizes)
         if not sizes:
             raise ValueError("critic hidden_layer_sizes must name one layer at least, got none.")
         view = linear(n_components, sizes[0], generator)

@@ -142,14 +142,10 @@ class IndicateMissing(nn.Module):
             [6., 7., 0.]])
     """
 
-    columns: torch.Tensor
-    fill: torch.Tensor
-
     def __init__(self, encoder: nn.Module, columns: torch.Tensor, fill: torch.Tensor) -> None:
         super().__init__()
         self.encoder = encoder
-        self.register_buffer("columns", columns)
-        self.register_buffer("fill", fill)
+        self.columns, self.fill = nn.Buffer(columns), nn.Buffer(fill)
 
     def widen(self, x: torch.Tensor) -> torch.Tensor:
         """Return rows (n, p + k) without missing cells, as the encoder takes them."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import numbers
-import statistics
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.special import ndtri
 from sklearn.base import BaseEstimator
 
 from sknoisydim._context import own_context
-from sknoisydim._modules import RandomState, draw_seed, make_generator
-from sknoisydim._validation import check_integer, check_real, resolve
+from sknoisydim._validation import check_integer, check_real, is_auto, resolve
 
 __all__ = [
     "AUTO_SHARE",
@@ -31,15 +33,13 @@ __all__ = [
 # Share of log(batch size) that the capacity takes when the size of the noise is "auto": InfoNCE
 # cannot show more than log(batch size) nats, and a channel with more than that is never filled.
 AUTO_SHARE = 0.8
-# Batch size that "auto" stands for where none is named: that of the transformer.
-BATCH_SIZE = 512
 # Sizes of noise whose squares float32 holds, as it does those of many components of such noise.
 SMALLEST, LARGEST = 1e-18, 1e18
 
 
 def check_scale(value: object, name: str) -> float:
     """Return the size of the noise as a float that its channel can work with."""
-    scale = check_real(value, name, minimum=0, closed="neither")
+    scale = check_real(value, name, minimum=0, closed="neither", also="'auto'")
     return check_real(scale, name, minimum=SMALLEST, maximum=LARGEST)
 
 
@@ -47,43 +47,7 @@ def check_size(value: object, name: str, n_components: int, batch_size: int) -> 
     """Return the size of the noise, or None for "auto"; for so many components and rows."""
     check_integer(n_components, "n_components", minimum=1)
     check_integer(batch_size, "batch_size", minimum=2)
-    if isinstance(value, str) and value != "auto":
-        raise ValueError(f"{name}={value!r} is unknown; it takes 'auto' or a number > 0.")
-    return None if isinstance(value, str) else check_scale(value, name)
-
-
-class Noise(BaseEstimator):
-    """Noise of one kind; `build` makes the channel of a fit from it.
-
-    `batch_size` is that really used, or what "auto" goes by.
-    """
-
-    def build(self, n_components: int, batch_size: int) -> GaussianChannel | UniformChannel:
-        """Return a new channel, for `n_components` and a batch size."""
-        raise TypeError(f"{type(self).__name__} does not say which channel it makes.")
-
-    @own_context(gradients=False)
-    def capacity(self, n_components: int, batch_size: int = BATCH_SIZE) -> float:
-        """Return the capacity of the channel in nats."""
-        return float(self.build(n_components, batch_size).capacity)
-
-    @own_context(gradients=False)
-    def sample(
-        self,
-        n_samples: int,
-        n_components: int,
-        random_state: RandomState = None,
-        batch_size: int = BATCH_SIZE,
-    ) -> torch.Tensor:
-        """Draw noise (n_samples, n_components) of float32; the same for the same `random_state`."""
-        check_integer(n_samples, "n_samples", minimum=1)
-        channel = self.build(n_components, batch_size)
-        return channel.sample(n_samples, make_generator(draw_seed(random_state)))
-
-    @own_context(gradients=False)
-    def log_prob(self, noise: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
-        """Return the log density (n,) of noise (n, d), in nats; -inf outside of the support."""
-        return self.build(noise.shape[-1], batch_size).log_prob(noise)
+    return None if is_auto(value) else check_scale(value, name)
 
 
 def auto_scale(n_components: int, batch_size: int) -> float:
@@ -93,32 +57,22 @@ def auto_scale(n_components: int, batch_size: int) -> float:
 
     solves :math:`\frac{d}{2} \log(1 + \sigma^{-2}) = 0.8 \log B` for d components and a
     batch of B rows, at least 2.
-
-    Examples
-    --------
-    >>> round(auto_scale(2, 512), 2), round(auto_scale(16, 512), 2)
-    (0.08, 1.07)
     """
     return 1 / math.sqrt(math.expm1(2 * AUTO_SHARE * math.log(batch_size) / n_components))
 
 
-def _empty(n_samples: int, n_components: int, generator: torch.Generator) -> torch.Tensor:
-    return torch.empty(n_samples, n_components, device=generator.device, dtype=torch.float32)
-
-
+@dataclass(eq=False)
 class GaussianChannel:
     r"""Additive Gaussian noise, :math:`y = f(x) + \sigma \varepsilon`, on d components.
 
-    Among the inputs with zero mean and unit variance per component, N(0, I) alone reaches the
-    capacity :math:`\frac{d}{2} \log(1 + \sigma^{-2})`. `scale` is :math:`\sigma`.
+    `scale` is :math:`\sigma`; see `GaussianNoise`.
     """
 
     #: `log_ratio` has a gradient to train by: no critic has to be learned.
-    exact = True
+    exact: ClassVar[bool] = True
 
-    def __init__(self, n_components: int, scale: float) -> None:
-        self.n_components = n_components
-        self.scale = scale
+    n_components: int
+    scale: float
 
     @property
     def capacity(self) -> float:
@@ -130,19 +84,10 @@ class GaussianChannel:
         noise = torch.empty_like(clean).normal_(generator=generator)
         return torch.add(clean, noise, alpha=self.scale)
 
-    def sample(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
-        """Return noise (n_samples, d) of float32."""
-        noise = _empty(n_samples, self.n_components, generator)
-        return noise.normal_(std=self.scale, generator=generator)
-
     def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         """Return draws (n_samples, d) of the embedding that reaches the capacity, N(0, I)."""
-        return _empty(n_samples, self.n_components, generator).normal_(generator=generator)
-
-    def log_prob(self, noise: torch.Tensor) -> torch.Tensor:
-        """Return the log density (n,) of noise vectors (n, d), in nats."""
-        constant = self.n_components * math.log(self.scale * math.sqrt(2 * math.pi))
-        return -0.5 * (noise / self.scale).square().sum(-1) - constant
+        shape, device = (n_samples, self.n_components), generator.device
+        return torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
 
     @own_context(gradients=False)
     def log_ratio(
@@ -155,12 +100,8 @@ class GaussianChannel:
         where :math:`p(y \mid f) = N(f, \sigma^2 I)`, and :math:`p^* = N(0, (1 + \sigma^2) I)` is
         the distribution of the output at capacity.
 
-        Parameters
-        ----------
-        clean, noisy : Tensor of shape (m, d) and (n, d)
-            Embeddings f without noise and y with noise.
-        spread : Tensor of shape (d,), optional
-            Variance per component that is added to the noise's (of a view about its row).
+        `clean` (m, d) are embeddings f without noise, `noisy` (n, d) y with noise. `spread` (d,) is
+        a variance per component that is added to the noise's (of a view about its row).
         """
         # |y - f|^2 as one matrix product: no (n, m, d) array, and no square root to differentiate.
         # It cancels: an error of eps * d / scale^2 nats, too much for float32 below this scale.
@@ -177,7 +118,7 @@ class GaussianChannel:
         return torch.addmm(f_term, y * precision, f.T).add_(y_term).to(clean.dtype)
 
 
-class GaussianNoise(Noise):
+class GaussianNoise(BaseEstimator):
     r"""Gaussian channel: noise N(0, :math:`\sigma^2 I`) on an embedding with unit variance.
 
     Its capacity, :math:`\frac{d}{2} \log(1 + \sigma^{-2})` nats for d components, is reached by
@@ -189,13 +130,6 @@ class GaussianNoise(Noise):
     scale : "auto" or float, default="auto"
         Standard deviation :math:`\sigma` of the noise. "auto" takes the capacity that a batch can
         just show, 0.8 log(batch size): see `auto_scale`.
-
-    Examples
-    --------
-    >>> from sknoisydim.noise import GaussianNoise
-    >>> channel = GaussianNoise(scale=0.5).build(n_components=2, batch_size=512)
-    >>> round(channel.capacity, 3)
-    1.609
     """
 
     def __init__(self, scale: float | str = "auto") -> None:
@@ -235,22 +169,20 @@ def auto_levels(n_components: int, batch_size: int) -> int:
     return min(below, below + 1, key=lambda levels: abs(math.log1p(levels) - nats))
 
 
+@dataclass(eq=False)
 class UniformChannel:
     r"""Additive uniform noise on a bounded head, :math:`y = \Phi(z) + u`, with d components.
 
     z is the normal-space embedding, :math:`\Phi` the normal distribution function by component, and
     u uniform on :math:`[-e, e]^d` with :math:`e` the `half_width`. The head :math:`f = \Phi(z)`
-    lies in the unit cube. Of all such inputs none passes more than :math:`d \log(1 + 1/2e)` nats,
-    and where 1/2e is an integer the uniform distribution on the grid
-    :math:`\{0, 2e, 4e, \dots, 1\}^d` alone passes as much.
+    lies in the unit cube; see `UniformNoise`.
     """
 
     #: `log_ratio` is for measuring: it has no gradient, so training takes a learned critic.
-    exact = False
+    exact: ClassVar[bool] = False
 
-    def __init__(self, n_components: int, half_width: float) -> None:
-        self.n_components = n_components
-        self.half_width = half_width
+    n_components: int
+    half_width: float
 
     @property
     def scale(self) -> float:
@@ -262,23 +194,15 @@ class UniformChannel:
         """Capacity in nats."""
         return self.n_components * math.log1p(1 / self.scale)
 
-    def _grid(self) -> list[float]:
+    def _grid(self) -> NDArray[np.float64]:
         """Return the normal quantiles of the grid, where 1/2e is an integer; else of one near."""
         cells = min(max(1, math.floor(1 / self.scale + 1e-9)), MAX_CELLS)
-        shares = [j / cells for j in range(1, cells)]
-        inner = [statistics.NormalDist().inv_cdf(share) for share in shares]
-        end = statistics.NormalDist().inv_cdf(1 - END / cells)
-        return [-end, *inner, end]
+        return ndtri(np.r_[END, np.arange(1, cells), cells - END] / cells)
 
     @property
     def deviation(self) -> float:
-        """Standard deviation that a component of z is normalised to: that of `_grid`.
-
-        So the normalisation does not stand in the grid's way: 2.1 for 3 points, close to 1 for
-        many.
-        """
-        grid = self._grid()
-        return math.sqrt(math.fsum(z * z for z in grid) / len(grid))
+        """Standard deviation that a component of z is normalised to: 2.1 for a grid of 3 points."""
+        return float(np.sqrt(np.square(self._grid()).mean()))
 
     def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return the head of `clean` (n, d) with noise drawn from `generator`, in [-e, 1 + e]."""
@@ -286,35 +210,19 @@ class UniformChannel:
         noise = torch.empty_like(clean).uniform_(-e, e, generator=generator)
         return torch.special.ndtr(clean) + noise
 
-    def sample(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
-        """Return noise (n_samples, d) of float32."""
-        e = self.half_width
-        return _empty(n_samples, self.n_components, generator).uniform_(-e, e, generator=generator)
-
     def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
-        """Return draws (n_samples, d) of the normal-space grid that reaches the capacity.
-
-        It does so where 1/2e is an integer, but for the ends: they are 1 % of a cell inside.
-        """
-        grid = torch.tensor(self._grid(), device=generator.device, dtype=torch.float32)
+        """Return draws (n_samples, d) of the grid, whose ends are 1 % of a cell inside."""
+        grid = torch.as_tensor(self._grid(), device=generator.device, dtype=torch.float32)
         shape = (n_samples, self.n_components)
         cells = torch.randint(len(grid), shape, generator=generator, device=generator.device)
         return grid[cells]
 
-    def log_prob(self, noise: torch.Tensor) -> torch.Tensor:
-        """Return the log density (n,) of noise vectors (n, d), in nats; -inf where none is."""
-        inside = (noise.abs() <= self.half_width).all(-1)
-        density = noise.new_full(noise.shape[:-1], -math.inf)
-        return density.masked_fill(inside, -self.n_components * math.log(self.scale))
-
     def for_critic(
         self, view: torch.Tensor, noisy: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        r"""Return a view and a noisy embedding as critics want them: of mean 0 and variance 1.
+        """Return a view and a noisy embedding as critics want them: of mean 0 and variance 1.
 
-        .. math:: \sqrt{12} \, (\Phi(z) - 1/2), \qquad \sqrt{12} \, (y - 1/2)
-
-        have them for U[0, 1], and the noise then has the standard deviation `scale`.
+        They are for U[0, 1], and the noise then has the standard deviation `scale`.
         """
         unit = math.sqrt(12)
         return unit * (torch.special.ndtr(view) - 0.5), unit * (noisy - 0.5)
@@ -326,28 +234,26 @@ class UniformChannel:
         .. math:: T_{ij} = \log p(y_i \mid z_j) - \log p^*(y_i)
 
         with :math:`p(y \mid z)` uniform on the box of half width e about :math:`\Phi(z)`, and
-        :math:`p^*` on :math:`[-e, 1 + e]^d`, the distribution of the output at capacity: the
-        capacity where y is in the box, and -10,000 in place of minus infinity elsewhere. Without a
-        gradient; `clean` (m, d) are normal-space embeddings, `noisy` (n, d) comes from `transmit`.
+        :math:`p^*` on :math:`[-e, 1 + e]^d`: the capacity where y is in the box, and -10,000 in
+        place of minus infinity elsewhere. Without a gradient; `clean` (m, d) are z, `noisy` (n, d)
+        comes from `transmit`.
         """
         f = torch.special.ndtr(clean)
         # What was added and is taken away again differs by a rounding or two.
         reach = self.half_width + 4 * torch.finfo(f.dtype).eps
-        inside = torch.ones(len(noisy), len(f), dtype=torch.bool, device=f.device)
-        for of_noisy, of_clean in zip(noisy.T, f.T, strict=True):
-            inside &= (of_noisy[:, None] - of_clean).abs_() <= reach
+        inside = torch.cdist(noisy, f, p=math.inf) <= reach
         return f.new_full(inside.shape, NEVER).masked_fill_(inside, self.capacity)
 
 
-class UniformNoise(Noise):
+class UniformNoise(BaseEstimator):
     r"""Uniform channel: noise :math:`U[-e, e]^d` on an embedding in the unit cube.
 
     The paper's own channel for a uniform distribution (Butakov et al., arXiv:2410.06993), for one
-    or two components. Its capacity, :math:`d \log(1 + 1/2e)` nats, is reached by the uniform
-    distribution on the grid :math:`\{0, 2e, \dots, 1\}^d`, which comes close to :math:`U[0, 1]^d`
-    when e is small. Use it with ``target="uniform"``: the embedding is then what the noise was
-    added to. A fit learns a critic for all terms of the objective, since the density of the noise
-    has no gradient.
+    or two components. Its capacity, :math:`d \log(1 + 1/2e)` nats, is reached where 1/2e is an
+    integer, by the uniform distribution on the grid :math:`\{0, 2e, \dots, 1\}^d` alone, which
+    comes close to :math:`U[0, 1]^d` when e is small. Use it with ``target="uniform"``: the
+    embedding is then what the noise was added to. A fit learns a critic for all terms of the
+    objective, since the density of the noise has no gradient.
 
     What a batch of B rows can show, log B nats, is shared by the components: from :math:`d \log 3 >
     \log B` on (d = 6 at B = 512) no grid with a point inside the cube can be shown, of which
@@ -358,13 +264,6 @@ class UniformNoise(Noise):
     half_width : "auto" or float, default="auto"
         e, > 0. "auto" takes 1/2e an integer, at least 2, with a capacity as close to
         0.8 log(batch size) as can be: see `auto_levels`.
-
-    Examples
-    --------
-    >>> from sknoisydim.noise import UniformNoise
-    >>> channel = UniformNoise().build(n_components=2, batch_size=512)
-    >>> round(1 / (2 * channel.half_width)), round(channel.capacity, 3)
-    (11, 4.970)
     """
 
     def __init__(self, half_width: float | str = "auto") -> None:

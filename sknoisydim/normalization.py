@@ -25,8 +25,6 @@ class Normalizer(nn.Module):
     is added to the diagonal of the covariance, relative to the mean variance.
     """
 
-    mean: torch.Tensor
-    matrix: torch.Tensor
     #: Whether a rotation of normalised rows leaves them normalised.
     isotropic = False
     #: Standard deviation of a normalised component.
@@ -35,8 +33,8 @@ class Normalizer(nn.Module):
     def __init__(self, n_components: int, ridge: float) -> None:
         super().__init__()
         self.ridge = ridge
-        self.register_buffer("mean", torch.zeros(n_components, dtype=torch.float32))
-        self.register_buffer("matrix", torch.eye(n_components, dtype=torch.float32))
+        self.mean = nn.Buffer(torch.zeros(n_components, dtype=torch.float32))
+        self.matrix = nn.Buffer(torch.eye(n_components, dtype=torch.float32))
 
     def set_target_std(self, deviation: float) -> None:
         """Normalise to this standard deviation, for a channel that has axes of its own."""
@@ -63,20 +61,19 @@ class Normalizer(nn.Module):
         covariance = centred.T @ centred / len(centred)
         return centred @ self.from_covariance(covariance).T
 
-
-def _with_ridge(covariance: torch.Tensor, ridge: float) -> torch.Tensor:
-    """Add `ridge` times the mean variance to the diagonal, or 1 where there is none at all."""
-    level = covariance.diagonal().mean()
-    # A batch of equal rows has no variance: any positive diagonal maps it to zero.
-    level = torch.where(level > SMALLEST, level * ridge, 1.0)
-    return covariance + torch.diag_embed(level.expand(len(covariance)))
+    def level(self, variances: torch.Tensor) -> torch.Tensor:
+        """Return what is added to these variances (d,): `ridge` times their mean."""
+        mean = variances.mean()
+        # A batch of equal rows has no variance: any positive number maps it to zero.
+        return torch.where(mean > SMALLEST, mean * self.ridge, 1.0)
 
 
 class _Whitener(Normalizer):
     isotropic = True
 
     def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
-        covariance = _with_ridge(covariance, self.ridge)
+        level = self.level(covariance.diagonal())
+        covariance = covariance + torch.diag_embed(level.expand(len(covariance)))
         if covariance.is_cpu:
             factor = torch.linalg.cholesky(covariance)
         else:
@@ -95,12 +92,23 @@ class _PerComponent(Normalizer):
         return centred * self._scales(centred.square().mean(0))
 
     def _scales(self, variances: torch.Tensor) -> torch.Tensor:
-        level = variances.mean()
-        level = torch.where(level > SMALLEST, level * self.ridge, 1.0)
-        return torch.rsqrt(variances + level)
+        return torch.rsqrt(variances + self.level(variances))
 
 
-class Whitening(BaseEstimator):
+class _Normalization(BaseEstimator):
+    module: type[Normalizer]
+
+    def __init__(self, ridge: float = 1e-4) -> None:
+        self.ridge = ridge
+
+    @own_context()
+    def build(self, n_components: int) -> Normalizer:
+        """Return the module: outputs (n, d) of the encoder -> embeddings (n, d)."""
+        ridge = check_real(self.ridge, "normalization ridge", minimum=0, closed="neither")
+        return self.module(n_components, ridge)
+
+
+class Whitening(_Normalization):
     r"""Zero mean and identity covariance, by the Cholesky factor of the batch's covariance.
 
     .. math:: z = L^{-1} (x - \mu), \qquad L L^\top = \Sigma + \rho \bar\sigma^2 I
@@ -119,17 +127,10 @@ class Whitening(BaseEstimator):
     True
     """
 
-    def __init__(self, ridge: float = 1e-4) -> None:
-        self.ridge = ridge
-
-    @own_context()
-    def build(self, n_components: int) -> Normalizer:
-        """Return the module: outputs (n, d) of the encoder -> embeddings (n, d)."""
-        ridge = check_real(self.ridge, "normalization ridge", minimum=0, closed="neither")
-        return _Whitener(n_components, ridge)
+    module = _Whitener
 
 
-class BatchNormalization(BaseEstimator):
+class BatchNormalization(_Normalization):
     r"""Zero mean and unit variance of each component by itself.
 
     .. math:: z_i = (x_i - \mu_i) / \sqrt{\sigma_i^2 + \rho \bar\sigma^2}
@@ -148,14 +149,7 @@ class BatchNormalization(BaseEstimator):
     [-1.0, 1.0]
     """
 
-    def __init__(self, ridge: float = 1e-4) -> None:
-        self.ridge = ridge
-
-    @own_context()
-    def build(self, n_components: int) -> Normalizer:
-        """Return the module: outputs (n, d) of the encoder -> embeddings (n, d)."""
-        ridge = check_real(self.ridge, "normalization ridge", minimum=0, closed="neither")
-        return _PerComponent(n_components, ridge)
+    module = _PerComponent
 
 
 NORMALIZATIONS: Mapping[str, type] = {"whiten": Whitening, "batch": BatchNormalization}

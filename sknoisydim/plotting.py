@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.special import ndtr, ndtri
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import check_consistent_length, column_or_1d
 
 from sknoisydim._context import own_context
+from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real
-from sknoisydim.metrics._samples import correlation_matrix
+from sknoisydim.metrics._information import find_step, find_transformer
+from sknoisydim.metrics._samples import FloatArray, check_sample, correlation_matrix
 from sknoisydim.targets import Target, resolve_target
 
 if TYPE_CHECKING:
@@ -36,8 +39,6 @@ __all__ = [
     "TrainingDisplay",
 ]
 
-FloatArray = NDArray[np.float64]
-
 # Okabe and Ito's colours, which stay apart for colour-blind eyes; their yellow, too light for
 # points on white, comes last.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
@@ -47,34 +48,10 @@ SMALL, TINY = 9, 8
 LEGEND = {"fontsize": TINY, "framealpha": 0.7, "edgecolor": "none"}
 
 
-def fitted_step(estimator: BaseEstimator) -> BaseEstimator:
-    """Return the fitted transformer that an estimator is, or that a Pipeline ends with."""
-    steps = getattr(estimator, "steps", None)
-    step = steps[-1][1] if steps else estimator
-    if not (hasattr(step, "retarget") and hasattr(step, "transform")):
-        raise TypeError(
-            f"estimator must be a NoisyDIMTransformer or a Pipeline that ends with one, got a "
-            f"{type(step).__name__}; of a longer Pipeline pass the first steps, such as pipe[:-1]."
-        )
-    check_is_fitted(step)
-    return step
-
-
 def check_embedding(Z: ArrayLike, target: object) -> tuple[FloatArray, Target]:
     """Return embedded samples in float64, and the target bound to their components."""
-    rows: FloatArray = check_array(Z, dtype=np.float64, input_name="Z", ensure_min_samples=2)
-    d = rows.shape[1]
-    if isinstance(target, Target) and getattr(target, "n_components_", None) == d:
-        return rows, target
-    return rows, resolve_target(target, d)
-
-
-def check_position(value: object, name: str, d: int) -> int:
-    """Return the position of a component among d."""
-    position = check_integer(value, name, minimum=0)
-    if position >= d:
-        raise ValueError(f"{name} must hold positions from 0 to {d - 1}, got {position}.")
-    return position
+    rows = check_sample(Z)
+    return rows, resolve_target(target, rows.shape[1])
 
 
 def panels(ax: Any, n_rows: int, n_columns: int, size: tuple[float, float]) -> NDArray[np.object_]:
@@ -138,17 +115,18 @@ class _FromEstimator:
     @classmethod
     @own_context()
     def from_estimator(
-        cls, estimator: BaseEstimator, X: ArrayLike, *args: object, **params: object
+        cls, estimator: BaseEstimator, X: MatrixLike, *args: object, **params: object
     ) -> Any:
-        """Embed X with a fitted transformer, or a Pipeline that ends with one, and draw it.
+        """Embed X with a fitted transformer, or that of a Pipeline or a search, and draw it.
 
         What follows X is passed to `from_embedding`, after the embedding and its target.
         """
-        target = fitted_step(estimator).target_
+        transformer, X = find_transformer(estimator, X)
         draw: Any = cls.from_embedding  # type: ignore[attr-defined]  # that of each display
-        return draw(estimator.transform(X), target, *args, **params)
+        return draw(transformer.transform(X), transformer.target_, *args, **params)
 
 
+@dataclass(eq=False, repr=False)
 class EmbeddingDisplay(_FromEstimator):
     """Scatter plots of pairs of components, over regions that hold a known share of the target.
 
@@ -181,10 +159,10 @@ class EmbeddingDisplay(_FromEstimator):
     True
     """
 
-    def __init__(self, embedding: ArrayLike, target: Target, *, y: ArrayLike | None = None) -> None:
-        self.embedding = embedding
-        self.target = target
-        self.y = y
+    embedding: ArrayLike
+    target: Target
+    _: KW_ONLY
+    y: ArrayLike | None = None
 
     @classmethod
     @own_context()
@@ -197,26 +175,20 @@ class EmbeddingDisplay(_FromEstimator):
         pairs: object = None,
         ax: Axes | None = None,
     ) -> EmbeddingDisplay:
-        """Draw embedded samples.
+        """Draw embedded samples Z (n_samples, n_components) of two components at least.
 
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_components)
-            Embedded samples with two components at least.
+            Embedded samples.
         target : str, object or sequence, default="normal"
             As for `NoisyDIMTransformer`.
         y : array-like of shape (n_samples,), default=None
-            Classes or numbers that colour the samples.
+            At most 24 classes, which is what colours tell apart, or numbers.
         pairs : list of pairs of int, default=None
             Components to draw against each other; None takes the first three pairs.
         ax : matplotlib Axes or array of them, default=None
             Where to draw, one per pair; one Axes is divided; None makes a figure.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If Z or the target is not usable, `y` has more classes than colours tell apart, or `ax`
-            another number of axes than there are pairs.
         """
         Z, target = check_embedding(Z, target)
         if y is not None:
@@ -279,6 +251,7 @@ class EmbeddingDisplay(_FromEstimator):
                 axis.legend(**scale, **tight, **outside(axis, "upper left", (1.0, 1.0)))
 
 
+@dataclass(eq=False, repr=False)
 class TargetFitDisplay(_FromEstimator):
     r"""Histogram of the PIT and Q-Q line of each component, with sampling bands.
 
@@ -300,22 +273,11 @@ class TargetFitDisplay(_FromEstimator):
     ----------
     outside_ : ndarray of shape (2, n_components)
         Share of the bars, and of the points, outside the band.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from matplotlib.figure import Figure
-    >>> from sknoisydim.plotting import TargetFitDisplay
-    >>> Z = np.random.default_rng(0).uniform(size=(500, 2))
-    >>> Z[:, 1] **= 2
-    >>> display = TargetFitDisplay.from_embedding(Z, "uniform", ax=Figure().subplots(2, 2))
-    >>> (display.outside_[:, 0] < display.outside_[:, 1]).tolist()
-    [True, True]
     """
 
-    def __init__(self, preimage: object, *, level: float = 0.95) -> None:
-        self.preimage = preimage
-        self.level = level
+    preimage: ArrayLike
+    _: KW_ONLY
+    level: float = 0.95
 
     @classmethod
     @own_context()
@@ -324,7 +286,7 @@ class TargetFitDisplay(_FromEstimator):
         Z: ArrayLike,
         target: object = "normal",
         *,
-        components: object = None,
+        components: Sequence[int] | None = None,
         level: float = 0.95,
         ax: Axes | None = None,
     ) -> TargetFitDisplay:
@@ -336,15 +298,18 @@ class TargetFitDisplay(_FromEstimator):
         return cls(target.pull(Z), level=level).plot(components, ax=ax)
 
     @own_context()
-    def plot(self, components: object = None, *, ax: Axes | None = None) -> TargetFitDisplay:
+    def plot(
+        self, components: Sequence[int] | None = None, *, ax: Axes | None = None
+    ) -> TargetFitDisplay:
         """Draw; `components` and `ax` are those of `from_embedding`."""
         z = np.asarray(self.preimage, dtype=np.float64)
         level = check_real(self.level, "level", minimum=0, maximum=1, closed="neither")
         if components is None:
             components = range(min(z.shape[1], MAX_COMPONENTS))
-        if not isinstance(components, (list, tuple, range, np.ndarray)) or len(components) == 0:
+        if np.ndim(components) != 1 or len(components) == 0:
             raise TypeError(f"components must be a list of positions or None, got {components!r}.")
-        chosen = [check_position(c, "components", z.shape[1]) for c in components]
+        last = z.shape[1] - 1
+        chosen = [check_integer(c, "components", minimum=0, maximum=last) for c in components]
         self.axes_ = panels(ax, 2, len(chosen), (2.5 if len(chosen) > 1 else 3.4, 2.4))
         self.figure_ = self.axes_[0, 0].figure
         self.outside_ = np.empty((2, len(chosen)))
@@ -358,6 +323,7 @@ class TargetFitDisplay(_FromEstimator):
         return self
 
 
+@dataclass(eq=False, repr=False)
 class DependenceDisplay(_FromEstimator):
     r"""Heat map of the dependence between components, in the N(0, I) pre-image.
 
@@ -378,9 +344,8 @@ class DependenceDisplay(_FromEstimator):
         The heat map.
     """
 
-    def __init__(self, dependence: object, n_samples: int) -> None:
-        self.dependence = dependence
-        self.n_samples = n_samples
+    dependence: ArrayLike
+    n_samples: int
 
     @classmethod
     @own_context()
@@ -429,7 +394,8 @@ def _check_pairs(pairs: Any, d: int) -> list[tuple[int, int]]:
         return [(i, i + 1) for i in range(0, d - 1, 2)][:MAX_PAIRS]
     if len(pairs) == 0 or any(np.shape(pair) != (2,) for pair in pairs):
         raise ValueError(f"pairs must be pairs of positions such as [(0, 1)], got {pairs!r}.")
-    return [(check_position(i, "pairs", d), check_position(j, "pairs", d)) for i, j in pairs]
+    check = partial(check_integer, name="pairs", minimum=0, maximum=d - 1)
+    return [(check(i), check(j)) for i, j in pairs]
 
 
 def _classes(y: np.ndarray) -> np.ndarray | None:
@@ -494,6 +460,7 @@ CURVES = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class TrainingDisplay:
     r"""Information by epoch, with what bounds it: the capacity, and :math:`\log B`.
 
@@ -513,29 +480,17 @@ class TrainingDisplay:
     ----------
     lines_ : list of matplotlib Line2D
         The curves.
-
-    Examples
-    --------
-    >>> from matplotlib.figure import Figure
-    >>> from sknoisydim.plotting import TrainingDisplay
-    >>> history = {"train_information": [0.5, 1.1, 1.3]}
-    >>> display = TrainingDisplay(history, capacity=2.0, batch_size=64).plot(Figure().subplots())
-    >>> len(display.lines_)
-    1
     """
 
-    def __init__(
-        self, history: Mapping[str, Sequence[float]], capacity: float, batch_size: int
-    ) -> None:
-        self.history = history
-        self.capacity = capacity
-        self.batch_size = batch_size
+    history: Mapping[str, Sequence[float]]
+    capacity: float
+    batch_size: int
 
     @classmethod
     @own_context()
     def from_estimator(cls, estimator: BaseEstimator, *, ax: Axes | None = None) -> TrainingDisplay:
-        """Draw the history of a fitted transformer, or of a Pipeline that ends with one."""
-        step = fitted_step(estimator)
+        """Draw the history of a fitted transformer, or of that of a Pipeline or a search."""
+        step, _ = find_step(estimator)
         return cls(step.history_, step.capacity_, step.batch_size_).plot(ax)
 
     @own_context()
@@ -565,6 +520,7 @@ class TrainingDisplay:
         return self
 
 
+@dataclass(eq=False, repr=False)
 class TradeOffDisplay:
     """Two scores of a grid search against each other, with the settings that no other beats.
 
@@ -584,26 +540,12 @@ class TradeOffDisplay:
     ----------
     best_ : ndarray of int
         Positions of the settings that no other beats, by rising x.
-
-    Examples
-    --------
-    >>> from matplotlib.figure import Figure
-    >>> from sknoisydim.plotting import TradeOffDisplay
-    >>> results = {
-    ...     "params": [{"noise": s} for s in (0.1, 0.3, 0.5)],
-    ...     "mean_test_match": [0.6, 0.8, 0.7],
-    ...     "mean_test_accuracy": [0.9, 0.8, 0.7],
-    ... }
-    >>> TradeOffDisplay(results).plot(Figure().subplots()).best_
-    array([0, 1])
     """
 
-    def __init__(
-        self, results: Mapping[str, Any], *, x: str = "match", y: str = "accuracy"
-    ) -> None:
-        self.results = results
-        self.x = x
-        self.y = y
+    results: Mapping[str, Any]
+    _: KW_ONLY
+    x: str = "match"
+    y: str = "accuracy"
 
     @classmethod
     def from_estimator(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +15,8 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import nn
 
 from sknoisydim._modules import Float64, Table
-from sknoisydim._sources import RowSource, column_means, extremes, is_sparse, slices
-from sknoisydim._validation import allowed, unknown_option
+from sknoisydim._sources import RowSource, is_sparse, slices
+from sknoisydim._validation import allowed, check_name, instance_of
 
 __all__ = [
     "SCALINGS",
@@ -45,14 +46,29 @@ LEAST = 1e-7
 ODDS = float(np.float32(-logit(LEAST)))
 
 
-class Standardize(Float64):
+class Scaling(nn.Module):
+    """Base of scalings that map each column by itself, increasingly."""
+
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        """Return the rows (n, p) that are scaled to y."""
+        raise NotImplementedError
+
+    def log_abs_det(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the log of the absolute Jacobian determinant at each row (n,), in nats."""
+        with torch.inference_mode(False), torch.enable_grad():
+            x = x.detach().clone().double().requires_grad_()
+            (slopes,) = torch.autograd.grad(self(x).sum(), x)
+        return slopes.log().sum(1)
+
+
+class Standardize(Float64, Scaling):
     r"""Standardised columns, in the dtype of x, clipped or squashed.
 
     With :math:`u = (x - \mu) / \sigma`, returns u clipped to +-1e6, or, with a `bound` b,
     :math:`u / \sqrt{1 + (u / b)^2}`, which is close to u in the middle and, up to rounding, keeps
-    the order of values and stays inside +-b. The subtraction is done in float64, or of a mean in
-    two float32 parts, because a column at 1e6 +- 1 has nothing left of its variation after one in
-    float32; bounded output keeps any finite row finite in the layers that follow.
+    the order of values and stays inside +-b. The subtraction is done in float64, because a column
+    at 1e6 +- 1 has nothing left of its variation after one in float32; bounded output keeps any
+    finite row finite in the layers that follow.
 
     Parameters
     ----------
@@ -62,29 +78,17 @@ class Standardize(Float64):
         b; None clips.
     """
 
-    mean: torch.Tensor
-    scale: torch.Tensor
-    # Whether mean and scale are no problem in float32, for rows of float32.
-    in_single = False
-
     def __init__(self, mean: np.ndarray, scale: np.ndarray, bound: float | None = None) -> None:
         super().__init__()
         self.bound = bound
-        mean, scale = np.asarray(mean), np.asarray(scale)
-        self.in_single = bool(((np.abs(mean) < 1e30) & (scale > 1e-30) & (scale < 1e30)).all())
-        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
+        self.mean = nn.Buffer(torch.as_tensor(mean, dtype=torch.float64))
+        self.scale = nn.Buffer(torch.as_tensor(scale, dtype=torch.float64))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # In place, without hypot, and in the dtype of x where that loses nothing: in transform this
-        # is the largest piece beside the network.
+        # In place, without hypot, and no further in float64 than needed: in transform this is the
+        # largest piece beside the network.
         scale = self.scale if self.bound is None else self.scale * self.bound
-        if x.dtype == torch.float32 and self.in_single:
-            mean = self.mean.float()
-            rest = (self.mean - mean).float()
-            v = (x - mean).sub_(rest).mul_(scale.reciprocal().float())
-        else:
-            v = (x.to(torch.float64) - self.mean).div_(scale).to(x.dtype)
+        v = (x.double() - self.mean).div_(scale).to(x.dtype)
         if self.bound is None:
             return v.clamp_(-1e6, 1e6)
         # The square of a far row overflows, and infinity * 0 is NaN.
@@ -92,8 +96,14 @@ class Standardize(Float64):
         # Not in place, for the gradient by x reads v.
         return (v * v.square().add_(1).rsqrt_()).mul_(self.bound)
 
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        u = y.double()
+        if self.bound is not None:
+            u = u / (1 - (u / self.bound).square()).sqrt()
+        return (u * self.scale + self.mean).to(y.dtype)
 
-class Clip(nn.Module):
+
+class Clip(Scaling):
     """The rows themselves, clipped to what a float32 network can carry.
 
     Parameters
@@ -108,6 +118,9 @@ class Clip(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.clamp(-self.limit, self.limit)
+
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        return y
 
 
 class SklearnScaling(nn.Module):
@@ -131,9 +144,8 @@ class SklearnScaling(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = x.detach().cpu().numpy()
-        missing = None
+        missing = np.isnan(rows)
         if self.fill is not None:
-            missing = np.isnan(rows)
             most = np.finfo(rows.dtype).max  # what was fitted in float64 may meet float32
             rows = np.where(missing, np.clip(self.fill, -most, most).astype(rows.dtype), rows)
         # scikit-learn looks for infinities by a sum, and what comes out is looked at below.
@@ -141,33 +153,39 @@ class SklearnScaling(nn.Module):
             scaled = self.transformer.transform(rows)
         # Encoders of categories give sparse rows, and set_config may ask for data frames.
         scaled = scaled.toarray() if hasattr(scaled, "toarray") else np.ascontiguousarray(scaled)
+        wrong = None
         if scaled.ndim < 2 or len(scaled) != len(x) or not scaled[:1].size:
-            raise ValueError(
-                f"scaling={self.transformer!r} maps rows of shape {tuple(x.shape)} to "
-                f"{scaled.shape}; it has to return as many rows, with at least one column."
+            wrong = (
+                f"maps rows of shape {tuple(x.shape)} to {scaled.shape}; it has to return as many "
+                "rows, with at least one column."
             )
-        if scaled.dtype.kind not in "biuf":
-            raise ValueError(
-                f"scaling={self.transformer!r} returned {scaled.dtype} values, not real numbers."
+        elif scaled.dtype.kind not in "biuf":
+            wrong = f"returned {scaled.dtype} values, not real numbers."
+        elif not np.isfinite(scaled).all():
+            wrong = (
+                "returned NaN or infinite values, for finite rows. Use one that bounds them, such "
+                "as 'squash', or divide columns of large values."
             )
-        if not np.isfinite(scaled).all():
-            raise ValueError(
-                f"scaling={self.transformer!r} returned NaN or infinite values, for finite rows. "
-                "Use one that bounds them, such as 'squash', or divide columns of large values."
+        elif self.fill is not None and scaled.shape != missing.shape:
+            wrong = (
+                f"makes {scaled.shape[1]} columns of {missing.shape[1]}, and missing='indicator' "
+                "needs one for each: use another scaling, or fill missing cells in front, with "
+                "sklearn.impute.SimpleImputer."
             )
+        if wrong is not None:
+            raise ValueError(f"scaling={self.transformer!r} {wrong}")
         scaled = np.clip(scaled, -self.limit, self.limit)
-        if missing is not None:
-            if scaled.shape != missing.shape:
-                raise ValueError(
-                    f"scaling={self.transformer!r} makes {scaled.shape[1]} columns of "
-                    f"{missing.shape[1]}, and missing='indicator' needs one for each: use another "
-                    "scaling, or fill missing cells in front, with sklearn.impute.SimpleImputer."
-                )
+        if self.fill is not None:
             scaled = np.where(missing, np.nan, scaled)
         return torch.as_tensor(scaled, dtype=x.dtype, device=x.device)
 
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        """Return what the transformer's `inverse_transform` makes of scaled rows."""
+        rows = self.transformer.inverse_transform(y.cpu().numpy())
+        return torch.as_tensor(rows, dtype=y.dtype, device=y.device)
 
-class NormalScores(Float64):
+
+class NormalScores(Float64, Scaling):
     r"""Normal scores of each column by its quantiles: :math:`\Phi^{-1}(\hat F(x))`, in float64.
 
     :math:`\hat F` is linear between the ascending `quantiles` (k, p) of the probabilities
@@ -176,13 +194,10 @@ class NormalScores(Float64):
     Missing cells stay missing.
     """
 
-    quantiles: torch.Tensor
-    references: torch.Tensor
-
     def __init__(self, quantiles: np.ndarray, references: np.ndarray) -> None:
         super().__init__()
-        self.register_buffer("quantiles", torch.tensor(quantiles.T.copy(), dtype=torch.float64))
-        self.register_buffer("references", torch.tensor(references, dtype=torch.float64))
+        self.quantiles = nn.Buffer(torch.tensor(quantiles.T.copy(), dtype=torch.float64))
+        self.references = nn.Buffer(torch.tensor(references, dtype=torch.float64))
         # ONNX has no quantile function. By the log of the odds it is smooth in the tails too.
         self.score = Table(lambda odds: ndtri(expit(odds)), 17.0)
 
@@ -202,21 +217,25 @@ class NormalScores(Float64):
         missing = x.isnan()
         columns = x.to(torch.float64).masked_fill(missing, 0.0).T
         if torch.compiler.is_compiling():  # ONNX has no search
-            behind = [
-                (above(columns[:, :, None], self.quantiles[:, None])).sum(2)
-                for above in (torch.ge, torch.gt)
-            ]
+            cells, knots = columns[:, :, None], self.quantiles[:, None]
+            last, first = (cells >= knots).sum(2), (cells > knots).sum(2)
         else:
             columns = columns.contiguous()  # an export of torch 2.9 would refuse a batch of one row
-            behind = [
-                torch.searchsorted(self.quantiles, columns, right=right) for right in (True, False)
-            ]
-        p = 0.5 * (self._share(columns, behind[0], 1.0) + self._share(columns, behind[1], 0.0))
+            last = torch.searchsorted(self.quantiles, columns, right=True)
+            first = torch.searchsorted(self.quantiles, columns)
+        p = 0.5 * (self._share(columns, last, 1.0) + self._share(columns, first, 0.0))
         low, high = self.quantiles.aminmax(dim=1, keepdim=True)
         p = torch.where(columns + LEAST > high, 1.0, p)
         p = torch.where(columns - LEAST < low, 0.0, p)
         scores: torch.Tensor = self.score(torch.log(p / (1 - p)).clamp(-ODDS, ODDS).T)
         return scores.masked_fill(missing, torch.nan).to(x.dtype)
+
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        p = torch.special.ndtr(y.double().T.contiguous())
+        right = torch.searchsorted(self.references, p).clamp(1, len(self.references) - 1)
+        before, behind = self.references[right - 1], self.references[right]
+        low, high = self.quantiles.gather(1, right - 1), self.quantiles.gather(1, right)
+        return torch.lerp(low, high, (p - before) / (behind - before)).T.to(y.dtype)
 
 
 class Moments(NamedTuple):
@@ -258,15 +277,6 @@ def column_moments(X: RowSource, weights: np.ndarray | None = None) -> Moments:
             # NaN, from which no later slice would recover.
             unseen = np.broadcast_to(scaler.n_samples_seen_ == 0, scaler.mean_.shape)
             scaler.mean_[unseen] = scaler.var_[unseen] = 0.0
-    bad = ~np.isfinite(scaler.mean_) | ~np.isfinite(scaler.var_)
-    if bad.any():
-        column = int(np.flatnonzero(bad)[0])
-        _, largest = extremes(X, column)
-        raise ValueError(
-            f"column {column} overflows: it holds values up to {largest:.3g}, and the sum of "
-            "their squares is too large for float64. Divide the column, take its logarithm, or use "
-            "scaling='quantile'."
-        )
     n_rows = scaler.n_samples_seen_
     n_rows = n_rows if np.ndim(n_rows) else float(n_rows)
     return Moments(n_rows, scaler.mean_, scaler.var_, _quartiles(X, weights))
@@ -278,11 +288,7 @@ def _quartiles(X: RowSource, weights: np.ndarray | None) -> np.ndarray:
     some = np.linspace(0, len(X) - 1, min(len(X), most)).astype(np.int64)
     rows = np.array(X[some], dtype=np.float64)
     rows[:, np.isnan(rows).all(0)] = 0
-    each = (
-        np.ones(rows.shape)
-        if weights is None
-        else np.broadcast_to(weights[some][:, None], rows.shape)
-    )
+    each = np.broadcast_to(1.0 if weights is None else weights[some][:, None], rows.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         # By the method under which a weight is a repetition.
         found: np.ndarray = np.nanquantile(
@@ -294,12 +300,7 @@ def _quartiles(X: RowSource, weights: np.ndarray | None) -> np.ndarray:
 def from_moments(scaling: str, moments: Moments) -> nn.Module:
     """Return "standard" or "squash" for columns with these moments; constant ones are centred."""
     n_rows, mean, variance, (low, middle, high) = moments
-    if not np.isfinite(variance).all():
-        column = int(np.flatnonzero(~np.isfinite(variance))[0])
-        raise ValueError(
-            f"column {column} overflows: its variance over the rows so far is too large for "
-            "float64. Divide the column, or take its logarithm."
-        )
+    _check_range(np.isfinite(mean) & np.isfinite(variance), "use scaling='quantile'")
     # What rounding leaves of the variance of equal values, as scikit-learn's StandardScaler has it.
     eps = np.finfo(np.float64).eps
     with np.errstate(over="ignore"):
@@ -314,26 +315,23 @@ def from_moments(scaling: str, moments: Moments) -> nn.Module:
     return Standardize(mean, scale, bound=SQUASH_BOUND)
 
 
-def _by_moments(scaling: str) -> Callable[[RowSource, int, np.ndarray | None], nn.Module]:
-    return lambda X, seed, weights: from_moments(scaling, column_moments(X, weights))
+def _check_range(finite: np.ndarray, otherwise: str) -> None:
+    if not finite.all():
+        raise ValueError(
+            f"column {int(np.argmin(finite))} overflows: squares, or differences, of its values "
+            f"are too large for float64. Divide the column, take its logarithm, or {otherwise}."
+        )
 
 
 def _quantile(X: RowSource, seed: int, weights: np.ndarray | None) -> nn.Module:
     rows = _resampled(X, weights, seed)
-    span, _ = extremes(rows)
-    if (span == np.inf).any():
-        column = int(np.flatnonzero(span == np.inf)[0])
-        _, largest = extremes(rows, column)
-        raise ValueError(
-            f"column {column} overflows: it holds values up to {largest:.3g} of both signs, and "
-            "the differences that quantiles are taken of are too large for float64. Divide the "
-            "column by 4, or take its logarithm."
-        )
+    with np.errstate(over="ignore"):
+        span = np.subtract(np.fmax.reduce(rows), np.fmin.reduce(rows), dtype=np.float64)
+    _check_range(span != np.inf, "use another scaling")
     transformer = QuantileTransformer(n_quantiles=min(1000, len(X)), random_state=seed)
     # scikit-learn's quantiles leave missing cells out, and want one cell that is none.
     unseen = np.isnan(span)
-    rows = np.where(unseen, 0, rows) if unseen.any() else rows
-    transformer.fit(rows)
+    transformer.fit(np.where(unseen, 0, rows) if unseen.any() else rows)
     return NormalScores(transformer.quantiles_, transformer.references_)
 
 
@@ -351,13 +349,16 @@ def _resampled(X: RowSource, weights: np.ndarray | None, seed: int) -> np.ndarra
     return X[index]
 
 
-SCALINGS: Mapping[str, Callable[[RowSource, int, np.ndarray | None], nn.Module]] = {
-    "squash": _by_moments("squash"),
-    "standard": _by_moments("standard"),
-    "quantile": _quantile,
-}
+def _by_moments(scaling: str, X: RowSource, seed: int, weights: np.ndarray | None) -> nn.Module:
+    return from_moments(scaling, column_moments(X, weights))
+
+
 # Those that need the moments of the columns only, which a stream can keep up to date.
 BY_MOMENTS = ("squash", "standard")
+SCALINGS: Mapping[str, Callable[[RowSource, int, np.ndarray | None], nn.Module]] = {
+    **{name: partial(_by_moments, name) for name in BY_MOMENTS},
+    "quantile": _quantile,
+}
 
 
 def takes_sparse(scaling: object) -> bool:
@@ -373,23 +374,13 @@ def resolve_scaling(scaling: object) -> Any:
     if scaling is None:
         return None
     if isinstance(scaling, str):
-        if scaling not in SCALINGS:
-            raise ValueError(unknown_option(scaling, SCALINGS, "scaling"))
-        return scaling
+        return check_name(scaling, SCALINGS, "scaling")
     if not (callable(getattr(scaling, "fit", None)) and hasattr(scaling, "transform")):
         raise TypeError(
             f"scaling={scaling!r} of type {type(scaling).__name__} is not understood: it takes "
             f"{allowed(SCALINGS)}, None, or a scikit-learn transformer."
         )
-    if not inspect.isclass(scaling):
-        return clone(scaling)
-    try:
-        return scaling()
-    except TypeError as error:
-        raise TypeError(
-            f"scaling is the class {scaling.__name__}, which needs parameters: pass an object, as "
-            f"in {scaling.__name__}(...)."
-        ) from error
+    return instance_of(scaling, "scaling") if inspect.isclass(scaling) else clone(scaling)
 
 
 def fit_scaling(
@@ -408,7 +399,7 @@ def fit_scaling(
     """
     scaling = resolve_scaling(scaling)
     if scaling is None:
-        _, largest = extremes(X)
+        largest = max(np.fmax.reduce(np.abs(X[part]), axis=None) for part in slices(*X.shape))
         if largest > np.finfo(np.float32).max:
             raise ValueError(
                 f"X holds {largest:.3g}, too large for float32, and scaling=None leaves it so. "
@@ -417,7 +408,7 @@ def fit_scaling(
         return Clip()
     if isinstance(scaling, str):
         return SCALINGS[scaling](X, seed, weights)
-    fill = column_means(X, weights) if missing else None
+    fill = column_moments(X, weights).mean if missing else None
     rows = _resampled(X, weights, seed)
     if fill is not None:
         rows = np.where(np.isnan(rows), fill, rows).astype(rows.dtype, copy=False)

@@ -35,5 +35,6 @@ class Recording(NoisyDIMTransformer):
         self.seen_ = X
         return super().fit(X)
 
-    def held_out(self, X):
-        return X[~(X[:, None] == self.seen_).all(2).any(1)]
+    def unseen(self, X):
+        """Which samples of X are no part of it."""
+        return ~(X[:, None] == self.seen_).all(2).any(1)

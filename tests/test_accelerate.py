@@ -22,9 +22,10 @@ from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._linear import ALL
+from sknoisydim._modules import Dropout
 from sknoisydim.bounds import BOUNDS, infonce
 from sknoisydim.distributed import fit_data_parallel
-from sknoisydim.distributed._accelerate import SharedEncoder, SharedRows, unshare
+from sknoisydim.distributed._accelerate import SharedRows, WholeBatch
 from sknoisydim.encoders import MLPEncoder
 
 ROOT = Path(__file__).parents[1]
@@ -188,7 +189,7 @@ def test_two_processes_are_one_of_which_the_main_one_prints_and_returns(launch, 
 
 
 ENDLESS = """
-    import faulthandler
+    import faulthandler, sys
     faulthandler.dump_traceback_later({limit}, exit=True)  # whatever happens, the test ends
     from skorch.callbacks import Callback
     from sknoisydim.distributed import fit_data_parallel
@@ -197,7 +198,7 @@ ENDLESS = """
     class Here(Callback):
         def on_epoch_end(self, net, **kwargs):
             if len(net.history) == 2:
-                print("here", flush=True)
+                print("here", file=sys.__stdout__, flush=True)  # sys.stdout is the main one's
 
     fit_data_parallel(model(max_epochs=100_000, callbacks=[Here()]), table()[0], timeout={timeout})
 """
@@ -318,7 +319,8 @@ class TestSharedRows:
     def test_are_a_sum(self, parameters):
         generator = torch.Generator().manual_seed(0)
         z = torch.randn(self.N, 3, generator=generator)
-        fitted = model(**{"clean_weight": 0.5, "max_epochs": 1} | parameters).fit(table()[0])
+        given = {"clean_weight": 0.5, "augmentation": "jitter", "max_epochs": 1}
+        fitted = model(**given | parameters).fit(table()[0])
         objective = copy.deepcopy(fitted.net_.module_).train()
         objective.encoder = nn.Identity()
 
@@ -336,55 +338,59 @@ class TestSharedRows:
             found = self.together(work, n_ranks)
             for part in found:
                 assert part[0] == pytest.approx(value, rel=1e-5)
-                torch.testing.assert_close(part[1], by_rows, **close)
+            torch.testing.assert_close(sum(part[1] for part in found), by_rows, **close)
             torch.testing.assert_close(sum(part[2] for part in found), weights, **close)
 
     def test_of_uneven_shares(self):
-        parts = [SharedRows(rank, 4).part(11) for rank in range(4)]
-        assert [i for part in parts for i in range(11)[part]] == list(range(11))
+        for n, n_ranks in [(8, 2), (7, 3), (3, 3), (100, 7)]:
+            parts = [range(n)[SharedRows(rank, n_ranks).part(n)] for rank in range(n_ranks)]
+            assert [i for part in parts for i in part] == list(range(n))
+            assert max(map(len, parts)) - min(map(len, parts)) < 2
+        with pytest.raises(ValueError, match="2 samples is shared among 3"):
+            SharedRows(0, 3).part(2)
+
+    def test_all_processes_do_one_fit(self, monkeypatch):
+        def other(told):
+            return [told[0], {name: said.replace("5", "9") for name, said in told[0].items()}]
+
+        monkeypatch.setattr("accelerate.utils.gather_object", other)
+        SharedRows(0, 2).check({"lr": "0.1", "device": "cuda:5"})
+        with pytest.raises(ValueError, match=r"process 1 was .*: X was \(9, 9\) and is \(5, 5\)\."):
+            SharedRows(0, 2).check({"X": "(5, 5)", "lr": "0.1", "device": "cuda:0"})
 
 
-class TestSharedEncoder:
-    def build(self, encoder, n_ranks=2):
-        shared = SharedEncoder(encoder, 0, n_ranks)
-        return shared.build(5, 2, torch.Generator().manual_seed(0))
+class TestWholeBatch:
+    @over(
+        layer=[nn.Dropout(0.4), nn.Dropout(0.4, inplace=True), nn.Dropout1d(0.4), Dropout(0.4, 1)]
+    )
+    def test_drops_what_one_process_drops(self, layer):
+        x = torch.rand(7, 3, 5, generator=torch.Generator().manual_seed(0))
+        torch.manual_seed(1)
+        wanted, found = copy.deepcopy(layer)(x.clone()), []
+        for rank in range(3):
+            rows = SharedRows(rank, 3)
+            torch.manual_seed(1)
+            with WholeBatch(rows, len(x)):
+                found.append(copy.deepcopy(layer)(x[rows.part(7)].clone()))
+        torch.testing.assert_close(torch.cat(found), wanted)
+        assert 0 < (wanted == 0).float().mean() < 1
 
-    @over(case=[(8, 2), (7, 3), (3, 3), (100, 7)])
-    def test_parts_are_the_batch(self, case):
-        n, n_ranks = case
-        rows = []
-        for rank in range(n_ranks):
-            shared = SharedEncoder(MLPEncoder(), rank, n_ranks)
-            with shared.batch(n) as part:
-                rows += range(n)[part]
-                assert len(range(n)[part]) == shared.counts[rank]
-            assert not shared.counts
-        assert rows == list(range(n))
-        shared = SharedEncoder(MLPEncoder(), 0, 3)
-        with pytest.raises(ValueError, match="2 samples is shared among 3"), shared.batch(2):
-            pass
-
-    def test_encoder_is_itself_again(self):
-        plain = MLPEncoder((8,)).build(5, 2, torch.Generator().manual_seed(0))
-        built = self.build(MLPEncoder((8,)))
-        assert built.state_dict().keys() == plain.state_dict().keys()
-        x = torch.ones(3, 5)
-        with torch.no_grad():  # as all that is not training is
-            torch.testing.assert_close(built.eval()(x), plain.eval()(x), rtol=0, atol=0)
-        unshare(built)
-        assert not any("forward" in vars(layer) for layer in built.modules())
+    def test_what_cannot_be_shared_is_refused_in_training(self):
+        with WholeBatch(SharedRows(0, 2), 4):
+            nn.AlphaDropout().eval()(torch.ones(2, 3))
+            with pytest.raises(TypeError, match="alpha_dropout, which cannot be shared"):
+                nn.AlphaDropout()(torch.ones(2, 3))
 
     @over(dtype=[torch.float32, torch.bfloat16])
     def test_batch_normalisation_in_either_precision(self, dtype):
         PartialState()  # of one process, as a fit has made it
         x = 3 + torch.randn(64, 5)
         outputs, layers = [], []
-        for plain in (True, False):
+        for rows in (ALL, SharedRows(0, 1)):
             torch.manual_seed(0)
             layer = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
-            layer = layer if plain else self.build(layer, n_ranks=1)
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-                outputs.append(layer(x))
+                outputs.append(rows.encode(layer, x))
             layers.append(layer)
         assert outputs[0].dtype == outputs[1].dtype == dtype
         torch.testing.assert_close(outputs[1], outputs[0])

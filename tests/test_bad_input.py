@@ -78,7 +78,7 @@ class TestRows:
         assert np.isfinite(dim(scaling=None).fit(X).transform(holding(1e39))).all()
 
     def test_variance_too_large_for_float64(self):
-        message = r"column 2 overflows.*1e\+200.*scaling='quantile'"
+        message = r"column 2 overflows.*scaling='quantile'"
         for scaling in ("squash", "standard"):
             with pytest.raises(ValueError, match=message):
                 dim(scaling=scaling).fit(holding(1e200))
@@ -140,7 +140,7 @@ WRONG = [
     ({"max_epochs": "many"}, TypeError, r"max_epochs must be 'auto' or an integer.*'many'"),
     # Numbers out of range.
     ({"n_components": 0}, ValueError, r"n_components must be 'auto' or an integer >= 1, got 0"),
-    ({"noise": 0}, ValueError, r"noise must be a finite number > 0, got 0"),
+    ({"noise": 0}, ValueError, r"noise must be 'auto' or a finite number > 0, got 0"),
     ({"noise": np.nan}, ValueError, r"noise must be.*> 0, got nan"),
     ({"noise": 1e39}, ValueError, r"noise must be.*<= 1e\+18, got 1e\+39"),
     ({"noise": UniformNoise(1e-320)}, ValueError, r"half_width must be.*>= 1e-18"),

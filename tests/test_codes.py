@@ -181,7 +181,7 @@ def test_cells_that_are_too_many_are_said():
     assert model.codes(samples(50, 8)).max() < 2**17
     with pytest.raises(ValueError, match="at most 16 bits, got bits=17"):
         model.nearest_cells(samples(5, 8))
-    with pytest.raises(ValueError, match="n_cells must be an integer from 1 to 16"):
+    with pytest.raises(ValueError, match="n_cells must be an integer >= 1 and <= 16"):
         codes(bits=4).fit(samples(50, 8)).nearest_cells(samples(5, 8), 17)
     with pytest.raises(ValueError, match="min_samples must be an integer >= 1"):
         model.strata(samples(5, 8), 0)

@@ -57,7 +57,7 @@ class TestInverse:
     @over(target=[*TARGETS, ["uniform", "normal"]])
     def test_every_target_and_the_refinement_are_inverted(self, refined, target):
         X, dim = refined[0], refined[1].retarget(target)
-        ((_, z),) = embeddings(dim.encoder_, X, torch.device("cpu"))
+        z = embeddings(dim.encoder_, X, torch.device("cpu"))
         assert np.abs(dim.refinement_(torch.from_numpy(z)).numpy() - z).max() > 0.1
         found = dim.inverse_transform(dim.transform(X))
         assert_allclose(found, dim.decoder_.decode(z), atol=1e-4)

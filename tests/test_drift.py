@@ -54,7 +54,7 @@ def test_level_is_that_asked_for():
 def test_batches_are_compared_with_samples_that_did_not_train():
     X = samples(400, 0)
     model = monitor(transformer=Recording(max_epochs=1)).fit(X)
-    held_out = model.transformer_.held_out(X)
+    held_out = X[model.transformer_.unseen(X)]
     assert len(held_out) == model.n_reference_ == 200
     np.testing.assert_allclose(model._features.moments(held_out)[0], model._mean, atol=1e-9)
 

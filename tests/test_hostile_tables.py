@@ -38,7 +38,7 @@ CAUSES = re.compile(
     r"must be a string or a real number, not '.*convert these objects|"
     r"X is sparse, and this scaling is fitted to all rows at once.*Use scaling=|"
     r"Complex data not supported.*real and imaginary parts|"
-    r"column \d+ overflows: it holds values up to.*Divide the column|"
+    r"column \d+ overflows: squares.*Divide the column|"
     r"X holds \S+, too large for float32.*Use scaling=|"
     r"the embedding of the training rows is not finite.*scale the rows|"
     r"Feature names are only supported if all input features have string names.*you must convert|"

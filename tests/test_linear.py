@@ -1,6 +1,7 @@
 """Linear information about reference features, the match to N(0, I), and what y becomes."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from sknoisydim import NoisyDIMTransformer
 from sknoisydim._data import Rows
 from sknoisydim._labels import encode_target
 from sknoisydim._linear import distance_to_normal, gaussian_mmd, linear_information
-from sknoisydim._references import Kept, KernelComponents, PrincipalComponents, of_targets
+from sknoisydim._references import KernelComponents, PrincipalComponents, References, of_targets
 from sknoisydim._settings import auto_steps
 from sknoisydim.metrics import classifier_auc
 from sknoisydim.scaling import fit_scaling
@@ -164,7 +165,9 @@ class TestKept:
         rows[:, 0], far[:, 5] = 5 * rows[:, 0], 50 * far[:, 5]
         weights, scaling = np.repeat([1.999, 0.001], 300), fit_scaling(None, rows, 0)
         table = Rows(np.concatenate([rows, far]), scaling, torch.device("cpu"), weights=weights)
-        axes = Kept(PrincipalComponents(), table, 1, 0).module.axes[:, 0].abs()
+        kept = {"keep": PrincipalComponents(), "keep_weight": 1.0, "n_components": 1}
+        given = SimpleNamespace(**kept, supervision=0.0)
+        axes = References(given, table, False, 0).module.axes[:, 0].abs()
         assert int(axes.argmax()) == 0
 
 

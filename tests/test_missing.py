@@ -21,7 +21,7 @@ from torch import nn
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._persistence import _file
 from sknoisydim._persistence._state import pack
-from sknoisydim._sources import column_means, missing_columns
+from sknoisydim._sources import missing_columns
 from sknoisydim.augmentations import FeatureCorruption, prepare_view
 from sknoisydim.encoders import IndicateMissing, MLPEncoder
 from sknoisydim.scaling import SCALINGS, column_moments, from_moments
@@ -206,12 +206,8 @@ class TestStatistics:
             found = [moments.n_rows[column], moments.mean[column], moments.variance[column]]
             assert_allclose(found, [w.sum(), mean, variance], atol=1e-12)
         assert_allclose([moments.n_rows[3], moments.mean[3], moments.variance[3]], 0)
-        assert_allclose(column_means(table, weights), moments.mean, atol=1e-12)
         assert missing_columns(table).tolist() == SHOWN
         assert from_moments("standard", moments).scale[3] == 1
-
-    def test_mean_of_values_whose_sum_overflows(self):
-        assert_allclose(column_means(np.full((4, 1), 1.7e308)), 1.7e308)
 
 
 class TestViews:

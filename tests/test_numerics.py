@@ -1,5 +1,6 @@
 """Dtypes, company of rows, seeds, the process around a fit, and tables at the edge."""
 
+import copy
 import functools
 import pickle
 import threading
@@ -15,6 +16,7 @@ from scipy import stats
 from small import small
 from torch import nn
 
+from sknoisydim._model import FittedModel, TargetMap
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.metrics import mutual_information
 
@@ -121,6 +123,19 @@ class TestCompany:
             X.tolist(),
         ):
             assert_array_equal(dim().fit(same).transform(same), expected)
+
+
+def test_a_fitted_model_is_the_chain_of_its_modules():
+    model = dim(target=stats.t(3), refine="rotation").fit(X)
+    single = FittedModel(model.encoder_, model.refinement_, TargetMap(model.target_))
+    for dtype, tolerance in ((np.float32, 1e-4), (np.float64, 1e-6)):
+        chain = copy.deepcopy(single).double() if dtype == np.float64 else single
+        rows = X.astype(dtype)
+        with torch.no_grad():
+            z = chain.embedder(torch.from_numpy(rows))
+            x = chain(torch.from_numpy(rows))
+            assert_allclose(x, model.transform(rows), tolerance, tolerance)
+            assert_allclose(chain.inverse(x), z, tolerance, 10 * tolerance)
 
 
 class TestSeed:

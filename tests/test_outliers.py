@@ -32,7 +32,7 @@ def test_level_and_false_discoveries_are_those_asked_for():
         model = detector(transformer=quick(n_components=2), random_state=seed)
         scores = model.fit(samples(400, seed)).score_samples(new)
         for name, coarse in CALIBRATIONS.items():
-            p = _p_values(scores, model.calibration_scores_, model.tail_, coarse)
+            p = _p_values(scores, model.calibration_scores_, model.tails_, coarse)
             alarms = stats.false_discovery_control(p) <= 0.1
             false = alarms[:900].sum() / max(alarms.sum(), 1)
             found[name].append([*[np.mean(p[:900] <= level) for level in (0.05, 0.2)], false])
@@ -44,10 +44,21 @@ def test_level_and_false_discoveries_are_those_asked_for():
 
 def test_p_values_come_from_samples_that_no_transformer_was_trained_on():
     X = samples(400, 0)
-    model = detector(transformer=Recording(max_epochs=2), n_estimators=2).fit(X)
+    given = {"transformer": Recording(max_epochs=2), "n_estimators": 2}
+    model = detector(**given, calibration="conformal").fit(X)
     for transformer in model.transformers_:
-        scores = np.sort(model.score_samples(transformer.held_out(X)))
-        np.testing.assert_allclose(scores, model.calibration_scores_, rtol=1e-9)
+        scores = np.sort(model.score_samples(X[transformer.unseen(X)]))
+        np.testing.assert_allclose(scores, model.calibration_scores_[0], rtol=1e-9)
+
+
+def test_each_transformer_has_samples_of_its_own_held_out():
+    X = samples(400, 0)
+    model = detector(transformer=Recording(max_epochs=2), n_estimators=5).fit(X)
+    unseen = [transformer.unseen(X) for transformer in model.transformers_]
+    assert (np.sum(unseen, axis=1) == 100).all()
+    assert (np.sum(unseen[:4], axis=0) == 1).all()
+    for member, some, scores in zip(model._members, unseen, model.calibration_scores_, strict=True):
+        np.testing.assert_allclose(np.sort(member.score(X[some])), scores, rtol=1e-9)
 
 
 @over(calibration=list(CALIBRATIONS))
@@ -58,7 +69,7 @@ def test_p_values_follow_the_score(fitted, calibration):
     order = np.argsort(scores)
     assert (np.diff(p[order]) >= 0).all()
     assert ((p >= 0) & (p <= 1)).all()
-    floor = 1 / (len(model.calibration_scores_) + 1)
+    floor = 1 / (len(model.calibration_scores_[0]) + 1)
     assert p.min() >= floor if calibration == "conformal" else p.min() < floor / 10
 
 
@@ -67,24 +78,27 @@ def clone_fitted(model, **parameters):
     other = clone(model).set_params(**parameters)
     other.__dict__ |= {k: v for k, v in vars(model).items() if k.endswith("_") or k == "_members"}
     coarse = CALIBRATIONS[other.calibration]
-    other.offset_ = _offset(other.alpha, other.calibration_scores_, other.tail_, coarse)
+    other.offset_ = _offset(other.alpha, other.calibration_scores_, other.tails_, coarse)
     return other
 
 
 @over(coarse=CALIBRATIONS, alpha=(0.003, 0.01, 0.039, 0.04, 0.05, 0.1, 0.3, 0.9))
 def test_an_outlier_is_what_has_a_p_value_of_at_most_alpha(fitted, coarse, alpha):
-    held_out, tail = fitted.calibration_scores_, fitted.tail_
-    scores = np.r_[held_out, np.linspace(held_out[0] - 50, held_out[-1] + 5, 4000)]
-    outlying = scores - _offset(alpha, held_out, tail, coarse) < 0
-    np.testing.assert_array_equal(outlying, _p_values(scores, held_out, tail, coarse) <= alpha)
+    for n_parts in (1, 2):
+        held_out, tails = fitted.calibration_scores_[:n_parts], fitted.tails_[:n_parts]
+        known = np.sort(np.concatenate(held_out))
+        scores = np.r_[known, np.linspace(known[0] - 50, known[-1] + 5, 4000)]
+        outlying = scores - _offset(alpha, held_out, tails, coarse) < 0
+        p = _p_values(scores, held_out, tails, coarse)
+        np.testing.assert_array_equal(outlying, p <= alpha)
 
 
 def test_conformal_p_values_are_ranks(fitted):
     model = clone_fitted(fitted, calibration="conformal")
     X = samples(300, 4)
-    more_unusual = model.calibration_scores_ <= model.score_samples(X)[:, None]
-    n = len(model.calibration_scores_)
-    np.testing.assert_allclose(model.p_values(X), (1 + more_unusual.sum(1)) / (n + 1), rtol=1e-12)
+    scores, n = model.score_samples(X)[:, None], len(model.calibration_scores_[0])
+    ranks = [(1 + (part <= scores).sum(1)) / (n + 1) for part in model.calibration_scores_]
+    np.testing.assert_allclose(model.p_values(X), stats.gmean(ranks), rtol=1e-12)
 
 
 @over(tail={"exponential": (stats.expon(), 0.0), "heavy": (stats.genpareto(0.5), 0.5)})
@@ -106,7 +120,7 @@ def test_far_samples_are_outliers_in_every_direction(fitted):
     for far in (30.0, 1e3, 1e6, 1e100, 1e300):
         scores = fitted.score_samples(X + far * directions)
         assert np.isfinite(scores).all()
-        assert scores.max() < fitted.calibration_scores_[0]
+        assert scores.max() < np.min(fitted.calibration_scores_)
 
 
 def test_what_the_embedding_does_not_hold_counts():

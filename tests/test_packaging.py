@@ -15,12 +15,13 @@ import sknoisydim
 ROOT = Path(__file__).parents[1]
 
 
-def test_run_time_dependencies_are_five_and_bounded():
+def test_run_time_dependencies_are_six_and_bounded():
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg", encoding="utf-8")
     lines = parser["options"]["install_requires"].split()
     requirements = dict(line.split(">=") for line in lines)
-    assert requirements.keys() == {"torch", "scikit-learn", "skorch", "numpy", "scipy"}
+    six = {"torch", "scikit-learn", "skorch", "numpy", "scipy", "safetensors"}
+    assert requirements.keys() == six
     assert all(",<" in bounds for bounds in requirements.values())
 
 

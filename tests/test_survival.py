@@ -33,6 +33,7 @@ from torch import nn
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._net import _checkpoint
 from sknoisydim._persistence import _file
+from sknoisydim._training import _identity
 from sknoisydim.encoders import MLPEncoder
 
 RNG = np.random.default_rng(0)
@@ -270,7 +271,7 @@ class TestAnotherFit:
         check_equal(dim(checkpoint=tmp_path).fit(X), plain)
 
     def test_of_a_large_table_is_told_by_some_of_its_rows(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(_checkpoint, "HASHED_BYTES", 10 * X[0].nbytes)
+        monkeypatch.setattr(_identity, "HASHED_BYTES", 10 * X[0].nbytes)
         break_at(5, dim(checkpoint=tmp_path))
         with pytest.raises(ValueError, match="another one: X was"):
             dim(checkpoint=tmp_path).fit(changed(X))  # the last row is always among them
@@ -298,9 +299,9 @@ class TestTheFile:
 
     def test_of_another_format_or_with_code_is_refused(self, tmp_path):
         break_at(5, dim(checkpoint=tmp_path))
-        data = (tmp_path / NAME).read_bytes().replace(b"checkpoint 2", b"checkpoint 3", 1)
+        data = (tmp_path / NAME).read_bytes().replace(b"checkpoint 3", b"checkpoint 2", 1)
         (tmp_path / NAME).write_bytes(data)
-        with pytest.raises(ValueError, match=r"is a 'sknoisydim checkpoint 3', .* 2'"):
+        with pytest.raises(ValueError, match=r"is a 'sknoisydim checkpoint 2', .* 3'"):
             dim(checkpoint=tmp_path).fit(X)
         assert (tmp_path / NAME).read_bytes() == data
         seal(tmp_path / NAME, Code())

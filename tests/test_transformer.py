@@ -60,8 +60,8 @@ class TestWarmStart:
         model = NoisyDIMTransformer(max_epochs=1, warm_start=True, random_state=0).fit(rows)
         before = model.transform(rows)
         for table, parameters, message in (
-            (X[:, :3], {}, r"X has 3 columns, and warm_start=True goes on from a fit on 4"),
-            (rows[list("abdc")], {}, r"\['a', 'b', 'd', 'c'\].*same columns"),
+            (X[:, :3], {}, r"number of columns 3, and warm_start=True goes on from a fit with 4"),
+            (rows[list("abdc")], {}, r"\['a' 'b' 'd' 'c'\].*same columns"),
             (rows, {"n_components": 2}, "warm_start=False"),
         ):
             other = copy.copy(model).set_params(**parameters)

@@ -90,7 +90,7 @@ class TestSampleWeight:
             (np.zeros(150), "at least one non-zero number"),
             (-np.ones(150), "Negative values"),
             (np.ones(149), r"sample_weight.shape == \(149,\), expected \(150,\)"),
-            (np.ones((150, 1)), "1D array"),
+            (np.ones((150, 1)), r"sample_weight.shape == \(150, 1\)"),
             (0, "at least one non-zero number"),
             (np.full(150, np.nan), "sample_weight contains NaN"),
             (np.eye(150)[0], "leaves 1 sample"),

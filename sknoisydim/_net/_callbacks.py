@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import logging
 import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import torch
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 from skorch.callbacks import (
     BatchScoring,
     Callback,
+    EarlyStopping,
     EpochScoring,
     InputShapeSetter,
     PassthroughScoring,
     PrintLog,
-    ProgressBar,
 )
+from skorch.utils import noop
 from tqdm.auto import tqdm
-
-from sknoisydim._linear import Rows
 
 # Seconds of training that a line announces, and the batches that are timed.
 LONG, TIMED = 30.0, 4
@@ -42,46 +41,23 @@ class Quiet(Callback):
 TOL = 1e-3
 
 
-class HeldOut(Callback):
+class HeldOut(EarlyStopping, Quiet):
     """Stop when the objective of held-out rows stops improving, and go back to the best weights."""
 
-    def __init__(self, patience: int, tol: float = TOL) -> None:
-        self.patience = patience
-        self.tol = tol
-
-    def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
-        self.best_ = self.reference_ = -math.inf
-        self.waited_ = 0
-        self.weights_: dict[str, Any] = {}
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
-        value = -net.history[-1]["valid_loss"]
-        if value > self.best_:
-            self.best_ = value
-            # Deep, since a module's extra state need not be a tensor.
-            self.weights_ = copy.deepcopy(dict(net.module_.state_dict()))
-        if value > self.reference_ + self.tol:
-            self.reference_, self.waited_ = value, 0
-            return
-        self.waited_ += 1
-        if self.waited_ >= self.patience:
-            raise StopTraining
+    def __init__(self, patience: int) -> None:
+        absolute = {"threshold": TOL, "threshold_mode": "abs"}
+        super().__init__(patience=patience, load_best=True, sink=noop, **absolute)
 
     def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
-        net.module_.load_state_dict(self.weights_)
-        self.weights_ = {}
+        super().on_train_end(net, **kwargs)
+        self.best_model_weights_ = None
 
 
-class Progress(Callback):
+class Progress(Quiet):
     """One progress bar over all epochs, with the linear information in nats.
 
     Without reference features and `y`, the mutual information against what can be reached.
     """
-
-    def __init__(self, branch: str, capacity: float, batch_size: int) -> None:
-        self.branch = branch
-        self.capacity = capacity
-        self.batch_size = batch_size
 
     def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
         # A program without a console, such as a service, has nowhere to show a bar.
@@ -95,39 +71,29 @@ class Progress(Callback):
     def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
         # A callback that stops training does so before this one has seen the epoch.
         self._show(net)
-        self.bar_.total = self.bar_.n = len(net.history)
-        self.bar_.refresh()
-        self.close()
+        bar = self.__dict__.pop("bar_")
+        bar.total = bar.n = len(net.history)
+        bar.refresh()
+        bar.close()
 
     def _show(self, net: NeuralNet) -> None:
-        row = net.history[-1]
-        if linear := row["train_linear_information"]:
-            # The mutual information starts near its limit, and says nothing of what is learned.
-            text = f"linear information {linear:.2f} nats"
-            self.bar_.set_postfix_str(text, refresh=False)
-            return
-        nats = row[f"train_{self.branch}_information"]
-        limit = min(self.capacity, math.log(self.batch_size))
-        text = f"{self.branch} {nats:.2f} of {limit:.2f} nats"
+        # The mutual information starts near its limit, and says nothing of what is learned.
+        row, branch = net.history[-1], "clean" if net.module_.clean_weight > 0 else "view"
+        text = f"linear information {row['train_linear_information']:.2f} nats"
+        if not row["train_linear_information"]:
+            limit = min(net.module_.channel.capacity, math.log(net.batch_size))
+            text = f"{branch} {row[f'train_{branch}_information']:.2f} of {limit:.2f} nats"
         self.bar_.set_postfix_str(text, refresh=False)
 
-    def close(self) -> None:
-        """Leave the bar as it stands, also where training ends in an error."""
-        bar = self.__dict__.pop("bar_", None)
-        if bar is not None:
-            bar.close()
 
-
-class Forecast(Callback):
+class Forecast(Quiet):
     """Tell the logger "sknoisydim" of a training that takes long.
 
     The first batch sets up kernels and memory, so the time is that of the next ones.
     """
 
     def on_train_begin(self, net: NeuralNet, *, X: Any, **kwargs: object) -> None:
-        # A fit that goes on from a checkpoint has less to do.
-        self.left_ = (net.max_epochs - len(net.history)) * len(X)
-        self.count_ = 0
+        self.n_batches_, self.count_ = len(X), 0
 
     def on_batch_end(self, net: NeuralNet, *, training: bool, **kwargs: object) -> None:
         if not training or self.count_ > TIMED:
@@ -135,10 +101,12 @@ class Forecast(Callback):
         if self.count_ == 0:
             self.start_ = time.perf_counter()
         elif self.count_ == TIMED:
-            seconds = (time.perf_counter() - self.start_) / TIMED * (self.left_ - TIMED)
+            # This epoch is in the history, and so are those before a checkpoint.
+            n_steps = (net.max_epochs - len(net.history) + 1) * self.n_batches_
+            seconds = (time.perf_counter() - self.start_) / TIMED * n_steps
             if seconds > LONG:
                 text = "training takes about %.0f s (%d steps); verbose=1 shows its progress"
-                logging.getLogger("sknoisydim").warning(text, seconds, self.left_)
+                logging.getLogger("sknoisydim").warning(text, seconds, n_steps)
         self.count_ += 1
 
 
@@ -151,9 +119,6 @@ class EpochLines(PrintLog, Quiet):
         super().__init__(sorted(ignored - {"train_mismatch"}), sink=show)
 
 
-OURS = (HeldOut, Progress, Forecast, Quiet)
-
-
 def show(text: str) -> None:
     """Write a line to where print does."""
     print(text)  # noqa: T201 (what `verbose`, or a PrintLog, asks for)
@@ -164,8 +129,7 @@ def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
     scores = {getattr(item, "name_", getattr(item, "name", None)) for item in callbacks}
     for item in callbacks:
         name = f"callbacks: {type(item).__name__}"
-        monitor = getattr(item, "monitor", None)
-        asked, instead = "", ""
+        asked, instead, monitor = "", "", getattr(item, "monitor", None)
         if isinstance(item, InputShapeSetter):
             raise ValueError(
                 f"{name} has nothing to set here: an encoder is given its number of columns as "
@@ -179,10 +143,9 @@ def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
                     "takes a function (net, batches, y) -> float here, in which "
                     "net.predict(batches) gives the embedding so far."
                 )
-            asked, instead = ("" if item.on_train else "held-out rows"), "on_train=True"
-        if isinstance(item, PassthroughScoring) and not item.on_train:
+        if isinstance(item, (BatchScoring, EpochScoring, PassthroughScoring)) and not item.on_train:
             asked, instead = "held-out rows", "on_train=True"
-            if item.name.startswith("train_"):
+            if isinstance(item, PassthroughScoring) and item.name.startswith("train_"):
                 raise ValueError(f"{name} passes {item.name!r} through: it needs on_train=True.")
         if isinstance(monitor, str) and monitor.removesuffix("_best") not in scores:
             asked = repr(monitor) if monitor.startswith("valid_") else asked
@@ -195,53 +158,14 @@ def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
             )
 
 
-def reporters(
-    verbose: int, capacity: float, batch_size: int, clean_weight: float
-) -> list[Callback]:
+def reporters(verbose: int) -> list[Callback]:
     """Return the callbacks that show progress: a bar for 1, a line per epoch above.
 
     With 0, one line where training takes long.
     """
     if verbose == 1:
-        branch = "clean" if clean_weight > 0 else "view"
-        return [Progress(branch, capacity, batch_size)]
+        return [Progress()]
     return [EpochLines()] if verbose > 1 else [Forecast()]
-
-
-class SumGradients(Quiet):
-    """Share the pairs of a batch, and add up the gradients before anything else reads them.
-
-    One all-reduce of all of them: DDP's buckets, which overlap with the backward pass, would hide
-    little of it, and a module that DDP wraps has no `encoder` and no `normalizer` for the net.
-    """
-
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
-
-    def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
-        net.module_.rows = self.rows
-
-    def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
-        del net.module_.rows
-
-    def on_grad_computed(self, net: NeuralNet, **kwargs: object) -> None:
-        from accelerate.utils import reduce
-
-        # Of the module: `named_parameters` is an iterator, which the next callback needs too.
-        gradients = [p.grad for p in net.module_.parameters() if p.grad is not None]
-        total = reduce(torch.cat([gradient.flatten() for gradient in gradients]), "sum")
-        parts = total.split([gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
-
-
-def without_output(callbacks: Sequence[Callback]) -> list[Callback]:
-    """Return the callbacks (or pairs of a name and one) that do not write on a screen."""
-    return [
-        item
-        for item in callbacks
-        if not isinstance(item[-1] if isinstance(item, tuple) else item, (PrintLog, ProgressBar))
-    ]
 
 
 try:
@@ -267,7 +191,7 @@ STACK_LEVEL = 2 + WRAPPERS
 CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 
 
-class Tasks(Callback):
+class Tasks(Quiet):
     """Tell scikit-learn's callbacks of the fit of an estimator and of its epochs.
 
     `so_far` makes of (net, batches) the fitted attributes, had training ended now.
@@ -280,9 +204,8 @@ class Tasks(Callback):
         y: object,
         so_far: Callable[[object, object], Mapping[str, object]],
     ) -> None:
-        self.estimator = estimator
+        self.data = {"estimator": estimator, "X": X, "y": y}
         self.so_far = so_far
-        self.data = {"X": X, "y": y}
         self.epoch: Any = None
 
     @classmethod
@@ -293,34 +216,26 @@ class Tasks(Callback):
         return [cls(estimator, *arguments)] if asked else []
 
     def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
-        self.fit = self.estimator._init_callback_context(max_subtasks=net.max_epochs)
-        self.fit.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+        estimator: Any = self.data["estimator"]
+        self.fit = estimator._init_callback_context(max_subtasks=net.max_epochs)
+        self.fit.call_on_fit_task_begin(**self.data)
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: object) -> None:
         self.epoch = self.fit.subcontext(task_name="epoch")
-        self.epoch.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+        self.epoch.call_on_fit_task_begin(**self.data)
 
-    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
-        if self._end_epoch(net, kwargs["dataset_train"]):
+    def on_epoch_end(self, net: NeuralNet, *, dataset_train: Any, **kwargs: object) -> None:
+        epoch, self.epoch = self.epoch, None
+        so_far = partial(self.so_far, net, dataset_train)
+        if epoch.call_on_fit_task_end(reconstruction_attributes=so_far, **self.data):
             raise StopTraining
 
-    def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
+    def on_train_end(self, net: NeuralNet, *, X: Any, **kwargs: object) -> None:
         if self.epoch is not None:  # another callback has ended training in it
-            self._end_epoch(net, kwargs["X"])
-
-    def _end_epoch(self, net: NeuralNet, batches: object) -> bool:
-        epoch, self.epoch = self.epoch, None
-        return bool(
-            epoch.call_on_fit_task_end(
-                estimator=self.estimator,
-                reconstruction_attributes=lambda: self.so_far(net, batches),
-                **self.data,
-            )
-        )
+            with contextlib.suppress(StopTraining):
+                self.on_epoch_end(net, dataset_train=X)
 
     def end(self) -> None:
         """End the task of the fit, when the estimator is fitted, and release it."""
-        self.fit.call_on_fit_task_end(
-            estimator=self.estimator, reconstruction_attributes={}, **self.data
-        )
+        self.fit.call_on_fit_task_end(reconstruction_attributes={}, **self.data)
         self.__dict__.clear()

@@ -1,18 +1,16 @@
-"""The checkpoint: a file from which a fit that was killed goes on.
+"""What training goes on from: the checkpoint of a fit that was killed, or the state of the last.
 
-A line has the format and a digest of the rest, which `torch.save` has made of tensors and plain
-Python: reading it, with `weights_only=True`, runs no code.
+A line of a checkpoint has the format and a digest of the rest, which `torch.save` has made of
+tensors and plain Python: reading it, with `weights_only=True`, runs no code.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import inspect
 import io
 import pickle
-import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,17 +22,16 @@ import torch
 from skorch import NeuralNet
 from torch import nn
 
-from sknoisydim._data import Batches, Table
+from sknoisydim._data import Batches
 from sknoisydim._files import write_bytes
 from sknoisydim._modules import global_rng_states, set_global_rng_states
 from sknoisydim._net._callbacks import Quiet
-from sknoisydim._net._warm_start import State, plain, plain_parts
-from sknoisydim._settings import Settings
-from sknoisydim._version import __version__
+
+State = Mapping[str, Any]
 
 #: The name of the file in its folder.
 NAME = "fit.checkpoint"
-FORMAT = "sknoisydim checkpoint 2"
+FORMAT = "sknoisydim checkpoint 3"
 # Seconds from one writing to the next, at least, and the share of the time that writing may take:
 # a small network is written in milliseconds, and an epoch of it may take no longer.
 SECONDS, SHARE = 10.0, 0.05
@@ -46,26 +43,17 @@ class FitCheckpoint(Quiet):
     It is the last of the callbacks: of the others it writes what they have noted of the epoch.
     """
 
-    def __init__(self, folder: Path, uses_global_rng: bool) -> None:
+    def __init__(self, folder: Path, uses_global_rng: bool, seed: int, any_seed: bool) -> None:
         self.folder, self.path, self.uses_global_rng = folder, folder / NAME, uses_global_rng
         self.saved = _read(self.path)
-        self.n_epochs = 0 if self.saved is None else len(self.saved["history"])
+        # Where the seed is free, it is that of the fit that is there.
+        self.seed = seed if self.saved is None or not any_seed else int(self.saved["seed"])
         self.warned, self.due = False, 0.0
-
-    def claim(self, seed: int, any_seed: bool) -> int:
-        """Return the seed of this fit: where it is free, that of the fit that is there, if any."""
-        self.seed = int(self.saved["seed"]) if self.saved is not None and any_seed else seed
-        return self.seed
 
     def check(self, identity: Mapping[str, str]) -> None:
         """See that a checkpoint that is there belongs to this fit."""
         self.identity = new = {**identity, "random_state": f"of seed {self.seed}"}
-        old = new if self.saved is None else self.saved["identity"]
-        names = [name for name in new | old if new.get(name) != old.get(name)]
-        # The weights that training starts from follow from all the rest.
-        named = [name for name in names if name != "initial weights"] or names
-        if named:
-            told = "; ".join(f"{name} was {old.get(name)} and is {new.get(name)}" for name in named)
+        if self.saved is not None and (told := differences(self.saved["identity"], new)):
             raise ValueError(
                 f"checkpoint={str(self.folder)!r} holds a fit that has not ended, and it is "
                 f"another one: {told}. Use another folder, or delete {self.path} to give it up."
@@ -73,15 +61,14 @@ class FitCheckpoint(Quiet):
         for part in self.folder.glob(f".{NAME}.*.part"):  # of a process that was killed
             part.unlink(missing_ok=True)
 
-    def begin(self, net: NeuralNet, batches: Batches) -> None:
-        """Go on from the checkpoint, or write the first one: who cannot write says so at once."""
-        if self.saved is None:
-            self.on_epoch_end(net, batches)
+    def on_train_begin(self, net: NeuralNet, *, X: Batches, **kwargs: object) -> None:
+        if self.saved is None:  # who cannot write says so at once
+            self.on_epoch_end(net, dataset_train=X)
             return
-        _go_to(net, batches.generator, self.saved)
+        _go_to(net, X.generator, self.saved)
         self.saved, self.due = None, time.monotonic() + SECONDS
 
-    def on_epoch_end(self, net: NeuralNet, dataset_train: Any = None, **kwargs: object) -> None:
+    def on_epoch_end(self, net: NeuralNet, *, dataset_train: Any, **kwargs: object) -> None:
         started, body = time.monotonic(), io.BytesIO()
         if started < self.due:
             return
@@ -111,6 +98,13 @@ class FitCheckpoint(Quiet):
             self.warned = True
 
 
+def differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """Say in what two fits differ; weights at the start follow from all the rest."""
+    names = [name for name in {**new, **old} if new.get(name) != old.get(name)]
+    named = [name for name in names if name != "initial weights"] or names
+    return "; ".join(f"{name} was {old.get(name)} and is {new.get(name)}" for name in named)
+
+
 def _read(path: Path) -> Any:
     """Return what a file holds, or None without one, or with a damaged one, which is told."""
     try:
@@ -133,14 +127,16 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _position(net: NeuralNet, shuffle: torch.Generator, uses_global_rng: bool) -> dict[str, Any]:
+def _position(net: NeuralNet, shuffle: torch.Generator, uses_global_rng: bool) -> Any:
     """Return all that the epochs to come depend on, beside the rows and the parameters."""
-    module = net.module_
-    states = [plain(part.state_dict(), True) for part in (module, net.optimizer_)]
-    return {
-        "states": states,
+    module, weights = net.module_, net.module_.state_dict()
+    others = [(n, item) for n, item in net.callbacks_ if not isinstance(item, FitCheckpoint)]
+    position = {
+        "module": weights,
+        "optimizer": net.optimizer_.state_dict(),
         "frozen": [n for n, value in module.named_parameters() if not value.requires_grad],
-        "callbacks": {n: _noted(item, states[0]) for n, item in net.callbacks_},
+        "callbacks": {name: _noted(item, weights) for name, item in others},
+        "schedules": _schedule_states(net),
         "history": [{**plain_parts(row), "batches": []} for row in net.history],
         "net": {"least_": net.least_, "step_": net.step_},
         "generators": {  # that layers draw from: our dropout has one each
@@ -152,22 +148,34 @@ def _position(net: NeuralNet, shuffle: torch.Generator, uses_global_rng: bool) -
         "drawing": [net.generator.get_state(), shuffle.get_state()],
         "global": global_rng_states() if uses_global_rng else None,
     }
+    return plain(position, tensors=True)
+
+
+def _noted(callback: object, weights: State) -> State:
+    """Return what a callback has noted in training: numbers, text and weights.
+
+    Anything else, and any other tensor, which may hold rows of the table, starts afresh.
+    """
+    parameters = inspect.signature(type(callback).__init__).parameters
+    noted = {name: value for name, value in vars(callback).items() if name not in parameters}
+    return plain_parts(noted) | {
+        name: value
+        for name, value in noted.items()
+        if isinstance(value, Mapping) and value.keys() <= weights.keys()
+    }
 
 
 def _go_to(net: NeuralNet, shuffle: torch.Generator, state: State) -> None:
     """Put a net whose training has just begun where another one stood."""
-    module, weights = net.module_, state["states"][0]
+    module, weights = net.module_, state["module"]
     for name in module.load_state_dict(weights, strict=False).unexpected_keys:
         _put(module, name, weights[name].to(net.device))  # a buffer that training has made
-    net.optimizer_.load_state_dict(state["states"][1])
+    net.optimizer_.load_state_dict(state["optimizer"])
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in state["frozen"])
     for name, item in net.callbacks_:
-        for attribute, (kind, value) in state["callbacks"].get(name, {}).items():
-            if kind == "value":
-                vars(item)[attribute] = value
-            elif _has_state(schedule := vars(item).get(attribute)):
-                schedule.load_state_dict(schedule.state_dict() | value)
+        vars(item).update(state["callbacks"].get(name, {}))
+    _restore_schedules(net, state["schedules"])
     net.history.extend(state["history"])
     vars(net).update(state["net"])
     for name, (device, drawn) in state["generators"].items():
@@ -183,74 +191,109 @@ def _put(module: nn.Module, name: str, value: object) -> None:
     setattr(module.get_submodule(owner), attribute, value)
 
 
-def _has_state(value: object) -> bool:
-    return hasattr(value, "load_state_dict") and not inspect.isclass(value)
+def training_state(net: NeuralNet) -> dict[str, Any]:
+    """Return what a warm start goes on from: the optimizer's moments, and where schedules stand.
 
-
-def _noted(callback: object, weights: State) -> dict[str, tuple[str, Any]]:
-    """Return what a callback has noted in training: numbers, weights, and where a schedule stands.
-
-    Anything else, and any other tensor, which may hold rows of the table, starts afresh.
+    What is neither a number nor a tensor is left out: it starts afresh.
     """
-    if isinstance(callback, FitCheckpoint):
-        return {}
-    parameters = inspect.signature(type(callback).__init__).parameters
-    noted = {k: v for k, v in vars(callback).items() if k not in parameters}
-    found = {name: ("value", value) for name, value in plain_parts(noted).items()}
-    for name, value in noted.items():
-        if _has_state(value):
-            found[name] = ("state", plain_parts(value.state_dict()))
-        elif isinstance(value, Mapping) and value and value.keys() <= weights.keys():
-            found[name] = ("value", plain(value, True))
+    names = {value: name for name, value in net.module_.named_parameters()}
+    groups, state = net.optimizer_.param_groups, net.optimizer_.state
+    return {
+        **_kind(net.optimizer_),
+        # An optimizer of the user's may have parameters that are not the module's.
+        "moments": {names[p]: plain_parts(held, True) for p, held in state.items() if p in names},
+        "rates": [{k: float(g[k]) for k in ("lr", "initial_lr") if k in g} for g in groups],
+        "schedules": _schedule_states(net),
+    }
+
+
+class WarmStart(Quiet):
+    """Go on from the `training_state` of another net."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
+        net.warm_ = self._restore_moments(net)
+        if net.warm_ and _restore_schedules(net, self.state["schedules"]):
+            for group, rates in zip(net.optimizer_.param_groups, self.state["rates"], strict=False):
+                group.update(rates)
+        self.state = {}  # a pickled net must not carry it along
+
+    def _restore_moments(self, net: NeuralNet) -> bool:
+        """Tell whether the optimizer is of the same kind; new parameters start without moments."""
+        optimizer, kind = net.optimizer_, _kind(net.optimizer_)
+        if kind != {name: self.state[name] for name in kind}:
+            return False
+        names = {value: name for name, value in net.module_.named_parameters()}
+        parameters = [names.get(p) for group in optimizer.param_groups for p in group["params"]]
+        moments = {
+            i: {
+                k: torch.as_tensor(v).clone() if isinstance(v, (np.ndarray, torch.Tensor)) else v
+                for k, v in self.state["moments"][name].items()
+            }
+            for i, name in enumerate(parameters)
+            if name in self.state["moments"]
+        }
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+        return True
+
+
+def _kind(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return its name, and the options in use: with others, as amsgrad, there are other moments."""
+    form = {
+        name: bool(value)
+        for name, value in optimizer.defaults.items()
+        if isinstance(value, (bool, int, float)) and name not in ("lr", "weight_decay")
+    }
+    return {"optimizer": type(optimizer).__name__, "form": form}
+
+
+def _schedules(net: NeuralNet) -> dict[str, Any]:
+    """Return what of callbacks has a state, such as torch's schedules, by name."""
+    return {
+        name if attribute == "lr_scheduler_" else f"{name}.{attribute}": value
+        for name, item in net.callbacks_
+        for attribute, value in vars(item).items()
+        if hasattr(value, "load_state_dict") and not inspect.isclass(value)
+    }
+
+
+def _schedule_states(net: NeuralNet) -> dict[str, Any]:
+    return {name: plain_parts(item.state_dict()) for name, item in _schedules(net).items()}
+
+
+def _restore_schedules(net: NeuralNet, states: State) -> bool:
+    """Return whether there are any."""
+    known = [(item, states[name]) for name, item in _schedules(net).items() if name in states]
+    for item, state in known:
+        item.load_state_dict(item.state_dict() | state)
+    return bool(known)
+
+
+def plain_parts(values: State, tensors: bool = False) -> dict[str, Any]:
+    """Return those of the values that are numbers and text, or made of these."""
+    found = {}
+    for name, value in values.items():
+        with contextlib.suppress(TypeError):
+            found[name] = plain(value, tensors)
     return found
 
 
-# Bytes of a table that are looked at: all of a smaller one.
-HASHED_BYTES = 2**26
-# Settings that say nothing of the epochs, or are told in another way.
-APART = {"checkpoint", "refine"}
-
-
-def identity(
-    settings: Settings, table: Table, validation: Table | None, module: nn.Module
-) -> dict[str, str]:
-    """Return what all epochs follow from, in words and digests, by the user's names.
-
-    `module`, with the weights that training starts from, stands for the code that makes them, and
-    for the fit that a warm start goes on from.
-    """
-    found = {name: describe(value) for name, value in vars(settings).items() if name not in APART}
-    # The map itself comes after the epochs, but whether there is one changes their objective.
-    found["refine"] = "None" if settings.refine is None else "set"
-    for rows, suffix in ((table, ""), (validation, "_val")):
-        if rows is not None:
-            X, n_rows = rows.X, len(rows)
-            count = max(1, min(n_rows, HASHED_BYTES // max(1, X.shape[1] * X.dtype.itemsize)))
-            # Of a large table some rows, at even distances.
-            digest = describe(X[np.linspace(0, n_rows - 1, count).round().astype(np.int64)])
-            found[f"X{suffix}"] = f"{(n_rows, *(rows.shape or X.shape[1:]))} {digest}"
-            found[f"y{suffix}"] = describe(rows.targets)
-    found["sample_weight"] = describe(table.weights)
-    weights = [v for v in module.state_dict().values() if isinstance(v, torch.Tensor)]
-    found["initial weights"] = describe(weights)
-    found["sknoisydim"] = __version__
-    return found | {name: importlib.metadata.version(name) for name in ("torch", "skorch")}
-
-
-def describe(value: object) -> str:
-    """Return a text that is the same for equal values in any process: no address is in it."""
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        data = np.ascontiguousarray(value).reshape(-1).view(np.uint8).tobytes()
-        return f"{value.dtype} {value.shape} sha256:{hashlib.sha256(data).hexdigest()[:16]}"
+def plain(value: object, tensors: bool) -> Any:
+    """Return a value as tensors and plain Python, which are read without running any code."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, torch.Tensor) and tensors:
+        return value.detach().cpu()
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(describe, value))}]"
-    # A module's weights are told apart.
-    is_ours = hasattr(value, "get_params") or kind.startswith("sknoisydim.")
-    if is_ours and not (inspect.isclass(value) or isinstance(value, nn.Module)):
-        parts = getattr(value, "get_params", lambda **_: vars(value))(deep=False)
-        return f"{kind}({', '.join(f'{name}={describe(part)}' for name, part in parts.items())})"
-    return re.sub(r" at 0x\w+", "", repr(value))
+        items = [plain(item, tensors) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    if isinstance(value, Mapping):
+        return {plain(k, tensors): plain(v, tensors) for k, v in value.items()}
+    raise TypeError(
+        f"checkpoint= writes numbers, text and tensors, and the state of the optimizer, or of a "
+        f"module, holds a {type(value).__name__}: use checkpoint=None."
+    )

@@ -19,28 +19,14 @@ from torch import nn
 
 from sknoisydim._data import Batches
 from sknoisydim._modules import make_generator
-from sknoisydim._net._callbacks import Tasks
-from sknoisydim._net._warm_start import restore_optimizer, restore_schedules
 from sknoisydim._objective import Nats
 from sknoisydim._optimizers import check_optimizer, one_cycle
 
-from ._callbacks import OURS, StopTraining, check_callbacks, show
-from ._checkpoint import FitCheckpoint
+from ._callbacks import Quiet, StopTraining, check_callbacks, show
 
 # Steps in which the rate of a stream rises to its constant value: Adam's second moments, an average
 # over 1 / (1 - 0.999) steps, say little before.
 STREAM_WARM_UP = 50
-
-
-class _InOrder(Batches):
-    """Shuffled batches in the order of the table, as callbacks read them.
-
-    Nobody who watches draws from the generator of training, so a fit is the same with or without.
-    """
-
-    def __init__(self, shuffled: Batches) -> None:
-        super().__init__(shuffled.rows, shuffled.batch_size, shuffled.generator, shuffle=False)
-        self.shuffled = shuffled
 
 
 class DIMNet(NeuralNet):
@@ -50,8 +36,8 @@ class DIMNet(NeuralNet):
     epoch, history is kept per epoch) and in what an interrupt does (it is not swallowed).
 
     `generator` is that of noise and views. `n_steps` is None for a stream, which has no end. After
-    each epoch the batches `held_out` are evaluated. With `resume`, from `training_state`, a cycle
-    of the rate starts at its peak, since the moments need no warm-up.
+    each epoch the batches `held_out` are evaluated. After a warm start a cycle of the rate starts
+    at its peak, since the moments need no warm-up.
     """
 
     def __init__(
@@ -61,7 +47,6 @@ class DIMNet(NeuralNet):
         generator: torch.Generator,
         n_steps: int | None,
         held_out: Batches | None = None,
-        resume: Mapping[str, object] | None = None,
         **kwargs: object,
     ) -> None:
         kwargs = {"criterion": nn.Identity, "train_split": None, "verbose": 0} | kwargs
@@ -70,7 +55,6 @@ class DIMNet(NeuralNet):
         self.generator = generator
         self.n_steps = n_steps
         self.held_out = held_out
-        self.resume = resume
         self.step_ = 0
 
     @classmethod
@@ -101,15 +85,19 @@ class DIMNet(NeuralNet):
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         return []
 
-    def get_iterator(self, dataset: object, training: bool = False) -> object:
-        """Return the batches: in training shuffled, for callbacks in the order of the table."""
-        return dataset.shuffled if training and isinstance(dataset, _InOrder) else dataset
+    def get_iterator(self, dataset: Batches, training: bool = False) -> Batches:
+        """Return the batches: in training as they are, for callbacks in the order of the table.
+
+        Nobody who watches draws from the generator of training: a fit is the same with or without.
+        """
+        parts = (dataset.rows, dataset.batch_size, dataset.generator, dataset.references)
+        return dataset if training else Batches(*parts, shuffle=False)
 
     def get_split_datasets(
         self, X: Batches, y: object = None, **fit_params: object
     ) -> tuple[Batches, Batches | None]:
         """Return the batches to train on, and those held out."""
-        return _InOrder(X), self.held_out
+        return X, self.held_out
 
     def initialize_callbacks(self) -> DIMNet:
         """Initialise the callbacks, and see that each finds here what it reads."""
@@ -149,18 +137,13 @@ class DIMNet(NeuralNet):
         # A user's own schedule takes the place of ours, which would overwrite it in every step.
         self.scheduled_ = any(isinstance(item, LRScheduler) for _, item in self.callbacks_)
         # What callbacks of skorch read of batches is a copy to the CPU each: not without them.
-        self.watched_ = not all(isinstance(item, (*OURS, Tasks)) for _, item in self.callbacks_)
+        self.watched_ = not all(isinstance(item, Quiet) for _, item in self.callbacks_)
         self.least_: dict[str, float] = {}
-        self.warm_ = self.resume is not None and restore_optimizer(self, self.resume)
+        self.warm_ = False
         self.notify("on_train_begin", X=X, y=y)
-        if self.warm_ and self.resume is not None:
-            restore_schedules(self, self.resume)
-        for _, item in self.callbacks_:
-            if isinstance(item, FitCheckpoint) and isinstance(X, Batches):
-                item.begin(self, X)
         with contextlib.suppress(StopTraining):
             # skorch's; it calls run_single_epoch below, and that train_step.
-            self.fit_loop(X, y, **fit_params)
+            self.fit_loop(X, y, epochs=self.max_epochs - len(self.history), **fit_params)
         self.notify("on_train_end", X=X, y=y)
         return self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,15 +13,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from sknoisydim._context import own_context
+from sknoisydim._context import extra, own_context
 from sknoisydim._files import write_bytes
 from sknoisydim._model import FittedModel, embeddings
 from sknoisydim.encoders import IndicateMissing
 
 from . import _file
 from ._state import left_out, pack, unpack
-
-Self = TypeVar("Self", bound="Persistent")
 
 # What belongs to a session, by `set_callbacks` of scikit-learn, and to a machine: no file has it.
 APART = ("_skl_callbacks", "checkpoint")
@@ -32,9 +30,9 @@ def _check_works(model: BaseEstimator) -> None:
     rows = np.zeros((2, model.n_features_in_), np.float32)
     if isinstance(model.encoder_.encoder, IndicateMissing):
         rows[1] = np.nan
-    for _, z in embeddings(model.encoder_, rows, torch.device("cpu"), model.refinement_):
-        if not np.isfinite(model.target_.push(z)).all():
-            raise ValueError("it embeds rows of zeros as NaN or infinity.")
+    z = embeddings(model.encoder_, rows, torch.device("cpu"), model.refinement_)
+    if not np.isfinite(model.target_.push(z)).all():
+        raise ValueError("it embeds rows of zeros as NaN or infinity.")
 
 
 class Persistent:
@@ -85,7 +83,7 @@ class Persistent:
 
     @classmethod
     @own_context()
-    def load(cls: type[Self], path: str | os.PathLike[str], **own: object) -> Self:
+    def load(cls, path: str | os.PathLike[str], **own: object) -> Self:
         """Return the transformer that a file holds, as it was when it was saved, on the CPU.
 
         Nothing in a file is run: it holds numbers, and names of parts of sknoisydim, torch,
@@ -165,19 +163,15 @@ class Persistent:
         ValueError
             As `to_torch`.
         """
-        try:
+        with extra("onnx", "to_onnx"):
             import onnx  # noqa: F401 (torch needs both, and says so less well)
             import onnxscript  # noqa: F401 (as above)
-        except ImportError as error:
-            raise ImportError(
-                'to_onnx needs onnx and onnxscript: pip install "sknoisydim[onnx]".'
-            ) from error
         module = self.to_torch(target=target)
         shape = self.encoder_.row_shape or (self.n_features_in_,)
         # Two rows: a dynamic dimension is not traced with one.
         example = torch.zeros(2, *shape, dtype=torch.float32)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch and onnxscript say of their own insides
+        # torch and onnxscript warn of their own insides.
+        with warnings.catch_warnings(action="ignore"):
             program: Any = torch.onnx.export(
                 module,
                 (example,),

@@ -32,7 +32,10 @@ from sknoisydim.encoders import IndicateMissing, resolve_encoder
 from sknoisydim.noise import resolve_noise
 from sknoisydim.normalization import resolve_normalization
 from sknoisydim.scaling import SklearnScaling
-from sknoisydim.targets import resolve_target
+from sknoisydim.targets import Target, resolve_target
+
+# Parameters that older files call otherwise.
+RENAMED = {"laws": "marginals"}
 
 JSON: TypeAlias = Any
 Arrays = dict[str, np.ndarray]
@@ -173,12 +176,13 @@ class Writer:
         state.pop("_sklearn_version", None)
         return state
 
-    def _distribution(self, value: object, path: str) -> JSON:
+    def _distribution(self, value: Any, path: str) -> JSON:
         newer = type(value).__name__.removeprefix("Standard")  # of Normal(mu=0, sigma=1)
         if type(value) is _Frozen:
-            own: Any = getattr(stats, str(value.dist.name), None)  # not a user's, nor with settings
+            name, given = str(value.dist.name), (value.args, value.kwds)
+            own: Any = getattr(stats, name, None)
             if type(own) is type(value.dist) and _settings(own) == _settings(value.dist):
-                return [own.name, self.write(value.args, path), self.write(value.kwds, path)]
+                return [name, *(self.write(part, path) for part in given)]  # not a user's own
         elif newer in CALLED and isinstance(value, CALLED[newer]):
             return [newer, [], self.write(dict(value._original_parameters), path)]
         elif type(value) is _MultivariateNormal:
@@ -219,7 +223,11 @@ def read(node: JSON, arrays: Arrays) -> Any:
             tensor = torch.from_numpy(np.array(arrays[name], order="C"))
             return nn.Parameter(tensor, requires_grad) if is_parameter else tensor
         case "object":
-            kind, state = known()[content[0]], read(content[1], arrays)
+            kind, state = known()[content[0]], content[1]
+            if issubclass(kind, Target):  # older files hold what `bind` makes besides
+                pairs = [[RENAMED.get(name, name), node] for name, node in state["dict"]]
+                state = {"dict": [pair for pair in pairs if pair[0] in kind._get_param_names()]}
+            state = read(state, arrays)
             if issubclass(kind, tuple):
                 return kind(*state)
             made = kind.__new__(kind)
@@ -233,6 +241,8 @@ def read(node: JSON, arrays: Arrays) -> Any:
             if name not in CALLED and not isinstance(kind, stats.rv_continuous):
                 raise ValueError(f"{name!r} is no continuous distribution of scipy.stats.")
             return kind(*read(arguments, arrays), **read(keywords, arrays))
+        case "own":
+            return read(content["state"], arrays)
         case "random":
             generator = np.random.RandomState(0)
             generator.set_state(tuple(read(content, arrays)))
@@ -278,7 +288,8 @@ def _parts(estimator: BaseEstimator) -> dict[str, Any]:
         # The encoder, which may be the user's, by itself; and what is done to missing cells.
         cells = [front.columns, front.fill, getattr(parts["scaling"], "fill", None)]
         parts |= {"encoder": front.encoder, "missing": cells}
-    return parts | {"refinement": estimator.refinement_, "target": estimator.target_}
+    unbound = clone(estimator.target_, safe=False)
+    return parts | {"refinement": estimator.refinement_, "target": unbound}
 
 
 def pack(estimator: BaseEstimator, apart: Collection[str] = ()) -> tuple[dict[str, JSON], Arrays]:
@@ -326,9 +337,8 @@ def unpack(
             if needed
             else f"the file holds all of its components: load it without {', '.join(named)}."
         )
-    fitted = {name: read(node, arrays) for name, node in header["fitted"].items()}
-    parts: dict[str, Any] = {**fitted, "d": fitted["n_components_"], "rng": make_generator(0)}
-    nodes = header["parts"]
+    fitted, nodes = _read_all(header["fitted"], arrays), header["parts"]
+    parts = {**fitted, "d": fitted["n_components_"], "rng": make_generator(0)}
     parts["width"] = read(nodes["width"], arrays)
     # Components are made for so many columns: about as many as there are numbers in the file.
     numbers = max(FEW_COLUMNS, sum(array.size for array in arrays.values()))
@@ -336,34 +346,30 @@ def unpack(
         if type(size) is not int or not 1 <= size <= numbers:
             raise ValueError(f"{size!r} columns are not what its tensors are for.")
     for name in sorted(nodes, key=lambda name: name != "channel"):  # which a critic knows
-        own = _own(nodes[name])
-        parts[name] = read(nodes[name] if own is None else own["state"], arrays)
-        if own is not None:
-            parts[name] = _made(name, named[own["parameter"]], parts)
-    found = {
-        name: read(node, arrays) if _own(node) is None else named[name]
-        for name, node in header["parameters"].items()
-    }
+        parts[name] = read(nodes[name], arrays)
+        if _own(nodes[name]) is not None:
+            parameter, make = MADE[name]
+            parts[name] = _with_state(make(named[parameter], parts), parts[name], parameter)
+    found = {**_read_all(header["parameters"], arrays), **named}
     if "scaling" in named:
         found["scaling"] = clone(named["scaling"])
     return found | fitted | _assemble(parts)
 
 
-def _made(name: str, own: object, parts: dict[str, object]) -> object:
-    """Return a part, made of what the caller of `load` names, with the tensors of the file."""
-    parameter, make = MADE[name]
-    made, state = make(own, parts), parts[name]
+def _read_all(nodes: Mapping[str, JSON], arrays: Arrays) -> dict[str, Any]:
+    return {name: read(node, arrays) for name, node in nodes.items()}
+
+
+def _with_state(part: Any, state: Any, parameter: str) -> Any:
+    """Return a part that the caller of `load` has named, with its tensors, if there are any."""
     if state is None:
-        return made
+        return part
     try:
-        made = copy.deepcopy(made).float()
-        made.load_state_dict(state)
+        part = copy.deepcopy(part).float()
+        part.load_state_dict(state)
     except (AttributeError, RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"the weights in the file do not fit {parameter}, which has to make what was saved: "
-            f"{error}"
-        ) from error
-    return made
+        raise ValueError(f"the weights in the file do not fit {parameter}: {error}") from error
+    return part
 
 
 def _assemble(parts: dict[str, Any]) -> dict[str, Any]:
@@ -376,6 +382,7 @@ def _assemble(parts: dict[str, Any]) -> dict[str, Any]:
     objective = Objective(**{name: parts[name] for name in OBJECTIVE}).eval()
     embedder = Embedder(**{name: parts[name] for name in EMBEDDER}).eval()
     embedder.row_shape, embedder.in_double = parts["row_shape"], parts["in_double"]
+    parts["target"] = parts["target"].bind(parts["d"])
     net = DIMNet.at_rest(objective, parts["history_"], batch_size=parts["batch_size_"])
     found = {f"{name}_": parts[name] for name in ("refinement", "target", "channel")}
     return {"net_": net, "encoder_": embedder, **found}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +16,15 @@ from torch import nn
 from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._model import Embedder
 from sknoisydim._modules import fork_global_rng, import_compiler, make_generator
-from sknoisydim._net._callbacks import HeldOut
-from sknoisydim._net._checkpoint import FitCheckpoint, identity
+from sknoisydim._net._callbacks import HeldOut, Quiet
+from sknoisydim._net._checkpoint import FitCheckpoint, WarmStart, training_state
 from sknoisydim._net._skorch import DIMNet
-from sknoisydim._net._warm_start import training_state
 from sknoisydim._objective import Objective, channel_nats
 from sknoisydim._optimizers import optimizer_arguments
-from sknoisydim._references import Kept, Reference, of_targets, unknown
+from sknoisydim._references import References
 from sknoisydim._settings import Settings, auto_epochs
-from sknoisydim._sources import ChosenRows, column_means, missing_columns
+from sknoisydim._sources import ChosenRows, missing_columns
+from sknoisydim._training._identity import identity
 from sknoisydim._training._statistics import (
     HELD_OUT_ROWS,
     Prior,
@@ -75,7 +76,7 @@ def missing_cells(
         return IndicateMissing(
             nn.Identity(), columns, torch.zeros(table.X.shape[1], dtype=torch.float32)
         )
-    mean = column_means(table.X, table.weights)
+    mean = column_moments(table.X, table.weights).mean
     with torch.no_grad():
         fill = scaling(torch.from_numpy(mean)[None])[0].float()
     return IndicateMissing(nn.Identity(), columns, fill)
@@ -153,45 +154,25 @@ def load(objective: Objective, weights: Mapping[str, torch.Tensor]) -> None:
 
 
 @dataclass(frozen=True)
-class Start:
-    """What training may go on from: the last net, and the input scaling that it knows.
+class Trained:
+    """What training leaves behind, and may go on from.
 
-    `state` is what `Trained.state` of the last training was.
+    `state` is what it goes on from, beside net and embedder: plain numbers and arrays.
     """
 
-    objective: Objective
+    net: DIMNet
     embedder: Embedder
     batch_size: int
-    history: Any
-    state: Mapping[str, Any]
+    state: dict[str, Any]
+    information: float = math.nan
+    refinement: nn.Module | None = None
+    convergence_message: str | None = None
 
     @property
     def moments(self) -> Moments | None:
         """Of the columns, where that is all that the scaling needs."""
         moments = self.state.get("moments")
         return None if moments is None else Moments(*moments)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a fit leaves behind.
-
-    `state` is what training goes on from, beside the weights: plain numbers and arrays.
-    """
-
-    net: DIMNet
-    embedder: Embedder
-    information: float
-    refinement: Any
-    convergence_message: str | None
-    state: dict[str, Any]
-
-    @property
-    def history(self) -> dict[str, list[object]]:
-        """The per-epoch records of skorch as a dict of lists, None where an epoch has no record."""
-        rows = self.net.history
-        names = dict.fromkeys(name for row in rows for name in row if name != "batches")
-        return {name: [row.get(name) for row in rows] for name in names}
 
 
 def split(table: Table, seed: int, most: int) -> tuple[np.ndarray | None, Table | None]:
@@ -231,82 +212,64 @@ def isolated_rng(settings: Settings, seed: int) -> Iterator[None]:
         yield
 
 
-def make_net(
+def train_net(
     objective: Objective,
     settings: Settings,
-    batch_size: int,
-    announce: Callable[..., list[object]],
+    batches: Batches,
+    told: Sequence[object],
+    start: Trained | None,
+    *,
+    first: Sequence[object] = (),
+    last: Sequence[object] = (),
+    history: Sequence[object] = (),
+    step: int = 0,
     **options: Any,
 ) -> DIMNet:
-    """Return a net for an objective; `options` are those of `DIMNet`."""
-    told = announce(objective.channel.capacity, batch_size, settings.clean_weight)
-    last = options.pop("last", [])
-    return DIMNet(
+    """Return a net that has trained an objective, from the optimizer of another if it is known.
+
+    It goes on behind so many steps and the epochs of `history`.
+    `first` are callbacks before those of the user, `told` and `last` behind; `options` are those of
+    `DIMNet`.
+    """
+    state = None if start is None else start.state.get("optimizer")
+    warm = [] if state is None else [WarmStart(state)]
+    net = DIMNet(
         objective,
-        batch_size=batch_size,
+        batch_size=batches.batch_size,
         lr=settings.lr,
         optimizer=settings.optimizer,
         device=str(settings.device),
-        callbacks=[*options.pop("watching", []), *settings.callbacks, *told, *last],
+        callbacks=[*first, *settings.callbacks, *told, *warm, *last],
         **options,
         **optimizer_arguments(settings.optimizer),
     )
-
-
-def run(
-    net: DIMNet, batches: Batches, history: object = None, checkpoint: FitCheckpoint | None = None
-) -> None:
-    """Train a net, behind the history of another one, and drop what nothing goes on from."""
-    epochs = None if checkpoint is None else net.max_epochs - checkpoint.n_epochs
-    try:
-        net.initialize()
-        if history is not None:
-            net.history_ = history
-        net.partial_fit(batches, epochs=epochs)
-    finally:
-        for _, callback in getattr(net, "callbacks_", []):
-            getattr(callback, "close", lambda: None)()
-    net.held_out = net.resume = None  # rows of the table, which a pickled net must not carry along
-
-
-def reference_weights(settings: Settings, table: Table) -> tuple[float, ...]:
-    """Return the weights of what `references` returns."""
-    weights = [] if settings.keep is None else [settings.keep_weight]
-    return (*weights, *([] if table.targets is None else [settings.supervision]))
-
-
-def references(
-    rows: Rows, table: Table, kept: Kept | None, labelled: bool
-) -> tuple[Reference, ...]:
-    """Return the reference features of rows of a table: what is kept, and y.
-
-    `labelled` says whether the rows that training sees have a y.
-    """
-    found: list[Reference] = [] if kept is None else [kept.features(rows)]
-    if labelled:
-        targets = table.targets
-        found.append(unknown if targets is None else of_targets(rows.of(targets), rows.device))
-    return tuple(found)
+    net.initialize()
+    net.history.extend(history)
+    net.step_ = step
+    net.partial_fit(batches)
+    net.held_out = None  # rows of the table, which a pickled net must not carry along
+    return net
 
 
 def train(
     table: Table,
     settings: Settings,
     seed: int,
-    announce: Callable[..., list[object]],
-    start: Start | None = None,
+    told: Sequence[object],
+    start: Trained | None = None,
     validation: Table | None = None,
 ) -> Trained:
     """Train an encoder on a table.
 
-    `announce` makes of (capacity, batch size, clean weight) a list of further callbacks, and
-    `validation` are rows to evaluate on after each epoch, and for the refinement to stop by:
-    without, early stopping and a refinement split some off.
+    `told` are callbacks behind those of the user. `validation` are rows to evaluate on after each
+    epoch, and for the refinement to stop by: without, early stopping and a refinement split some
+    off.
     """
-    checkpoint, place = None, settings.checkpoint
-    if place is not None:
-        checkpoint = FitCheckpoint(place.folder, settings.uses_global_rng)
-        seed = checkpoint.claim(seed, place.any_seed)
+    checkpoints = []
+    if settings.checkpoint is not None:
+        shared = settings.uses_global_rng
+        checkpoints = [FitCheckpoint(settings.checkpoint, shared, seed, settings.any_seed)]
+        seed = checkpoints[0].seed
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(6)]
     with isolated_rng(settings, seeds[0]):
         device = settings.device
@@ -319,67 +282,62 @@ def train(
             scaling, moments = scale(settings, table, seeds[1])
         else:
             scaling, moments = start.embedder.scaling, start.moments
-        last = None if start is None else start.objective.encoder
+        last = None if start is None else start.embedder.encoder
         front = missing_cells(settings, table, scaling, last)
         rows = Rows(table.X, scaling, device, kept, table.weights, table.shape)
         batch_size = min(settings.batch_size, len(rows))
         channel = settings.noise.build(settings.n_components, batch_size)
-        weights = reference_weights(settings, table)
-        objective = build(settings, rows, channel, make_generator(seeds[2]), front, weights)
+        known = References(settings, rows, table.targets is not None, seeds[1])
+        objective = build(settings, rows, channel, make_generator(seeds[2]), front, known.weights)
         if start is not None:
-            load(objective, start.objective.state_dict())
+            load(objective, start.net.module_.state_dict())
         objective = objective.to(device, torch.float32)
-        if checkpoint is not None:
-            checkpoint.check(identity(settings, table, validation, objective))
+        for item in (*checkpoints, *settings.callbacks):
+            if isinstance(item, Quiet) and hasattr(item, "check"):
+                item.check(identity(settings, table, validation, objective))
 
         shuffle = make_generator(seeds[3])
-        features, labelled = Kept.of(settings, rows, seeds[1]), table.targets is not None
-        known = references(rows, table, features, labelled)
-        batches = Batches(rows, batch_size, shuffle, known)
+        batches = Batches(rows, batch_size, shuffle, known.of(rows, table.targets))
         watched = None
         if unseen is not None and (stopping is not None or validation is not None):
             others = Rows(unseen.X, scaling, device, shape=table.shape)
-            known = references(others, unseen, features, labelled)
-            watched = Batches(others, batch_size, shuffle, known, shuffle=False)
-        watching = []
-        if stopping is not None and watched is not None:
-            watching = [HeldOut(stopping)]
+            features = known.of(others, unseen.targets)
+            watched = Batches(others, batch_size, shuffle, features, shuffle=False)
         epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
-        net = make_net(
+        net = train_net(
             objective,
             settings,
-            batch_size,
-            announce,
+            batches,
+            told,
+            start,
+            first=[] if stopping is None or watched is None else [HeldOut(stopping)],
+            last=checkpoints,
             generator=make_generator(seeds[4], device),
             n_steps=epochs * len(batches),
             max_epochs=epochs,
             held_out=watched,
-            resume=start.state.get("optimizer") if start else None,
-            watching=watching,
-            last=[] if checkpoint is None else [checkpoint],
         )
-        run(net, batches, checkpoint=checkpoint)
         # Twice the size of the weights: kept only where a user wants to go on from it.
         optimizer = training_state(net) if settings.warm_start else None
-        embedder, nats, message = conclude(net, rows, table.shape, seeds[5])
+        embedder, nats, message = conclude(net, rows, seeds[5])
         held_out = None if unseen is None else unseen.X
-        refinement = refine(settings, embedder, table.X, kept, seeds[5], table.weights, held_out)
+        refinement = refine(settings, embedder, rows, seeds[5], held_out)
         state = {
             "moments": None if moments is None else tuple(moments),
             "optimizer": optimizer,
             "n_seen": len(table),
             "seed": seed,
         }
-        if checkpoint is not None:
+        for checkpoint in checkpoints:
             checkpoint.remove()
-        return Trained(net, embedder, nats, refinement, message, state)
+        return Trained(net, embedder, batch_size, state, nats, refinement, message)
 
 
 def fitted_so_far(net: DIMNet, batches: Batches, **further: object) -> dict[str, object]:
     """Return the attributes of an estimator that is fitted, had training ended now; all copies."""
     rows, objective = batches.rows, copy.deepcopy(net.module_)
     finalize_statistics(objective, rows, batches.batch_size, 0)
-    embedder = embed_with(rows, objective.eval(), rows.shape)
+    embedder = embed_with(rows, objective.eval())
     return {
         "net_": net,
         "encoder_": embedder,
@@ -391,21 +349,17 @@ def fitted_so_far(net: DIMNet, batches: Batches, **further: object) -> dict[str,
     }
 
 
-def embed_with(rows: Rows, objective: Objective, shape: tuple[int, ...] | None) -> Embedder:
+def embed_with(rows: Rows, objective: Objective) -> Embedder:
     """Return the embedder of an objective that was trained on these rows, on the CPU."""
     embedder = Embedder(rows.scaling, objective.encoder, objective.normalizer)
-    embedder.row_shape = shape
+    embedder.row_shape = rows.shape
     embedder = embedder.cpu().eval()
     embedder.check_double(rows.X)
     return embedder
 
 
 def conclude(
-    net: DIMNet,
-    rows: Rows,
-    shape: tuple[int, ...] | None,
-    seed: int,
-    prior: Prior | None = None,
+    net: DIMNet, rows: Rows, seed: int, prior: Prior | None = None
 ) -> tuple[Embedder, float, str | None]:
     """Set the statistics of a trained net, and return what embeds and what was measured.
 
@@ -419,4 +373,4 @@ def conclude(
     nats = channel_nats(embedded, objective.channel, seed)
     message = check_collapse(objective, rows, size, nats, spread)
     net.to_cpu_and_release_data()
-    return embed_with(rows, objective, shape), nats, message
+    return embed_with(rows, objective), nats, message

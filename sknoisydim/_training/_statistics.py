@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -168,36 +168,26 @@ def check_collapse(
 def refine(
     settings: Settings,
     embedder: Embedder,
-    X: RowSource,
-    kept: np.ndarray | None,
+    rows: Rows,
     seed: int,
-    weights: np.ndarray | None = None,
     held_out: RowSource | None = None,
 ) -> nn.Module | None:
     """Return the map that refines the distribution of the clean training rows, or None.
 
-    These are the rows of X at the positions `kept`, all of them with None. Rows that have weights
-    are drawn in proportion to them. It stops by rows held out, which training has not seen, and
-    without such by some of the others.
+    Rows that have weights are drawn in proportion to them. It stops by rows held out, which
+    training has not seen, and without such by some of the others.
     """
     if settings.refine is None:
         return None
-    device = settings.device
-    pool: Any = len(X) if kept is None else kept
-    n_rows = len(X) if kept is None else len(kept)
-    if weights is not None:
-        shares = weights if kept is None else weights[kept]
-        n_drawn = min(n_rows, REFINEMENT_ROWS)
-        kept = np.random.default_rng(seed).choice(pool, n_drawn, p=shares / shares.sum())
-    elif n_rows > REFINEMENT_ROWS:
-        kept = np.random.default_rng(seed).choice(pool, REFINEMENT_ROWS, replace=False)
-    rows = X if kept is None else ChosenRows(X, kept)
+    drawn = rows.draw(min(len(rows), REFINEMENT_ROWS), make_generator(seed)).long()
+    index = drawn.sort().values.numpy()  # as files are read fastest
+    chosen = ChosenRows(rows.X, index if rows.index is None else rows.index[index])
     if held_out is not None and len(held_out) > HELD_OUT_ROWS:
         some = np.random.default_rng(seed).choice(len(held_out), HELD_OUT_ROWS, replace=False)
         held_out = ChosenRows(held_out, some)
     clean, unseen = (
-        None if part is None else np.concatenate([z for _, z in embeddings(embedder, part, device)])
-        for part in (rows, held_out)
+        None if part is None else embeddings(embedder, part, settings.device)
+        for part in (chosen, held_out)
     )
     built = settings.refine.build(clean, seed, unseen)
     if not all(callable(getattr(built, name, None)) for name in MAP) or not callable(built):

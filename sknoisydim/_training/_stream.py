@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,24 +12,21 @@ from torch import nn
 from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._labels import UNLABELLED
 from sknoisydim._modules import make_generator
-from sknoisydim._net._warm_start import training_state
+from sknoisydim._net._checkpoint import training_state
 from sknoisydim._objective import Objective
-from sknoisydim._references import Kept
+from sknoisydim._references import References
 from sknoisydim._settings import Settings
 from sknoisydim._sources import RowSource, StackedRows
-from sknoisydim._training._fit import build, missing_cells
 from sknoisydim.scaling import Moments, Standardize, column_moments, from_moments
 
 from ._fit import (
-    Start,
     Trained,
+    build,
     conclude,
     isolated_rng,
-    make_net,
-    reference_weights,
-    references,
-    run,
+    missing_cells,
     scale,
+    train_net,
 )
 from ._statistics import Prior, refine
 
@@ -65,8 +62,8 @@ def train_chunk(
     table: Table,
     settings: Settings,
     seed: int,
-    announce: Callable[..., list[object]],
-    start: Start | None,
+    told: Sequence[object],
+    start: Trained | None,
 ) -> Trained:
     """Go once over new rows, and finalize the statistics of all rows so far."""
     state = dict(start.state) if start else {}
@@ -94,43 +91,40 @@ def train_chunk(
             front = missing_cells(settings, table, scaling)
             objective = build(settings, rows, channel, make_generator(seeds[2]), front)
         else:
-            objective = copy.deepcopy(start.objective)
+            objective = copy.deepcopy(start.net.module_)
             objective.precision = settings.precision
         prior = _prior(objective, start, n_before)
         objective = objective.to(device, torch.float32).train()
-        objective.linear_weights = reference_weights(settings, both)
+        known = References(settings, rows, both.targets is not None, seeds[1])
+        objective.linear_weights = known.weights
         objective.match_weight = settings.match_weight
-        features = Kept.of(settings, rows, seeds[1])
-        known = references(rows, both, features, both.targets is not None)
-        net = make_net(
+        chunk = _Chunk(rows, size, make_generator(seeds[4]), known.of(rows, both.targets))
+        chunk.n_new = n_new
+        history = list(start.net.history)[-HISTORY + 1 :] if start else []
+        net = train_net(
             objective,
             settings,
-            size,
-            announce,
+            chunk,
+            told,
+            start,
+            history=history,
+            step=state.get("step", 0),
             generator=make_generator(seeds[3], device),
             n_steps=None,
-            max_epochs=1,
-            resume=state.get("optimizer"),
+            max_epochs=len(history) + 1,
         )
-        net.step_ = state.get("step", 0)
-        history = copy.copy(start.history) if start else None
-        if history is not None:
-            del history[: -HISTORY + 1]
-        chunk = _Chunk(rows, size, make_generator(seeds[4]), known)
-        chunk.n_new = n_new
-        run(net, chunk, history)
         state["optimizer"], state["step"] = training_state(net), net.step_
-        embedder, nats, _ = conclude(net, rows, table.shape, seeds[1], prior)
-        refinement = refine(settings, embedder, both.X, None, seeds[1], both.weights)
+        embedder, nats, _ = conclude(net, rows, seeds[1], prior)
+        refinement = refine(settings, embedder, rows, seeds[1])
         state["moments"] = None if moments is None else tuple(moments)
         state["kept"] = _keep(kept, n_before, table.X, batch_size, seeds[1])
         state["n_streamed"] = n_before + n_new
         state["n_seen"] = state.get("n_seen", 0) + n_new
-        return Trained(net, embedder, nats, refinement, None, state)
+        return Trained(net, embedder, batch_size, state, nats, refinement)
 
 
 def _scale(
-    settings: Settings, table: Table, start: Start | None, seed: int
+    settings: Settings, table: Table, start: Trained | None, seed: int
 ) -> tuple[nn.Module, Moments | None]:
     """Return the scaling: that of the first call, or by the moments of all rows so far."""
     if start is None:
@@ -142,7 +136,7 @@ def _scale(
     return from_moments("standard" if scaling.bound is None else "squash", moments), moments
 
 
-def _prior(objective: Objective, start: Start | None, n_before: int) -> Prior | None:
+def _prior(objective: Objective, start: Trained | None, n_before: int) -> Prior | None:
     """Return what a fit knew of its rows, as long as few rows have come since."""
     if start is None:
         return None

@@ -10,41 +10,35 @@ and that by the weights at the end.
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime
+import io
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-import joblib
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy import sparse
-from sklearn.base import BaseEstimator, clone
-from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _num_samples
+from sklearn.base import BaseEstimator
 from torch import nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
-from sknoisydim._context import own_context
+from sknoisydim._context import extra, own_context
 from sknoisydim._linear import Rows
-from sknoisydim._modules import Dropout, RandomState, draw_seed
-from sknoisydim._net._callbacks import SumGradients, without_output
+from sknoisydim._modules import draw_seed
+from sknoisydim._net._callbacks import Quiet
+from sknoisydim._net._checkpoint import differences
 from sknoisydim._validation import check_real
-from sknoisydim.encoders import resolve_encoder
 
 from ._dask import check_estimator
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-Forward = Callable[..., torch.Tensor]
-# Samples, evenly spaced, by which the processes see that they were given the same table.
-COMPARED_SAMPLES = 16
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-# These multiply by a mask; AlphaDropout and its kin do more.
-DROPOUTS = (Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+# What is each process's own.
+APART = {"callbacks", "device"}
+# These multiply by a mask; alpha_dropout and its kin do more.
+DROPOUTS = (functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d)
 
 
 @own_context()
@@ -91,7 +85,8 @@ def fit_data_parallel(
     ImportError
         If accelerate is not installed: `pip install "sknoisydim[accelerate]"`.
     TypeError, ValueError
-        As of `fit`; if processes were given other tables or seeds, or with `checkpoint`.
+        As of `fit`; if processes were given other tables or parameters, or with
+        `checkpoint`.
     RuntimeError
         If another process has ended, or does not answer in time.
 
@@ -108,7 +103,6 @@ def fit_data_parallel(
     check_estimator(estimator)
     accelerator = _resolve(accelerator, timeout)
     rank, n_ranks = accelerator.process_index, accelerator.num_processes
-    main = accelerator.is_main_process
     if n_ranks == 1:
         return estimator.fit(X, y, **fit_params)
     if estimator.checkpoint is not None:
@@ -116,26 +110,25 @@ def fit_data_parallel(
             f"checkpoint={estimator.checkpoint!r} is for a fit in one process, and this one is in "
             f"{n_ranks}: use checkpoint=None."
         )
-    with warnings.catch_warnings():
-        if not main:  # what the main process warns of holds for all
-            warnings.simplefilter("ignore")
-        worker = clone(estimator)
-        try:
-            worker.random_state = _agree(estimator.random_state, {"X": X, "y": y, **fit_params})
-            if estimator.warm_start:
-                from accelerate.utils import broadcast_object_list
+    from accelerate.utils import broadcast_object_list
 
+    worker, parameters = copy.copy(estimator), estimator.get_params(deep=False)
+    with contextlib.ExitStack() as stack:
+        if rank > 0:  # what the main process shows, or warns of, holds for all
+            stack.enter_context(warnings.catch_warnings(action="ignore"))
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        try:
+            if estimator.warm_start:
                 # Others never got what the main process goes on from.
-                (last,) = broadcast_object_list([estimator if main else None])
-                worker.__dict__ |= _fitted(last)
-            worker.encoder = SharedEncoder(estimator.encoder, rank, n_ranks)
+                (last,) = broadcast_object_list([None if rank else estimator])
+                worker.__dict__ = vars(last) | parameters
+            if not isinstance(estimator.random_state, (int, np.integer)):
+                (seed,) = broadcast_object_list([draw_seed(estimator.random_state)])
+                worker.random_state = seed
             if estimator.device == "auto":
                 worker.device = str(accelerator.device)
-            callbacks = worker.callbacks or []
-            if not main:
-                worker.verbose, callbacks = 0, without_output(callbacks)
-            sharing = SumGradients(SharedRows(rank, n_ranks))
-            worker.callbacks = [sharing, *callbacks]
+            worker.callbacks = [SharedRows(rank, n_ranks), *(estimator.callbacks or [])]
             worker.fit(X, y, **fit_params)
             accelerator.wait_for_everyone()
         except RuntimeError as error:
@@ -144,31 +137,17 @@ def fit_data_parallel(
                 "not answer within the time-out of the process group."
             )
             raise
-    if not main:
+    if rank > 0:
         return None
-    unshare(worker.net_.module_.encoder)
-    net = worker.net_
-    net.callbacks = [item for item in net.callbacks if not isinstance(item, SumGradients)]
-    net.callbacks_ = [pair for pair in net.callbacks_ if not isinstance(pair[1], SumGradients)]
-    for name in _fitted(estimator):
-        delattr(estimator, name)
-    estimator.__dict__ |= _fitted(worker)
+    estimator.__dict__ = vars(worker) | parameters
     return estimator
 
 
-def _fitted(estimator: BaseEstimator) -> dict[str, object]:
-    return {name: value for name, value in vars(estimator).items() if name.endswith("_")}
-
-
-def _resolve(accelerator: Any, timeout: float) -> Accelerator:
+def _resolve(accelerator: Any, timeout: float) -> Any:
     """Return the accelerator of this process, which knows of the others."""
     check_real(timeout, "timeout", minimum=0, closed="neither")
-    try:
+    with extra("accelerate", "fit_data_parallel"):
         from accelerate import Accelerator, InitProcessGroupKwargs
-    except ImportError as error:
-        raise ImportError(
-            'fit_data_parallel needs accelerate: pip install "sknoisydim[accelerate]"'
-        ) from error
     if accelerator is None:
         group = InitProcessGroupKwargs(timeout=datetime.timedelta(seconds=timeout))
         accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[group])
@@ -187,62 +166,63 @@ def _resolve(accelerator: Any, timeout: float) -> Accelerator:
             "--nproc-per-node N` or `accelerate.debug_launcher(function, num_processes=N)`.",
             stacklevel=4,  # the third is the decorator's
         )
-    if accelerator.mixed_precision != "no" or accelerator.gradient_accumulation_steps != 1:
-        raise ValueError(
-            f"the accelerator has mixed_precision={accelerator.mixed_precision!r} and "
-            f"gradient_accumulation_steps={accelerator.gradient_accumulation_steps}; it takes "
-            "'no' (there is MLPEncoder(precision='bf16')) and 1, a step for each batch."
-        )
+    for name, value in {"mixed_precision": "no", "gradient_accumulation_steps": 1}.items():
+        if (given := getattr(accelerator, name)) != value:
+            raise ValueError(
+                f"the accelerator has {name}={given!r}, and takes {value!r}: a step for each "
+                "batch, and MLPEncoder(precision='bf16') for another precision."
+            )
     return accelerator
 
 
-def _agree(random_state: RandomState, tables: Mapping[str, object]) -> int:
-    """Return the seed of the main process, if all were given the same tables and seed."""
-    from accelerate.utils import gather_object
+class SharedRows(Rows, Quiet):
+    """The rows of one of several processes; as a callback, it lets a net train on them.
 
-    own = isinstance(random_state, (int, np.integer))
-    seed: Any = random_state if own else draw_seed(random_state)
-    told = gather_object(
-        [(int(seed), {name: _fingerprint(table) for name, table in tables.items()})]
-    )
-    for rank, (other, found) in enumerate(told):
-        if found != told[0][1] or (own and other != told[0][0]):
-            raise ValueError(
-                f"process {rank} was given random_state {other} and {found}, process 0 {told[0]}: "
-                f"all need the same. A table is told by its length and {COMPARED_SAMPLES} samples."
-            )
-    return int(told[0][0])
-
-
-def _fingerprint(table: Any) -> tuple[int, str]:
-    """Return the number of samples of a table, and a hash of some of them."""
-    if table is None or np.isscalar(table):  # no table, or the weight of all samples
-        return 0, joblib.hash(table)
-    is_sparse = sparse.issparse(table)
-    rows: Any = sparse.csr_array(table) if is_sparse else table  # not all formats have rows
-    n = _num_samples(rows)
-    rows = _safe_indexing(rows, np.linspace(0, n - 1, COMPARED_SAMPLES if n else 0).astype(int))
-    return n, joblib.hash(np.ascontiguousarray(rows.toarray() if is_sparse else rows))
-
-
-class SharedRows(Rows):
-    """The rows of one of several processes."""
+    Gradients are added up before anything else reads them, by one all-reduce: DDP's buckets, which
+    overlap with the backward pass, would hide little of it, and a module that DDP wraps has no
+    `encoder` and no `normalizer` for the net.
+    """
 
     def __init__(self, rank: int, n_ranks: int) -> None:
         self.rank, self.n_ranks = rank, n_ranks
 
-    def counts(self, n: int) -> list[int]:
-        """Return how many of n rows each process has."""
+    def check(self, identity: Mapping[str, str]) -> None:
+        """See that all processes do one fit, of one table."""
+        from accelerate.utils import gather_object
+
+        own = {name: said for name, said in identity.items() if name not in APART}
+        for rank, other in enumerate(gather_object([own])):
+            if told := differences(other, own):
+                raise ValueError(
+                    f"process {rank} was given another fit than process {self.rank}: {told}."
+                )
+
+    def on_train_begin(self, net: Any, **kwargs: object) -> None:
+        net.module_.rows = self
+
+    def on_train_end(self, net: Any, **kwargs: object) -> None:
+        del net.module_.rows
+
+    def on_grad_computed(self, net: Any, **kwargs: object) -> None:
+        # Of the module: `named_parameters` is an iterator, which the next callback needs too.
+        gradients = [p.grad for p in net.module_.parameters() if p.grad is not None]
+        total = _total(nn.utils.parameters_to_vector(gradients))
+        nn.utils.vector_to_parameters(total, gradients)
+
+    def part(self, n: int) -> slice:
         if n < self.n_ranks:
             raise ValueError(
                 f"a batch of {n} samples is shared among {self.n_ranks} processes, and each needs "
                 "one at least: use more samples, a larger batch_size, or fewer processes."
             )
-        return [len(part) for part in np.array_split(range(n), self.n_ranks)]
+        return slice(self.rank * n // self.n_ranks, (self.rank + 1) * n // self.n_ranks)
 
-    def part(self, n: int) -> slice:
-        before = sum(self.counts(n)[: self.rank])
-        return slice(before, before + self.counts(n)[self.rank])
+    def encode(self, encoder: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        n, part = len(x), self.part(len(x))
+        with WholeBatch(self, n):
+            output = encoder(x[part])
+        # The gradient of the whole is the same in every process: nothing is sent back.
+        return self.sum(functional.pad(output, (0, 0, part.start, n - part.stop)))
 
     def share(self, z: torch.Tensor) -> torch.Tensor:
         z = z.view_as(z)
@@ -266,105 +246,57 @@ def _total(value: torch.Tensor) -> torch.Tensor:
     return reduce(value.detach().clone(), "sum")
 
 
-class SharedEncoder:
-    """Builds what `encoder` stands for, and shares its batches among the processes.
+class WholeBatch(TorchFunctionMode):
+    """Batch normalisation and dropout of a whole batch, in layers that are given a part of it.
 
-    The layers get another `forward` each. Names of parameters and types of layers stay, so that all
-    that reads them (recalibration, a warm start) finds what it knows.
+    The mask of the whole is that of one process, and none that two processes share.
     """
 
-    def __init__(self, encoder: object, rank: int, n_ranks: int) -> None:
-        self.encoder = encoder
-        self.rows = SharedRows(rank, n_ranks)
-        self.component = resolve_encoder(encoder)
-        self.own_generator = getattr(self.component, "own_generator", False)
-        self.any_shape = getattr(self.component, "any_shape", False)
-        self.precision = getattr(self.component, "precision", "32")
-        # Samples of each process, while a batch is on its way through the encoder.
-        self.counts: list[int] = []
+    def __init__(self, rows: Rows, n: int) -> None:
+        super().__init__()
+        self.rows, self.n, self.part = rows, n, rows.part(n)
 
-    def __sklearn_clone__(self) -> SharedEncoder:
-        return self  # it knows its process, and a copy would know another
-
-    def build(self, n_features: Any, n_components: int, generator: torch.Generator) -> nn.Module:
-        """Return the module that shares."""
-        module: nn.Module = self.component.build(n_features, n_components, generator)
-        for layer in list(module.modules()):
-            if isinstance(layer, BATCH_NORMS):
-                vars(layer)["forward"] = _Patch(self._batch_norm, layer.forward, layer)
-            elif isinstance(layer, DROPOUTS):
-                vars(layer)["forward"] = _Patch(self._dropout, layer.forward, layer)
-            elif isinstance(layer, nn.modules.dropout._DropoutNd):
+    def __torch_function__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if kwargs.get("training"):
+            if func is functional.batch_norm:
+                return self._batch_norm(*args, **kwargs)
+            if func in DROPOUTS:
+                mask = func(args[0].new_ones(self.n, *args[0].shape[1:]), *args[1:], **kwargs)
+                return args[0] * mask[self.part]
+            if func in (functional.alpha_dropout, functional.feature_alpha_dropout):
                 raise TypeError(
-                    f"the encoder has a {type(layer).__name__}, which cannot be shared among "
-                    f"processes; {', '.join(kind.__name__ for kind in DROPOUTS[1:])} can."
+                    f"the encoder has {func.__name__}, which cannot be shared among processes."
                 )
-        vars(module)["forward"] = _Patch(self._encode, module.forward)
-        return module
+        if func is torch.rand and args and isinstance(args[0], torch.Size):  # in our own dropout
+            return func((self.n, *args[0][1:]), **kwargs)[self.part]
+        return func(*args, **kwargs)
 
-    @contextlib.contextmanager
-    def batch(self, n: int) -> Iterator[slice]:
-        """Share a batch, and yield the part of this process."""
-        self.counts, self.part = self.rows.counts(n), self.rows.part(n)
-        try:
-            yield self.part
-        finally:
-            self.counts = []
-
-    def _encode(self, forward: Forward, x: torch.Tensor) -> torch.Tensor:
-        # Only training takes gradients; what it does to clean samples is in evaluation mode.
-        if not torch.is_grad_enabled():
-            return forward(x)
-        from accelerate.utils import gather
-
-        with self.batch(len(x)) as part:
-            output, most = forward(x[part]), max(self.counts)
-            padding = output[:1].detach().expand(most - len(output), *output.shape[1:])
-            parts = list(gather(torch.cat([output.detach(), padding])).split(most))
-            # The gradient of the whole is the same in every process: nothing is sent back.
-            parts[self.rows.rank] = output
-            return torch.cat([part[:n] for part, n in zip(parts, self.counts, strict=True)])
-
-    def _dropout(self, forward: Forward, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        if not (layer.training and self.counts):
-            return forward(x)
-        # The mask of the whole batch: that of one process, and none that two processes share.
-        return x * forward(x.new_ones(sum(self.counts), *x.shape[1:]))[self.part]
-
-    def _batch_norm(self, forward: Forward, layer: Any, x: torch.Tensor) -> torch.Tensor:
-        if not (layer.training and self.counts):
-            return forward(x)
-        total, dtype = sum(self.counts), x.dtype
-        x = x.float()  # in bfloat16 it would be neither the layer's nor exact
-        variance, mean = (
-            value.double() for value in torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
-        )
-        # In float64 the squares may cancel, and two numbers a unit are all that is sent.
-        moments = torch.stack([mean, variance + mean.square()]) * (len(x) / total)
-        mean, square = self.rows.sum(self.rows.share(moments))
-        variance = (square - mean.square()).clamp(min=0).to(x.dtype)
-        mean = mean.to(x.dtype)
-        layer.num_batches_tracked.add_(1)
-        momentum = layer.momentum
-        if momentum is None:
-            momentum = 1 / float(layer.num_batches_tracked)
-        count = total * x[0, 0].numel()
-        layer.running_mean.lerp_(mean.detach(), momentum)
-        layer.running_var.lerp_(variance.detach() * (count / max(1, count - 1)), momentum)
-        shape = (1, -1, *[1] * (x.ndim - 2))
-        z = (x - mean.view(shape)) * torch.rsqrt(variance + layer.eps).view(shape)
-        z = z * layer.weight.view(shape) + layer.bias.view(shape) if layer.affine else z
+    def _batch_norm(
+        self,
+        x: torch.Tensor,
+        *running: torch.Tensor | None,
+        momentum: float,
+        eps: float,
+        **layer: Any,
+    ) -> torch.Tensor:
+        dtype, count = x.dtype, self.n * x[0, 0].numel()
+        # In bfloat16 it would be neither the layer's nor exact.
+        x, axes = x.float(), [0, *range(2, x.ndim)]
+        mean = self._total(x.sum(axes, keepdim=True)) / count
+        x = x - mean
+        variance = self._total(x.square().sum(axes, keepdim=True)) / count
+        for average, value in zip(
+            running, (mean, variance * count / max(1, count - 1)), strict=True
+        ):
+            if average is not None:
+                average.lerp_(value.detach().flatten(), momentum)
+        z = x * torch.rsqrt(variance + eps)
+        if layer["weight"] is not None:
+            z = z * layer["weight"].view_as(mean) + layer["bias"].view_as(mean)
         return z.to(dtype)
 
-
-class _Patch(partial):  # type: ignore[type-arg]  # of any forward
-    """The `forward` of a layer that stands for the one before, its first argument."""
-
-
-def unshare(module: nn.Module) -> None:
-    """Give the layers of a module that `SharedEncoder` has built their own `forward` again."""
-    for layer in module.modules():
-        while isinstance(patch := vars(layer).get("forward"), _Patch):
-            del vars(layer)["forward"]
-            if layer.forward != patch.args[0]:  # one of the instance, not the method of its class
-                vars(layer)["forward"] = patch.args[0]
+    def _total(self, own: torch.Tensor) -> torch.Tensor:
+        return self.rows.sum(self.rows.share(own))

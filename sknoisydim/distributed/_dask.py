@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
-from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from sknoisydim._context import extra
 from sknoisydim._modules import draw_seed
 from sknoisydim._validation import check_integer
 
@@ -88,17 +88,17 @@ class DaskTransformer(
         TypeError, ValueError
             As of `partial_fit`; if X or y is no such collection, or in other blocks than the other.
         """
+        with extra("dask", "DaskTransformer"):
+            import dask
+            from distributed import futures_of
         check_estimator(self.estimator)
         max_epochs = check_integer(self.max_epochs, "max_epochs", minimum=1)
-        blocks = _blocks(X, "X", dimensions=2)
-        labels = [None] * len(blocks) if y is None else _blocks(y, "y", dimensions=1)
+        blocks = list(np.ravel(_collection(X, "X").to_delayed()))
+        labels = [None] * len(blocks)
+        if y is not None:
+            labels = list(np.ravel(_collection(y, "y", 1).to_delayed()))
         if len(labels) != len(blocks):
-            raise ValueError(
-                f"X comes in {len(blocks)} blocks, and y in {len(labels)}: they need the same."
-            )
-        import dask
-        from distributed import futures_of
-
+            raise ValueError(f"X comes in {len(blocks)} blocks, and y in {len(labels)}.")
         model = clone(self.estimator)
         seed = draw_seed(model.random_state)
         step = dask.delayed(_train_on, pure=False)
@@ -107,8 +107,8 @@ class DaskTransformer(
             last, trained = trained, step(trained, blocks[number], labels[number]).persist()
             # Two blocks on their way at once: one is trained on, and the next is read meanwhile.
             for future in futures_of(last):  # none where dask's own threads have done it
-                if error := future.exception():
-                    raise error
+                if failure := future.exception():
+                    raise failure
         model = trained.compute()
         if not model.__sklearn_is_fitted__():
             raise ValueError(f"none of the {len(blocks)} blocks of X has two rows to start with.")
@@ -136,31 +136,31 @@ class DaskTransformer(
         model = self._model()
         if not hasattr(X, "__dask_graph__"):
             return model.transform(X)
-        is_frame = _check_collection(X, "X", dimensions=2)
-        columns = list(X.columns) if is_frame else None
+        X = _collection(X, "X")
+        is_frame = hasattr(X, "map_partitions")
         count = int(np.prod(X.shape[1:]))
         if count != model.n_features_in_:
             raise ValueError(f"X has {count} features; the model has {model.n_features_in_}.")
-        known = list(getattr(model, "feature_names_in_", columns or ()))
-        if columns is not None and columns != known:
-            raise ValueError(f"X has the columns {columns}; the model takes {known} in that order.")
         import dask
 
+        # One node of the graph, which every block depends on: a worker is sent the model once.
+        shared = dask.delayed(model, pure=False)
         # As scikit-learn has it, what pandas has beside numpy's types becomes float64.
         dtypes = list(X.dtypes) if is_frame else [X.dtype]
         plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
         single = plain and np.result_type(*dtypes) == np.float32
         meta: Any = np.empty((0, model.n_components_), np.float32 if single else np.float64)
-        # One node of the graph, which every block depends on: a worker is sent the model once.
-        shared = dask.delayed(model, pure=False)
-        if is_frame:
-            import pandas as pd
+        if not is_frame:
+            shape = {"chunks": (X.chunks[0], (meta.shape[1],)), "drop_axis": list(range(2, X.ndim))}
+            return X.map_blocks(_embed, shared, meta, dtype=meta.dtype, meta=meta, **shape)
+        import pandas as pd
 
-            meta = pd.DataFrame(meta, X._meta.index[:0], list(model.get_feature_names_out()))
-            return X.map_partitions(_embed, shared, meta, meta=meta)
-        X = _whole_rows(X)
-        shape = {"chunks": (X.chunks[0], (meta.shape[1],)), "drop_axis": list(range(2, X.ndim))}
-        return X.map_blocks(_embed, shared, meta, dtype=meta.dtype, meta=meta, **shape)
+        columns = list(X.columns)
+        known = list(getattr(model, "feature_names_in_", columns))
+        if columns != known:
+            raise ValueError(f"X has the columns {columns}; the model takes {known} in that order.")
+        meta = pd.DataFrame(meta, X._meta.index[:0], list(model.get_feature_names_out()))
+        return X.map_partitions(_embed, shared, meta, meta=meta)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the names of the components; `input_features` is ignored."""
@@ -173,15 +173,11 @@ class DaskTransformer(
         return model
 
     def __sklearn_is_fitted__(self) -> bool:
-        try:
-            self._model()
-        except (NotFittedError, TypeError):
-            return False
-        return True
+        return hasattr(getattr(self, "estimator_", self.estimator), "net_")
 
 
-def _check_collection(X: Any, name: str, *, dimensions: int) -> bool:
-    """Tell a data frame or series of Dask from an array; raise TypeError for anything else."""
+def _collection(X: Any, name: str, dimensions: int = 2) -> Any:
+    """Return a collection of Dask, an array with one block across its columns."""
     # Of the type: a Delayed has an attribute of any name.
     if not (hasattr(X, "__dask_graph__") and hasattr(type(X), "ndim") and X.ndim):
         raise TypeError(
@@ -190,23 +186,8 @@ def _check_collection(X: Any, name: str, *, dimensions: int) -> bool:
         )
     if X.ndim < dimensions:
         raise TypeError(f"{name} is a Dask collection of one column; it takes one of several.")
-    return hasattr(X, "map_partitions")
-
-
-def _blocks(X: Any, name: str, *, dimensions: int) -> list[Any]:
-    """Return the blocks of rows of a collection, each as a Delayed."""
-    try:
-        import distributed  # noqa: F401 (what the extra brings, asked for before anything is done)
-    except ImportError as error:
-        raise ImportError('DaskTransformer needs dask: pip install "sknoisydim[dask]"') from error
-    is_frame = _check_collection(X, name, dimensions=dimensions)
-    return list(np.ravel((X if is_frame else _whole_rows(X)).to_delayed()))
-
-
-def _whole_rows(X: Any) -> Any:
-    """Return an array with one block across its columns."""
-    axes = range(1, X.ndim)
-    return X if all(X.numblocks[axis] == 1 for axis in axes) else X.rechunk(dict.fromkeys(axes, -1))
+    is_frame = hasattr(X, "map_partitions")
+    return X if is_frame else X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
 
 
 def _orders(n_blocks: int, max_epochs: int, seed: int) -> Iterator[int]:

@@ -8,45 +8,42 @@ fitted estimator and X; ``NoisyDIMTransformer.diagnose`` puts all of it into a :
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from sknoisydim.metrics._dependence import Consistency, align, consistency, effective_rank
+from sknoisydim.metrics._dependence import (
+    Consistency,
+    align,
+    consistency,
+    effective_rank,
+    intrinsic_dimension,
+    max_correlation,
+    total_correlation,
+)
 from sknoisydim.metrics._distances import (
     CLASSIFIERS,
     DISTANCES,
     classifier_auc,
     energy_distance,
     energy_test,
+    henze_zirkler,
+    kolmogorov_smirnov,
     mmd_test,
     monte_carlo_test,
     relative_distance,
     sliced_wasserstein,
 )
 from sknoisydim.metrics._drift import DriftReport
-from sknoisydim.metrics._information import information_scorer, make_match_scorer, match_scorer
-from sknoisydim.metrics._tests import (
-    MARGINAL_TESTS,
-    henze_zirkler,
-    kolmogorov_smirnov,
+from sknoisydim.metrics._information import (
+    InformationEstimate,
+    information_scorer,
+    make_match_scorer,
+    match_scorer,
+    mutual_information,
 )
-
-from ._dependence import intrinsic_dimension, max_correlation, total_correlation
-from ._information import InformationEstimate, mutual_information
-from ._report import VERDICTS, MatchReport
-from ._samples import JointTest, MarginalTest
-
-#: ``test(Z, reference, *, random_state) -> JointTest``
-JOINT_TESTS: dict[str, Callable[..., JointTest]] = {
-    "energy_test": energy_test,
-    "henze_zirkler": henze_zirkler,
-    "mmd_test": mmd_test,
-}
+from sknoisydim.metrics._report import VERDICTS, MatchReport
+from sknoisydim.metrics._samples import JointTest, MarginalTest
 
 __all__ = [
     "CLASSIFIERS",
     "DISTANCES",
-    "JOINT_TESTS",
-    "MARGINAL_TESTS",
     "VERDICTS",
     "Consistency",
     "DriftReport",

@@ -13,9 +13,9 @@ from sknoisydim.metrics._report import WIDTH
 #: The parts of a comparison, in the order of `DriftReport.part_pvalues`.
 PARTS = ("columns", "columns given the others", "components", "embedding", "second moments")
 
-# Names in a sentence, at most; the attributes have all.
 # Samples held out with fewer of which false alarms are clearly more frequent than the level.
 FEW_REFERENCE = 500
+# Names in a sentence, at most; the attributes have all.
 MAX_NAMES = 5
 
 
@@ -34,8 +34,7 @@ class DriftReport:
     level : float
         Level of this batch: `alpha`, or less with a `batch_number`.
     part_pvalues : dict of str to float
-        P-value of each part by itself: "columns", "columns given the others", "components",
-        "embedding", "second moments".
+        P-value of each of the five parts by itself.
     effect_size : float
         Largest distance, between 0 and 1, of the distribution functions of batch and held-out
         samples: of a column, of a column given the others, or of a component. But for chance, at
@@ -93,10 +92,9 @@ class DriftReport:
         return {"verdict": self.verdict, "test": self.test} | dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        lines = textwrap.wrap(self.verdict, WIDTH)
-        lines += ["", f"{'':26} {'p-value':>9}"]
-        lines += [f"{part:26} {p:9.2g}" for part, p in self.part_pvalues.items()]
-        lines += [f"{'all of them, corrected':26} {self.pvalue:9.2g}", ""]
+        lines = [*textwrap.wrap(self.verdict, WIDTH), "", f"{'':26} {'p-value':>9}"]
+        shown = {**self.part_pvalues, "all of them, corrected": self.pvalue}
+        lines += [*(f"{part:26} {p:9.2g}" for part, p in shown.items()), ""]
         chance = f"{self.effect_size_by_chance:.3f} by chance"
         lines += [f"Effect size {self.effect_size:.3f} ({chance}); {self.n_samples:,} samples,"]
         return "\n".join([*lines, f"compared with {self.n_reference:,}."])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
 from sknoisydim._sources import MatrixLike, RowSource
-from sknoisydim._validation import check_integer, check_real, unknown_option
+from sknoisydim._validation import check_integer, check_name, check_real
 from sknoisydim.metrics._distances import DISTANCES, classifier_auc, relative_distance
 from sknoisydim.metrics._samples import FloatArray, RandomState, generator, seed_of, subsample
 
@@ -24,45 +24,51 @@ if TYPE_CHECKING:
 
 
 def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstimator, MatrixLike]:
-    """Return the one fitted NoisyDIMTransformer of an estimator, and X as it reaches it.
+    """Return the one fitted NoisyDIMTransformer of an estimator, and X as it reaches it."""
+    transformer, before = find_step(estimator)
+    for steps in before:
+        X = steps.transform(X)
+    return transformer, X
+
+
+def find_step(estimator: BaseEstimator) -> tuple[BaseEstimator, list[BaseEstimator]]:
+    """Return the one fitted NoisyDIMTransformer of an estimator, and the steps before it.
 
     The estimator is a transformer, a Pipeline that has one at any place, also inside another
     Pipeline, or a fitted search over these. TypeError if there is none, ValueError for several.
     """
-    step = getattr(estimator, "best_estimator_", estimator)
-    names = _names(step)
-    if not names:
-        kinds = ", ".join(type(inner).__name__ for _, inner in _steps(step))
+    whole = getattr(estimator, "best_estimator_", estimator)
+    found = list(_transformers(whole, "", []))
+    if not found:
+        kinds = ", ".join(type(step).__name__ for _, step in _steps(whole))
         raise TypeError(
             "estimator must be a NoisyDIMTransformer, or a Pipeline with one among its steps, or a "
-            f"fitted search over these; got a {type(step).__name__}{kinds and ' of ' + kinds}."
+            f"fitted search over these; got a {type(whole).__name__}{kinds and ' of ' + kinds}."
         )
-    if len(names) > 1:
+    if len(found) > 1:
         raise ValueError(
-            f"the {type(step).__name__} has {len(names)} NoisyDIMTransformer steps "
-            f"({', '.join(map(repr, names))}): pass one of them, with X as it reaches it."
+            f"the {type(whole).__name__} has {len(found)} NoisyDIMTransformer steps "
+            f"({', '.join(repr(name) for name, *_ in found)}): pass one of them, with X as it "
+            "reaches it."
         )
-    for name in filter(None, names[0].split("__")):
-        position = list(step.named_steps).index(name)
-        # The first steps alone: what comes behind the transformer need not be able to transform.
-        X = step[:position].transform(X) if position else X
-        step = step[position]
-    check_is_fitted(step)
-    return step, X
+    _, transformer, before = found[0]
+    check_is_fitted(transformer)
+    return transformer, before
 
 
-def _names(estimator: BaseEstimator) -> list[str]:
-    """Return the names of the transformers inside, as `set_params` takes them."""
+def _transformers(
+    estimator: BaseEstimator, name: str, before: list[BaseEstimator]
+) -> Iterator[tuple[str, BaseEstimator, list[BaseEstimator]]]:
+    """Yield each transformer inside: its name for `set_params`, itself, and the steps before it."""
     if hasattr(estimator, "retarget") and hasattr(estimator, "transform"):
-        return [""]
-    return [
-        f"{name}__{inner}".removesuffix("__")
-        for name, step in _steps(estimator)
-        for inner in _names(step)
-    ]
+        yield name, estimator, before
+    for i, (key, step) in enumerate(_steps(estimator)):
+        # The first steps alone: what comes behind the transformer need not be able to transform.
+        ahead = [*before, estimator[:i]] if i else before
+        yield from _transformers(step, f"{name}__{key}".removeprefix("__"), ahead)
 
 
-def _steps(estimator: BaseEstimator) -> list[tuple[str, BaseEstimator]]:
+def _steps(estimator: object) -> list[tuple[str, BaseEstimator]]:
     steps = getattr(estimator, "steps", None)
     return steps if isinstance(steps, list) else []
 
@@ -81,13 +87,11 @@ def normal_embedding(
     """
     # Imported here: metrics of plain arrays need no torch.
     from sknoisydim._model import embeddings
+    from sknoisydim._settings import resolve_device
 
-    from .._settings import resolve_device
-
-    device = resolve_device(transformer.device)
     refinement = transformer.refinement_ if refined else None
-    parts = [z for _, z in embeddings(transformer.encoder_, X, device, refinement)]
-    return np.concatenate(parts)
+    device = resolve_device(transformer.device)
+    return embeddings(transformer.encoder_, X, device, refinement)
 
 
 #: Samples that one draw of the noise uses, unless a batch is larger.
@@ -129,7 +133,7 @@ class InformationEstimate:
 
     def to(self, units: str) -> InformationEstimate:
         """Return the estimate in "nats" or "bits"."""
-        factor = UNITS[self.units] / UNITS[_check_units(units)]
+        factor = UNITS[self.units] / UNITS[check_name(units, UNITS, "units")]
         names = ("value", "low", "high", "reachable", "capacity", "cap")
         converted: dict[str, Any] = {name: getattr(self, name) * factor for name in names}
         return replace(self, units=units, **converted)
@@ -158,10 +162,10 @@ def mutual_information(
         \hat I = \log B + \frac1B \sum_i \Bigl[ T_{ii} - \tfrac12 \log \sum_j e^{T_{ij}}
         - \tfrac12 \log \sum_j e^{T_{ji}} \Bigr] \le \min(I(f(X); f(X) + Z), \log B)
 
-    (InfoNCE in both directions) averaged over batches of B samples, with f the encoder before any
-    refinement, :math:`T_{ij} = \log p(y_i | f(x_j)) - \log p^*(y_i)` the density ratio of the
-    channel and :math:`y_i = f(x_i) + z_i`. Nothing is learned here, so nothing can overfit. It is
-    the lower bound that the fit reports as `mutual_information_`.
+    (InfoNCE in both directions, arXiv:1807.03748, section 2.3) averaged over batches of B samples,
+    with f the encoder before any refinement, :math:`T_{ij} = \log p(y_i | f(x_j)) - \log p^*(y_i)`
+    the density ratio of the channel and :math:`y_i = f(x_i) + z_i`. Nothing is learned here, so
+    nothing can overfit. It is the lower bound that the fit reports as `mutual_information_`.
 
     Parameters
     ----------
@@ -179,35 +183,13 @@ def mutual_information(
     random_state : int, Generator, RandomState or None, default=0
         Seed of the draws.
 
-    Returns
-    -------
-    estimate : InformationEstimate
-
     Raises
     ------
     NotFittedError, TypeError, ValueError
         If there is no such fitted transformer, or more than one; if X is not usable, see
         `NoisyDIMTransformer.transform`; if `units` is unknown.
-
-    References
-    ----------
-    A. van den Oord, Y. Li, O. Vinyals, arXiv:1807.03748, section 2.3.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sknoisydim import NoisyDIMTransformer
-    >>> from sknoisydim.metrics import mutual_information
-    >>> X = load_iris().data
-    >>> dim = NoisyDIMTransformer(2, max_epochs=5, random_state=0).fit(X)
-    >>> estimate = mutual_information(dim, X)
-    >>> 0 < estimate.low < estimate.value < estimate.high < estimate.cap
-    True
-    >>> bits = mutual_information(dim, X, units="bits")
-    >>> round(bits.value / estimate.value, 3)
-    1.443
     """
-    _check_units(units)
+    check_name(units, UNITS, "units")
     check_integer(n_draws, "n_draws", minimum=2)
     check_real(confidence, "confidence", minimum=0, maximum=1, closed="neither")
     transformer, X = find_transformer(est, X)
@@ -272,17 +254,46 @@ def _one_draw(z: FloatArray, channel: Channel, size: int, rng: np.random.Generat
     return channel_nats(torch.from_numpy(z).split(size), channel, seed_of(rng))
 
 
-def _check_units(units: str) -> str:
-    if units not in UNITS:
-        raise ValueError(unknown_option(str(units), UNITS, "units"))
-    return units
+#: Random orders of y.
+N_SHUFFLES = 199
+
+
+def about_labels(
+    dim: BaseEstimator, z: FloatArray, labels: np.ndarray, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Return the linear information about labels, in order and shuffled, and its p-value."""
+    import torch
+
+    from sknoisydim._linear import linear_information
+    from sknoisydim._references import of_targets
+
+    order, clean = torch.arange(len(z)), torch.from_numpy(z)
+    features = of_targets(labels, order.device)(order, order).double()
+    orders = [order, *(torch.from_numpy(rng.permutation(len(z))) for _ in range(N_SHUFFLES))]
+    scale = dim.channel_.scale
+    found, *others = (float(linear_information(clean, features[i], scale)) for i in orders)
+    shuffled = np.array(others)
+    return {
+        "label_information": found,
+        "shuffled_label_information": float(shuffled.mean()),
+        "label_pvalue": (1 + int((shuffled >= found).sum())) / (1 + N_SHUFFLES),
+    }
 
 
 #: Samples that a match is judged by, at most.
 MAX_SCORED_SAMPLES = 4_000
 
 
-def match_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None) -> float:
+@own_context()
+def match_scorer(
+    estimator: BaseEstimator,
+    X: MatrixLike,
+    y: object = None,
+    *,
+    metric: str = "sliced_wasserstein",
+    random_state: int = 0,
+    **params: Any,
+) -> float:
     """Minus the relative sliced Wasserstein distance of the embedding to its target.
 
     Higher is better, and about -1 is perfect. From eight components on it hardly sees the joint
@@ -296,32 +307,6 @@ def match_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None) -> f
         Held-out samples. Of more than 4,000, 4,000 are used.
     y : None, default=None
         Ignored.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn.model_selection import cross_validate
-    >>> from sknoisydim import NoisyDIMTransformer
-    >>> from sknoisydim.metrics import information_scorer, match_scorer
-    >>> scores = cross_validate(
-    ...     NoisyDIMTransformer(2, max_epochs=5, random_state=0),
-    ...     load_iris().data,
-    ...     cv=2,
-    ...     scoring={"match": match_scorer, "information": information_scorer},
-    ... )
-    >>> bool((scores["test_match"] < 0).all() and (scores["test_information"] > 0).all())
-    True
-    """
-    return _match(estimator, X, y)
-
-
-def make_match_scorer(
-    metric: str = "sliced_wasserstein", *, random_state: int = 0, **params: object
-) -> Callable[..., float]:
-    """Make a scorer like `match_scorer` from another metric.
-
-    Parameters
-    ----------
     metric : str, default="sliced_wasserstein"
         A key of `sknoisydim.metrics.DISTANCES`: the score is minus the relative distance (-1 is
         perfect). Or "classifier_auc": the score is minus that (-0.5 is perfect).
@@ -329,41 +314,27 @@ def make_match_scorer(
         Seed of all draws, the same in every call, so candidates of a grid are compared alike.
     **params : keyword arguments
         Passed to `relative_distance` and the distance, or to `classifier_auc`.
-
-    Returns
-    -------
-    scorer : callable
-        ``scorer(estimator, X, y=None) -> float``; it can be pickled.
-
-    Raises
-    ------
-    ValueError
-        If the metric is unknown.
     """
-    known = {**DISTANCES, "classifier_auc": classifier_auc}
-    if metric not in known:
-        raise ValueError(unknown_option(str(metric), known, "metric"))
-    return partial(_match, metric=metric, random_state=random_state, **params)
-
-
-@own_context()
-def _match(
-    estimator: BaseEstimator,
-    X: Any,
-    y: object = None,
-    *,
-    metric: str = "sliced_wasserstein",
-    random_state: int = 0,
-    **params: Any,
-) -> float:
     transformer, X = find_transformer(estimator, X)
     # A stream of its own: a user's data may come from default_rng(0), too.
     rng = np.random.default_rng([random_state, len(DISTANCES)])
-    X = subsample(check_rows(transformer, X), MAX_SCORED_SAMPLES, rng)
-    Z = normal_embedding(transformer, X)
+    rows = subsample(check_rows(transformer, X), MAX_SCORED_SAMPLES, rng)
+    Z = normal_embedding(transformer, rows)
     if metric == "classifier_auc":
         return -classifier_auc(Z, "normal", random_state=rng, **params)
     return -relative_distance(metric, Z, "normal", random_state=rng, **params)
+
+
+def make_match_scorer(
+    metric: str = "sliced_wasserstein", *, random_state: int = 0, **params: object
+) -> Callable[..., float]:
+    """Make a scorer ``scorer(estimator, X, y=None)``: `match_scorer` with these parameters.
+
+    ValueError if the metric is unknown.
+    """
+    check_name(metric, {**DISTANCES, "classifier_auc": classifier_auc}, "metric")
+    scorer: Callable[..., float] = match_scorer
+    return partial(scorer, metric=metric, random_state=random_state, **params)
 
 
 @own_context()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import math
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtri
 from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 
@@ -22,9 +21,17 @@ from sknoisydim._validation import check_boolean
 
 from . import _information
 from ._dependence import intrinsic_dimension, max_correlation, total_correlation
-from ._distances import classifier_auc, energy_test, mmd_test, monte_carlo_test, relative_distance
+from ._distances import (
+    classifier_auc,
+    energy_test,
+    henze_zirkler,
+    kolmogorov_smirnov,
+    marginal_wasserstein,
+    mmd_test,
+    monte_carlo_test,
+    relative_distance,
+)
 from ._samples import FloatArray, RandomState, correlation_matrix, generator, holm, normal_preimage
-from ._tests import henze_zirkler, kolmogorov_smirnov
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +63,7 @@ LINES = (
     ("dimension", "of the scaled samples, about", "intrinsic_dimension", NAN, ""),
     ("dimension", "needed for {n_components} components", "intrinsic_dimension_needed", NAN, ""),
 )
+KEYS = ["training_reachable", *(key for line in LINES for key in (line[2], line[4]) if key)]
 #: The p-values that a verdict takes together, and what they test.
 TESTS = {test: quantity for _, quantity, _, _, test in LINES if test not in ("", "label_pvalue")}
 #: Fewer samples than this give a classifier nothing to learn from.
@@ -70,16 +78,16 @@ LITTLE, GAP = 0.9, 0.1
 #: A share of repeated samples that a continuous distribution never has, and a share of the needed
 #: dimension that is too little.
 REPEATED, FLAT = 0.05, 0.7
-#: Samples that are judged, at most (less than 20 s for 16 components), and shuffles of y.
-MAX_JUDGED_SAMPLES, N_SHUFFLES = 4_000, 199
+#: Samples that are judged, at most: less than 20 s for 16 components.
+MAX_JUDGED_SAMPLES = 4_000
 
 
 class MatchReport(Bunch):
     """How well samples are embedded: information, match with the target, and what to change.
 
-    ``print(report)`` shows the verdict, the main values and advice, ``print(report.to_frame())``
-    all values. What cannot be had (too few samples, one component, no `y`, ``classifier=False``)
-    is NaN. It is a dictionary, whose keys are attributes, too.
+    ``print(report)`` shows the verdict, the main values and advice, `to_frame` all values. What
+    cannot be had (too few samples, one component, no `y`, ``classifier=False``) is NaN. It is a
+    dictionary, whose keys are attributes, too.
 
     Attributes
     ----------
@@ -91,10 +99,8 @@ class MatchReport(Bunch):
         than 10 per component.
     advice : tuple of str
         Sentences: what is wrong, and what to change.
-    target : str
-        The target.
-    n_rows, n_components : int
-        Samples that were judged, and their components.
+    target, n_rows, n_components : str, int, int
+        The target, samples that were judged, and their components.
     information : InformationEstimate or None
         Of the given samples, in nats; None by `from_arrays`.
     training_information, training_reachable : float
@@ -106,13 +112,11 @@ class MatchReport(Bunch):
         Component with the largest Kolmogorov-Smirnov statistic, the statistic, and its p-value with
         Holm's correction for all components.
     energy_pvalue, mmd_pvalue, henze_zirkler_pvalue : float
-        P-values of `energy_test`, `mmd_test` and `henze_zirkler`.
+        P-values of the three tests of the joint distribution.
     max_correlation, max_correlation_pair, max_correlation_pvalue : float, tuple of int, float
         Largest absolute correlation, the two components, and a p-value by simulation.
-    total_correlation : float
-        Dependence of all components, in nats.
-    auc_boosting, auc_mlp : float
-        `classifier_auc` of boosted trees and of a neural network.
+    total_correlation, auc_boosting, auc_mlp : float
+        Dependence of all components, in nats; `classifier_auc` of trees and of a neural network.
     intrinsic_dimension, intrinsic_dimension_needed : float
         Of the scaled samples before the encoder, and of as many draws of N(0, I): a hint.
     repeated_rows : float
@@ -152,7 +156,7 @@ class MatchReport(Bunch):
         reachable = info.reachable
         if info.batch_size != dim.batch_size_:
             reachable = _information.reachable_information(dim.channel_, dim.batch_size_, rng)
-        values = {} if labels is None else about_labels(dim, z, labels[chosen], rng)
+        values = {} if labels is None else _information.about_labels(dim, z, labels[chosen], rng)
         rows = rows[:MAX_JUDGED_SAMPLES]
         Z = _information.normal_embedding(dim, rows)
         values |= {
@@ -179,9 +183,8 @@ class MatchReport(Bunch):
         `target` is what they should follow, as for `NoisyDIMTransformer`; `random_state` and
         `classifier` are those of `diagnose`. What takes a transformer to know is NaN.
         """
-        rng = generator(random_state)
         Z = normal_preimage(Z, target, test="MatchReport.from_arrays")
-        return cls._of(Z, target, rng, classifier, None, {})
+        return cls._of(Z, target, generator(random_state), classifier, None, {})
 
     @classmethod
     def _of(
@@ -191,23 +194,21 @@ class MatchReport(Bunch):
         rng: np.random.Generator,
         classifier: bool,
         fitted: BaseEstimator | None,
-        values: dict[str, Any],
+        known: dict[str, Any],
     ) -> MatchReport:
-        """Judge the normal embedding Z (n, d); further values are kept."""
+        """Judge the normal embedding Z (n, d) of a transformer, or of unknown origin."""
         check_boolean(classifier, "classifier")
+        values = dict.fromkeys(KEYS, NAN) | {"information": None} | known
+        values |= measure(Z, rng, classifier=classifier)
         name = target if isinstance(target, str) else " ".join(repr(target).split())
-        unknown: dict[str, Any] = {
-            key: NAN for *_, value, _, test in LINES for key in (value, test) if key
-        }
-        unknown |= {"information": None, "training_reachable": NAN}
-        values = unknown | values | measure(Z, rng, classifier=classifier)
         values["target"] = name if len(name) <= 60 else name[:57] + "..."
-        values["verdict"] = judge(values)
-        return cls(**values, advice=tuple(advise(values, fitted)))
+        return cls(**values, verdict=judge(values), advice=tuple(advise(values, fitted)))
 
     def to_dict(self) -> dict[str, object]:
         """Return all values as numbers, texts and lists that JSON can hold; None for NaN."""
-        return {name: _plain(value) for name, value in self.items()}
+        text = json.dumps(self, default=vars)
+        values: dict[str, object] = json.loads(text, parse_constant=lambda name: None)
+        return values
 
     def to_frame(self) -> pd.DataFrame:
         """Return a data frame of all values, indexed by group and quantity, without those of NaN.
@@ -235,41 +236,27 @@ class MatchReport(Bunch):
         return frame.dropna(subset=["value", "pvalue"], how="all")
 
     def __repr__(self) -> str:
-        n = f"{self.n_rows:,} sample{'s' * (self.n_rows > 1)}"
-        d = f"{self.n_components} component{'s' * (self.n_components > 1)}"
-        headline = f"{n}, {d}, target {self.target}: {VERDICTS[self.verdict]}"
-        lines = [*textwrap.wrap(headline, WIDTH), ""]
-        info, chance = self.information, chance_auc(self.n_rows)
-        reachable = f"through the channel; {info.reachable if info else NAN:.2f} is reachable"
-        auc = f"against the target; 0.5 is perfect, up to {chance:.2f} is chance"
-        for name, value, meaning in (
-            ("AUC of a classifier", np.fmax(self.auc_boosting, self.auc_mlp), auc),
-            (
-                "relative distance",
-                self.relative_sliced_wasserstein,
-                "sliced Wasserstein; 1 is perfect",
-            ),
-            (
-                "worst component",
-                self.worst_ks,
-                f"Kolmogorov-Smirnov, p = {self.worst_ks_pvalue:.3f}",
-            ),
+        n, d, info = self.n_rows, self.n_components, self.information
+        size = f"{n:,} sample{'s' * (n > 1)}, {d} component{'s' * (d > 1)}"
+        headline = f"{size}, target {self.target}: {VERDICTS[self.verdict]}"
+        auc = f"against the target; 0.5 is perfect, up to {chance_auc(n):.2f} is chance"
+        worst = f"Kolmogorov-Smirnov, p = {self.worst_ks_pvalue:.3f}"
+        distance = self.relative_sliced_wasserstein
+        shown = [
+            ("AUC of a classifier", _auc(self), auc),
+            ("relative distance", distance, "sliced Wasserstein; 1 is perfect"),
+            ("worst component", self.worst_ks, worst),
             ("largest correlation", self.max_correlation, f"p = {self.max_correlation_pvalue:.3f}"),
-            ("information, nats", info.value if info else NAN, reachable),
-        ):
-            if not math.isnan(value):
-                lines.append(f"{name:20} {value:7.3f}  {meaning}")
-        for i, text in enumerate(self.advice):
-            lines += [""] * (i == 0) + textwrap.wrap(f"- {text}", WIDTH, subsequent_indent="  ")
+        ]
+        if info is not None:
+            reachable = f"through the channel; {info.reachable:.2f} is reachable"
+            shown.append(("information, nats", info.value, reachable))
+        lines = [*textwrap.wrap(headline, WIDTH), ""]
+        lines += [f"{name:20} {v:7.3f}  {means}" for name, v, means in shown if not math.isnan(v)]
+        lines += [""] * bool(self.advice)
+        for text in self.advice:
+            lines += textwrap.wrap(f"- {text}", WIDTH, subsequent_indent="  ")
         return "\n".join([*lines, "", "report.to_frame() has all values."])
-
-
-def _plain(value: object) -> object:
-    if dataclasses.is_dataclass(value):
-        return {name: _plain(inner) for name, inner in vars(value).items()}
-    if isinstance(value, tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def rejected(values: Values) -> dict[str, bool]:
@@ -280,38 +267,10 @@ def rejected(values: Values) -> dict[str, bool]:
 
 
 def chance_auc(n: int) -> float:
-    """Return up to which AUC a classifier has not told n samples from as many draws.
-
-    Its standard deviation is 1 / sqrt(6 n) when scores are independent of what they judge; folds
-    that share samples add to it. So four of them.
-    """
+    """Return up to which AUC a classifier has not told n samples from as many draws."""
+    # Its standard deviation is 1 / sqrt(6 n) when scores are independent of what they judge; folds
+    # that share samples add to it. So four of them.
     return 0.5 + 4 / math.sqrt(6 * n)
-
-
-def about_labels(
-    dim: BaseEstimator, z: FloatArray, labels: np.ndarray, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Return the linear information about labels, in order and shuffled, and its p-value."""
-    import torch
-
-    from sknoisydim._linear import linear_information
-    from sknoisydim._references import of_targets
-
-    order, clean = torch.arange(len(z)), torch.from_numpy(z)
-    features = of_targets(labels, order.device)(order, order).double()
-
-    def nats(index: torch.Tensor) -> float:
-        return float(linear_information(clean, features[index], dim.channel_.scale))
-
-    found = nats(order)
-    shuffled = np.array(
-        [nats(torch.from_numpy(rng.permutation(len(z)))) for _ in range(N_SHUFFLES)]
-    )
-    return {
-        "label_information": found,
-        "shuffled_label_information": float(shuffled.mean()),
-        "label_pvalue": (1 + int((shuffled >= found).sum())) / (1 + N_SHUFFLES),
-    }
 
 
 def measure(Z: FloatArray, rng: np.random.Generator, *, classifier: bool) -> dict[str, Any]:
@@ -347,16 +306,6 @@ def measure(Z: FloatArray, rng: np.random.Generator, *, classifier: bool) -> dic
     }
 
 
-def marginal_wasserstein(Z: FloatArray, reference: object, *, random_state: RandomState) -> float:
-    """Return the root mean square over components of their Wasserstein distance from N(0, 1)."""
-    levels = (np.arange(len(Z)) + 0.5) / len(Z)
-    return float(np.sqrt(np.square(np.sort(Z, axis=0) - ndtri(levels)[:, None]).mean()))
-
-
-def _few(values: Values) -> bool:
-    return bool(values["n_rows"] < _least_samples(values))
-
-
 def _least_samples(values: Values) -> int:
     return max(FEW_SAMPLES, SAMPLES_PER_COMPONENT * int(values["n_components"]))
 
@@ -372,9 +321,9 @@ def _correlated(values: Values, least: float) -> bool:
 
 def judge(values: Values) -> str:
     """Return the verdict: "match", "close", "different" or "unclear"."""
-    auc = _auc(values)
-    if not (any(rejected(values).values()) or auc > chance_auc(values["n_rows"])):
-        return "unclear" if _few(values) else "match"
+    auc, n = _auc(values), values["n_rows"]
+    if not (any(rejected(values).values()) or auc > chance_auc(n)):
+        return "unclear" if n < _least_samples(values) else "match"
     if not math.isnan(auc):
         return "close" if auc <= CLOSE_AUC else "different"
     distances = ("marginal_distance", "sliced_wasserstein", "energy_distance")
@@ -397,59 +346,56 @@ def advise(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
 
 
 def _faults(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
-    n, d, auc = values["n_rows"], values["n_components"], _auc(values)
+    n, d, auc, verdict = values["n_rows"], values["n_components"], _auc(values), judge(values)
+    least, seen = _least_samples(values), values["intrinsic_dimension"]
     # Whether the samples have fewer dimensions than the target needs; never for NaN.
-    flat = values["intrinsic_dimension"] < FLAT * values["intrinsic_dimension_needed"]
+    flat = seen < FLAT * values["intrinsic_dimension_needed"]
     # A large weight pulls classes apart, and more epochs then pull further.
     less = "a smaller supervision, " if fitted is not None and fitted.supervision > 0 else ""
     if fitted is not None:
-        nats, cap = values["information"], math.log(fitted.batch_size_)
-        if nats.capacity > 1.001 * cap:
+        info, cap = values["information"], math.log(fitted.batch_size_)
+        training = values["training_information"] / values["training_reachable"]
+        if info.capacity > 1.001 * cap:
             yield (
-                f"The capacity, {nats.capacity:.1f} nats, is beyond what a batch of "
+                f"The capacity, {info.capacity:.1f} nats, is beyond what a batch of "
                 f"{fitted.batch_size_} can show ({cap:.1f}): training stops there and leaves the "
                 "joint distribution unfinished. Raise the noise, leave it on 'auto', or raise "
                 "batch_size."
             )
-        training = values["training_information"] / values["training_reachable"]
-        fitted_few = fitted.n_samples_seen_ < _least_samples(values)
-        if fitted_few:
-            yield (
-                f"The fit had {fitted.n_samples_seen_} samples, too few to learn a joint "
-                "distribution: fit more."
-            )
-        elif training < LITTLE and not flat:
-            yield (
-                f"Training passed {training:.0%} of the information that N(0, I) would: {less}more "
-                "epochs, a larger encoder, or fewer components."
-            )
-        # The interval: with few samples the share moves by chance.
-        if not fitted_few and training - nats.high / nats.reachable > GAP:
-            change = "" if fitted.early_stopping else ", early_stopping=True"
-            yield (
-                f"The given samples pass {nats.value / nats.reachable:.0%} of the reachable "
-                f"information, the training samples {training:.0%}: the fit does not carry over. "
-                f"More samples, fewer epochs{change}, or fewer components; or another population."
-            )
-    if values["label_pvalue"] > LEVEL:
+        if (n_fitted := fitted.n_samples_seen_) < least:
+            yield f"The fit had {n_fitted} samples, too few for a joint distribution: fit more."
+        elif verdict != "unclear":  # else more samples to judge come before any other change
+            if training < LITTLE and not flat:
+                yield (
+                    f"Training passed {training:.0%} of the information that N(0, I) would: {less}"
+                    "more epochs, a larger encoder, or fewer components."
+                )
+            # The interval: with few samples the share moves by chance.
+            if training - info.high / info.reachable > GAP:
+                change = "" if fitted.early_stopping else ", early_stopping=True"
+                yield (
+                    f"The given samples pass {info.value / info.reachable:.0%} of the information "
+                    f"that N(0, I) would, those of training {training:.0%}: the fit does not carry "
+                    f"over. More samples, fewer epochs{change}, or fewer components."
+                )
+    if n < least:
+        yield f"{n} samples for {d} components are too few to judge: give {least} or more."
+    elif values["label_pvalue"] > LEVEL:
         yield (
             "The embedding tells no more of y than of y in random order: what training samples "
             "show of it is memorised."
         )
-    if _few(values):
-        yield f"{n} samples for {d} components are too few to judge: hold more samples out."
     if values["repeated_rows"] > REPEATED:
         yield (
             f"{values['repeated_rows']:.0%} of the embedded samples repeat another one: a lattice "
             "(whole numbers, categories) cannot follow a continuous distribution."
         )
     if flat:
-        seen = max(1, round(values["intrinsic_dimension"]))
         yield (
-            f"The samples seem to fill about {seen} dimensions, and {d} components cannot be "
-            f"jointly independent on them: try n_components={seen}."
+            f"The samples seem to fill about {max(1, round(seen))} dimensions, and {d} components "
+            f"cannot be jointly independent on them: try n_components={max(1, round(seen))}."
         )
-    if auc > chance_auc(n) or judge(values) == "different":
+    if auc > chance_auc(n) or verdict == "different":
         how = "" if math.isnan(auc) else f", with AUC {auc:.2f}"
         if fitted is not None:
             refine = "" if fitted.refine is not None else "refine='rotation', "
@@ -458,9 +404,9 @@ def _faults(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
         yield f"The joint distribution differs from the target{how}."
     if values["worst_ks_pvalue"] <= LEVEL and values["relative_marginal_distance"] > CLOSE_DISTANCE:
         yield (
-            f"Component {values['worst_component']} does not follow its distribution: the "
-            f"distribution functions are {values['worst_ks']:.2f} apart. On training samples, too: "
-            "train longer. If not there: it overfitted, or these are of another population."
+            f"Component {values['worst_component']} does not follow its distribution, by "
+            f"{values['worst_ks']:.2f}. If training samples do not, either: train longer. If they "
+            "do: it overfitted, or these are of another population."
         )
     if _correlated(values, 0.1):
         i, j = values["max_correlation_pair"]

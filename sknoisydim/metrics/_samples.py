@@ -23,10 +23,8 @@ class MarginalTest:
 
     Attributes
     ----------
-    statistic : ndarray of shape (n_components,)
-        Test statistic of each component.
-    pvalue : ndarray of shape (n_components,)
-        P-value of each component on its own.
+    statistic, pvalue : ndarray of shape (n_components,)
+        Test statistic and p-value of each component on its own.
     pvalue_holm : ndarray of shape (n_components,)
         P-values with Holm's correction; the smallest one judges all components together.
     """
@@ -53,13 +51,7 @@ class JointTest:
 
 
 def holm(pvalue: FloatArray) -> FloatArray:
-    """Correct p-values for their number with Holm's step-down procedure.
-
-    Examples
-    --------
-    >>> holm(np.array([0.01, 0.04, 0.03])).round(2)
-    array([0.03, 0.06, 0.06])
-    """
+    """Correct p-values for their number with Holm's step-down procedure."""
     order = np.argsort(pvalue)
     scaled = pvalue[order] * np.arange(len(pvalue), 0, -1)
     corrected = np.empty_like(pvalue)
@@ -70,11 +62,7 @@ def holm(pvalue: FloatArray) -> FloatArray:
 def compare(
     Z: ArrayLike, reference: Reference, *, min_samples: int = 2
 ) -> tuple[FloatArray, FloatArray | None]:
-    """Validate a sample and its reference, and bring both into one space.
-
-    Returns the sample as it is, and a reference sample; or for a target its N(0, I) pre-image, and
-    None.
-    """
+    """Return two samples, or the N(0, I) pre-image of one under a target, and None."""
     Z = check_sample(Z, min_samples=min_samples)
     if is_sample(reference):
         Y = check_sample(reference, "reference", min_samples=min_samples)

@@ -1,12 +1,8 @@
 """The distributions that embeddings can have, each an invertible map of N(0, I)."""
 
-from sknoisydim.targets._base import Normal, Uniform
-from sknoisydim.targets._independent import resolve_target
-from sknoisydim.targets._joint import SphericalShell, UniformBall
-
-from ._base import Target
-from ._independent import TARGETS, Independent
-from ._joint import MultivariateNormal, PushForward
+from sknoisydim.targets._base import Normal, Target, Uniform
+from sknoisydim.targets._independent import TARGETS, Independent, resolve_target
+from sknoisydim.targets._joint import MultivariateNormal, PushForward, SphericalShell, UniformBall
 
 __all__ = [
     "TARGETS",

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 
 from sknoisydim._context import own_context
 from sknoisydim._normal import normal_logpdf
 from sknoisydim._validation import check_integer
 
 FloatArray = NDArray[np.float64]
-SomeTarget = TypeVar("SomeTarget", bound="Target")
 
 TINY = float(np.finfo(np.float64).tiny)
 EPS = float(np.finfo(np.float64).eps)
@@ -34,15 +33,18 @@ class Target(BaseEstimator):
     gives rows close to :math:`N(0, I_d)`, and :math:`T` (:meth:`push`) turns them into the target
     without losing information (Butakov et al., arXiv:2410.06993). :meth:`bind` sets
     `n_components_`; before it, the methods raise NotFittedError. What they return is float64. Rows
-    x and z are array-likes of shape (n_samples, n_components): TypeError if they are no real
-    numbers, ValueError for another shape.
+    x and z are array-likes of shape (n_samples, n_components): ValueError if they are no real
+    numbers, or have another shape.
 
     A new target is a subclass with the hooks ``_bind`` (optional), ``_push``, ``_pull`` and
     ``_logpdf``, which receive checked rows of their own.
     """
 
+    # Whether `_push` takes rows of float32 as well as those of float64.
+    _in_single = False
+
     @own_context()
-    def bind(self: SomeTarget, n_components: int) -> SomeTarget:
+    def bind(self, n_components: int) -> Self:
         """Return a copy for embeddings with `n_components` components, at least 1.
 
         It can push, pull, sample and give densities; the target itself does not change.
@@ -53,7 +55,7 @@ class Target(BaseEstimator):
             If a parameter is not valid, or made for another number of components.
         """
         n_components = check_integer(n_components, "n_components", minimum=1)
-        bound: SomeTarget = clone(self)
+        bound: Self = clone(self)
         bound.n_components_ = n_components
         bound._bind(n_components)
         return bound
@@ -70,15 +72,6 @@ class Target(BaseEstimator):
             As the class says.
         """
         return self._push(self._rows(z, "z"))
-
-    @own_context()
-    def push_into(self, z: FloatArray, out: NDArray[np.floating]) -> None:
-        """Map rows of N(0, I) to the target, into an array of float32 or float64.
-
-        What `out` cannot hold becomes its outermost finite number; `z` may be overwritten.
-        """
-        limit = np.finfo(out.dtype).max
-        np.clip(self._push(z), -limit, limit, out=out)
 
     @own_context()
     def pull(self, x: ArrayLike) -> FloatArray:
@@ -98,10 +91,8 @@ class Target(BaseEstimator):
         They are pushed normal draws, so the same int as `random_state` gives coupled samples of
         different targets.
         """
-        n_components = self._bound_n_components()
-        n_samples = check_integer(n_samples, "n_samples", minimum=1)
-        rng = check_random_state(random_state)
-        return self._push(rng.standard_normal((n_samples, n_components)))
+        shape = check_integer(n_samples, "n_samples", minimum=1), self._bound_n_components()
+        return self._push(check_random_state(random_state).standard_normal(shape))
 
     @own_context()
     def logpdf(self, x: ArrayLike) -> FloatArray:
@@ -110,11 +101,6 @@ class Target(BaseEstimator):
         It raises what :meth:`push` does.
         """
         return self._logpdf(self._rows(x, "x"))
-
-    @property
-    def _iid(self) -> bool:
-        """Whether the components are independent and alike, so that one object serves any d."""
-        return False
 
     def _bind(self, n_components: int) -> None:
         """Check the parameters against `n_components` and precompute, on the copy."""
@@ -129,41 +115,28 @@ class Target(BaseEstimator):
         raise NotImplementedError
 
     def _bound_n_components(self) -> int:
-        try:
-            n_components: int = self.n_components_
-        except AttributeError:
-            name = type(self).__name__
+        if not hasattr(self, "n_components_"):
             raise NotFittedError(
-                f"This {name} has no number of components yet: call bind(n_components) and use "
-                "the target that it returns."
-            ) from None
-        return n_components
+                f"This {type(self).__name__} has no number of components yet: call "
+                "bind(n_components) and use the target that it returns."
+            )
+        return self.n_components_
 
     def _rows(self, values: ArrayLike, name: str) -> FloatArray:
         """Return a float64 copy of `values`, so that the hooks may work in place."""
         n_components = self._bound_n_components()
-        array = np.asarray(values)
-        if array.dtype.kind not in "fiu":
-            raise TypeError(
-                f"{name} must be an array of real numbers, got {type(values).__name__} with "
-                f"dtype {array.dtype}."
-            )
-        if array.ndim != 2:
+        options: Any = {"ensure_all_finite": False, "ensure_min_samples": 0, "input_name": name}
+        rows: FloatArray = check_array(values, dtype=np.float64, order="C", copy=True, **options)
+        if rows.shape[1] != n_components:
             raise ValueError(
-                f"{name} must have the shape (n_samples, {n_components}), got {array.shape}. "
-                f"Reshape one row by {name}.reshape(1, -1), one component by "
-                f"{name}.reshape(-1, 1)."
+                f"{name} has {rows.shape[1]} components, but this {type(self).__name__} was bound "
+                f"to {n_components}."
             )
-        if array.shape[1] != n_components:
-            raise ValueError(
-                f"{name} has {array.shape[1]} components, but this {type(self).__name__} was "
-                f"bound to {n_components}."
-            )
-        return np.array(array, dtype=np.float64, order="C")
+        return rows
 
 
 def check_vector(value: object, name: str, n_components: int) -> FloatArray:
-    """Return a scalar or one number per component as a float64 array of its own."""
+    """Return one number per component, of a scalar the same, as a float64 array of its own."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be a number or one per component, got {value!r}.")
@@ -174,7 +147,7 @@ def check_vector(value: object, name: str, n_components: int) -> FloatArray:
         )
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got {value!r}.")
-    return np.array(array, dtype=np.float64)
+    return np.full(n_components, array, dtype=np.float64)
 
 
 LARGEST = float(np.finfo(np.float64).max)
@@ -196,9 +169,7 @@ class Normal(Target):
     array([-1.83787707])
     """
 
-    @property
-    def _iid(self) -> bool:
-        return True
+    _in_single = True
 
     def _push(self, z: FloatArray) -> FloatArray:
         return z
@@ -241,10 +212,6 @@ class Uniform(Target):
         self.low = low
         self.high = high
 
-    @property
-    def _iid(self) -> bool:
-        return np.ndim(self.low) == 0 and np.ndim(self.high) == 0
-
     def _bind(self, n_components: int) -> None:
         self.low_ = check_vector(self.low, "low", n_components)
         self.high_ = check_vector(self.high, "high", n_components)
@@ -254,52 +221,29 @@ class Uniform(Target):
             self._width = self.high_ - self.low_
         if not np.isfinite(self._width).all():
             raise ValueError(f"high - low overflows, got low={self.low!r}, high={self.high!r}.")
-        sizes = np.abs([np.min(self._width), np.max(self._width), *np.ravel(self.low_)])
-        self._in_single = bool(((sizes == 0) | ((sizes > 1e-30) & (sizes < 1e30))).all())
+        self._in_single = bool(max(np.abs([self.low_, self.high_]).max(), self._width.max()) < 1e30)
 
     def _push(self, z: FloatArray) -> FloatArray:
-        # In place, and no pass more than needed: this runs on every row of transform.
-        ndtr(z, out=z)
-        if (self._width != 1.0).any():
-            z *= self._width
-        if (self.low_ != 0.0).any():
-            z += self.low_
-            np.minimum(z, self.high_, out=z)
-        return z
-
-    @own_context()
-    def push_into(self, z: FloatArray, out: NDArray[np.floating]) -> None:
-        """Map rows of N(0, I) to the box, into an array of float32 or float64."""
-        if out.dtype != np.float32 or not self._in_single or not out.flags.c_contiguous:
-            super().push_into(z, out)
-            return
         import torch  # which a target alone does not load
 
-        # What is rounded to float32 in the end may be computed there: as exact to some spacings
-        # of floats, at a third of the price of ndtr. erfc keeps its digits where 1 + erf has none.
-        halved = torch.from_numpy(z).to(torch.float32).mul_(-math.sqrt(0.5))
-        torch.special.erfc(halved, out=torch.from_numpy(out))
-        out *= np.asarray(0.5 * self._width, np.float32)
-        if (self.low_ != 0.0).any():
-            out += np.asarray(self.low_, np.float32)
-        if (self.low_ != 0.0).any() or (self._width != 1.0).any():
-            np.minimum(out, np.asarray(self.high_, np.float32), out=out)
+        # A third of the price of ndtr; erfc keeps its digits where 1 + erf has none.
+        x: FloatArray = torch.from_numpy(z).mul_(-math.sqrt(0.5)).erfc_().numpy()
+        x *= (0.5 * self._width).astype(z.dtype)
+        x += self.low_.astype(z.dtype)
+        return np.minimum(x, self.high_.astype(z.dtype), out=x)
 
     def _pull(self, x: FloatArray) -> FloatArray:
         # Half a spacing of floats at an edge is the probability that rounds to that edge.
-        at_low = np.maximum(0.5 * np.spacing(np.abs(self.low_)) / self._width, TINY)
-        at_high = np.maximum(0.5 * np.spacing(np.abs(self.high_)) / self._width, TINY)
+        edges = 0.5 * np.spacing(np.abs([self.low_, self.high_])) / self._width
+        at_low, at_high = np.clip(edges, TINY, 0.5)
         with np.errstate(over="ignore"):
             below, above = (x - self.low_) / self._width, (self.high_ - x) / self._width
-        return np.where(
-            below <= 0.5,
-            ndtri(np.clip(below, np.minimum(at_low, 0.5), 0.5)),
-            -ndtri(np.clip(above, np.minimum(at_high, 0.5), 0.5)),
-        )
+        low, high = ndtri(np.clip(below, at_low, 0.5)), -ndtri(np.clip(above, at_high, 0.5))
+        return np.where(below <= 0.5, low, high)
 
     def _logpdf(self, x: FloatArray) -> FloatArray:
         inside = ((x >= self.low_) & (x <= self.high_)).all(axis=1)
-        log_density = -np.log(np.broadcast_to(self._width, x.shape[1:])).sum()
+        log_density = -np.log(self._width).sum()
         values: FloatArray = np.where(inside, log_density, -np.inf)
         values[np.isnan(x).any(axis=1)] = np.nan
         return values

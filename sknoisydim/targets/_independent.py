@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import os
-import pickle
 import threading
 import warnings
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import scipy
@@ -19,7 +17,7 @@ from scipy.special import ndtr, ndtri
 from sklearn.base import clone
 
 from sknoisydim._context import own_context
-from sknoisydim._validation import check_integer, unknown_option
+from sknoisydim._validation import check_integer, check_name, instance_of
 from sknoisydim.targets._base import Z_MAX, FloatArray, Normal, Target, Uniform
 from sknoisydim.targets._joint import MultivariateNormal
 
@@ -30,25 +28,14 @@ ALLOWED = (
     "component"
 )
 
-# A distribution's temporaries stay in the cache, and below 1 MB each, whatever the number of rows.
-CHUNK = 2**16
-
-
-class _Names(NamedTuple):
-    """How one generation of scipy.stats calls the four functions."""
-
-    quantile: str
-    upper_quantile: str
-    cdf: str
-    sf: str
-
-
-_MultivariateNormal = type(stats.multivariate_normal)
-
-_GENERATIONS = (
-    _Names("ppf", "isf", "cdf", "sf"),
-    _Names("icdf", "iccdf", "cdf", "ccdf"),
+# How the two generations of scipy.stats call quantile function, that of the upper tail,
+# distribution function, survival function and log density.
+GENERATIONS = (
+    ("ppf", "isf", "cdf", "sf", "logpdf"),
+    ("icdf", "iccdf", "cdf", "ccdf", "logpdf"),
 )
+
+UNFROZEN = (stats.rv_continuous, stats.rv_discrete, type(stats.multivariate_normal))
 
 # Warning filters belong to the whole process, so only one thread at a time may change them.
 _FILTERS_LOCK = threading.Lock()
@@ -56,122 +43,111 @@ _FILTERS_LOCK = threading.Lock()
 _SCIPY = os.path.dirname(scipy.__file__)
 
 # Two normal scores that differ by more than this are not one rounded by a numerical inversion.
-_AGREEMENT = 0.05
+AGREEMENT = 0.05
+# To so much the range of normal scores is found in which a quantile function is right.
+STEP = 0.1
 
 
-class ScipyLaw(Target):
-    """Independent components with one distribution of scipy.stats; users see `Independent`.
+class _Marginal:
+    """One distribution of scipy.stats for any number of components, behind the hooks of a target.
 
-    Files of `save` hold the names of this class and of its parameter. Between `z_low_` and
-    `z_high_` the quantile function is not constant, and agrees with the distribution function;
-    outside, `z` is clipped.
+    Between `z_low` and `z_high` the quantile function is not constant, and agrees with the
+    distribution function; outside, `z` is clipped.
     """
 
-    def __init__(self, law: Any) -> None:
-        self.law = law
+    def __init__(self, distribution: Any, names: tuple[str, ...]) -> None:
+        self.distribution = distribution
+        self.names = names
 
-    @property
-    def _iid(self) -> bool:
-        return True
-
-    def __sklearn_clone__(self) -> ScipyLaw:
-        # Distributions do not change, and scipy cannot copy each of them: see `undamaged`.
-        return ScipyLaw(self.law)
-
-    def __deepcopy__(self, memo: dict[int, object]) -> ScipyLaw:
-        return copy.copy(self)
+    def __deepcopy__(self, memo: dict[int, object]) -> _Marginal:
+        return self  # scipy cannot copy each distribution: see `undamaged`
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        super().__setstate__(state)
-        self.law = undamaged(self.law)
+        vars(self).update(state)
+        self.distribution = undamaged(self.distribution)
 
-    def _bind(self, n_components: int) -> None:
-        self._names = distribution_methods(self.law, "law")
-        self.median_ = _check_distribution(self.law, self._names)
+    def bind(self, n_components: int) -> _Marginal:
+        """Check the distribution, and find the range of its quantile function."""
+        (quantile, _, cdf, *_), said = self.functions(), describe(self.distribution)
+        levels = np.array([0.25, 0.5, 0.75])
+        with np.errstate(all="ignore"):
+            if np.shape(quantile(0.5)) != ():
+                raise ValueError(
+                    f"{said} has arrays as parameters: give a list of distributions instead, one "
+                    "per component."
+                )
+            quartiles = np.asarray(quantile(levels), dtype=np.float64)
+            back = np.asarray(cdf(quartiles), dtype=np.float64)
+        if not ((np.diff(quartiles) > 0).all() and (np.abs(back - levels) < 1e-3).all()):
+            raise ValueError(
+                f"{said} is not a continuous distribution: its quartiles are {quartiles.tolist()}, "
+                f"and its distribution function there is {back.tolist()}. Check its parameters."
+            )
+        self.median = float(quartiles[1])
         # The quantile functions of scipy give infinity, NaN, the wrong sign (t(3) at 1e-290) or
         # a wrong value with a warning (beta at 1e-110) in tails that nobody asks for but us.
         with _FILTERS_LOCK, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            self.z_low_ = self._reach(-1.0, caught)
-            self.z_high_ = self._reach(1.0, caught)
+            self.z_low, self.z_high = self._reach(-1.0, caught), self._reach(1.0, caught)
+        return self
+
+    def functions(self) -> list[Callable[[Any], Any]]:
+        """Return what `GENERATIONS` lists."""
+        return [getattr(self.distribution, name) for name in self.names]
 
     def _push(self, z: FloatArray) -> FloatArray:
-        np.clip(z, self.z_low_, self.z_high_, out=z)
-        return _in_chunks(self._quantile, z)
+        return self._quantile(np.clip(z, self.z_low, self.z_high))
 
     def _pull(self, x: FloatArray) -> FloatArray:
-        z = _in_chunks(self._normal_score, x)
-        return np.clip(z, self.z_low_, self.z_high_, out=z)
+        return np.clip(self._normal_score(x), self.z_low, self.z_high)
 
     def _logpdf(self, x: FloatArray) -> FloatArray:
         with np.errstate(all="ignore"):
-            return _in_chunks(self.law.logpdf, x).sum(axis=1)
+            return np.asarray(self.distribution.logpdf(x)).sum(axis=1)
+
+    # Each half goes through its small tail probability, which keeps all its digits.
 
     def _quantile(self, z: FloatArray) -> FloatArray:
-        # Each half through its small tail probability, which keeps all its digits.
-        upper = z > 0
-        x = np.empty_like(z)
-        with np.errstate(all="ignore"):
-            x[upper] = getattr(self.law, self._names.upper_quantile)(ndtr(-z[upper]))
-            x[~upper] = getattr(self.law, self._names.quantile)(ndtr(z[~upper]))
-        return x
+        lower, upper, *_ = self.functions()
+        return _halves(z, 0.0, lambda z: lower(ndtr(z)), lambda z: upper(ndtr(-z)))
 
     def _normal_score(self, x: FloatArray) -> FloatArray:
-        upper = x > self.median_
-        z = np.empty_like(x)
-        with np.errstate(all="ignore"):
-            z[upper] = -ndtri(getattr(self.law, self._names.sf)(x[upper]))
-            z[~upper] = ndtri(getattr(self.law, self._names.cdf)(x[~upper]))
-        return z
+        *_, cdf, sf, _ = self.functions()
+        return _halves(x, self.median, lambda x: ndtri(cdf(x)), lambda x: -ndtri(sf(x)))
 
-    def _agrees(self, z: float, caught: list[warnings.WarningMessage]) -> bool:
-        """Whether the quantile at a normal score is right to the last digit, without a warning.
+    def _reach(self, sign: float, caught: list[warnings.WarningMessage]) -> float:
+        """Find the normal score of one sign beyond which quantiles are constant, or wrong."""
+        inside = 0.0
+        for step in (1.0, STEP):
+            while inside + step <= Z_MAX and self._moves(inside + step, sign, caught):
+                inside += step
+        return sign * inside
 
-        At an edge many scores have one quantile.
-        """
+    def _moves(self, z: float, sign: float, caught: list[warnings.WarningMessage]) -> bool:
+        """Whether the quantile differs from that a step before, and is right to the last digit."""
         caught.clear()
         try:
-            (x,) = self._quantile(np.array([z]))
+            before, x = self._quantile(sign * np.array([z - STEP, z]))
             below, above = self._normal_score(np.nextafter([x, x], [-np.inf, np.inf]))
         except (ArithmeticError, RuntimeError, ValueError):
             return False
         # Those of other threads arrive here too.
-        if any(warning.filename.startswith(_SCIPY) for warning in caught):
-            return False
-        return bool(np.isfinite(x) and below - _AGREEMENT <= z <= above + _AGREEMENT)
-
-    def _reach(self, sign: float, caught: list[warnings.WarningMessage]) -> float:
-        """Find the normal score of one sign beyond which quantiles are constant, or wrong."""
-        inside = outside = 0.0
-        for step in np.linspace(0.0, Z_MAX, 39)[1:].tolist():
-            outside = step
-            if not self._agrees(sign * step, caught):
-                break
-            inside = step
-        inside, _ = _bisect(lambda z: self._agrees(sign * z, caught), inside, outside)
-        (last,) = self._quantile(np.array([sign * inside]))
-        _, still = _bisect(lambda z: self._quantile(np.array([sign * z]))[0] != last, 0.0, inside)
-        return sign * still
+        warned = any(warning.filename.startswith(_SCIPY) for warning in caught)
+        agrees = below - AGREEMENT <= sign * z <= above + AGREEMENT
+        return bool(np.isfinite(x) and x != before and agrees and not warned)
 
 
-def _bisect(holds: Callable[[float], bool], low: float, high: float) -> tuple[float, float]:
-    """Close in on the place between `low` and `high` at which `holds` ends."""
-    while high - low > 1e-3:
-        middle = 0.5 * (low + high)
-        if holds(middle):
-            low = middle
-        else:
-            high = middle
-    return low, high
-
-
-def _in_chunks(function: Callable[[FloatArray], FloatArray], rows: FloatArray) -> FloatArray:
-    """Apply an elementwise function in place, a chunk at a time."""
-    flat = np.ascontiguousarray(rows).reshape(-1)
-    for start in range(0, flat.size, CHUNK):
-        chunk = slice(start, start + CHUNK)
-        flat[chunk] = function(flat[chunk])
-    return flat.reshape(rows.shape)
+def _halves(
+    values: FloatArray,
+    middle: float,
+    lower: Callable[[FloatArray], FloatArray],
+    upper: Callable[[FloatArray], FloatArray],
+) -> FloatArray:
+    """Apply one function to the values above the middle, and another to the rest."""
+    result, above = np.empty_like(values), values > middle
+    with np.errstate(all="ignore"):
+        result[above], result[~above] = upper(values[above]), lower(values[~above])
+    return result
 
 
 def describe(distribution: Any) -> str:
@@ -203,27 +179,22 @@ def undamaged(distribution: object) -> Any:
     return stats.Normal(**parameters)
 
 
-def distribution_methods(value: Any, name: str) -> _Names:
+def distribution_methods(value: Any, name: str) -> tuple[str, ...]:
     """Return the names of the functions of a distribution, or explain why `value` is none."""
     is_class = inspect.isclass(value)
     kind = value if is_class else type(value)
-    of_scipy = isinstance(value, (stats.rv_continuous, stats.rv_discrete))
-    if (of_scipy and not hasattr(value, "xk")) or kind is _MultivariateNormal:  # with xk: atoms
-        label = getattr(value, "name", "multivariate_normal")
-        raise TypeError(
-            f"{name} is the distribution {label!r} of scipy.stats, but it is not frozen: call it "
-            f"with its parameters, as in {label}(...), to say which distribution you mean."
-        )
     if any(base.__module__.startswith(("torch.", "zuko.")) for base in kind.__mro__):
         raise TypeError(
             f"{name}={value!r} is a torch object, which is not supported: pass the same "
             "distribution from scipy.stats, as in scipy.stats.beta(2, 5), or wrap the map of a "
             "flow in sknoisydim.targets.PushForward."
         )
-    if is_class and callable(getattr(value, "icdf", None)):
+    unfrozen = isinstance(value, UNFROZEN) and not hasattr(value, "xk")  # with xk: atoms
+    if unfrozen or (is_class and callable(getattr(value, "icdf", None))):
+        label = value.__name__ if is_class else getattr(value, "name", "multivariate_normal")
         raise TypeError(
-            f"{name} is the class {value.__name__}: call it with its parameters, as in "
-            f"{value.__name__}(...), to say which distribution you mean."
+            f"{name} is the distribution {label!r} of scipy.stats, but it is not frozen: call it "
+            f"with its parameters, as in {label}(...), to say which distribution you mean."
         )
     if not is_class and _is_discrete(value):
         raise ValueError(
@@ -231,8 +202,8 @@ def distribution_methods(value: Any, name: str) -> _Names:
             "invertible map turns N(0, I) into a discrete distribution."
         )
     if not is_class:
-        for names in _GENERATIONS:
-            if all(callable(getattr(value, method, None)) for method in (*names, "logpdf")):
+        for names in GENERATIONS:
+            if all(callable(getattr(value, method, None)) for method in names):
                 return names
     raise TypeError(
         f"{name}={value!r} of type {type(value).__name__} is not understood: it takes {ALLOWED}. "
@@ -247,31 +218,6 @@ def _is_discrete(distribution: Any) -> bool:
         return False
     # Discrete ones of the newer generation have all the methods, and infinite density at an atom.
     return bool(np.isposinf(distribution.logpdf(distribution.icdf(0.5))).any())
-
-
-def _check_distribution(distribution: object, names: _Names) -> float:
-    """Check that the parameters give one continuous distribution, and return its median."""
-    quantile, cdf = getattr(distribution, names.quantile), getattr(distribution, names.cdf)
-    levels = np.array([0.25, 0.5, 0.75])
-    with np.errstate(all="ignore"):
-        if np.shape(quantile(0.5)) != ():
-            raise ValueError(
-                f"{describe(distribution)} has arrays as parameters: give a list of distributions "
-                "instead, one per component."
-            )
-        quartiles = np.asarray(quantile(levels), dtype=np.float64)
-        back = np.asarray(cdf(quartiles), dtype=np.float64)
-    if not (np.isfinite(quartiles).all() and (np.diff(quartiles) > 0).all()):
-        raise ValueError(
-            f"{describe(distribution)} is not a distribution: its quartiles are "
-            f"{quartiles.tolist()}. Check its parameters."
-        )
-    if not (np.abs(back - levels) < 1e-3).all():
-        raise ValueError(
-            f"{describe(distribution)} is not a continuous distribution: its distribution function "
-            f"at its quartiles is {back.tolist()}, not {levels.tolist()}."
-        )
-    return float(quartiles[1])
 
 
 TARGETS: Mapping[str, type[Target]] = {"normal": Normal, "uniform": Uniform}
@@ -291,7 +237,7 @@ class Independent(Target):
 
     Parameters
     ----------
-    laws : distribution, or list or tuple of n_components distributions
+    marginals : distribution, or list or tuple of n_components distributions
         One distribution for all components, or one for each: a frozen continuous distribution of
         scipy.stats (``scipy.stats.beta(2, 5)``, ``scipy.stats.Normal(mu=1, sigma=2)``), a name
         ("normal", "uniform"), a target with one component, or an object of your own with the
@@ -323,86 +269,75 @@ class Independent(Target):
     array([[0.       , 0.26444998]])
     """
 
-    def __init__(self, laws: object) -> None:
-        self.laws = laws
+    def __init__(self, marginals: object) -> None:
+        self.marginals = marginals
 
     def __sklearn_clone__(self) -> Independent:
         # Distributions do not change, and scipy cannot copy each of them: see `undamaged`.
-        if isinstance(self.laws, (list, tuple)):
-            return Independent(type(self.laws)(map(_clone_target, self.laws)))
-        return Independent(_clone_target(self.laws))
+        if isinstance(self.marginals, (list, tuple)):
+            return Independent(type(self.marginals)(map(_clone_target, self.marginals)))
+        return Independent(_clone_target(self.marginals))
 
     def __deepcopy__(self, memo: dict[int, object]) -> Independent:
         copied = self.__sklearn_clone__()
-        fitted = {name: value for name, value in vars(self).items() if name != "laws"}
-        copied.__dict__.update(copy.deepcopy(fitted, memo))
+        copied.__dict__ |= {n: value for n, value in vars(self).items() if n != "marginals"}
         return copied
 
-    @property
-    def _iid(self) -> bool:
-        return not isinstance(self.laws, (list, tuple)) and as_target(self.laws, "laws")._iid
-
     def _bind(self, n_components: int) -> None:
-        components = as_components(self.laws, n_components, "laws")
-        keys = {id(component): _key(component) for component in set(components)}
-        groups: dict[Hashable, list[int]] = {}
-        for index, component in enumerate(components):
-            groups.setdefault(keys[id(component)], []).append(index)
-        self.parts_: list[tuple[NDArray[np.intp], Target]] = []
-        for columns in groups.values():
-            component = components[columns[0]]
-            blocks = [columns] if component._iid else [[column] for column in columns]
-            for block in blocks:
-                self.parts_.append((np.array(block), _bind_component(component, block)))
+        columns: dict[Target | _Marginal, list[int]] = {}
+        for index, component in enumerate(as_components(self.marginals, n_components, "marginals")):
+            columns.setdefault(component, []).append(index)
+        self.parts_: list[tuple[NDArray[np.intp], Target | _Marginal]] = []
+        for component, alike in columns.items():
+            together = isinstance(component, _Marginal)
+            for block in [alike] if together else [[column] for column in alike]:
+                try:
+                    part = component.bind(len(block))
+                except (TypeError, ValueError) as error:
+                    error.add_note(f"It is the distribution of component {block[0]}.")
+                    raise
+                self.parts_.append((np.array(block), part))
+
+    def _in_parts(self, method: str, rows: FloatArray) -> list[FloatArray]:
+        return [
+            getattr(part, method)(np.ascontiguousarray(rows[:, columns]))
+            for columns, part in self.parts_
+        ]
+
+    def _ordered(self, method: str, rows: FloatArray) -> FloatArray:
+        for (columns, _), mapped in zip(self.parts_, self._in_parts(method, rows), strict=True):
+            rows[:, columns] = mapped
+        return rows
 
     def _push(self, z: FloatArray) -> FloatArray:
-        for columns, part in self.parts_:
-            if len(columns) == self.n_components_:
-                return part._push(z)
-            z[:, columns] = part._push(np.ascontiguousarray(z[:, columns]))
-        return z
+        return self._ordered("_push", z)
 
     def _pull(self, x: FloatArray) -> FloatArray:
-        for columns, part in self.parts_:
-            if len(columns) == self.n_components_:
-                return part._pull(x)
-            x[:, columns] = part._pull(np.ascontiguousarray(x[:, columns]))
-        return x
+        return self._ordered("_pull", x)
 
     def _logpdf(self, x: FloatArray) -> FloatArray:
-        total = np.zeros(x.shape[0])
-        for columns, part in self.parts_:
-            total += part._logpdf(np.ascontiguousarray(x[:, columns]))
-        return total
+        return np.sum(self._in_parts("_logpdf", x), axis=0)
 
 
-def as_target(value: object, name: str) -> Target:
+def as_target(value: object, name: str) -> Target | _Marginal:
     """Return the unbound target that `value` stands for, a list or tuple excepted."""
     if isinstance(value, str):
-        if value not in TARGETS:
-            also = "a continuous distribution of scipy.stats, a list of one per component"
-            raise ValueError(unknown_option(value, TARGETS, name, also))
-        return TARGETS[value]()
+        also = "a continuous distribution of scipy.stats, a list of one per component"
+        return TARGETS[check_name(value, TARGETS, name, also)]()
     if inspect.isclass(value) and issubclass(value, Target):
-        try:
-            return value()
-        except TypeError as error:
-            raise TypeError(
-                f"{name} is the class {value.__name__}, which needs parameters: pass an object, "
-                f"as in {value.__name__}(...)."
-            ) from error
+        return instance_of(value, name)
     if isinstance(value, Target):
         return value
     if isinstance(value, _FrozenMultivariateNormal):
         return MultivariateNormal(mean=value.mean, cov=value.cov)
     if isinstance(value, stats.rv_histogram):
         value = value()  # freezing gives a histogram its location and scale
-    distribution_methods(value, name)
-    return ScipyLaw(undamaged(value))
+    names = distribution_methods(value, name)
+    return _Marginal(undamaged(value), names)
 
 
-def as_components(distributions: object, n_components: int, name: str) -> list[Target]:
-    """Return one unbound target per component."""
+def as_components(distributions: object, n_components: int, name: str) -> list[Target | _Marginal]:
+    """Return one unbound target per component, the same one for the same distribution."""
     if not isinstance(distributions, (list, tuple)):
         return [as_target(distributions, name)] * n_components
     if len(distributions) != n_components:
@@ -410,31 +345,15 @@ def as_components(distributions: object, n_components: int, name: str) -> list[T
             f"{name} has {len(distributions)} distributions, but n_components={n_components}: it "
             "takes one distribution for all components, or a list or tuple with one per component."
         )
-    return [as_target(one, f"{name}[{index}]") for index, one in enumerate(distributions)]
+    known: dict[int, Target | _Marginal] = {}
+    return [
+        known.setdefault(id(one), as_target(one, f"{name}[{index}]"))
+        for index, one in enumerate(distributions)
+    ]
 
 
 def _clone_target(distribution: object) -> object:
     return clone(distribution) if isinstance(distribution, Target) else distribution
-
-
-def _bind_component(component: Target, columns: list[int]) -> Target:
-    try:
-        return component.bind(len(columns))
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"The distribution of component {columns[0]} is invalid: {error}") from error
-
-
-def _key(component: Target) -> Hashable:
-    """Return a key that two components share only if they have the same distribution."""
-    try:
-        return pickle.dumps(component)
-    except Exception:  # noqa: BLE001 (the pickling of a user's object may raise anything)
-        # scipy.stats.make_distribution makes classes that cannot be pickled; the repr of their
-        # objects has all parameters in full precision.
-        if isinstance(component, ScipyLaw) and callable(getattr(component.law, "icdf", None)):
-            return type(component.law), describe(component.law)
-        return id(component)
 
 
 @own_context()
@@ -444,13 +363,11 @@ def resolve_target(target: object, n_components: int) -> Target:
     Parameters
     ----------
     target : str, Target, scipy.stats distribution, or list or tuple of these
-        - a name: "normal" or "uniform";
-        - an object or a class of `sknoisydim.targets`;
-        - a frozen continuous distribution of scipy.stats, of the older generation
-          (``scipy.stats.beta(2, 5)``) or the newer (``scipy.stats.Normal(mu=1, sigma=2)``), or a
-          ``scipy.stats.rv_histogram``, which all components then have independently;
-        - a frozen ``scipy.stats.multivariate_normal``;
-        - a list or tuple of these, one per component.
+        A name ("normal", "uniform"); an object or a class of `sknoisydim.targets`; a frozen
+        ``scipy.stats.multivariate_normal``; what `Independent` takes: a frozen continuous
+        distribution of scipy.stats, of the older generation (``scipy.stats.beta(2, 5)``) or the
+        newer (``scipy.stats.Normal(mu=1, sigma=2)``), or a ``scipy.stats.rv_histogram``, for all
+        components, or a list or tuple with one of all these for each.
     n_components : int
         Number of components of the embedding, at least 1.
 
@@ -481,6 +398,6 @@ def resolve_target(target: object, n_components: int) -> Target:
         as_components(target, n_components, "target")
         return Independent(target).bind(n_components)
     resolved = as_target(target, "target")
-    if isinstance(resolved, ScipyLaw):
+    if isinstance(resolved, _Marginal):
         resolved = Independent(target)
     return resolved.bind(n_components)

@@ -8,14 +8,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
-from scipy.special import gammainc, gammaincc, gammainccinv, gammaincinv, gammaln, hyp1f1
+from scipy.special import gammainc, gammainccinv, gammaincinv, gammaln
+from sklearn.utils import check_array
 
 from sknoisydim._normal import normal_logpdf
 from sknoisydim._validation import check_real
 from sknoisydim.targets._base import EPS, Z_MAX, FloatArray, Target, check_vector
 
 # Far beyond any embedding; a linear map and a square of numbers up to here do not overflow.
-_HUGE = 1e150
+HUGE = 1e150
 
 
 class MultivariateNormal(Target):
@@ -50,51 +51,33 @@ class MultivariateNormal(Target):
 
     def _bind(self, n_components: int) -> None:
         self.mean_ = check_vector(self.mean, "mean", n_components)
-        self.factor_ = _cholesky(self.cov, n_components)
-        inverse = solve_triangular(self.factor_, np.eye(n_components), lower=True)
-        self._z_limit = _HUGE / max(1.0, float(np.abs(self.factor_).sum(axis=1).max()))
-        self._x_limit = _HUGE / max(1.0, float(np.abs(inverse).sum(axis=1).max()))
+        cov = check_array(self.cov, dtype=np.float64, input_name="cov")
+        if cov.shape != (n_components, n_components):
+            raise ValueError(
+                f"cov has shape {cov.shape}, but n_components={n_components}: it must have the "
+                f"shape ({n_components}, {n_components})."
+            )
+        if np.abs(cov - cov.T).max() > 1e-8 * np.abs(cov).max():
+            raise ValueError("cov must be symmetric, but it differs from its transpose.")
+        try:
+            self.factor_ = np.linalg.cholesky(cov)
+        except np.linalg.LinAlgError:
+            raise ValueError(
+                "cov must be positive definite, but its smallest eigenvalue is "
+                f"{np.linalg.eigvalsh(cov)[0]:.3g}."
+            ) from None
 
     def _push(self, z: FloatArray) -> FloatArray:
-        np.clip(z, -self._z_limit, self._z_limit, out=z)
         # Not a BLAS product, whose rounding depends on the number of rows.
-        x: FloatArray = np.einsum("ij,kj->ik", z, self.factor_)
-        x += self.mean_
-        return x
+        return self.mean_ + np.einsum("ij,kj->ik", np.clip(z, -HUGE, HUGE), self.factor_)
 
     def _pull(self, x: FloatArray) -> FloatArray:
-        x -= self.mean_
-        np.clip(x, -self._x_limit, self._x_limit, out=x)
-        z = solve_triangular(self.factor_, x.T, lower=True, check_finite=False)
+        centred = np.clip(x - self.mean_, -HUGE, HUGE).T
+        z = solve_triangular(self.factor_, centred, lower=True, check_finite=False)
         return np.ascontiguousarray(z.T)
 
     def _logpdf(self, x: FloatArray) -> FloatArray:
         return normal_logpdf(self._pull(x)) - float(np.log(np.diag(self.factor_)).sum())
-
-
-def _cholesky(cov: object, n_components: int) -> FloatArray:
-    """Return the lower Cholesky factor of a checked covariance."""
-    matrix = np.asarray(cov)
-    if matrix.dtype.kind not in "fiu":
-        raise TypeError(f"cov must be a matrix of real numbers, got {cov!r}.")
-    if matrix.shape != (n_components, n_components):
-        raise ValueError(
-            f"cov has shape {matrix.shape}, but n_components={n_components}: it must have the "
-            f"shape ({n_components}, {n_components})."
-        )
-    if not np.isfinite(matrix).all():
-        raise ValueError("cov must be finite, but it holds infinity or NaN.")
-    scale = float(np.abs(matrix).max())
-    if float(np.abs(matrix - matrix.T).max()) > 1e-8 * scale:
-        raise ValueError("cov must be symmetric, but it differs from its transpose.")
-    try:
-        factor: FloatArray = np.linalg.cholesky(matrix.astype(np.float64))
-    except np.linalg.LinAlgError:
-        smallest = float(np.linalg.eigvalsh(matrix.astype(np.float64))[0])
-        raise ValueError(
-            f"cov must be positive definite, but its smallest eigenvalue is {smallest:.3g}."
-        ) from None
-    return factor
 
 
 class PushForward(Target):
@@ -162,29 +145,21 @@ class PushForward(Target):
             if function is not None and not callable(function):
                 raise TypeError(f"{name} must be callable or None, got {function!r}.")
         try:
-            image = np.asarray(self.forward(np.zeros((2, n_components))))
+            self._apply("forward", np.zeros((2, n_components)), (2, n_components))
         except Exception as error:
             raise ValueError(
                 f"forward failed on rows with n_components={n_components} numbers: {error}"
             ) from error
-        if image.shape != (2, n_components):
-            raise ValueError(
-                f"forward turned the shape {(2, n_components)} into {image.shape}, but with "
-                f"n_components={n_components} it must keep it."
-            )
-        _check_image(image, image.shape, "forward")
 
     def _push(self, z: FloatArray) -> FloatArray:
-        np.clip(z, -Z_MAX, Z_MAX, out=z)
         known = ~np.isnan(z).any(axis=1)
-        x = self._apply("forward", z, z.shape)
+        x = self._apply("forward", np.clip(z, -Z_MAX, Z_MAX), z.shape)
         if not np.isfinite(x[known]).all():
             raise ValueError("forward gave infinity or NaN for finite rows.")
         return x
 
     def _pull(self, x: FloatArray) -> FloatArray:
-        z = self._apply("inverse", x, x.shape)
-        return np.clip(z, -Z_MAX, Z_MAX, out=z)
+        return np.clip(self._apply("inverse", x, x.shape), -Z_MAX, Z_MAX)
 
     def _logpdf(self, x: FloatArray) -> FloatArray:
         known = ~np.isnan(x).any(axis=1)
@@ -201,20 +176,12 @@ class PushForward(Target):
             raise ValueError(f"This PushForward was made without {name}, which is needed here.")
         # What numpy would warn of is in the result, and looked at there.
         with np.errstate(all="ignore"):
-            return _check_image(function(rows), shape, name)
-
-
-def _check_image(image: ArrayLike, shape: tuple[int, ...], name: str) -> FloatArray:
-    array = np.asarray(image)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must return an array of real numbers, got dtype {array.dtype}.")
-    if array.shape != shape:
-        raise ValueError(f"{name} must return the shape {shape} here, got {array.shape}.")
-    return array.astype(np.float64)
-
-
-# Squares of numbers up to here do not overflow.
-_LARGEST_RADIUS = 1e150
+            image = np.asarray(function(rows))
+        if image.dtype.kind not in "fiu":
+            raise TypeError(f"{name} must return real numbers, got the dtype {image.dtype}.")
+        if image.shape != shape:
+            raise ValueError(f"{name} must return the shape {shape} here, got {image.shape}.")
+        return image.astype(np.float64)
 
 
 class SphericalShell(Target):
@@ -270,34 +237,18 @@ class SphericalShell(Target):
 
     def _push(self, z: FloatArray) -> FloatArray:
         direction, radius = _polar(z)
-        half = 0.5 * self.n_components_
-        t = 0.5 * radius**2
-        with np.errstate(divide="ignore"):
-            log_below = _log_gammainc(half, 2.0 * np.log(radius) - math.log(2.0))
-            log_part = np.where(
-                t < half,
-                np.log(self._hole + self._shell * np.exp(log_below)) if self._hole else log_below,
-                np.log1p(-self._shell * gammaincc(half, t)),
-            )
-        ratio = np.exp(log_part / self.n_components_)
-        direction *= np.clip(self._outer * ratio, self._inner, self._outer)[:, None]
-        return direction
+        part = self._hole + self._shell * gammainc(0.5 * self.n_components_, 0.5 * radius**2)
+        radius = self._outer * part ** (1 / self.n_components_)
+        return direction * np.clip(radius, self._inner, self._outer)[:, None]
 
     def _pull(self, x: FloatArray) -> FloatArray:
         direction, radius = _polar(x)
-        half = 0.5 * self.n_components_
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            log_part = self.n_components_ * np.log(np.minimum(radius / self._outer, 1.0))
-            above = np.maximum(-np.expm1(log_part) / self._shell, 0.5 * EPS)
-            below = (np.exp(log_part) - self._hole) / self._shell
-            log_below = np.log(np.maximum(below, 0.5 * EPS)) if self._hole else log_part
-            log_t = np.where(
-                below < gammainc(half, half),
-                _inverse_log_gammainc(half, log_below),
-                np.log(gammainccinv(half, np.minimum(above, 1.0))),
-            )
-        direction *= np.exp(0.5 * (log_t + math.log(2.0)))[:, None]
-        return direction
+        half, least = 0.5 * self.n_components_, 0.5 * EPS
+        part = np.minimum(radius / self._outer, 1.0) ** self.n_components_
+        below = np.maximum((part - self._hole) / self._shell, least * (self._hole > 0))
+        above = np.clip((1.0 - part) / self._shell, least, 1.0)
+        t = np.where(below < 0.5, gammaincinv(half, below), gammainccinv(half, above))
+        return direction * np.sqrt(2.0 * t)[:, None]
 
     def _logpdf(self, x: FloatArray) -> FloatArray:
         _, radius = _polar(x)
@@ -334,42 +285,8 @@ class UniformBall(SphericalShell):
 
 
 def _polar(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Split rows into unit vectors and lengths, without overflow or underflow of squares."""
-    largest = np.abs(rows).max(axis=1, initial=0.0, keepdims=True)
-    np.clip(rows, -_LARGEST_RADIUS, _LARGEST_RADIUS, out=rows)
-    largest = np.clip(largest, None, _LARGEST_RADIUS)
-    # The origin has no direction; any will do, and this one is finite.
-    origin = largest[:, 0] == 0.0
-    rows[origin, 0] = 1.0
-    largest[origin] = 1.0
-    rows /= largest
+    """Split rows into unit vectors and lengths; a row of zeros gets any direction."""
+    rows = np.clip(rows, -HUGE, HUGE)
     length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    rows /= length[:, None]
-    length *= largest[:, 0]
-    length[origin] = 0.0
-    return rows, length
-
-
-def _log_gammainc(a: float, log_t: FloatArray) -> FloatArray:
-    """Log of the regularised lower incomplete gamma function P(a, t), for t up to about a.
-
-    By its series (DLMF 8.5.1), since P itself underflows when a is large or t is small.
-    """
-    log_t = np.minimum(log_t, math.log(a))
-    t = np.exp(log_t)
-    series = np.log(hyp1f1(1.0, a + 1.0, t))
-    return np.asarray(a * log_t - t - gammaln(a + 1.0) + series, dtype=np.float64)
-
-
-def _inverse_log_gammainc(a: float, log_p: FloatArray) -> FloatArray:
-    """Solve log P(a, t) = log_p for t, for log_p up to about log P(a, a); return log t."""
-    log_t: FloatArray = np.log(gammaincinv(a, np.exp(log_p)))
-    # Where P underflows, Newton's method on log P, which is concave in log t, from below.
-    small = (log_p < -600.0) & np.isfinite(log_p)
-    if small.any():
-        s = (log_p[small] + gammaln(a + 1.0)) / a
-        for _ in range(50):
-            slope = a / hyp1f1(1.0, a + 1.0, np.minimum(np.exp(s), a))
-            s += (log_p[small] - _log_gammainc(a, s)) / slope
-        log_t[small] = s
-    return log_t
+    rows[length == 0.0, 0] = 1.0
+    return rows / np.where(length == 0.0, 1.0, length)[:, None], length

@@ -15,12 +15,10 @@ from scipy import stats
 from scipy.special import ndtr
 from sklearn.naive_bayes import GaussianNB
 
-from benchmarks.metrics_power import ALTERNATIVES
+from benchmarks.metrics_power import ALTERNATIVES, JOINT_TESTS, MARGINAL_TESTS
 from sknoisydim import metrics
 from sknoisydim.metrics import (
     DISTANCES,
-    JOINT_TESTS,
-    MARGINAL_TESTS,
     monte_carlo_test,
     relative_distance,
     sliced_wasserstein,
