@@ -1,19 +1,13 @@
-"""A headless Chromium that looks at pages, over the DevTools protocol; for tests/test_site.py."""
+"""Look at pages with a headless Chromium; for tests/test_site.py."""
 
-import contextlib
 import functools
 import http.server
 import json
+import queue
 import shutil
 import subprocess
 import threading
-import time
-import urllib.request
-from pathlib import Path
 
-import pytest
-
-WIDTHS = (1280, 400)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 FLAGS = [
     "--headless",
@@ -23,126 +17,102 @@ FLAGS = [
     "--no-first-run",
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
-    "--remote-debugging-port=0",
     # Nothing but this machine can be reached, so a page that asks another one is seen.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
+# First of all in each page: what goes wrong in it is noted.
+NOTE = b"""<script>
+window.wrong = [];
+addEventListener("error", e => wrong.push(e.message));
+addEventListener("unhandledrejection", e => wrong.push(String(e.reason)));
+console.error = (...said) => wrong.push(said.join(" "));
+</script>"""
+# A page that loads each of some others in a frame, and sends what is wrong with them: what they
+# noted, what did not load or came from elsewhere, lines of code and of tables that are read by
+# scrolling alone, what stands out of the page on the right, and texts that are cut.
+LOOK = """<script>
+const text = e => e.textContent.slice(0, 60);
+const wide = e => e.scrollWidth > e.clientWidth + 1;
+async function look(page) {
+  const frame = document.createElement("iframe");
+  frame.style = "width: 1280px; height: 900px; border: 0";
+  frame.src = page;
+  document.body.append(frame);
+  await new Promise(done => frame.onload = done);
+  const view = frame.contentWindow, doc = frame.contentDocument;
+  const all = words => [...doc.querySelectorAll(`.bd-article :is(${words})`)];
+  for (const image of doc.images) {
+    image.loading = "eager";
+    await image.decode().catch(() => view.wrong.push(`no picture: ${image.src}`));
+  }
+  const lost = view.performance.getEntriesByType("resource").filter(
+    e => e.responseStatus >= 400 || !e.name.match(`^(${location.origin}|data:|blob:)`));
+  const long = all("pre, .pst-scrollable-table-container").filter(wide);
+  const found = [...view.wrong, ...lost.map(e => `lost: ${e.name}`)];
+  found.push(...long.map(e => `scrolls: ${text(e)}`));
+  for (const width of [1280, 400]) {
+    frame.style.width = `${width}px`;
+    const root = doc.documentElement, over = root.scrollWidth - root.clientWidth;
+    if (over > 0) found.push(`${over} pixels too wide at ${width}`);
+    const cut = all("h1, h2, h3, p, dt").filter(e =>
+      !e.closest("pre, table, .output_html") && getComputedStyle(e).display == "block"
+      && (wide(e) || e.getBoundingClientRect().right > width));
+    found.push(...cut.map(e => `cut at ${width}: ${text(e)}`));
+  }
+  frame.remove();
+  return found;
+}
+(async () => {
+  const found = {};
+  for (const page of PAGES) found[page] = await look(page).catch(error => [String(error)]);
+  fetch("", {method: "POST", body: JSON.stringify(found)});
+})();
+</script>"""
 
 
-# Pictures that cannot be shown, texts that are cut, and what stands out of the page on the right.
-PICTURES = """Promise.all([...document.images].map(image => {
-  image.loading = "eager";
-  return image.decode().then(() => null, () => image.src);
-})).then(found => found.filter(Boolean))"""
-CUT = """[...document.querySelectorAll(".bd-article :is(h1, h2, h3, p, dt)")]
-  .filter(e => !e.closest("pre, table, .output_html") && getComputedStyle(e).display == "block")
-  .filter(e => e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth)
-  .map(e => e.textContent.slice(0, 60))"""
-# Lines of code, and of tables, that are read by scrolling alone.
-LONG = """[...document.querySelectorAll(".bd-article :is(pre, .pst-scrollable-table-container)")]
-  .filter(e => e.scrollWidth > e.clientWidth + 1)
-  .map(e => e.textContent.slice(0, 60))"""
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves the pages with the note in them, and takes what was found."""
 
+    def __init__(self, *args, pages, found, **kwargs):
+        self.pages, self.found = pages, found
+        super().__init__(*args, **kwargs)
 
-class Browser:
-    """A page of a headless Chromium, over the DevTools protocol."""
+    def do_GET(self):
+        page = self.path.lstrip("/")
+        if page != "look" and page not in self.pages:
+            super().do_GET()
+            return
+        if page == "look":
+            body = f"<body>{LOOK.replace('PAGES', json.dumps(self.pages))}".encode()
+        else:
+            with open(self.translate_path(self.path), "rb") as file:
+                body = file.read().replace(b"<head>", b"<head>" + NOTE, 1)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(body)
 
-    def __init__(self, folder):
-        websocket = pytest.importorskip("websocket", reason="needs websocket-client")
-        self.process = subprocess.Popen(
-            [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        port = Path(folder) / "DevToolsActivePort"
-        self.wait(lambda: port.exists() and port.read_text().strip(), "Chromium does not start")
-        number = port.read_text().split()[0]
-        with urllib.request.urlopen(f"http://127.0.0.1:{number}/json/list") as answer:
-            page = next(each for each in json.load(answer) if each["type"] == "page")
-        self.socket = websocket.create_connection(
-            page["webSocketDebuggerUrl"], timeout=60, suppress_origin=True
-        )
-        self.count, self.events = 0, []
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
+    def do_POST(self):
+        self.found.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
 
-    @staticmethod
-    def wait(condition, complaint, seconds=30):
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, complaint
-            time.sleep(0.05)
-
-    def close(self):
-        with contextlib.suppress(OSError, AttributeError):
-            self.socket.close()
-        self.process.kill()
-        self.process.wait()
-
-    def receive(self):
-        message = json.loads(self.socket.recv())
-        if "method" in message:
-            self.events.append(message)
-        return message
-
-    def call(self, method, **params):
-        self.count += 1
-        self.socket.send(json.dumps({"id": self.count, "method": method, "params": params}))
-        while (message := self.receive()).get("id") != self.count:
-            pass
-        assert "error" not in message, message
-        return message["result"]
-
-    def open(self, url, width):
-        self.events.clear()
-        self.resize(width)
-        self.call("Page.navigate", url=url)
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
-            self.receive()
-
-    def resize(self, width):
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=900,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
-
-    def run(self, script):
-        found = self.call(
-            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
-        )
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
-
-    def errors(self):
-        """What the console shows in red, and what did not load."""
-        found = []
-        for event in self.events:
-            kind, params = event["method"], event["params"]
-            if kind == "Runtime.exceptionThrown":
-                found.append(params["exceptionDetails"]["text"])
-            elif kind == "Runtime.consoleAPICalled" and params["type"] == "error":
-                found.append(str(params["args"])[:300])
-            elif kind == "Log.entryAdded" and params["entry"]["level"] == "error":
-                found.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
-            elif kind == "Network.loadingFailed" and not params.get("canceled"):
-                found.append(params["errorText"])
-        return found
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
 
-@contextlib.contextmanager
-def served(folder):
-    """The address of a server of the files of a folder."""
-    handler = functools.partial(Quiet, directory=folder)
+def wrong_with(pages, site, folder, seconds=600):
+    """Return what a browser finds wrong with pages of a site: a list for each page."""
+    found = queue.Queue()
+    handler = functools.partial(Handler, pages=pages, found=found, directory=site)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+        address = f"http://127.0.0.1:{server.server_port}/look"
+        command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", address]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(command, **quiet) as process:
+            try:
+                return found.get(timeout=seconds)
+            finally:
+                process.kill()
+                server.shutdown()

@@ -106,23 +106,17 @@ def copy_of(folder: Path) -> Path:
     return folder
 
 
-def survives(mutant: Mutant, folder: Path, seconds: float) -> bool:
-    """Make the change in a copy, run its tests, and take it back."""
-    path = folder / PACKAGE / mutant.file
+def work(job: tuple[Mutant, str, float]) -> tuple[bool, float]:
+    """Make a change in the copy of this process; return whether it survives, and the seconds."""
+    (mutant, home, seconds), started = job, time.perf_counter()
+    folder = Path(home) / str(os.getpid())
+    path = (folder if folder.exists() else copy_of(folder)) / PACKAGE / mutant.file
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace(mutant.before, mutant.after), encoding="utf-8")
     try:
-        return run(mutant.tests, folder, seconds)
+        survived = run(mutant.tests, folder, seconds)
     finally:
         path.write_text(text, encoding="utf-8")
-
-
-def work(job: tuple[Mutant, str, float]) -> tuple[bool, float]:
-    """Return whether a change survives in the copy of this process, and the seconds it took."""
-    mutant, home, seconds = job
-    folder = Path(home) / str(os.getpid())
-    started = time.perf_counter()
-    survived = survives(mutant, folder if folder.exists() else copy_of(folder), seconds)
     return survived, time.perf_counter() - started
 
 

@@ -4,11 +4,8 @@ import ast
 import configparser
 import re
 import sys
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-
-import pytest
+from importlib.util import resolve_name
+from pathlib import Path, PurePath
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "sknoisydim"
@@ -37,68 +34,46 @@ DRAWS = ["bernoulli", "multinomial", "normal", "poisson", "rand", "randint", "ra
 DRAWS = {"nn.init.normal_", "nn.init.uniform_", *(f"torch.{name}" for name in DRAWS)}
 
 
-@dataclass(frozen=True)
-class Module:
-    path: Path
+# What each file holds, by its path in the package.
+MODULES = {
+    path.relative_to(ROOT / PACKAGE): path.read_text(encoding="utf-8")
+    for path in sorted((ROOT / PACKAGE).rglob("*.py"))
+}
 
-    @cached_property
-    def name(self):
-        parts = self.path.relative_to(ROOT).with_suffix("").parts
-        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
-    @cached_property
-    def top(self):
-        return self.path.relative_to(ROOT / PACKAGE).with_suffix("").parts[0]
+def top_module(path):
+    return path.with_suffix("").parts[0]
 
-    @cached_property
-    def text(self):
-        return self.path.read_text(encoding="utf-8")
 
-    @cached_property
-    def tree(self):
-        return ast.parse(self.text)
+def nodes(node, around=()):
+    """Yield each node with the nodes around it, outermost first."""
+    yield node, around
+    for child in ast.iter_child_nodes(node):
+        yield from nodes(child, (*around, node))
 
-    @cached_property
-    def nodes(self):
-        """Each node with the nodes around it, outermost first."""
-        found, stack = [], [(self.tree, ())]
-        while stack:
-            node, around = stack.pop()
-            found.append((node, around))
-            stack += [(child, (*around, node)) for child in ast.iter_child_nodes(node)]
-        return found
 
-    @cached_property
-    def imports(self):
-        """Each full name that is imported, wherever that is: name, nodes around it, line."""
-        found = []
-        for node, around in self.nodes:
-            if isinstance(node, ast.Import):
-                found += [(alias.name, around, node.lineno) for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                base = self.absolute(node)
-                found += [(f"{base}.{alias.name}", around, node.lineno) for alias in node.names]
-        return found
+def imports(path, text):
+    """Yield each full name that is imported, wherever that is: name, nodes around it, line."""
+    package = ".".join([PACKAGE, *path.parent.parts])
+    for node, around in nodes(ast.parse(text)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        yield from ((name, around, node.lineno) for name in names)
 
-    def absolute(self, node):
-        """The module that a `from ... import` names, with leading dots resolved."""
-        if not node.level:
-            return node.module
-        package = self.name.split(".")
-        drop = node.level - (self.path.stem == "__init__")
-        package = package[: len(package) - drop]
-        return ".".join([*package, node.module] if node.module else package)
 
-    @cached_property
-    def unseeded_draws(self):
-        """Calls that draw from torch's global generator: the name, and the line."""
-        calls = [node for node, _ in self.nodes if isinstance(node, ast.Call)]
-        return [
-            (ast.unparse(call.func), call.lineno)
-            for call in calls
-            if ast.unparse(call.func) in DRAWS
-            and not any(keyword.arg == "generator" for keyword in call.keywords)
-        ]
+def unseeded_draws(text):
+    """Return calls that draw from torch's global generator: the name, and the line."""
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    return [
+        (ast.unparse(call.func), call.lineno)
+        for call in calls
+        if ast.unparse(call.func) in DRAWS
+        and not any(keyword.arg == "generator" for keyword in call.keywords)
+    ]
 
 
 def top_of(name):
@@ -116,16 +91,17 @@ def runs_at_import(around):
     )
 
 
-def violations(module):
+def violations(path, text):
     """Yield what in the imports of a module breaks the rules."""
-    for name, around, line in module.imports:
+    own = top_module(path)
+    for name, around, line in imports(path, text):
         package = name.split(".")[0]
-        where = f"{module.path.name}:{line} imports {name}"
+        where = f"{path}:{line} imports {name}"
         if package == PACKAGE:
             top = top_of(name)
-            if top != module.top and LAYER[top] >= LAYER[module.top]:
-                yield f"{where}: layer {LAYER[top]} from layer {LAYER[module.top]}, not down"
-        elif module.top != ONLY_IN.get(package, module.top):
+            if top != own and LAYER[top] >= LAYER[own]:
+                yield f"{where}: layer {LAYER[top]} from layer {LAYER[own]}, not down"
+        elif own != ONLY_IN.get(package, own):
             yield f"{where}: only the module {ONLY_IN[package]!r} may"
         elif runs_at_import(around) and package not in always_there():
             yield f"{where}: an extra is imported inside the function that needs it"
@@ -139,71 +115,52 @@ def always_there():
     return sys.stdlib_module_names | declared | {"sklearn"} | BROUGHT_ALONG.keys()
 
 
-MODULES = [Module(path) for path in sorted((ROOT / PACKAGE).rglob("*.py"))]
-
-
 def test_every_module_has_a_layer():
     tops = [top for top, _ in layers()]
-    assert sorted(tops) == sorted({module.top for module in MODULES}), "place it in CONTRIBUTING.md"
+    assert sorted(tops) == sorted(set(map(top_module, MODULES))), "place it in CONTRIBUTING.md"
 
 
 def test_imports_only_go_down():
-    assert [found for module in MODULES for found in violations(module)] == []
+    assert [found for module in MODULES.items() for found in violations(*module)] == []
 
 
 def test_no_module_is_too_long():
-    n_lines = {module.name: len(module.text.splitlines()) for module in MODULES}
-    assert {name: n for name, n in n_lines.items() if n > MAX_LINES} == {}, "split the module"
+    n_lines = {path: len(text.splitlines()) for path, text in MODULES.items()}
+    assert {path: n for path, n in n_lines.items() if n > MAX_LINES} == {}, "split the module"
 
 
 def test_nothing_is_drawn_from_the_global_generator():
     """What else belongs to the process is banned in pyproject.toml."""
-    assert {module.name: found for module in MODULES if (found := module.unseeded_draws)} == {}
+    draws = {path: unseeded_draws(text) for path, text in MODULES.items()}
+    assert {path: found for path, found in draws.items() if found} == {}
 
 
-class TestTheRulesSee:
-    """The rules above find what they are for: without this a typo makes them pass for ever."""
+# The rules find what they are for: without this a typo makes them pass for ever.
+WRONG = (
+    ("noise", "from sknoisydim import _objective", "layer 2 from layer 1"),
+    ("noise", "from .critics import x", "layer 1 from layer 1"),
+    ("noise", "import sknoisydim", "layer 9 from layer 1"),
+    ("noise", "def f():\n    import sknoisydim.targets as t", "layer 1 from layer 1"),
+    ("metrics/_joint", "from .._net import x", "layer 3 from layer 3"),
+    ("_objective", "def f():\n    import skorch", "only the module '_net'"),
+    ("plotting", "import matplotlib", "inside the function"),
+    ("metrics", "import zuko", "inside the function"),
+)
+RIGHT = (
+    ("noise", "import math\nimport torch\nfrom sknoisydim._validation import resolve"),
+    ("metrics/_joint", "from ._marginal import x\nfrom sknoisydim.targets import y"),
+    ("metrics/__init__", "from ._joint import x\nfrom .. import targets"),
+    ("plotting", "def f():\n    import matplotlib.pyplot as plt"),
+    ("plotting", "if TYPE_CHECKING:\n    from matplotlib.axes import Axes"),
+)
 
-    @pytest.fixture
-    def write(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
-        (tmp_path / "setup.cfg").write_text("[options]\ninstall_requires =\n    torch>=2,<3\n")
 
-        def write(top, text):
-            path = tmp_path / PACKAGE / f"{top}.py"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-            return Module(path)
-
-        return write
-
-    WRONG = (
-        ("noise", "from sknoisydim import _objective", "layer 2 from layer 1"),
-        ("noise", "from .critics import x", "layer 1 from layer 1"),
-        ("noise", "import sknoisydim", "layer 9 from layer 1"),
-        ("noise", "def f():\n    import sknoisydim.targets as t", "layer 1 from layer 1"),
-        ("metrics/_joint", "from .._net import x", "layer 3 from layer 3"),
-        ("_objective", "def f():\n    import skorch", "only the module '_net'"),
-        ("plotting", "import matplotlib", "inside the function"),
-        ("metrics", "import zuko", "inside the function"),
-    )
-
-    RIGHT = (
-        ("noise", "import math\nimport torch\nfrom sknoisydim._validation import resolve"),
-        ("metrics/_joint", "from ._marginal import x\nfrom sknoisydim.targets import y"),
-        ("metrics/__init__", "from ._joint import x\nfrom .. import targets"),
-        ("plotting", "def f():\n    import matplotlib.pyplot as plt"),
-        ("plotting", "if TYPE_CHECKING:\n    from matplotlib.axes import Axes"),
-    )
-
-    def test_imports(self, write):
-        for top, text, message in self.WRONG:
-            (violation,) = violations(write(top, text))
-            assert message in violation
-        for right in self.RIGHT:
-            assert list(violations(write(*right))) == []
-
-    def test_draws(self, write):
-        assert write("noise", "import torch\ntorch.randn(3)").unseeded_draws
-        assert write("noise", "from torch import nn\nnn.init.normal_(w)").unseeded_draws
-        assert not write("noise", "import torch\ntorch.randn(3, generator=g)").unseeded_draws
+def test_the_rules_see_what_is_wrong():
+    for name, text, message in WRONG:
+        (violation,) = violations(PurePath(f"{name}.py"), text)
+        assert message in violation
+    for name, text in RIGHT:
+        assert list(violations(PurePath(f"{name}.py"), text)) == []
+    assert unseeded_draws("import torch\ntorch.randn(3)")
+    assert unseeded_draws("from torch import nn\nnn.init.normal_(w)")
+    assert not unseeded_draws("import torch\ntorch.randn(3, generator=g)")

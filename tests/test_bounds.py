@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from over import over
+from small import generator
 
 from sknoisydim.bounds import BOUNDS, DonskerVaradhan, dv, infonce, resolve_bound
 from sknoisydim.noise import GaussianNoise
@@ -20,10 +21,6 @@ CLIP = 5.0
 
 each_bound = over(name=sorted(BOUNDS))
 each_channel = over(channel=CHANNELS)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @functools.cache

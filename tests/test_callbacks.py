@@ -1,4 +1,4 @@
-"""skorch callbacks in a fit: those that work, those that are refused, and whose they are."""
+"""Callbacks in a fit: those that work, those that are refused, and whose they are."""
 
 import pickle
 import re
@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
+from sklearn.base import clone
+from sklearn.datasets import load_iris
 from skorch.callbacks import (
     BatchScoring,
     Callback,
@@ -21,6 +23,7 @@ from skorch.callbacks import (
     PassthroughScoring,
     TrainEndCheckpoint,
 )
+from small import small
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.encoders import MLPEncoder
@@ -172,6 +175,17 @@ def test_a_long_training_is_announced_once(caplog, monkeypatch):
 
 
 class TestTheBar:
+    def test_goes_to_stderr_and_lines_to_stdout(self, capsys):
+        dim(verbose=1, max_epochs=2).fit(X)
+        captured = capsys.readouterr()
+        assert "2/2" in captured.err
+        assert "nats" in captured.err
+        assert captured.out == ""
+        dim(verbose=2, max_epochs=2).fit(X)
+        captured = capsys.readouterr()
+        assert captured.out.count("\n") == 4  # a table of two epochs
+        assert captured.err == ""
+
     def test_shows_information(self, capsys):
         model = dim(verbose=1, noise=1e-3, keep="pca").fit(X)
         linear = model.history_["train_linear_information"][-1]
@@ -191,3 +205,97 @@ class TestTheBar:
             last = capsys.readouterr().err.rstrip().rpartition("\r")[2]
             assert "100%" in last
             assert f"{model.n_epochs_}/{model.n_epochs_}" in last
+
+
+IRIS, Y = load_iris(return_X_y=True)
+trained = small(2, max_epochs=3)
+
+
+class Recorder:
+    """Writes down every hook that is called, and asks for an end after so many epochs."""
+
+    def __init__(self, n_epochs=None):
+        self.n_epochs = n_epochs
+        self.record = []
+
+    def setup(self, estimator, context):
+        self.record.append(("setup", context.task_name))
+
+    def teardown(self, estimator, context):
+        self.record.append(("teardown", context.task_name))
+
+    def on_fit_task_begin(self, estimator, context):
+        self.record.append(("begin", context.task_name, context.task_id, context.max_subtasks))
+
+    def on_fit_task_end(self, estimator, context):
+        self.record.append(("end", context.task_name, context.task_id, context.max_subtasks))
+        return context.task_name == "epoch" and context.task_id + 1 == self.n_epochs
+
+
+class Scores:
+    """Keeps the share of information of the estimator as it is after each epoch."""
+
+    def __init__(self):
+        self.shares = []
+
+    def setup(self, estimator, context): ...
+
+    def teardown(self, estimator, context): ...
+
+    def on_fit_task_begin(self, estimator, context): ...
+
+    def on_fit_task_end(self, estimator, context, *, X=None, y=None, fitted_estimator=None):
+        assert len(X) == len(y) == len(fitted_estimator.transform(X))
+        self.shares.append(fitted_estimator.score(X))
+
+
+def tasks(n_epochs, max_epochs):
+    """What a fit of so many epochs is to tell."""
+    epochs = [(when, "epoch", i, 0) for i in range(n_epochs) for when in ("begin", "end")]
+    fit = ("begin", "fit", 0, max_epochs), ("end", "fit", 0, max_epochs)
+    return [("setup", "fit"), fit[0], *epochs, fit[1], ("teardown", "fit")]
+
+
+class TestOfScikitLearn:
+    """Its own callbacks, which it has from 1.9 on."""
+
+    @pytest.fixture(autouse=True)
+    def callback(self):
+        pytest.importorskip("sklearn.callback", reason="scikit-learn >= 1.9 has callbacks")
+
+    def test_a_task_for_each_epoch(self):
+        recorder = Recorder()
+        model = trained().set_callbacks(recorder).fit(IRIS)
+        assert recorder.record == tasks(3, 3)
+        assert_array_equal(model.transform(IRIS), trained().fit_transform(IRIS))
+        assert vars(model).keys() - vars(trained().fit(IRIS)).keys() == {"_skl_callbacks"}
+
+    def test_a_callback_ends_training(self):
+        recorder = Recorder(n_epochs=2)
+        model = trained(max_epochs=10).set_callbacks(recorder).fit(IRIS)
+        assert model.n_epochs_ == 2
+        assert recorder.record == tasks(2, 10)
+
+    def test_a_fit_that_fails_is_torn_down(self):
+        recorder = Recorder()
+        model = trained(lr=1e30, optimizer="sgd").set_callbacks(recorder)
+        with pytest.raises(ValueError, match="diverged"):
+            model.fit(IRIS)
+        assert (recorder.record[0], recorder.record[-1]) == (("setup", "fit"), ("teardown", "fit"))
+        assert vars(model).keys() - trained().__dict__.keys() == {"_skl_callbacks"}
+        with pytest.raises(ValueError, match="NaN"):
+            model.fit(np.full_like(IRIS, np.nan))
+
+    def test_a_fitted_estimator_is_shown_after_each_epoch(self):
+        scores = Scores()
+        model = trained().set_callbacks(scores).fit(IRIS, Y)
+        assert len(scores.shares) == 4
+        assert scores.shares[-1] == model.score(IRIS)
+        assert scores.shares[-2] == pytest.approx(model.score(IRIS), abs=0.05)
+        assert_array_equal(model.transform(IRIS), trained().fit_transform(IRIS))
+
+    def test_pickle_and_clone(self):
+        model = trained().set_callbacks(Recorder()).fit(IRIS)
+        copy = pickle.loads(pickle.dumps(model))
+        assert_array_equal(copy.transform(IRIS), model.transform(IRIS))
+        assert clone(model)._skl_callbacks is model._skl_callbacks

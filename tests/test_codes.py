@@ -7,9 +7,9 @@ from over import over
 from scipy.stats import norm
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import StratifiedKFold, train_test_split
-from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from small import samples, small
 
 from sknoisydim import NoisyDIMTransformer, UniformCodes
 from sknoisydim.metrics._information import normal_embedding
@@ -19,21 +19,11 @@ SPACING = {1: 0.001, 2: 0.1, 3: 0.5, 4: 1.0}
 LAYOUTS = {"even": (6, 2), "uneven": (7, 3), "one": (5, 1), "a bit each": (4, 4)}
 
 
-def quick(n_components=2, **parameters):
-    """A transformer of a few epochs."""
-    return NoisyDIMTransformer(n_components, keep="pca", max_epochs=3, **parameters)
+quick = small(2, keep="pca", max_epochs=3, refine="rotation", random_state=None)
 
 
 def codes(n_components=2, **parameters):
     return UniformCodes(**{"transformer": quick(n_components), "random_state": 0} | parameters)
-
-
-def samples(n, seed):
-    """Four features that two hidden ones drive."""
-    rng = np.random.default_rng(seed)
-    a, b = rng.standard_normal((2, n))
-    columns = np.column_stack([a, np.exp(b / 2), a * b, a - b])
-    return columns + 0.1 * rng.standard_normal((n, 4))
 
 
 class Embedded(UniformCodes):
@@ -137,16 +127,6 @@ def test_strata_are_joined_cells_that_a_split_can_take(min_samples):
         for _, test in StratifiedKFold(10).split(Z, labels):
             shares = np.bincount(labels[test], minlength=len(counts)) / (counts / 10)
             assert np.abs(shares - 1).max() <= 1
-
-
-def test_hamming_search_finds_the_own_cell():
-    model = codes(bits=6).fit(samples(500, 0))
-    X = samples(200, 1)
-    bits = model.transform(X)
-    index = NearestNeighbors(metric="hamming", algorithm="brute").fit(bits)
-    distance, found = index.kneighbors(bits, 1)
-    assert (distance == 0).all()
-    np.testing.assert_array_equal(model.codes(X)[found[:, 0]], model.codes(X))
 
 
 def test_a_fit_spreads_unseen_samples_more_evenly_than_the_columns_are():

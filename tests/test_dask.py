@@ -15,14 +15,15 @@ import torch
 from dask.distributed import Client, LocalCluster
 from scipy import sparse
 from sklearn import config_context
+from small import small
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim.distributed import DaskTransformer
 from sknoisydim.distributed._dask import _orders, _train_on
 from sknoisydim.encoders import MLPEncoder
 
 N_WORKERS = 2
 COLUMNS = list("abcde")
+dim = small(2, batch_size=64, max_epochs="auto")
 # A block of rows of the test on memory, and what a process may grow by beside two of them.
 BLOCK_ROWS, BLOCK_COLUMNS = 40_000, 50
 BLOCK_BYTES = 8 * BLOCK_ROWS * BLOCK_COLUMNS
@@ -57,11 +58,6 @@ def rows():
     return np.random.default_rng(0).normal(size=(1000, 5)) @ np.diag([1, 2, 3, 4, 5.0])
 
 
-def small(**parameters):
-    given = {"batch_size": 64, "random_state": 0, "refine": None}
-    return NoisyDIMTransformer(2, **given | parameters)
-
-
 @pytest.fixture(scope="module")
 def blocks(rows):
     return da.from_array(rows, chunks=(125, 5))
@@ -69,12 +65,12 @@ def blocks(rows):
 
 @pytest.fixture(scope="module")
 def fitted(rows):
-    return small(max_epochs=2).fit(pd.DataFrame(rows, columns=COLUMNS))
+    return dim(max_epochs=2).fit(pd.DataFrame(rows, columns=COLUMNS))
 
 
 @pytest.fixture(scope="module")
 def bare(rows):
-    return small(max_epochs=2).fit(rows)
+    return dim(max_epochs=2).fit(rows)
 
 
 class TestTransform:
@@ -162,7 +158,7 @@ class TestTransform:
 class TestFit:
     def fit(self, X, y=None, max_epochs=2, **parameters):
         with dask.config.set(scheduler="threads"):
-            return DaskTransformer(small(**parameters), max_epochs).fit(X, y).estimator_
+            return DaskTransformer(dim(**parameters), max_epochs).fit(X, y).estimator_
 
     def test_is_partial_fit_in_the_order_of_the_seed(self, rows, blocks):
         found = self.fit(blocks)
@@ -170,7 +166,7 @@ class TestFit:
         order = list(_orders(8, 2, int(seed)))
         assert sorted(order[:8]) == sorted(order[8:]) == list(range(8))
         assert order[:8] != order[8:] != list(range(8))
-        wanted = small()
+        wanted = dim()
         for number in order:
             wanted.partial_fit(rows[125 * number : 125 * (number + 1)])
         np.testing.assert_array_equal(found.transform(rows), wanted.transform(rows))
@@ -224,13 +220,13 @@ def many(n_blocks):
 @pytest.mark.slow
 def test_a_cluster_fits_as_this_process_does(client, rows):
     X = da.from_array(rows, chunks=(125, 5))
-    there = DaskTransformer(small(), 2).fit(X)
+    there = DaskTransformer(dim(), 2).fit(X)
     with dask.config.set(scheduler="sync"):
-        here = DaskTransformer(small(), 2).fit(X).estimator_.transform(rows)
+        here = DaskTransformer(dim(), 2).fit(X).estimator_.transform(rows)
     np.testing.assert_array_equal(there.estimator_.transform(rows), here)
     broken = np.where(np.arange(1000)[:, None] == 700, np.nan, rows)
     with pytest.raises(ValueError, match="contains NaN"):
-        DaskTransformer(small(), 2).fit(da.from_array(broken, chunks=(125, 5)))
+        DaskTransformer(dim(), 2).fit(da.from_array(broken, chunks=(125, 5)))
     # A worker is sent the model once.
     Z = there.transform(X)
     (key,) = {k for k in Z.__dask_graph__() if isinstance(k, str) and k.startswith("Noisy")}
@@ -248,7 +244,7 @@ def test_a_cluster_fits_as_this_process_does(client, rows):
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_blocks(client):
     # Many steps: what is kept costs most of one, and holds no block.
-    model = small(batch_size=256, encoder=MLPEncoder((8,), dropout=0), keep=None)
+    model = dim(batch_size=256, encoder=MLPEncoder((8,), dropout=0), keep=None)
 
     def peak_after(n_blocks):
         transformer = DaskTransformer(model, 1).fit(many(n_blocks))

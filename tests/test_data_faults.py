@@ -10,9 +10,6 @@ import pytest
 import torch
 from over import over
 from sklearn.compose import ColumnTransformer, make_column_selector
-from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OutputCodeClassifier
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from small import small
 from torch import nn
@@ -43,13 +40,6 @@ class TestClassesNamedMinusOne:
             with pytest.raises(ValueError, match=r"y holds -1 and one class.*names.*None or NaN"):
                 dim(supervision=0.5).fit(X, y)
 
-    def test_are_refused_where_a_meta_estimator_makes_them(self):
-        model = OutputCodeClassifier(
-            make_pipeline(dim(supervision=0.5), LogisticRegression()), random_state=0
-        )
-        with pytest.raises(ValueError, match="y holds -1 and one class"):
-            model.fit(X, np.arange(40) % 3)
-
     def test_are_warned_of_where_one_class_may_be_there_by_chance(self):
         with pytest.warns(UserWarning, match="y holds -1 and one class"):
             dim(supervision=0.5).partial_fit(X, self.Y)
@@ -77,7 +67,6 @@ OF_TIME = {
     "objects": np.array([[np.timedelta64(1, "s"), 1.0]] * 40, dtype=object),
     "NaT among objects": np.array([[1.0, np.datetime64("NaT")]] * 40, dtype=object),
     "list": [[day.to_pydatetime(), day.date()] for day in DAYS["in"]],
-    "list of numpy's": [[np.timedelta64(3, "h"), 1.0]] * 40,
     "frame of dates": DAYS,
     "frame of durations": SPANS,
     "frame with a zone": DAYS.apply(lambda column: column.dt.tz_localize("UTC")),
@@ -87,7 +76,6 @@ OF_TIME = {
     "beside numbers": DAYS[["in"]].assign(x=1.0),
     "polars": pl.DataFrame({name: list(DAYS[name]) for name in DAYS}),
     "polars beside numbers": pl.DataFrame({"x": X[:, 0], "day": [datetime.date(2020, 1, 1)] * 40}),
-    "polars of durations": pl.DataFrame({"a": [datetime.timedelta(1)] * 40, "x": X[:, 0]}),
 }
 
 DATES = "holds dates or durations"
@@ -186,17 +174,6 @@ def test_draws_reach_every_row_of_a_large_table():
     rows = Rows.__new__(Rows)
     rows.index, rows._shares = range(n), torch.arange(1, n + 1, dtype=torch.float64)
     assert 0.4 < (rows.draw(1000, generator) % 2).double().mean() < 0.6
-
-
-def test_the_score_of_two_rows_takes_few_draws(monkeypatch):
-    model = dim().fit(X)
-    seen = []
-    transmit = model.channel_.transmit
-    monkeypatch.setattr(
-        model.channel_, "transmit", lambda *given: (seen.append(1), transmit(*given))[1]
-    )
-    assert np.isfinite(model.score(X[:2]))
-    assert 100 < len(seen) <= 512
 
 
 class TestRowsInAFile:

@@ -1,5 +1,7 @@
-"""The documentation says what is there: its code runs, and the reference is whole."""
+"""The documentation says what is there: its code runs, and the reference is whole and right."""
 
+import ast
+import dataclasses
 import doctest
 import inspect
 import re
@@ -7,12 +9,10 @@ import types
 from pathlib import Path
 
 import pytest
+from numpydoc.docscrape import NumpyDocString
 from numpydoc.validate import validate
-from over import over
-from test_docstrings import CALLABLES
 
 import sknoisydim
-from benchmarks import when_not
 
 DOCS = Path(__file__).parents[1] / "docs"
 BUILT = {"_build", "_templates", "auto_examples", "generated", "sg_execution_times.rst"}
@@ -37,6 +37,84 @@ LONG = {"index", "quickstart"}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
+def public_callables():
+    """Yield each public class and function with the name that a user reaches it by."""
+    for name in sknoisydim.__all__:
+        value = getattr(sknoisydim, name)
+        if not isinstance(value, types.ModuleType):
+            if inspect.isclass(value):
+                yield name, value
+            continue
+        names = getattr(value, "__all__", [n for n in vars(value) if not n.startswith("_")])
+        for inner in names:
+            member = getattr(value, inner)
+            home = getattr(member, "__module__", None) or ""
+            ours = home == value.__name__ or home.startswith(f"{value.__name__}.")
+            if ours and (inspect.isclass(member) or inspect.isfunction(member)):
+                yield f"{name}.{inner}", member
+
+
+def parameters(member):
+    """The parameters that a user passes: for a class, those of its own `__init__`."""
+    if inspect.isclass(member):
+        member = member.__dict__.get("__init__")
+    if not inspect.isfunction(member):
+        return []
+    found = inspect.signature(member).parameters.values()
+    variadic = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    return [one for one in found if one.name != "self" and one.kind not in variadic]
+
+
+def documented(member):
+    """What the list of parameters says of the type of each.
+
+    The fields of a dataclass may stand under Attributes instead: a user reads them.
+    """
+    doc = NumpyDocString(inspect.cleandoc(member.__doc__ or ""))
+    listed = doc["Parameters"] + (doc["Attributes"] if dataclasses.is_dataclass(member) else [])
+    return {name.strip().lstrip("*"): part.type for part in listed for name in part.name.split(",")}
+
+
+def same(text, default):
+    """Whether the text after `default=` is the default."""
+    try:
+        return ast.literal_eval(text) == default
+    except (SyntaxError, ValueError):
+        return text in (repr(default), str(default), getattr(default, "__name__", None))
+
+
+CALLABLES = dict(public_callables())
+CLASSES = [name for name, member in CALLABLES.items() if inspect.isclass(member)]
+# A function whose one line says it all needs no list of parameters; with a list, it is whole.
+LISTING = [name for name, member in CALLABLES.items() if name in CLASSES or documented(member)]
+
+
+def test_documented_defaults_are_those_of_the_signature():
+    wrong = {}
+    for name in LISTING:
+        kinds = documented(CALLABLES[name])
+        for parameter in parameters(CALLABLES[name]):
+            said = re.search(r"\bdefault=(.*)$", kinds.get(parameter.name, ""))
+            key = f"{name}({parameter.name})"
+            if parameter.default is parameter.empty:
+                if said:
+                    wrong[key] = f"says {said.group()}, and has none"
+            elif not said:
+                wrong[key] = f"does not say default={parameter.default!r}"
+            elif not same(said.group(1), parameter.default):
+                wrong[key] = f"says {said.group()}, and has {parameter.default!r}"
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("parameter", ["augmentation", "bound", "critic", "noise"])
+def test_every_name_of_a_table_is_documented(parameter):
+    module = getattr(sknoisydim, parameter if parameter == "noise" else f"{parameter}s")
+    table = getattr(module, f"{parameter.upper()}S")
+    text = inspect.getdoc(sknoisydim.NoisyDIMTransformer)
+    said = re.search(rf"^{parameter} : .*?(?=^\w)", text, re.MULTILINE | re.DOTALL).group()
+    assert [name for name in table if f'"{name}"' not in said] == []
+
+
 def name_of(path):
     return path.relative_to(DOCS).with_suffix("").as_posix()
 
@@ -59,12 +137,18 @@ def declared():
 
 
 def documented_objects():
-    """Names of every public class and function, and of the public methods written in the class."""
+    """Names of every public class and function, and of the public methods written in the class.
+
+    But for methods of which a class above says it: `forward` is what its class is for.
+    """
+    kinds = (types.FunctionType, classmethod, staticmethod, property)
     for name, member in CALLABLES.items():
         yield name
         for inner, value in vars(member).items() if inspect.isclass(member) else ():
-            kinds = (types.FunctionType, classmethod, staticmethod, property)
-            if not inner.startswith("_") and isinstance(value, kinds) and value.__doc__:
+            if inner.startswith("_") or not isinstance(value, kinds):
+                continue
+            inherited = inner == "forward" or inspect.getdoc(getattr(member, inner))
+            if value.__doc__ or not inherited:
                 yield f"{name}.{inner}"
 
 
@@ -87,45 +171,10 @@ def test_docstrings_are_what_numpydoc_asks_for():
     ],
 )
 def test_code_on_the_page_runs(page):
-    test = doctest.DocTestParser().get_doctest(
-        page.read_text(encoding="utf-8"), {}, name_of(page), str(page), 0
+    path = str(page)
+    assert (
+        doctest.testfile(path, module_relative=False, optionflags=FLAGS, encoding="utf-8")[0] == 0
     )
-    report = []
-    doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.append)
-    assert report == []
-
-
-WHEN_NOT = DOCS / "guide" / "_generated_when_not.inc"
-
-
-def cells_of_when_not():
-    """The measured cases of "when not to use it", by row."""
-    lines = WHEN_NOT.read_text(encoding="utf-8").splitlines()
-    edges = [i for i, line in enumerate(lines) if line.startswith("===")]
-    rows = [lines[edges[0] + 1], *lines[edges[1] + 1 : edges[2]]]
-    return [re.split(r"  +", row) for row in rows]
-
-
-def test_the_table_of_when_not_has_the_form_that_the_command_writes():
-    """That its figures are those of the example: test_site.py."""
-    text = WHEN_NOT.read_text(encoding="utf-8")
-    made_with = text.rstrip("\n").rsplit("\n", 1)[1].removesuffix(", one torch thread.")
-    assert re.fullmatch(r"Python \S+, torch \S+, scikit-learn \S+, numpy \S+", made_with)
-    assert when_not.as_rst(cells_of_when_not(), made_with) == text
-
-
-def test_figures_quoted_from_the_benchmarks_are_those_of_the_benchmarks():
-    measured = (DOCS.parent / "benchmarks" / "README.md").read_text(encoding="utf-8")
-    script = (DOCS.parent / "examples" / "plot_mixed_types.py").read_text(encoding="utf-8")
-    quoted = [line.split() for line in re.findall(r"^# (d = \d, .*)$", script, re.MULTILINE)]
-    assert len(quoted) == 1
-    for *words, accuracy, area, auc in quoted:
-        (line,) = (
-            line for line in measured.splitlines() if line.startswith(f"| {' '.join(words)}")
-        )
-        figures = [cell.strip() for cell in line.split("|")[2:]]
-        assert [accuracy, area] == figures[:2]
-        assert auc == max(figures[2:4])
 
 
 def test_reference_lists_every_public_name_once():
@@ -135,20 +184,11 @@ def test_reference_lists_every_public_name_once():
     assert set(names) - declared() == set(), "docs/api/index.rst lists what is not public"
 
 
-def test_every_page_is_reached():
+def test_tests_that_the_pages_name_are_there():
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    entries = set(re.findall(r"^   (?:\w+ <)?([\w/]+)>?$", text, re.MULTILINE))
-    for page in PAGES:
-        name = name_of(page)
-        assert name == "index" or entries & {name, page.stem}, f"{name} is in no toctree"
-
-
-@over(script=sorted((DOCS.parent / "examples").glob("plot_*.py")))
-def test_an_example_says_what_it_found(script):
-    """The site runs all of them (test_site.py)."""
-    text = script.read_text(encoding="utf-8")
-    title, line = re.match(r'"""\n(.+)\n(=+)\n', text).groups()
-    assert len(title) == len(line)
-    last = text.rsplit("# %%\n", 1)[1]
-    assert last.startswith("# Conclusion: ")
-    assert all(line.startswith("#") for line in last.splitlines())
+    named = set(re.findall(r"``(?:tests/\S+?::)?([tT]est_?\w+)``", text))
+    tests = "\n".join(
+        path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("*.py")
+    )
+    assert len(named) > 10
+    assert {name for name in named if not re.search(rf"(def|class) {name}\b", tests)} == set()

@@ -10,16 +10,14 @@ import pytest
 from over import over
 from scipy import stats
 from sklearn.frozen import FrozenEstimator
+from small import Recording, small
 
-from sknoisydim import NoisyDIMDriftMonitor, NoisyDIMTransformer
+from sknoisydim import NoisyDIMDriftMonitor
 from sknoisydim._drift import N_SPLITS, TAIL, _deviance, _pvalues
 from sknoisydim.metrics import mmd_test
 from sknoisydim.metrics._drift import PARTS
 
-
-def quick(**parameters):
-    """A transformer of a few epochs."""
-    return NoisyDIMTransformer(keep="pca", max_epochs=2, **parameters)
+quick = small(keep="pca", refine="rotation", random_state=None)
 
 
 def monitor(**parameters):
@@ -39,33 +37,24 @@ def fitted():
     return monitor().fit(samples(1600, 0))
 
 
-def calm_pvalues(seed, n, m, n_batches):
-    """P-values of batches without drift, by part, and the one of all parts last."""
-    model = monitor(random_state=seed).fit(samples(n, seed))
-    reports = [model.check(samples(m, 1000 * (1 + seed) + k)) for k in range(n_batches)]
-    return [[*report.part_pvalues.values(), report.pvalue] for report in reports]
-
-
 def test_level_is_that_asked_for():
     # Batches share the held-out samples, so that the means of monitors are what varies.
-    found = np.array([calm_pvalues(seed, 600, 150, 12) for seed in range(10)])
-    assert found.shape == (10, 12, len(PARTS) + 1)
+    found = np.empty((10, 12, len(PARTS) + 1))
+    for seed, of_batches in enumerate(found):
+        model = monitor(random_state=seed).fit(samples(600, seed))
+        for k, pvalues in enumerate(of_batches):
+            report = model.check(samples(150, 1000 * (1 + seed) + k))
+            pvalues[:] = [*report.part_pvalues.values(), report.pvalue]
     shares = (found <= 0.2).mean(1)
     error = shares.std(0, ddof=1) / np.sqrt(len(shares))
     np.testing.assert_array_less(np.abs(shares.mean(0) - 0.2), 3.5 * error + 0.02)
     assert 0.01 <= (found[..., -1] <= 0.05).mean() <= 0.1
 
 
-class Recording(NoisyDIMTransformer):
-    def fit(self, X, y=None):
-        self.seen_ = X
-        return super().fit(X)
-
-
 def test_batches_are_compared_with_samples_that_did_not_train():
     X = samples(400, 0)
     model = monitor(transformer=Recording(max_epochs=1)).fit(X)
-    held_out = X[~(X[:, None] == model.transformer_.seen_).all(2).any(1)]
+    held_out = X[model.transformer_.unseen(X)]
     assert len(held_out) == model.n_reference_ == 200
     np.testing.assert_allclose(model._features.moments(held_out)[0], model._mean, atol=1e-9)
 
@@ -84,16 +73,6 @@ def moved(X):
     return X
 
 
-def spread(X):
-    X[:, 1] = np.median(X[:, 1]) + 2 * (X[:, 1] - np.median(X[:, 1]))
-    return X
-
-
-def independent(X):
-    X[:, 3] = np.random.default_rng(0).permutation(X[:, 3])
-    return X
-
-
 def test_what_moved_is_named(fitted):
     report = fitted.check(moved(samples(300, 2)))
     assert report.drift
@@ -103,11 +82,15 @@ def test_what_moved_is_named(fitted):
     true = stats.norm.cdf(0.3) - stats.norm.cdf(-0.3)
     assert abs(report.columns[4] - true) < report.effect_size_by_chance
     assert report.effect_size >= report.columns[4]
-    assert next(iter(fitted.check(spread(samples(300, 3))).columns)) == 1
+    X = samples(300, 3)
+    X[:, 1] = 2 * X[:, 1] - np.median(X[:, 1])
+    assert next(iter(fitted.check(X).columns)) == 1
 
 
 def test_dependence_that_marginals_do_not_show(fitted):
-    report = fitted.check(independent(samples(300, 4)))
+    X = samples(300, 4)
+    X[:, 3] = np.random.default_rng(0).permutation(X[:, 3])
+    report = fitted.check(X)
     assert report.drift
     assert report.columns == {}
     assert 3 in report.columns_given_others
@@ -236,26 +219,21 @@ def test_rare_values_are_as_clear_as_frequent_ones(expected):
     )
 
 
+def test_a_report_is_shown_and_written(fitted):
+    report = fitted.check(moved(samples(300, 2)))
+    values = json.loads(json.dumps(report.to_dict()))
+    assert values["columns"] == {"4": report.columns[4]}
+    assert values["verdict"] == report.verdict
+    assert all(part in str(report) for part in PARTS)
+    assert min(report.part_pvalues.values()) <= report.pvalue
+
+
 def test_few_samples_and_many():
     model = monitor().fit(samples(8, 0))
     assert 0 < model.check(samples(2, 1)).pvalue <= 1
     assert 0 < model.check(samples(5000, 2)).pvalue <= 1
     with pytest.raises(ValueError, match="minimum of 2 is required"):
         model.check(samples(1, 3))
-
-
-def test_a_report_is_shown_and_written(fitted):
-    report = fitted.check(moved(samples(300, 2)))
-    values = json.loads(json.dumps(report.to_dict()))
-    assert values["columns"] == {"4": report.columns[4]}
-    assert values["verdict"] == report.verdict
-    text = str(report)
-    assert all(part in text for part in PARTS)
-    assert report.verdict.startswith("Drift (p = ")
-    assert repr(report).startswith("<DriftReport: drift, p = ")
-    assert min(report.part_pvalues.values()) <= report.pvalue
-    calm = fitted.check(samples(300, 9))
-    assert calm.verdict.startswith("No drift was found (p = ")
 
 
 def test_a_wrong_number_of_a_batch_is_said(fitted):

@@ -10,7 +10,6 @@ import torch
 from over import over
 from sklearn.datasets import load_diabetes, load_digits, load_iris, make_friedman1
 from sklearn.decomposition import PCA
-from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures
@@ -261,21 +260,6 @@ class TestLabels:
             z = model.transform(rows)
             scores.append(read(z[:1500], y[:1500], z[1500:], y[1500:]))
         assert scores[1] > scores[0]
-
-
-def test_outliers_are_at_the_edge():
-    rng = np.random.default_rng(0)
-    normal_rows = rng.standard_normal((1500, 6)) @ rng.standard_normal((6, 6))
-    odd = 4 * rng.standard_normal((100, 6)) @ rng.standard_normal((6, 6))
-    model = dim().fit(normal_rows[:1000])
-    scores = [-model.score_samples(part) for part in (normal_rows[1000:], odd)]
-    forest = IsolationForest(random_state=0).fit(normal_rows[:1000])
-    rival = [-forest.score_samples(part) for part in (normal_rows[1000:], odd)]
-
-    def area(parts):
-        return np.mean(parts[1][:, None] > parts[0])
-
-    assert area(scores) > max(0.9, area(rival))
 
 
 def test_steps_of_max_epochs_auto():

@@ -1,15 +1,12 @@
 """Missing cells: refused in words, or filled and shown to the encoder, by every route there is."""
 
 import functools
-import pickle
 import warnings
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 import polars as pl
 import pytest
-import skops.io
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
@@ -17,13 +14,15 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import RobustScaler
+from small import generator, small
+from test_augmentations import VIEWS, each_view
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._persistence import _file
 from sknoisydim._persistence._state import pack
 from sknoisydim._sources import missing_columns
-from sknoisydim.augmentations import AUGMENTATIONS, Compose, FeatureCorruption, prepare_view
+from sknoisydim.augmentations import FeatureCorruption, prepare_view
 from sknoisydim.encoders import IndicateMissing, MLPEncoder
 from sknoisydim.scaling import SCALINGS, column_moments, from_moments
 
@@ -33,18 +32,11 @@ FULL = RNG.normal(size=(120, 5)) * [1.0, 10.0, 0.1, 1.0, 1.0] + [0.0, 50.0, 0.0,
 GONE = (RNG.random(FULL.shape) < 0.3) & (np.arange(5) < 4)
 X = np.where(GONE, np.nan, FULL)
 SHOWN = [0, 1, 2, 3]
-SMALL = {"encoder": MLPEncoder((8,)), "max_epochs": 2, "batch_size": 40, "random_state": 0}
-SMALL["refine"] = None
+plain = small(2, encoder=MLPEncoder((8,)), batch_size=40)
+dim = functools.partial(plain, missing="indicator")
 
 SCALED = {**{name: name for name in SCALINGS}, "none": None, "robust": RobustScaler()}
 each_scaling = over(scaling=SCALED)
-VIEWS = {
-    **{name: view() for name, view in AUGMENTATIONS.items()},
-    "grouped": FeatureCorruption(0.5, groups=[[0, 2], [3]]),
-    "auto": FeatureCorruption(0.5, groups="auto"),
-    "composed": Compose(["mixup", "masking", "corruption", "jitter"]),
-}
-each_view = over(name=sorted(VIEWS))
 
 
 class Perceptron(nn.Linear):
@@ -59,18 +51,10 @@ class Perceptron(nn.Linear):
         return super().forward(x).sin()
 
 
-def dim(n_components=2, **parameters):
-    return NoisyDIMTransformer(n_components, missing="indicator", **SMALL | parameters)
-
-
 @functools.cache
 def indicator():
     """One fit for tests that only look at it."""
     return dim().fit(X)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def front(model):
@@ -93,12 +77,12 @@ class TestError:
 
     @over(kind=KINDS | {"float32": np.float32})
     def test_names_both_ways_out(self, kind):
-        model = NoisyDIMTransformer(2, **SMALL)
+        model = plain()
         with pytest.raises(ValueError, match=r"NaN.*SimpleImputer.*missing='indicator'"):
             model.fit(kind(self.table))
 
     def test_after_a_fit_too(self):
-        model = NoisyDIMTransformer(2, **SMALL).fit(FULL)
+        model = plain().fit(FULL)
         # What a net takes is settled when it is made.
         model.set_params(missing="indicator")
         for method in ("transform", "score", "score_samples", "partial_fit", "diagnose"):
@@ -140,10 +124,9 @@ class TestIndicator:
         assert_allclose(model.transform(row), model.transform(filled), atol=1e-6)
 
     def test_without_a_missing_cell_it_is_the_fit_of_error(self):
-        plain = NoisyDIMTransformer(2, **SMALL).fit(FULL)
         model = dim().fit(FULL)
         assert front(model).columns.tolist() == []
-        assert_array_equal(model.transform(FULL), plain.transform(FULL))
+        assert_array_equal(model.transform(FULL), plain().fit_transform(FULL))
 
     def test_embedding_tells_that_a_cell_is_missing(self):
         # The filled value is the only one there is: the mask alone can tell.
@@ -191,7 +174,7 @@ class TestIndicator:
         for model in (stopped, dim().fit(X[:80], X_val=X[80:])):
             assert np.isfinite(model.history_["valid_information"]).all()
         with pytest.raises(ValueError, match="SimpleImputer"):
-            NoisyDIMTransformer(2, **SMALL).fit(FULL, X_val=X)
+            plain().fit(FULL, X_val=X)
 
     def test_every_method(self, tmp_path):
         model = dim(refine="rotation").fit(X)
@@ -225,14 +208,6 @@ class TestStatistics:
         assert_allclose([moments.n_rows[3], moments.mean[3], moments.variance[3]], 0)
         assert missing_columns(table).tolist() == SHOWN
         assert from_moments("standard", moments).scale[3] == 1
-
-    def test_moments_merge(self):
-        table = X.copy()
-        table[:60, 1] = table[60:, 2] = table[:, 3] = np.nan
-        merged = column_moments(table[:60]).merge(column_moments(table[60:]))
-        whole = column_moments(table)
-        for found, wanted in zip(merged[:3], whole[:3], strict=True):
-            assert_allclose(found, wanted, atol=1e-12)
 
 
 class TestViews:
@@ -277,51 +252,20 @@ class TestViews:
         assert (view != rows)[~rows.isnan()].any()
 
 
-ROWS = np.concatenate([X, FULL[:20], np.full((1, 5), np.nan)])
+def test_a_crafted_file_is_refused(tmp_path):
+    header, tensors = pack(dim(scaling="quantile").fit(X))
 
+    def refused(header, tensors):
+        _file.write(tmp_path / "model.safetensors", header, tensors)
+        with pytest.raises(ValueError, match="cannot be loaded"):
+            NoisyDIMTransformer.load(tmp_path / "model.safetensors")
 
-class TestRoutes:
-    """Whatever carries a fit away gives the same rows."""
-
-    @over(parameters=[{"scaling": None}, {"scaling": "quantile", "target": "uniform"}])
-    def test_pickle_skops_and_file(self, parameters, tmp_path):
-        model = dim(**parameters).fit(X)
-        model.save(tmp_path / "model.safetensors")
-        data = skops.io.dumps(model)
-        trusted = skops.io.get_untrusted_types(data=data)
-        for again in (
-            pickle.loads(pickle.dumps(model)),
-            NoisyDIMTransformer.load(tmp_path / "model.safetensors"),
-            skops.io.loads(data, trusted=trusted),
-        ):
-            assert again.missing == "indicator"
-            assert front(again).columns.tolist() == SHOWN
-            assert_array_equal(again.transform(ROWS), model.transform(ROWS))
-            again.partial_fit(X)
-            assert np.isfinite(again.transform(ROWS)).all()
-
-    def test_onnx(self, tmp_path):
-        model = dim(scaling="quantile", target="uniform").fit(X)
-        model.to_onnx(tmp_path / "model.onnx")
-        session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-        single = ROWS.astype(np.float32)
-        (z,) = session.run(["Z"], {"X": single})
-        assert_allclose(z, model.transform(single), rtol=1e-4, atol=1e-5)
-
-    def test_a_crafted_file_is_refused(self, tmp_path):
-        header, tensors = pack(dim(scaling="quantile").fit(X))
-
-        def refused(header, tensors):
-            _file.write(tmp_path / "model.safetensors", header, tensors)
-            with pytest.raises(ValueError, match="cannot be loaded"):
-                NoisyDIMTransformer.load(tmp_path / "model.safetensors")
-
-        for columns in ([-7, 1, 2, 3], [[0, 1, 2, 3]], [0.0, 1.0, 2.0, 3.0], [0, 1, 2]):
-            refused(header, tensors | {"parts.missing.0": np.array(columns)})
-        for fill in (np.zeros(4, np.float32), np.full(5, np.nan, np.float32)):
-            refused(header, tensors | {"parts.missing.1": fill})
-        for header["parts"]["missing"] in ([], 3, "missing", [1, 2, 3], None):
-            refused(header, tensors)
+    for columns in ([-7, 1, 2, 3], [[0, 1, 2, 3]], [0.0, 1.0, 2.0, 3.0], [0, 1, 2]):
+        refused(header, tensors | {"parts.missing.0": np.array(columns)})
+    for fill in (np.zeros(4, np.float32), np.full(5, np.nan, np.float32)):
+        refused(header, tensors | {"parts.missing.1": fill})
+    for header["parts"]["missing"] in ([], 3, "missing", [1, 2, 3], None):
+        refused(header, tensors)
 
 
 class TestGoingOn:
@@ -336,16 +280,8 @@ class TestGoingOn:
             assert np.isfinite(model.transform(X)).all()
         assert_allclose(front(model).fill, 0)
 
-    def test_moments_of_a_stream_are_those_of_all_observed_cells(self):
-        model = dim()
-        for part in np.split(X, 4):
-            model.partial_fit(part)
-        whole = from_moments("squash", column_moments(X))
-        assert_allclose(model.encoder_.scaling.mean, whole.mean)
-        assert_allclose(model.encoder_.scaling.scale, whole.scale)
-
     def test_a_warm_start_with_the_other_setting(self):
         for before, after in (("error", "indicator"), ("indicator", "error")):
-            model = NoisyDIMTransformer(2, missing=before, warm_start=True, **SMALL).fit(FULL)
+            model = plain(missing=before, warm_start=True).fit(FULL)
             with pytest.raises(ValueError, match=rf"missing='{after}'.*warm_start=False"):
                 model.set_params(missing=after).fit(FULL)

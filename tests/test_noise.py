@@ -9,8 +9,8 @@ import torch
 from over import over
 from scipy import stats
 from sklearn.datasets import load_iris
+from small import generator, small
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim._objective import Objective
 from sknoisydim.bounds import infonce
 from sknoisydim.noise import NOISES, UniformNoise, auto_levels
@@ -22,10 +22,6 @@ assert SIZES.keys() == NOISES.keys()
 CASES = [(name, size) for name, sizes in SIZES.items() for size in sizes]
 
 each_case = over(case=CASES)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @each_case
@@ -127,21 +123,13 @@ class TestUniform:
         expected = channel.deviation**2 * torch.eye(2)
         torch.testing.assert_close(z.T.cov(correction=0), expected, rtol=1e-2, atol=1e-2)
 
-    def test_has_no_exact_critic(self):
-        model = NoisyDIMTransformer(2, noise="uniform", critic="exact", max_epochs=1)
-        with pytest.raises(ValueError, match="no gradient"):
-            model.fit(load_iris().data)
 
-
-def fit_uniform(X, d, half_width="auto", **parameters):
-    given = {"noise": UniformNoise(half_width), "target": "uniform", "clean_weight": 1}
-    given |= {"keep": None, "refine": None, "random_state": 0}
-    return NoisyDIMTransformer(d, **given, **parameters).fit(X)
+uniform = small(target="uniform", clean_weight=1, keep=None)
 
 
 @over(d=[1, 2])
 def test_iris_fills_the_channel(d):
-    model = fit_uniform(load_iris().data, d, max_epochs=200)
+    model = uniform(d, noise="uniform", max_epochs=200).fit(load_iris().data)
     assert model.mutual_information_ > 0.93 * model.capacity_
     assert model.score(load_iris().data) > 0.93
     assert model.noise_scale_ == pytest.approx(1 / auto_levels(d, 150))
@@ -149,7 +137,7 @@ def test_iris_fills_the_channel(d):
 
 def test_synthetic_rows_gather_on_the_grid():
     X = np.random.default_rng(0).normal(size=(4000, 4))
-    model = fit_uniform(X, 1, 0.125, max_epochs=30)
+    model = uniform(1, noise=UniformNoise(0.125), max_epochs=30).fit(X)
     assert model.mutual_information_ > 0.96 * model.capacity_
     cells = 4 * model.transform(X)[:, 0]
     nearest = np.rint(cells)

@@ -180,12 +180,6 @@ class TestSeed:
         mutual_information(fitted("default"), X)
         assert process() == before
 
-    def test_an_abandoned_transform_leaves_grad_mode_alone(self):
-        """Modes that results may depend on are in tests/test_caller_context.py."""
-        next(FittedModel(fitted("default").encoder_).in_slices(X, torch.device("cpu")))
-        assert torch.is_grad_enabled()
-        assert not torch.is_inference_mode_enabled()
-
 
 @over(
     target=["uniform", stats.t(1)], encoder=["mlp", nn.Linear], limit=[("f8", 1e300), ("f4", 1e38)]
@@ -216,3 +210,61 @@ class TestSupervision:
         expected = fitted("default").transform(X)
         for labels in (Y, X[:, 0], [1, 2], "anything"):
             assert_array_equal(dim().fit(X, labels).transform(X), expected)
+
+
+LOW_RANK = (RNG.normal(size=(600, 4)) @ RNG.normal(size=(4, 8))).astype(np.float32)
+LABELS = (LOW_RANK[:, 0] > 0).astype(int)
+four = small(4, max_epochs=15)
+
+
+class Asks(nn.Linear):
+    """Remembers what its products were taken in."""
+
+    def forward(self, x):
+        output = super().forward(x)
+        # The encoder is in evaluation mode for clean rows, in training too.
+        self.dtypes = [*getattr(self, "dtypes", []), (torch.is_grad_enabled(), output.dtype)]
+        return output
+
+
+class Component:
+    """Builds one, and asks for bfloat16."""
+
+    precision = "bf16"
+
+    def build(self, n_features, n_components, generator):
+        return Asks(n_features, n_components)
+
+
+class TestBfloat16:
+    def test_products_are_in_bfloat16_in_training_only(self):
+        model = four(encoder=Component(), max_epochs=1).fit(LOW_RANK)
+        dtypes = set(model.encoder_.encoder.dtypes)
+        assert (True, torch.bfloat16) in dtypes
+        assert {dtype for training, dtype in dtypes if not training} <= {
+            torch.float32,
+            torch.float64,
+        }
+        plain = four(encoder=Asks, max_epochs=1).fit(LOW_RANK)
+        assert torch.bfloat16 not in {dtype for _, dtype in plain.encoder_.encoder.dtypes}
+
+    @over(
+        parameters=[
+            {"supervision": 0.5, "early_stopping": True},
+            {"clean_weight": 0.5, "critic": "concat", "bound": "dv", "max_epochs": 5},
+        ]
+    )
+    def test_tells_as_much_as_float32(self, parameters):
+        plain, half = (
+            four(encoder=MLPEncoder(precision=p), **parameters).fit(LOW_RANK, LABELS)
+            for p in ("32", "bf16")
+        )
+        for model in (plain, half):
+            Z = model.transform(LOW_RANK)
+            assert Z.dtype == np.float32
+            np.testing.assert_allclose(np.cov(Z.T, bias=True), np.eye(4), atol=0.05)
+        assert half.score(LOW_RANK) == pytest.approx(plain.score(LOW_RANK), abs=0.03)
+        assert (half.transform(LOW_RANK) != plain.transform(LOW_RANK)).any()
+        assert {p.dtype for p in half.net_.module_.parameters()} == {torch.float32}
+        again = pickle.loads(pickle.dumps(half))
+        np.testing.assert_array_equal(again.transform(LOW_RANK), half.transform(LOW_RANK))

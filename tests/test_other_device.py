@@ -171,13 +171,6 @@ def other_device():
         torch.__future__.set_swap_module_params_on_conversion(swaps)
 
 
-def set_up():
-    """Let torch know the device, for the rest of the process."""
-    from torch.utils import backend_registration as registration
-
-    registration._setup_privateuseone_for_python_backend(NAME)
-
-
 # What runs in a child process, by name.
 SCENARIOS = {}
 
@@ -226,6 +219,7 @@ def assert_same(there, here, rows=X):
         if not name.endswith("seconds"):
             assert there.history_[name] == values, name
     assert there.mutual_information_ == here.mutual_information_
+    assert there.net_.device == "cpu"
     on_cpu = pickle.loads(pickle.dumps(there)).set_params(device="cpu")
     for exact in (rows, rows.astype(np.float64)):
         with other_device():
@@ -252,10 +246,6 @@ class OwnDropout(Own):
     """One that draws from the global generator, of which devices draw other numbers."""
 
     dropout = 0.2
-
-
-def own_optimizer(parameters, lr):
-    return torch.optim.RMSprop(parameters, lr=lr, momentum=0.9)
 
 
 class Cut(Callback):
@@ -285,6 +275,7 @@ def watching():
     return [("spread", EpochScoring(spread, name="spread", on_train=True)), ("rate", rates)]
 
 
+OPTIMIZER = partial(torch.optim.RMSprop, momentum=0.9)
 # Parameters, and what fit gets beside the rows.
 FITS = {
     "defaults": ({}, {}),
@@ -293,7 +284,7 @@ FITS = {
         {"missing": "indicator", "scaling": "quantile", "refine": "rotation", "noise": 0.01},
         {"X": HOLES, "sample_weight": np.linspace(0, 2, len(X)), "X_val": HOLES[:70]},
     ),
-    "images": ({"encoder": Own, "optimizer": own_optimizer}, {"X": X.reshape(-1, 1, 2, 3)}),
+    "images": ({"encoder": Own, "optimizer": OPTIMIZER}, {"X": X.reshape(-1, 1, 2, 3)}),
     "sgd": ({"noise": "uniform", "optimizer": "sgd", "lr": 0.01, "callbacks": watching}, {}),
     **{f"view {name}": ({"augmentation": name}, {}) for name in AUGMENTATIONS},
 }
@@ -374,7 +365,8 @@ def singular_covariances_end_a_fit():
 def a_fit_goes_on():
     """By a second fit with its moments, and by a stream; on either device."""
     there, here = both({"warm_start": True, "bound": "dv"})
-    changed = pickle.loads(pickle.dumps(there)).set_params(device="cpu")
+    there.save("model")
+    changed = NoisyDIMTransformer.load("model").set_params(device="cpu")
     for go_on in (lambda model: model.fit(X), lambda model: model.partial_fit(X[:100])):
         go_on(here)
         with other_device():
@@ -410,24 +402,11 @@ def callbacks_see_a_model_that_works():
     assert Look.found == ([], [])
 
 
-@scenario
-def models_to_load():
-    """Write models for a process that has no such device."""
-    folder = Path.cwd()
-    there, here = both({"bound": "dv", "critic": "concat", "encoder": Own})
-    (folder / "model.pkl").write_bytes(pickle.dumps(there))
-    np.save(folder / "Z.npy", here.transform(X))
-    there, here = both({"bound": "dv", "supervision": 0.5}, {"y": Y})
-    there.save(folder / "model.safetensors")
-    np.save(folder / "Z_saved.npy", here.transform(X))
-    with other_device():
-        there.partial_fit(X[:100])
-    (folder / "net.pkl").write_bytes(pickle.dumps(there.net_))
-
-
 def main():
     """Run scenarios; write what went wrong, by name, where the process is."""
-    set_up()
+    from torch.utils import backend_registration as registration
+
+    registration._setup_privateuseone_for_python_backend(NAME)  # for the rest of the process
     torch.set_num_threads(1)
     warnings.simplefilter("error")
     report = {}
@@ -438,24 +417,6 @@ def main():
         except BaseException:  # noqa: BLE001 (a test fails by what is reported)
             report[name] = traceback.format_exc()
     Path("report.json").write_text(json.dumps(report))
-
-
-def check_models(folder):
-    """See that models of the other device load where it is not."""
-    with pytest.raises(RuntimeError):
-        torch.device(NAME)
-    # The class of its encoder, which the child knew as that of its script.
-    with mock.patch.object(sys.modules["__main__"], "Own", Own, create=True):
-        model = pickle.loads((folder / "model.pkl").read_bytes())
-    for name, loaded in (
-        ("Z.npy", model),
-        ("Z_saved.npy", NoisyDIMTransformer.load(folder / "model.safetensors")),
-    ):
-        Z = loaded.set_params(device="auto").transform(X)
-        np.testing.assert_allclose(Z, np.load(folder / name), atol=1e-5)
-    net = pickle.loads((folder / "net.pkl").read_bytes())
-    assert net.device == "cpu"
-    assert {p.device.type for p in net.module_.parameters()} == {"cpu"}
 
 
 def test_on_another_device(tmp_path):
@@ -471,7 +432,6 @@ def test_on_another_device(tmp_path):
     assert report.keys() == SCENARIOS.keys()
     failed = {name: failure for name, failure in report.items() if failure is not None}
     assert not failed, "".join(f"\n{name}:\n{failure}" for name, failure in failed.items())
-    check_models(tmp_path)
 
 
 def two_gpus(monkeypatch, started):

@@ -6,29 +6,17 @@ import sklearn
 from over import over
 from scipy import stats
 from sklearn.base import clone
+from small import Recording, samples, small
 
-from sknoisydim import NoisyDIMOutlierDetector, NoisyDIMTransformer
+from sknoisydim import NoisyDIMOutlierDetector
 from sknoisydim._outliers import CALIBRATIONS, _fit_tail, _offset, _p_values
 
-
-def quick(**parameters):
-    """A transformer of a few epochs."""
-    return NoisyDIMTransformer(
-        keep="pca", keep_weight=10.0, max_epochs=3, refine=None, **parameters
-    )
+quick = small(keep="pca", keep_weight=10.0, max_epochs=3, random_state=None)
 
 
 def detector(**parameters):
     given = {"transformer": quick(), "n_estimators": 1, "random_state": 0} | parameters
     return NoisyDIMOutlierDetector(**given)
-
-
-def samples(n, seed):
-    """Four features that two hidden ones drive."""
-    rng = np.random.default_rng(seed)
-    a, b = rng.standard_normal((2, n))
-    columns = np.column_stack([a, np.exp(b / 2), a * b, a - b])
-    return columns + 0.1 * rng.standard_normal((n, 4))
 
 
 @pytest.fixture(scope="module")
@@ -54,35 +42,22 @@ def test_level_and_false_discoveries_are_those_asked_for():
         assert false < 0.15, name
 
 
-class Recording(NoisyDIMTransformer):
-    def fit(self, X, y=None):
-        self.seen_ = X
-        return super().fit(X)
-
-
 def test_p_values_come_from_samples_that_no_transformer_was_trained_on():
     X = samples(400, 0)
     given = {"transformer": Recording(max_epochs=2), "n_estimators": 2}
     model = detector(**given, calibration="conformal").fit(X)
     for transformer in model.transformers_:
-        scores = np.sort(model.score_samples(X[held_out_of(transformer, X)]))
+        scores = np.sort(model.score_samples(X[transformer.unseen(X)]))
         np.testing.assert_allclose(scores, model.calibration_scores_[0], rtol=1e-9)
-
-
-def held_out_of(transformer, X):
-    """Which samples of X a transformer has not seen."""
-    return ~(X[:, None] == transformer.seen_).all(2).any(1)
 
 
 def test_each_transformer_has_samples_of_its_own_held_out():
     X = samples(400, 0)
     model = detector(transformer=Recording(max_epochs=2), n_estimators=5).fit(X)
-    held_out = np.array([held_out_of(transformer, X) for transformer in model.transformers_])
-    assert (held_out.sum(1) == 100).all()
-    assert (held_out[:4].sum(0) == 1).all()
-    for member, some, scores in zip(
-        model._members, held_out, model.calibration_scores_, strict=True
-    ):
+    unseen = [transformer.unseen(X) for transformer in model.transformers_]
+    assert (np.sum(unseen, axis=1) == 100).all()
+    assert (np.sum(unseen[:4], axis=0) == 1).all()
+    for member, some, scores in zip(model._members, unseen, model.calibration_scores_, strict=True):
         np.testing.assert_allclose(np.sort(member.score(X[some])), scores, rtol=1e-9)
 
 

@@ -4,7 +4,6 @@ import configparser
 import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
 from email import message_from_string
 from pathlib import Path
@@ -16,26 +15,10 @@ import sknoisydim
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def setup_cfg():
+def test_run_time_dependencies_are_six_and_bounded():
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg", encoding="utf-8")
-    return parser
-
-
-@pytest.fixture(scope="module")
-def pyproject():
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-
-
-def test_nothing_stands_in_both_files(setup_cfg, pyproject):
-    assert {section.split(".")[0] for section in setup_cfg.sections()} == {"metadata", "options"}
-    assert pyproject.keys() == {"build-system", "tool"}
-    assert "setuptools" not in pyproject["tool"]
-
-
-def test_run_time_dependencies_are_six_and_bounded(setup_cfg):
-    lines = setup_cfg["options"]["install_requires"].split()
+    lines = parser["options"]["install_requires"].split()
     requirements = dict(line.split(">=") for line in lines)
     six = {"torch", "scikit-learn", "skorch", "numpy", "scipy", "safetensors"}
     assert requirements.keys() == six

@@ -1,5 +1,9 @@
-"""A fitted estimator survives pickle, joblib, skops and its own file, bit for bit."""
+"""A fitted estimator survives pickle, joblib, skops and its own file, bit for bit.
 
+Of components of the user's own the caller of `load` names what a file leaves out.
+"""
+
+import importlib
 import pickle
 import re
 import sys
@@ -12,7 +16,9 @@ from numpy.testing import assert_array_equal
 from over import over
 from scipy import stats
 from sklearn.base import clone
-from sklearn.preprocessing import MinMaxScaler, PowerTransformer
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -22,12 +28,13 @@ from sknoisydim.critics import CRITICS, ExactCritic, SeparableCritic
 from sknoisydim.encoders import ENCODERS, MLPEncoder
 from sknoisydim.noise import NOISES, GaussianNoise, UniformNoise
 from sknoisydim.normalization import NORMALIZATIONS
-from sknoisydim.refinement import REFINEMENTS, RotationGaussianization
+from sknoisydim.refinement import REFINEMENTS, InvertibleMap, RotationGaussianization
 from sknoisydim.scaling import SCALINGS
 from sknoisydim.targets import (
     TARGETS,
     Independent,
     MultivariateNormal,
+    PushForward,
     SphericalShell,
     Uniform,
     UniformBall,
@@ -58,6 +65,7 @@ CHOICES = {
     "noise-box": {"noise": UniformNoise(0.2), "clean_weight": 1.0, "normalization": "batch"},
     "residual": {"encoder": MLPEncoder((8, 8), "gelu", batch_norm=False, residual=True)},
     "torch-chain": {"encoder": nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 4))},
+    "missing": {"missing": "indicator"},
     "optimizer-class": {"optimizer": torch.optim.RMSprop},
     "rotation-object": {"refine": RotationGaussianization(3, couplings=0)},
     "one component": {"refine": "rotation", "n_components": 1},
@@ -79,8 +87,15 @@ TIME = "train_seconds"
 TWO = {"joint", "covariance", "box", "noise-uniform"}
 
 
+def rows_for(parameters, rows):
+    """Rows with missing values where they are allowed."""
+    if parameters.get("missing", "error") == "error":
+        return rows
+    return np.where(np.arange(rows.size).reshape(rows.shape) % 7 == 0, np.nan, rows)
+
+
 def fit(**parameters):
-    return NoisyDIMTransformer(**SMALL | parameters).fit(X)
+    return NoisyDIMTransformer(**SMALL | parameters).fit(rows_for(parameters, X))
 
 
 def choose(name):
@@ -113,6 +128,7 @@ def epochs(model):
 
 def check_same(one, other, *, rows=X_NEW):
     assert said(one) == said(other)
+    rows = rows_for(one.get_params(), rows)
     for dtype in (np.float64, np.float32):
         assert_array_equal(one.transform(rows.astype(dtype)), other.transform(rows.astype(dtype)))
     assert_array_equal(one.score_samples(rows), other.score_samples(rows))
@@ -146,8 +162,8 @@ def test_every_choice_comes_back_the_same(name, tmp_path):
     assert state.keys() == {"header", "arrays"}
     assert isinstance(state["header"], str)
     assert all(type(value) is np.ndarray for value in state["arrays"].values())
-    again = pickle.loads(pickle.dumps(model))
-    assert_array_equal(again.transform(X_NEW), model.transform(X_NEW))
+    again, rows = pickle.loads(pickle.dumps(model)), rows_for(CHOICES[name], X_NEW)
+    assert_array_equal(again.transform(rows), model.transform(rows))
     assert said(again) == said(model)
 
 
@@ -171,7 +187,7 @@ class TestPickle:
             assert_array_equal(again.transform(X_NEW), fitted.transform(X_NEW))
 
 
-@over(name=["bound-dv", "frozen", "rotation-object", "compose"])
+@over(name=["bound-dv", "frozen", "rotation-object", "compose", "missing"])
 def test_skops_has_to_trust_the_estimator_alone(name):
     model, trusted = choose(name), ["sknoisydim._transformer.NoisyDIMTransformer"]
     data = skops.io.dumps(model)
@@ -227,3 +243,118 @@ def test_a_missing_package_is_named(package, fitted, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"sknoisydim\[onnx\]"):
         fitted.to_onnx(tmp_path / "model")
+
+
+class Tower(nn.Module):
+    width = 8
+
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.first = nn.Linear(n_features, self.width)
+        self.last = nn.Linear(self.width, n_components)
+
+    def forward(self, x):
+        return self.last(self.first(x).sin())
+
+
+class Narrow(Tower):
+    width = 7
+
+
+def own_bound(scores):
+    return scores.diagonal().mean() - scores.logsumexp(1).mean()
+
+
+def own_view(x, generator):
+    return x * 0.9
+
+
+LOGNORMAL = PushForward(np.exp, np.log, log_abs_det_jacobian=lambda z: z.sum(1))
+
+
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(()))
+
+    def forward(self, view, noisy):
+        return self.factor * noisy @ view.T
+
+
+class ScaleCritic:
+    def build(self, n_components, channel, generator):
+        return Scale()
+
+
+OWN = {"encoder": Tower, "bound": own_bound, "augmentation": own_view}
+OWN |= {"critic": ScaleCritic(), "target": LOGNORMAL}
+
+
+class TestOwnComponents:
+    @over(name=sorted(OWN))
+    def test_is_refused_unless_it_is_named(self, name, tmp_path):
+        model = fit(**{name: OWN[name]})
+        model.save(tmp_path / "model")
+        with pytest.raises(ValueError, match=rf"load\(path, {name}=\.\.\.\)"):
+            NoisyDIMTransformer.load(tmp_path / "model")
+        loaded = NoisyDIMTransformer.load(tmp_path / "model", **{name: OWN[name]})
+        assert_array_equal(loaded.transform(X_NEW), model.transform(X_NEW))
+        assert getattr(loaded, name) is OWN[name]
+        weights, again = (m.net_.module_.state_dict() for m in (model, loaded))
+        assert all(torch.equal(value, again[key]) for key, value in weights.items())
+
+    def test_scaling_is_passed_fitted(self, tmp_path):
+        model = fit(scaling=make_pipeline(StandardScaler(), PCA(3)))
+        model.save(tmp_path / "model")
+        with pytest.raises(ValueError, match="not fitted yet"):
+            NoisyDIMTransformer.load(tmp_path / "model", scaling=model.scaling)
+        learnt = model.encoder_.scaling.transformer
+        loaded = NoisyDIMTransformer.load(tmp_path / "model", scaling=learnt)
+        assert_array_equal(loaded.transform(X_NEW), model.transform(X_NEW))
+        assert not hasattr(loaded.scaling[0], "mean_")
+
+    def test_another_than_was_saved(self, tmp_path):
+        fit(encoder=Tower).save(tmp_path / "model")
+        for encoder in (Narrow, "mlp"):
+            with pytest.raises(ValueError, match="do not fit encoder"):
+                NoisyDIMTransformer.load(tmp_path / "model", encoder=encoder)
+
+    def test_loading_runs_no_code_of_the_file(self, tmp_path, monkeypatch):
+        fit(encoder=Tower).save(tmp_path / "model")
+
+        def refuse(*args, **kwargs):
+            raise AssertionError("a file decides what is imported or unpickled")
+
+        for module in (pickle, sys.modules["_pickle"]):
+            monkeypatch.setattr(module, "loads", refuse)
+            monkeypatch.setattr(module, "Unpickler", refuse)
+        monkeypatch.setattr(importlib, "import_module", refuse)
+        monkeypatch.setattr(torch, "load", refuse)
+        NoisyDIMTransformer.load(tmp_path / "model", encoder=Tower)
+
+    def test_is_carried_along_by_a_pickle(self, tmp_path):
+        model = fit(encoder=Tower, bound=own_bound, callbacks=[])
+        again = pickle.loads(pickle.dumps(model))
+        check_same(model, again)
+        assert len(pickle.dumps(model)) < 1.5 * len(pickle.dumps(model.net_.module_)) + 2**13
+        again.save(tmp_path / "model")
+        named = {"encoder": Tower, "bound": own_bound}
+        check_same(model, NoisyDIMTransformer.load(tmp_path / "model", **named))
+
+    def test_what_cannot_be_named(self, tmp_path):
+        refined, noted = fit(refine=OwnRefinement()), fit()
+        noted.note_ = object()
+        for model, name in [(refined, "refinement"), (noted, "note_")]:
+            with pytest.raises(ValueError, match=f"'{name}' holds a .*Pickle the estimator"):
+                model.save(tmp_path / "model")
+            check_same(model, pickle.loads(pickle.dumps(model)))
+        assert not list(tmp_path.iterdir())
+
+
+class OwnMap(InvertibleMap):
+    """That of a user's own, which changes nothing."""
+
+
+class OwnRefinement:
+    def build(self, z, seed, held_out):
+        return OwnMap(z.shape[1])

@@ -3,12 +3,7 @@
 import hashlib
 import json
 import os
-import random
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -172,35 +167,8 @@ class TestCrafted:
         assert n_refused > 12
 
 
-KILLED = """
-import os, signal, sys
-from sknoisydim import NoisyDIMTransformer
-path, name = sys.argv[1:]
-model = NoisyDIMTransformer.load(path)
-print("begun", flush=True)
-if name != "ever":  # before the bytes are on the disk, or before the new name is there
-    setattr(os, name, lambda *arguments: os.kill(os.getpid(), signal.SIGKILL))
-for i in range(10**6):
-    model.set_params(lr=i % 2 + 0.5).save(path)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no SIGKILL")
 class TestWriting:
-    @pytest.mark.slow
-    def test_a_kill_leaves_the_old_file_or_the_new_one(self, data, tmp_path):
-        path, moments = tmp_path / "model", random.Random(0)
-        path.write_bytes(data)
-        for name in ("fsync", "replace", "ever", "ever"):
-            command = [sys.executable, "-c", KILLED, path, name]
-            with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
-                child.stdout.readline()
-                if name == "ever":
-                    time.sleep(moments.uniform(0, 0.2))
-                    child.kill()
-            assert child.returncode == -signal.SIGKILL
-            assert name == "ever" or path.read_bytes() == data
-            assert NoisyDIMTransformer.load(path).lr in (0.003, 0.5, 1.5)
+    """By the one function that writes checkpoints, too, in which tests/test_survival.py kills."""
 
     def test_an_error_leaves_the_old_file_and_no_other(self, model, data, tmp_path, monkeypatch):
         (tmp_path / "model").write_bytes(data)

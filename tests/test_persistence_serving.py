@@ -16,9 +16,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from scipy import stats
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from small import small
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim._model import target_module
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.refinement import RotationGaussianization
@@ -30,20 +30,13 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 4)) ** 3
 X[:, 3] = X[:, 3].round()  # repeated values, which quantiles have to step over
 ROWS = np.concatenate([X[:20], RNG.normal(size=(20, 4)), 30 * X[:5]]).astype(np.float32)
-SMALL = {
-    "refine": None,
-    "encoder": MLPEncoder((16,)),
-    "max_epochs": 2,
-    "batch_size": 64,
-    "random_state": 0,
-}
 
 SERVED = {
     "plain": {},
     "box": {"target": Uniform([-1, 0, 1, 2], [1.0, 2.0, 3.0, 4.0])},
     "mixed": {"target": ["uniform", "normal", stats.beta(2, 5), stats.t(3)]},
     "standard": {"scaling": "standard", "normalization": "batch"},
-    "quantile": {"scaling": "quantile", "target": "uniform"},
+    "gaps": {"scaling": "quantile", "target": "uniform", "missing": "indicator"},
     "unscaled": {"scaling": None},
     "own": {"encoder": lambda p, d: nn.Sequential(nn.Linear(p, 8), nn.Softplus(), nn.Linear(8, d))},
     "rotation": {"refine": RotationGaussianization(10, couplings=0), "target": "uniform"},
@@ -54,32 +47,39 @@ SERVED = {
     },
 }
 # What has a graph of its own; one of them is exported in the default run.
-# What has a graph of its own; one of them is exported in the default run.
-EXPORTED = ["quantile", pytest.param("joint and couplings", marks=pytest.mark.slow)]
+EXPORTED = ["gaps", pytest.param("joint and couplings", marks=pytest.mark.slow)]
+
+
+dim = small(encoder=MLPEncoder((16,)), batch_size=64)
 
 
 def fit(**parameters):
-    return NoisyDIMTransformer(**SMALL | parameters).fit(X)
+    return dim(**parameters).fit(X)
 
 
 @functools.cache
 def served(name):
-    """One fit for all tests that only look at it."""
-    return fit(**SERVED[name])
+    """One fit for all tests that only look at it, and rows to transform."""
+    if name != "gaps":
+        return fit(**SERVED[name]), ROWS
+    gaps = [
+        np.where(np.arange(4 * len(rows)).reshape(-1, 4) % 7, rows, np.nan) for rows in (X, ROWS)
+    ]
+    return dim(**SERVED[name]).fit(gaps[0]), gaps[1]
 
 
 class TestTorch:
     @over(name=SERVED.keys())
     def test_gives_the_rows_of_transform(self, name):
-        model = served(name)
+        model, rows = served(name)
         module = model.to_torch()
         assert isinstance(module, nn.Module)
         assert not module.training
-        z = module(torch.from_numpy(ROWS))
+        z = module(torch.from_numpy(rows))
         assert z.dtype == torch.float32
         model = copy.copy(model).set_params(device="cpu")  # where the module is
-        assert_allclose(z.numpy(), model.transform(ROWS), rtol=1e-5, atol=1e-5)
-        wide = ROWS.astype(np.float64)
+        assert_allclose(z.numpy(), model.transform(rows), rtol=1e-5, atol=1e-5)
+        wide = rows.astype(np.float64)
         double = module.double()(torch.from_numpy(wide)).numpy()
         assert_allclose(double, model.transform(wide), rtol=1e-8, atol=1e-8)
         if "couplings" in name:
@@ -87,14 +87,13 @@ class TestTorch:
 
     def test_is_exported_for_any_number_of_rows(self):
         """Of the others the export to ONNX, which begins with it, says so."""
-        model = served("rotation")
-        rows = torch.export.Dim("rows")
+        model, rows = served("rotation")
         program = torch.export.export(
-            model.to_torch(), (torch.zeros(3, 4),), dynamic_shapes=({0: rows},)
+            model.to_torch(), (torch.zeros(3, 4),), dynamic_shapes=({0: torch.export.Dim("rows")},)
         ).module()
-        for n in (1, 2, len(ROWS)):
-            z = program(torch.from_numpy(ROWS[:n])).numpy()
-            assert_allclose(z, model.transform(ROWS[:n]), rtol=1e-5, atol=1e-5)
+        for n in (1, 2, len(rows)):
+            z = program(torch.from_numpy(rows[:n])).numpy()
+            assert_allclose(z, model.transform(rows[:n]), rtol=1e-5, atol=1e-5)
 
     def test_shares_nothing_with_the_estimator(self):
         model = fit()
@@ -145,16 +144,16 @@ class TestPieces:
 class TestOnnx:
     @pytest.mark.parametrize("name", EXPORTED)
     def test_gives_the_rows_of_transform(self, name, tmp_path):
-        model = served(name)
+        model, rows = served(name)
         model.to_onnx(tmp_path / "model.onnx")
         assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
         onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"))
         session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
         assert [value.name for value in session.get_inputs()] == ["X"]
         assert [value.name for value in session.get_outputs()] == ["Z"]
-        for n in (1, 2, len(ROWS)):
-            (z,) = session.run(["Z"], {"X": ROWS[:n]})
-            assert_allclose(z, model.transform(ROWS[:n]), rtol=1e-5, atol=1e-5)
+        for n in (1, 2, len(rows)):
+            (z,) = session.run(["Z"], {"X": rows[:n]})
+            assert_allclose(z, model.transform(rows[:n]), rtol=1e-5, atol=1e-5)
 
 
 QUIET = """

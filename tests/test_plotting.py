@@ -47,10 +47,6 @@ def from_estimator(display, estimator, X=X, ax=None):
     return display.from_estimator(estimator, *rows, ax=ax)
 
 
-def legend(ax):
-    return [text.get_text() for text in ax.get_legend().get_texts()]
-
-
 @over(display=list(N_PANELS))
 def test_every_display(display, dim):
     pyplot = sys.modules.get("matplotlib.pyplot")
@@ -139,7 +135,7 @@ class TestTradeOff:
         display = TradeOffDisplay.from_estimator(search, ax=ax)
         best = search.cv_results_["mean_test_match"][display.best_]
         assert best.tolist() == [0.2, 0.5, 1.0]
-        assert legend(ax) == [
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == [
             f"{i}: clean_weight={w}, noise='auto'" for i, w in enumerate(best, start=1)
         ]
         ax.figure.draw_without_rendering()

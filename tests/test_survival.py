@@ -1,5 +1,6 @@
 """Fits that are killed, interrupted, or run out of disk: what is left, and how they go on."""
 
+import collections
 import copy
 import errno
 import hashlib
@@ -20,7 +21,6 @@ from over import over
 from sklearn.preprocessing import QuantileTransformer
 from skorch.callbacks import (
     Callback,
-    Checkpoint,
     EarlyStopping,
     EpochScoring,
     Freezer,
@@ -112,16 +112,13 @@ class Meddling(Callback):
         self.level = 0.9 * self.level + float(np.float64(0.1))
 
 
-def score(net, batches, y):
-    return float(net.predict(batches).var())
-
-
 STOPPING = EarlyStopping(
     "train_loss", patience=3, threshold=0.3, threshold_mode="abs", load_best=True, sink=str
 )
 SOME = [Freezer("critic.*"), Unfreezer("critic.*", at=3), PrintLog(sink=str), Meddling()]
 SOME += [LRScheduler("CyclicLR", base_lr=1e-4, max_lr=1e-2, step_every="batch")]
-SOME += [EpochScoring(score, on_train=True)]
+SPREAD = {"scoring": lambda net, batches, y: net.predict(batches).var().item(), "name": "spread"}
+SOME += [EpochScoring(**SPREAD, on_train=True)]
 STILL = {"early_stopping": 2, "lr": 1e-30, "encoder": MLPEncoder((8,), batch_norm=False)}
 NORMED = {"encoder": MLPEncoder((8,), batch_norm=True, dropout=0.2), "optimizer": "sgd"}
 QUANTILES = QuantileTransformer(n_quantiles=9)
@@ -344,13 +341,6 @@ class TestTheFile:
 
 
 class TestTheParameter:
-    def test_that_is_no_folder(self):
-        for value in (3, b"folder", True, Checkpoint(), "", __file__):
-            with pytest.raises(
-                (TypeError, ValueError), match="must be None or the path of a folder"
-            ):
-                dim(checkpoint=value).fit(X)
-
     def test_is_left_out_of_a_file_and_kept_in_a_pickle(self, tmp_path):
         model = dim(checkpoint=str(tmp_path / "a")).set_params(callbacks=None).fit(X)
         model.save(tmp_path / "model")
@@ -394,49 +384,38 @@ class TestDisk:
         check_equal(dim(checkpoint=tmp_path, callbacks=[Filling()]).fit(X), plain)
 
 
-KILLED = """
-import os, signal, sys, time
-import numpy as np
-from skorch.callbacks import Callback, LRScheduler
-from torch import nn
-from sknoisydim import NoisyDIMTransformer
-from sknoisydim._net import _checkpoint
-
-folder, mode, out = sys.argv[1:]
-_checkpoint.SECONDS, _checkpoint.SHARE = 0.0, np.inf
-rng = np.random.default_rng(0)
-X, X_val, y = rng.normal(size=(300, 4)), rng.normal(size=(90, 4)), np.arange(300) % 2
-
 class Pace(Callback):
+    """Lets a kill hit any epoch."""
+
     def on_train_begin(self, net, **kwargs):
         print("begun", flush=True)
+
     def on_epoch_end(self, net, **kwargs):
         time.sleep(0.005)
 
-def module(p, d):
-    return nn.Sequential(nn.Linear(p, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, d))
 
-calls = {"fsync": os.fsync, "replace": os.replace}
+def fit_that_is_killed(folder, mode, out):
+    """Fit, in a process that is killed in the middle of writing, writes slowly, or neither."""
+    _checkpoint.SECONDS, _checkpoint.SHARE = 0.0, np.inf
+    calls, counts = {"fsync": os.fsync, "replace": os.replace}, collections.Counter()
 
-def called(name, count=[0]):
-    def call(*arguments):
-        count[0] += 1
-        if mode == name and count[0] >= 34:
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(0.02 if mode == "slow" else 0)
-        return calls[name](*arguments)
-    return call
+    def called(name):
+        def call(*arguments):
+            counts[name] += 1
+            if mode == name and counts[name] >= 34:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(0.02 if mode == "slow" else 0)
+            return calls[name](*arguments)
 
-os.fsync, os.replace = called("fsync"), called("replace")
-model = NoisyDIMTransformer(
-    encoder=module, early_stopping=40, supervision=0.5, batch_size=64,
-    max_epochs=120, callbacks=[LRScheduler("StepLR", step_size=20, gamma=0.7), Pace()],
-    checkpoint=folder or None, random_state=0,
-)
-model.fit(X, y, X_val=X_val, y_val=y[:90])
-os.fsync, os.replace = calls["fsync"], calls["replace"]
-np.save(out, model.transform(X))
-"""
+        return call
+
+    os.fsync, os.replace = called("fsync"), called("replace")
+    callbacks = [LRScheduler("StepLR", step_size=20, gamma=0.7), Pace()]
+    given = {"early_stopping": 40, "supervision": 0.5, "encoder": Dropping, "callbacks": callbacks}
+    model = dim(max_epochs=120, refine="rotation", checkpoint=folder or None, **given)
+    model.fit(X, Y, X_val=X_VAL, y_val=Y[:80])
+    os.fsync, os.replace = calls["fsync"], calls["replace"]
+    np.save(out, model.transform(X))
 
 
 @pytest.mark.slow
@@ -445,7 +424,7 @@ class TestKill:
     def run(self, folder, out, mode, seconds=None):
         """Return the embedding, or None where the process was killed."""
         out.unlink(missing_ok=True)
-        command = [sys.executable, "-W", "error", "-c", KILLED, folder, mode, out]
+        command = [sys.executable, "-W", "error", __file__, folder, mode, out]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout.readline().strip() == "begun"
             if seconds is not None:
@@ -472,3 +451,7 @@ class TestKill:
                 assert_array_equal(embedding, expected)
         assert_array_equal(self.run(folder, out, "plain"), expected)
         assert list(folder.iterdir()) == []
+
+
+if __name__ == "__main__":
+    fit_that_is_killed(*sys.argv[1:])

@@ -5,8 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
 from skorch.callbacks import Callback
 from skorch.history import History
 from small import small
@@ -161,8 +159,8 @@ class TestStatistics:
     def test_of_a_sorted_table_are_those_of_all_rows(self):
         rows = TABLE[np.argsort(LATENT.sum(1))]
         z = dim(max_epochs=1, batch_size=512).fit(rows).transform(rows)
-        np.testing.assert_allclose(z.mean(0), 0, atol=1e-5)
-        np.testing.assert_allclose(np.cov(z.T, bias=True), np.eye(2), atol=0.01)
+        np.testing.assert_allclose(z.mean(0), 0, atol=1e-6)
+        np.testing.assert_allclose(np.cov(z.T, bias=True), np.eye(2), atol=5e-3)
 
 
 class TestScore:
@@ -193,12 +191,3 @@ class TestEndToEnd:
         assert auc < 0.68
         assert untrained > 0.8
         assert correlation < 0.15
-
-    def test_classes_that_the_views_keep_are_kept(self):
-        rows, y = load_digits(return_X_y=True)
-        accuracy = []
-        for training in ({"max_epochs": 30}, {"max_epochs": 1, "lr": 1e-12}):
-            z = dim(n_components=8, batch_size=256, **training).fit(rows[::2]).transform(rows)
-            judge = LogisticRegression(max_iter=1000).fit(z[::2], y[::2])
-            accuracy.append(judge.score(z[1::2], y[1::2]))
-        assert accuracy[0] > max(accuracy[1] + 0.05, 0.75)

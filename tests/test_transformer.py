@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 from html import unescape
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -31,13 +32,6 @@ def fitted():
 
 
 class TestRetarget:
-    @over(distribution=[stats.beta(2, 5), stats.t(3), stats.lognorm(0.5)])
-    def test_the_distribution_of_each_component_is_as_close_as_before(self, fitted, distribution):
-        z, moved = fitted.transform(X), fitted.retarget(distribution).transform(X)
-        for old, new in zip(z.T, moved.T, strict=True):
-            before = stats.kstest(old, stats.norm.cdf).statistic
-            assert abs(stats.kstest(new, distribution.cdf).statistic - before) < 1e-6
-
     def test_shares_the_net_and_equals_a_fit_with_that_target(self, fitted):
         other = fitted.retarget("uniform")
         assert other.net_ is fitted.net_
@@ -86,19 +80,13 @@ class TestWarmStart:
             assert_allclose(again, first, atol=1e-3)
 
 
-class TestClean:
-    def test_training_rows_have_exact_moments(self, fitted):
-        z = fitted.transform(X)
-        assert_allclose(z.mean(0), 0, atol=1e-6)
-        assert_allclose(np.cov(z.T, bias=True), np.eye(4), atol=5e-3)
-
-    def test_encoder_is_a_plain_module_on_raw_rows(self, fitted):
-        for dtype in (torch.float32, torch.float64, torch.float16, torch.int64):
-            rows = torch.as_tensor(np.round(X)).to(dtype)
-            with torch.no_grad():
-                z = fitted.encoder_(rows)
-            assert z.dtype == torch.float32
-            assert_allclose(z.numpy(), fitted.transform(np.round(X)), atol=1e-2)
+def test_encoder_is_a_plain_module_on_raw_rows(fitted):
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.int64):
+        rows = torch.as_tensor(np.round(X)).to(dtype)
+        with torch.no_grad():
+            z = fitted.encoder_(rows)
+        assert z.dtype == torch.float32
+        assert_allclose(z.numpy(), fitted.transform(np.round(X)), atol=1e-2)
 
 
 class TestScore:
@@ -133,6 +121,12 @@ class TestScore:
             other[row] = 0.01
             assert information_share(other, channel, 512) != whole
 
+    def test_of_two_rows_takes_few_draws(self, fitted):
+        channel = fitted.channel_
+        with mock.patch.object(channel, "transmit", wraps=channel.transmit) as transmit:
+            assert np.isfinite(fitted.score(X[:2]))
+        assert 100 < transmit.call_count <= 512
+
     def test_score_samples_is_the_normal_log_density(self, fitted):
         expected = stats.norm.logpdf(fitted.transform(X)).sum(1)
         assert_allclose(fitted.score_samples(X), expected)
@@ -156,43 +150,6 @@ def test_a_notebook_shows_the_steps_of_transform_in_order():
     with config_context(display="text"):
         assert not hasattr(model, "_repr_html_")
         assert list(model._repr_mimebundle_()) == ["text/plain"]
-
-
-def test_progress_goes_to_stderr_and_lines_to_stdout(capsys):
-    NoisyDIMTransformer(max_epochs=2, verbose=1, random_state=0).fit(X)
-    captured = capsys.readouterr()
-    assert "2/2" in captured.err
-    assert "nats" in captured.err
-    assert captured.out == ""
-    NoisyDIMTransformer(max_epochs=2, verbose=2, random_state=0).fit(X)
-    captured = capsys.readouterr()
-    assert captured.out.count("\n") == 4  # a table of two epochs
-    assert captured.err == ""
-
-
-class TestForeignEncoders:
-    class Bent(nn.Sequential):
-        def forward(self, x):
-            return torch.tanh(super().forward(x))
-
-    @over(
-        encoder={
-            "subclass": Bent(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)),
-            "no affine": [nn.Linear(4, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 2)],
-            "norm first": [
-                nn.BatchNorm1d(4),
-                nn.Linear(4, 8),
-                nn.ReLU(),
-                nn.Linear(8, 2, bias=False),
-            ],
-        }
-    )
-    def test_transform_is_what_the_module_says(self, encoder):
-        encoder = nn.Sequential(*encoder) if isinstance(encoder, list) else encoder
-        model = NoisyDIMTransformer(2, encoder=encoder, max_epochs=3, random_state=0).fit(X)
-        with torch.no_grad():
-            z = model.encoder_(torch.as_tensor(X, dtype=torch.float32)).numpy()
-        assert_allclose(model.transform(X), z, atol=1e-4)
 
 
 def test_a_users_schedule_takes_the_place_of_ours():

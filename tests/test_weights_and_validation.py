@@ -101,8 +101,12 @@ class TestSampleWeight:
             dim().fit(X, sample_weight=case[0])
 
 
-def test_moments_of_two_parts_are_those_of_the_whole():
+@over(share_of_gaps=[0.0, 0.5])
+def test_moments_of_two_parts_are_those_of_the_whole(share_of_gaps):
     rows = RNG.normal(1e6, RNG.uniform(0, 10, 5), size=(700, 5))
+    rows[RNG.random(rows.shape) < share_of_gaps] = np.nan
+    if share_of_gaps:
+        rows[:20, 1] = rows[51:, 2] = rows[:, 3] = np.nan
     merged = column_moments(rows[:20])
     for part in np.split(rows[20:], [1, 30, 600]):
         merged = merged.merge(column_moments(part))

@@ -3,7 +3,6 @@
 import joblib
 import pandas as pd
 import polars as pl
-import pytest
 import sklearn
 import torch
 from numpy.testing import assert_array_equal
@@ -62,17 +61,6 @@ def test_global_output_does_not_reach_the_scaling_inside(library):
 
 
 class TestGridSearch:
-    @pytest.mark.slow
-    def test_with_two_processes(self):
-        pipe = Pipeline([("dim", dim()), ("model", LogisticRegression())])
-        grid = {"dim__target": ["normal", "uniform"]}
-        results = []
-        for n_jobs in (1, 2):
-            with joblib.parallel_config("loky"):
-                search = GridSearchCV(pipe, grid, cv=2, n_jobs=n_jobs, error_score="raise")
-                results.append(search.fit(X, Y).cv_results_["mean_test_score"])
-        assert_array_equal(*results)
-
     def test_over_parameters_of_components(self):
         pipe = Pipeline([("dim", with_every_component()), ("model", LogisticRegression())])
         rate, sizes = "dim__augmentation__rate", "dim__encoder__hidden_layer_sizes"

@@ -11,11 +11,11 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from small import small
 
 from sknoisydim import (
     NoisyDIMDriftMonitor,
     NoisyDIMOutlierDetector,
-    NoisyDIMTransformer,
     UniformCodes,
 )
 
@@ -24,9 +24,7 @@ RNG = np.random.default_rng(0)
 X = RNG.standard_normal((300, 2)) @ RNG.standard_normal((2, 4)) + RNG.standard_normal((300, 4))
 
 
-def quick(n_components=2, **parameters):
-    """A transformer of a few epochs."""
-    return NoisyDIMTransformer(n_components, keep="pca", max_epochs=2, refine=None, **parameters)
+quick = small(2, keep="pca", random_state=None)
 
 
 # Each kind with a transformer, and what it says of samples.

@@ -1,19 +1,28 @@
-"""What holds for all metrics of a sample: references, randomness, errors, cost."""
+"""What holds for all metrics of a sample: references, randomness, errors, levels, what they see.
+
+Under the target p-values are uniform, and relative distances one; otherwise tests reject, where
+they are not blind.
+"""
 
 import dataclasses
-import subprocess
-import sys
+import itertools
 
 import numpy as np
 import pytest
+from around import process
 from over import over
 from scipy import stats
 from scipy.special import ndtr
 from sklearn.naive_bayes import GaussianNB
 
-from benchmarks.metrics_power import JOINT_TESTS, MARGINAL_TESTS
+from benchmarks.metrics_power import ALTERNATIVES, JOINT_TESTS, MARGINAL_TESTS
 from sknoisydim import metrics
-from sknoisydim.metrics import DISTANCES
+from sknoisydim.metrics import (
+    DISTANCES,
+    monte_carlo_test,
+    relative_distance,
+    sliced_wasserstein,
+)
 from sknoisydim.targets import Independent, MultivariateNormal
 
 # What takes a reference sample, too; the others compare with a known distribution only.
@@ -46,16 +55,6 @@ def call(name, Z, reference="normal", **params):
         return np.array(values, dtype=float)
     assert type(result) is float
     return np.array(result)
-
-
-def test_every_public_function_is_tested_here():
-    functions = {name for name in metrics.__all__ if callable(getattr(metrics, name))}
-    # What is tested elsewhere: what takes a fitted estimator, or compares two embeddings.
-    apart = {"JointTest", "MarginalTest", "relative_distance", "monte_carlo_test", "DriftReport"}
-    apart |= {"InformationEstimate", "MatchReport", "mutual_information", "intrinsic_dimension"}
-    apart |= {"information_scorer", "make_match_scorer", "match_scorer"}
-    apart |= {"Consistency", "align", "consistency", "effective_rank"}
-    assert functions - apart == ALL
 
 
 @each
@@ -103,16 +102,12 @@ def test_the_order_of_samples_hardly_matters_and_they_are_not_changed(name, Z):
 
 @over(name=sorted(RANDOM))
 def test_random_state_decides(name, Z):
-    def state():
-        kind, words, *rest = np.random.get_state()  # noqa: NPY002
-        return kind, words.tolist(), *rest
-
-    before = state()
+    before = process()
     for make in (int, np.random.default_rng, np.random.RandomState):
         first = call(name, Z, random_state=make(3))
         np.testing.assert_array_equal(first, call(name, Z, random_state=make(3)))
     call(name, Z, random_state=None)
-    assert state() == before
+    assert process() == before
 
 
 @each
@@ -152,11 +147,113 @@ def test_one_component(name, Z):
     assert np.isfinite(call(name, Z[:, :1])).all()
 
 
-def test_importing_metrics_loads_no_heavy_module():
-    code = (
-        "import sys, sknoisydim.metrics as m, numpy as np\n"
-        "m.sliced_wasserstein(np.eye(3), 'uniform')\n"
-        "print(sorted({'torch', 'matplotlib', 'skorch'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def assert_uniform(pvalues):
+    assert stats.kstest(pvalues, "uniform").pvalue > 0.005
+    # The tail is what decides, and a test of the whole distribution hardly looks at it: no further
+    # from 0.05 than a share of as many independent trials is once in a thousand times.
+    spread = np.sqrt(0.05 * 0.95 / len(pvalues))
+    assert abs((pvalues <= 0.05).mean() - 0.05) < 3.3 * spread
+
+
+@over(name=list(JOINT_TESTS))
+def test_joint_pvalues_are_uniform(name):
+    # 500 samples: the least with which Henze-Zirkler trusts its asymptotic ones.
+    n = 500 if name == "henze_zirkler" else 60
+    draws = (np.random.default_rng([r, n, 3]).standard_normal((n, 3)) for r in range(100))
+    pvalues = [JOINT_TESTS[name](Z, random_state=r).pvalue for r, Z in enumerate(draws)]
+    assert_uniform(np.array(pvalues))
+
+
+@over(name=list(MARGINAL_TESTS))
+def test_marginal_pvalues_are_uniform(name):
+    rng = np.random.default_rng(50)
+    draws = (rng.standard_normal((50, 5)) for _ in range(60))
+    assert_uniform(np.concatenate([MARGINAL_TESTS[name](Z, "normal").pvalue for Z in draws]))
+
+
+# But for what a test cannot see, as it estimates the covariance, and for what 2,000 rows of four
+# components do not show (benchmarks/metrics_power.py has the power).
+UNSEEN = {("henze_zirkler", "correlated"), ("energy_test", "mixture"), ("energy_test", "copula")}
+SEEN = set(itertools.product(JOINT_TESTS, ["mixture", "copula", "correlated", "lattice"])) - UNSEEN
+
+
+@over(case=sorted(SEEN))
+def test_joint_tests_reject(case):
+    name, alternative = case
+    n = 500 if name == "mmd_test" else 2000
+    Z = ALTERNATIVES[alternative](n, 4, np.random.default_rng(0))
+    assert JOINT_TESTS[name](Z, "normal", random_state=0).pvalue <= 0.05
+
+
+@over(name=list(MARGINAL_TESTS))
+def test_marginal_tests_reject_a_lattice(name):
+    Z = ALTERNATIVES["lattice"](500, 4, np.random.default_rng(0))
+    assert (MARGINAL_TESTS[name](Z).pvalue_holm < 0.001).all()
+
+
+each_distance = over(name=list(DISTANCES))
+
+
+@over(case=[(50, 2), (200, 8), "uniform", "a sample"], name=list(DISTANCES))
+def test_one_under_the_target(name, case):
+    n, d = case if isinstance(case, tuple) else (100, 3)
+    # The correlation of just two components spreads as widely as it is large.
+    few = name == "max_correlation" and d == 2
+    found = []
+    for repeat in range(200 if few else 20):
+        rng = np.random.default_rng([repeat, n, d])
+        Z, reference = rng.standard_normal((n, d)), "normal"
+        if case == "uniform":
+            Z, reference = ndtr(Z), case
+        elif case == "a sample":
+            Z, reference = rng.exponential(size=(100, 3)), rng.exponential(size=(400, 3))
+        n_repeats = 40 if few else 10
+        found.append(
+            relative_distance(name, Z, reference, n_repeats=n_repeats, random_state=repeat)
+        )
+    assert np.mean(found) == pytest.approx(1.0, abs=0.16)
+
+
+@each_distance
+def test_more_away_from_the_target_with_a_small_p_value(name):
+    rng = np.random.default_rng(0)
+    Z = rng.standard_normal((300, 3)) + rng.standard_normal((300, 1))
+    assert relative_distance(name, Z, random_state=0) > 2.0
+    assert monte_carlo_test(name, Z, n_resamples=19, random_state=0).pvalue == 0.05
+
+
+def test_is_the_ratio_of_two_distances():
+    # The definition, with the draws made outside.
+    rng = np.random.default_rng(0)
+    Z = 1.2 * rng.standard_normal((2000, 4))
+    draws = [rng.standard_normal((2000, 4)) for _ in range(20)]
+    pairs = zip(draws[::2], draws[1::2], strict=True)
+    above = np.mean([sliced_wasserstein(Z, Y, random_state=0) for Y in draws])
+    below = np.mean([sliced_wasserstein(A, B, random_state=0) for A, B in pairs])
+    found = relative_distance("sliced_wasserstein", Z, random_state=0)
+    assert found == pytest.approx(above / below, rel=0.1)
+
+
+def test_any_function_is_a_distance():
+    calls = []
+
+    def gap_of_means(Z, reference, *, random_state):
+        calls.append(reference)
+        draws = np.random.default_rng(random_state).standard_normal(Z.shape)
+        return float(np.linalg.norm(Z.mean(axis=0) - draws.mean(axis=0)))
+
+    Z = np.random.default_rng(0).standard_normal((100, 2)) + 1.0
+    assert relative_distance(gap_of_means, Z, n_repeats=5, random_state=0) > 3.0
+    assert calls == ["normal"] * 10
+    assert monte_carlo_test(gap_of_means, Z, n_resamples=19, random_state=0).pvalue == 0.05
+
+
+def test_edges():
+    assert np.isnan(relative_distance("max_correlation", np.zeros((10, 1))))
+    with pytest.raises(ValueError, match="minimum of 4"):
+        relative_distance("energy_distance", np.zeros((10, 1)), np.zeros((3, 1)))
+    with pytest.raises(TypeError, match="must not be a sample"):
+        monte_carlo_test("energy_distance", np.zeros((20, 2)), np.zeros((20, 2)))
+    for function in (relative_distance, monte_carlo_test):
+        with pytest.raises(ValueError, match="Did you mean 'energy_distance'"):
+            function("energy_distanc", np.zeros((20, 2)))
