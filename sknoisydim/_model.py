@@ -114,9 +114,10 @@ class TargetMap(nn.Module):
         self.target = target
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
+        if self.target._in_single:
+            return torch.from_numpy(self.target._push(z.numpy()))
         limit = torch.finfo(z.dtype).max
-        dtype = z.dtype if self.target._in_single else torch.float64
-        x = self.target._push(z.to(dtype, copy=True).numpy())
+        x = self.target._push(z.to(torch.float64, copy=True).numpy())
         return torch.from_numpy(x).clamp_(-limit, limit).to(z.dtype)
 
     def inverse(self, x: torch.Tensor) -> torch.Tensor:

@@ -227,7 +227,7 @@ class Uniform(Target):
         import torch  # which a target alone does not load
 
         # A third of the price of ndtr; erfc keeps its digits where 1 + erf has none.
-        x: FloatArray = torch.from_numpy(z).mul_(-math.sqrt(0.5)).erfc_().numpy()
+        x: FloatArray = torch.from_numpy(z).mul(-math.sqrt(0.5)).erfc_().numpy()
         x *= (0.5 * self._width).astype(z.dtype)
         x += self.low_.astype(z.dtype)
         return np.minimum(x, self.high_.astype(z.dtype), out=x)
