@@ -16,7 +16,7 @@ Seven tenths of a table are fitted, the rest is held out. Medians over the split
 
     pip install --no-deps copulas                        # without it, its line is left out
     OMP_NUM_THREADS=1 python benchmarks/inverse.py --seeds 5
-    OMP_NUM_THREADS=1 python benchmarks/inverse.py --seeds 5 --first 10 --no-samples    # new splits
+    OMP_NUM_THREADS=1 python benchmarks/inverse.py --seeds 4 --first 10 --no-samples    # new splits
 """
 
 from __future__ import annotations
