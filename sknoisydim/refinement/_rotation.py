@@ -304,7 +304,7 @@ class RotationGaussianization(BaseEstimator):
         Coupling layers. With 0, or one component, the method of Laparra et al. is alone.
     transport : float or "auto", default="auto"
         :math:`\lambda`, the price of moving a row, at least 0. "auto": 70 d / n for n rows of d
-        components, between 0.07 and 0.7: few rows are moved with care.
+        components, and 0.07 at least: few rows are moved with care.
     separation : float, default=1.0
         :math:`\mu`, the weight of telling clusters apart, at least 0. More keeps more of what a
         linear model needs and matches less well.
@@ -371,7 +371,7 @@ class RotationGaussianization(BaseEstimator):
         n_layers = check_integer(self.layers, "refine layers", minimum=0)
         step = check_real(self.step, "refine step", minimum=0, maximum=1, closed="right")
         n_couplings = check_integer(self.couplings, "refine couplings", minimum=0)
-        price = float(np.clip(70 * d / n, 0.07, 0.7)) if is_auto(self.transport) else self.transport
+        price = max(70 * d / n, 0.07) if is_auto(self.transport) else self.transport
         price = check_real(price, "refine transport", minimum=0, also="'auto'")
         separation = check_real(self.separation, "refine separation", minimum=0)
         n_clusters = check_integer(self.clusters, "refine clusters", minimum=0)
