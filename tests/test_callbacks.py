@@ -191,3 +191,13 @@ class TestTheBar:
             last = capsys.readouterr().err.rstrip().rpartition("\r")[2]
             assert "100%" in last
             assert f"{model.n_epochs_}/{model.n_epochs_}" in last
+
+    def test_an_error_closes_it(self, capsys):
+        class Broken(Callback):
+            def on_epoch_end(self, net, **kwargs):
+                raise RuntimeError("broken")
+
+        with pytest.raises(RuntimeError, match="broken") as caught:
+            dim(Broken(), verbose=1).fit(X)
+        assert capsys.readouterr().err.endswith("\n")
+        del caught  # with the net, whose bar would close when nobody knows it any more
