@@ -163,8 +163,9 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 f"Z has {Z.shape[1]} components, but this {type(self).__name__} has "
                 f"{self.n_components_}: Z is what transform returns."
             )
+        rows = np.require(Z, np.float64, ["C", "W"])  # torch takes no view that runs backwards
         with torch.inference_mode():
-            z = self._chain().inverse(torch.from_numpy(Z).double())
+            z = self._chain().inverse(torch.from_numpy(rows))
         return self.decoder_.decode(z.numpy()).astype(Z.dtype, copy=False)
 
     @available_if(_decodes)

@@ -252,12 +252,12 @@ def _check_names(X: Any) -> None:
 
 def check_same_columns(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """See that a table has the columns of the last fit, which a warm start goes on from."""
-    for name, what in (("n_features_in_", "number of columns"), ("feature_names_in_", "columns")):
+    for name, what in (("n_features_in_", "{} columns"), ("feature_names_in_", "columns {}")):
         old, new = before.get(name), now.get(name)
         if old is not None and new is not None and not np.array_equal(old, new):
             raise ValueError(
-                f"X has the {what} {new}, and warm_start=True goes on from a fit with {old}. Use "
-                "the same columns in the same order, or warm_start=False."
+                f"X has {what.format(new)}, and warm_start=True goes on from a fit on "
+                f"{what.format(old)}. Use the same columns in the same order, or warm_start=False."
             )
 
 

@@ -206,6 +206,16 @@ class TestTheBar:
             assert "100%" in last
             assert f"{model.n_epochs_}/{model.n_epochs_}" in last
 
+    def test_an_error_closes_it(self, capsys):
+        class Broken(Callback):
+            def on_epoch_end(self, net, **kwargs):
+                raise RuntimeError("broken")
+
+        with pytest.raises(RuntimeError, match="broken") as caught:
+            dim(Broken(), verbose=1).fit(X)
+        assert capsys.readouterr().err.endswith("\n")
+        del caught  # with the net, whose bar would close when nobody knows it any more
+
 
 IRIS, Y = load_iris(return_X_y=True)
 trained = small(2, max_epochs=3)

@@ -73,6 +73,16 @@ class TestInverse:
 
 
 class TestSample:
+    @pytest.mark.filterwarnings("error")
+    def test_any_layout_is_taken(self, dim):
+        z = dim.transform(IRIS)
+        found = dim.inverse_transform(z)
+        fixed = z.copy()
+        fixed.flags.writeable = False
+        for same in (z[::-1][::-1], np.asfortranarray(z), z.astype(">f8"), fixed, list(z)):
+            assert_allclose(dim.inverse_transform(same), found)
+        assert_allclose(dim.inverse_transform(z[::-1]), found[::-1])
+
     def test_columns_are_those_of_the_table(self):
         X = table()
         dim = new(n_components=3, keep="pca").fit(X)

@@ -60,7 +60,7 @@ class TestWarmStart:
         model = NoisyDIMTransformer(max_epochs=1, warm_start=True, random_state=0).fit(rows)
         before = model.transform(rows)
         for table, parameters, message in (
-            (X[:, :3], {}, r"number of columns 3, and warm_start=True goes on from a fit with 4"),
+            (X[:, :3], {}, "X has 3 columns, and warm_start=True goes on from a fit on 4 columns"),
             (rows[list("abdc")], {}, r"\['a' 'b' 'd' 'c'\].*same columns"),
             (rows, {"n_components": 2}, "warm_start=False"),
         ):

@@ -71,10 +71,15 @@ class Progress(Quiet):
     def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
         # A callback that stops training does so before this one has seen the epoch.
         self._show(net)
-        bar = self.__dict__.pop("bar_")
-        bar.total = bar.n = len(net.history)
-        bar.refresh()
-        bar.close()
+        self.bar_.total = self.bar_.n = len(net.history)
+        self.bar_.refresh()
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it stands, also where training ends in an error."""
+        bar = self.__dict__.pop("bar_", None)
+        if bar is not None:
+            bar.close()
 
     def _show(self, net: NeuralNet) -> None:
         # The mutual information starts near its limit, and says nothing of what is learned.

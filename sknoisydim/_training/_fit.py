@@ -16,7 +16,7 @@ from torch import nn
 from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._model import Embedder
 from sknoisydim._modules import fork_global_rng, import_compiler, make_generator
-from sknoisydim._net._callbacks import HeldOut, Quiet
+from sknoisydim._net._callbacks import HeldOut, Progress, Quiet
 from sknoisydim._net._checkpoint import FitCheckpoint, WarmStart, training_state
 from sknoisydim._net._skorch import DIMNet
 from sknoisydim._objective import Objective, channel_nats
@@ -246,7 +246,12 @@ def train_net(
     net.initialize()
     net.history.extend(history)
     net.step_ = step
-    net.partial_fit(batches)
+    try:
+        net.partial_fit(batches)
+    finally:
+        for item in told:
+            if isinstance(item, Progress):
+                item.close()
     net.held_out = None  # rows of the table, which a pickled net must not carry along
     return net
 
