@@ -77,8 +77,8 @@ class Progress(Quiet):
 
     def close(self) -> None:
         """Leave the bar as it stands, also where training ends in an error."""
-        if "bar_" in vars(self):
-            vars(self).pop("bar_").close()
+        if "bar_" in self.__dict__:
+            self.__dict__.pop("bar_").close()
 
     def _show(self, net: NeuralNet) -> None:
         # The mutual information starts near its limit, and says nothing of what is learned.
