@@ -309,7 +309,8 @@ class TargetFitDisplay(_FromEstimator):
         if np.ndim(components) != 1 or len(components) == 0:
             raise TypeError(f"components must be a list of positions or None, got {components!r}.")
         last = z.shape[1] - 1
-        chosen = [check_integer(c, "components", minimum=0, maximum=last) for c in components]
+        check = partial(check_integer, name="each of components", minimum=0, maximum=last)
+        chosen = [check(position) for position in components]
         self.axes_ = panels(ax, 2, len(chosen), (2.5 if len(chosen) > 1 else 3.4, 2.4))
         self.figure_ = self.axes_[0, 0].figure
         self.outside_ = np.empty((2, len(chosen)))
@@ -394,7 +395,7 @@ def _check_pairs(pairs: Any, d: int) -> list[tuple[int, int]]:
         return [(i, i + 1) for i in range(0, d - 1, 2)][:MAX_PAIRS]
     if len(pairs) == 0 or any(np.shape(pair) != (2,) for pair in pairs):
         raise ValueError(f"pairs must be pairs of positions such as [(0, 1)], got {pairs!r}.")
-    check = partial(check_integer, name="pairs", minimum=0, maximum=d - 1)
+    check = partial(check_integer, name="a position in pairs", minimum=0, maximum=d - 1)
     return [(check(i), check(j)) for i, j in pairs]
 
 

@@ -399,7 +399,8 @@ def fit_scaling(
     """
     scaling = resolve_scaling(scaling)
     if scaling is None:
-        largest = max(np.fmax.reduce(np.abs(X[part]), axis=None) for part in slices(*X.shape))
+        parts = [np.fmax.reduce(np.abs(X[part]), axis=None) for part in slices(*X.shape)]
+        largest = np.fmax.reduce(parts)  # a part may have missing cells alone
         if largest > np.finfo(np.float32).max:
             raise ValueError(
                 f"X holds {largest:.3g}, too large for float32, and scaling=None leaves it so. "

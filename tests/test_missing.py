@@ -24,7 +24,7 @@ from sknoisydim._persistence._state import pack
 from sknoisydim._sources import missing_columns
 from sknoisydim.augmentations import FeatureCorruption, prepare_view
 from sknoisydim.encoders import IndicateMissing, MLPEncoder
-from sknoisydim.scaling import SCALINGS, column_moments, from_moments
+from sknoisydim.scaling import SCALINGS, column_moments, fit_scaling, from_moments
 
 RNG = np.random.default_rng(0)
 FULL = RNG.normal(size=(120, 5)) * [1.0, 10.0, 0.1, 1.0, 1.0] + [0.0, 50.0, 0.0, 3.0, -2.0]
@@ -184,6 +184,13 @@ class TestIndicator:
         assert np.isfinite(model.score_samples(X)).all()
         assert np.isfinite(model.diagnose(X, classifier=False).intrinsic_dimension)
         assert_allclose(model.retarget("normal").transform(X), z)
+
+    def test_a_large_value_behind_missing_cells_alone(self, monkeypatch):
+        monkeypatch.setattr("sknoisydim._sources._SLICE_CELLS", 10)
+        rows = np.full((20, 1), np.nan)
+        rows[-1] = 1e39
+        with pytest.raises(ValueError, match="too large for float32"):
+            fit_scaling(None, rows, 0)
 
     def test_a_scaling_that_makes_other_columns(self):
         with pytest.raises(ValueError, match=r"3 columns of 5.*SimpleImputer"):

@@ -76,7 +76,7 @@ class TestEmbedding:
 
     @over(
         case=[
-            (2, {"pairs": [(0, 5)]}, ValueError, "pairs must be an integer.* 1, got 5"),
+            (2, {"pairs": [(0, 5)]}, ValueError, "a position in pairs must be .* 1, got 5"),
             (2, {"pairs": [(0, 1, 1)]}, ValueError, "pairs of positions"),
             (2, {"pairs": []}, ValueError, "pairs of positions"),
             (2, {"pairs": [(0, 0.5)]}, TypeError, "integer"),

@@ -218,6 +218,8 @@ def align(Z1: ArrayLike, Z2: ArrayLike) -> FloatArray:
     shape (n_samples, n_components), with the samples in the same order.
     """
     A, B = _same_samples(Z1, Z2)
+    if A.shape != B.shape:
+        raise ValueError(f"Z1 has {A.shape[1]} components and Z2 {B.shape[1]}: both need as many.")
     centred = A - A.mean(0)
     return centred @ orthogonal_procrustes(centred, B - B.mean(0))[0] + B.mean(0)
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.spatial.distance import cdist, pdist
 from scipy.special import ndtr, ndtri
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknoisydim._context import own_context
-from sknoisydim._validation import check_integer, check_name, resolve
+from sknoisydim._validation import allowed, check_integer, check_name, resolve
 from sknoisydim.metrics._dependence import max_correlation
 from sknoisydim.metrics._samples import (
     FloatArray,
@@ -339,6 +339,9 @@ CLASSIFIERS: dict[str, Callable[..., Any]] = {
 }
 
 
+CLASSIFIER = "a scikit-learn classifier"
+
+
 @own_context()
 def classifier_auc(
     Z: ArrayLike,
@@ -379,7 +382,9 @@ def classifier_auc(
     Z, Y = compare(Z, reference, min_samples=cv)
     seed = seed_of(rng)
     named = {name: partial(make, random_state=seed) for name, make in CLASSIFIERS.items()}
-    model = resolve(classifier, named, "classifier", method="predict")
+    model = resolve(classifier, named, "classifier", method="predict", also=CLASSIFIER)
+    if not is_classifier(model):
+        raise TypeError(f"classifier must be {allowed(named, CLASSIFIER)}, got {classifier!r}.")
     draws = draw(Y, len(Z), Z.shape[1], rng)
     sample = subsample(Z, len(draws), rng)
     label = np.repeat([1, 0], [len(sample), len(draws)])

@@ -13,6 +13,7 @@ from around import process
 from over import over
 from scipy import stats
 from scipy.special import ndtr
+from sklearn.linear_model import LinearRegression
 from sklearn.naive_bayes import GaussianNB
 
 from benchmarks.metrics_power import ALTERNATIVES, JOINT_TESTS, MARGINAL_TESTS
@@ -124,7 +125,11 @@ def test_bad_input(name, Z):
 
 
 def test_wrong_classifiers(Z):
-    for classifier, error in (("bosting", ValueError), (3, TypeError)):
+    for classifier, error in (
+        ("bosting", ValueError),
+        (3, TypeError),
+        (LinearRegression(), TypeError),
+    ):
         with pytest.raises(error, match=r"Did you mean 'boosting'|one of 'boosting', 'mlp'"):
             metrics.classifier_auc(Z, classifier=classifier)
     model = GaussianNB()

@@ -205,7 +205,7 @@ class TestTwoEmbeddings:
     def test_what_does_not_fit_together(self):
         for call, other, message in (
             (consistency, LEFT[:400], "Z1 has 500 samples and Z2 400"),
-            (align, LEFT[:, :3], "shapes of A and B differ"),
+            (align, LEFT[:, :3], "Z1 has 4 components and Z2 3"),
             (consistency, np.full((500, 2), np.nan), "Z2 contains NaN"),
         ):
             with pytest.raises(ValueError, match=message):
