@@ -126,7 +126,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """Write embeddings of checked rows into an array, and return it."""
         limit = np.finfo(out.dtype).max
         for part, z in self._chain().in_slices(X, resolve_device(self.device)):
-            out[part] = z.clamp(-limit, limit).numpy()
+            np.clip(z.numpy(), -limit, limit, out=out[part])
         return out
 
     def _chain(self) -> FittedModel:
