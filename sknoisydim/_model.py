@@ -141,8 +141,8 @@ class FittedModel(nn.Module):
         super().__init__()
         identity = InvertibleMap(len(embedder.normalizer.mean))
         self.embedder = embedder
-        self.refinement: Any = refinement or identity
-        self.target: Any = target or identity
+        self.refinement: Any = identity if refinement is None else refinement
+        self.target: Any = identity if target is None else target
 
     @classmethod
     def of(cls, estimator: BaseEstimator, target: bool) -> FittedModel:

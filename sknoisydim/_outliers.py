@@ -48,7 +48,9 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     A share of the samples of `fit` is held out of the training of each transformer, another one for
     each. Its scores of them give a score its p-value: the probability that a sample like those of
-    `fit` is as unusual. The geometric mean over the transformers is taken.
+    `fit` is as unusual. The geometric mean over the transformers is taken. That is approximate: a
+    mean of scores varies less than the scores of one transformer, and of geometric means of
+    p-values only e times as much is a p-value for certain. `calibration="conformal"` is exact.
 
     Parameters
     ----------
@@ -165,8 +167,9 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         for k, seed in enumerate(rng.integers(np.iinfo(np.int32).max, size=n_members)):
             held_out = np.zeros(n, dtype=bool)
             held_out[order[(k * step + np.arange(n_held_out)) % n]] = True
-            self.transformers_.append(self._embedder(X[~held_out], int(seed)))
-            self._members.append(_Member(self.transformers_[-1], X[~held_out]))
+            others = X[~held_out]
+            self.transformers_.append(self._embedder(others, int(seed)))
+            self._members.append(_Member(self.transformers_[-1], others))
             scores.append(self._members[-1].score(X[held_out]))
         if step == 0:
             scores = [np.mean(scores, axis=0)]

@@ -71,8 +71,9 @@ def resolve_device(device: str | torch.device) -> torch.device:
     """Return the torch device; "auto" is CUDA where there is one."""
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        # torch knows names of devices that are not there, and says so in an AssertionError; of
-        # one that holds no numbers, "meta", when they are read.
+        # TypeError: no string; RuntimeError: no name that torch knows, or a device that fails;
+        # AssertionError: one that this build of torch has not; NotImplementedError: "meta", which
+        # holds no numbers, when they are read.
         probe = torch.empty(0, device=torch.device(auto if is_auto(device) else device))
         probe.cpu()
         return probe.device

@@ -307,7 +307,7 @@ def train(
         if unseen is not None and (stopping is not None or validation is not None):
             others = Rows(unseen.X, scaling, device, shape=table.shape)
             features = known.of(others, unseen.targets)
-            watched = Batches(others, batch_size, shuffle, features, shuffle=False)
+            watched = Batches(others, batch_size, shuffle, features)
         epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
         net = train_net(
             objective,
