@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 
 # What other packages call our options.
 SYNONYMS = {"gaussian": "normal", "gauss": "normal", "rbig": "rotation", "kpca": "kernel_pca"}
@@ -71,26 +71,30 @@ def check_boolean(value: object, name: str) -> bool:
 
 def resolve(
     value: object,
-    table: Mapping[str, Callable[[], object]],
+    table: Mapping[str, Callable[..., object]],
     parameter: str,
     *,
-    method: str,
+    method: str = "build",
     also: str = "",
 ) -> Any:
     """Return the component that `value` stands for.
 
-    A key of `table`; a class, which is called without arguments; or an object with the method,
-    which is cloned so that the caller's never changes. `also` is what the parameter takes besides,
-    for messages.
+    A key of `table`, whose entry makes it; a class, which is called without arguments; or an object
+    with the method, which is cloned so that the caller's never changes (with "__call__", where it
+    is an estimator). `also` is what the parameter takes besides, for messages.
     """
     if isinstance(value, str):
         return table[check_name(value, table, parameter, also)]()
-    if callable(getattr(value, method, None)):
-        return instance_of(value, parameter) if inspect.isclass(value) else clone(value, safe=False)
-    raise TypeError(
-        f"{parameter}={value!r} of type {type(value).__name__} is not understood: it takes "
-        f"{allowed(table, also)}, or an object with a method {method!r}."
-    )
+    is_kind = inspect.isclass(value) and hasattr(value, method)
+    found: Any = instance_of(value, parameter) if is_kind else value
+    if not callable(getattr(found, method, None)):
+        ending = "" if method == "__call__" else f", or an object with a method {method!r}"
+        raise TypeError(
+            f"{parameter}={value!r} of type {type(value).__name__} is not understood: it takes "
+            f"{allowed(table, also)}{ending}."
+        )
+    to_copy = method != "__call__" or isinstance(found, BaseEstimator)
+    return clone(found, safe=False) if to_copy else found
 
 
 def instance_of(kind: Any, parameter: str) -> Any:

@@ -140,8 +140,8 @@ WRONG = [
     ({"max_epochs": "many"}, TypeError, r"max_epochs must be 'auto' or an integer.*'many'"),
     # Numbers out of range.
     ({"n_components": 0}, ValueError, r"n_components must be 'auto' or an integer >= 1, got 0"),
-    ({"noise": 0}, ValueError, r"noise must be 'auto' or a finite number > 0, got 0"),
-    ({"noise": np.nan}, ValueError, r"noise must be.*> 0, got nan"),
+    ({"noise": 0}, ValueError, r"noise must be 'auto' or a finite number >= 1e-18 .*, got 0"),
+    ({"noise": np.nan}, ValueError, r"noise must be.*>= 1e-18 .*, got nan"),
     ({"noise": 1e39}, ValueError, r"noise must be.*<= 1e\+18, got 1e\+39"),
     ({"noise": UniformNoise(1e-320)}, ValueError, r"half_width must be.*>= 1e-18"),
     ({"batch_size": 1}, ValueError, r"batch_size must be an integer >= 2, got 1"),
