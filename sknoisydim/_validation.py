@@ -30,6 +30,11 @@ def check_real(value: object, name: str, **limits: Any) -> float:
     return float(_within(value, name, numbers.Real, "a finite number", **limits))
 
 
+def check_sizes(value: Any, name: str) -> list[int]:
+    """Return widths of layers, of which there may be one, or none."""
+    return [check_integer(size, name, minimum=1) for size in np.atleast_1d(value).tolist()]
+
+
 def _within(
     value: Any,
     name: str,

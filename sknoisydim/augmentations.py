@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.special import betaincinv
 from sklearn.base import BaseEstimator, clone
@@ -210,13 +211,13 @@ class BlockCorruption:
         self.rate = rate
         self.unit = torch.full((n_columns,), -1)
         for number, group in enumerate(groups):
-            columns = torch.as_tensor(list(group))
-            if columns.is_floating_point() or ((columns < 0) | (columns >= n_columns)).any():
+            columns = np.array(list(group))
+            if columns.dtype.kind not in "iu" or not np.isin(columns, np.arange(n_columns)).all():
                 raise ValueError(
                     f"augmentation groups must hold column numbers from 0 to {n_columns - 1}, got "
                     f"{list(group)}."
                 )
-            if (self.unit[columns] >= 0).any() or len(columns.unique()) < len(columns):
+            if (self.unit[columns] >= 0).any() or len(np.unique(columns)) < len(columns):
                 raise ValueError(
                     f"augmentation groups must not share a column, and {list(group)} does."
                 )
