@@ -32,7 +32,8 @@ def check_real(value: object, name: str, **limits: Any) -> float:
 
 def check_sizes(value: Any, name: str) -> list[int]:
     """Return widths of layers, of which there may be one, or none."""
-    return [check_integer(size, name, minimum=1) for size in np.atleast_1d(value).tolist()]
+    sizes = np.atleast_1d(np.asarray(value, dtype=object))
+    return [check_integer(size, name, minimum=1) for size in sizes]
 
 
 def _within(

@@ -50,11 +50,33 @@ class Scaling(nn.Module):
     """Base of scalings that map each column by itself, increasingly."""
 
     def inverse(self, y: torch.Tensor) -> torch.Tensor:
-        """Return the rows (n, p) that are scaled to y."""
+        """Return the rows that are scaled to given ones.
+
+        Parameters
+        ----------
+        y : Tensor of shape (n, p)
+            Scaled rows.
+
+        Returns
+        -------
+        x : Tensor of shape (n, p)
+            Of the dtype of y; where rows are clipped, an end of their range.
+        """
         raise NotImplementedError
 
     def log_abs_det(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the log of the absolute Jacobian determinant at each row (n,), in nats."""
+        """Return the log of the absolute Jacobian determinant at each row.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, p)
+            Rows.
+
+        Returns
+        -------
+        log_det : Tensor of shape (n,)
+            In nats and float64.
+        """
         with torch.inference_mode(False), torch.enable_grad():
             x = x.detach().clone().double().requires_grad_()
             (slopes,) = torch.autograd.grad(self(x).sum(), x)
@@ -180,7 +202,23 @@ class SklearnScaling(nn.Module):
         return torch.as_tensor(scaled, dtype=x.dtype, device=x.device)
 
     def inverse(self, y: torch.Tensor) -> torch.Tensor:
-        """Return what the transformer's `inverse_transform` makes of scaled rows."""
+        """Return what the transformer's `inverse_transform` makes of scaled rows.
+
+        Parameters
+        ----------
+        y : Tensor of shape (n, q)
+            Scaled rows.
+
+        Returns
+        -------
+        x : Tensor of shape (n, p)
+            Of the dtype of y.
+
+        Raises
+        ------
+        AttributeError
+            If the transformer has no inverse.
+        """
         rows = self.transformer.inverse_transform(y.cpu().numpy())
         return torch.as_tensor(rows, dtype=y.dtype, device=y.device)
 
@@ -188,10 +226,16 @@ class SklearnScaling(nn.Module):
 class NormalScores(Float64, Scaling):
     r"""Normal scores of each column by its quantiles: :math:`\Phi^{-1}(\hat F(x))`, in float64.
 
-    :math:`\hat F` is linear between the ascending `quantiles` (k, p) of the probabilities
-    `references` (k,), and in the middle of its step at a repeated one. It is kept in [1e-7, 1 -
-    1e-7], which are the scores -5.2 and 5.2, and has these values from the outermost quantiles on.
-    Missing cells stay missing.
+    :math:`\hat F` is linear between the quantiles, and in the middle of its step at a repeated one.
+    It is kept in [1e-7, 1 - 1e-7], which are the scores -5.2 and 5.2, and has these values from the
+    outermost quantiles on. Missing cells stay missing.
+
+    Parameters
+    ----------
+    quantiles : ndarray of shape (k, p)
+        Ascending quantiles of each column.
+    references : ndarray of shape (k,)
+        Their probabilities.
     """
 
     def __init__(self, quantiles: np.ndarray, references: np.ndarray) -> None:
@@ -367,9 +411,23 @@ def takes_sparse(scaling: object) -> bool:
 
 
 def resolve_scaling(scaling: object) -> Any:
-    """Return None, the name of a scaling, or a transformer that is not fitted.
+    """Return the name, or the transformer, that a value of the parameter `scaling` stands for.
 
-    A class is called without arguments, and a transformer is cloned.
+    Parameters
+    ----------
+    scaling : str, class, transformer or None
+        As of `NoisyDIMTransformer`; a class is called without arguments.
+
+    Returns
+    -------
+    scaling : str, transformer or None
+        Of a transformer a copy that is not fitted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it has no methods `fit` and `transform`, or is a class that needs arguments; if a name is
+        unknown.
     """
     if scaling is None:
         return None
@@ -390,12 +448,32 @@ def fit_scaling(
     weights: np.ndarray | None = None,
     missing: bool = False,
 ) -> nn.Module:
-    """Return the module that scales rows like those of X, read slice by slice if it can be.
+    """Return the module that scales rows like those of X.
 
-    `scaling` is a name, a scikit-learn transformer or None. A transformer is fitted to rows that
-    are drawn in proportion to the weights, with `seed` for each `random_state` of it that is None,
-    and with the mean of a column in place of what is `missing` (NaN); scaled, such cells are NaN
-    again.
+    Parameters
+    ----------
+    scaling : str, class, transformer or None
+        As of `resolve_scaling`.
+    X : array-like of shape (n, p)
+        Rows, read slice by slice if that will do.
+    seed : int
+        For each `random_state` of a transformer that is None, and for rows that are drawn.
+    weights : ndarray of shape (n,) or None, default=None
+        How much rows count. A transformer is fitted to rows that are drawn in proportion.
+    missing : bool, default=False
+        Whether cells may be missing (NaN). A transformer is shown the mean of their column, and
+        scaled, such cells are NaN again.
+
+    Returns
+    -------
+    module : nn.Module
+        Rows (n, p) -> scaled rows (n, q).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of `resolve_scaling`; if values are too large for it, or X is sparse and the scaling is
+        fitted to all rows at once. What a transformer raises goes on.
     """
     scaling = resolve_scaling(scaling)
     if scaling is None:
