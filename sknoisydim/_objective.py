@@ -225,12 +225,10 @@ def channel_nats(embedded: Iterable[torch.Tensor], channel: Any, seed: int) -> f
 
     InfoNCE with the channel's own density, so at most the log of the batch size.
     """
-    values = []
-    generator: torch.Generator | None = None
+    values, generator = [], None
     with torch.no_grad():
         for clean in embedded:
-            if generator is None:
-                generator = make_generator(seed, clean.device)
+            generator = generator or make_generator(seed, clean.device)
             noisy = channel.transmit(clean, generator)
             values.append(infonce(channel.log_ratio(clean, noisy)).item())
     return float(np.mean(values))

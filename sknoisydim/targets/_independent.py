@@ -109,11 +109,15 @@ class _Marginal:
 
     def _quantile(self, z: FloatArray) -> FloatArray:
         lower, upper, *_ = self.functions()
-        return _halves(z, 0.0, lambda z: lower(ndtr(z)), lambda z: upper(ndtr(-z)))
+        halves = [lambda z: upper(ndtr(-z)), lambda z: lower(ndtr(z))]
+        with np.errstate(all="ignore"):
+            return np.piecewise(z, [z > 0.0], halves)
 
     def _normal_score(self, x: FloatArray) -> FloatArray:
         *_, cdf, sf, _ = self.functions()
-        return _halves(x, self.median, lambda x: ndtri(cdf(x)), lambda x: -ndtri(sf(x)))
+        halves = [lambda x: -ndtri(sf(x)), lambda x: ndtri(cdf(x))]
+        with np.errstate(all="ignore"):
+            return np.piecewise(x, [x > self.median], halves)
 
     def _reach(self, sign: float, caught: list[warnings.WarningMessage]) -> float:
         """Find the normal score of one sign beyond which quantiles are constant, or wrong."""
@@ -135,19 +139,6 @@ class _Marginal:
         warned = any(warning.filename.startswith(_SCIPY) for warning in caught)
         agrees = below - AGREEMENT <= sign * z <= above + AGREEMENT
         return bool(np.isfinite(x) and x != before and agrees and not warned)
-
-
-def _halves(
-    values: FloatArray,
-    middle: float,
-    lower: Callable[[FloatArray], FloatArray],
-    upper: Callable[[FloatArray], FloatArray],
-) -> FloatArray:
-    """Apply one function to the values above the middle, and another to the rest."""
-    result, above = np.empty_like(values), values > middle
-    with np.errstate(all="ignore"):
-        result[above], result[~above] = upper(values[above]), lower(values[~above])
-    return result
 
 
 def describe(distribution: Any) -> str:
