@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sknoisydim._validation import allowed, unknown_option
+from sknoisydim._validation import allowed, check_name
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -25,9 +25,7 @@ _FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 def resolve_optimizer(optimizer: object) -> Callable[..., torch.optim.Optimizer]:
     """Return the torch optimizer class that a name stands for, or the class itself."""
     if isinstance(optimizer, str):
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(unknown_option(optimizer, OPTIMIZERS, "optimizer"))
-        return OPTIMIZERS[optimizer]
+        return OPTIMIZERS[check_name(optimizer, OPTIMIZERS, "optimizer")]
     if not callable(optimizer):
         raise TypeError(
             f"optimizer={optimizer!r} of type {type(optimizer).__name__} is not understood: it "

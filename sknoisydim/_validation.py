@@ -118,9 +118,12 @@ def check_name(value: object, table: Mapping[str, object], parameter: str, also:
     """Return a name, which has to be one of a table; `also` is as of `resolve`."""
     if not isinstance(value, str):
         raise TypeError(f"{parameter} must be {allowed(table, also)}, got {value!r}.")
-    if value not in table:
-        raise ValueError(unknown_option(value, table, parameter, also))
-    return value
+    if value in table:
+        return value
+    meant = SYNONYMS.get(value.lower(), value.lower())
+    close = difflib.get_close_matches(meant, table, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"{parameter}={value!r} is unknown; it takes {allowed(table, also)}.{hint}")
 
 
 def allowed(table: Mapping[str, object], also: str = "") -> str:
@@ -133,17 +136,3 @@ def allowed(table: Mapping[str, object], also: str = "") -> str:
     """
     names = "one of " + ", ".join(repr(name) for name in sorted(table))
     return f"{names}, or {also}" if also else names
-
-
-def unknown_option(value: str, table: Mapping[str, object], parameter: str, also: str = "") -> str:
-    """Say that a name is unknown, what is allowed, and what may have been meant.
-
-    Examples
-    --------
-    >>> unknown_option("whitne", {"whiten": 1, "batch": 2}, "normalization")
-    "normalization='whitne' is unknown; it takes one of 'batch', 'whiten'. Did you mean 'whiten'?"
-    """
-    message = f"{parameter}={value!r} is unknown; it takes {allowed(table, also)}."
-    meant = SYNONYMS.get(value.lower(), value.lower())
-    close = difflib.get_close_matches(meant, table, n=1)
-    return f"{message} Did you mean {close[0]!r}?" if close else message

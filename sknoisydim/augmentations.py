@@ -20,7 +20,7 @@ from scipy.special import betaincinv
 from sklearn.base import BaseEstimator, clone
 
 from sknoisydim._context import own_context
-from sknoisydim._validation import check_integer, check_real, resolve
+from sknoisydim._validation import check_integer, check_name, check_real, resolve
 
 __all__ = [
     "AUGMENTATIONS",
@@ -294,11 +294,8 @@ class FeatureCorruption(_View):
                 f"{tuple(sample.shape[1:])}."
             )
         if isinstance(groups, str):
-            if groups != "auto":
-                raise ValueError(
-                    f"augmentation groups={groups!r} is unknown; it takes 'auto', None, or a list "
-                    "of lists of column numbers."
-                )
+            also = "None, or a list of lists of column numbers"
+            check_name(groups, {"auto": one_hot_blocks}, "augmentation groups", also)
             groups = one_hot_blocks(sample)
         return BlockCorruption(_rate(self.rate), groups, sample[0].numel())
 
