@@ -130,13 +130,12 @@ class SklearnScaling(nn.Module):
         # Encoders of categories give sparse rows, and set_config may ask for data frames.
         scaled = scaled.toarray() if hasattr(scaled, "toarray") else np.ascontiguousarray(scaled)
         wrong = None
-        if scaled.ndim < 2 or len(scaled) != len(x) or not scaled[:1].size:
+        is_table = scaled.ndim == 2 and len(scaled) == len(x) and scaled.shape[1] > 0
+        if not is_table or scaled.dtype.kind not in "biuf":
             wrong = (
-                f"maps rows of shape {tuple(x.shape)} to {scaled.shape}; it has to return as many "
-                "rows, with at least one column."
+                f"maps rows of shape {tuple(x.shape)} to {scaled.dtype} of {scaled.shape}; it has "
+                "to return as many rows, of real numbers, with at least one column."
             )
-        elif scaled.dtype.kind not in "biuf":
-            wrong = f"returned {scaled.dtype} values, not real numbers."
         elif not np.isfinite(scaled).all():
             wrong = (
                 "returned NaN or infinite values, for finite rows. Use one that bounds them, such "

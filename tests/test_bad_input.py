@@ -183,7 +183,11 @@ WRONG = [
     ({"encoder": FROZEN, "clean_weight": 1}, ValueError, r"nothing to train.*requires_grad"),
     # Scaling.
     ({"scaling": FunctionTransformer(lambda x: x[:, :0])}, ValueError, r"\(1, 0\); .*one column"),
-    ({"scaling": FunctionTransformer(lambda x: x.astype(str))}, ValueError, r"not real numbers"),
+    (
+        {"scaling": FunctionTransformer(lambda x: x.astype(str))},
+        ValueError,
+        r"to <U\d+ of .*of real numbers",
+    ),
     ({"scaling": ColumnTransformer}, TypeError, r"class ColumnTransformer, which needs param"),
     # Optimizers.
     ({"optimizer": torch.optim.LBFGS}, ValueError, r"LBFGS.*closure.*'adamw'"),

@@ -187,12 +187,12 @@ def distribution_methods(value: Any, name: str) -> tuple[str, ...]:
             f"{name} is the distribution {label!r} of scipy.stats, but it is not frozen: call it "
             f"with its parameters, as in {label}(...), to say which distribution you mean."
         )
-    if not is_class and _is_discrete(value):
-        raise ValueError(
-            f"{name}={describe(value)} is discrete, and a target must be continuous: no "
-            "invertible map turns N(0, I) into a discrete distribution."
-        )
     if not is_class:
+        if _is_discrete(value):
+            raise ValueError(
+                f"{name}={describe(value)} is discrete, and a target must be continuous: no "
+                "invertible map turns N(0, I) into a discrete distribution."
+            )
         for names in GENERATIONS:
             if all(callable(getattr(value, method, None)) for method in names):
                 return names
