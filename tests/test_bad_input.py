@@ -356,9 +356,8 @@ class TestDivergence:
         ]
     )
     def test_is_an_error_that_says_what_to_change(self, parameters):
-        with pytest.raises(
-            ValueError, match=r"training diverged.*(epoch [12] |training rows).*a smaller lr"
-        ):
+        message = r"training diverged.*(epoch [12] |training rows).*a smaller lr"
+        with pytest.raises(ValueError, match=message):
             dim(**{"max_epochs": 5} | parameters).fit(X)
 
 
