@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from scipy.special import expit, logit, ndtri
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import nn
 
 from sknoisydim._modules import Float64, Table
 from sknoisydim._sources import RowSource, is_sparse, slices
-from sknoisydim._validation import allowed, check_name, instance_of
+from sknoisydim._validation import check_name, resolve
 
 __all__ = [
     "SCALINGS",
@@ -351,19 +350,14 @@ def resolve_scaling(scaling: object) -> Any:
     Raises
     ------
     TypeError, ValueError
-        If it has no methods `fit` and `transform`, or is a class that needs arguments; if a name is
-        unknown.
+        If it has no method `transform`, or is a class that needs arguments; if a name is unknown.
     """
+    also = "a scikit-learn transformer, None"
     if scaling is None:
         return None
     if isinstance(scaling, str):
-        return check_name(scaling, SCALINGS, "scaling")
-    if not (callable(getattr(scaling, "fit", None)) and hasattr(scaling, "transform")):
-        raise TypeError(
-            f"scaling={scaling!r} of type {type(scaling).__name__} is not understood: it takes "
-            f"{allowed(SCALINGS)}, None, or a scikit-learn transformer."
-        )
-    return instance_of(scaling, "scaling") if inspect.isclass(scaling) else clone(scaling)
+        return check_name(scaling, SCALINGS, "scaling", also)
+    return resolve(scaling, SCALINGS, "scaling", method="transform", also=also)
 
 
 def fit_scaling(
@@ -416,7 +410,7 @@ def fit_scaling(
     rows = _resampled(X, weights, seed)
     if fill is not None:
         rows = np.where(np.isnan(rows), fill, rows).astype(rows.dtype, copy=False)
-    for name, value in scaling.get_params().items():
+    for name, value in getattr(scaling, "get_params", dict)().items():
         if value is None and name.rpartition("__")[2] == "random_state":
             scaling.set_params(**{name: seed})
     try:

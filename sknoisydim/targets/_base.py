@@ -277,12 +277,13 @@ class Uniform(Target):
     def _bind(self, n_components: int) -> None:
         self.low_ = check_vector(self.low, "low", n_components)
         self.high_ = check_vector(self.high, "high", n_components)
-        if not (self.low_ < self.high_).all():
-            raise ValueError(f"low must be below high, got low={self.low!r}, high={self.high!r}.")
         with np.errstate(over="ignore"):
             self._width = self.high_ - self.low_
-        if not np.isfinite(self._width).all():
-            raise ValueError(f"high - low overflows, got low={self.low!r}, high={self.high!r}.")
+        if not ((self._width > 0) & np.isfinite(self._width)).all():
+            raise ValueError(
+                "low must be below high, by what a float64 holds, got "
+                f"low={self.low!r}, high={self.high!r}."
+            )
         self._in_single = bool(max(np.abs([self.low_, self.high_]).max(), self._width.max()) < 1e30)
 
     def _push(self, z: FloatArray) -> FloatArray:

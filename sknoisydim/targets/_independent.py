@@ -289,25 +289,20 @@ class Independent(Target):
                     raise
                 self.parts_.append((np.array(block), part))
 
-    def _in_parts(self, method: str, rows: FloatArray) -> list[FloatArray]:
-        return [
-            getattr(part, method)(np.ascontiguousarray(rows[:, columns]))
-            for columns, part in self.parts_
-        ]
-
-    def _ordered(self, method: str, rows: FloatArray) -> FloatArray:
-        for (columns, _), mapped in zip(self.parts_, self._in_parts(method, rows), strict=True):
-            rows[:, columns] = mapped
+    def _by_parts(self, method: str, rows: FloatArray) -> FloatArray:
+        for columns, part in self.parts_:
+            rows[:, columns] = getattr(part, method)(np.ascontiguousarray(rows[:, columns]))
         return rows
 
     def _push(self, z: FloatArray) -> FloatArray:
-        return self._ordered("_push", z)
+        return self._by_parts("_push", z)
 
     def _pull(self, x: FloatArray) -> FloatArray:
-        return self._ordered("_pull", x)
+        return self._by_parts("_pull", x)
 
     def _logpdf(self, x: FloatArray) -> FloatArray:
-        return np.sum(self._in_parts("_logpdf", x), axis=0)
+        parts = [part._logpdf(np.ascontiguousarray(x[:, columns])) for columns, part in self.parts_]
+        return np.sum(parts, axis=0)
 
 
 def as_target(value: object, name: str) -> Target | _Marginal:
