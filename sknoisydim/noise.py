@@ -81,7 +81,7 @@ class _Channel:
     """What channels have in common."""
 
     #: Whether `log_ratio` has a gradient to train by, so that no critic has to be learned.
-    exact: ClassVar[bool]
+    exact: ClassVar[bool] = True
 
     n_components: int
 
@@ -132,8 +132,6 @@ class GaussianChannel(_Channel):
     scale : float
         Standard deviation :math:`\sigma` of the noise.
     """
-
-    exact: ClassVar[bool] = True
 
     scale: float
 

@@ -241,12 +241,15 @@ class TestPush:
             assert not np.isnan(bound.logpdf(x)).any()
 
     @each_independent
-    def test_monotone(self, case):
+    def test_is_increasing_and_has_the_distribution(self, case):
         z = np.r_[-1e300, -40.0, np.linspace(-38, 38, 609), 40.0, 1e300]
         x = case.bind().push(np.repeat(z[:, None], case.n_components, axis=1))
         assert (np.diff(x, axis=0) >= 0).all()
-        body = np.abs(z) <= case.bijective_tail
-        assert (np.diff(x[body], axis=0) > 0).all()
+        assert (np.diff(x[np.abs(z) <= case.bijective_tail], axis=0) > 0).all()
+        near = np.abs(z) <= 6
+        for column, distribution in zip(x[near].T, case.components(), strict=True):
+            expected = special.ndtr(z[near])
+            np.testing.assert_allclose(distribution.cdf(column), expected, rtol=0, atol=1e-8)
 
     @each_where(lambda case: case.marginals is not None and not case.independent)
     def test_marginals_have_the_distribution(self, case):
@@ -257,13 +260,6 @@ class TestPush:
             for i, distribution in enumerate(case.components())
         ]
         assert min(p_values) > 1e-3
-
-    @each_independent
-    def test_distribution_function_of_push_is_that_of_the_normal(self, case):
-        z = np.linspace(-6, 6, 121)
-        x = case.bind().push(np.repeat(z[:, None], case.n_components, axis=1))
-        for column, distribution in zip(x.T, case.components(), strict=True):
-            np.testing.assert_allclose(distribution.cdf(column), special.ndtr(z), rtol=0, atol=1e-8)
 
     @each
     def test_round_trip(self, case):
