@@ -176,10 +176,7 @@ class Objective(nn.Module):
         return self.normalizer(output.float())
 
     def forward(
-        self,
-        x: torch.Tensor,
-        references: Sequence[torch.Tensor],
-        generator: torch.Generator,
+        self, x: torch.Tensor, references: Sequence[torch.Tensor], generator: torch.Generator
     ) -> Nats:
         """Return the nats of a batch.
 

@@ -195,15 +195,12 @@ class DonskerVaradhan(nn.Module):
         If `decay` is no number in that range.
     """
 
-    log_average: torch.Tensor
-
     def __init__(self, decay: float = 0.5) -> None:
         super().__init__()
         self.decay = check_real(decay, "bound decay", minimum=0, maximum=1, closed="left")
         # In logs, where scores of any size have a number; NaN before the first batch.
-        self.register_buffer(
-            "log_average", torch.tensor(math.nan, dtype=torch.float32, device="cpu")
-        )
+        start = torch.tensor(math.nan, dtype=torch.float32, device="cpu")
+        self.log_average = nn.Buffer(start)
 
     def forward(self, scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
         rivals = log_mean_exp_rivals(scores, rows)

@@ -39,13 +39,11 @@ GAIN = 10.0
 
 
 class _Exact(nn.Module):
-    spread: torch.Tensor
-
     def __init__(self, channel: Any, n_components: int) -> None:
         super().__init__()
         self.channel = channel
         # E |f(X') - f(X)|^2 per component; NaN before the first batch.
-        self.register_buffer("spread", torch.full((n_components,), math.nan, dtype=torch.float32))
+        self.spread = nn.Buffer(torch.full((n_components,), math.nan, dtype=torch.float32))
 
     def _observe(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         # Noise is independent of view and row, so E |f(X) + Z - f(X')|^2 exceeds the spread by its

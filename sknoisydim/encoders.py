@@ -115,12 +115,7 @@ class _UserEncoder:
         self.source = source
 
     @own_context()
-    def build(
-        self,
-        n_features: int | tuple[int, ...],
-        n_components: int,
-        generator: torch.Generator,
-    ) -> nn.Module:
+    def build(self, n_features: Any, n_components: int, generator: torch.Generator) -> nn.Module:
         if isinstance(self.source, nn.Module):
             return copy.deepcopy(self.source)
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
@@ -327,20 +322,16 @@ def fold(encoder: nn.Module, mean: torch.Tensor, matrix: torch.Tensor) -> nn.Mod
     if type(encoder) is IndicateMissing:
         inner = fold(encoder.encoder, mean, matrix)
         return inner and IndicateMissing(inner, encoder.columns, encoder.fill).eval()
-    if type(encoder) is not nn.Sequential or not len(encoder):
-        return None  # a subclass may do more in its forward
-    if any(m._forward_hooks or m._forward_pre_hooks for m in encoder.modules()):
+    layers = list(encoder) if type(encoder) is nn.Sequential else []  # a subclass may do more
+    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in encoder.modules())
+    if hooked or not layers or type(last := layers.pop()) is not nn.Linear:
         return None
-    last = encoder[-1]
-    if type(last) is not nn.Linear:
-        return None
-    layers = _fold_batch_norms(list(encoder)[:-1])
     bias = last.bias if last.bias is not None else torch.zeros_like(mean)
     head = copy.deepcopy(last)  # a new one would draw, or import torch's compiler
     with torch.no_grad():
         head.weight = nn.Parameter(matrix @ last.weight)
         head.bias = nn.Parameter((bias - mean) @ matrix.T)
-    return nn.Sequential(*layers, head).eval()
+    return nn.Sequential(*_fold_batch_norms(layers), head).eval()
 
 
 def _has_statistics(layer: nn.Module) -> TypeGuard[nn.BatchNorm1d]:

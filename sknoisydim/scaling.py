@@ -361,11 +361,7 @@ def resolve_scaling(scaling: object) -> Any:
 
 
 def fit_scaling(
-    scaling: Any,
-    X: RowSource,
-    seed: int,
-    weights: np.ndarray | None = None,
-    missing: bool = False,
+    scaling: Any, X: RowSource, seed: int, weights: np.ndarray | None = None, missing: bool = False
 ) -> nn.Module:
     """Return the module that scales rows like those of X.
 
