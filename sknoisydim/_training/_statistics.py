@@ -233,14 +233,13 @@ def columns_share(embedder: Embedder, X: RowSource, z: np.ndarray) -> float:
     """
     n, d = z.shape
     known = np.column_stack([np.ones(n), z])
-    shift, products, squares = 0.0, 0.0, 0.0
+    shift = embedder.scaled(X[:SLICE_ROWS]).mean(0)  # far from zero it would cancel in the squares
+    products, squares = np.zeros((1 + d, len(shift))), 0.0
     for start in range(0, n, SLICE_ROWS):
-        part = slice(start, min(start + SLICE_ROWS, n))
-        columns = embedder.scaled(X[part])
-        if start == 0:
-            shift = columns.mean(0)  # a mean far from zero would cancel in the squares
-        columns = columns - shift
-        products, squares = products + known[part].T @ columns, squares + np.square(columns).sum()
+        part = slice(start, start + SLICE_ROWS)
+        columns = embedder.scaled(X[part]) - shift
+        products += known[part].T @ columns
+        squares += np.square(columns).sum()
     variance = squares - np.square(products[0]).sum() / n
     coefficients = np.linalg.lstsq(known.T @ known, products)[0]
     if variance <= 0:
