@@ -63,45 +63,23 @@ class Normalizer(nn.Module):
             Their covariance, in float64.
         """
         self.mean.copy_(mean)
-        self.matrix.copy_(self.deviation * self.from_covariance(covariance))
+        self.matrix.copy_(self.deviation * self._from_covariance(covariance))
 
-    def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
-        """Return the matrix that normalises outputs of a covariance.
-
-        Parameters
-        ----------
-        covariance : Tensor of shape (d, d)
-            Theirs.
-
-        Returns
-        -------
-        matrix : Tensor of shape (d, d)
-            What to multiply them by.
-        """
+    def _from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
+        """Return the matrix (d, d) that normalises outputs with this covariance (d, d)."""
         raise NotImplementedError
 
     @own_forward
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return (x - self.mean) @ self.matrix.T
-        z = self.normalize_batch(x - x.mean(0))
+        z = self._normalize_batch(x - x.mean(0))
         return z if self.deviation == 1 else self.deviation * z
 
-    def normalize_batch(self, centred: torch.Tensor) -> torch.Tensor:
-        """Normalise centred rows by their own covariance.
-
-        Parameters
-        ----------
-        centred : Tensor of shape (n, d)
-            Outputs of the encoder, less their mean.
-
-        Returns
-        -------
-        z : Tensor of shape (n, d)
-            Of standard deviation 1.
-        """
+    def _normalize_batch(self, centred: torch.Tensor) -> torch.Tensor:
+        """Normalise centred rows (n, d) by their own covariance."""
         covariance = centred.T @ centred / len(centred)
-        return centred @ self.from_covariance(covariance).T
+        return centred @ self._from_covariance(covariance).T
 
     def _level(self, variances: torch.Tensor) -> torch.Tensor:
         """Return what is added to these variances (d,): `ridge` times their mean."""
@@ -113,24 +91,23 @@ class Normalizer(nn.Module):
 class _Whitener(Normalizer):
     isotropic = True
 
-    def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
-        level = self._level(covariance.diagonal())
-        covariance = covariance + torch.diag_embed(level.expand(len(covariance)))
+    def _from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
+        eye = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
+        covariance = covariance + self._level(covariance.diagonal()) * eye
         if covariance.is_cpu:
             factor = torch.linalg.cholesky(covariance)
         else:
             # To raise, every step would wait for the device; NaN says it at the end of the epoch.
             factor, failed = torch.linalg.cholesky_ex(covariance)
             factor = torch.where(failed == 0, factor, math.nan)
-        eye = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
         return torch.linalg.solve_triangular(factor, eye, upper=False)
 
 
 class _PerComponent(Normalizer):
-    def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
+    def _from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
         return torch.diag_embed(self._scales(covariance.diagonal()))
 
-    def normalize_batch(self, centred: torch.Tensor) -> torch.Tensor:
+    def _normalize_batch(self, centred: torch.Tensor) -> torch.Tensor:
         return centred * self._scales(centred.square().mean(0))
 
     def _scales(self, variances: torch.Tensor) -> torch.Tensor:
