@@ -82,10 +82,8 @@ class Target(BaseEstimator):
 
         Raises
         ------
-        NotFittedError
-            Before :meth:`bind`.
-        TypeError, ValueError
-            If rows are no real numbers, or have another shape.
+        NotFittedError, TypeError, ValueError
+            Before :meth:`bind`; if rows are no real numbers, or have another shape.
         """
         return self._push(self._rows(z, "z"))
 
@@ -106,10 +104,8 @@ class Target(BaseEstimator):
 
         Raises
         ------
-        NotFittedError
-            Before :meth:`bind`.
-        TypeError, ValueError
-            If rows are no real numbers, or have another shape.
+        NotFittedError, TypeError, ValueError
+            Before :meth:`bind`; if rows are no real numbers, or have another shape.
         """
         return self._pull(self._rows(x, "x"))
 
@@ -133,10 +129,8 @@ class Target(BaseEstimator):
 
         Raises
         ------
-        NotFittedError
-            Before :meth:`bind`.
-        TypeError, ValueError
-            If a parameter is not valid.
+        NotFittedError, TypeError, ValueError
+            Before :meth:`bind`; if a parameter is not valid.
         """
         shape = check_integer(n_samples, "n_samples", minimum=1), self._bound_n_components()
         return self._push(check_random_state(random_state).standard_normal(shape))
@@ -157,10 +151,8 @@ class Target(BaseEstimator):
 
         Raises
         ------
-        NotFittedError
-            Before :meth:`bind`.
-        TypeError, ValueError
-            If rows are no real numbers, or have another shape.
+        NotFittedError, TypeError, ValueError
+            Before :meth:`bind`; if rows are no real numbers, or have another shape.
         """
         return self._logpdf(self._rows(x, "x"))
 
