@@ -23,7 +23,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sknoisydim._context import own_context
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real
-from sknoisydim.metrics._information import find_step, find_transformer
+from sknoisydim.metrics._information import find_step
 from sknoisydim.metrics._samples import FloatArray, check_sample, correlation_matrix
 from sknoisydim.targets import Target, resolve_target
 
@@ -121,7 +121,9 @@ class _FromEstimator:
 
         What follows X is passed to `from_embedding`, after the embedding and its target.
         """
-        transformer, X = find_transformer(estimator, X)
+        transformer, before = find_step(estimator)
+        for steps in before:
+            X = steps.transform(X)
         draw: Any = cls.from_embedding  # type: ignore[attr-defined]  # that of each display
         return draw(transformer.transform(X), transformer.target_, *args, **params)
 

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from sknoisydim.noise import Channel
 
 
-def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstimator, MatrixLike]:
-    """Return the one fitted NoisyDIMTransformer of an estimator, and X as it reaches it."""
+def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstimator, Any]:
+    """Return the one fitted NoisyDIMTransformer of an estimator, and X as it reaches it, checked.
+
+    X has to have two samples at least.
+    """
     transformer, before = find_step(estimator)
     for steps in before:
         X = steps.transform(X)
-    return transformer, X
+    return transformer, transformer._check(X, ensure_min_samples=2)
 
 
 def find_step(estimator: BaseEstimator) -> tuple[BaseEstimator, list[BaseEstimator]]:
@@ -71,11 +74,6 @@ def _transformers(
 def _steps(estimator: object) -> list[tuple[str, BaseEstimator]]:
     steps = getattr(estimator, "steps", None)
     return steps if isinstance(steps, list) else []
-
-
-def check_rows(transformer: BaseEstimator, X: MatrixLike) -> np.ndarray:
-    """Validate X against a fitted transformer: at least two samples like those of its `fit`."""
-    return transformer._check(X, ensure_min_samples=2)
 
 
 def normal_embedding(
@@ -192,8 +190,8 @@ def mutual_information(
     check_name(units, UNITS, "units")
     check_integer(n_draws, "n_draws", minimum=2)
     check_real(confidence, "confidence", minimum=0, maximum=1, closed="neither")
-    transformer, X = find_transformer(est, X)
-    z = normal_embedding(transformer, check_rows(transformer, X), refined=False)
+    transformer, rows = find_transformer(est, X)
+    z = normal_embedding(transformer, rows, refined=False)
     channel, batch_size = transformer.channel_, transformer.batch_size_
     estimate = channel_information(
         z, channel, batch_size, generator(random_state), n_draws=n_draws, confidence=confidence
@@ -315,11 +313,10 @@ def match_scorer(
     **params : keyword arguments
         Passed to `relative_distance` and the distance, or to `classifier_auc`.
     """
-    transformer, X = find_transformer(estimator, X)
+    transformer, rows = find_transformer(estimator, X)
     # A stream of its own: a user's data may come from default_rng(0), too.
     rng = np.random.default_rng([random_state, len(DISTANCES)])
-    rows = subsample(check_rows(transformer, X), MAX_SCORED_SAMPLES, rng)
-    Z = normal_embedding(transformer, rows)
+    Z = normal_embedding(transformer, subsample(rows, MAX_SCORED_SAMPLES, rng))
     if metric == "classifier_auc":
         return -classifier_auc(Z, "normal", random_state=rng, **params)
     return -relative_distance(metric, Z, "normal", random_state=rng, **params)
@@ -347,8 +344,8 @@ def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None
     0 tells nothing; parameters are those of `match_scorer`. It compares values of `noise` only from
     "auto" upwards: with far less noise any distribution reaches the cap of a batch.
     """
-    transformer, X = find_transformer(estimator, X)
-    z = normal_embedding(transformer, check_rows(transformer, X), refined=False)
+    transformer, rows = find_transformer(estimator, X)
+    z = normal_embedding(transformer, rows, refined=False)
     # Two draws of few samples are too few for a stable share; many samples need no more.
     n_draws = min(max(2, -(-2 * 8192 // len(z))), 200)
     channel, batch_size = transformer.channel_, transformer.batch_size_
