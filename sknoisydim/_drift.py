@@ -127,9 +127,24 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 
     @own_context()
     def fit(self, X: MatrixLike, y: object = None) -> NoisyDIMDriftMonitor:
-        """Train on one part of samples X (n, p) of the reference, and summarise the other one.
+        """Train on one part of the reference, and summarise the other one. No sample is kept.
 
-        None of the samples is kept. `y` is ignored.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            At least four samples of the reference.
+        y : None, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : NoisyDIMDriftMonitor
+            The fitted monitor.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, or X, is not as documented.
         """
         check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
         fraction = self.calibration_fraction
@@ -157,8 +172,8 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 
         Parameters
         ----------
-        X : array-like of shape (m, p)
-            At least two samples; features as in `fit`.
+        X : array-like of shape (m, n_features)
+            At least two samples, with features as in `fit`.
         batch_number : int or None, default=None
             k for the k-th batch since `fit`, from 1: the level of its test is then
             :math:`\alpha / (k (k + 1))`. These add up to `alpha`, so that the probability of any
@@ -169,6 +184,12 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         -------
         report : sknoisydim.metrics.DriftReport
             P-values, effect sizes, what moved, and a sentence.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            Before `fit`; if X is no table of numbers with these features, or `batch_number` no
+            positive integer.
         """
         check_is_fitted(self)
         level = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")

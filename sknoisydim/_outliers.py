@@ -144,9 +144,24 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     @own_context()
     def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> NoisyDIMOutlierDetector:
-        """Train on usual samples X (n, p), and hold some out for the p-values.
+        """Train on usual samples, and hold some out for the p-values.
 
-        A few outliers among them cost power, not the level. `y` is ignored.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            At least four samples. A few outliers among them cost power, not the level.
+        y : None, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : NoisyDIMOutlierDetector
+            The fitted detector.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, or X, is not as documented.
         """
         check_name(self.calibration, CALIBRATIONS, "calibration")
         alpha = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
@@ -188,25 +203,64 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     @own_context()
     def score_samples(self, X: MatrixLike) -> FloatArray:
-        """Return the log density (n,) of samples (n, p), up to a constant, in nats; finite.
+        """Log density of samples, up to a constant.
 
-        The smaller, the more unusual.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, with features as in `fit`.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            In nats, finite; the smaller, the more unusual.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            Before `fit`; if X is no table of numbers with these features.
         """
         check_is_fitted(self)
         return self._score(self._samples(X))
 
     def decision_function(self, X: MatrixLike) -> FloatArray:
-        """Return `score_samples` minus `offset_` (n,) for samples (n, p); negative for outliers.
+        """Distance of each score from that of the p-value `alpha`.
 
-        That is how far each score is from that of the p-value `alpha`.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, with features as in `fit`.
+
+        Returns
+        -------
+        decision : ndarray of shape (n_samples,)
+            `score_samples` minus `offset_`, in nats; negative for outliers.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As of `score_samples`.
         """
         return self.score_samples(X) - self.offset_
 
     @own_context()
     def p_values(self, X: MatrixLike) -> FloatArray:
-        """Return p-values (n,): how likely a usual sample is as unusual as each one of X.
+        """Probability of a usual sample to be as unusual as each one of X.
 
-        The smaller a score, the smaller its p-value, or the same.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, with features as in `fit`.
+
+        Returns
+        -------
+        pvalues : ndarray of shape (n_samples,)
+            From 0 to 1; the smaller a score, the smaller its p-value, or the same.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As of `score_samples`; if `calibration` is unknown.
         """
         scores = self.score_samples(X)
         check_name(self.calibration, CALIBRATIONS, "calibration")
@@ -214,9 +268,22 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     @own_context()
     def predict(self, X: MatrixLike) -> NDArray[np.int64]:
-        """Return -1 for outliers and 1 for usual samples of X (n, p).
+        """Tell outliers from usual samples: by `alpha` each by itself, by `fdr` all together.
 
-        By `alpha` each sample is judged by itself, by `fdr` all samples together.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, with features as in `fit`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            -1 for outliers, 1 for usual samples.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As of `score_samples`.
         """
         if self.fdr is None:
             outlying = self.decision_function(X) < 0

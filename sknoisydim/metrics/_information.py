@@ -130,7 +130,23 @@ class InformationEstimate:
     n_rows: int
 
     def to(self, units: str) -> InformationEstimate:
-        """Return the estimate in "nats" or "bits"."""
+        """Convert the estimate to another unit.
+
+        Parameters
+        ----------
+        units : {"nats", "bits"}
+            Unit of the result.
+
+        Returns
+        -------
+        estimate : InformationEstimate
+            The same, in that unit.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the unit is unknown.
+        """
         factor = UNITS[self.units] / UNITS[check_name(units, UNITS, "units")]
         names = ("value", "low", "high", "reachable", "capacity", "cap")
         converted: dict[str, Any] = {name: getattr(self, name) * factor for name in names}
@@ -181,11 +197,16 @@ def mutual_information(
     random_state : int, Generator, RandomState or None, default=0
         Seed of the draws.
 
+    Returns
+    -------
+    estimate : InformationEstimate
+        The estimate, its interval, and what bounds it.
+
     Raises
     ------
     NotFittedError, TypeError, ValueError
         If there is no such fitted transformer, or more than one; if X is not usable, see
-        `NoisyDIMTransformer.transform`; if `units` is unknown.
+        `NoisyDIMTransformer.transform`; if another parameter is not as above.
     """
     check_name(units, UNITS, "units")
     check_integer(n_draws, "n_draws", minimum=2)
@@ -294,8 +315,8 @@ def match_scorer(
 ) -> float:
     """Minus the relative sliced Wasserstein distance of the embedding to its target.
 
-    Higher is better, and about -1 is perfect. From eight components on it hardly sees the joint
-    distribution: use ``make_match_scorer("classifier_auc")`` there.
+    For ``scoring=`` of a search. From eight components on it hardly sees the joint distribution:
+    use ``make_match_scorer("classifier_auc")`` there.
 
     Parameters
     ----------
@@ -312,6 +333,16 @@ def match_scorer(
         Seed of all draws, the same in every call, so candidates of a grid are compared alike.
     **params : keyword arguments
         Passed to `relative_distance` and the distance, or to `classifier_auc`.
+
+    Returns
+    -------
+    score : float
+        Higher is better.
+
+    Raises
+    ------
+    NotFittedError, TypeError, ValueError
+        As of `mutual_information`; if `metric` is unknown.
     """
     transformer, rows = find_transformer(estimator, X)
     # A stream of its own: a user's data may come from default_rng(0), too.
@@ -325,9 +356,26 @@ def match_scorer(
 def make_match_scorer(
     metric: str = "sliced_wasserstein", *, random_state: int = 0, **params: object
 ) -> Callable[..., float]:
-    """Make a scorer ``scorer(estimator, X, y=None)``: `match_scorer` with these parameters.
+    """Make a scorer for ``scoring=`` of a search: `match_scorer` with other parameters.
 
-    ValueError if the metric is unknown.
+    Parameters
+    ----------
+    metric : str, default="sliced_wasserstein"
+        As of `match_scorer`.
+    random_state : int, default=0
+        As of `match_scorer`.
+    **params : keyword arguments
+        As of `match_scorer`.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y=None)``, which can be pickled.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `metric` is unknown.
     """
     check_name(metric, {**DISTANCES, "classifier_auc": classifier_auc}, "metric")
     scorer: Callable[..., float] = match_scorer
@@ -340,9 +388,27 @@ def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None
 
     .. math:: \hat I(f(X); f(X) + Z) \, / \, \hat I(N; N + Z), \qquad N \sim N(0, I)
 
-    both by `mutual_information` with the same channel and batches. Higher is better; 1 is perfect,
-    0 tells nothing; parameters are those of `match_scorer`. It compares values of `noise` only from
-    "auto" upwards: with far less noise any distribution reaches the cap of a batch.
+    both by `mutual_information` with the same channel and batches. It compares values of `noise`
+    only from "auto" upwards: with far less noise any distribution reaches the cap of a batch.
+
+    Parameters
+    ----------
+    estimator : NoisyDIMTransformer, Pipeline or fitted search
+        As of `mutual_information`.
+    X : array-like of shape (n_samples, n_features)
+        Held-out samples, two at least.
+    y : None, default=None
+        Ignored.
+
+    Returns
+    -------
+    share : float
+        Higher is better: 0 tells nothing, 1 is perfect, and a little more is chance.
+
+    Raises
+    ------
+    NotFittedError, TypeError, ValueError
+        As of `mutual_information`.
     """
     transformer, rows = find_transformer(estimator, X)
     z = normal_embedding(transformer, rows, refined=False)
