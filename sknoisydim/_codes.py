@@ -237,8 +237,9 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return normal_embedding(self.transformer_, self.transformer_._check(X))
 
     def _slices(self, X: MatrixLike) -> Integers:
+        u = ndtr(self._embed(X))
         last = self.n_slices_ - 1  # of what is so far out that its probability rounds to 1
-        return np.minimum(ndtr(self._embed(X)) * self.n_slices_, last).astype(np.int64)
+        return np.minimum(u * self.n_slices_, last).astype(np.int64)
 
     def _bits(self, slices: Integers) -> NDArray[np.uint8]:
         """Return the bits (n, b) of slices (n, d): those of their Gray codes in turn."""

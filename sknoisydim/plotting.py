@@ -113,13 +113,29 @@ MAX_POINTS = 400
 
 class _FromEstimator:
     @classmethod
-    @own_context()
     def from_estimator(
         cls, estimator: BaseEstimator, X: MatrixLike, *args: object, **params: object
     ) -> Any:
-        """Embed X with a fitted transformer, or that of a Pipeline or a search, and draw it.
+        """Embed samples with a transformer, or that of a Pipeline or a search, and draw them.
 
-        What follows X is passed to `from_embedding`, after the embedding and its target.
+        Parameters
+        ----------
+        estimator : NoisyDIMTransformer, Pipeline or fitted search
+            Fitted; X goes through the steps before the transformer.
+        X : array-like of shape (n_samples, n_features)
+            Samples, at least two.
+        *args, **params : object
+            Passed to `from_embedding`, after the embedding and its target.
+
+        Returns
+        -------
+        display : object
+            The display, drawn.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As of `sknoisydim.metrics.mutual_information` and of `from_embedding`.
         """
         transformer, before = find_step(estimator)
         for steps in before:
@@ -191,6 +207,17 @@ class EmbeddingDisplay(_FromEstimator):
             Components to draw against each other; None takes the first three pairs.
         ax : matplotlib Axes or array of them, default=None
             Where to draw, one per pair; one Axes is divided; None makes a figure.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If Z is no table of finite numbers with two rows at least, if the target is unknown or
+            of another number of components, if y has another number of samples; as of `plot`.
         """
         Z, target = check_embedding(Z, target)
         if y is not None:
@@ -200,7 +227,26 @@ class EmbeddingDisplay(_FromEstimator):
 
     @own_context()
     def plot(self, pairs: object = None, *, ax: Axes | None = None) -> EmbeddingDisplay:
-        """Draw; `pairs` and `ax` are those of `from_embedding`."""
+        """Draw the samples.
+
+        Parameters
+        ----------
+        pairs : list of pairs of int, default=None
+            Components to draw against each other; None takes the first three pairs.
+        ax : matplotlib Axes or array of them, default=None
+            Where to draw, one per pair; one Axes is divided; None makes a figure.
+
+        Returns
+        -------
+        self : EmbeddingDisplay
+            With `coverage_`, `axes_` and `figure_`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is one component, `pairs` are no pairs of components, y has more classes than
+            24, or `ax` another number of axes.
+        """
         Z = np.asarray(self.embedding, dtype=np.float64)
         d = Z.shape[1]
         pairs = _check_pairs(pairs, d)
@@ -292,9 +338,30 @@ class TargetFitDisplay(_FromEstimator):
         level: float = 0.95,
         ax: Axes | None = None,
     ) -> TargetFitDisplay:
-        """Draw some `components`, by default the first four, with two axes for each of them.
+        """Draw embedded samples against their target.
 
-        The other parameters are those of `EmbeddingDisplay.from_embedding`, and `level`.
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Embedded samples.
+        target : str, object or sequence, default="normal"
+            As for `NoisyDIMTransformer`.
+        components : list of int, default=None
+            Components to draw; None takes the first four.
+        level : float, default=0.95
+            Probability of the bands, between 0 and 1.
+        ax : matplotlib Axes or array of them, default=None
+            Where to draw, two for each component; one Axes is divided; None makes a figure.
+
+        Returns
+        -------
+        display : TargetFitDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If Z or the target is not usable, see `EmbeddingDisplay.from_embedding`; as of `plot`.
         """
         Z, target = check_embedding(Z, target)
         return cls(target.pull(Z), level=level).plot(components, ax=ax)
@@ -303,7 +370,25 @@ class TargetFitDisplay(_FromEstimator):
     def plot(
         self, components: Sequence[int] | None = None, *, ax: Axes | None = None
     ) -> TargetFitDisplay:
-        """Draw; `components` and `ax` are those of `from_embedding`."""
+        """Draw histograms and Q-Q lines.
+
+        Parameters
+        ----------
+        components : list of int, default=None
+            Components to draw; None takes the first four.
+        ax : matplotlib Axes or array of them, default=None
+            Where to draw, two for each component; one Axes is divided; None makes a figure.
+
+        Returns
+        -------
+        self : TargetFitDisplay
+            With `outside_`, `axes_` and `figure_`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `level` or `components` are not as above, or `ax` has another number of axes.
+        """
         z = np.asarray(self.preimage, dtype=np.float64)
         level = check_real(self.level, "level", minimum=0, maximum=1, closed="neither")
         if components is None:
@@ -355,7 +440,27 @@ class DependenceDisplay(_FromEstimator):
     def from_embedding(
         cls, Z: ArrayLike, target: object = "normal", *, ax: Axes | None = None
     ) -> DependenceDisplay:
-        """Draw embedded samples; parameters are those of `EmbeddingDisplay.from_embedding`."""
+        """Draw the dependence of embedded samples.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Embedded samples, of two components at least.
+        target : str, object or sequence, default="normal"
+            As for `NoisyDIMTransformer`.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : DependenceDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If Z or the target is not usable, see `EmbeddingDisplay.from_embedding`.
+        """
         Z, target = check_embedding(Z, target)
         if Z.shape[1] < 2:
             raise ValueError("dependence needs at least two components, got one.")
@@ -367,7 +472,23 @@ class DependenceDisplay(_FromEstimator):
 
     @own_context()
     def plot(self, ax: Axes | None = None) -> DependenceDisplay:
-        """Draw on the given Axes, or on a new figure."""
+        """Draw the heat map.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        self : DependenceDisplay
+            With `image_`, `ax_` and `figure_`.
+
+        Raises
+        ------
+        ValueError
+            If `ax` is an array of several.
+        """
         values = np.asarray(self.dependence, dtype=float)
         d = len(values)
         axis = panels(ax, 1, 1, (5.0, 4.2))[0, 0]
@@ -492,13 +613,47 @@ class TrainingDisplay:
     @classmethod
     @own_context()
     def from_estimator(cls, estimator: BaseEstimator, *, ax: Axes | None = None) -> TrainingDisplay:
-        """Draw the history of a fitted transformer, or of that of a Pipeline or a search."""
+        """Draw the history of a fitted transformer, or of that of a Pipeline or a search.
+
+        Parameters
+        ----------
+        estimator : NoisyDIMTransformer, Pipeline or fitted search
+            Fitted.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : TrainingDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            If there is no such fitted transformer, or more than one.
+        """
         step, _ = find_step(estimator)
         return cls(step.history_, step.capacity_, step.batch_size_).plot(ax)
 
     @own_context()
     def plot(self, ax: Axes | None = None) -> TrainingDisplay:
-        """Draw on the given Axes, or on a new figure."""
+        """Draw the curves.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        self : TrainingDisplay
+            With `lines_`, `ax_` and `figure_`.
+
+        Raises
+        ------
+        ValueError
+            If `ax` is an array of several.
+        """
         axis = panels(ax, 1, 1, (6.0, 3.6))[0, 0]
         self.lines_ = []
         for key, (name, color, style) in CURVES.items():
@@ -554,7 +709,31 @@ class TradeOffDisplay:
     def from_estimator(
         cls, search: object, *, x: str = "match", y: str = "accuracy", ax: Axes | None = None
     ) -> TradeOffDisplay:
-        """Draw two scores of a fitted search."""
+        """Draw two scores of a fitted search.
+
+        Parameters
+        ----------
+        search : GridSearchCV or another search
+            Fitted, with several scores.
+        x : str, default="match"
+            Name of a score, a key of its `scoring`; more is better.
+        y : str, default="accuracy"
+            Name of the other score.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : TradeOffDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            If it is no fitted search.
+        ValueError
+            If it has no score of the name `x` or `y`.
+        """
         results = getattr(search, "cv_results_", None)
         if results is None:
             raise TypeError(f"search must be a fitted grid search, got a {type(search).__name__}.")
@@ -562,7 +741,23 @@ class TradeOffDisplay:
 
     @own_context()
     def plot(self, ax: Axes | None = None) -> TradeOffDisplay:
-        """Draw on the given Axes, or on a new figure."""
+        """Draw the settings.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        self : TradeOffDisplay
+            With `best_`, `ax_` and `figure_`.
+
+        Raises
+        ------
+        ValueError
+            If the search has no score of the name `x` or `y`, or `ax` is an array of several.
+        """
         (x, x_error), (y, y_error) = self._score(self.x), self._score(self.y)
         settings = self.results["params"]
         self.best_ = best = _unbeaten(x, y)

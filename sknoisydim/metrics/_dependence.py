@@ -197,7 +197,7 @@ def intrinsic_dimension(X: Any, *, random_state: RandomState = 0) -> float:
     >>> round(intrinsic_dimension(np.column_stack([u, v, u * v, np.sin(3 * u), v**2])))
     2
     """
-    X = subsample(check_sample(X), MAX_DIMENSION_SAMPLES, generator(random_state))
+    X = subsample(check_sample(X, "X"), MAX_DIMENSION_SAMPLES, generator(random_state))
     X = np.unique(X, axis=0)
     if len(X) < MIN_DIMENSION_SAMPLES:
         return float("nan")

@@ -299,7 +299,8 @@ def about_labels(
     }
 
 
-#: Samples that a match is judged by, at most.
+#: What a match is judged by, and by how many samples at most.
+SCORED = {**DISTANCES, "classifier_auc": classifier_auc}
 MAX_SCORED_SAMPLES = 4_000
 
 
@@ -344,6 +345,7 @@ def match_scorer(
     NotFittedError, TypeError, ValueError
         As of `mutual_information`; if `metric` is unknown.
     """
+    check_name(metric, SCORED, "metric")
     transformer, rows = find_transformer(estimator, X)
     # A stream of its own: a user's data may come from default_rng(0), too.
     rng = np.random.default_rng([random_state, len(DISTANCES)])
@@ -377,7 +379,7 @@ def make_match_scorer(
     ValueError, TypeError
         If `metric` is unknown.
     """
-    check_name(metric, {**DISTANCES, "classifier_auc": classifier_auc}, "metric")
+    check_name(metric, SCORED, "metric")
     scorer: Callable[..., float] = match_scorer
     return partial(scorer, metric=metric, random_state=random_state, **params)
 
