@@ -1,20 +1,14 @@
-"""Pictures of a fit, as scikit-learn Display classes.
-
-Each display holds the numbers that its `plot` draws, on given axes or on a new figure, which are
-`figure_` and `ax_`, or an array `axes_`, afterwards. matplotlib (the extra `plot`) is imported when
-something is drawn.
-"""
+"""What is drawn of embedded samples."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import ndtr, ndtri
 from sklearn.base import BaseEstimator
@@ -27,80 +21,10 @@ from sknoisydim.metrics._information import find_step
 from sknoisydim.metrics._samples import FloatArray, check_sample, correlation_matrix
 from sknoisydim.targets import Target, resolve_target
 
+from ._axes import BAND, PALETTE, SAMPLES, TARGET, TINY, OnOneAxes, color_bar, outside, panels, tidy
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colorizer import ColorizingArtist
-
-__all__ = [
-    "DependenceDisplay",
-    "EmbeddingDisplay",
-    "TargetFitDisplay",
-    "TradeOffDisplay",
-    "TrainingDisplay",
-]
-
-# Okabe and Ito's colours, which stay apart for colour-blind eyes; their yellow, too light for
-# points on white, comes last.
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
-SAMPLES, TARGET, BAND, REFERENCE = PALETTE[0], PALETTE[5], "0.85", "0.35"
-
-SMALL, TINY = 9, 8
-LEGEND = {"fontsize": TINY, "framealpha": 0.7, "edgecolor": "none"}
-
-
-def check_embedding(Z: ArrayLike, target: object) -> tuple[FloatArray, Target]:
-    """Return embedded samples in float64, and the target bound to their components."""
-    rows = check_sample(Z)
-    return rows, resolve_target(target, rows.shape[1])
-
-
-def panels(ax: Any, n_rows: int, n_columns: int, size: tuple[float, float]) -> NDArray[np.object_]:
-    """Return axes (n_rows, n_columns): of a new figure, inside one Axes, or those that were given.
-
-    `size` is that of one panel of a new figure, in inches.
-    """
-    if isinstance(ax, (list, tuple, np.ndarray)) or (ax is not None and n_rows == n_columns == 1):
-        given = np.asarray(ax, dtype=object)
-        if given.size != n_rows * n_columns:
-            raise ValueError(
-                f"ax has {given.size} axes, but the display draws {n_rows * n_columns} panels "
-                f"({n_rows} x {n_columns})."
-            )
-        return given.reshape(n_rows, n_columns)
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        figure = plt.figure(figsize=(size[0] * n_columns, size[1] * n_rows), layout="constrained")
-        grid = figure.add_gridspec(n_rows, n_columns)
-    else:
-        if ax.get_subplotspec() is None:
-            raise ValueError("ax is not in a grid and cannot be divided: pass an array of Axes.")
-        ax.set_axis_off()
-        grid = ax.get_subplotspec().subgridspec(n_rows, n_columns)
-    return grid.subplots(squeeze=False)
-
-
-def tidy(ax: Axes) -> None:
-    """Hide the upper and right spine, and set font sizes."""
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(labelsize=TINY)
-    for text in (ax.xaxis.label, ax.yaxis.label, ax.title):
-        text.set_fontsize(SMALL)
-
-
-def color_bar(drawn: ColorizingArtist, axes: list[Axes], label: str) -> None:
-    """Add a colour bar at the right of some axes."""
-    bar = axes[0].figure.colorbar(drawn, ax=axes, fraction=0.04, pad=0.02)
-    bar.set_label(label, fontsize=SMALL)
-    bar.ax.tick_params(labelsize=TINY)
-
-
-def outside(ax: Axes, loc: str, anchor: tuple[float, float]) -> dict[str, object]:
-    """Return the place of a legend beside the axes, or inside where no layout makes space."""
-    if ax.figure.get_layout_engine() is None:
-        return {"loc": "best", **LEGEND}
-    return {"loc": loc, "bbox_to_anchor": anchor, **LEGEND}
-
 
 MASSES = (0.5, 0.95)
 MAX_PAIRS, MAX_COMPONENTS = 3, 4
@@ -109,6 +33,12 @@ MAX_CLASSES = len(MARKERS) * len(PALETTE)
 N_DRAWS = 1000
 # Points of a Q-Q line, at most: more are not seen.
 MAX_POINTS = 400
+
+
+def check_embedding(Z: ArrayLike, target: object) -> tuple[FloatArray, Target]:
+    """Return embedded samples in float64, and the target bound to their components."""
+    rows = check_sample(Z)
+    return rows, resolve_target(target, rows.shape[1])
 
 
 class _FromEstimator:
@@ -231,10 +161,8 @@ class EmbeddingDisplay(_FromEstimator):
 
         Parameters
         ----------
-        pairs : list of pairs of int, default=None
-            Components to draw against each other; None takes the first three pairs.
-        ax : matplotlib Axes or array of them, default=None
-            Where to draw, one per pair; one Axes is divided; None makes a figure.
+        pairs, ax : list of pairs of int, matplotlib Axes or array of them, default=None
+            As of `from_embedding`.
 
         Returns
         -------
@@ -374,10 +302,8 @@ class TargetFitDisplay(_FromEstimator):
 
         Parameters
         ----------
-        components : list of int, default=None
-            Components to draw; None takes the first four.
-        ax : matplotlib Axes or array of them, default=None
-            Where to draw, two for each component; one Axes is divided; None makes a figure.
+        components, ax : list of int, matplotlib Axes or array of them, default=None
+            As of `from_embedding`.
 
         Returns
         -------
@@ -412,7 +338,7 @@ class TargetFitDisplay(_FromEstimator):
 
 
 @dataclass(eq=False, repr=False)
-class DependenceDisplay(_FromEstimator):
+class DependenceDisplay(_FromEstimator, OnOneAxes):
     r"""Heat map of the dependence between components, in the N(0, I) pre-image.
 
     Below the diagonal Pearson's correlation :math:`|r(z_i, z_j)|`, above it that of the squares,
@@ -434,6 +360,7 @@ class DependenceDisplay(_FromEstimator):
 
     dependence: ArrayLike
     n_samples: int
+    _size = (5.0, 4.2)
 
     @classmethod
     @own_context()
@@ -470,28 +397,9 @@ class DependenceDisplay(_FromEstimator):
         np.fill_diagonal(dependence, np.nan)
         return cls(dependence, len(z)).plot(ax)
 
-    @own_context()
-    def plot(self, ax: Axes | None = None) -> DependenceDisplay:
-        """Draw the heat map.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        self : DependenceDisplay
-            With `image_`, `ax_` and `figure_`.
-
-        Raises
-        ------
-        ValueError
-            If `ax` is an array of several.
-        """
+    def _draw(self, axis: Any) -> None:
         values = np.asarray(self.dependence, dtype=float)
         d = len(values)
-        axis = panels(ax, 1, 1, (5.0, 4.2))[0, 0]
         self.image_ = axis.imshow(values, cmap="cividis", vmin=0, vmax=1)
         axis.set_facecolor("0.9")
         ticks = range(0, d, max(1, -(-d // 10)))
@@ -505,10 +413,7 @@ class DependenceDisplay(_FromEstimator):
             look = {"fontsize": TINY, "ha": "center", "va": "center"}
             color = "white" if values[i, j] < 0.5 else "black"
             axis.text(j, i, f"{values[i, j]:.2f}", color=color, **look)
-        tidy(axis)
         color_bar(self.image_, [axis], "absolute correlation")
-        self.ax_, self.figure_ = axis, axis.figure
-        return self
 
 
 def _check_pairs(pairs: Any, d: int) -> list[tuple[int, int]]:
@@ -572,231 +477,3 @@ def _qq(axis: Axes, z: FloatArray, level: float) -> float:
     axis.plot(expected[[0, -1]], expected[[0, -1]], color=TARGET, linewidth=1.2, zorder=1)
     axis.plot(expected[shown], ordered[shown], ".", color=SAMPLES, markersize=3, zorder=2)
     return float(((ordered < low) | (ordered > high)).mean())
-
-
-# Keys of `history_`, with the name, colour and line style of their curves.
-CURVES = {
-    "train_information": ("information, training", PALETTE[0], "-"),
-    "train_view_information": ("view and sample", PALETTE[1], "--"),
-    "train_clean_information": ("sample itself", PALETTE[2], "-."),
-    "train_linear_information": ("linear: reference features, y", PALETTE[3], "-"),
-    "valid_information": ("information, held out", PALETTE[5], "-"),
-}
-
-
-@dataclass(eq=False, repr=False)
-class TrainingDisplay:
-    r"""Information by epoch, with what bounds it: the capacity, and :math:`\log B`.
-
-    A batch of B samples cannot show more than :math:`\log B` nats. A curve that is still rising at
-    its end wants more epochs; one that lies at the cap, below the capacity, wants more noise.
-
-    Parameters
-    ----------
-    history : dict of lists
-        Nats by epoch, with keys as in the `history_` of a fitted transformer.
-    capacity : float
-        Capacity of the channel, in nats.
-    batch_size : int
-        Samples in a batch.
-
-    Attributes
-    ----------
-    lines_ : list of matplotlib Line2D
-        The curves.
-    """
-
-    history: Mapping[str, Sequence[float]]
-    capacity: float
-    batch_size: int
-
-    @classmethod
-    @own_context()
-    def from_estimator(cls, estimator: BaseEstimator, *, ax: Axes | None = None) -> TrainingDisplay:
-        """Draw the history of a fitted transformer, or of that of a Pipeline or a search.
-
-        Parameters
-        ----------
-        estimator : NoisyDIMTransformer, Pipeline or fitted search
-            Fitted.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        display : TrainingDisplay
-            The display, drawn.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            If there is no such fitted transformer, or more than one.
-        """
-        step, _ = find_step(estimator)
-        return cls(step.history_, step.capacity_, step.batch_size_).plot(ax)
-
-    @own_context()
-    def plot(self, ax: Axes | None = None) -> TrainingDisplay:
-        """Draw the curves.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        self : TrainingDisplay
-            With `lines_`, `ax_` and `figure_`.
-
-        Raises
-        ------
-        ValueError
-            If `ax` is an array of several.
-        """
-        axis = panels(ax, 1, 1, (6.0, 3.6))[0, 0]
-        self.lines_ = []
-        for key, (name, color, style) in CURVES.items():
-            nats = np.asarray(self.history.get(key, ()), dtype=float)
-            if nats.any() and np.isfinite(nats).any():  # 0 throughout: no part of the objective
-                marker = "o" if len(nats) == 1 else ""
-                look: dict[str, Any] = {"color": color, "marker": marker, "label": name}
-                self.lines_ += axis.plot(np.arange(1, len(nats) + 1), nats, style, **look)
-        # The two levels lie close together by default, so each says what it is in the legend.
-        for name, level, style in [
-            (f"log({self.batch_size})", math.log(self.batch_size), ":"),
-            ("capacity", self.capacity, "-"),
-        ]:
-            label = f"{name} = {level:.2f}"
-            axis.axhline(level, color=REFERENCE, linestyle=style, linewidth=1, label=label)
-        axis.locator_params(axis="x", integer=True)
-        axis.set(xlabel="epoch", ylabel="information (nats)")
-        axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
-        tidy(axis)
-        axis.legend(loc="best", **LEGEND)
-        self.ax_, self.figure_ = axis, axis.figure
-        return self
-
-
-@dataclass(eq=False, repr=False)
-class TradeOffDisplay:
-    """Two scores of a grid search against each other, with the settings that no other beats.
-
-    Settings for which no other is at least as good in both scores, and better in one, are joined
-    by a line and labelled; the others are grey. Bars are standard errors over the folds.
-
-    Parameters
-    ----------
-    results : dict
-        The `cv_results_` of a search with several scores.
-    x : str, default="match"
-        Name of a score, a key of its `scoring`; more is better.
-    y : str, default="accuracy"
-        Name of the other score.
-
-    Attributes
-    ----------
-    best_ : ndarray of int
-        Positions of the settings that no other beats, by rising x.
-    """
-
-    results: Mapping[str, Any]
-    _: KW_ONLY
-    x: str = "match"
-    y: str = "accuracy"
-
-    @classmethod
-    def from_estimator(
-        cls, search: object, *, x: str = "match", y: str = "accuracy", ax: Axes | None = None
-    ) -> TradeOffDisplay:
-        """Draw two scores of a fitted search.
-
-        Parameters
-        ----------
-        search : GridSearchCV or another search
-            Fitted, with several scores.
-        x : str, default="match"
-            Name of a score, a key of its `scoring`; more is better.
-        y : str, default="accuracy"
-            Name of the other score.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        display : TradeOffDisplay
-            The display, drawn.
-
-        Raises
-        ------
-        TypeError
-            If it is no fitted search.
-        ValueError
-            If it has no score of the name `x` or `y`.
-        """
-        results = getattr(search, "cv_results_", None)
-        if results is None:
-            raise TypeError(f"search must be a fitted grid search, got a {type(search).__name__}.")
-        return cls(results, x=x, y=y).plot(ax)
-
-    @own_context()
-    def plot(self, ax: Axes | None = None) -> TradeOffDisplay:
-        """Draw the settings.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        self : TradeOffDisplay
-            With `best_`, `ax_` and `figure_`.
-
-        Raises
-        ------
-        ValueError
-            If the search has no score of the name `x` or `y`, or `ax` is an array of several.
-        """
-        (x, x_error), (y, y_error) = self._score(self.x), self._score(self.y)
-        settings = self.results["params"]
-        self.best_ = best = _unbeaten(x, y)
-        axis = panels(ax, 1, 1, (6.0, 4.0))[0, 0]
-        axis.errorbar(x, y, y_error, x_error, fmt="o", color="0.7", markersize=4, lw=0.8)
-        axis.plot(x[best], y[best], "-", color=REFERENCE, lw=1, zorder=3)
-        # A number at the point and its setting in the legend: labels of neighbours would overlap.
-        for number, k in enumerate(best, start=1):
-            label = f"{number}: {_label(settings[k], settings)}"
-            axis.plot(x[k], y[k], "o", color=PALETTE[0], markersize=13, zorder=4, label=label)
-            centre = {"ha": "center", "va": "center", "color": "white", "fontsize": TINY}
-            axis.annotate(str(number), (x[k], y[k]), zorder=5, **centre)
-        axis.set(xlabel=self.x, ylabel=self.y)
-        tidy(axis)
-        axis.legend(markerscale=0.4, **outside(axis, "lower left", (0, 1.01)))
-        self.ax_, self.figure_ = axis, axis.figure
-        return self
-
-    def _score(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the means of a score over the folds, and their standard errors."""
-        results, keys = self.results, [key for key in self.results if key.endswith(f"test_{name}")]
-        if f"mean_test_{name}" not in keys:
-            start = "mean_test_"
-            known = sorted(key.removeprefix(start) for key in results if key.startswith(start))
-            raise ValueError(f"the search has no score {name!r}; it has {known}.")
-        mean = np.asarray(results[f"mean_test_{name}"], dtype=float)
-        spread = np.asarray(results.get(f"std_test_{name}", 0.0), dtype=float)
-        n_folds = sum(key.startswith("split") for key in keys)
-        return mean, np.broadcast_to(spread / np.sqrt(max(n_folds, 1)), mean.shape)
-
-
-def _label(setting: Mapping[str, object], settings: Sequence[Mapping[str, object]]) -> str:
-    """Name a setting by what differs between settings, without the names of steps."""
-    differs = [key for key in setting if len({repr(other.get(key)) for other in settings}) > 1]
-    return ", ".join(f"{key.split('__', 1)[-1]}={setting[key]!r}" for key in differs)
-
-
-def _unbeaten(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the positions of points that no other beats, by rising x."""
-    beats = (x[:, None] >= x) & (y[:, None] >= y) & ((x[:, None] > x) | (y[:, None] > y))
-    best = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & ~beats.any(axis=0))
-    return best[np.argsort(x[best], kind="stable")]
