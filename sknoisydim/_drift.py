@@ -11,10 +11,10 @@ from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
-from sknoisydim._modules import RandomState, draw_seed
+from sknoisydim._modules import RandomState
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real
-from sknoisydim._wrapped import FloatArray, WrapsTransformer, scaled, without_names
+from sknoisydim._wrapped import FloatArray, ScaledFeatures, WrapsTransformer, without_names
 from sknoisydim.metrics._drift import PARTS, DriftReport
 from sknoisydim.metrics._information import normal_embedding
 
@@ -146,13 +146,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         ValueError, TypeError
             If a parameter, or X, is not as documented.
         """
-        check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
-        fraction = self.calibration_fraction
-        check_real(fraction, "calibration_fraction", minimum=0, maximum=1, closed="neither")
-        X = self._samples(X, reset=True)
-        rng = np.random.default_rng(draw_seed(self.random_state))
-        order = rng.permutation(len(X))
-        n_held_out = int(np.clip(round(fraction * len(X)), 2, len(X) - 2))
+        X, order, n_held_out, rng = self._to_split(X, least=2)
         held_out, others = X[order[:n_held_out]], X[order[n_held_out:]]
         seed = int(rng.integers(np.iinfo(np.int32).max))
         self.transformer_ = without_names(self._embedder(others, seed))
@@ -239,9 +233,8 @@ class _Features:
 
     def __init__(self, transformer: Any, X: FloatArray, rng: np.random.Generator) -> None:
         self.transformer, d = transformer, transformer.n_components_
-        features = scaled(transformer, X)
-        self.fill = np.ma.masked_invalid(features).mean(0).filled(0.0)
-        features = np.where(np.isnan(features), self.fill, features)
+        self.scaled = ScaledFeatures(transformer, X)
+        features = self.scaled(X)
         n_principal = min(MAX_PRINCIPAL, *features.shape)
         pca = PCA(n_principal, random_state=int(rng.integers(2**31 - 1)))
         with np.errstate(invalid="ignore"):  # shares of the variance, where there is none
@@ -295,8 +288,7 @@ class _Features:
         The latter are those of the Gaussian whose covariance has these principal components, and
         one variance for all directions beyond them: the rows of its inverse, times the column.
         """
-        features = scaled(self.transformer, X)
-        features = np.where(np.isnan(features), self.fill, features) - self.mean
+        features = self.scaled(X) - self.mean
         projected = features @ self.principal.T
         whitened = projected / self.deviations
         beyond = (features - projected @ self.principal) / self.rest

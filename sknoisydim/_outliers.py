@@ -13,10 +13,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
-from sknoisydim._modules import RandomState, draw_seed
+from sknoisydim._modules import RandomState
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_name, check_real
-from sknoisydim._wrapped import LIMIT, FloatArray, WrapsTransformer, scaled, without_names
+from sknoisydim._wrapped import LIMIT, FloatArray, ScaledFeatures, WrapsTransformer, without_names
 from sknoisydim.metrics._information import normal_embedding
 
 # Threshold, scale and shape of a generalised Pareto distribution.
@@ -164,38 +164,31 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
             If a parameter, or X, is not as documented.
         """
         check_name(self.calibration, CALIBRATIONS, "calibration")
-        alpha = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
         if self.fdr is not None:
             check_real(self.fdr, "fdr", minimum=0, maximum=1, closed="neither", also="None")
-        fraction = self.calibration_fraction
-        check_real(fraction, "calibration_fraction", minimum=0, maximum=1, closed="neither")
         n_members = check_integer(self.n_estimators, "n_estimators", minimum=1)
-        X = self._samples(X, reset=True)
-        rng = np.random.default_rng(draw_seed(self.random_state))
-        n, order = len(X), rng.permutation(len(X))
-        n_held_out = int(np.clip(round(fraction * n), 1, n - 2))
+        X, order, n_held_out, rng = self._to_split(X, least=1)
         if self._is_frozen():
             n_members = 1
         # Ranks are exact where the same samples are held out of all.
         step = 0 if self.calibration == "conformal" else n_held_out
         self.transformers_, self._members, scores = [], [], []
         for k, seed in enumerate(rng.integers(np.iinfo(np.int32).max, size=n_members)):
-            held_out = np.zeros(n, dtype=bool)
-            held_out[order[(k * step + np.arange(n_held_out)) % n]] = True
-            others = X[~held_out]
+            turned = np.roll(order, -k * step)
+            held_out, others = X[turned[:n_held_out]], X[np.sort(turned[n_held_out:])]
             self.transformers_.append(self._embedder(others, int(seed)))
             self._members.append(_Member(self.transformers_[-1], others))
-            scores.append(self._members[-1].score(X[held_out]))
+            scores.append(self._members[-1].score(held_out))
         if step == 0:
             scores = [np.mean(scores, axis=0)]
         self.calibration_scores_ = [np.sort(part) for part in scores]
         self.tails_ = [_fit_tail(-part[::-1]) for part in self.calibration_scores_]
-        self.offset_ = _offset(alpha, *self._calibration())
+        self.offset_ = _offset(self.alpha, *self._calibration())
         if self.offset_ == -np.inf and self.calibration == "conformal":
             warnings.warn(
                 f"no conformal p-value is below 1 / {n_held_out + 1}, so none reaches "
-                f"alpha={alpha:g}, and every sample is predicted to be usual. Use more samples, "
-                "or calibration='auto'.",
+                f"alpha={self.alpha:g}, and every sample is predicted to be usual. Use more "
+                "samples, or calibration='auto'.",
                 UserWarning,
                 stacklevel=3,  # beyond the decorator
             )
@@ -310,39 +303,35 @@ class _Member:
         self.transformer = without_names(transformer)
         with np.errstate(over="ignore", invalid="ignore"):
             self.standard = StandardScaler().fit(X)
-        standard, features, z = self._views(X)
-        self.fill = np.ma.masked_invalid(features).mean(0).filled(0.0)
-        targets = np.hstack([standard, self._filled(features)])
+        self.scaled = ScaledFeatures(transformer, X)
+        targets, z = self._views(X)
         self.mean, self.z_mean = targets.mean(0), z.mean(0)
-        z, targets = z - self.z_mean, targets - self.mean
-        self.weights = np.linalg.solve(z.T @ z + RIDGE * np.eye(z.shape[1]), z.T @ targets)
-        residual, p = targets - z @ self.weights, standard.shape[1]
-        self.whitenings = [
-            _whitening(part) for part in (residual[:, :p], residual[:, p:], targets[:, p:])
-        ]
+        z = z - self.z_mean
+        gram = z.T @ z + RIDGE * np.eye(z.shape[1])
+        self.weights = np.linalg.solve(gram, z.T @ (targets - self.mean))
+        self.whitenings = [_whitening(part) for part in self._residuals(X)]
 
     def score(self, X: FloatArray) -> FloatArray:
         """Return the log density of samples (n, p), up to a constant."""
-        standard, features, z = self._views(X)
-        targets = np.hstack([standard, self._filled(features)]) - self.mean
-        residual, p = targets - (z - self.z_mean) @ self.weights, standard.shape[1]
-        parts = (residual[:, :p], residual[:, p:], targets[:, p:])
-        log_density: FloatArray = self.transformer.score_samples(X)
+        residuals = zip(self._residuals(X), self.whitenings, strict=True)
+        squares = [np.square(part @ whitening).sum(1) for part, whitening in residuals]
         # Their mean: the three say much of the same, and their sum drowns the embedding.
-        for part, whitening in zip(parts, self.whitenings, strict=True):
-            log_density = log_density - np.square(part @ whitening).sum(1) / (2 * len(parts))
+        log_density: FloatArray = self.transformer.score_samples(X) - np.mean(squares, axis=0) / 2
         return log_density
 
-    def _views(self, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return standardised features, features as the encoder is given them, and embeddings."""
+    def _residuals(self, X: FloatArray) -> list[FloatArray]:
+        """Return the three residuals of samples (n, p)."""
+        targets, z = self._views(X)
+        targets = targets - self.mean
+        residual, p = targets - (z - self.z_mean) @ self.weights, X.shape[1]
+        return [residual[:, :p], residual[:, p:], targets[:, p:]]
+
+    def _views(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return standardised features beside those that the encoder is given, and embeddings."""
         with np.errstate(over="ignore", invalid="ignore"):
             standard = np.clip(self.standard.transform(X), -LIMIT, LIMIT)
         z = normal_embedding(self.transformer, self.transformer._check(X), refined=False)
-        return np.nan_to_num(standard), scaled(self.transformer, X), z
-
-    def _filled(self, features: FloatArray) -> FloatArray:
-        filled: FloatArray = np.where(np.isnan(features), self.fill, features)
-        return filled
+        return np.hstack([np.nan_to_num(standard), self.scaled(X)]), z
 
 
 def _whitening(residual: FloatArray) -> FloatArray:
@@ -352,7 +341,7 @@ def _whitening(residual: FloatArray) -> FloatArray:
     return vectors / np.sqrt(np.maximum(values, FLOOR * largest))
 
 
-def _fit_tail(unusual: FloatArray) -> tuple[float, float, float] | None:
+def _fit_tail(unusual: FloatArray) -> Tail:
     """Return threshold, scale and shape >= 0 of a generalised Pareto distribution of the largest.
 
     `unusual` is sorted, the largest last. The estimate is that of Zhang and Stephens (2009). A
