@@ -214,7 +214,9 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
             Before `fit`; if X is no table of numbers with these features.
         """
         check_is_fitted(self)
-        return self._score(self._samples(X))
+        X = self._samples(X)
+        scores: FloatArray = np.mean([member.score(X) for member in self._members], axis=0)
+        return scores
 
     def decision_function(self, X: MatrixLike) -> FloatArray:
         """Distance of each score from that of the p-value `alpha`.
@@ -283,10 +285,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         else:
             outlying = false_discovery_control(self.p_values(X)) <= self.fdr
         return np.where(outlying, -1, 1)
-
-    def _score(self, X: FloatArray) -> FloatArray:
-        scores: FloatArray = np.mean([member.score(X) for member in self._members], axis=0)
-        return scores
 
     def _calibration(self) -> Calibration:
         """Return held-out scores and their tail, part by part, and the ranks left to the tail."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import t as student
 from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
@@ -72,8 +73,7 @@ def _transformers(
 
 
 def _steps(estimator: object) -> list[tuple[str, BaseEstimator]]:
-    steps = getattr(estimator, "steps", None)
-    return steps if isinstance(steps, list) else []
+    return estimator.steps if isinstance(estimator, Pipeline) else []
 
 
 def normal_embedding(
