@@ -139,5 +139,7 @@ class TestTradeOff:
             f"{i}: clean_weight={w}, noise='auto'" for i, w in enumerate(best, start=1)
         ]
         ax.figure.draw_without_rendering()
-        with pytest.raises(ValueError, match="no score 'auc'; it has"):
+        with pytest.raises(
+            ValueError, match="x='auc' is unknown; it takes one of 'accuracy', 'match'"
+        ):
             TradeOffDisplay.from_estimator(search, x="auc")

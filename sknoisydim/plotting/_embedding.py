@@ -113,7 +113,6 @@ class EmbeddingDisplay(_FromEstimator):
     y: ArrayLike | None = None
 
     @classmethod
-    @own_context()
     def from_embedding(
         cls,
         Z: ArrayLike,
@@ -256,7 +255,6 @@ class TargetFitDisplay(_FromEstimator):
     level: float = 0.95
 
     @classmethod
-    @own_context()
     def from_embedding(
         cls,
         Z: ArrayLike,

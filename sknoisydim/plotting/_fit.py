@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from sknoisydim._validation import check_name
 from sknoisydim.metrics._information import find_step
 
 from ._axes import LEGEND, PALETTE, REFERENCE, TINY, OnOneAxes, outside
@@ -128,7 +129,7 @@ class TradeOffDisplay(OnOneAxes):
     _size = (6.0, 4.0)
 
     def __post_init__(self) -> None:
-        self._scores = self._score(self.x), self._score(self.y)
+        self._scores = self._score("x"), self._score("y")
 
     @classmethod
     def from_estimator(
@@ -179,17 +180,14 @@ class TradeOffDisplay(OnOneAxes):
         axis.set(xlabel=self.x, ylabel=self.y)
         axis.legend(markerscale=0.4, **outside(axis, "lower left", (0, 1.01)))
 
-    def _score(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+    def _score(self, parameter: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the means of a score over the folds, and their standard errors."""
-        results, keys = self.results, [key for key in self.results if key.endswith(f"test_{name}")]
-        if f"mean_test_{name}" not in keys:
-            start = "mean_test_"
-            known = sorted(key.removeprefix(start) for key in results if key.startswith(start))
-            raise ValueError(f"the search has no score {name!r}; it has {known}.")
-        mean = np.asarray(results[f"mean_test_{name}"], dtype=float)
-        spread = np.asarray(results.get(f"std_test_{name}", 0.0), dtype=float)
-        n_folds = sum(key.startswith("split") for key in keys)
-        return mean, np.broadcast_to(spread / np.sqrt(max(n_folds, 1)), mean.shape)
+        results, start = self.results, "mean_test_"
+        known = {key.removeprefix(start): key for key in results if key.startswith(start)}
+        name = check_name(getattr(self, parameter), known, parameter)
+        n_folds = sum(key.startswith("split") and key.endswith(f"_test_{name}") for key in results)
+        mean, spread = (np.asarray(results[f"{of}_test_{name}"], float) for of in ("mean", "std"))
+        return mean, spread / np.sqrt(n_folds)
 
 
 def _label(setting: Mapping[str, object], settings: Sequence[Mapping[str, object]]) -> str:
