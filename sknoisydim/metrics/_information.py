@@ -388,10 +388,13 @@ def make_match_scorer(
 def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None) -> float:
     r"""Share of the reachable information that the embedding sends through the channel.
 
-    .. math:: \hat I(f(X); f(X) + Z) \, / \, \hat I(N; N + Z), \qquad N \sim N(0, I)
+    .. math:: \hat I(f(X); f(X) + Z) \, / \, \hat I(X^*; X^* + Z)
 
-    both by `mutual_information` with the same channel and batches. It compares values of `noise`
-    only from "auto" upwards: with far less noise any distribution reaches the cap of a batch.
+    for ``scoring=`` of a search, with :math:`X^*` draws of the best distribution for the channel of
+    the fit, which is N(0, I) for Gaussian noise, and InfoNCE in batches of the same size. A ratio
+    above 1, which is chance or a distribution that is too wide, counts as its inverse. It compares
+    values of `noise` only from "auto" upwards: with far less noise any distribution reaches the cap
+    of a batch.
 
     Parameters
     ----------
@@ -405,17 +408,15 @@ def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None
     Returns
     -------
     share : float
-        Higher is better: 0 tells nothing, 1 is perfect, and a little more is chance.
+        From 0, which tells nothing, to 1, which is perfect.
 
     Raises
     ------
     NotFittedError, TypeError, ValueError
         As of `mutual_information`.
     """
+    from .._objective import information_share  # metrics of plain arrays need no torch
+
     transformer, rows = find_transformer(estimator, X)
     z = normal_embedding(transformer, rows, refined=False)
-    # Two draws of few samples are too few for a stable share; many samples need no more.
-    n_draws = min(max(2, -(-2 * 8192 // len(z))), 200)
-    channel, batch_size = transformer.channel_, transformer.batch_size_
-    estimate = channel_information(z, channel, batch_size, generator(0), n_draws=n_draws)
-    return max(0.0, estimate.value / estimate.reachable)
+    return information_share(z, transformer.channel_, transformer.batch_size_)
