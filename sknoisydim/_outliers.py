@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
@@ -303,10 +304,7 @@ class _Member:
             self.standard = StandardScaler().fit(X)
         self.scaled = ScaledFeatures(transformer, X)
         targets, z = self._views(X)
-        self.mean, self.z_mean = targets.mean(0), z.mean(0)
-        z = z - self.z_mean
-        gram = z.T @ z + RIDGE * np.eye(z.shape[1])
-        self.weights = np.linalg.solve(gram, z.T @ (targets - self.mean))
+        self.mean, self.decoder = targets.mean(0), Ridge(RIDGE).fit(z, targets)
         self.whitenings = [_whitening(part) for part in self._residuals(X)]
 
     def score(self, X: FloatArray) -> FloatArray:
@@ -320,9 +318,8 @@ class _Member:
     def _residuals(self, X: FloatArray) -> list[FloatArray]:
         """Return the three residuals of samples (n, p)."""
         targets, z = self._views(X)
-        targets = targets - self.mean
-        residual, p = targets - (z - self.z_mean) @ self.weights, X.shape[1]
-        return [residual[:, :p], residual[:, p:], targets[:, p:]]
+        residual, p = targets - self.decoder.predict(z), X.shape[1]
+        return [residual[:, :p], residual[:, p:], (targets - self.mean)[:, p:]]
 
     def _views(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return standardised features beside those that the encoder is given, and embeddings."""
