@@ -300,7 +300,7 @@ class MatchReport(Bunch):
             shown.append(("information, nats", info.value, reachable))
         lines = [*textwrap.wrap(headline, WIDTH), ""]
         lines += [f"{name:20} {v:7.3f}  {means}" for name, v, means in shown if not math.isnan(v)]
-        lines += [""] * bool(self.advice)
+        lines.append("")
         for text in self.advice:
             lines += textwrap.wrap(f"- {text}", WIDTH, subsequent_indent="  ")
         return "\n".join([*lines, "", "report.to_frame() has all values."])
