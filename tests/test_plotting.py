@@ -1,10 +1,10 @@
 """Displays: they draw what they were given, on axes of the caller, and leave pyplot alone."""
 
 import math
-import sys
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 from over import over
 from scipy import stats
@@ -49,8 +49,7 @@ def from_estimator(display, estimator, X=X, ax=None):
 
 @over(display=list(N_PANELS))
 def test_every_display(display, dim):
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    before = pyplot.get_fignums() if pyplot else []
+    before = pyplot.get_fignums()
     result = from_estimator(display, dim)
     assert isinstance(result, display)
     # Neither divided axes nor colour bars.
@@ -64,7 +63,7 @@ def test_every_display(display, dim):
     from_estimator(display, pipe)
     with pytest.raises(TypeError, match="NoisyDIMTransformer, or a Pipeline"):
         from_estimator(display, StandardScaler().fit(X))
-    assert (pyplot.get_fignums() if pyplot else []) == before
+    assert pyplot.get_fignums() == before
 
 
 def test_curves_hold_their_share_for_every_target(ax):
@@ -93,10 +92,24 @@ WRONG = [
 
 
 @over(case=WRONG)
-def test_wrong_input(ax, case):
+def test_wrong_input_leaves_no_figure(case):
     display, d, params, error, message = case
+    before = pyplot.get_fignums()
     with pytest.raises(error, match=message):
-        display.from_embedding(np.zeros((30, d)), **{"ax": ax} | params)
+        display.from_embedding(np.zeros((30, d)), **params)
+    assert pyplot.get_fignums() == before
+
+
+def test_what_colours_mean_is_shown():
+    for y, labels, n_bars in (
+        (np.repeat(["a", "b"], 50), ["a", "b"], 0),
+        (np.ones(100) / 3, [], 1),
+    ):
+        axis = Figure(layout="constrained").subplots()
+        EmbeddingDisplay.from_embedding(normal(100, 2), y=y, ax=axis)
+        legend = axis.get_legend()
+        assert [text.get_text() for text in (legend.get_texts() if legend else ())] == labels
+        assert [other.get_label() for other in axis.figure.axes].count("<colorbar>") == n_bars
 
 
 @over(level=[0.5, 0.95])

@@ -177,6 +177,7 @@ class EmbeddingDisplay(_FromEstimator):
         Z = np.asarray(self.embedding, dtype=np.float64)
         d = Z.shape[1]
         pairs = _check_pairs(pairs, d)
+        groups, size = _groups(self.y), float(np.clip(6000 / len(Z), 3, 14))
         self.axes_ = panels(ax, 1, len(pairs), (3.6, 3.6))[0]
         self.figure_ = self.axes_[0].figure
         z = np.asarray(self.target.pull(Z), dtype=np.float64)
@@ -198,32 +199,21 @@ class EmbeddingDisplay(_FromEstimator):
                 draws = self.target.sample(N_DRAWS, random_state=0)
                 axis.scatter(draws[:, i], draws[:, j], s=6, c="0.8", linewidths=0, zorder=1)
                 axis.set_title("grey: draws of the target")
-            self._scatter(axis, Z[:, i], Z[:, j], last=number == len(pairs) - 1)
+            for of, look in groups:
+                points = {"s": size, "linewidths": 0, "zorder": 2} | look
+                drawn = axis.scatter(Z[of, i], Z[of, j], **points)
             axis.set(xlabel=f"component {i}", ylabel=f"component {j}")
             if 0.67 < np.ptp(axis.get_xlim()) / np.ptp(axis.get_ylim()) < 1.5:
                 axis.set_aspect("equal", adjustable="datalim")
             tidy(axis)
+        # Beside the last pair, what the colours mean.
+        if "label" in look:
+            scale = {"markerscale": np.sqrt(25 / size), "ncols": -(-len(groups) // 12)}
+            tight = {"handletextpad": 0.1, "borderaxespad": 0.1}
+            axis.legend(**scale, **tight, **outside(axis, "upper left", (1.0, 1.0)))
+        elif self.y is not None:
+            color_bar(drawn, list(self.axes_), "y")
         return self
-
-    def _scatter(self, axis: Axes, a: FloatArray, b: FloatArray, *, last: bool) -> None:
-        """Draw the samples, and beside the last pair what their colours mean."""
-        size = float(np.clip(6000 / len(a), 3, 14))
-        look: dict[str, Any] = {"s": size, "linewidths": 0, "zorder": 2}
-        y = None if self.y is None else np.asarray(self.y)
-        classes = None if y is None else _classes(y)
-        if classes is None:
-            look |= {"c": SAMPLES, "alpha": 0.6} if y is None else {"c": y, "cmap": "viridis"}
-            drawn = axis.scatter(a, b, **look)
-            if last and y is not None:
-                color_bar(drawn, list(self.axes_), "y")
-        else:
-            for k, label in enumerate(classes):
-                look |= {"color": PALETTE[k % len(PALETTE)], "marker": MARKERS[k // len(PALETTE)]}
-                axis.scatter(a[y == label], b[y == label], label=str(label), **look)
-            if last:
-                scale = {"markerscale": np.sqrt(25 / size), "ncols": -(-len(classes) // 12)}
-                tight = {"handletextpad": 0.1, "borderaxespad": 0.1}
-                axis.legend(**scale, **tight, **outside(axis, "upper left", (1.0, 1.0)))
 
 
 @dataclass(eq=False, repr=False)
@@ -425,14 +415,20 @@ def _check_pairs(pairs: Any, d: int) -> list[tuple[int, int]]:
     return [(check(i), check(j)) for i, j in pairs]
 
 
-def _classes(y: np.ndarray) -> np.ndarray | None:
-    """Return the classes, or None where y holds numbers to measure by, or too many classes."""
+def _groups(y: ArrayLike | None) -> list[tuple[Any, dict[str, Any]]]:
+    """Return which samples are drawn alike, and how: classes, or all by their numbers, if any."""
+    if y is None:
+        return [(slice(None), {"c": SAMPLES, "alpha": 0.6})]
+    y, n = np.asarray(y), len(PALETTE)
     found = np.unique(y)
     if len(found) <= MAX_CLASSES and (y.dtype.kind != "f" or (found == np.round(found)).all()):
-        return found
+        return [
+            (y == label, {"color": PALETTE[k % n], "marker": MARKERS[k // n], "label": str(label)})
+            for k, label in enumerate(found)
+        ]
     if y.dtype.kind in "OUS":
         raise ValueError(f"y has {len(found)} classes; colours tell {MAX_CLASSES} apart at most.")
-    return None
+    return [(slice(None), {"c": y, "cmap": "viridis"})]
 
 
 def _stands_alone(target: Target, i: int, j: int, d: int) -> bool:
