@@ -637,10 +637,7 @@ def monte_carlo_test(
     """
     measure = _distance(distance)
     check_integer(n_resamples, "n_resamples", minimum=1)
-    if is_sample(reference):
-        raise TypeError("monte_carlo_test draws from a target: reference must not be a sample.")
-    rng = generator(random_state)
-    Z, _ = compare(Z, reference)
+    Z, rng = normal_preimage(Z, reference, test="monte_carlo_test"), generator(random_state)
     observed = measure(Z, "normal", random_state=seed_of(rng), **params)
     reached = 0
     for _ in range(n_resamples):

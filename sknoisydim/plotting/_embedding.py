@@ -18,7 +18,12 @@ from sknoisydim._context import own_context
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real
 from sknoisydim.metrics._information import find_step
-from sknoisydim.metrics._samples import FloatArray, check_sample, correlation_matrix
+from sknoisydim.metrics._samples import (
+    FloatArray,
+    check_sample,
+    correlation_matrix,
+    normal_preimage,
+)
 from sknoisydim.targets import Target, resolve_target
 
 from ._axes import BAND, PALETTE, SAMPLES, TARGET, TINY, OnOneAxes, color_bar, outside, panels, tidy
@@ -33,12 +38,6 @@ MAX_CLASSES = len(MARKERS) * len(PALETTE)
 N_DRAWS = 1000
 # Points of a Q-Q line, at most: more are not seen.
 MAX_POINTS = 400
-
-
-def check_embedding(Z: ArrayLike, target: object) -> tuple[FloatArray, Target]:
-    """Return embedded samples in float64, and the target bound to their components."""
-    rows = check_sample(Z)
-    return rows, resolve_target(target, rows.shape[1])
 
 
 class _FromEstimator:
@@ -148,7 +147,8 @@ class EmbeddingDisplay(_FromEstimator):
             If Z is no table of finite numbers with two rows at least, if the target is unknown or
             of another number of components, if y has another number of samples; as of `plot`.
         """
-        Z, target = check_embedding(Z, target)
+        Z = check_sample(Z)
+        target = resolve_target(target, Z.shape[1])
         if y is not None:
             y = column_or_1d(y)
             check_consistent_length(Z, y)
@@ -279,8 +279,8 @@ class TargetFitDisplay(_FromEstimator):
         ValueError, TypeError
             If Z or the target is not usable, see `EmbeddingDisplay.from_embedding`; as of `plot`.
         """
-        Z, target = check_embedding(Z, target)
-        return cls(target.pull(Z), level=level).plot(components, ax=ax)
+        z = normal_preimage(Z, target, test="TargetFitDisplay")
+        return cls(z, level=level).plot(components, ax=ax)
 
     @own_context()
     def plot(
@@ -376,10 +376,9 @@ class DependenceDisplay(_FromEstimator, OnOneAxes):
         ValueError, TypeError
             If Z or the target is not usable, see `EmbeddingDisplay.from_embedding`.
         """
-        Z, target = check_embedding(Z, target)
-        if Z.shape[1] < 2:
+        z = normal_preimage(Z, target, test="DependenceDisplay")
+        if z.shape[1] < 2:
             raise ValueError("dependence needs at least two components, got one.")
-        z = np.asarray(target.pull(Z), dtype=np.float64)
         below, above = (np.abs(correlation_matrix(values)) for values in (z, np.square(z)))
         dependence = np.tril(below, -1) + np.triu(above, 1)
         np.fill_diagonal(dependence, np.nan)

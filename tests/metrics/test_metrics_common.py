@@ -134,7 +134,7 @@ WRONG = [
     ("monte_carlo_test", {"distance": "energy_distanc"}, ValueError, "Did you mean 'energy_d"),
     ("monte_carlo_test", {"distance": 3}, TypeError, "one of 'energy_distance'"),
     ("monte_carlo_test", {"n_resamples": 0}, ValueError, "n_resamples must be"),
-    ("monte_carlo_test", {"reference": np.eye(3)}, TypeError, "must not be a sample"),
+    ("monte_carlo_test", {"reference": np.eye(3)}, TypeError, "needs a known distrib"),
     ("make_match_scorer", {"metric": "energy_distanc"}, ValueError, "Did you mean 'energy_d"),
 ]
 
