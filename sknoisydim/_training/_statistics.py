@@ -204,7 +204,7 @@ def sample(rows: Rows, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
 def columns_share(embedder: Embedder, X: RowSource, z: np.ndarray) -> float:
     """Return the share of the variance of scaled columns that a linear model of z (n, d) reads.
 
-    The model is fitted to the same rows, so the share is adjusted for its d coefficients.
+    The model is fitted to the same rows, n > d + 1, so the share is adjusted for its coefficients.
     """
     n, d = z.shape
     known = np.column_stack([np.ones(n), z])
@@ -220,4 +220,4 @@ def columns_share(embedder: Embedder, X: RowSource, z: np.ndarray) -> float:
     if variance <= 0:
         return 1.0  # columns that are constant are read back
     unread = (squares - (coefficients * products).sum()) / variance
-    return float(np.clip(1 - unread * (n - 1) / max(n - d - 1, 1), 0, 1))
+    return float(np.clip(1 - unread * (n - 1) / (n - d - 1), 0, 1))
