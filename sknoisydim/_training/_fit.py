@@ -17,8 +17,9 @@ from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._model import Embedder
 from sknoisydim._modules import fork_global_rng, import_compiler, make_generator
 from sknoisydim._net._callbacks import HeldOut, Progress, Quiet
-from sknoisydim._net._checkpoint import FitCheckpoint, WarmStart, training_state
+from sknoisydim._net._checkpoint import FitCheckpoint
 from sknoisydim._net._skorch import DIMNet
+from sknoisydim._net._warm_start import WarmStart, training_state
 from sknoisydim._objective import Objective, channel_nats
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._references import References

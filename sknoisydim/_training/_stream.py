@@ -12,7 +12,7 @@ from torch import nn
 from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._labels import UNLABELLED
 from sknoisydim._modules import make_generator
-from sknoisydim._net._checkpoint import training_state
+from sknoisydim._net._warm_start import training_state
 from sknoisydim._objective import Objective
 from sknoisydim._references import References
 from sknoisydim._settings import Settings
