@@ -385,9 +385,12 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             validation = None
             if X_val is not None:
                 missing = settings.takes_missing
-                others, _ = self._rows(X_val, reset=False, missing=missing, ensure_min_samples=2)
+                others, of_one = self._rows(
+                    X_val, reset=False, missing=missing, ensure_min_samples=2
+                )
                 known = targets is not None and y_val is not None
-                validation = Table(others, encoded(others, y_val, whole=False) if known else None)
+                classes = encoded(others, y_val, whole=False) if known else None
+                validation = Table(others, classes, shape=of_one)
             elif y_val is not None:
                 raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
             so_far = partial(fitted_so_far, target_=target)

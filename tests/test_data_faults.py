@@ -172,7 +172,7 @@ def test_draws_reach_every_row_of_a_large_table():
     """Uniform numbers of float32 are multiples of 2**-24: they reach every other of 2**25."""
     n, generator = 2**25, torch.Generator().manual_seed(0)
     rows = Rows.__new__(Rows)
-    rows.index, rows._shares = range(n), torch.arange(1, n + 1, dtype=torch.float64)
+    rows.X, rows._shares = range(n), torch.arange(1, n + 1, dtype=torch.float64)
     assert 0.4 < (rows.draw(1000, generator) % 2).double().mean() < 0.6
 
 

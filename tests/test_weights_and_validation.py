@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from small import small
 
-from sknoisydim._data import Batches, Rows
+from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._input import check_weights
 from sknoisydim._training import _fit
 from sknoisydim.encoders import MLPEncoder
@@ -77,7 +77,7 @@ class TestSampleWeight:
 
     def test_rows_are_drawn_in_proportion(self):
         weights = np.arange(10.0)
-        rows = Rows(np.arange(10.0)[:, None], Clip(), torch.device("cpu"), weights=weights)
+        rows = Rows(Table(np.arange(10.0)[:, None], weights=weights), Clip(), torch.device("cpu"))
         drawn = rows.draw(20_000, torch.Generator().manual_seed(0))
         share = torch.bincount(drawn, minlength=10) / 20_000
         assert_allclose(share, weights / 45, atol=0.02)

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from sknoisydim._objective import Objective, channel_nats
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._references import References
 from sknoisydim._settings import Settings, auto_epochs
-from sknoisydim._sources import ChosenRows, missing_columns
+from sknoisydim._sources import RowSource, missing_columns
 from sknoisydim._training._identity import identity
 from sknoisydim._training._statistics import (
     HELD_OUT_ROWS,
@@ -176,23 +176,22 @@ class Trained:
         return None if moments is None else Moments(*moments)
 
 
-def split(table: Table, seed: int, most: int) -> tuple[np.ndarray | None, Table | None]:
-    """Return the positions of rows to train on, and a table of those held out, by their weights.
+def split(table: Table, seed: int, most: int) -> tuple[Table, Table | None]:
+    """Return the rows to train on, and those held out, drawn by their weights: `most` at most.
 
-    These are `most` at most. None twice where either would be too few to tell anything.
+    The whole table and None where either would be too few to tell anything.
     """
     n_rows = len(table)
     n_held_out = min(most, round(HELD_OUT_SHARE * n_rows))
     if n_held_out < MIN_HELD_OUT or n_rows - n_held_out < MIN_HELD_OUT:
-        return None, None
+        return table, None
     order = np.random.default_rng(seed).permutation(n_rows)
     index = np.sort(order[:n_held_out])
     if table.weights is not None:
         shares = table.weights[index] / table.weights[index].sum()
         index = np.random.default_rng(seed).choice(index, len(index), p=shares)
-    targets = None if table.targets is None else table.targets[index]
-    held_out = Table(ChosenRows(table.X, index), targets, shape=table.shape)
-    return np.sort(order[n_held_out:]), held_out
+    held_out = replace(table.take(index), weights=None)
+    return table.take(np.sort(order[n_held_out:])), held_out
 
 
 def scale(settings: Settings, table: Table, seed: int) -> tuple[nn.Module, Moments | None]:
@@ -278,19 +277,18 @@ def train(
         seed = checkpoints[0].seed
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(6)]
     with isolated_rng(settings, seeds[0]):
-        device = settings.device
-        kept, unseen = None, validation
-        stopping = settings.early_stopping
+        device, stopping = settings.device, settings.early_stopping
+        seen, unseen = table, validation
         if validation is None and (stopping is not None or settings.refine is not None):
             most = HELD_OUT_ROWS if stopping is None else len(table)  # a refinement reads no more
-            kept, unseen = split(table, seeds[1], most)
+            seen, unseen = split(table, seeds[1], most)
         if start is None:
             scaling, moments = scale(settings, table, seeds[1])
         else:
             scaling, moments = start.embedder.scaling, start.moments
         last = None if start is None else start.embedder.encoder
         front = missing_cells(settings, table, scaling, last)
-        rows = Rows(table.X, scaling, device, kept, table.weights, table.shape)
+        rows = Rows(seen, scaling, device)
         batch_size = min(settings.batch_size, len(rows))
         channel = settings.noise.build(settings.n_components, batch_size)
         known = References(settings, rows, table.targets is not None, seeds[1])
@@ -303,12 +301,11 @@ def train(
                 item.check(identity(settings, table, validation, objective))
 
         shuffle = make_generator(seeds[3])
-        batches = Batches(rows, batch_size, shuffle, known.of(rows, table.targets))
+        batches = Batches(rows, batch_size, shuffle, known.of(rows))
         watched = None
         if unseen is not None and (stopping is not None or validation is not None):
-            others = Rows(unseen.X, scaling, device, shape=table.shape)
-            features = known.of(others, unseen.targets)
-            watched = Batches(others, batch_size, shuffle, features)
+            others = Rows(unseen, scaling, device)
+            watched = Batches(others, batch_size, shuffle, known.of(others))
         epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
         net = train_net(
             objective,
@@ -323,20 +320,18 @@ def train(
             max_epochs=epochs,
             held_out=watched,
         )
-        # Twice the size of the weights: kept only where a user wants to go on from it.
-        optimizer = training_state(net) if settings.warm_start else None
-        embedder, nats, message = conclude(net, rows, seeds[5])
-        held_out = None if unseen is None else unseen.X
-        refinement = refine(settings, embedder, rows, seeds[5], held_out)
         state = {
             "moments": None if moments is None else tuple(moments),
-            "optimizer": optimizer,
+            # Twice the size of the weights: kept only where a user wants to go on from it.
+            "optimizer": training_state(net) if settings.warm_start else None,
             "n_seen": len(table),
             "seed": seed,
         }
+        held_out = None if unseen is None else unseen.X
+        trained = conclude(net, rows, settings, seeds[5], state, held_out=held_out)
         for checkpoint in checkpoints:
             checkpoint.remove()
-        return Trained(net, embedder, batch_size, state, nats, refinement, message)
+        return trained
 
 
 def fitted_so_far(net: DIMNet, batches: Batches, **further: object) -> dict[str, object]:
@@ -365,12 +360,16 @@ def embed_with(rows: Rows, objective: Objective) -> Embedder:
 
 
 def conclude(
-    net: DIMNet, rows: Rows, seed: int, prior: Prior | None = None
-) -> tuple[Embedder, float, str | None]:
-    """Set the statistics of a trained net, and return what embeds and what was measured.
-
-    That is the information of the training rows, and the message of a `ConvergenceWarning`.
-    """
+    net: DIMNet,
+    rows: Rows,
+    settings: Settings,
+    seed: int,
+    state: dict[str, Any],
+    *,
+    prior: Prior | None = None,
+    held_out: RowSource | None = None,
+) -> Trained:
+    """Set the statistics of a trained net, measure its information, and refine its embedding."""
     net.optimizer_.state.clear()
     objective, size = net.module_, net.batch_size
     spread = finalize_statistics(objective, rows, size, seed, prior)
@@ -379,4 +378,6 @@ def conclude(
     nats = channel_nats(embedded, objective.channel, seed)
     message = check_collapse(objective, rows, size, nats, spread)
     net.to_cpu_and_release_data()
-    return embed_with(rows, objective), nats, message
+    embedder = embed_with(rows, objective)
+    refinement = refine(settings, embedder, rows, seed, held_out)
+    return Trained(net, embedder, size, state, nats, refinement, message)

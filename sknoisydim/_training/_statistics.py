@@ -181,7 +181,7 @@ def refine(
         return None
     drawn = rows.draw(min(len(rows), REFINEMENT_ROWS), make_generator(seed)).long()
     index = drawn.sort().values.numpy()  # as files are read fastest
-    chosen = ChosenRows(rows.X, index if rows.index is None else rows.index[index])
+    chosen = ChosenRows(rows.X, index)
     if held_out is not None and len(held_out) > HELD_OUT_ROWS:
         some = np.random.default_rng(seed).choice(len(held_out), HELD_OUT_ROWS, replace=False)
         held_out = ChosenRows(held_out, some)
