@@ -117,13 +117,14 @@ def fit_data_parallel(
         if rank > 0:  # what the main process shows, or warns of, holds for all
             stack.enter_context(warnings.catch_warnings(action="ignore"))
         try:
-            if estimator.warm_start:
-                # Others never got what the main process goes on from.
-                (last,) = broadcast_object_list([None if rank else estimator])
-                worker.__dict__ = vars(last) | parameters
-            if not isinstance(estimator.random_state, (int, np.integer)):
-                (seed,) = broadcast_object_list([draw_seed(estimator.random_state)])
-                worker.random_state = seed
+            seed = estimator.random_state
+            if not isinstance(seed, (int, np.integer)):
+                seed = draw_seed(seed)
+            # What the main process goes on from, others never got.
+            last = estimator if estimator.warm_start and rank == 0 else None
+            last, seed = broadcast_object_list([last, seed])
+            worker.__dict__ = vars(last or worker) | parameters
+            worker.random_state = seed
             if estimator.device == "auto":
                 worker.device = str(accelerator.device)
             callbacks = resolve_callbacks(estimator.callbacks)
@@ -276,23 +277,15 @@ class WholeBatch(TorchFunctionMode):
             return func((self.n, *args[0][1:]), **kwargs)[self.part]
         return func(*args, **kwargs)
 
-    def _batch_norm(
-        self,
-        x: torch.Tensor,
-        *running: torch.Tensor | None,
-        momentum: float,
-        eps: float,
-        **layer: Any,
-    ) -> torch.Tensor:
+    def _batch_norm(self, x: Any, *running: Any, momentum: float, eps: float, **layer: Any) -> Any:
         dtype, count = x.dtype, self.n * x[0, 0].numel()
         # In bfloat16 it would be neither the layer's nor exact.
         x, axes = x.float(), [0, *range(2, x.ndim)]
         mean = self._total(x.sum(axes, keepdim=True)) / count
         x = x - mean
         variance = self._total(x.square().sum(axes, keepdim=True)) / count
-        for average, value in zip(
-            running, (mean, variance * count / max(1, count - 1)), strict=True
-        ):
+        unbiased = variance * count / max(1, count - 1)
+        for average, value in zip(running, (mean, unbiased), strict=True):
             if average is not None:
                 average.lerp_(value.detach().flatten(), momentum)
         z = x * torch.rsqrt(variance + eps)
