@@ -43,8 +43,12 @@ class WarmStart(Quiet):
             return
         names = {value: name for name, value in net.module_.named_parameters()}
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        held = [state["moments"].get(names.get(p)) for p in parameters]  # new ones start without
-        moments = {i: copy.deepcopy(value) for i, value in enumerate(held) if value is not None}
+        moments = {  # files of 0.1.0 hold arrays
+            i: {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in held.items()}
+            for i, p in enumerate(parameters)
+            if (held := state["moments"].get(names.get(p))) is not None
+        }
+        moments = copy.deepcopy(moments)  # a fit that fails leaves those of before
         optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
         if restore_schedules(net, state["schedules"]):
             for group, rates in zip(optimizer.param_groups, state["rates"], strict=False):
@@ -64,7 +68,7 @@ def _kind(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 def _schedules(net: NeuralNet) -> dict[str, Any]:
     """Return what of callbacks has a state, such as torch's schedules, by name."""
     return {
-        f"{name}.{attribute}": value
+        name if attribute == "lr_scheduler_" else f"{name}.{attribute}": value
         for name, item in net.callbacks_
         for attribute, value in vars(item).items()
         if hasattr(value, "load_state_dict") and not inspect.isclass(value)

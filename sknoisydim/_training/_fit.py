@@ -71,15 +71,14 @@ def missing_cells(
         return None
     if isinstance(known, IndicateMissing):
         columns, fill = known.columns.cpu().clone(), known.fill.cpu().clone()
-        return IndicateMissing(nn.Identity(), columns, fill)
-    columns = torch.from_numpy(missing_columns(table.X))
-    if isinstance(scaling, Standardize):  # its zero is the mean, also when a stream moves it
-        return IndicateMissing(
-            nn.Identity(), columns, torch.zeros(table.X.shape[1], dtype=torch.float32)
-        )
-    mean = column_moments(table.X, table.weights).mean
-    with torch.no_grad():
-        fill = scaling(torch.from_numpy(mean)[None])[0].float()
+    else:
+        columns = torch.from_numpy(missing_columns(table.X))
+        fill = torch.zeros(table.X.shape[1], dtype=torch.float32)
+        # The zero of a `Standardize` is the mean, also when a stream moves it.
+        if not isinstance(scaling, Standardize):
+            mean = column_moments(table.X, table.weights).mean
+            with torch.no_grad():
+                fill = scaling(torch.from_numpy(mean)[None])[0].float()
     return IndicateMissing(nn.Identity(), columns, fill)
 
 
