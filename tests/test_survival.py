@@ -5,6 +5,7 @@ import copy
 import errno
 import hashlib
 import io
+import itertools
 import os
 import pickle
 import random
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -214,24 +216,18 @@ class TestGoingOn:
         assert shown == [0, 1, 2, 0, 3, 4, 5, 0, 6, 7]
         assert "8/8" in capsys.readouterr().err
 
-    def test_after_the_last_epoch(self, tmp_path, monkeypatch):
-        def fail(*arguments):
-            raise Crash
-
-        with monkeypatch.context() as patch:
-            patch.setattr("sknoisydim._training._fit.refine", fail)
-            with pytest.raises(Crash):
-                dim(refine="rotation", checkpoint=tmp_path).fit(X)
+    def test_after_the_last_epoch(self, tmp_path):
+        failing = mock.patch("sknoisydim._training._fit.refine", side_effect=Crash)
+        with failing, pytest.raises(Crash):
+            dim(refine="rotation", checkpoint=tmp_path).fit(X)
         model = dim(refine="rotation", checkpoint=tmp_path).fit(X)
         check_equal(model, dim(refine="rotation").fit(X))
 
     def test_a_warm_start(self, tmp_path):
         callbacks = [LRScheduler("StepLR", step_size=3, gamma=0.5)]
         model = dim(warm_start=True, callbacks=callbacks).fit(X)
-        killed = copy.deepcopy(model).set_params(checkpoint=tmp_path)
-        fresh = pickle.loads(pickle.dumps(killed))
-        break_at(5, killed)
-        assert killed.n_epochs_ == 8
+        killed, fresh = (copy.deepcopy(model).set_params(checkpoint=tmp_path) for _ in range(2))
+        assert break_at(5, killed).n_epochs_ == 8
         check_equal(fresh.fit(X), model.fit(X))
 
 
@@ -297,16 +293,18 @@ class TestTheFile:
             check_equal(model, plain)
             assert list(tmp_path.iterdir()) == []
 
-    def test_of_another_format_or_with_code_is_refused(self, tmp_path):
-        break_at(5, dim(checkpoint=tmp_path))
-        data = (tmp_path / NAME).read_bytes().replace(b"checkpoint 3", b"checkpoint 2", 1)
-        (tmp_path / NAME).write_bytes(data)
-        with pytest.raises(ValueError, match=r"is a 'sknoisydim checkpoint 2', .* 3'"):
-            dim(checkpoint=tmp_path).fit(X)
-        assert (tmp_path / NAME).read_bytes() == data
-        seal(tmp_path / NAME, Code())
-        with pytest.raises(ValueError, match="something else than tensors and plain Python"):
-            dim(checkpoint=tmp_path).fit(X)
+    def test_of_another_format_or_with_code_is_refused(self, tmp_path, monkeypatch):
+        for held, form, message in (
+            (Code(), _checkpoint.FORMAT, "something else than tensors and plain Python"),
+            ({}, "sknoisydim checkpoint 2", r"is a 'sknoisydim checkpoint 2', .* 3'"),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(_checkpoint, "FORMAT", form)
+                seal(tmp_path / NAME, held)
+            data = (tmp_path / NAME).read_bytes()
+            with pytest.raises(ValueError, match=message):
+                dim(checkpoint=tmp_path).fit(X)
+            assert (tmp_path / NAME).read_bytes() == data
 
     def test_that_a_killed_writer_has_left_is_swept(self, tmp_path):
         (tmp_path / f".{NAME}.0123456789abcdef.part").write_bytes(b"half")
@@ -339,6 +337,23 @@ class TestTheFile:
             dim(checkpoint=tmp_path).fit(X)
             assert len(written) == count
 
+    def test_on_a_disk_that_is_full_is_told_once(self, tmp_path, monkeypatch, plain):
+        """Of an error in writing itself: tests/test_persistence_file.py."""
+        count, write = itertools.count(1), _checkpoint.write_bytes
+
+        def full_for_a_while(*given):
+            if next(count) in (4, 5):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(*given)
+
+        monkeypatch.setattr(_checkpoint, "write_bytes", full_for_a_while)
+        told = rf"{NAME} cannot be written, training goes on, and the last good one stays: .*space"
+        with pytest.warns(RuntimeWarning, match=told) as warned:
+            break_at(7, dim(checkpoint=tmp_path))
+        assert len(warned) == 1
+        assert len(read(tmp_path / NAME)["history"]) == 6
+        check_equal(dim(checkpoint=tmp_path).fit(X), plain)
+
 
 class TestTheParameter:
     def test_is_left_out_of_a_file_and_kept_in_a_pickle(self, tmp_path):
@@ -351,37 +366,6 @@ class TestTheParameter:
         _file.write(tmp_path / "crafted", header, arrays)
         for name in ("model", "crafted"):
             assert NoisyDIMTransformer.load(tmp_path / name).checkpoint is None
-
-
-class Filling(Callback):
-    """Lets the disk be full from the end of one epoch to that of another."""
-
-    since, until = 4, None
-
-    def on_epoch_end(self, net, **kwargs):
-        if len(net.history) in (Filling.since, Filling.until):
-            os.fsync = FSYNC if len(net.history) == Filling.until else full
-
-
-FSYNC = os.fsync
-
-
-def full(*arguments):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-class TestDisk:
-    def test_that_is_full_is_told_once(self, tmp_path, monkeypatch, plain):
-        monkeypatch.setattr(os, "fsync", FSYNC)  # put back at the end
-        monkeypatch.setattr(Filling, "until", 5)
-        told = rf"{NAME} cannot be written, training goes on, and the last good one stays: .*space"
-        with pytest.warns(RuntimeWarning, match=told) as warned:
-            break_at(7, dim(checkpoint=tmp_path, callbacks=[Filling()]))
-        assert len(warned) == 1
-        assert [path.name for path in tmp_path.iterdir()] == [NAME]
-        assert len(read(tmp_path / NAME)["history"]) == 6
-        os.fsync, Filling.until = FSYNC, Filling.since
-        check_equal(dim(checkpoint=tmp_path, callbacks=[Filling()]).fit(X), plain)
 
 
 class Pace(Callback):
