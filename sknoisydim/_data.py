@@ -19,12 +19,10 @@ COPY_BYTES = 2**27
 
 @dataclass(frozen=True)
 class Table:
-    """Validated rows, and what is known of them.
+    """Validated rows (n, p), and what is known of them.
 
-    X (n, p) are finite; rows of more dimensions are flattened, and `shape` is that of a row as the
-    encoder takes it. `targets` are classes (n,), -1 for unlabelled, or numbers (n, k), NaN where
-    unknown; None without supervision. `weights` (n,) are positive with mean 1; None where rows
-    count alike.
+    `shape` is that of a row of more dimensions than one, which is flattened. `targets` are classes
+    (n,), -1 for unlabelled, or numbers (n, k), NaN where unknown. `weights` (n,) have mean 1.
     """
 
     X: RowSource
@@ -57,11 +55,7 @@ class Table:
 
 
 class Rows:
-    """Scaled rows of a table as batches on a device; X, targets and shape are those of the table.
-
-    Read batch by batch where a scaled copy would be large. `weights` (n,) say how often each row is
-    drawn, in proportion.
-    """
+    """Scaled rows of a table as batches on a device, read as needed where a copy would be large."""
 
     def __init__(self, table: Table, scaling: nn.Module, device: torch.device) -> None:
         self.X, self.targets, self.shape = table.X, table.targets, table.shape
@@ -99,11 +93,7 @@ class Rows:
         return x.view(-1, *self.shape)
 
     def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Return the positions (count,) of rows drawn at random.
-
-        Without repetition, and then not more than there are; in proportion to the weights, and with
-        repetition, where there are weights.
-        """
+        """Return the positions (count,) of rows drawn at random; with weights, repeatedly."""
         if self._shares is None:
             n_rows = len(self)
             # The same numbers in half the memory, which matters beyond ten million rows.
@@ -136,8 +126,7 @@ class Batches:
     """One epoch of pairs (rows, their reference features).
 
     The last batch is dropped when it is not full, unless it is the only one: a batch of a
-    different size has another bound, and one row has no statistics. Rows that have weights are
-    drawn in proportion to them, with repetition.
+    different size has another bound, and one row has no statistics.
     """
 
     def __init__(

@@ -54,10 +54,7 @@ class HeldOut(EarlyStopping, Quiet):
 
 
 class Progress(Quiet):
-    """One progress bar over all epochs, with the linear information in nats.
-
-    Without reference features and `y`, the mutual information against what can be reached.
-    """
+    """One progress bar over all epochs, with what is learned in nats."""
 
     def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
         # A program without a console, such as a service, has nowhere to show a bar.
@@ -169,10 +166,7 @@ def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
 
 
 def reporters(verbose: int) -> list[Callback]:
-    """Return the callbacks that show progress: a bar for 1, a line per epoch above.
-
-    With 0, one line where training takes long.
-    """
+    """Return the callbacks that show progress."""
     if verbose == 1:
         return [Progress()]
     return [EpochLines()] if verbose > 1 else [Forecast()]

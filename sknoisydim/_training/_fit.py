@@ -56,11 +56,7 @@ HELD_OUT_SHARE = 0.1
 def missing_cells(
     settings: Settings, table: Table, scaling: nn.Module, known: nn.Module | None = None
 ) -> IndicateMissing | None:
-    """Return what stands in front of the encoder where cells may be missing, else None.
-
-    Columns that miss cells in the table are shown to the encoder, or those that `known`, which
-    training goes on from, was shown. A missing cell becomes what the scaling makes of the mean.
-    """
+    """Return what shows the encoder the missing cells of a table, or of `known`, or None."""
     wanted = settings.takes_missing
     if known is not None and isinstance(known, IndicateMissing) != wanted:
         raise ValueError(
@@ -90,11 +86,7 @@ def build(
     front: IndicateMissing | None = None,
     linear_weights: tuple[float, ...] = (),
 ) -> Objective:
-    """Return the objective for these rows, with weights from the generator.
-
-    `front` stands in front of the encoder, if anything does; `linear_weights` are those of the
-    reference features.
-    """
+    """Return the objective for these rows, with weights from the generator."""
     example = rows.take(torch.arange(min(2, len(rows)))).cpu()
     d = settings.n_components
     # Training is in float32, whatever torch's default dtype or that of a user's module is.
@@ -155,10 +147,7 @@ def load(objective: Objective, weights: Mapping[str, torch.Tensor]) -> None:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves behind, and may go on from.
-
-    `state` is what it goes on from, beside net and embedder: plain numbers and arrays.
-    """
+    """What training leaves behind, and may go on from: `state` holds plain numbers and arrays."""
 
     net: DIMNet
     embedder: Embedder
@@ -215,21 +204,15 @@ def train_net(
     objective: Objective,
     settings: Settings,
     batches: Batches,
-    told: Sequence[object],
+    callbacks: Sequence[object],
     start: Trained | None,
     *,
-    first: Sequence[object] = (),
     last: Sequence[object] = (),
     history: Sequence[object] = (),
     step: int = 0,
     **options: Any,
 ) -> DIMNet:
-    """Return a net that has trained an objective, from the optimizer of another if it is known.
-
-    It goes on behind so many steps and the epochs of `history`.
-    `first` are callbacks before those of the user, `told` and `last` behind; `options` are those of
-    `DIMNet`.
-    """
+    """Return a net that has trained an objective behind the steps and epochs of another."""
     state = None if start is None else start.state.get("optimizer")
     warm = [] if state is None else [WarmStart(state)]
     net = DIMNet(
@@ -238,7 +221,7 @@ def train_net(
         lr=settings.lr,
         optimizer=settings.optimizer,
         device=str(settings.device),
-        callbacks=[*first, *settings.callbacks, *told, *warm, *last],
+        callbacks=[*callbacks, *warm, *last],
         **options,
         **optimizer_arguments(settings.optimizer),
     )
@@ -248,7 +231,7 @@ def train_net(
     try:
         net.partial_fit(batches)
     finally:
-        for item in told:
+        for item in callbacks:
             if isinstance(item, Progress):
                 item.close()
     net.held_out = None  # rows of the table, which a pickled net must not carry along
@@ -263,11 +246,9 @@ def train(
     start: Trained | None = None,
     validation: Table | None = None,
 ) -> Trained:
-    """Train an encoder on a table.
+    """Train an encoder on a table; `told` are callbacks behind those of the user.
 
-    `told` are callbacks behind those of the user. `validation` are rows to evaluate on after each
-    epoch, and for the refinement to stop by: without, early stopping and a refinement split some
-    off.
+    Without rows for `validation`, early stopping and a refinement hold some of the table out.
     """
     checkpoints = []
     if settings.checkpoint is not None:
@@ -306,13 +287,13 @@ def train(
             others = Rows(unseen, scaling, device)
             watched = Batches(others, batch_size, shuffle, known.of(others))
         epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
+        first = [] if stopping is None or watched is None else [HeldOut(stopping)]
         net = train_net(
             objective,
             settings,
             batches,
-            told,
+            [*first, *settings.callbacks, *told],
             start,
-            first=[] if stopping is None or watched is None else [HeldOut(stopping)],
             last=checkpoints,
             generator=make_generator(seeds[4], device),
             n_steps=epochs * len(batches),

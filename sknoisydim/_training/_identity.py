@@ -25,8 +25,7 @@ def identity(
 ) -> dict[str, str]:
     """Return what all epochs follow from, in words and digests, by the user's names.
 
-    `module`, with the weights that training starts from, stands for the code that makes them, and
-    for the fit that a warm start goes on from.
+    The weights of `module` stand for what makes them, and for what a warm start goes on from.
     """
     found = {name: describe(value) for name, value in vars(settings).items() if name not in APART}
     # The map itself comes after the epochs, but whether there is one changes their objective.

@@ -42,10 +42,9 @@ MIN_CHECKED = 20
 
 
 class Prior(NamedTuple):
-    """Statistics of rows that are gone: what a few new ones are pooled with.
+    """Statistics of rows that are gone, counted as `n_rows`: what a few new ones are pooled with.
 
-    `n_rows` says as how many rows they count; `mean` and `covariance` are those of the encoder's
-    output, `layers` the running statistics of its batch normalisation.
+    Mean and covariance are those of the encoder's output, `layers` those of its normalisation.
     """
 
     n_rows: float
@@ -172,11 +171,7 @@ def refine(
     seed: int,
     held_out: RowSource | None = None,
 ) -> nn.Module | None:
-    """Return the map that refines the distribution of the clean training rows, or None.
-
-    Rows that have weights are drawn in proportion to them. It stops by rows held out, which
-    training has not seen, and without such by some of the others.
-    """
+    """Return the map that refines the distribution of the clean training rows, or None."""
     if settings.refine is None:
         return None
     drawn = rows.draw(min(len(rows), REFINEMENT_ROWS), make_generator(seed)).long()
@@ -208,9 +203,8 @@ def sample(rows: Rows, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
 def information_share(z: np.ndarray, channel: Channel, batch_size: int) -> float:
     """Return the information of embeddings z (n, d) over that of the channel's best distribution.
 
-    Both by batches of the same size, so that 1 is reached for every channel and size. What is above
-    1 is chance, or a distribution that InfoNCE of a batch takes for a better one, such as a thin
-    shell or too large a variance: it counts as its inverse.
+    What is above 1 is chance, or what InfoNCE of a batch takes for a better distribution, such as a
+    thin shell or too large a variance: it counts as its inverse.
     """
     size = min(batch_size, len(z))
     # A small table gets several draws of the noise, so that a share of few nats is stable too.

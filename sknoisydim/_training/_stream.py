@@ -106,7 +106,7 @@ def train_chunk(
             objective,
             settings,
             chunk,
-            told,
+            [*settings.callbacks, *told],
             start,
             history=history,
             step=state.get("step", 0),
