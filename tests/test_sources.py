@@ -35,7 +35,6 @@ DTYPES = ["f4", "f8", "f2", ">f4", ">f8", "longdouble", "i1", "u2", "i8", "?"]
 
 
 SCALINGS = ["squash", "standard", None]
-REFUSED = r"X is sparse, .* Use scaling='squash', 'standard' or None, or pass X\.toarray\(\)"
 METHODS = ["fit", "transform", "partial_fit", "score", "score_samples", "diagnose"]
 
 dim = small(2, batch_size=32)
@@ -112,25 +111,14 @@ class TestMaps:
                 call(mapped)
 
 
-def large_indices(rows):
-    matrix = sparse.csr_array(rows)
-    matrix.indices, matrix.indptr = matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
-    return matrix
-
-
-def zeros_written_out(rows):
-    """Half of the zeros are stored, as any other number."""
+def unusual(rows):
+    """The cells of a row from right to left, half of the zeros among them, by large indices."""
     kept = (rows != 0) | (np.arange(rows.size).reshape(rows.shape) % 2 == 0)
-    row, column = kept.nonzero()
-    return sparse.csr_array((rows[row, column], (row, column)), shape=rows.shape)
-
-
-def backwards(rows):
-    """The cells of a row from right to left."""
-    matrix = sparse.csr_array(rows)
-    for start, stop in zip(matrix.indptr, matrix.indptr[1:], strict=False):
-        matrix.indices[start:stop] = matrix.indices[start:stop][::-1].copy()
-        matrix.data[start:stop] = matrix.data[start:stop][::-1].copy()
+    row, column = kept[:, ::-1].nonzero()
+    column = rows.shape[1] - 1 - column
+    ends = np.r_[0, np.cumsum(kept.sum(1))]
+    matrix = sparse.csr_array((rows[row, column], column, ends), shape=rows.shape)
+    matrix.indices, matrix.indptr = matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
     return matrix
 
 
@@ -141,14 +129,7 @@ def outside(matrix):
 
 
 KINDS = itertools.product(("csr", "csc", "coo", "lil", "dok", "bsr", "dia"), ("matrix", "array"))
-
-
-FORMATS = {
-    **{f"{form}_{kind}": getattr(sparse, f"{form}_{kind}") for form, kind in KINDS},
-    "64-bit indices": large_indices,
-    "zeros written out": zeros_written_out,
-    "backwards": backwards,
-}
+FORMATS = [unusual, *(getattr(sparse, f"{form}_{kind}") for form, kind in KINDS)]
 
 
 class TestSparseRows:
@@ -157,28 +138,21 @@ class TestSparseRows:
     def test_in_every_format(self):
         table = X[:90]  # scipy warns of more than 100 diagonals
         expected = dim().fit_transform(table)
-        for name, make in FORMATS.items():
+        for make in FORMATS:
             found = dim().fit(make(table)).transform(make(table))
-            assert_array_equal(found, expected, err_msg=name)
+            assert_array_equal(found, expected, err_msg=make.__name__)
 
-    @over(
-        case=[
-            (np.float32, "squash"),
-            (np.float64, "standard"),
-            (np.int16, None),
-            (np.bool_, "squash"),
-        ]
-    )
-    def test_in_every_dtype(self, case):
+    @over(case=[("f4", "squash"), ("f8", "standard"), ("i2", None), ("?", "squash")])
+    def test_in_every_dtype(self, case, monkeypatch):
         dtype, scaling = case
         table = X.astype(dtype)
         expected = dim(scaling=scaling).fit_transform(table)
-        with pytest.MonkeyPatch.context() as patch:
-            if dtype in (np.float64, np.bool_):  # read batch by batch
+        with monkeypatch.context() as patch:
+            if dtype in "f8?":  # read batch by batch
                 patch.setattr(_data, "COPY_BYTES", 0)
             found = dim(scaling=scaling).fit_transform(sparse.csr_array(table))
         assert_array_equal(found, expected)
-        assert found.dtype == (np.float32 if dtype == np.float32 else np.float64)
+        assert found.dtype == ("f4" if dtype == "f4" else "f8")
 
     def test_with_weights_classes_validation_and_a_refinement(self, monkeypatch):
         weights = np.arange(300) % 4
@@ -211,9 +185,8 @@ class TestSparseRows:
 
 
 @over(method=METHODS)
-def test_sparse_rows_stay_sparse_in_every_method(method):
-    read = []
-    whole = SparseRows.__getitem__
+def test_sparse_rows_stay_sparse_in_every_method(method, monkeypatch):
+    read, whole = [], SparseRows.__getitem__
 
     def watched(self, index):
         rows = whole(self, index)
@@ -224,7 +197,7 @@ def test_sparse_rows_stay_sparse_in_every_method(method):
     model = dim(max_epochs=1, batch_size=512, encoder=MLPEncoder((16,)))
     if method not in ("fit", "partial_fit"):
         model.fit(rows[:600])
-    with pytest.MonkeyPatch.context() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(_data, "COPY_BYTES", 0)
         patch.setattr(SparseRows, "__getitem__", watched)
         extra = {"classifier": False} if method == "diagnose" else {}
@@ -240,15 +213,14 @@ class TestSparseRowsAreRefused:
         rows = sparse.csc_array(X)
         rows.data[17] = cell
         model = dim() if "fit" in method else model
-        with pytest.raises(
-            ValueError, match="contains NaN" if cell != np.inf else "contains infinity"
-        ):
+        with pytest.raises(ValueError, match=f"contains {str(cell)[:3]}".replace("nan", "NaN")):
             getattr(model, method)(rows)
 
     def test_by_scalings_that_see_all_rows(self):
         for scaling, method in (("quantile", "fit"), (MaxAbsScaler(), "partial_fit")):
             model = dim(scaling=scaling)
-            with pytest.raises(ValueError, match=REFUSED):
+            refused = r"X is sparse, .* Use scaling='squash', 'standard' or None, or pass X\.toarra"
+            with pytest.raises(ValueError, match=refused):
                 getattr(model, method)(sparse.csr_array(X))
             assert not hasattr(model, "encoder_")
             assert not get_tags(model).input_tags.sparse
@@ -373,13 +345,12 @@ class TestTransformTo:
     def test_rows_that_are_refused_leave_no_file(self, model, tmp_path):
         path = tmp_path / "Z.npy"
         path.write_text("before")
-        for fitted, rows, out, error in (
-            (model, np.full((3, 8), np.nan), path, ValueError),
-            (dim(), X, path, NotFittedError),
-            (model, X, tmp_path / "missing" / "Z.npy", FileNotFoundError),
+        for fitted, rows, error in (
+            (model, np.full((3, 8), np.nan), ValueError),
+            (dim(), X, NotFittedError),
         ):
             with pytest.raises(error):
-                fitted.transform_to(rows, out)
+                fitted.transform_to(rows, path)
         assert path.read_text() == "before"
         assert os.listdir(tmp_path) == ["Z.npy"]
 
