@@ -296,7 +296,7 @@ class TestTheFile:
     def test_of_another_format_or_with_code_is_refused(self, tmp_path, monkeypatch):
         for held, form, message in (
             (Code(), _checkpoint.FORMAT, "something else than tensors and plain Python"),
-            ({}, "sknoisydim checkpoint 2", r"is a 'sknoisydim checkpoint 2', .* 3'"),
+            ({}, "sknoisydim checkpoint 2", r"is a 'sknoisydim checkpoint 2', .* 4'"),
         ):
             with monkeypatch.context() as patch:
                 patch.setattr(_checkpoint, "FORMAT", form)

@@ -29,7 +29,7 @@ from ._warm_start import State, plain, plain_parts, restore_schedules, schedule_
 
 #: The name of the file in its folder.
 NAME = "fit.checkpoint"
-FORMAT = "sknoisydim checkpoint 3"
+FORMAT = "sknoisydim checkpoint 4"
 # Seconds from one writing to the next, at least, and the share of the time that writing may take:
 # a small network is written in milliseconds, and an epoch of it may take no longer.
 SECONDS, SHARE = 10.0, 0.05
@@ -135,7 +135,7 @@ def _position(net: NeuralNet, shuffle: torch.Generator, uses_global_rng: bool) -
         "callbacks": {name: _noted(item, weights) for name, item in net.callbacks_[:-1]},
         "schedules": schedule_states(net),
         "history": [{**plain_parts(row), "batches": []} for row in net.history],
-        "net": {"least_": net.least_, "step_": net.step_},
+        "step": net.step_,
         "generators": {  # that layers draw from: our dropout has one each
             f"{name}.{attribute}".lstrip("."): (str(value.device), value.get_state())
             for name, part in module.named_modules()
@@ -180,7 +180,7 @@ def _go_to(net: NeuralNet, shuffle: torch.Generator, state: State) -> None:
         vars(item).update(state["callbacks"].get(name, {}))
     restore_schedules(net, state["schedules"])
     net.history.extend(state["history"])
-    vars(net).update(state["net"])
+    net.step_ = state["step"]
     for generator, drawn in zip((net.generator, shuffle), state["drawing"], strict=True):
         generator.set_state(drawn)
     if state["global"] is not None:

@@ -127,7 +127,6 @@ class DIMNet(NeuralNet):
         self.scheduled_ = any(isinstance(item, LRScheduler) for _, item in self.callbacks_)
         # What callbacks of skorch read of batches is a copy to the CPU each: not without them.
         self.watched_ = not all(isinstance(item, Quiet) for _, item in self.callbacks_)
-        self.least_: dict[str, float] = {}
         self.warm_ = False
         self.notify("on_train_begin", X=X, y=y)
         with contextlib.suppress(StopTraining):
@@ -190,11 +189,11 @@ class DIMNet(NeuralNet):
         objective = float(means.objective)
         if not math.isfinite(objective):
             raise self._diverged(f"the objective became {objective}")
-        self.history.record(f"{prefix}_loss", -objective)
+        loss = f"{prefix}_loss"
+        self.history.record(loss, -objective)
         if self.watched_:
-            least: float = self.least_.get(prefix, math.inf)
-            self.history.record(f"{prefix}_loss_best", -objective < least)
-            self.least_[prefix] = min(least, -objective)
+            before = [row[loss] for row in self.history[:-1] if loss in row]
+            self.history.record(f"{loss}_best", -objective < min(before, default=math.inf))
         for name, value in means._asdict().items():
             if name != "objective":  # minus it is the loss
                 self.history.record(f"{prefix}_{name}", value)

@@ -86,17 +86,12 @@ def known() -> Mapping[str, Any]:
     return found
 
 
-@functools.cache
-def names() -> Mapping[Any, str]:
-    """Return the names of what is known."""
-    return {value: name for name, value in known().items()}
-
-
 class Writer:
     """Turn values into JSON, and collect their arrays, each named by the path of its value."""
 
     def __init__(self) -> None:
         self.arrays: Arrays = {}
+        self.names = {value: name for name, value in known().items()}
 
     def put(self, value: object, path: str, parameter: str = "") -> JSON:
         """Return JSON; for what it cannot say, which parameter the caller of `load` has to name."""
@@ -132,11 +127,11 @@ class Writer:
         if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
             return self._array(value, path)
         if inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, torch.dtype):
-            if value not in names():
+            if value not in self.names:
                 raise Unknown(f"{path} is {value!r}")
-            return {"name": names()[value]}
-        if kind in names():
-            return {"object": [names()[kind], self.write(self._state(value, path), path)]}
+            return {"name": self.names[value]}
+        if kind in self.names:
+            return {"object": [self.names[kind], self.write(self._state(value, path), path)]}
         if kind is np.random.RandomState:
             return {"random": self.write(list(value.get_state(legacy=True)), path)}
         return {"distribution": self._distribution(value, path)}
