@@ -68,13 +68,9 @@ def check_rows(
 ) -> tuple[RowSource, tuple[int, ...]]:
     """Return the rows (n, p) as a source of float32 or float64, and the shape of one of them.
 
-    An array of numbers is neither converted nor copied as a whole, whatever its dtype and layout:
-    it may be a memory map that is larger than memory. Sparse rows stay sparse.
-
-    The estimator gets the number and the names of the columns, unless `known` is the shape of the
-    rows that it was fitted to. With `any_shape` rows may have more dimensions than one; they are
-    flattened. With `missing` cells may be missing, and become NaN. `options` are those of
-    `sklearn.utils.validation.validate_data`.
+    An array of numbers is neither converted nor copied as a whole, and sparse rows stay sparse.
+    `known` is the shape of the rows that the estimator was fitted to; with `any_shape` rows of more
+    dimensions are flattened. `options` are those of `sklearn.utils.validation.validate_data`.
     """
     options = {"dtype": [np.float64, np.float32], "accept_sparse": "csr"} | options
     options["ensure_all_finite"] = "allow-nan" if missing else True

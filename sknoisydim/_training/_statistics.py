@@ -74,14 +74,11 @@ def _running(objective: Objective) -> dict[str, torch.Tensor]:
 def finalize_statistics(
     objective: Objective, rows: Rows, batch_size: int, seed: int, prior: Prior | None = None
 ) -> torch.Tensor:
-    """Normalise by the exact statistics of the clean rows, as `transform` meets them.
+    """Normalise by the exact statistics of the clean rows, pooled with a `prior`.
 
-    The distribution of f(X) has to match; running averages over views are wrong for it. Batch
-    normalisation inside the encoder comes first, then the mean and the covariance of its output,
-    where rows count by their weights; all are pooled with a `prior`.
-
-    Returns the variances (d,) of the normalised embedding: along its principal axes where the whole
-    covariance is normalised, else of each component. They are 1, and less where the ridge counts.
+    Running averages over views are wrong for what `transform` meets. Returns the variances (d,) of
+    the normalised embedding, along its principal axes where the whole covariance is normalised:
+    they are 1, and less where the ridge counts.
     """
     recalibrate(objective.encoder, sample(rows, batch_size, seed))
     if prior is not None:

@@ -9,7 +9,6 @@ and that by the weights at the end.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import datetime
 import os
@@ -113,9 +112,9 @@ def fit_data_parallel(
     from accelerate.utils import broadcast_object_list
 
     worker, parameters = copy.copy(estimator), estimator.get_params(deep=False)
-    with contextlib.ExitStack() as stack:
+    with warnings.catch_warnings():
         if rank > 0:  # what the main process shows, or warns of, holds for all
-            stack.enter_context(warnings.catch_warnings(action="ignore"))
+            warnings.simplefilter("ignore")
         try:
             seed = estimator.random_state
             if not isinstance(seed, (int, np.integer)):
@@ -181,9 +180,8 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
 class SharedRows(Rows, Quiet):
     """The rows of one of several processes; as a callback, it lets a net train on them.
 
-    Gradients are added up before anything else reads them, by one all-reduce: DDP's buckets, which
-    overlap with the backward pass, would hide little of it, and a module that DDP wraps has no
-    `encoder` and no `normalizer` for the net.
+    One all-reduce adds gradients up before anything else reads them: DDP's buckets would hide
+    little of it, and a module that DDP wraps has no `encoder` and no `normalizer` for the net.
     """
 
     def __init__(self, rank: int, n_ranks: int) -> None:
@@ -250,10 +248,7 @@ def _total(value: torch.Tensor) -> torch.Tensor:
 
 
 class WholeBatch(TorchFunctionMode):
-    """Batch normalisation and dropout of a whole batch, in layers that are given a part of it.
-
-    The mask of the whole is that of one process, and none that two processes share.
-    """
+    """Batch normalisation and dropout of a whole batch, in layers that are given a part of it."""
 
     def __init__(self, rows: Rows, n: int) -> None:
         super().__init__()

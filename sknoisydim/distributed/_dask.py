@@ -134,8 +134,9 @@ class DaskTransformer(
 
         Raises
         ------
-        ValueError
-            If X has other columns than in `fit`, before anything is computed.
+        NotFittedError, TypeError, ValueError
+            Before `fit`; as `transform` of the estimator, and for other columns than in `fit` before
+            anything is computed.
         """
         model = self._model()
         if not hasattr(X, "__dask_graph__"):
@@ -167,7 +168,12 @@ class DaskTransformer(
 
         Returns
         -------
-        names : ndarray of str
+        names : ndarray of str, of shape (n_components,)
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
         """
         return self._model().get_feature_names_out()
 
