@@ -135,8 +135,8 @@ class DaskTransformer(
         Raises
         ------
         NotFittedError, TypeError, ValueError
-            Before `fit`; as `transform` of the estimator, and for other columns than in `fit` before
-            anything is computed.
+            Before `fit`; as `transform` of the estimator. Columns are checked before anything is
+            computed.
         """
         model = self._model()
         if not hasattr(X, "__dask_graph__"):
