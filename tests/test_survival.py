@@ -114,9 +114,9 @@ class Meddling(Callback):
         self.level = 0.9 * self.level + float(np.float64(0.1))
 
 
-STOPPING = EarlyStopping(
-    "train_loss", patience=3, threshold=0.3, threshold_mode="abs", load_best=True, sink=str
-)
+ABSOLUTE = {"threshold": 0.3, "threshold_mode": "abs", "sink": str}
+STOPPING = EarlyStopping("train_loss", patience=3, load_best=True, **ABSOLUTE)
+PLATEAU = LRScheduler("ReduceLROnPlateau", "train_loss", patience=0)
 SOME = [Freezer("critic.*"), Unfreezer("critic.*", at=3), PrintLog(sink=str), Meddling()]
 SOME += [LRScheduler("CyclicLR", base_lr=1e-4, max_lr=1e-2, step_every="batch")]
 SPREAD = {"scoring": lambda net, batches, y: net.predict(batches).var().item(), "name": "spread"}
@@ -124,21 +124,14 @@ SOME += [EpochScoring(**SPREAD, on_train=True)]
 STILL = {"early_stopping": 2, "lr": 1e-30, "encoder": MLPEncoder((8,), batch_norm=False)}
 NORMED = {"encoder": MLPEncoder((8,), batch_norm=True, dropout=0.2), "optimizer": "sgd"}
 QUANTILES = QuantileTransformer(n_quantiles=9)
+GIVEN = {"y": Y, "X_val": X_VAL, "y_val": Y[:80], "sample_weight": WEIGHTS}
 # The epoch after which a fit breaks, its parameters, and what it is given.
 FITS = {
     "default": (1, {}, {}),
     "early stopping": (2, STILL, {"X_val": X_VAL}),
     "module in two": (5, {"encoder": Dropping, "early_stopping": True}, {"X_val": X_VAL}),
-    "classes, held-out rows and weights": (
-        5,
-        {"supervision": 0.5},
-        {"y": Y, "X_val": X_VAL, "y_val": Y[:80], "sample_weight": WEIGHTS},
-    ),
-    "stopping": (
-        4,
-        {"callbacks": [STOPPING, LRScheduler("ReduceLROnPlateau", "train_loss", patience=0)]},
-        {},
-    ),
+    "classes, held-out rows and weights": (5, {"supervision": 0.5}, GIVEN),
+    "stopping": (4, {"callbacks": [STOPPING, PLATEAU]}, {}),
     "callbacks": (5, {"callbacks": SOME, "clean_weight": 0.5}, {}),
     "moving averages": (5, {"critic": "exact", "bound": "dv", "clean_weight": 0.5} | NORMED, {}),
     "scaling, refinement": (5, {"scaling": QUANTILES, "refine": "rotation"}, {}),
@@ -172,11 +165,6 @@ def check_equal(model, other):
     assert model.mutual_information_ == other.mutual_information_
     assert model.n_epochs_ == other.n_epochs_
     assert without_times(model.history_) == without_times(other.history_)
-
-
-def read(path):
-    """What a checkpoint holds."""
-    return torch.load(io.BytesIO(path.read_bytes().partition(b"\n")[2]), weights_only=True)
 
 
 def seal(path, held):
@@ -258,7 +246,7 @@ class TestAnotherFit:
             assert "initial weights" not in str(raised.value)
             assert f"Use another folder, or delete {tmp_path / NAME}" in str(raised.value)
             assert (tmp_path / NAME).read_bytes() == data
-        held = read(tmp_path / NAME)
+        held = _checkpoint._read(tmp_path / NAME)
         for library in ("torch", "skorch", "sknoisydim"):
             seal(tmp_path / NAME, held | {"identity": held["identity"] | {library: "0.0.1"}})
             with pytest.raises(ValueError, match=rf"another one: {library} was 0\.0\.1 and is \d"):
@@ -351,7 +339,7 @@ class TestTheFile:
         with pytest.warns(RuntimeWarning, match=told) as warned:
             break_at(7, dim(checkpoint=tmp_path))
         assert len(warned) == 1
-        assert len(read(tmp_path / NAME)["history"]) == 6
+        assert len(_checkpoint._read(tmp_path / NAME)["history"]) == 6
         check_equal(dim(checkpoint=tmp_path).fit(X), plain)
 
 
@@ -426,7 +414,7 @@ class TestKill:
         for mode in ("fsync", "replace"):
             assert self.run(folder, out, mode) is None
             assert any(path.name.endswith(".part") for path in folder.iterdir())
-            assert len(read(folder / NAME)["history"]) > 0
+            assert len(_checkpoint._read(folder / NAME)["history"]) > 0
         n_kills = 0
         while n_kills < 2:
             mode = ("plain", "slow")[n_kills % 2]
