@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate import PartialState
 from over import over
 from small import small
 from torch import nn
@@ -266,42 +265,29 @@ class TestOneProcess:
 class TogetherRows(SharedRows):
     """The rows of one of several processes that run as threads, in step."""
 
-    def __init__(self, rank, n_ranks, exchange):
-        super().__init__(rank, n_ranks)
-        self.exchange = exchange
+    def __init__(self, rank, given, barrier):
+        super().__init__(rank, len(given))
+        self.given, self.barrier = given, barrier
 
-    def share(self, z):
-        z = z.view_as(z)
-        z.register_hook(lambda gradient: sum(self.exchange(self.rank, gradient)))
-        return z
+    def total(self, value, how="SUM"):
+        self.given[self.rank] = value.detach()
+        self.barrier.wait(60)
+        found = torch.stack(self.given)
+        self.barrier.wait(60)
+        return found.sum(0) if how == "SUM" else found.amax(0)
 
-    def sum(self, own):
-        return sum(self.exchange(self.rank, own.detach())) + (own - own.detach())
 
-    def logsumexp(self, own):
-        parts = self.exchange(self.rank, own.detach())
-        largest = torch.stack(parts).amax(0)
-        return largest + self.sum((own - largest).exp()).log()
+def together(work, n_ranks):
+    """Return what each of several processes makes of its rows."""
+    given, barrier = [None] * n_ranks, threading.Barrier(n_ranks)
+    with ThreadPoolExecutor(n_ranks) as pool:
+        return list(pool.map(work, [TogetherRows(i, given, barrier) for i in range(n_ranks)]))
 
 
 class TestSharedRows:
     """Rows of pairs, each in a thread: value and gradient are those of all."""
 
     N = 23
-
-    def together(self, work, n_ranks):
-        barrier, given = threading.Barrier(n_ranks), [None] * n_ranks
-
-        def exchange(rank, value):
-            given[rank] = value
-            barrier.wait(60)
-            found = list(given)
-            barrier.wait(60)
-            return found
-
-        with ThreadPoolExecutor(n_ranks) as pool:
-            ranks = [TogetherRows(rank, n_ranks, exchange) for rank in range(n_ranks)]
-            return list(pool.map(work, ranks))
 
     @over(parameters=OBJECTIVES)
     def test_are_a_sum(self, parameters):
@@ -323,7 +309,7 @@ class TestSharedRows:
 
         (value, by_rows, weights), close = work(ALL), {"rtol": 1e-3, "atol": 1e-5}
         for n_ranks in (2, 5):
-            found = self.together(work, n_ranks)
+            found = together(work, n_ranks)
             for part in found:
                 assert part[0] == pytest.approx(value, rel=1e-5)
             torch.testing.assert_close(sum(part[1] for part in found), by_rows, **close)
@@ -366,16 +352,15 @@ class TestWholeBatch:
 
     @over(dtype=[torch.float32, torch.bfloat16])
     def test_batch_normalisation_in_either_precision(self, dtype):
-        PartialState()  # of one process, as a fit has made it
-        x = 3 + torch.randn(64, 5)
-        outputs, layers = [], []
-        for rows in (ALL, SharedRows(0, 1)):
-            torch.manual_seed(0)
-            layer = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+        x = 3 + torch.randn(63, 5)
+        layer = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+
+        def work(rows):
+            own = copy.deepcopy(layer)
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-                outputs.append(rows.encode(layer, x))
-            layers.append(layer)
-        assert outputs[0].dtype == outputs[1].dtype == dtype
-        torch.testing.assert_close(outputs[1], outputs[0])
-        for found, wanted in zip(layers[1].buffers(), layers[0].buffers(), strict=True):
+                return rows.encode(own, x), *own.buffers()
+
+        wanted = work(ALL)
+        for found in together(work, 2):
+            assert found[0].dtype == dtype
             torch.testing.assert_close(found, wanted)

@@ -207,8 +207,13 @@ class SharedRows(Rows, Quiet):
     def on_grad_computed(self, net: Any, **kwargs: object) -> None:
         # Of the module: `named_parameters` is an iterator, which the next callback needs too.
         gradients = [p.grad for p in net.module_.parameters() if p.grad is not None]
-        total = _total(nn.utils.parameters_to_vector(gradients))
+        total = self.total(nn.utils.parameters_to_vector(gradients))
         nn.utils.vector_to_parameters(total, gradients)
+
+    def total(self, value: torch.Tensor, how: str = "SUM") -> torch.Tensor:
+        value = value.detach().clone()
+        torch.distributed.all_reduce(value, getattr(torch.distributed.ReduceOp, how))
+        return value
 
     def part(self, n: int) -> slice:
         if n < self.n_ranks:
@@ -228,23 +233,16 @@ class SharedRows(Rows, Quiet):
     def share(self, z: torch.Tensor) -> torch.Tensor:
         z = z.view_as(z)
         if z.requires_grad:
-            z.register_hook(_total)
+            z.register_hook(self.total)
         return z
 
     def sum(self, own: torch.Tensor) -> torch.Tensor:
         # The same number in every process, with the gradient of its own part.
-        return _total(own) + (own - own.detach())
+        return self.total(own) + (own - own.detach())
 
     def logsumexp(self, own: torch.Tensor) -> torch.Tensor:
-        largest = own.detach().clone()
-        torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+        largest = self.total(own, "MAX")
         return largest + self.sum((own - largest).exp()).log()
-
-
-def _total(value: torch.Tensor) -> torch.Tensor:
-    from accelerate.utils import reduce
-
-    return reduce(value.detach().clone(), "sum")
 
 
 class WholeBatch(TorchFunctionMode):
