@@ -122,6 +122,7 @@ class Rows:
             yield self.take(torch.arange(start, min(start + batch_size, len(self))))
 
 
+@dataclass(eq=False)
 class Batches:
     """One epoch of pairs (rows, their reference features).
 
@@ -129,19 +130,14 @@ class Batches:
     different size has another bound, and one row has no statistics.
     """
 
-    def __init__(
-        self,
-        rows: Rows,
-        batch_size: int,
-        generator: torch.Generator,
-        references: Sequence[Reference] = (),
-        shuffle: bool = True,
-    ) -> None:
-        self.shuffle = shuffle
-        self.rows = rows
-        self.batch_size = min(batch_size, len(rows))
-        self.generator = generator
-        self.references = references
+    rows: Rows
+    batch_size: int
+    generator: torch.Generator
+    references: Sequence[Reference] = ()
+    shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        self.batch_size = min(self.batch_size, len(self.rows))
 
     def __len__(self) -> int:
         return len(self.rows) // self.batch_size

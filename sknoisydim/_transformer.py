@@ -394,7 +394,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             elif y_val is not None:
                 raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
             so_far = partial(fitted_so_far, target_=target)
-            tasks = Tasks.asked_for(self, as_given(rows, shape), y, so_far)
+            tasks = Tasks.asked_for(self, X=as_given(rows, shape), y=y, so_far=so_far)
             told = [*reporters(self.verbose), *tasks]
             seed = draw_seed(self.random_state)
             trained = train(table, settings, seed, told, start, validation)

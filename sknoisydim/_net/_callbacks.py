@@ -201,23 +201,16 @@ class Tasks(Quiet):
     `so_far` makes of (net, batches) the fitted attributes, had training ended now.
     """
 
-    def __init__(
-        self,
-        estimator: BaseEstimator,
-        X: object,
-        y: object,
-        so_far: Callable[[object, object], Mapping[str, object]],
-    ) -> None:
-        self.data = {"estimator": estimator, "X": X, "y": y}
-        self.so_far = so_far
+    def __init__(self, so_far: Callable[[object, object], Mapping[str, object]], **data: Any):
+        self.so_far, self.data = so_far, data
         self.epoch: Any = None
 
     @classmethod
-    def asked_for(cls, estimator: BaseEstimator, *arguments: Any) -> list[Tasks]:
+    def asked_for(cls, estimator: BaseEstimator, **given: Any) -> list[Tasks]:
         """Return one in a list, or none if there is nobody to tell."""
         names = ("_skl_callbacks", "_parent_callback_ctx")
         asked = any(hasattr(estimator, name) for name in names)
-        return [cls(estimator, *arguments)] if asked else []
+        return [cls(estimator=estimator, **given)] if asked else []
 
     def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
         estimator: Any = self.data["estimator"]

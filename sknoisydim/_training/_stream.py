@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -42,10 +42,11 @@ PRIOR_ROWS = 32
 HISTORY = 1000
 
 
+@dataclass(eq=False)
 class _Chunk(Batches):
     """One pass over new rows in full batches, the last one filled up with others."""
 
-    n_new: int  # rows, before the earlier ones
+    n_new: int = 0  # rows, before the earlier ones
 
     def __len__(self) -> int:
         return -(-self.n_new // self.batch_size)
@@ -99,8 +100,7 @@ def train_chunk(
         known = References(settings, rows, both.targets is not None, seeds[1])
         objective.linear_weights = known.weights
         objective.match_weight = settings.match_weight
-        chunk = _Chunk(rows, size, make_generator(seeds[4]), known.of(rows))
-        chunk.n_new = n_new
+        chunk = _Chunk(rows, size, make_generator(seeds[4]), known.of(rows), n_new=n_new)
         history = list(start.net.history)[-HISTORY + 1 :] if start else []
         net = train_net(
             objective,
