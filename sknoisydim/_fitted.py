@@ -20,10 +20,11 @@ from sknoisydim._model import FittedModel, TargetMap, embeddings
 from sknoisydim._modules import RandomState, draw_seed
 from sknoisydim._settings import MISSING, resolve_device
 from sknoisydim._sources import FLOATS, MatrixLike, RowSource, as_given, is_sparse
-from sknoisydim._training._statistics import information_share
+from sknoisydim._training._statistics import columns_share, information_share
 from sknoisydim._validation import check_integer, check_name
 from sknoisydim.encoders import IndicateMissing, resolve_encoder
 from sknoisydim.metrics import MatchReport
+from sknoisydim.noise import GaussianChannel, GaussianNoise
 from sknoisydim.targets import resolve_target
 
 
@@ -242,21 +243,25 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     @own_context()
     def score(self, X: MatrixLike, y: ArrayLike | None = None) -> float:
-        r"""Information that the embedding sends through the channel, over the most that it could.
+        r"""How close the embedding is to the target, times what it keeps of the columns.
 
-        .. math:: \hat I(Z; Z + N) \, / \, \hat I(Z^*; Z^* + N)
+        .. math:: \frac{\hat I(Z; Z + N)}{\hat I(Z^*; Z^* + N)} \cdot R^2(X \mid Z)
 
-        with Z the embedding before the target's map, N the channel's noise, :math:`Z^*` draws of
-        the channel's best distribution, which is N(0, I) for Gaussian noise, and :math:`\hat I`
-        InfoNCE with the channel's own density, in batches of one size for both; its inverse, where
-        it is above 1. So it is 1 for a perfect match at every `noise` and `n_components`, and less
-        for a thin shell. It does not say what the embedding keeps of the columns. Deterministic:
-        noise and draws come from fixed seeds.
+        The first factor compares the information that the embedding Z sends through a channel with
+        that of draws :math:`Z^*` of the channel's best distribution, which is N(0, I) for Gaussian
+        noise. :math:`\hat I` is InfoNCE with the channel's own density, in batches of one size for
+        both, Z the embedding before the target's map, and N Gaussian noise of the size "auto",
+        whatever the fit had, or the uniform noise of the fit. The factor is 1 for a perfect match
+        at every `noise` and `n_components`, and less for a thin shell; a ratio above 1 counts as
+        its inverse. The second is the share of the variance of the scaled columns that a linear
+        model of Z predicts, adjusted for its coefficients. Deterministic: noise and draws come from
+        fixed seeds.
 
         Parameters
         ----------
         X : array-like of shape (n, p)
-            At least two rows; columns as in `fit`.
+            At least two rows; columns as in `fit`. The second factor needs more of them than
+            components.
         y : None
             Ignored.
 
@@ -264,17 +269,24 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         -------
         score : float
             Between 0 and 1; about 0 for an embedding that tells nothing, or for one row over and
-            over. With noise far below "auto" it is 1 whatever the distribution, because a batch
-            cannot show the capacity: compare from "auto" upwards.
+            over.
 
         Raises
         ------
         ValueError, TypeError
             As of `transform`, and for one row.
+
+        See Also
+        --------
+        sknoisydim.metrics.match_scorer : The match alone.
         """
         rows, device = self._check(X, ensure_min_samples=2), resolve_device(self.device)
         z = embeddings(self.encoder_, rows, device, self.refinement_)
-        return information_share(z, self.channel_, self.batch_size_)
+        channel = self.channel_
+        if isinstance(channel, GaussianChannel):  # one measure for all sizes of noise
+            channel = GaussianNoise().build(self.n_components_, max(self.batch_size_, 2))
+        match = information_share(z, channel, self.batch_size_)
+        return match * columns_share(self.encoder_, rows, z)
 
     def diagnose(
         self,

@@ -14,14 +14,17 @@ from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from scipy import stats
 from sklearn import config_context
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
+from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import LRScheduler
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._training._statistics import information_share
-from sknoisydim.noise import GaussianNoise, auto_scale
+from sknoisydim.noise import GaussianChannel, GaussianNoise, auto_scale
 
 X, Y = load_iris(return_X_y=True)
 
@@ -122,10 +125,28 @@ class TestScore:
             assert information_share(other, channel, 512) != whole
 
     def test_of_two_rows_takes_few_draws(self, fitted):
-        channel = fitted.channel_
-        with mock.patch.object(channel, "transmit", wraps=channel.transmit) as transmit:
+        transmit = GaussianChannel.transmit
+        with mock.patch.object(GaussianChannel, "transmit", autospec=True) as counted:
+            counted.side_effect = transmit
             assert np.isfinite(fitted.score(X[:2]))
-        assert 100 < transmit.call_count <= 512
+        assert 100 < counted.call_count <= 512
+
+    def test_counts_what_a_linear_model_reads_back(self, fitted):
+        z, columns = fitted.retarget("normal").transform(X), fitted.encoder_.scaled(X)
+        read = LinearRegression().fit(z, columns).predict(z)
+        share = r2_score(columns, read, multioutput="variance_weighted")
+        adjusted = 1 - (1 - share) * (len(X) - 1) / (len(X) - z.shape[1] - 1)
+        channel = GaussianNoise().build(z.shape[1], fitted.batch_size_)
+        match = information_share(z, channel, fitted.batch_size_)
+        assert fitted.score(X) == pytest.approx(match * adjusted, rel=1e-3)
+
+    def test_a_search_by_it_alone_keeps_most_columns_and_no_fine_noise(self):
+        grid = {"n_components": [2, 8], "noise": [0.1, "auto"]}
+        search = GridSearchCV(NoisyDIMTransformer(random_state=0), grid, cv=2, refit=False)
+        search.fit(load_breast_cancer().data)
+        assert search.best_params_["n_components"] == 8
+        scores = search.cv_results_["mean_test_score"].reshape(2, 2)
+        assert_allclose(scores[:, 0], scores[:, 1], atol=0.03)  # finer noise is no better match
 
     def test_score_samples_is_the_normal_log_density(self, fitted):
         expected = stats.norm.logpdf(fitted.transform(X)).sum(1)

@@ -215,3 +215,25 @@ def information_share(z: np.ndarray, channel: Channel, batch_size: int) -> float
     best = channel.sample_input(len(order) * n_draws, make_generator(1)).to(batches[0])
     share = channel_nats(batches, channel, 0) / channel_nats(best.split(size), channel, 0)
     return float(np.clip(min(share, 1 / share) if share > 0 else 0.0, 0, 1))
+
+
+def columns_share(embedder: Embedder, X: RowSource, z: np.ndarray) -> float:
+    """Return the share of the variance of scaled columns that a linear model of z (n, d) reads.
+
+    The model is fitted to the same rows, so the share is adjusted for its d coefficients.
+    """
+    n, d = z.shape
+    known = np.column_stack([np.ones(n), z])
+    shift = embedder.scaled(X[:SLICE_ROWS]).mean(0)  # far from zero it would cancel in the squares
+    products, squares = np.zeros((1 + d, len(shift))), 0.0
+    for start in range(0, n, SLICE_ROWS):
+        part = slice(start, start + SLICE_ROWS)
+        columns = embedder.scaled(X[part]) - shift
+        products += known[part].T @ columns
+        squares += np.square(columns).sum()
+    variance = squares - np.square(products[0]).sum() / n
+    coefficients = np.linalg.lstsq(known.T @ known, products)[0]
+    if variance <= 0:
+        return 1.0  # columns that are constant are read back
+    unread = (squares - (coefficients * products).sum()) / variance
+    return float(np.clip(1 - unread * (n - 1) / max(n - d - 1, 1), 0, 1))
