@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from sklearn.base import clone
@@ -120,10 +121,14 @@ class TestThatWork:
 
     def test_watching_changes_nothing(self):
         def score(net, batches, y):
+            rows = torch.cat([x for x, _ in net.get_iterator(batches)])
+            assert torch.equal(rows, batches.rows.take(torch.arange(len(rows))))
             return float(net.predict(batches).std())
 
-        watched = dim(EpochScoring(score, on_train=True), BatchScoring(constant, on_train=True))
-        assert_array_equal(watched.fit_transform(X), dim().fit_transform(X))
+        scores = EpochScoring(score, on_train=True), BatchScoring(constant, on_train=True)
+        for call in ("fit", "partial_fit"):
+            watched, plain = (getattr(dim(*given), call)(X) for given in (scores, ()))
+            assert_array_equal(watched.transform(X), plain.transform(X))
 
     def test_predict_is_for_batches(self):
         with pytest.raises(TypeError, match=r"takes the batches.*got ndarray.*transform"):

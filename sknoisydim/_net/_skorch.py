@@ -6,7 +6,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,7 +82,8 @@ class DIMNet(NeuralNet):
 
     def get_iterator(self, dataset: Batches, training: bool = False) -> Batches:
         """Return the batches; who watches training draws nothing from its generator."""
-        return dataset if training else replace(dataset, shuffle=False)
+        parts = (dataset.rows, dataset.batch_size, dataset.generator, dataset.references)
+        return dataset if training else Batches(*parts, shuffle=False)
 
     def get_split_datasets(
         self, X: Batches, y: object = None, **fit_params: object
