@@ -143,7 +143,7 @@ def _position(net: NeuralNet, shuffle: torch.Generator, uses_global_rng: bool) -
             if isinstance(value, torch.Generator)
         },
         "drawing": [net.generator.get_state(), shuffle.get_state()],
-        "global": global_rng_states() if uses_global_rng else None,
+        "global": global_rng_states() if uses_global_rng else [],
     }
     return plain(position, tensors=True)
 
@@ -183,5 +183,5 @@ def _go_to(net: NeuralNet, shuffle: torch.Generator, state: State) -> None:
     net.step_ = state["step"]
     for generator, drawn in zip((net.generator, shuffle), state["drawing"], strict=True):
         generator.set_state(drawn)
-    if state["global"] is not None:
+    if state["global"]:
         set_global_rng_states(state["global"])

@@ -151,9 +151,8 @@ def _and_unknown(targets: np.ndarray | None, n_kept: int) -> np.ndarray | None:
     """Return the targets of new rows, and of the earlier ones, which are unknown."""
     if targets is None:
         return None
-    if targets.ndim == 1:
-        return np.append(targets, np.full(n_kept, UNLABELLED))
-    return np.concatenate([targets, np.full((n_kept, targets.shape[1]), np.nan, np.float32)])
+    unknown = UNLABELLED if targets.ndim == 1 else np.nan
+    return np.concatenate([targets, np.full((n_kept, *targets.shape[1:]), unknown, targets.dtype)])
 
 
 def _keep(
