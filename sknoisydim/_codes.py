@@ -77,9 +77,25 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     @own_context()
     def fit(self, X: Any, y: ArrayLike | None = None) -> UniformCodes:
-        """Fit the transformer to samples X (n, p), as it takes them.
+        """Fit the transformer.
 
-        It ignores `y`, (n,) or (n, k), unless its `supervision` > 0.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, as the transformer takes them.
+        y : array-like of shape (n_samples,) or (n_samples, k), default=None
+            As of `NoisyDIMTransformer.fit`: ignored, unless its `supervision` > 0.
+
+        Returns
+        -------
+        self : UniformCodes
+            The fitted codes.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter is not as documented; if the transformer has more components than there
+            are bits; as of `NoisyDIMTransformer.fit`.
         """
         bits = check_integer(self.bits, "bits", minimum=1, maximum=MAX_BITS)
         base = self.transformer
@@ -103,27 +119,70 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     @own_context()
     def transform(self, X: MatrixLike) -> NDArray[np.uint8]:
-        """Return the bits (n, bits) of the codes of X (n, p), for a search by Hamming distance.
+        """Bits of the codes of samples, for a search by Hamming distance.
 
-        0 or 1, the most significant first. Cells beside each other differ in one bit.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, with features as in `fit`.
+
+        Returns
+        -------
+        bits : ndarray of shape (n_samples, bits) of uint8
+            0 or 1, the most significant first. Cells beside each other differ in one bit.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            Before `fit`; if X is not usable, see `NoisyDIMTransformer.transform`.
         """
         return self._bits(self._slices(X))
 
     @own_context()
     def codes(self, X: MatrixLike) -> Integers:
-        """Return the codes (n,) of samples X (n, p): the bits of `transform`, as one number.
+        """Codes of samples: the bits of `transform`, as one number.
 
-        They are from 0 to ``2**bits - 1``.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, with features as in `fit`.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples,) of int64
+            From 0 to ``2**bits - 1``.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As of `transform`.
         """
         return self._pack(self._slices(X))
 
     @own_context()
     def nearest_cells(self, X: MatrixLike, n_cells: int = 8) -> Integers:
-        """Return the codes (n, n_cells) of the cells that are nearest to each sample of X (n, p).
+        """Codes of the cells that are nearest to each sample.
 
-        The own one first, in order of the distance from the embedded sample to the nearest point of
-        a cell, both mapped from the uniform distribution to N(0, I). ValueError for more than 16
-        bits, since the distance to each of the ``2**bits`` cells is computed.
+        By the distance from the embedded sample to the nearest point of a cell, both mapped from
+        the uniform distribution to N(0, I).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, with features as in `fit`.
+        n_cells : int, default=8
+            Number of cells, from 1 to ``2**bits``.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_cells) of int64
+            The nearest cells, the own one first.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As of `transform`; if `n_cells` is not as above; for more than 16 bits, since the
+            distance to each of the ``2**bits`` cells is computed.
         """
         z, bits = self._embed(X), self._n_features_out
         if bits > MAX_LISTED_BITS:
@@ -142,10 +201,25 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return found
 
     def strata(self, X: MatrixLike, min_samples: int = 10) -> Integers:
-        """Return labels (n,) of cells of X (n, p), for ``train_test_split(X, stratify=labels)``.
+        """Labels of cells, for ``train_test_split(X, stratify=labels)``.
 
-        Cells with fewer than `min_samples` are joined with the next ones, in order of codes. A
-        stratified split can have as many folds, and a `test_size` as small as one over it.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, with features as in `fit`.
+        min_samples : int, default=10
+            Cells with fewer samples are joined with the next ones, in order of codes. A stratified
+            split can have as many folds, and a `test_size` as small as one over it.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,) of int64
+            From 0 on.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As of `transform`; if `min_samples` is no positive integer.
         """
         check_integer(min_samples, "min_samples", minimum=1)
         _, cell, counts = np.unique(self.codes(X), return_inverse=True, return_counts=True)
@@ -163,8 +237,9 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return normal_embedding(self.transformer_, self.transformer_._check(X))
 
     def _slices(self, X: MatrixLike) -> Integers:
+        u = ndtr(self._embed(X))
         last = self.n_slices_ - 1  # of what is so far out that its probability rounds to 1
-        return np.minimum(ndtr(self._embed(X)) * self.n_slices_, last).astype(np.int64)
+        return np.minimum(u * self.n_slices_, last).astype(np.int64)
 
     def _bits(self, slices: Integers) -> NDArray[np.uint8]:
         """Return the bits (n, b) of slices (n, d): those of their Gray codes in turn."""

@@ -11,10 +11,10 @@ from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
-from sknoisydim._modules import RandomState, draw_seed
+from sknoisydim._modules import RandomState
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real
-from sknoisydim._wrapped import FloatArray, WrapsTransformer, scaled, without_names
+from sknoisydim._wrapped import FloatArray, ScaledFeatures, WrapsTransformer, without_names
 from sknoisydim.metrics._drift import PARTS, DriftReport
 from sknoisydim.metrics._information import normal_embedding
 
@@ -127,17 +127,26 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 
     @own_context()
     def fit(self, X: MatrixLike, y: object = None) -> NoisyDIMDriftMonitor:
-        """Train on one part of samples X (n, p) of the reference, and summarise the other one.
+        """Train on one part of the reference, and summarise the other one. No sample is kept.
 
-        None of the samples is kept. `y` is ignored.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            At least four samples of the reference.
+        y : None, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : NoisyDIMDriftMonitor
+            The fitted monitor.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, or X, is not as documented.
         """
-        check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
-        fraction = self.calibration_fraction
-        check_real(fraction, "calibration_fraction", minimum=0, maximum=1, closed="neither")
-        X = self._samples(X, reset=True)
-        rng = np.random.default_rng(draw_seed(self.random_state))
-        order = rng.permutation(len(X))
-        n_held_out = int(np.clip(round(fraction * len(X)), 2, len(X) - 2))
+        X, order, n_held_out, rng = self._to_split(X, least=2)
         held_out, others = X[order[:n_held_out]], X[order[n_held_out:]]
         seed = int(rng.integers(np.iinfo(np.int32).max))
         self.transformer_ = without_names(self._embedder(others, seed))
@@ -157,8 +166,8 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 
         Parameters
         ----------
-        X : array-like of shape (m, p)
-            At least two samples; features as in `fit`.
+        X : array-like of shape (m, n_features)
+            At least two samples, with features as in `fit`.
         batch_number : int or None, default=None
             k for the k-th batch since `fit`, from 1: the level of its test is then
             :math:`\alpha / (k (k + 1))`. These add up to `alpha`, so that the probability of any
@@ -169,6 +178,12 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         -------
         report : sknoisydim.metrics.DriftReport
             P-values, effect sizes, what moved, and a sentence.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            Before `fit`; if X is no table of numbers with these features, or `batch_number` no
+            positive integer.
         """
         check_is_fitted(self)
         level = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
@@ -218,9 +233,8 @@ class _Features:
 
     def __init__(self, transformer: Any, X: FloatArray, rng: np.random.Generator) -> None:
         self.transformer, d = transformer, transformer.n_components_
-        features = scaled(transformer, X)
-        self.fill = np.ma.masked_invalid(features).mean(0).filled(0.0)
-        features = np.where(np.isnan(features), self.fill, features)
+        self.scaled = ScaledFeatures(transformer, X)
+        features = self.scaled(X)
         n_principal = min(MAX_PRINCIPAL, *features.shape)
         pca = PCA(n_principal, random_state=int(rng.integers(2**31 - 1)))
         with np.errstate(invalid="ignore"):  # shares of the variance, where there is none
@@ -274,8 +288,7 @@ class _Features:
         The latter are those of the Gaussian whose covariance has these principal components, and
         one variance for all directions beyond them: the rows of its inverse, times the column.
         """
-        features = scaled(self.transformer, X)
-        features = np.where(np.isnan(features), self.fill, features) - self.mean
+        features = self.scaled(X) - self.mean
         projected = features @ self.principal.T
         whitened = projected / self.deviations
         beyond = (features - projected @ self.principal) / self.rest

@@ -18,9 +18,10 @@ from sknoisydim._files import replacing
 from sknoisydim._input import check_rows
 from sknoisydim._model import FittedModel, TargetMap, embeddings
 from sknoisydim._modules import RandomState, draw_seed
+from sknoisydim._objective import information_share
 from sknoisydim._settings import MISSING, resolve_device
 from sknoisydim._sources import FLOATS, MatrixLike, RowSource, as_given, is_sparse
-from sknoisydim._training._statistics import columns_share, information_share
+from sknoisydim._training._statistics import columns_share
 from sknoisydim._validation import check_integer, check_name
 from sknoisydim.encoders import IndicateMissing, resolve_encoder
 from sknoisydim.metrics import MatchReport

@@ -234,3 +234,29 @@ def channel_nats(embedded: Iterable[torch.Tensor], channel: Any, seed: int) -> f
             noisy = channel.transmit(clean, generator)
             values.append(infonce(channel.log_ratio(clean, noisy)).item())
     return float(np.mean(values))
+
+
+# Noisy rows that a score looks at, at least, and draws of the noise for a row at most: of two rows
+# as many as the first asks for take 0.9 s.
+SCORE_ROWS, SCORE_DRAWS = 2**14, 2**8
+
+
+def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
+    """Return the information of embeddings z (n, d) over that of the channel's best distribution.
+
+    Both by batches of the same size, so that 1 is reached for every channel and size. What is above
+    1 is chance, or a distribution that InfoNCE of a batch takes for a better one, such as a thin
+    shell or too large a variance: it counts as its inverse.
+    """
+    size = min(batch_size, len(z))
+    # A small table gets several draws of the noise, so that a share of few nats is stable too.
+    n_draws = min(SCORE_DRAWS, -(-SCORE_ROWS // len(z)))
+    # Rows of a table often come sorted; a batch of one class would show too little. The last batch
+    # is filled from the front.
+    order = np.random.default_rng(0).permutation(len(z))
+    order = np.resize(order, -(-len(z) // size) * size)
+    batches = torch.from_numpy(z[order]).split(size) * n_draws
+    # Another seed than that of the noise, which would be the same numbers.
+    best = channel.sample_input(len(order) * n_draws, make_generator(1)).to(batches[0])
+    share = channel_nats(batches, channel, 0) / channel_nats(best.split(size), channel, 0)
+    return float(np.clip(min(share, 1 / share) if share > 0 else 0.0, 0, 1))

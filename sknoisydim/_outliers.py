@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
-from sknoisydim._modules import RandomState, draw_seed
+from sknoisydim._modules import RandomState
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_name, check_real
-from sknoisydim._wrapped import LIMIT, FloatArray, WrapsTransformer, scaled, without_names
+from sknoisydim._wrapped import LIMIT, FloatArray, ScaledFeatures, WrapsTransformer, without_names
 from sknoisydim.metrics._information import normal_embedding
 
 # Threshold, scale and shape of a generalised Pareto distribution.
@@ -144,43 +145,51 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     @own_context()
     def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> NoisyDIMOutlierDetector:
-        """Train on usual samples X (n, p), and hold some out for the p-values.
+        """Train on usual samples, and hold some out for the p-values.
 
-        A few outliers among them cost power, not the level. `y` is ignored.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            At least four samples. A few outliers among them cost power, not the level.
+        y : None, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : NoisyDIMOutlierDetector
+            The fitted detector.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, or X, is not as documented.
         """
         check_name(self.calibration, CALIBRATIONS, "calibration")
-        alpha = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
         if self.fdr is not None:
             check_real(self.fdr, "fdr", minimum=0, maximum=1, closed="neither", also="None")
-        fraction = self.calibration_fraction
-        check_real(fraction, "calibration_fraction", minimum=0, maximum=1, closed="neither")
         n_members = check_integer(self.n_estimators, "n_estimators", minimum=1)
-        X = self._samples(X, reset=True)
-        rng = np.random.default_rng(draw_seed(self.random_state))
-        n, order = len(X), rng.permutation(len(X))
-        n_held_out = int(np.clip(round(fraction * n), 1, n - 2))
+        X, order, n_held_out, rng = self._to_split(X, least=1)
         if self._is_frozen():
             n_members = 1
         # Ranks are exact where the same samples are held out of all.
         step = 0 if self.calibration == "conformal" else n_held_out
         self.transformers_, self._members, scores = [], [], []
         for k, seed in enumerate(rng.integers(np.iinfo(np.int32).max, size=n_members)):
-            held_out = np.zeros(n, dtype=bool)
-            held_out[order[(k * step + np.arange(n_held_out)) % n]] = True
-            others = X[~held_out]
+            turned = np.roll(order, -k * step)
+            held_out, others = X[turned[:n_held_out]], X[np.sort(turned[n_held_out:])]
             self.transformers_.append(self._embedder(others, int(seed)))
             self._members.append(_Member(self.transformers_[-1], others))
-            scores.append(self._members[-1].score(X[held_out]))
+            scores.append(self._members[-1].score(held_out))
         if step == 0:
             scores = [np.mean(scores, axis=0)]
         self.calibration_scores_ = [np.sort(part) for part in scores]
         self.tails_ = [_fit_tail(-part[::-1]) for part in self.calibration_scores_]
-        self.offset_ = _offset(alpha, *self._calibration())
+        self.offset_ = _offset(self.alpha, *self._calibration())
         if self.offset_ == -np.inf and self.calibration == "conformal":
             warnings.warn(
                 f"no conformal p-value is below 1 / {n_held_out + 1}, so none reaches "
-                f"alpha={alpha:g}, and every sample is predicted to be usual. Use more samples, "
-                "or calibration='auto'.",
+                f"alpha={self.alpha:g}, and every sample is predicted to be usual. Use more "
+                "samples, or calibration='auto'.",
                 UserWarning,
                 stacklevel=3,  # beyond the decorator
             )
@@ -188,25 +197,66 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     @own_context()
     def score_samples(self, X: MatrixLike) -> FloatArray:
-        """Return the log density (n,) of samples (n, p), up to a constant, in nats; finite.
+        """Log density of samples, up to a constant.
 
-        The smaller, the more unusual.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, with features as in `fit`.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            In nats, finite; the smaller, the more unusual.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            Before `fit`; if X is no table of numbers with these features.
         """
         check_is_fitted(self)
-        return self._score(self._samples(X))
+        X = self._samples(X)
+        scores: FloatArray = np.mean([member.score(X) for member in self._members], axis=0)
+        return scores
 
     def decision_function(self, X: MatrixLike) -> FloatArray:
-        """Return `score_samples` minus `offset_` (n,) for samples (n, p); negative for outliers.
+        """Distance of each score from that of the p-value `alpha`.
 
-        That is how far each score is from that of the p-value `alpha`.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, with features as in `fit`.
+
+        Returns
+        -------
+        decision : ndarray of shape (n_samples,)
+            `score_samples` minus `offset_`, in nats; negative for outliers.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As of `score_samples`.
         """
         return self.score_samples(X) - self.offset_
 
     @own_context()
     def p_values(self, X: MatrixLike) -> FloatArray:
-        """Return p-values (n,): how likely a usual sample is as unusual as each one of X.
+        """Probability of a usual sample to be as unusual as each one of X.
 
-        The smaller a score, the smaller its p-value, or the same.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, with features as in `fit`.
+
+        Returns
+        -------
+        pvalues : ndarray of shape (n_samples,)
+            From 0 to 1; the smaller a score, the smaller its p-value, or the same.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As of `score_samples`; if `calibration` is unknown.
         """
         scores = self.score_samples(X)
         check_name(self.calibration, CALIBRATIONS, "calibration")
@@ -214,19 +264,28 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     @own_context()
     def predict(self, X: MatrixLike) -> NDArray[np.int64]:
-        """Return -1 for outliers and 1 for usual samples of X (n, p).
+        """Tell outliers from usual samples: by `alpha` each by itself, by `fdr` all together.
 
-        By `alpha` each sample is judged by itself, by `fdr` all samples together.
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, with features as in `fit`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            -1 for outliers, 1 for usual samples.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As of `score_samples`.
         """
         if self.fdr is None:
             outlying = self.decision_function(X) < 0
         else:
             outlying = false_discovery_control(self.p_values(X)) <= self.fdr
         return np.where(outlying, -1, 1)
-
-    def _score(self, X: FloatArray) -> FloatArray:
-        scores: FloatArray = np.mean([member.score(X) for member in self._members], axis=0)
-        return scores
 
     def _calibration(self) -> Calibration:
         """Return held-out scores and their tail, part by part, and the ranks left to the tail."""
@@ -243,39 +302,31 @@ class _Member:
         self.transformer = without_names(transformer)
         with np.errstate(over="ignore", invalid="ignore"):
             self.standard = StandardScaler().fit(X)
-        standard, features, z = self._views(X)
-        self.fill = np.ma.masked_invalid(features).mean(0).filled(0.0)
-        targets = np.hstack([standard, self._filled(features)])
-        self.mean, self.z_mean = targets.mean(0), z.mean(0)
-        z, targets = z - self.z_mean, targets - self.mean
-        self.weights = np.linalg.solve(z.T @ z + RIDGE * np.eye(z.shape[1]), z.T @ targets)
-        residual, p = targets - z @ self.weights, standard.shape[1]
-        self.whitenings = [
-            _whitening(part) for part in (residual[:, :p], residual[:, p:], targets[:, p:])
-        ]
+        self.scaled = ScaledFeatures(transformer, X)
+        targets, z = self._views(X)
+        self.mean, self.decoder = targets.mean(0), Ridge(RIDGE).fit(z, targets)
+        self.whitenings = [_whitening(part) for part in self._residuals(X)]
 
     def score(self, X: FloatArray) -> FloatArray:
         """Return the log density of samples (n, p), up to a constant."""
-        standard, features, z = self._views(X)
-        targets = np.hstack([standard, self._filled(features)]) - self.mean
-        residual, p = targets - (z - self.z_mean) @ self.weights, standard.shape[1]
-        parts = (residual[:, :p], residual[:, p:], targets[:, p:])
-        log_density: FloatArray = self.transformer.score_samples(X)
+        residuals = zip(self._residuals(X), self.whitenings, strict=True)
+        squares = [np.square(part @ whitening).sum(1) for part, whitening in residuals]
         # Their mean: the three say much of the same, and their sum drowns the embedding.
-        for part, whitening in zip(parts, self.whitenings, strict=True):
-            log_density = log_density - np.square(part @ whitening).sum(1) / (2 * len(parts))
+        log_density: FloatArray = self.transformer.score_samples(X) - np.mean(squares, axis=0) / 2
         return log_density
 
-    def _views(self, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return standardised features, features as the encoder is given them, and embeddings."""
+    def _residuals(self, X: FloatArray) -> list[FloatArray]:
+        """Return the three residuals of samples (n, p)."""
+        targets, z = self._views(X)
+        residual, p = targets - self.decoder.predict(z), X.shape[1]
+        return [residual[:, :p], residual[:, p:], (targets - self.mean)[:, p:]]
+
+    def _views(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return standardised features beside those that the encoder is given, and embeddings."""
         with np.errstate(over="ignore", invalid="ignore"):
             standard = np.clip(self.standard.transform(X), -LIMIT, LIMIT)
         z = normal_embedding(self.transformer, self.transformer._check(X), refined=False)
-        return np.nan_to_num(standard), scaled(self.transformer, X), z
-
-    def _filled(self, features: FloatArray) -> FloatArray:
-        filled: FloatArray = np.where(np.isnan(features), self.fill, features)
-        return filled
+        return np.hstack([np.nan_to_num(standard), self.scaled(X)]), z
 
 
 def _whitening(residual: FloatArray) -> FloatArray:
@@ -285,7 +336,7 @@ def _whitening(residual: FloatArray) -> FloatArray:
     return vectors / np.sqrt(np.maximum(values, FLOOR * largest))
 
 
-def _fit_tail(unusual: FloatArray) -> tuple[float, float, float] | None:
+def _fit_tail(unusual: FloatArray) -> Tail:
     """Return threshold, scale and shape >= 0 of a generalised Pareto distribution of the largest.
 
     `unusual` is sorted, the largest last. The estimate is that of Zhang and Stephens (2009). A

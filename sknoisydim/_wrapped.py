@@ -14,8 +14,10 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sknoisydim._input import check_kinds, in_our_words
+from sknoisydim._modules import RandomState, draw_seed
 from sknoisydim._sources import MatrixLike
 from sknoisydim._transformer import NoisyDIMTransformer
+from sknoisydim._validation import check_real
 
 FloatArray = NDArray[np.float64]
 
@@ -24,9 +26,12 @@ LIMIT = 1e6
 
 
 class WrapsTransformer(BaseEstimator):
-    """An estimator with a parameter `transformer`: one to fit, a frozen one, or None."""
+    """An estimator that holds samples out of a transformer: one to fit, a frozen one, or None."""
 
     transformer: Any
+    alpha: float
+    calibration_fraction: float
+    random_state: RandomState
 
     def _base(self) -> BaseEstimator:
         if self.transformer is None:
@@ -48,6 +53,16 @@ class WrapsTransformer(BaseEstimator):
             check_kinds(X, "X")
             checked: FloatArray = validate_data(self, X, reset=reset, dtype=np.float64, **options)
         return checked
+
+    def _to_split(self, X: MatrixLike, least: int) -> tuple[FloatArray, Any, int, Any]:
+        """Return samples, a random order of them, how many to hold out, and a generator."""
+        check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
+        fraction = self.calibration_fraction
+        check_real(fraction, "calibration_fraction", minimum=0, maximum=1, closed="neither")
+        X = self._samples(X, reset=True)
+        rng = np.random.default_rng(draw_seed(self.random_state))
+        n_held_out = int(np.clip(round(fraction * len(X)), least, len(X) - 2))
+        return X, rng.permutation(len(X)), n_held_out, rng
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -82,8 +97,18 @@ def without_names(transformer: Any) -> Any:
     return transformer
 
 
-def scaled(transformer: Any, X: FloatArray) -> FloatArray:
-    """Return features (n, p) as the encoder is given them; NaN where they are missing."""
-    with torch.inference_mode():
-        values = transformer.encoder_.scaling(torch.from_numpy(np.array(X)))
-        return np.clip(values.double().flatten(1).numpy(), -LIMIT, LIMIT)
+class ScaledFeatures:
+    """Features (n, p) of samples as the encoder is given them, means where they are missing."""
+
+    def __init__(self, transformer: Any, X: FloatArray) -> None:
+        self.scaling = transformer.encoder_.scaling
+        self.fill = np.ma.masked_invalid(self._scaled(X)).mean(0).filled(0.0)
+
+    def __call__(self, X: FloatArray) -> FloatArray:
+        features = self._scaled(X)
+        return np.where(np.isnan(features), self.fill, features)
+
+    def _scaled(self, X: FloatArray) -> FloatArray:
+        with torch.inference_mode():
+            values = self.scaling(torch.from_numpy(np.array(X)))
+            return np.clip(values.double().flatten(1).numpy(), -LIMIT, LIMIT)

@@ -12,7 +12,6 @@ from sklearn.preprocessing import StandardScaler
 from small import samples, small
 
 from sknoisydim import NoisyDIMTransformer, UniformCodes
-from sknoisydim.metrics._information import normal_embedding
 
 # About the largest distance of a point of (-4, 4)^d to the nearest of 200,000 in its cell.
 SPACING = {1: 0.001, 2: 0.1, 3: 0.5, 4: 1.0}
@@ -41,20 +40,9 @@ def cells_of(bits, d, n=2000):
 
 
 @over(layout=LAYOUTS)
-def test_cells_of_a_uniform_embedding_are_equally_frequent(layout):
-    model, Z = cells_of(*layout)
-    counts = np.bincount(model.codes(Z), minlength=2 ** layout[0])
-    assert len(counts) == 2 ** layout[0]
-    expected = len(Z) / len(counts)
-    # Pearson's statistic of k - 1 degrees of freedom, within five standard deviations.
-    statistic = np.square(counts - expected).sum() / expected
-    assert abs(statistic - len(counts) + 1) < 5 * np.sqrt(2 * len(counts))
-
-
-@over(layout=LAYOUTS)
 def test_edges_are_those_of_the_target(layout):
     model, Z = cells_of(*layout)
-    assert model.n_slices_.prod() == 2 ** layout[0]
+    assert model.n_slices_.prod() == 2 ** layout[0] > model.codes(Z).max()
     slices = np.floor(norm.cdf(Z) * model.n_slices_)
     _, one = np.unique(slices, axis=0, return_inverse=True)
     _, other = np.unique(model.codes(Z), return_inverse=True)
@@ -154,8 +142,8 @@ def test_codes_are_those_of_the_uniform_embedding():
     X = samples(300, 3)
     dim = quick(random_state=0, target="uniform").fit(X)
     model = UniformCodes(FrozenEstimator(dim), bits=6).fit(X)
-    u = model.transformer_.transform(X)
-    np.testing.assert_allclose(norm.cdf(normal_embedding(dim, X)), u, atol=1e-12)
+    slices = np.floor(model.transformer_.transform(X) * model.n_slices_)
+    np.testing.assert_array_equal(model.codes(X), model._pack(slices.astype(int)))
 
 
 def test_works_in_a_pipeline_with_frames():

@@ -234,8 +234,5 @@ def test_few_samples_and_many():
     assert 0 < model.check(samples(5000, 2)).pvalue <= 1
     with pytest.raises(ValueError, match="minimum of 2 is required"):
         model.check(samples(1, 3))
-
-
-def test_a_wrong_number_of_a_batch_is_said(fitted):
     with pytest.raises(ValueError, match="batch_number must be None or an integer >= 1"):
-        fitted.check(samples(50, 0), batch_number=0)
+        model.check(samples(50, 0), batch_number=0)

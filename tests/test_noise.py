@@ -11,8 +11,7 @@ from scipy import stats
 from sklearn.datasets import load_iris
 from small import generator, small
 
-from sknoisydim._objective import Objective
-from sknoisydim._training._statistics import information_share
+from sknoisydim._objective import Objective, information_share
 from sknoisydim.bounds import infonce
 from sknoisydim.noise import NOISES, UniformNoise, auto_levels
 from sknoisydim.normalization import Whitening

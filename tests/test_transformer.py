@@ -23,7 +23,7 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim._training._statistics import information_share
+from sknoisydim._objective import information_share
 from sknoisydim.noise import GaussianChannel, GaussianNoise, auto_scale
 
 X, Y = load_iris(return_X_y=True)

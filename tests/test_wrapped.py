@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from over import over
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -49,6 +50,13 @@ def test_the_seed_decides_and_a_pickle_says_the_same(kind):
     model = make(quick(), random_state=0).fit(X)
     for same in (clone(model).fit(X), pickle.loads(pickle.dumps(model))):
         np.testing.assert_array_equal(said(same, X[:50]), said(model, X[:50]))
+
+
+@each
+def test_before_fit_nothing_is_said(kind):
+    make, said = kind
+    with pytest.raises(NotFittedError):
+        said(make(quick()), X)
 
 
 @each

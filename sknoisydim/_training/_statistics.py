@@ -13,17 +13,13 @@ from torch import nn
 from sknoisydim._data import Rows
 from sknoisydim._model import SLICE_ROWS, Embedder, embeddings
 from sknoisydim._modules import make_generator
-from sknoisydim._objective import Objective, channel_nats
+from sknoisydim._objective import Objective, information_share
 from sknoisydim._settings import Settings
 from sknoisydim._sources import ChosenRows, RowSource
 from sknoisydim.encoders import recalibrate
-from sknoisydim.noise import Channel
 
 # Rows on which the information of a fit is measured: more do not move its third digit.
 INFORMATION_ROWS = 2**15
-# Noisy rows that a score looks at, at least, and draws of the noise for a row at most: of two rows
-# as many as the first asks for take 0.9 s.
-SCORE_ROWS, SCORE_DRAWS = 2**14, 2**8
 # Rows that a refinement is fitted to: minutes for more would buy little.
 REFINEMENT_ROWS = 2**15
 # What the map that one builds has beside being called.
@@ -195,26 +191,6 @@ def sample(rows: Rows, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
     order = rows.draw(min(len(rows), INFORMATION_ROWS), make_generator(seed))
     for start in range(0, len(order) - batch_size + 1, batch_size):
         yield rows.take(order[start : start + batch_size])
-
-
-def information_share(z: np.ndarray, channel: Channel, batch_size: int) -> float:
-    """Return the information of embeddings z (n, d) over that of the channel's best distribution.
-
-    What is above 1 is chance, or what InfoNCE of a batch takes for a better distribution, such as a
-    thin shell or too large a variance: it counts as its inverse.
-    """
-    size = min(batch_size, len(z))
-    # A small table gets several draws of the noise, so that a share of few nats is stable too.
-    n_draws = min(SCORE_DRAWS, -(-SCORE_ROWS // len(z)))
-    # Rows of a table often come sorted; a batch of one class would show too little. The last batch
-    # is filled from the front.
-    order = np.random.default_rng(0).permutation(len(z))
-    order = np.resize(order, -(-len(z) // size) * size)
-    batches = torch.from_numpy(z[order]).split(size) * n_draws
-    # Another seed than that of the noise, which would be the same numbers.
-    best = channel.sample_input(len(order) * n_draws, make_generator(1)).to(batches[0])
-    share = channel_nats(batches, channel, 0) / channel_nats(best.split(size), channel, 0)
-    return float(np.clip(min(share, 1 / share) if share > 0 else 0.0, 0, 1))
 
 
 def columns_share(embedder: Embedder, X: RowSource, z: np.ndarray) -> float:

@@ -44,8 +44,26 @@ def max_correlation(
 
     with :math:`r_{ij}(Z)` Pearson's correlation of components i and j, and :math:`r_{ij}` the same
     of the reference sample, or 0 for a target in its N(0, I) pre-image. It is 0 for one component
-    and for constant ones, and blind to dependence that is not linear. `Z` and `reference` are those
-    of :func:`energy_test`; nothing is drawn, so `random_state` has no effect.
+    and for constant ones, and blind to dependence that is not linear.
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples.
+    reference : str, target or array-like of shape (m, n_components), default="normal"
+        As of `energy_test`.
+    random_state : int, Generator, RandomState or None, default=None
+        Ignored, since nothing is drawn: all distances take one.
+
+    Returns
+    -------
+    correlation : float
+        From 0 to 1, or to 2 with a reference sample.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of `energy_test`.
     """
     Z, Y = compare(Z, reference)
     correlation = correlation_matrix(Z)
@@ -72,13 +90,30 @@ def total_correlation(
     with R the correlation matrix of the normal scores of the samples (ranks, ties broken at random,
     through the quantile function of N(0, 1)), W those scores whitened by R, G a sample of N(0, I)
     treated in the same way, and :math:`\hat H` the Kozachenko-Leonenko entropy (Probl. Inf. Transm.
-    23, 1987) from the distance to the k-th neighbour, k = `n_neighbors`, of at most 10,000 samples.
-    Exact on average for a Gaussian copula; other dependence is underestimated, more so with each
-    component.
+    23, 1987) from the distance to the k-th neighbour, of at most 10,000 samples. Exact on average
+    for a Gaussian copula; other dependence is underestimated, more so with each component.
 
-    It is about 0 for independent components, infinite if some determine another linearly. The other
-    parameters are those of :func:`henze_zirkler`; ValueError unless there are more samples than
-    components and than k.
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples, more than components and than `n_neighbors`.
+    reference : str or target, default="normal"
+        As of `energy_test`, but no sample.
+    n_neighbors : int, default=3
+        Number k of the neighbour.
+    random_state : int, Generator, RandomState or None, default=None
+        Seed of G, of the order of ties, and of which samples are used.
+
+    Returns
+    -------
+    nats : float
+        About 0 for independent components, infinite if some determine another linearly.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of `kolmogorov_smirnov`; if there are too few samples, or `n_neighbors` is no positive
+        integer.
 
     Examples
     --------
@@ -132,12 +167,27 @@ def intrinsic_dimension(X: Any, *, random_state: RandomState = 0) -> float:
 
     with :math:`r_{i1} \le r_{i2}` the distances of sample i to its two nearest neighbours (Facco,
     d'Errico, Rodriguez, Laio, Sci. Rep. 7, 12140, 2017). An embedding with more components than
-    that cannot have independent ones. NaN with fewer than 20 distinct samples, and for a lattice.
-    Its standard deviation is about d / sqrt(n); above about 10 dimensions it is too low, so compare
-    it with that of a sample of known dimension. Noise on the samples counts as dimensions.
+    that cannot have independent ones. Its standard deviation is about d / sqrt(n); above about 10
+    dimensions it is too low, so compare it with that of a sample of known dimension. Noise on the
+    samples counts as dimensions.
 
-    X (n_samples, n_features) has features on comparable scales. Repeated samples count once; of
-    more than 4,000, 4,000 drawn by `random_state` are used.
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Samples, with features on comparable scales. Repeated ones count once; of more than 4,000,
+        4,000 drawn at random are used.
+    random_state : int, Generator, RandomState or None, default=0
+        Seed of which samples are used.
+
+    Returns
+    -------
+    dimension : float
+        NaN with fewer than 20 distinct samples, and for a lattice.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If X is no table of finite numbers with two rows at least.
 
     Examples
     --------
@@ -147,7 +197,7 @@ def intrinsic_dimension(X: Any, *, random_state: RandomState = 0) -> float:
     >>> round(intrinsic_dimension(np.column_stack([u, v, u * v, np.sin(3 * u), v**2])))
     2
     """
-    X = subsample(check_sample(X), MAX_DIMENSION_SAMPLES, generator(random_state))
+    X = subsample(check_sample(X, "X"), MAX_DIMENSION_SAMPLES, generator(random_state))
     X = np.unique(X, axis=0)
     if len(X) < MIN_DIMENSION_SAMPLES:
         return float("nan")
@@ -184,10 +234,24 @@ def consistency(Z1: ArrayLike, Z2: ArrayLike) -> Consistency:
               {\|Z_1^\top Z_1\|_F \, \|Z_2^\top Z_2\|_F}, \qquad
               R^2 = \frac{\|Z_1^\top Z_2\|_*^2}{\|Z_1\|_F^2 \, \|Z_2\|_F^2}
 
-    of centred embeddings (n_samples, n_components) of the same samples in the same order, two at
-    least (Kornblith et al., ICML 2019), with :math:`\|\cdot\|_*` the sum of singular values.
-    Numbers of components may differ. Both are 0 where an embedding is constant. Compare at N(0, I):
-    a target such as "uniform" is no rotation of itself.
+    of centred embeddings (Kornblith et al., ICML 2019, section 3), with :math:`\|\cdot\|_*` the sum
+    of singular values. Compare at N(0, I): a target such as "uniform" is no rotation of itself.
+
+    Parameters
+    ----------
+    Z1, Z2 : array-like of shape (n_samples, n_components)
+        Embeddings of the same samples, two at least, in the same order. Their numbers of components
+        may differ.
+
+    Returns
+    -------
+    found : Consistency
+        CKA and R^2, both 0 where an embedding is constant.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If one is no table of finite numbers, or they have other numbers of samples.
 
     Examples
     --------
@@ -214,8 +278,21 @@ def align(Z1: ArrayLike, Z2: ArrayLike) -> FloatArray:
     .. math:: \min_{R^\top R = I} \|(Z_1 - \bar Z_1) R - (Z_2 - \bar Z_2)\|_F
 
     A turned N(0, I) is N(0, I): embeddings of two seeds can be compared by component, and match.
-    Returns `Z1` turned, reflected where that fits better, and with the mean of `Z2`; both are of
-    shape (n_samples, n_components), with the samples in the same order.
+
+    Parameters
+    ----------
+    Z1, Z2 : array-like of shape (n_samples, n_components)
+        Embeddings of the same samples, two at least, in the same order.
+
+    Returns
+    -------
+    Z : ndarray of shape (n_samples, n_components)
+        `Z1` turned, reflected where that fits better, and with the mean of `Z2`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of `consistency`; if they have other numbers of components.
     """
     A, B = _same_samples(Z1, Z2)
     if A.shape != B.shape:
@@ -226,13 +303,28 @@ def align(Z1: ArrayLike, Z2: ArrayLike) -> FloatArray:
 
 @own_context()
 def effective_rank(Z: ArrayLike) -> float:
-    r"""Return how many directions an embedding uses: from 1 to its number of components.
+    r"""Return how many directions an embedding uses.
 
     .. math:: \exp \Bigl( -\sum_i p_i \log p_i \Bigr), \qquad p_i = \sigma_i / \sum_j \sigma_j
 
-    with :math:`\sigma_i` the singular values of the centred embedding Z (n_samples, n_components)
-    of at least two samples (Roy, Vetterli, EUSIPCO 2007). A whitened one has all of its components;
-    0 where all samples are the same.
+    with :math:`\sigma_i` the singular values of the centred embedding (Roy, Vetterli, EUSIPCO
+    2007).
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples, two at least.
+
+    Returns
+    -------
+    rank : float
+        From 1 to the number of components, which a whitened embedding has; 0 where all samples are
+        the same.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If Z is no table of finite numbers with two rows at least.
     """
     values = np.linalg.svd(_unit(check_sample(Z)), compute_uv=False)
     return float(np.exp(entropy(values))) if values.any() else 0.0

@@ -65,12 +65,32 @@ def sliced_wasserstein(
 
     .. math:: SW_2 = \Bigl( \frac{1}{K} \sum_{k=1}^{K} W_2^2(u_k^T Z, u_k^T Y) \Bigr)^{1/2}
 
-    with :math:`u_k` uniform on the unit sphere, K = `n_projections` directions, Y as many draws of
-    a target as there are samples, and :math:`W_2` the 2-Wasserstein distance on the line (Bonneel
-    et al., J. Math. Imaging Vis. 51, 2015, section 3). In the units of Z, and not zero for a finite
-    sample of the target: see `relative_distance`. From 8 dimensions on, projections of almost
-    anything look normal, and it hardly sees more than mean and covariance. The other parameters are
-    those of :func:`energy_test`.
+    with :math:`u_k` uniform on the unit sphere, Y as many draws of a target as there are samples,
+    and :math:`W_2` the 2-Wasserstein distance on the line (Bonneel et al., J. Math. Imaging Vis.
+    51, 2015, section 3). In the units of Z, and not zero for a finite sample of the target: see
+    `relative_distance`. From 8 dimensions on, projections of almost anything look normal, and it
+    hardly sees more than mean and covariance.
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples.
+    reference : str, target or array-like of shape (m, n_components), default="normal"
+        As of `energy_test`.
+    n_projections : int, default=200
+        Number K of directions.
+    random_state : int, Generator, RandomState or None, default=None
+        Seed of the directions and draws.
+
+    Returns
+    -------
+    distance : float
+        0 or more.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of `energy_test`; if `n_projections` is no positive integer.
     """
     check_integer(n_projections, "n_projections", minimum=1)
     rng = generator(random_state)
@@ -81,8 +101,6 @@ def sliced_wasserstein(
     draws = draw(Y, len(Z) if Y is None else len(Y), Z.shape[1], rng)
     drawn = np.sort(directions.T @ draws.T, axis=1)
     n, m = projected.shape[1], drawn.shape[1]
-    if n == m:
-        return float(np.sqrt(np.square(projected - drawn).mean()))
     # Both quantile functions are constant between these levels, in units of 1 / (n m).
     levels = np.union1d(m * np.arange(1, n + 1), n * np.arange(1, m + 1))
     gap = projected[:, (levels - 1) // m] - drawn[:, (levels - 1) // n]
@@ -105,6 +123,25 @@ def energy_distance(
 
     with as many draws of the reference, and else as in :func:`energy_test`. It sees mean, scales
     and correlation, and little else.
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples.
+    reference : str, target or array-like of shape (m, n_components), default="normal"
+        As of `energy_test`.
+    random_state : int, Generator, RandomState or None, default=None
+        Seed of the draws, and of which samples are used.
+
+    Returns
+    -------
+    distance : float
+        0 or more.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of `energy_test`.
     """
     A, B, _ = _limited(Z, reference, random_state)
     within = sum(2.0 * pdist(part).sum() / len(part) ** 2 for part in (A, B))
@@ -141,11 +178,17 @@ def energy_test(
     random_state : int, Generator, RandomState or None, default=None
         Seed of the draws and permutations, and of which samples are used.
 
+    Returns
+    -------
+    test : JointTest
+        The statistic T and its p-value.
+
     Raises
     ------
     ValueError, TypeError
         If Z or a sample is no table of finite numbers with two rows at least, if they have other
-        numbers of components, if a name is unknown, or a row of Z has no pre-image.
+        numbers of components, if a name is unknown, a row of Z has no pre-image, or
+        `n_permutations` is no positive integer.
 
     Examples
     --------
@@ -157,13 +200,10 @@ def energy_test(
     >>> energy_test(Z + 0.5, "normal", random_state=0).pvalue
     0.005
     """
-    check_integer(n_permutations, "n_permutations", minimum=1)
-    A, B, rng = _limited(Z, reference, random_state, DRAWS_PER_SAMPLE)
-    pooled = np.concatenate([A, B])
-    similarity = cdist(pooled, pooled)
-    np.negative(similarity, out=similarity)
-    member = _splits(len(pooled), len(A), n_permutations, rng)
-    return _rank(len(A) * len(B) / len(pooled) * _discrepancy(similarity, member))
+    distances, n, rng = _pooled_distances(Z, reference, n_permutations, random_state)
+    member = _splits(len(distances), n, n_permutations, rng)
+    scale = n * (1 - n / len(distances))
+    return _rank(scale * _discrepancy(np.negative(distances, out=distances), member))
 
 
 @own_context()
@@ -182,16 +222,35 @@ def mmd_test(
     with :math:`k_c(a, b) = \exp(-|a - b|^2 / (2 (c s)^2))` for c = 1, 1/2, 1/4 and 1/8, s the
     median distance in the pooled sample, and :math:`\mu_c, \sigma_c` mean and standard deviation of
     :math:`M_c` over the permutations (Gretton et al., JMLR 13, 2012, sections 2 and 8). Blind to
-    structure that is fine compared with the distance between neighbours. Parameters and p-value are
-    those of :func:`energy_test`.
+    structure that is fine compared with the distance between neighbours. Samples, draws and the
+    p-value are as of :func:`energy_test`.
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples.
+    reference : str, target or array-like of shape (m, n_components), default="normal"
+        As of `energy_test`.
+    n_permutations : int, default=199
+        Number of permutations.
+    random_state : int, Generator, RandomState or None, default=None
+        Seed of the draws and permutations, and of which samples are used.
+
+    Returns
+    -------
+    test : JointTest
+        The statistic T and its p-value.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of `energy_test`.
     """
-    check_integer(n_permutations, "n_permutations", minimum=1)
-    A, B, rng = _limited(Z, reference, random_state, DRAWS_PER_SAMPLE)
-    pooled = np.concatenate([A, B])
-    distances = cdist(pooled, pooled)
+    distances, n, rng = _pooled_distances(Z, reference, n_permutations, random_state)
+    size = len(distances)
     # Of pooled samples drawn at random: a width that knew which are which would break exactness.
-    width = float(np.median(distances[rng.choice(len(pooled), min(len(pooled), 100))])) or 1.0
-    member = _splits(len(pooled), len(A), n_permutations, rng)
+    width = float(np.median(distances[rng.choice(size, min(size, 100))])) or 1.0
+    member = _splits(size, n, n_permutations, rng)
     scores = []
     kernel = np.square(distances, out=distances)
     kernel *= -0.5 / width**2
@@ -214,6 +273,16 @@ def _limited(
     Z = subsample(Z, MAX_PAIRWISE_SAMPLES, rng)
     m = draws_per_sample * len(Z) if Y is None else len(Y)
     return Z, draw(Y, min(m, MAX_PAIRWISE_SAMPLES), Z.shape[1], rng), rng
+
+
+def _pooled_distances(
+    Z: ArrayLike, reference: Reference, n_permutations: int, random_state: RandomState
+) -> tuple[FloatArray, int, np.random.Generator]:
+    """Return distances between all samples and draws, and how many samples come before draws."""
+    check_integer(n_permutations, "n_permutations", minimum=1)
+    A, B, rng = _limited(Z, reference, random_state, DRAWS_PER_SAMPLE)
+    pooled = np.concatenate([A, B])
+    return cdist(pooled, pooled), len(A), rng
 
 
 def _splits(size: int, n: int, n_permutations: int, rng: np.random.Generator) -> FloatArray:
@@ -244,18 +313,33 @@ def _rank(statistic: FloatArray) -> JointTest:
 
 @own_context()
 def kolmogorov_smirnov(Z: ArrayLike, reference: Reference = "normal") -> MarginalTest:
-    r"""Kolmogorov-Smirnov test of each component, by `scipy.stats.kstest`.
+    r"""Kolmogorov-Smirnov test of each component, by `scipy.stats.ks_1samp`.
 
     .. math:: D_i = \sup_x | F_{n,i}(x) - \Phi(x) |
 
     with :math:`F_{n,i}` the empirical distribution function of component i of the N(0, I)
-    pre-image and :math:`\Phi` that of N(0, 1). Blind to dependence between components. `Z` and
-    `reference` are those of :func:`energy_test`, but no sample as the reference.
+    pre-image and :math:`\Phi` that of N(0, 1). Blind to dependence between components.
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples.
+    reference : str or target, default="normal"
+        As of `energy_test`, but no sample.
+
+    Returns
+    -------
+    test : MarginalTest
+        The statistics D, their p-values, and those with Holm's correction.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of `energy_test`; if the reference is a sample.
     """
     Z = normal_preimage(Z, reference, test="kolmogorov_smirnov")
-    results = [stats.kstest(column, ndtr) for column in Z.T]
-    statistic, pvalue = np.array([[found.statistic, found.pvalue] for found in results]).T
-    return MarginalTest(statistic, pvalue, holm(pvalue))
+    found: Any = stats.ks_1samp(Z, ndtr)
+    return MarginalTest(found.statistic, found.pvalue, holm(found.pvalue))
 
 
 # Below max(500, 20 d) samples the asymptotic distributions are off: with n = 50 and d = 16 the
@@ -279,8 +363,26 @@ def henze_zirkler(
 
     The p-value comes from a log-normal distribution with the asymptotic mean and variance; with
     fewer than max(500, 20 d) samples from 199 simulated ones of the same size. Above 2,000 samples,
-    2,000 drawn at random are used, by `random_state`. The other parameters are those of
-    :func:`kolmogorov_smirnov`; Z has more samples than components.
+    2,000 drawn at random are used.
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples, more than components.
+    reference : str or target, default="normal"
+        As of `energy_test`, but no sample.
+    random_state : int, Generator, RandomState or None, default=None
+        Seed of the simulation, and of which samples are used.
+
+    Returns
+    -------
+    test : JointTest
+        The statistic HZ and its p-value.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of `kolmogorov_smirnov`; if there are no more samples than components.
     """
     rng = generator(random_state)
     Z = normal_preimage(Z, reference, test="henze_zirkler")
@@ -291,30 +393,24 @@ def henze_zirkler(
     white = whiten(Z)
     if white is None:
         return JointTest(4.0 * n, 0.0)
-    statistic = _hz_statistic(white[0])
+    beta_squared = 0.5 * ((2 * d + 1) * n / 4) ** (2 / (d + 4))
+    statistic = _hz_statistic(white[0], beta_squared)
     if n >= max(ENOUGH_SAMPLES, ENOUGH_SAMPLES_PER_COMPONENT * d):
-        return JointTest(statistic, _hz_survival(statistic, n, d))
+        return JointTest(statistic, _hz_survival(statistic, d, beta_squared))
     null = (whiten(rng.standard_normal((n, d))) for _ in range(N_RESAMPLES))
-    reached = sum(white is None or _hz_statistic(white[0]) >= statistic for white in null)
+    reached = sum(w is None or _hz_statistic(w[0], beta_squared) >= statistic for w in null)
     return JointTest(statistic, (1 + reached) / (1 + N_RESAMPLES))
 
 
-def _hz_beta_squared(n: int, d: int) -> float:
-    return float(0.5 * ((2 * d + 1) * n / 4) ** (2 / (d + 4)))
-
-
-def _hz_statistic(white: FloatArray) -> float:
+def _hz_statistic(white: FloatArray, b: float) -> float:
     n, d = white.shape
-    b = _hz_beta_squared(n, d)
     pairs = 1.0 + 2.0 * np.exp(-0.5 * b * pdist(white, "sqeuclidean")).sum() / n
     own = np.exp(-0.5 * b / (1 + b) * np.square(white).sum(axis=1)).sum()
     return float(pairs - 2 * (1 + b) ** (-d / 2) * own + n * (1 + 2 * b) ** (-d / 2))
 
 
-def _hz_survival(statistic: float, n: int, d: int) -> float:
-    b = _hz_beta_squared(n, d)
-    a = 1 + 2 * b
-    w = (1 + b) * (1 + 3 * b)
+def _hz_survival(statistic: float, d: int, b: float) -> float:
+    a, w = 1 + 2 * b, (1 + b) * (1 + 3 * b)
     mean = 1 - a ** (-d / 2) * (1 + d * b / a + d * (d + 2) * b**2 / (2 * a**2))
     variance = (
         2 * (1 + 4 * b) ** (-d / 2)
@@ -376,6 +472,12 @@ def classifier_auc(
     -------
     auc : float
         0.5 when the classifier cannot tell (a little less is chance), 1.0 when it always can.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of `energy_test`, with `cv` samples at least; if `cv` is no integer from 2 on; if
+        `classifier` is an unknown name, or no classifier.
     """
     check_integer(cv, "cv", minimum=2)
     rng = generator(random_state)
@@ -442,6 +544,17 @@ def relative_distance(
     **params : keyword arguments
         Passed to the distance, e.g. ``n_projections=50``.
 
+    Returns
+    -------
+    ratio : float
+        1 for a sample of the target; NaN where two samples of it have the distance 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of `energy_test`, with four rows of a sample and of Z at least; if `distance` is an
+        unknown name, or `n_repeats` no positive integer.
+
     Examples
     --------
     >>> import numpy as np
@@ -484,9 +597,34 @@ def monte_carlo_test(
 
     .. math:: p = \frac{1 + \#\{b : D(Y_b) \ge D(Z)\}}{1 + B}
 
-    with D the distance to the target and :math:`Y_b` one of B = `n_resamples` samples of the target
-    of the size of Z: exact for every n and d. The smallest p-value is 1 / (1 + B). The other
-    parameters are those of :func:`relative_distance`, with a target as the reference.
+    with D the distance to the target and :math:`Y_b` one of B samples of the target of the size of
+    Z: exact for every n and d.
+
+    Parameters
+    ----------
+    distance : str or callable
+        As of `relative_distance`.
+    Z : array-like of shape (n_samples, n_components)
+        Embedded samples.
+    reference : str or target, default="normal"
+        As of `energy_test`, but no sample.
+    n_resamples : int, default=99
+        Number B of samples of the target; the smallest p-value is 1 / (1 + B).
+    random_state : int, Generator, RandomState or None, default=None
+        Seed of all draws.
+    **params : keyword arguments
+        Passed to the distance.
+
+    Returns
+    -------
+    test : JointTest
+        The distance and its p-value.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of `energy_test`; if the reference is a sample, `distance` is an unknown name, or
+        `n_resamples` no positive integer.
 
     Examples
     --------
@@ -499,17 +637,13 @@ def monte_carlo_test(
     """
     measure = _distance(distance)
     check_integer(n_resamples, "n_resamples", minimum=1)
-    if is_sample(reference):
-        raise TypeError("monte_carlo_test draws from a target: reference must not be a sample.")
-    rng = generator(random_state)
-    Z, _ = compare(Z, reference)
+    Z, rng = normal_preimage(Z, reference, test="monte_carlo_test"), generator(random_state)
     observed = measure(Z, "normal", random_state=seed_of(rng), **params)
-    null = [
-        measure(rng.standard_normal(Z.shape), "normal", random_state=seed_of(rng), **params)
-        for _ in range(n_resamples)
-    ]
-    pvalue = (1 + int(np.sum(np.asarray(null) >= observed))) / (1 + n_resamples)
-    return JointTest(observed, pvalue)
+    reached = 0
+    for _ in range(n_resamples):
+        draws = rng.standard_normal(Z.shape)
+        reached += measure(draws, "normal", random_state=seed_of(rng), **params) >= observed
+    return JointTest(observed, float((1 + reached) / (1 + n_resamples)))
 
 
 def _distance(distance: str | Callable[..., float]) -> Callable[..., float]:

@@ -88,7 +88,13 @@ class DriftReport:
         return f"Drift {found}: {where}."
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all values as numbers, texts and lists that JSON can hold."""
+        """Return all values in a form that JSON can hold.
+
+        Returns
+        -------
+        values : dict
+            The attributes, the verdict, and the name of the test.
+        """
         return {"verdict": self.verdict, "test": self.test} | dataclasses.asdict(self)
 
     def __str__(self) -> str:

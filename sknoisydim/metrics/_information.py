@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import t as student
 from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
     from sknoisydim.noise import Channel
 
 
-def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstimator, MatrixLike]:
-    """Return the one fitted NoisyDIMTransformer of an estimator, and X as it reaches it."""
+def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstimator, Any]:
+    """Return the one fitted NoisyDIMTransformer of an estimator, and X as it reaches it, checked.
+
+    X has to have two samples at least.
+    """
     transformer, before = find_step(estimator)
     for steps in before:
         X = steps.transform(X)
-    return transformer, X
+    return transformer, transformer._check(X, ensure_min_samples=2)
 
 
 def find_step(estimator: BaseEstimator) -> tuple[BaseEstimator, list[BaseEstimator]]:
@@ -69,13 +73,7 @@ def _transformers(
 
 
 def _steps(estimator: object) -> list[tuple[str, BaseEstimator]]:
-    steps = getattr(estimator, "steps", None)
-    return steps if isinstance(steps, list) else []
-
-
-def check_rows(transformer: BaseEstimator, X: MatrixLike) -> np.ndarray:
-    """Validate X against a fitted transformer: at least two samples like those of its `fit`."""
-    return transformer._check(X, ensure_min_samples=2)
+    return estimator.steps if isinstance(estimator, Pipeline) else []
 
 
 def normal_embedding(
@@ -132,7 +130,23 @@ class InformationEstimate:
     n_rows: int
 
     def to(self, units: str) -> InformationEstimate:
-        """Return the estimate in "nats" or "bits"."""
+        """Convert the estimate to another unit.
+
+        Parameters
+        ----------
+        units : {"nats", "bits"}
+            Unit of the result.
+
+        Returns
+        -------
+        estimate : InformationEstimate
+            The same, in that unit.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the unit is unknown.
+        """
         factor = UNITS[self.units] / UNITS[check_name(units, UNITS, "units")]
         names = ("value", "low", "high", "reachable", "capacity", "cap")
         converted: dict[str, Any] = {name: getattr(self, name) * factor for name in names}
@@ -183,17 +197,22 @@ def mutual_information(
     random_state : int, Generator, RandomState or None, default=0
         Seed of the draws.
 
+    Returns
+    -------
+    estimate : InformationEstimate
+        The estimate, its interval, and what bounds it.
+
     Raises
     ------
     NotFittedError, TypeError, ValueError
         If there is no such fitted transformer, or more than one; if X is not usable, see
-        `NoisyDIMTransformer.transform`; if `units` is unknown.
+        `NoisyDIMTransformer.transform`; if another parameter is not as above.
     """
     check_name(units, UNITS, "units")
     check_integer(n_draws, "n_draws", minimum=2)
     check_real(confidence, "confidence", minimum=0, maximum=1, closed="neither")
-    transformer, X = find_transformer(est, X)
-    z = normal_embedding(transformer, check_rows(transformer, X), refined=False)
+    transformer, rows = find_transformer(est, X)
+    z = normal_embedding(transformer, rows, refined=False)
     channel, batch_size = transformer.channel_, transformer.batch_size_
     estimate = channel_information(
         z, channel, batch_size, generator(random_state), n_draws=n_draws, confidence=confidence
@@ -280,7 +299,8 @@ def about_labels(
     }
 
 
-#: Samples that a match is judged by, at most.
+#: What a match is judged by, and by how many samples at most.
+SCORED = {**DISTANCES, "classifier_auc": classifier_auc}
 MAX_SCORED_SAMPLES = 4_000
 
 
@@ -296,8 +316,8 @@ def match_scorer(
 ) -> float:
     """Minus the relative sliced Wasserstein distance of the embedding to its target.
 
-    Higher is better, and about -1 is perfect. From eight components on it hardly sees the joint
-    distribution: use ``make_match_scorer("classifier_auc")`` there.
+    For ``scoring=`` of a search. From eight components on it hardly sees the joint distribution:
+    use ``make_match_scorer("classifier_auc")`` there.
 
     Parameters
     ----------
@@ -314,12 +334,22 @@ def match_scorer(
         Seed of all draws, the same in every call, so candidates of a grid are compared alike.
     **params : keyword arguments
         Passed to `relative_distance` and the distance, or to `classifier_auc`.
+
+    Returns
+    -------
+    score : float
+        Higher is better.
+
+    Raises
+    ------
+    NotFittedError, TypeError, ValueError
+        As of `mutual_information`; if `metric` is unknown.
     """
-    transformer, X = find_transformer(estimator, X)
+    check_name(metric, SCORED, "metric")
+    transformer, rows = find_transformer(estimator, X)
     # A stream of its own: a user's data may come from default_rng(0), too.
     rng = np.random.default_rng([random_state, len(DISTANCES)])
-    rows = subsample(check_rows(transformer, X), MAX_SCORED_SAMPLES, rng)
-    Z = normal_embedding(transformer, rows)
+    Z = normal_embedding(transformer, subsample(rows, MAX_SCORED_SAMPLES, rng))
     if metric == "classifier_auc":
         return -classifier_auc(Z, "normal", random_state=rng, **params)
     return -relative_distance(metric, Z, "normal", random_state=rng, **params)
@@ -328,11 +358,28 @@ def match_scorer(
 def make_match_scorer(
     metric: str = "sliced_wasserstein", *, random_state: int = 0, **params: object
 ) -> Callable[..., float]:
-    """Make a scorer ``scorer(estimator, X, y=None)``: `match_scorer` with these parameters.
+    """Make a scorer for ``scoring=`` of a search: `match_scorer` with other parameters.
 
-    ValueError if the metric is unknown.
+    Parameters
+    ----------
+    metric : str, default="sliced_wasserstein"
+        As of `match_scorer`.
+    random_state : int, default=0
+        As of `match_scorer`.
+    **params : keyword arguments
+        As of `match_scorer`.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y=None)``, which can be pickled.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `metric` is unknown.
     """
-    check_name(metric, {**DISTANCES, "classifier_auc": classifier_auc}, "metric")
+    check_name(metric, SCORED, "metric")
     scorer: Callable[..., float] = match_scorer
     return partial(scorer, metric=metric, random_state=random_state, **params)
 
@@ -341,16 +388,35 @@ def make_match_scorer(
 def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None) -> float:
     r"""Share of the reachable information that the embedding sends through the channel.
 
-    .. math:: \hat I(f(X); f(X) + Z) \, / \, \hat I(N; N + Z), \qquad N \sim N(0, I)
+    .. math:: \hat I(f(X); f(X) + Z) \, / \, \hat I(X^*; X^* + Z)
 
-    both by `mutual_information` with the same channel and batches. Higher is better; 1 is perfect,
-    0 tells nothing; parameters are those of `match_scorer`. It compares values of `noise` only from
-    "auto" upwards: with far less noise any distribution reaches the cap of a batch.
+    for ``scoring=`` of a search, with :math:`X^*` draws of the best distribution for the channel of
+    the fit, which is N(0, I) for Gaussian noise, and InfoNCE in batches of the same size. A ratio
+    above 1, which is chance or a distribution that is too wide, counts as its inverse. It compares
+    values of `noise` only from "auto" upwards: with far less noise any distribution reaches the cap
+    of a batch.
+
+    Parameters
+    ----------
+    estimator : NoisyDIMTransformer, Pipeline or fitted search
+        As of `mutual_information`.
+    X : array-like of shape (n_samples, n_features)
+        Held-out samples, two at least.
+    y : None, default=None
+        Ignored.
+
+    Returns
+    -------
+    share : float
+        From 0, which tells nothing, to 1, which is perfect.
+
+    Raises
+    ------
+    NotFittedError, TypeError, ValueError
+        As of `mutual_information`.
     """
-    transformer, X = find_transformer(estimator, X)
-    z = normal_embedding(transformer, check_rows(transformer, X), refined=False)
-    # Two draws of few samples are too few for a stable share; many samples need no more.
-    n_draws = min(max(2, -(-2 * 8192 // len(z))), 200)
-    channel, batch_size = transformer.channel_, transformer.batch_size_
-    estimate = channel_information(z, channel, batch_size, generator(0), n_draws=n_draws)
-    return max(0.0, estimate.value / estimate.reachable)
+    from .._objective import information_share  # metrics of plain arrays need no torch
+
+    transformer, rows = find_transformer(estimator, X)
+    z = normal_embedding(transformer, rows, refined=False)
+    return information_share(z, transformer.channel_, transformer.batch_size_)

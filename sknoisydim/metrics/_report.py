@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import astuple
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,9 @@ from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_boolean
 
 from . import _information
-from ._dependence import intrinsic_dimension, max_correlation, total_correlation
+from ._dependence import intrinsic_dimension, total_correlation
 from ._distances import (
+    CLASSIFIERS,
     classifier_auc,
     energy_test,
     henze_zirkler,
@@ -43,11 +45,14 @@ VERDICTS = {
     "different": "different from the target",
     "unclear": "too few samples to tell",
 }
-Values = Mapping[str, Any]
 NAN, LEVEL, WIDTH = math.nan, 0.05, 86
-#: Lines of the data frame: group, quantity, its key, its value for the target, and its p-value.
+#: Lines of the data frame: group, quantity, and the names of its value, of its value for the target
+#: (or that value), and of its p-value.
 LINES = (
-    ("information", "training samples, nats", "training_information", NAN, ""),
+    ("information", "given samples, nats", "value", "reachable", ""),
+    ("information", "capacity of the channel, nats", "capacity", NAN, ""),
+    ("information", "a batch of {batch_size} shows at most", "cap", NAN, ""),
+    ("information", "training samples, nats", "training_information", "training_reachable", ""),
     ("labels", "about y, nats", "label_information", NAN, "label_pvalue"),
     ("labels", "about y in random order, nats", "shuffled_label_information", NAN, ""),
     ("components", "Wasserstein (relative)", "relative_marginal_distance", 1.0, ""),
@@ -63,7 +68,8 @@ LINES = (
     ("dimension", "of the scaled samples, about", "intrinsic_dimension", NAN, ""),
     ("dimension", "needed for {n_components} components", "intrinsic_dimension_needed", NAN, ""),
 )
-KEYS = ["training_reachable", *(key for line in LINES for key in (line[2], line[4]) if key)]
+#: Values of a report, which are NaN where they cannot be had: all lines' but `information`'s own.
+KEYS = ["training_reachable", *(key for line in LINES[3:] for key in (line[2], line[4]) if key)]
 #: The p-values that a verdict takes together, and what they test.
 TESTS = {test: quantity for _, quantity, _, _, test in LINES if test not in ("", "label_pvalue")}
 #: Fewer samples than this give a classifier nothing to learn from.
@@ -139,14 +145,35 @@ class MatchReport(Bunch):
     ) -> MatchReport:
         """Judge a NoisyDIMTransformer, or that of a Pipeline or a fitted search.
 
-        Parameters are those of `NoisyDIMTransformer.diagnose`; X and y are as the estimator takes
-        them: the steps before the transformer are applied to X.
+        Parameters
+        ----------
+        estimator : NoisyDIMTransformer, Pipeline or fitted search
+            As of `mutual_information`: X goes through the steps before the transformer.
+        X : array-like of shape (n_samples, n_features)
+            Held-out samples, as of `NoisyDIMTransformer.diagnose`.
+        y : array-like of shape (n_samples,) or (n_samples, k), default=None
+            As of `diagnose`.
+        random_state : int, RandomState instance or None, default=0
+            Seed of every draw.
+        classifier : bool, default=True
+            Whether classifiers take part.
+
+        Returns
+        -------
+        report : MatchReport
+            With all values.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            As of `mutual_information`; if y has another number of samples or `classifier` is no
+            bool.
         """
         from sknoisydim._modules import draw_seed  # here: metrics of plain arrays need no torch
 
-        dim, X = _information.find_transformer(estimator, X)
-        rows = _information.check_rows(dim, X)
-        labels = None if y is None else encode_target(X, y, whole=False, stacklevel=5)
+        check_boolean(classifier, "classifier")
+        dim, rows = _information.find_transformer(estimator, X)
+        labels = None if y is None else encode_target(rows, y, whole=False, stacklevel=5)
         # A stream of its own: the user's samples may come from default_rng(0), too.
         rng = np.random.default_rng([draw_seed(random_state), 20_241])
         chosen = rng.permutation(len(rows))[: max(MAX_JUDGED_SAMPLES, dim.batch_size_)]
@@ -166,7 +193,7 @@ class MatchReport(Bunch):
             "intrinsic_dimension": intrinsic_dimension(dim.encoder_.scaled(rows)),
             "intrinsic_dimension_needed": intrinsic_dimension(rng.standard_normal(Z.shape)),
         }
-        return cls._of(Z, dim.target, rng, classifier, dim, values)
+        return cls._of(values | measure(Z, rng, classifier=classifier), dim.target, dim)
 
     @classmethod
     @own_context()
@@ -178,62 +205,82 @@ class MatchReport(Bunch):
         random_state: RandomState = 0,
         classifier: bool = True,
     ) -> MatchReport:
-        """Judge embedded samples Z (n_samples, n_components) of any origin, two at least.
+        """Judge embedded samples of any origin; what takes a transformer to know is NaN.
 
-        `target` is what they should follow, as for `NoisyDIMTransformer`; `random_state` and
-        `classifier` are those of `diagnose`. What takes a transformer to know is NaN.
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Embedded samples, at least two.
+        target : str, object or sequence, default="normal"
+            What they should follow, as for `NoisyDIMTransformer`.
+        random_state : int, Generator, RandomState or None, default=0
+            Seed of every draw.
+        classifier : bool, default=True
+            Whether classifiers take part.
+
+        Returns
+        -------
+        report : MatchReport
+            With `information` None, and no value of training or labels.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As of `kolmogorov_smirnov`, or if `classifier` is no bool.
         """
+        check_boolean(classifier, "classifier")
         Z = normal_preimage(Z, target, test="MatchReport.from_arrays")
-        return cls._of(Z, target, generator(random_state), classifier, None, {})
+        return cls._of(measure(Z, generator(random_state), classifier=classifier), target)
 
     @classmethod
-    def _of(
-        cls,
-        Z: FloatArray,
-        target: object,
-        rng: np.random.Generator,
-        classifier: bool,
-        fitted: BaseEstimator | None,
-        known: dict[str, Any],
-    ) -> MatchReport:
-        """Judge the normal embedding Z (n, d) of a transformer, or of unknown origin."""
-        check_boolean(classifier, "classifier")
-        values = dict.fromkeys(KEYS, NAN) | {"information": None} | known
-        values |= measure(Z, rng, classifier=classifier)
+    def _of(cls, values: dict[str, Any], target: object, fitted: Any = None) -> MatchReport:
+        """Judge by what was measured of a transformer, or of samples of unknown origin."""
+        known: dict[str, Any] = dict.fromkeys(KEYS, NAN)
+        report = cls(**known | {"information": None} | values)
         name = target if isinstance(target, str) else " ".join(repr(target).split())
-        values["target"] = name if len(name) <= 60 else name[:57] + "..."
-        return cls(**values, verdict=judge(values), advice=tuple(advise(values, fitted)))
+        report.target = name if len(name) <= 60 else name[:57] + "..."
+        report.verdict = judge(report)
+        report.advice = tuple(advise(report, fitted))
+        return report
 
-    def to_dict(self) -> dict[str, object]:
-        """Return all values as numbers, texts and lists that JSON can hold; None for NaN."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return all values in a form that JSON can hold.
+
+        Returns
+        -------
+        values : dict
+            Numbers, texts, lists and dictionaries by the names of the attributes; None for NaN.
+        """
         text = json.dumps(self, default=vars)
-        values: dict[str, object] = json.loads(text, parse_constant=lambda name: None)
+        values: dict[str, Any] = json.loads(text, parse_constant=lambda name: None)
         return values
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a data frame of all values, indexed by group and quantity, without those of NaN.
+        """Return a data frame of all values but NaN, indexed by group and quantity.
 
-        Its columns are "value", "perfect" (of samples of the target; what is reachable, of
-        information), "pvalue", and "rejected": whether a p-value counts, which is at most 0.05
-        after Holm's correction for all of them. Needs pandas.
+        Returns
+        -------
+        frame : pandas.DataFrame
+            With columns "value", "perfect" (of samples of the target; what is reachable, of
+            information), "pvalue", and "rejected": whether a p-value counts, which is at most 0.05
+            after Holm's correction for all of them.
+
+        Raises
+        ------
+        ImportError
+            Without pandas.
         """
         import pandas as pd
 
-        info, counts, lines = self.information, rejected(self), []
-        if info is not None:
-            for quantity, value, perfect in (
-                ("given samples, nats", info.value, info.reachable),
-                ("capacity of the channel, nats", info.capacity, NAN),
-                (f"a batch of {info.batch_size} shows at most", info.cap, NAN),
-            ):
-                lines.append(("information", quantity, value, perfect, NAN, False))
+        known: Any = self if self.information is None else vars(self.information) | self
+        lines, counted = [], rejected(self)
         for group, quantity, key, perfect, test in LINES:
-            perfect = self.training_reachable if group == "information" else perfect
-            numbers = (self.get(key, NAN), perfect, self.get(test, NAN))
-            lines.append((group, quantity.format(**self), *numbers, counts.get(test, False)))
+            value, pvalue = known.get(key, NAN), known.get(test, NAN)
+            if not (math.isnan(value) and math.isnan(pvalue)):
+                numbers = (value, known.get(perfect, perfect), pvalue, test in counted)
+                lines.append((group, quantity.format(**known), *numbers))
         columns = ["group", "quantity", "value", "perfect", "pvalue", "rejected"]
-        frame = pd.DataFrame(lines, columns=columns).set_index(columns[:2])
-        return frame.dropna(subset=["value", "pvalue"], how="all")
+        return pd.DataFrame(lines, columns=columns).set_index(columns[:2])
 
     def __repr__(self) -> str:
         n, d, info = self.n_rows, self.n_components, self.information
@@ -253,17 +300,17 @@ class MatchReport(Bunch):
             shown.append(("information, nats", info.value, reachable))
         lines = [*textwrap.wrap(headline, WIDTH), ""]
         lines += [f"{name:20} {v:7.3f}  {means}" for name, v, means in shown if not math.isnan(v)]
-        lines += [""] * bool(self.advice)
+        lines.append("")
         for text in self.advice:
             lines += textwrap.wrap(f"- {text}", WIDTH, subsequent_indent="  ")
         return "\n".join([*lines, "", "report.to_frame() has all values."])
 
 
-def rejected(values: Values) -> dict[str, bool]:
-    """Return, for each p-value that is known, whether it counts after Holm's correction."""
-    known = [name for name in TESTS if not math.isnan(values[name])]
-    corrected = holm(np.array([values[name] for name in known]))
-    return {name: bool(p <= LEVEL) for name, p in zip(known, corrected, strict=True)}
+def rejected(report: Bunch) -> list[str]:
+    """Return the p-values that count after Holm's correction for all that are known."""
+    known = [name for name in TESTS if not math.isnan(report[name])]
+    corrected = holm(np.array([report[name] for name in known]))
+    return [name for name, pvalue in zip(known, corrected, strict=True) if pvalue <= LEVEL]
 
 
 def chance_auc(n: int) -> float:
@@ -276,15 +323,10 @@ def chance_auc(n: int) -> float:
 def measure(Z: FloatArray, rng: np.random.Generator, *, classifier: bool) -> dict[str, Any]:
     """Compare embedded samples Z with N(0, I), under the names that a report has."""
     n, d = Z.shape
-    several, auc = d > 1, classifier and n >= MIN_CLASSIFIER_SAMPLES
     ks = kolmogorov_smirnov(Z)
     worst = int(np.argmax(ks.statistic))
-    correlation = np.abs(np.triu(correlation_matrix(Z), 1))
-    # The first two components where nothing correlates.
-    pair = divmod(int(correlation.argmax()), d) if correlation.any() else (0, 1)
-    by_chance = partial(monte_carlo_test, "max_correlation", n_resamples=199)
     relative = partial(relative_distance, Z=Z, random_state=rng)
-    return {
+    values = {
         "n_rows": n,
         "n_components": d,
         "relative_marginal_distance": relative(marginal_wasserstein),
@@ -296,65 +338,71 @@ def measure(Z: FloatArray, rng: np.random.Generator, *, classifier: bool) -> dic
         "energy_pvalue": energy_test(Z, random_state=rng).pvalue,
         "mmd_pvalue": mmd_test(Z, random_state=rng).pvalue,
         "henze_zirkler_pvalue": henze_zirkler(Z, random_state=rng).pvalue if n > d + 1 else NAN,
-        "max_correlation": max_correlation(Z) if several else NAN,
-        "max_correlation_pair": pair if several else (),
-        "max_correlation_pvalue": by_chance(Z, random_state=rng).pvalue if several else NAN,
-        "total_correlation": total_correlation(Z, random_state=rng) if 1 < d < n - 3 else NAN,
-        "auc_boosting": classifier_auc(Z, random_state=rng) if auc else NAN,
-        "auc_mlp": classifier_auc(Z, classifier="mlp", random_state=rng) if auc else NAN,
+        "max_correlation_pair": (),
         "repeated_rows": 1.0 - len(np.unique(Z, axis=0)) / n,
     }
+    if d > 1:
+        largest = monte_carlo_test("max_correlation", Z, n_resamples=199, random_state=rng)
+        # Below the diagonal nothing counts, so that it is the first pair where nothing correlates.
+        upper = np.abs(correlation_matrix(Z)) - 2 * np.tri(d)
+        values["max_correlation_pair"] = divmod(int(upper.argmax()), d)
+        values["max_correlation"], values["max_correlation_pvalue"] = astuple(largest)
+    if 1 < d < n - 3:
+        values["total_correlation"] = total_correlation(Z, random_state=rng)
+    if classifier and n >= MIN_CLASSIFIER_SAMPLES:
+        for name in CLASSIFIERS:
+            values[f"auc_{name}"] = classifier_auc(Z, classifier=name, random_state=rng)
+    return values
 
 
-def _least_samples(values: Values) -> int:
-    return max(FEW_SAMPLES, SAMPLES_PER_COMPONENT * int(values["n_components"]))
+def _least_samples(report: Bunch) -> int:
+    return max(FEW_SAMPLES, SAMPLES_PER_COMPONENT * report.n_components)
 
 
-def _auc(values: Values) -> float:
-    return float(np.fmax(values["auc_boosting"], values["auc_mlp"]))
+def _auc(report: Bunch) -> float:
+    return float(np.fmax(report.auc_boosting, report.auc_mlp))
 
 
-def _correlated(values: Values, least: float) -> bool:
+def _correlated(report: Bunch, least: float) -> bool:
     """Whether two components correlate more than that, and more than by chance."""
-    return bool(values["max_correlation_pvalue"] <= LEVEL and values["max_correlation"] > least)
+    return report.max_correlation_pvalue <= LEVEL and report.max_correlation > least
 
 
-def judge(values: Values) -> str:
+def judge(report: Bunch) -> str:
     """Return the verdict: "match", "close", "different" or "unclear"."""
-    auc, n = _auc(values), values["n_rows"]
-    if not (any(rejected(values).values()) or auc > chance_auc(n)):
-        return "unclear" if n < _least_samples(values) else "match"
+    auc, n = _auc(report), report.n_rows
+    if not rejected(report) and not auc > chance_auc(n):
+        return "unclear" if n < _least_samples(report) else "match"
     if not math.isnan(auc):
         return "close" if auc <= CLOSE_AUC else "different"
-    distances = ("marginal_distance", "sliced_wasserstein", "energy_distance")
-    near = max(values[f"relative_{name}"] for name in distances) <= CLOSE_DISTANCE
-    return "close" if near and not _correlated(values, CLOSE_CORRELATION) else "different"
+    distance = max(report.relative_marginal_distance, report.relative_sliced_wasserstein)
+    near = max(distance, report.relative_energy_distance) <= CLOSE_DISTANCE
+    return "close" if near and not _correlated(report, CLOSE_CORRELATION) else "different"
 
 
-def advise(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
+def advise(report: Bunch, fitted: BaseEstimator | None) -> Iterator[str]:
     """Yield what is wrong and what to change, the most important first.
 
     `fitted` is the transformer; None for samples of which nothing else is known.
     """
-    found = list(_faults(values, fitted))
+    found = list(_faults(report, fitted))
     yield from found
-    if not found and judge(values) == "match":
+    if not found and report.verdict == "match":
         yield "Nothing to change: it is as good as these samples can show."
-    if seen := [TESTS[name] for name, counted in rejected(values).items() if counted]:
-        tests = ", ".join(seen).format(**values)
-        yield f"A {'' if found else 'small '}difference is seen by: {tests}."
+    if seen := ", ".join(TESTS[name] for name in rejected(report)).format(**report):
+        yield f"A {'' if found else 'small '}difference is seen by: {seen}."
 
 
-def _faults(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
-    n, d, auc, verdict = values["n_rows"], values["n_components"], _auc(values), judge(values)
-    least, seen = _least_samples(values), values["intrinsic_dimension"]
+def _faults(report: Bunch, fitted: BaseEstimator | None) -> Iterator[str]:
+    n, d, least, auc = report.n_rows, report.n_components, _least_samples(report), _auc(report)
+    seen = report.intrinsic_dimension
     # Whether the samples have fewer dimensions than the target needs; never for NaN.
-    flat = seen < FLAT * values["intrinsic_dimension_needed"]
+    flat = seen < FLAT * report.intrinsic_dimension_needed
     # A large weight pulls classes apart, and more epochs then pull further.
     less = "a smaller supervision, " if fitted is not None and fitted.supervision > 0 else ""
     if fitted is not None:
-        info, cap = values["information"], math.log(fitted.batch_size_)
-        training = values["training_information"] / values["training_reachable"]
+        info, cap = report.information, math.log(fitted.batch_size_)
+        training = report.training_information / report.training_reachable
         if info.capacity > 1.001 * cap:
             yield (
                 f"The capacity, {info.capacity:.1f} nats, is beyond what a batch of "
@@ -364,7 +412,7 @@ def _faults(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
             )
         if (n_fitted := fitted.n_samples_seen_) < least:
             yield f"The fit had {n_fitted} samples, too few for a joint distribution: fit more."
-        elif verdict != "unclear":  # else more samples to judge come before any other change
+        elif report.verdict != "unclear":  # else more samples to judge come first
             if training < LITTLE and not flat:
                 yield (
                     f"Training passed {training:.0%} of the information that N(0, I) would: {less}"
@@ -380,14 +428,14 @@ def _faults(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
                 )
     if n < least:
         yield f"{n} samples for {d} components are too few to judge: give {least} or more."
-    elif values["label_pvalue"] > LEVEL:
+    elif report.label_pvalue > LEVEL:
         yield (
             "The embedding tells no more of y than of y in random order: what training samples "
             "show of it is memorised."
         )
-    if values["repeated_rows"] > REPEATED:
+    if report.repeated_rows > REPEATED:
         yield (
-            f"{values['repeated_rows']:.0%} of the embedded samples repeat another one: a lattice "
+            f"{report.repeated_rows:.0%} of the embedded samples repeat another one: a lattice "
             "(whole numbers, categories) cannot follow a continuous distribution."
         )
     if flat:
@@ -395,21 +443,21 @@ def _faults(values: Values, fitted: BaseEstimator | None) -> Iterator[str]:
             f"The samples seem to fill about {max(1, round(seen))} dimensions, and {d} components "
             f"cannot be jointly independent on them: try n_components={max(1, round(seen))}."
         )
-    if auc > chance_auc(n) or verdict == "different":
+    if auc > chance_auc(n) or report.verdict == "different":
         how = "" if math.isnan(auc) else f", with AUC {auc:.2f}"
         if fitted is not None:
             refine = "" if fitted.refine is not None else "refine='rotation', "
             how += f". What brings it closer: match_weight={max(1.0, 3 * fitted.match_weight):g}, "
             how += f"{refine}{less}a larger batch_size, more epochs, or fewer components"
         yield f"The joint distribution differs from the target{how}."
-    if values["worst_ks_pvalue"] <= LEVEL and values["relative_marginal_distance"] > CLOSE_DISTANCE:
+    if report.worst_ks_pvalue <= LEVEL and report.relative_marginal_distance > CLOSE_DISTANCE:
         yield (
-            f"Component {values['worst_component']} does not follow its distribution, by "
-            f"{values['worst_ks']:.2f}. If training samples do not, either: train longer. If they "
+            f"Component {report.worst_component} does not follow its distribution, by "
+            f"{report.worst_ks:.2f}. If training samples do not, either: train longer. If they "
             "do: it overfitted, or these are of another population."
         )
-    if _correlated(values, 0.1):
-        i, j = values["max_correlation_pair"]
+    if _correlated(report, 0.1):
+        i, j = report.max_correlation_pair
         whiten = fitted is not None and fitted.normalization == "batch"
         change = ": normalization='whiten' takes it away" if whiten else ""
-        yield f"Components {i} and {j} correlate by {values['max_correlation']:.2f}{change}."
+        yield f"Components {i} and {j} correlate by {report.max_correlation:.2f}{change}."

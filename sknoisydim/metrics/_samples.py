@@ -89,16 +89,14 @@ def draw(Y: FloatArray | None, n: int, d: int, rng: np.random.Generator) -> Floa
     return rng.standard_normal((n, d)) if Y is None else subsample(Y, n, rng)
 
 
-def normal_preimage(
-    Z: ArrayLike, reference: Reference, *, test: str, min_samples: int = 2
-) -> FloatArray:
+def normal_preimage(Z: ArrayLike, reference: Reference, *, test: str) -> FloatArray:
     """Return the sample in the space where the target is N(0, I), for a one-sample test."""
     if is_sample(reference):
         raise TypeError(
             f"{test} needs a known distribution: reference must be 'normal', 'uniform' or a "
             f"target, got a sample of type {type(reference).__name__}."
         )
-    return compare(Z, reference, min_samples=min_samples)[0]
+    return compare(Z, reference)[0]
 
 
 def check_sample(Z: ArrayLike, name: str = "Z", *, min_samples: int = 2) -> FloatArray:

@@ -1,20 +1,14 @@
-"""Pictures of a fit, as scikit-learn Display classes.
-
-Each display holds the numbers that its `plot` draws, on given axes or on a new figure, which are
-`figure_` and `ax_`, or an array `axes_`, afterwards. matplotlib (the extra `plot`) is imported when
-something is drawn.
-"""
+"""What is drawn of embedded samples."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import ndtr, ndtri
 from sklearn.base import BaseEstimator
@@ -23,84 +17,19 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sknoisydim._context import own_context
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real
-from sknoisydim.metrics._information import find_step, find_transformer
-from sknoisydim.metrics._samples import FloatArray, check_sample, correlation_matrix
+from sknoisydim.metrics._information import find_step
+from sknoisydim.metrics._samples import (
+    FloatArray,
+    check_sample,
+    correlation_matrix,
+    normal_preimage,
+)
 from sknoisydim.targets import Target, resolve_target
+
+from ._axes import BAND, PALETTE, SAMPLES, TARGET, TINY, OnOneAxes, color_bar, outside, panels, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colorizer import ColorizingArtist
-
-__all__ = [
-    "DependenceDisplay",
-    "EmbeddingDisplay",
-    "TargetFitDisplay",
-    "TradeOffDisplay",
-    "TrainingDisplay",
-]
-
-# Okabe and Ito's colours, which stay apart for colour-blind eyes; their yellow, too light for
-# points on white, comes last.
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
-SAMPLES, TARGET, BAND, REFERENCE = PALETTE[0], PALETTE[5], "0.85", "0.35"
-
-SMALL, TINY = 9, 8
-LEGEND = {"fontsize": TINY, "framealpha": 0.7, "edgecolor": "none"}
-
-
-def check_embedding(Z: ArrayLike, target: object) -> tuple[FloatArray, Target]:
-    """Return embedded samples in float64, and the target bound to their components."""
-    rows = check_sample(Z)
-    return rows, resolve_target(target, rows.shape[1])
-
-
-def panels(ax: Any, n_rows: int, n_columns: int, size: tuple[float, float]) -> NDArray[np.object_]:
-    """Return axes (n_rows, n_columns): of a new figure, inside one Axes, or those that were given.
-
-    `size` is that of one panel of a new figure, in inches.
-    """
-    if isinstance(ax, (list, tuple, np.ndarray)) or (ax is not None and n_rows == n_columns == 1):
-        given = np.asarray(ax, dtype=object)
-        if given.size != n_rows * n_columns:
-            raise ValueError(
-                f"ax has {given.size} axes, but the display draws {n_rows * n_columns} panels "
-                f"({n_rows} x {n_columns})."
-            )
-        return given.reshape(n_rows, n_columns)
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        figure = plt.figure(figsize=(size[0] * n_columns, size[1] * n_rows), layout="constrained")
-        grid = figure.add_gridspec(n_rows, n_columns)
-    else:
-        if ax.get_subplotspec() is None:
-            raise ValueError("ax is not in a grid and cannot be divided: pass an array of Axes.")
-        ax.set_axis_off()
-        grid = ax.get_subplotspec().subgridspec(n_rows, n_columns)
-    return grid.subplots(squeeze=False)
-
-
-def tidy(ax: Axes) -> None:
-    """Hide the upper and right spine, and set font sizes."""
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(labelsize=TINY)
-    for text in (ax.xaxis.label, ax.yaxis.label, ax.title):
-        text.set_fontsize(SMALL)
-
-
-def color_bar(drawn: ColorizingArtist, axes: list[Axes], label: str) -> None:
-    """Add a colour bar at the right of some axes."""
-    bar = axes[0].figure.colorbar(drawn, ax=axes, fraction=0.04, pad=0.02)
-    bar.set_label(label, fontsize=SMALL)
-    bar.ax.tick_params(labelsize=TINY)
-
-
-def outside(ax: Axes, loc: str, anchor: tuple[float, float]) -> dict[str, object]:
-    """Return the place of a legend beside the axes, or inside where no layout makes space."""
-    if ax.figure.get_layout_engine() is None:
-        return {"loc": "best", **LEGEND}
-    return {"loc": loc, "bbox_to_anchor": anchor, **LEGEND}
-
 
 MASSES = (0.5, 0.95)
 MAX_PAIRS, MAX_COMPONENTS = 3, 4
@@ -113,15 +42,33 @@ MAX_POINTS = 400
 
 class _FromEstimator:
     @classmethod
-    @own_context()
     def from_estimator(
         cls, estimator: BaseEstimator, X: MatrixLike, *args: object, **params: object
     ) -> Any:
-        """Embed X with a fitted transformer, or that of a Pipeline or a search, and draw it.
+        """Embed samples with a transformer, or that of a Pipeline or a search, and draw them.
 
-        What follows X is passed to `from_embedding`, after the embedding and its target.
+        Parameters
+        ----------
+        estimator : NoisyDIMTransformer, Pipeline or fitted search
+            Fitted; X goes through the steps before the transformer.
+        X : array-like of shape (n_samples, n_features)
+            Samples, at least two.
+        *args, **params : object
+            Passed to `from_embedding`, after the embedding and its target.
+
+        Returns
+        -------
+        display : object
+            The display, drawn.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As of `sknoisydim.metrics.mutual_information` and of `from_embedding`.
         """
-        transformer, X = find_transformer(estimator, X)
+        transformer, before = find_step(estimator)
+        for steps in before:
+            X = steps.transform(X)
         draw: Any = cls.from_embedding  # type: ignore[attr-defined]  # that of each display
         return draw(transformer.transform(X), transformer.target_, *args, **params)
 
@@ -165,7 +112,6 @@ class EmbeddingDisplay(_FromEstimator):
     y: ArrayLike | None = None
 
     @classmethod
-    @own_context()
     def from_embedding(
         cls,
         Z: ArrayLike,
@@ -189,8 +135,20 @@ class EmbeddingDisplay(_FromEstimator):
             Components to draw against each other; None takes the first three pairs.
         ax : matplotlib Axes or array of them, default=None
             Where to draw, one per pair; one Axes is divided; None makes a figure.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If Z is no table of finite numbers with two rows at least, if the target is unknown or
+            of another number of components, if y has another number of samples; as of `plot`.
         """
-        Z, target = check_embedding(Z, target)
+        Z = check_sample(Z)
+        target = resolve_target(target, Z.shape[1])
         if y is not None:
             y = column_or_1d(y)
             check_consistent_length(Z, y)
@@ -198,10 +156,28 @@ class EmbeddingDisplay(_FromEstimator):
 
     @own_context()
     def plot(self, pairs: object = None, *, ax: Axes | None = None) -> EmbeddingDisplay:
-        """Draw; `pairs` and `ax` are those of `from_embedding`."""
+        """Draw the samples.
+
+        Parameters
+        ----------
+        pairs, ax : list of pairs of int, matplotlib Axes or array of them, default=None
+            As of `from_embedding`.
+
+        Returns
+        -------
+        self : EmbeddingDisplay
+            With `coverage_`, `axes_` and `figure_`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is one component, `pairs` are no pairs of components, y has more classes than
+            24, or `ax` another number of axes.
+        """
         Z = np.asarray(self.embedding, dtype=np.float64)
         d = Z.shape[1]
         pairs = _check_pairs(pairs, d)
+        groups, size = _groups(self.y), float(np.clip(6000 / len(Z), 3, 14))
         self.axes_ = panels(ax, 1, len(pairs), (3.6, 3.6))[0]
         self.figure_ = self.axes_[0].figure
         z = np.asarray(self.target.pull(Z), dtype=np.float64)
@@ -223,32 +199,21 @@ class EmbeddingDisplay(_FromEstimator):
                 draws = self.target.sample(N_DRAWS, random_state=0)
                 axis.scatter(draws[:, i], draws[:, j], s=6, c="0.8", linewidths=0, zorder=1)
                 axis.set_title("grey: draws of the target")
-            self._scatter(axis, Z[:, i], Z[:, j], last=number == len(pairs) - 1)
+            for of, look in groups:
+                points = {"s": size, "linewidths": 0, "zorder": 2} | look
+                drawn = axis.scatter(Z[of, i], Z[of, j], **points)
             axis.set(xlabel=f"component {i}", ylabel=f"component {j}")
             if 0.67 < np.ptp(axis.get_xlim()) / np.ptp(axis.get_ylim()) < 1.5:
                 axis.set_aspect("equal", adjustable="datalim")
             tidy(axis)
+        # Beside the last pair, what the colours mean.
+        if "label" in look:
+            scale = {"markerscale": np.sqrt(25 / size), "ncols": -(-len(groups) // 12)}
+            tight = {"handletextpad": 0.1, "borderaxespad": 0.1}
+            axis.legend(**scale, **tight, **outside(axis, "upper left", (1.0, 1.0)))
+        elif self.y is not None:
+            color_bar(drawn, list(self.axes_), "y")
         return self
-
-    def _scatter(self, axis: Axes, a: FloatArray, b: FloatArray, *, last: bool) -> None:
-        """Draw the samples, and beside the last pair what their colours mean."""
-        size = float(np.clip(6000 / len(a), 3, 14))
-        look: dict[str, Any] = {"s": size, "linewidths": 0, "zorder": 2}
-        y = None if self.y is None else np.asarray(self.y)
-        classes = None if y is None else _classes(y)
-        if classes is None:
-            look |= {"c": SAMPLES, "alpha": 0.6} if y is None else {"c": y, "cmap": "viridis"}
-            drawn = axis.scatter(a, b, **look)
-            if last and y is not None:
-                color_bar(drawn, list(self.axes_), "y")
-        else:
-            for k, label in enumerate(classes):
-                look |= {"color": PALETTE[k % len(PALETTE)], "marker": MARKERS[k // len(PALETTE)]}
-                axis.scatter(a[y == label], b[y == label], label=str(label), **look)
-            if last:
-                scale = {"markerscale": np.sqrt(25 / size), "ncols": -(-len(classes) // 12)}
-                tight = {"handletextpad": 0.1, "borderaxespad": 0.1}
-                axis.legend(**scale, **tight, **outside(axis, "upper left", (1.0, 1.0)))
 
 
 @dataclass(eq=False, repr=False)
@@ -280,7 +245,6 @@ class TargetFitDisplay(_FromEstimator):
     level: float = 0.95
 
     @classmethod
-    @own_context()
     def from_embedding(
         cls,
         Z: ArrayLike,
@@ -290,18 +254,55 @@ class TargetFitDisplay(_FromEstimator):
         level: float = 0.95,
         ax: Axes | None = None,
     ) -> TargetFitDisplay:
-        """Draw some `components`, by default the first four, with two axes for each of them.
+        """Draw embedded samples against their target.
 
-        The other parameters are those of `EmbeddingDisplay.from_embedding`, and `level`.
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Embedded samples.
+        target : str, object or sequence, default="normal"
+            As for `NoisyDIMTransformer`.
+        components : list of int, default=None
+            Components to draw; None takes the first four.
+        level : float, default=0.95
+            Probability of the bands, between 0 and 1.
+        ax : matplotlib Axes or array of them, default=None
+            Where to draw, two for each component; one Axes is divided; None makes a figure.
+
+        Returns
+        -------
+        display : TargetFitDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If Z or the target is not usable, see `EmbeddingDisplay.from_embedding`; as of `plot`.
         """
-        Z, target = check_embedding(Z, target)
-        return cls(target.pull(Z), level=level).plot(components, ax=ax)
+        z = normal_preimage(Z, target, test="TargetFitDisplay")
+        return cls(z, level=level).plot(components, ax=ax)
 
     @own_context()
     def plot(
         self, components: Sequence[int] | None = None, *, ax: Axes | None = None
     ) -> TargetFitDisplay:
-        """Draw; `components` and `ax` are those of `from_embedding`."""
+        """Draw histograms and Q-Q lines.
+
+        Parameters
+        ----------
+        components, ax : list of int, matplotlib Axes or array of them, default=None
+            As of `from_embedding`.
+
+        Returns
+        -------
+        self : TargetFitDisplay
+            With `outside_`, `axes_` and `figure_`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `level` or `components` are not as above, or `ax` has another number of axes.
+        """
         z = np.asarray(self.preimage, dtype=np.float64)
         level = check_real(self.level, "level", minimum=0, maximum=1, closed="neither")
         if components is None:
@@ -325,7 +326,7 @@ class TargetFitDisplay(_FromEstimator):
 
 
 @dataclass(eq=False, repr=False)
-class DependenceDisplay(_FromEstimator):
+class DependenceDisplay(_FromEstimator, OnOneAxes):
     r"""Heat map of the dependence between components, in the N(0, I) pre-image.
 
     Below the diagonal Pearson's correlation :math:`|r(z_i, z_j)|`, above it that of the squares,
@@ -347,28 +348,45 @@ class DependenceDisplay(_FromEstimator):
 
     dependence: ArrayLike
     n_samples: int
+    _size = (5.0, 4.2)
 
     @classmethod
     @own_context()
     def from_embedding(
         cls, Z: ArrayLike, target: object = "normal", *, ax: Axes | None = None
     ) -> DependenceDisplay:
-        """Draw embedded samples; parameters are those of `EmbeddingDisplay.from_embedding`."""
-        Z, target = check_embedding(Z, target)
-        if Z.shape[1] < 2:
+        """Draw the dependence of embedded samples.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Embedded samples, of two components at least.
+        target : str, object or sequence, default="normal"
+            As for `NoisyDIMTransformer`.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : DependenceDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If Z or the target is not usable, see `EmbeddingDisplay.from_embedding`.
+        """
+        z = normal_preimage(Z, target, test="DependenceDisplay")
+        if z.shape[1] < 2:
             raise ValueError("dependence needs at least two components, got one.")
-        z = np.asarray(target.pull(Z), dtype=np.float64)
         below, above = (np.abs(correlation_matrix(values)) for values in (z, np.square(z)))
         dependence = np.tril(below, -1) + np.triu(above, 1)
         np.fill_diagonal(dependence, np.nan)
         return cls(dependence, len(z)).plot(ax)
 
-    @own_context()
-    def plot(self, ax: Axes | None = None) -> DependenceDisplay:
-        """Draw on the given Axes, or on a new figure."""
+    def _draw(self, axis: Any) -> None:
         values = np.asarray(self.dependence, dtype=float)
         d = len(values)
-        axis = panels(ax, 1, 1, (5.0, 4.2))[0, 0]
         self.image_ = axis.imshow(values, cmap="cividis", vmin=0, vmax=1)
         axis.set_facecolor("0.9")
         ticks = range(0, d, max(1, -(-d // 10)))
@@ -382,10 +400,7 @@ class DependenceDisplay(_FromEstimator):
             look = {"fontsize": TINY, "ha": "center", "va": "center"}
             color = "white" if values[i, j] < 0.5 else "black"
             axis.text(j, i, f"{values[i, j]:.2f}", color=color, **look)
-        tidy(axis)
         color_bar(self.image_, [axis], "absolute correlation")
-        self.ax_, self.figure_ = axis, axis.figure
-        return self
 
 
 def _check_pairs(pairs: Any, d: int) -> list[tuple[int, int]]:
@@ -399,14 +414,20 @@ def _check_pairs(pairs: Any, d: int) -> list[tuple[int, int]]:
     return [(check(i), check(j)) for i, j in pairs]
 
 
-def _classes(y: np.ndarray) -> np.ndarray | None:
-    """Return the classes, or None where y holds numbers to measure by, or too many classes."""
+def _groups(y: ArrayLike | None) -> list[tuple[Any, dict[str, Any]]]:
+    """Return which samples are drawn alike, and how: classes, or all by their numbers, if any."""
+    if y is None:
+        return [(slice(None), {"c": SAMPLES, "alpha": 0.6})]
+    y, n = np.asarray(y), len(PALETTE)
     found = np.unique(y)
     if len(found) <= MAX_CLASSES and (y.dtype.kind != "f" or (found == np.round(found)).all()):
-        return found
+        return [
+            (y == label, {"color": PALETTE[k % n], "marker": MARKERS[k // n], "label": str(label)})
+            for k, label in enumerate(found)
+        ]
     if y.dtype.kind in "OUS":
         raise ValueError(f"y has {len(found)} classes; colours tell {MAX_CLASSES} apart at most.")
-    return None
+    return [(slice(None), {"c": y, "cmap": "viridis"})]
 
 
 def _stands_alone(target: Target, i: int, j: int, d: int) -> bool:
@@ -449,157 +470,3 @@ def _qq(axis: Axes, z: FloatArray, level: float) -> float:
     axis.plot(expected[[0, -1]], expected[[0, -1]], color=TARGET, linewidth=1.2, zorder=1)
     axis.plot(expected[shown], ordered[shown], ".", color=SAMPLES, markersize=3, zorder=2)
     return float(((ordered < low) | (ordered > high)).mean())
-
-
-# Keys of `history_`, with the name, colour and line style of their curves.
-CURVES = {
-    "train_information": ("information, training", PALETTE[0], "-"),
-    "train_view_information": ("view and sample", PALETTE[1], "--"),
-    "train_clean_information": ("sample itself", PALETTE[2], "-."),
-    "train_linear_information": ("linear: reference features, y", PALETTE[3], "-"),
-    "valid_information": ("information, held out", PALETTE[5], "-"),
-}
-
-
-@dataclass(eq=False, repr=False)
-class TrainingDisplay:
-    r"""Information by epoch, with what bounds it: the capacity, and :math:`\log B`.
-
-    A batch of B samples cannot show more than :math:`\log B` nats. A curve that is still rising at
-    its end wants more epochs; one that lies at the cap, below the capacity, wants more noise.
-
-    Parameters
-    ----------
-    history : dict of lists
-        Nats by epoch, with keys as in the `history_` of a fitted transformer.
-    capacity : float
-        Capacity of the channel, in nats.
-    batch_size : int
-        Samples in a batch.
-
-    Attributes
-    ----------
-    lines_ : list of matplotlib Line2D
-        The curves.
-    """
-
-    history: Mapping[str, Sequence[float]]
-    capacity: float
-    batch_size: int
-
-    @classmethod
-    @own_context()
-    def from_estimator(cls, estimator: BaseEstimator, *, ax: Axes | None = None) -> TrainingDisplay:
-        """Draw the history of a fitted transformer, or of that of a Pipeline or a search."""
-        step, _ = find_step(estimator)
-        return cls(step.history_, step.capacity_, step.batch_size_).plot(ax)
-
-    @own_context()
-    def plot(self, ax: Axes | None = None) -> TrainingDisplay:
-        """Draw on the given Axes, or on a new figure."""
-        axis = panels(ax, 1, 1, (6.0, 3.6))[0, 0]
-        self.lines_ = []
-        for key, (name, color, style) in CURVES.items():
-            nats = np.asarray(self.history.get(key, ()), dtype=float)
-            if nats.any() and np.isfinite(nats).any():  # 0 throughout: no part of the objective
-                marker = "o" if len(nats) == 1 else ""
-                look: dict[str, Any] = {"color": color, "marker": marker, "label": name}
-                self.lines_ += axis.plot(np.arange(1, len(nats) + 1), nats, style, **look)
-        # The two levels lie close together by default, so each says what it is in the legend.
-        for name, level, style in [
-            (f"log({self.batch_size})", math.log(self.batch_size), ":"),
-            ("capacity", self.capacity, "-"),
-        ]:
-            label = f"{name} = {level:.2f}"
-            axis.axhline(level, color=REFERENCE, linestyle=style, linewidth=1, label=label)
-        axis.locator_params(axis="x", integer=True)
-        axis.set(xlabel="epoch", ylabel="information (nats)")
-        axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
-        tidy(axis)
-        axis.legend(loc="best", **LEGEND)
-        self.ax_, self.figure_ = axis, axis.figure
-        return self
-
-
-@dataclass(eq=False, repr=False)
-class TradeOffDisplay:
-    """Two scores of a grid search against each other, with the settings that no other beats.
-
-    Settings for which no other is at least as good in both scores, and better in one, are joined
-    by a line and labelled; the others are grey. Bars are standard errors over the folds.
-
-    Parameters
-    ----------
-    results : dict
-        The `cv_results_` of a search with several scores.
-    x : str, default="match"
-        Name of a score, a key of its `scoring`; more is better.
-    y : str, default="accuracy"
-        Name of the other score.
-
-    Attributes
-    ----------
-    best_ : ndarray of int
-        Positions of the settings that no other beats, by rising x.
-    """
-
-    results: Mapping[str, Any]
-    _: KW_ONLY
-    x: str = "match"
-    y: str = "accuracy"
-
-    @classmethod
-    def from_estimator(
-        cls, search: object, *, x: str = "match", y: str = "accuracy", ax: Axes | None = None
-    ) -> TradeOffDisplay:
-        """Draw two scores of a fitted search."""
-        results = getattr(search, "cv_results_", None)
-        if results is None:
-            raise TypeError(f"search must be a fitted grid search, got a {type(search).__name__}.")
-        return cls(results, x=x, y=y).plot(ax)
-
-    @own_context()
-    def plot(self, ax: Axes | None = None) -> TradeOffDisplay:
-        """Draw on the given Axes, or on a new figure."""
-        (x, x_error), (y, y_error) = self._score(self.x), self._score(self.y)
-        settings = self.results["params"]
-        self.best_ = best = _unbeaten(x, y)
-        axis = panels(ax, 1, 1, (6.0, 4.0))[0, 0]
-        axis.errorbar(x, y, y_error, x_error, fmt="o", color="0.7", markersize=4, lw=0.8)
-        axis.plot(x[best], y[best], "-", color=REFERENCE, lw=1, zorder=3)
-        # A number at the point and its setting in the legend: labels of neighbours would overlap.
-        for number, k in enumerate(best, start=1):
-            label = f"{number}: {_label(settings[k], settings)}"
-            axis.plot(x[k], y[k], "o", color=PALETTE[0], markersize=13, zorder=4, label=label)
-            centre = {"ha": "center", "va": "center", "color": "white", "fontsize": TINY}
-            axis.annotate(str(number), (x[k], y[k]), zorder=5, **centre)
-        axis.set(xlabel=self.x, ylabel=self.y)
-        tidy(axis)
-        axis.legend(markerscale=0.4, **outside(axis, "lower left", (0, 1.01)))
-        self.ax_, self.figure_ = axis, axis.figure
-        return self
-
-    def _score(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the means of a score over the folds, and their standard errors."""
-        results, keys = self.results, [key for key in self.results if key.endswith(f"test_{name}")]
-        if f"mean_test_{name}" not in keys:
-            start = "mean_test_"
-            known = sorted(key.removeprefix(start) for key in results if key.startswith(start))
-            raise ValueError(f"the search has no score {name!r}; it has {known}.")
-        mean = np.asarray(results[f"mean_test_{name}"], dtype=float)
-        spread = np.asarray(results.get(f"std_test_{name}", 0.0), dtype=float)
-        n_folds = sum(key.startswith("split") for key in keys)
-        return mean, np.broadcast_to(spread / np.sqrt(max(n_folds, 1)), mean.shape)
-
-
-def _label(setting: Mapping[str, object], settings: Sequence[Mapping[str, object]]) -> str:
-    """Name a setting by what differs between settings, without the names of steps."""
-    differs = [key for key in setting if len({repr(other.get(key)) for other in settings}) > 1]
-    return ", ".join(f"{key.split('__', 1)[-1]}={setting[key]!r}" for key in differs)
-
-
-def _unbeaten(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the positions of points that no other beats, by rising x."""
-    beats = (x[:, None] >= x) & (y[:, None] >= y) & ((x[:, None] > x) | (y[:, None] > y))
-    best = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & ~beats.any(axis=0))
-    return best[np.argsort(x[best], kind="stable")]
