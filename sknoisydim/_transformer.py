@@ -433,6 +433,10 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             It counts within a chunk, so classes may come at any time, and their names need not mean
             the same in another chunk.
 
+        Returns
+        -------
+        self : NoisyDIMTransformer
+
         Raises
         ------
         ValueError, TypeError
@@ -488,6 +492,15 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
 
         What the transformer does is the same. A stream can go on, as it goes on from `fit`: the
         rows so far then count as 32 rows for each component.
+
+        Returns
+        -------
+        self : NoisyDIMTransformer
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` and `partial_fit`.
         """
         check_is_fitted(self)
         # Another dict: that of before may be a copy's, too. Older files have none.

@@ -211,6 +211,12 @@ class TestGoingOn:
         model = dim(refine="rotation", checkpoint=tmp_path).fit(X)
         check_equal(model, dim(refine="rotation").fit(X))
 
+    def test_a_seed_that_is_free_is_that_of_the_fit_that_is_there(self, tmp_path):
+        break_at(5, dim(checkpoint=tmp_path, random_state=None))
+        seed = _checkpoint._read(tmp_path / NAME)["seed"]
+        model = dim(checkpoint=tmp_path, random_state=None).fit(X)
+        assert (model.training_state_["seed"], model.n_epochs_) == (seed, 8)
+
     def test_a_warm_start(self, tmp_path):
         callbacks = [LRScheduler("StepLR", step_size=3, gamma=0.5)]
         model = dim(warm_start=True, callbacks=callbacks).fit(X)

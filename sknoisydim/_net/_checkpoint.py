@@ -23,6 +23,7 @@ from skorch import NeuralNet
 from sknoisydim._data import Batches
 from sknoisydim._files import write_bytes
 from sknoisydim._modules import global_rng_states, set_global_rng_states
+from sknoisydim._settings import Settings
 
 from ._callbacks import Quiet
 from ._warm_start import State, plain, plain_parts, restore_schedules, schedule_states
@@ -41,11 +42,12 @@ class FitCheckpoint(Quiet):
     It is the last of the callbacks: of the others it writes what they have noted of the epoch.
     """
 
-    def __init__(self, folder: Path, uses_global_rng: bool, seed: int, any_seed: bool) -> None:
-        self.folder, self.path, self.uses_global_rng = folder, folder / NAME, uses_global_rng
+    def __init__(self, settings: Settings, seed: int) -> None:
+        self.folder, self.uses_global_rng = settings.checkpoint, settings.uses_global_rng
+        self.path = self.folder / NAME
         self.saved = _read(self.path)
         # Where the seed is free, it is that of the fit that is there.
-        self.seed = seed if self.saved is None or not any_seed else int(self.saved["seed"])
+        self.seed = int(self.saved["seed"]) if self.saved and settings.any_seed else seed
         self.warned, self.due = False, 0.0
 
     def check(self, identity: Mapping[str, str]) -> None:

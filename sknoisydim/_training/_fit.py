@@ -250,11 +250,9 @@ def train(
 
     Without rows for `validation`, early stopping and a refinement hold some of the table out.
     """
-    checkpoints = []
-    if settings.checkpoint is not None:
-        shared = settings.uses_global_rng
-        checkpoints = [FitCheckpoint(settings.checkpoint, shared, seed, settings.any_seed)]
-        seed = checkpoints[0].seed
+    checkpoints = [] if settings.checkpoint is None else [FitCheckpoint(settings, seed)]
+    for checkpoint in checkpoints:
+        seed = checkpoint.seed
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(6)]
     with isolated_rng(settings, seeds[0]):
         device, stopping = settings.device, settings.early_stopping
