@@ -185,11 +185,13 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         self.calibration_scores_ = [np.sort(part) for part in scores]
         self.tails_ = [_fit_tail(-part[::-1]) for part in self.calibration_scores_]
         self.offset_ = _offset(self.alpha, *self._calibration())
-        if self.offset_ == -np.inf and self.calibration == "conformal":
+        if self.offset_ == -np.inf:
+            least = _p_values(np.array([-np.inf]), *self._calibration())[0]
+            hint = ", or calibration='auto'" if self.tails_[0] is not None else ""
             warnings.warn(
-                f"no conformal p-value is below 1 / {n_held_out + 1}, so none reaches "
-                f"alpha={self.alpha:g}, and every sample is predicted to be usual. Use more "
-                "samples, or calibration='auto'.",
+                f"no p-value is below {least:.3g} with {n_held_out} samples held out, so none "
+                f"reaches alpha={self.alpha:g}, and every sample is predicted to be usual. Use "
+                f"more samples{hint}.",
                 UserWarning,
                 stacklevel=3,  # beyond the decorator
             )

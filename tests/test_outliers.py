@@ -145,8 +145,9 @@ def test_fdr_looks_at_all_samples_of_a_call(fitted):
     assert (model.predict(X[:900])[labels[:900] == -1] == 1).any()  # alone they are too few
 
 
-def test_a_level_that_no_rank_reaches_is_said():
-    with pytest.warns(UserWarning, match="no conformal p-value is below 1 / 11") as told:
-        model = detector(calibration="conformal").fit(samples(40, 17))
+@over(calibration=["auto", "conformal"])
+def test_a_level_that_no_p_value_reaches_is_said(calibration):
+    with pytest.warns(UserWarning, match="no p-value is below 0.0909 with 10 samples") as told:
+        model = detector(calibration=calibration).fit(samples(40, 17))
     assert [warning.filename for warning in told] == [__file__]
     assert (model.predict(samples(40, 17) + 100) == 1).all()
