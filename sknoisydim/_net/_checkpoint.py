@@ -151,10 +151,7 @@ def _position(net: NeuralNet, shuffle: torch.Generator, uses_global_rng: bool) -
 
 
 def _noted(callback: object, weights: State) -> State:
-    """Return what a callback has noted in training: numbers, text and weights.
-
-    Anything else, and any other tensor, which may hold rows of the table, starts afresh.
-    """
+    """Return numbers, text and weights that a callback has noted; other tensors may hold rows."""
     parameters = inspect.signature(type(callback).__init__).parameters
     noted = {name: value for name, value in vars(callback).items() if name not in parameters}
     return plain_parts(noted) | {
