@@ -45,7 +45,44 @@ LEAST = 1e-7
 ODDS = float(np.float32(-logit(LEAST)))
 
 
-class Standardize(Float64):
+class Scaling(nn.Module):
+    """Base of scalings that map each column by itself, increasingly."""
+
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        """Return the rows that are scaled to given ones.
+
+        Parameters
+        ----------
+        y : Tensor of shape (n, p)
+            Scaled rows.
+
+        Returns
+        -------
+        x : Tensor of shape (n, p)
+            Of the dtype of y; where rows are clipped, an end of their range.
+        """
+        raise NotImplementedError
+
+    def log_abs_det(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the log of the absolute Jacobian determinant at each row.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, p)
+            Rows.
+
+        Returns
+        -------
+        log_det : Tensor of shape (n,)
+            In nats and float64.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            x = x.detach().clone().double().requires_grad_()
+            (slopes,) = torch.autograd.grad(self(x).sum(), x)
+        return slopes.log().sum(1)
+
+
+class Standardize(Float64, Scaling):
     r"""Standardised columns, in the dtype of x, clipped or squashed.
 
     With :math:`u = (x - \mu) / \sigma`, returns u clipped to +-1e6, or, with a `bound` b,
@@ -80,8 +117,14 @@ class Standardize(Float64):
         # Not in place, for the gradient by x reads v.
         return (v * v.square().add_(1).rsqrt_()).mul_(self.bound)
 
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        u = y.double()
+        if self.bound is not None:
+            u = u / (1 - (u / self.bound).square()).sqrt()
+        return (u * self.scale + self.mean).to(y.dtype)
 
-class Clip(nn.Module):
+
+class Clip(Scaling):
     """The rows themselves, clipped to what a float32 network can carry.
 
     Parameters
@@ -96,6 +139,9 @@ class Clip(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.clamp(-self.limit, self.limit)
+
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        return y
 
 
 class SklearnScaling(nn.Module):
@@ -153,8 +199,29 @@ class SklearnScaling(nn.Module):
             scaled = np.where(missing, np.nan, scaled)
         return torch.as_tensor(scaled, dtype=x.dtype, device=x.device)
 
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        """Return what the transformer's `inverse_transform` makes of scaled rows.
 
-class NormalScores(Float64):
+        Parameters
+        ----------
+        y : Tensor of shape (n, q)
+            Scaled rows.
+
+        Returns
+        -------
+        x : Tensor of shape (n, p)
+            Of the dtype of y.
+
+        Raises
+        ------
+        AttributeError
+            If the transformer has no inverse.
+        """
+        rows = self.transformer.inverse_transform(y.cpu().numpy())
+        return torch.as_tensor(rows, dtype=y.dtype, device=y.device)
+
+
+class NormalScores(Float64, Scaling):
     r"""Normal scores of each column by its quantiles: :math:`\Phi^{-1}(\hat F(x))`, in float64.
 
     :math:`\hat F` is linear between the quantiles, and in the middle of its step at a repeated one.
@@ -204,6 +271,13 @@ class NormalScores(Float64):
         p = torch.where(columns - LEAST < low, 0.0, p)
         scores: torch.Tensor = self.score(torch.log(p / (1 - p)).clamp(-ODDS, ODDS).T)
         return scores.masked_fill(missing, torch.nan).to(x.dtype)
+
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        p = torch.special.ndtr(y.double().T.contiguous())
+        right = torch.searchsorted(self.references, p).clamp(1, len(self.references) - 1)
+        before, behind = self.references[right - 1], self.references[right]
+        low, high = self.quantiles.gather(1, right - 1), self.quantiles.gather(1, right)
+        return torch.lerp(low, high, (p - before) / (behind - before)).T.to(y.dtype)
 
 
 class Moments(NamedTuple):

@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from over import over
 from scipy import stats
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import MinMaxScaler
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.metrics import classifier_auc
-from sknoisydim.scaling import Standardize, fit_scaling
+from sknoisydim.scaling import SCALINGS, Standardize, fit_scaling
 
 RNG = np.random.default_rng(0)
 
@@ -23,6 +25,18 @@ def test_a_column_far_from_zero_keeps_its_digits_in_float32(bound):
     expected = u if bound is None else u / (1 + (u / bound).square()).sqrt()
     found = Standardize(np.array([mean]), np.ones(1), bound)(x).double()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@over(scaling=[*SCALINGS, None, MinMaxScaler()])
+def test_there_and_back(scaling):
+    rows = RNG.normal(3, [1.0, 10.0], size=(300, 2))
+    module, x = fit_scaling(scaling, rows, 0), torch.from_numpy(rows)
+    torch.testing.assert_close(module.inverse(module(x)), x, rtol=1e-5, atol=1e-5)
+    if isinstance(scaling, str | None):
+        x, step = 0.9 * x + 0.123, 1e-5  # the slope of quantiles jumps at each of the rows
+        slopes = (module(x + step) - module(x - step)) / (2 * step)
+        near = (module.log_abs_det(x) - slopes.log().sum(1)).abs() < 1e-4
+        assert near.double().mean() > 0.9
 
 
 def test_quantiles_make_columns_normal():
