@@ -385,13 +385,16 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             validation = None
             if X_val is not None:
                 missing = settings.takes_missing
-                others, _ = self._rows(X_val, reset=False, missing=missing, ensure_min_samples=2)
+                others, of_one = self._rows(
+                    X_val, reset=False, missing=missing, ensure_min_samples=2
+                )
                 known = targets is not None and y_val is not None
-                validation = Table(others, encoded(others, y_val, whole=False) if known else None)
+                classes = encoded(others, y_val, whole=False) if known else None
+                validation = Table(others, classes, shape=of_one)
             elif y_val is not None:
                 raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
             so_far = partial(fitted_so_far, target_=target)
-            tasks = Tasks.asked_for(self, as_given(rows, shape), y, so_far)
+            tasks = Tasks.asked_for(self, X=as_given(rows, shape), y=y, so_far=so_far)
             told = [*reporters(self.verbose), *tasks]
             seed = draw_seed(self.random_state)
             trained = train(table, settings, seed, told, start, validation)
@@ -429,6 +432,10 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             Ignored, unless `supervision` > 0: then as of `fit`, or None where nothing is labelled.
             It counts within a chunk, so classes may come at any time, and their names need not mean
             the same in another chunk.
+
+        Returns
+        -------
+        self : NoisyDIMTransformer
 
         Raises
         ------
@@ -485,6 +492,15 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
 
         What the transformer does is the same. A stream can go on, as it goes on from `fit`: the
         rows so far then count as 32 rows for each component.
+
+        Returns
+        -------
+        self : NoisyDIMTransformer
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` and `partial_fit`.
         """
         check_is_fitted(self)
         # Another dict: that of before may be a copy's, too. Older files have none.
