@@ -293,3 +293,11 @@ class TestCouplings:
         z = bent(30_000)
         couplings.train_couplings(z, z[:60], None, 2, 0.4, 0.0, 0)
         assert 10 < len(steps) <= 20
+
+
+def test_a_cluster_may_be_among_the_held_out_rows_alone():
+    rows, codes = np.random.default_rng(0).standard_normal((60, 2)), np.zeros(60, dtype=np.int64)
+    layers = couplings.train_couplings(
+        rows, rows[:20] + 1, (codes, codes[:20] + 1), 1, 0.1, 1.0, seed=0
+    )
+    assert torch.isfinite(layers(torch.from_numpy(rows))).all()

@@ -141,10 +141,9 @@ class _Loss:
         self.layers, self.transport, self.separation = layers, transport, separation
         self.head: nn.Linear | None = None
 
-    def fit_head(self, z: torch.Tensor, codes: torch.Tensor) -> None:
+    def fit_head(self, z: torch.Tensor, codes: torch.Tensor, n_clusters: int) -> None:
         """Fit the linear model of the clusters to rows from all over the table."""
         some = slice(None, None, -(-len(z) // HEAD_ROWS))
-        n_clusters = int(codes.max()) + 1
         head = nn.utils.skip_init(nn.Linear, z.shape[1], n_clusters, dtype=torch.float32)
         for parameter in head.parameters():
             nn.init.zeros_(parameter)
@@ -191,7 +190,8 @@ def train_couplings(
     layers = _Training(d, n_layers, generator)
     loss = _Loss(layers, transport, separation)
     if codes is not None and separation > 0:
-        loss.fit_head(rows, known)
+        # A cluster may have no other rows than some that are held out.
+        loss.fit_head(rows, known, 1 + int(torch.cat([known, told]).max()))
     jitter = min(max(JITTER_ROWS * d / n, LEAST_JITTER), MOST_JITTER)
 
     def blurred(z: torch.Tensor) -> torch.Tensor:
