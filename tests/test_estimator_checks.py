@@ -152,8 +152,9 @@ def run(check, name):
         pytest.fail(f"{label(check)} skipped itself: {reason}")
 
 
-# What an outlier detector says of so few rows.
+# What detector and monitor say of so few rows.
 @pytest.mark.filterwarnings("ignore:no p-value is below:UserWarning")
+@pytest.mark.filterwarnings("ignore:with .* samples held out:UserWarning")
 @pytest.mark.parametrize(
     ("name", "check"),
     [
