@@ -17,7 +17,7 @@ from sklearn.model_selection import cross_val_predict
 
 from sknoisydim._model import Embedder, embeddings
 from sknoisydim._sources import RowSource
-from sknoisydim._validation import allowed, unknown_option
+from sknoisydim._validation import allowed, naming, unknown_option
 
 FloatArray = NDArray[np.float64]
 
@@ -113,12 +113,9 @@ class Regressor:
             if value is None and name.rpartition("__")[2] == "random_state":
                 self.regressor.set_params(**{name: int(rng.integers(2**31))})
         y = targets[:, 0] if targets.shape[1] == 1 else targets
-        try:
+        with naming("decoder", self.regressor):
             predicted = cross_val_predict(self.regressor, z, y, cv=min(5, len(z)))
             self.regressor.fit(z, y)
-        except Exception as error:  # a user's code may raise anything; it goes on
-            error.add_note(f"It came from decoder={self.regressor!r}.")
-            raise
         residuals: FloatArray = targets - predicted.reshape(targets.shape)
         return residuals
 

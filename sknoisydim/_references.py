@@ -13,7 +13,7 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.metrics.pairwise import rbf_kernel
 from torch import nn
 
-from sknoisydim._validation import resolve
+from sknoisydim._validation import naming, resolve
 
 from ._labels import standardised
 from ._modules import make_generator
@@ -162,7 +162,8 @@ class References:
             module = self.keep.build(sample, settings.n_components, seed % 2**31)
             self.module = module.to(rows.device)
         else:
-            self.fitted = self.keep.fit(_chosen(rows, some.numpy()))
+            with naming("keep", self.keep):
+                self.fitted = self.keep.fit(_chosen(rows, some.numpy()))
 
     def of(self, rows: Any, targets: np.ndarray | None) -> list[Reference]:
         """Return the reference features of rows, with their y, if it is known."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,35 @@ def _within(
 def is_auto(value: object) -> bool:
     """Tell whether a value is the string "auto"; arrays would answer the comparison with many."""
     return isinstance(value, str) and value == "auto"
+
+
+def check_call(function: Any, source: str, *arguments: str) -> None:
+    """See that a function takes these arguments, where it can tell; `source` says whose it is."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # such as one that is written in C
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise TypeError(
+            f"{source} cannot be called as ({', '.join(arguments)}): {error}."
+        ) from error
+
+
+@contextlib.contextmanager
+def naming(parameter: str, value: object) -> Iterator[None]:
+    """Say which parameter an error comes from: its value may be a user's, and raise anything."""
+    shown = " ".join(repr(value).split())
+    source = f"{parameter}={shown if len(shown) <= 100 else shown[:97] + '...'}"
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{source}: {error}") from error
+    except Exception as error:
+        error.add_note(f"It came from {source}.")
+        raise
 
 
 def check_boolean(value: object, name: str) -> bool:

@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 from sklearn.base import clone
 
 from sknoisydim._context import own_context
-from sknoisydim._validation import check_integer, check_name, instance_of
+from sknoisydim._validation import check_integer, check_name, instance_of, naming
 from sknoisydim.targets._base import Z_MAX, FloatArray, Normal, Target, Uniform
 from sknoisydim.targets._joint import MultivariateNormal
 
@@ -400,4 +400,5 @@ def resolve_target(target: object, n_components: int) -> Target:
     resolved = as_target(target, "target")
     if isinstance(resolved, _Marginal):
         resolved = Independent(target)
-    return resolved.bind(n_components)
+    with naming("target", target):
+        return resolved.bind(n_components)
