@@ -115,7 +115,7 @@ def main() -> None:
     trees = make_pipeline(columns(), HistGradientBoostingClassifier(random_state=0))
     print(line("boosted trees on the columns", classified(trees, data)), flush=True)
     for d in arguments.components:
-        for supervision in (0.0, 10.0):
+        for supervision in (0.0, 100.0):
             found = [ours(data, d, supervision, seed) for seed in range(arguments.seeds)]
             name = f"d = {d}, {'with' if supervision else 'without'} labels"
             print(line(name, np.median(found, axis=0)), flush=True)

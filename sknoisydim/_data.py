@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from sknoisydim._input import check_weights
 from sknoisydim._references import Reference
@@ -20,12 +19,10 @@ COPY_BYTES = 2**27
 
 @dataclass(frozen=True)
 class Table:
-    """Validated rows, and what is known of them.
+    """Validated rows (n, p), and what is known of them.
 
-    X (n, p) are finite; rows of more dimensions are flattened, and `shape` is that of a row as the
-    encoder takes it. `targets` are classes (n,), -1 for unlabelled, or numbers (n, k), NaN where
-    unknown; None without supervision. `weights` (n,) are positive with mean 1; None where rows
-    count alike.
+    `shape` is that of a row of more dimensions than one, which is flattened. `targets` are classes
+    (n,), -1 for unlabelled, or numbers (n, k), NaN where unknown. `weights` (n,) have mean 1.
     """
 
     X: RowSource
@@ -35,6 +32,13 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.X)
+
+    def take(self, index: np.ndarray) -> Table:
+        """Return the table of the rows at these positions, which are not copied."""
+        targets, weights = (
+            None if known is None else known[index] for known in (self.targets, self.weights)
+        )
+        return Table(ChosenRows(self.X, index), targets, weights, self.shape)
 
     def without_weightless(self) -> Table:
         """Return the table without its rows of weight 0."""
@@ -46,33 +50,18 @@ class Table:
                 "sample_weight leaves 1 sample with a weight above 0, and a minimum of 2 is "
                 "required."
             )
-        targets = None if self.targets is None else self.targets[some]
         weights = check_weights(self.weights[some], len(some))
-        return Table(ChosenRows(self.X, some), targets, weights, self.shape)
+        return replace(self.take(some), weights=weights)
 
 
-class Rows(Dataset[torch.Tensor]):
-    """Scaled rows of a table, those at `index`, as batches on a device.
+class Rows:
+    """Scaled rows of a table as batches on a device, read as needed where a copy would be large."""
 
-    Read batch by batch where a scaled copy would be large. `weights` (n,) say how often each row of
-    X is drawn, in proportion; `shape` is that of a scaled row that has more dimensions than one.
-    """
-
-    def __init__(
-        self,
-        X: RowSource,
-        scaling: nn.Module,
-        device: torch.device,
-        index: np.ndarray | None = None,
-        weights: np.ndarray | None = None,
-        shape: tuple[int, ...] | None = None,
-    ) -> None:
-        self.X = X
+    def __init__(self, table: Table, scaling: nn.Module, device: torch.device) -> None:
+        self.X, self.targets, self.shape = table.X, table.targets, table.shape
         self.scaling = scaling
         self.device = device
-        self.index = index
-        self.shape = shape
-        self.weights = None if weights is None else torch.from_numpy(self.of(weights))
+        self.weights = None if table.weights is None else torch.from_numpy(table.weights)
         self._shares = None if self.weights is None else self.weights.cumsum(0)
         self._scaled: torch.Tensor | None = None
         first = self._read(np.arange(1))
@@ -88,17 +77,12 @@ class Rows(Dataset[torch.Tensor]):
             self._scaled = scaled
 
     def __len__(self) -> int:
-        return len(self.X) if self.index is None else len(self.index)
-
-    def of(self, values: np.ndarray) -> np.ndarray:
-        """Return those of the values (n,), one for each row of X, that belong to these rows."""
-        return values if self.index is None else values[self.index]
+        return len(self.X)
 
     def _read(self, positions: np.ndarray) -> torch.Tensor:
-        rows = positions if self.index is None else self.index[positions]
         with torch.no_grad():
             # One layout, that of the rows of an array: a data frame gives the same last bits.
-            x = self.scaling(torch.from_numpy(np.ascontiguousarray(self.X[rows]))).float()
+            x = self.scaling(torch.from_numpy(np.ascontiguousarray(self.X[positions]))).float()
         if self.shape is None:
             return x
         if x[0].numel() != np.prod(self.shape):
@@ -109,11 +93,7 @@ class Rows(Dataset[torch.Tensor]):
         return x.view(-1, *self.shape)
 
     def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Return the positions (count,) of rows drawn at random.
-
-        Without repetition, and then not more than there are; in proportion to the weights, and with
-        repetition, where there are weights.
-        """
+        """Return the positions (count,) of rows drawn at random; with weights, repeatedly."""
         if self._shares is None:
             n_rows = len(self)
             # The same numbers in half the memory, which matters beyond ten million rows.
@@ -142,27 +122,22 @@ class Rows(Dataset[torch.Tensor]):
             yield self.take(torch.arange(start, min(start + batch_size, len(self))))
 
 
+@dataclass(eq=False)
 class Batches:
     """One epoch of pairs (rows, their reference features).
 
     The last batch is dropped when it is not full, unless it is the only one: a batch of a
-    different size has another bound, and one row has no statistics. Rows that have weights are
-    drawn in proportion to them, with repetition.
+    different size has another bound, and one row has no statistics.
     """
 
-    def __init__(
-        self,
-        rows: Rows,
-        batch_size: int,
-        generator: torch.Generator,
-        references: Sequence[Reference] = (),
-        shuffle: bool = True,
-    ) -> None:
-        self.shuffle = shuffle
-        self.rows = rows
-        self.batch_size = min(batch_size, len(rows))
-        self.generator = generator
-        self.references = references
+    rows: Rows
+    batch_size: int
+    generator: torch.Generator
+    references: Sequence[Reference] = ()
+    shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        self.batch_size = min(self.batch_size, len(self.rows))
 
     def __len__(self) -> int:
         return len(self.rows) // self.batch_size

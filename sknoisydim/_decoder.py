@@ -17,7 +17,7 @@ from sklearn.model_selection import cross_val_predict
 
 from sknoisydim._model import Embedder, embeddings
 from sknoisydim._sources import RowSource
-from sknoisydim._validation import allowed, naming, unknown_option
+from sknoisydim._validation import allowed, check_name, naming
 
 FloatArray = NDArray[np.float64]
 
@@ -135,8 +135,7 @@ def resolve_decoder(
     if decoder is None:
         return None
     if isinstance(decoder, str):
-        if decoder not in DECODERS:
-            raise ValueError(unknown_option(decoder, DECODERS, "decoder", "None or a regressor"))
+        check_name(decoder, DECODERS, "decoder", "None or a regressor")
     elif inspect.isclass(decoder) or not all(
         callable(getattr(decoder, name, None)) for name in ("fit", "predict", "get_params")
     ):

@@ -261,8 +261,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Parameters
         ----------
         X : array-like of shape (n, p)
-            At least two rows; columns as in `fit`. The second factor needs more of them than
-            components.
+            Columns as in `fit`; more rows than `n_components_` + 1, by which the linear model is
+            fitted.
         y : None
             Ignored.
 
@@ -275,13 +275,15 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Raises
         ------
         ValueError, TypeError
-            As of `transform`, and for one row.
+            As of `transform`, and for too few rows.
 
         See Also
         --------
         sknoisydim.metrics.match_scorer : The match alone.
         """
-        rows, device = self._check(X, ensure_min_samples=2), resolve_device(self.device)
+        check_is_fitted(self)
+        rows = self._check(X, ensure_min_samples=self.n_components_ + 2)
+        device = resolve_device(self.device)
         z = embeddings(self.encoder_, rows, device, self.refinement_)
         channel = self.channel_
         if isinstance(channel, GaussianChannel):  # one measure for all sizes of noise

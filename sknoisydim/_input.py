@@ -69,13 +69,9 @@ def check_rows(
 ) -> tuple[RowSource, tuple[int, ...]]:
     """Return the rows (n, p) as a source of float32 or float64, and the shape of one of them.
 
-    An array of numbers is neither converted nor copied as a whole, whatever its dtype and layout:
-    it may be a memory map that is larger than memory. Sparse rows stay sparse.
-
-    The estimator gets the number and the names of the columns, unless `known` is the shape of the
-    rows that it was fitted to. With `any_shape` rows may have more dimensions than one; they are
-    flattened. With `missing` cells may be missing, and become NaN. `options` are those of
-    `sklearn.utils.validation.validate_data`.
+    An array of numbers is neither converted nor copied as a whole, and sparse rows stay sparse.
+    `known` is the shape of the rows that the estimator was fitted to; with `any_shape` rows of more
+    dimensions are flattened. `options` are those of `sklearn.utils.validation.validate_data`.
     """
     options = {"dtype": [np.float64, np.float32], "accept_sparse": "csr"} | options
     options["ensure_all_finite"] = "allow-nan" if missing else True
@@ -186,8 +182,10 @@ def check_kinds(X: object, name: str) -> None:
             f"those of a table. Pass numpy.lib.recfunctions.structured_to_unstructured({name}), or "
             f"pandas.DataFrame({name})."
         )
+    of_objects = isinstance(seen, np.ndarray) and seen.dtype == object
+    objects: Any = [seen] if of_objects else _object_columns(seen).values()
     if any(map(_is_of_time, kinds)) or any(
-        isinstance(cell, _TIMES) for cells in _objects(seen) for cell in cells.flat
+        isinstance(cell, _TIMES) for cells in objects for cell in cells.flat
     ):
         raise TypeError(f"{name} holds dates or durations. {_NO_DATES}")
 
@@ -198,17 +196,11 @@ def _is_of_time(kind: object) -> bool:
     return _OF_TIME.search(str(kind)) is not None
 
 
-def _objects(X: object) -> Iterator[np.ndarray]:
-    """Yield the columns of objects of a pandas frame, or a whole array of them."""
-    if isinstance(X, np.ndarray) and X.dtype == object:
-        yield X
-    elif hasattr(X, "iloc") and getattr(X, "ndim", 0) == 2:
-        for j in _object_columns(X):
-            yield X.iloc[:, j].to_numpy()
-
-
-def _object_columns(frame: Any) -> list[int]:
-    return [j for j, kind in enumerate(frame.dtypes) if getattr(kind, "kind", "") == "O"]
+def _object_columns(X: Any) -> dict[int, np.ndarray]:
+    """Return the columns of objects of a pandas frame by number; of anything else, none."""
+    kinds = X.dtypes if hasattr(X, "iloc") and getattr(X, "ndim", 0) == 2 else ()
+    objects = [j for j, kind in enumerate(kinds) if getattr(kind, "kind", "") == "O"]
+    return {j: X.iloc[:, j].to_numpy() for j in objects}
 
 
 def _unmasked(X: object) -> Any:
@@ -230,12 +222,11 @@ def _with_nan(X: Any) -> Any:
     if isinstance(X, np.ndarray) and X.dtype == object:
         gone = np.frompyfunc(lambda value: type(value).__name__ == "NAType", 1, 1)
         return np.where(gone(X).astype(bool), np.nan, X)
-    if hasattr(X, "iloc") and getattr(X, "ndim", 0) == 2:
-        objects = _object_columns(X)
-        if objects:
-            X = X.copy(deep=False)
-            for j in objects:
-                X.isetitem(j, _with_nan(X.iloc[:, j].to_numpy()))
+    objects = _object_columns(X)
+    if objects:
+        X = X.copy(deep=False)
+    for j, cells in objects.items():
+        X.isetitem(j, _with_nan(cells))
     return X
 
 

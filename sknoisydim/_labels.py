@@ -21,17 +21,11 @@ def _is_unknown(value: object) -> bool:
 
 
 def encode_target(X: Any, y: Any, *, whole: bool = True, stacklevel: int = 3) -> np.ndarray:
-    """Return the class code of each row, or the numbers of y.
+    """Return the class code (n,) of each row, -1 where unlabelled, or the numbers (n, k) of y.
 
-    Integer or string classes become codes (n,) from 0 on, and -1 where y is -1, None, NaN, NA or
-    masked: unlabelled, as in `sklearn.semi_supervised`. Numbers, of which one that is not an
-    integer is enough, and y of shape (n, k), become columns (n, k) of unit variance in float32, NaN
-    in rows of which a number is unknown; a warning says that integers of many values are taken for
-    numbers, unless their dtype is that of floats.
-
-    If all that y holds is -1 and one class, -1 is the name of the other class more often than not:
-    an error, or a warning where these are not the `whole` labels of a fit, which may hold one class
-    by chance. `stacklevel` is that of these warnings: the default points at the caller's caller.
+    Numbers have unit variance, and NaN in rows of which one is unknown. If all that y holds is -1
+    and one class, -1 is the name of the other class more often than not: an error, or a warning
+    where these are not the `whole` labels of a fit, which may hold one class by chance.
     """
     if y is None:
         raise ValueError(

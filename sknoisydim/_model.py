@@ -124,10 +124,6 @@ class TargetMap(nn.Module):
         z = self.target._pull(x.to(torch.float64, copy=True).numpy())
         return torch.from_numpy(z).to(x.dtype)
 
-    def log_abs_det(self, z: torch.Tensor) -> torch.Tensor:
-        rows = z.double().numpy()
-        return torch.from_numpy(normal_logpdf(rows) - self.target.logpdf(self.target.push(rows)))
-
 
 class FittedModel(nn.Module):
     """The chain of a fit: rows (n, p) -> embeddings (n, d).

@@ -9,7 +9,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -76,17 +75,16 @@ def fork_global_rng(seed: int) -> Iterator[None]:
         yield
 
 
-def global_rng_states() -> dict[str, Any]:
+def global_rng_states() -> list[torch.Tensor]:
     """Return the states of torch's global generators, inside of `fork_global_rng`."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *gpus]
 
 
-def set_global_rng_states(states: Mapping[str, Any]) -> None:
+def set_global_rng_states(states: Sequence[torch.Tensor]) -> None:
     """Put torch's global generators into such states, inside of `fork_global_rng`."""
-    torch.set_rng_state(states["cpu"])
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
+    torch.set_rng_state(states[0])
+    torch.cuda.set_rng_state_all(states[1:])
 
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {

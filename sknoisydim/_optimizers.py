@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sknoisydim._validation import allowed, unknown_option
+from sknoisydim._validation import allowed, check_name
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -18,6 +18,10 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
 }
 
+TAKES = (
+    f"it takes {allowed(OPTIMIZERS)}, a torch.optim class, or a function (parameters, lr) that "
+    "returns an optimizer."
+)
 # The fused step does the arithmetic of a whole group of parameters in one kernel, CPU too.
 _FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 
@@ -25,14 +29,10 @@ _FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 def resolve_optimizer(optimizer: object) -> Callable[..., torch.optim.Optimizer]:
     """Return the torch optimizer class that a name stands for, or the class itself."""
     if isinstance(optimizer, str):
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(unknown_option(optimizer, OPTIMIZERS, "optimizer"))
-        return OPTIMIZERS[optimizer]
+        return OPTIMIZERS[check_name(optimizer, OPTIMIZERS, "optimizer")]
     if not callable(optimizer):
         raise TypeError(
-            f"optimizer={optimizer!r} of type {type(optimizer).__name__} is not understood: it "
-            f"takes {allowed(OPTIMIZERS)}, a torch.optim class, or a function (parameters, lr) "
-            "that returns an optimizer."
+            f"optimizer={optimizer!r} of type {type(optimizer).__name__} is not understood: {TAKES}"
         )
     made = optimizer.func if isinstance(optimizer, functools.partial) else optimizer
     if inspect.isclass(made):
@@ -44,10 +44,7 @@ def check_optimizer(optimizer: object) -> None:
     """See that an optimizer, or a class of these, can be used in a fit."""
     kind = optimizer if inspect.isclass(optimizer) else type(optimizer)
     if not issubclass(kind, torch.optim.Optimizer):
-        raise TypeError(
-            f"optimizer made a {kind.__name__}: it takes {allowed(OPTIMIZERS)}, a torch.optim "
-            "class, or a function (parameters, lr) that returns an optimizer."
-        )
+        raise TypeError(f"optimizer made a {kind.__name__}: {TAKES}")
     closure = inspect.signature(kind.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise ValueError(

@@ -164,9 +164,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         ValueError, TypeError
             If a parameter, or X, is not as documented.
         """
-        check_name(self.calibration, CALIBRATIONS, "calibration")
-        if self.fdr is not None:
-            check_real(self.fdr, "fdr", minimum=0, maximum=1, closed="neither", also="None")
+        self._check_levels()
         n_members = check_integer(self.n_estimators, "n_estimators", minimum=1)
         X, order, n_held_out, rng = self._to_split(X, least=1)
         if self._is_frozen():
@@ -184,7 +182,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
             scores = [np.mean(scores, axis=0)]
         self.calibration_scores_ = [np.sort(part) for part in scores]
         self.tails_ = [_fit_tail(-part[::-1]) for part in self.calibration_scores_]
-        self.offset_ = _offset(self.alpha, *self._calibration())
         least = _p_values(np.array([-np.inf]), *self._calibration())[0]
         name, level = ("alpha", self.alpha) if self.fdr is None else ("fdr", self.fdr)
         # What the false discovery rate needs depends on the samples of a call.
@@ -243,9 +240,14 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         Raises
         ------
         NotFittedError, ValueError, TypeError
-            As of `score_samples`.
+            As of `p_values`.
         """
         return self.score_samples(X) - self.offset_
+
+    @property
+    def offset_(self) -> float:
+        """Score of the p-value `alpha`; minus infinity where no p-value is that small."""
+        return _offset(self.alpha, *self._calibration())
 
     @own_context()
     def p_values(self, X: MatrixLike) -> FloatArray:
@@ -264,11 +266,9 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         Raises
         ------
         NotFittedError, ValueError, TypeError
-            As of `score_samples`; if `calibration` is unknown.
+            As of `score_samples`; if a parameter that was set after `fit` is not as documented.
         """
-        scores = self.score_samples(X)
-        check_name(self.calibration, CALIBRATIONS, "calibration")
-        return _p_values(scores, *self._calibration())
+        return _p_values(self.score_samples(X), *self._calibration())
 
     @own_context()
     def predict(self, X: MatrixLike) -> NDArray[np.int64]:
@@ -287,8 +287,9 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         Raises
         ------
         NotFittedError, ValueError, TypeError
-            As of `score_samples`.
+            As of `p_values`.
         """
+        self._check_levels()
         if self.fdr is None:
             outlying = self.decision_function(X) < 0
         else:
@@ -297,10 +298,17 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     def _calibration(self) -> Calibration:
         """Return held-out scores and their tail, part by part, and the ranks left to the tail."""
+        self._check_levels()
         return self.calibration_scores_, self.tails_, CALIBRATIONS[self.calibration]
 
+    def _check_levels(self) -> None:
+        check_name(self.calibration, CALIBRATIONS, "calibration")
+        check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
+        if self.fdr is not None:
+            check_real(self.fdr, "fdr", minimum=0, maximum=1, closed="neither", also="None")
+
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "offset_")
+        return hasattr(self, "tails_")
 
 
 class _Member:

@@ -163,9 +163,9 @@ class References:
             self.module = module.to(rows.device)
         else:
             with naming("keep", self.keep):
-                self.fitted = self.keep.fit(_chosen(rows, some.numpy()))
+                self.fitted = self.keep.fit(rows.X[some.numpy()])
 
-    def of(self, rows: Any, targets: np.ndarray | None) -> list[Reference]:
+    def of(self, rows: Any) -> list[Reference]:
         """Return the reference features of rows, with their y, if it is known."""
         module, found = self.module, []
         if module is not None:
@@ -176,12 +176,12 @@ class References:
             made = np.concatenate([self._transformed(rows, part) for part in parts])
             found.append(by_position(standardised(made), rows.device))
         if self.labelled:
-            known = targets is not None
-            found.append(of_targets(rows.of(targets), rows.device) if known else unknown)
+            known = rows.targets is not None
+            found.append(of_targets(rows.targets, rows.device) if known else unknown)
         return found
 
     def _transformed(self, rows: Any, positions: np.ndarray) -> np.ndarray:
-        made = self.fitted.transform(_chosen(rows, positions))
+        made = self.fitted.transform(rows.X[positions])
         made = np.asarray(made.toarray() if hasattr(made, "toarray") else made, np.float64)
         if made.ndim != 2 or len(made) != len(positions) or not np.isfinite(made).all():
             raise ValueError(
@@ -189,11 +189,6 @@ class References:
                 f"and made an array of shape {made.shape}, or NaN or infinity."
             )
         return made
-
-
-def _chosen(rows: Any, positions: np.ndarray) -> np.ndarray:
-    """Return rows as they came."""
-    return rows.X[positions if rows.index is None else rows.index[positions]]
 
 
 def by_position(values: np.ndarray, device: torch.device) -> Reference:

@@ -85,9 +85,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
         probe.cpu()
         return probe.device
     except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
-        said = (
-            str(error).partition("\n")[0].partition(". ")[0]
-        )  # what follows is of torch's insides
+        # What follows the first sentence are torch's insides, up to 55 lines of them.
+        said = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(
             f"device={device!r} is not usable; it takes 'auto' or a torch device of this machine, "
             f"such as 'cpu' or 'cuda:0'. torch says: {said.rstrip('.')}."

@@ -368,6 +368,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             With at least 20 training rows, if the embedding tells less than 5 % of min(capacity,
             log batch size) nats of them, or a component has no variance: it has collapsed, or the
             rows hardly differ. Also if the channel passes next to nothing.
+        UserWarning
+            If `augmentation` or `critic` is set, and there is nothing that it is for.
         """
         with self._all_or_nothing():
             start = self._last() if self.warm_start else None
@@ -385,13 +387,16 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             validation = None
             if X_val is not None:
                 missing = settings.takes_missing
-                others, _ = self._rows(X_val, reset=False, missing=missing, ensure_min_samples=2)
+                others, of_one = self._rows(
+                    X_val, reset=False, missing=missing, ensure_min_samples=2
+                )
                 known = targets is not None and y_val is not None
-                validation = Table(others, encoded(others, y_val, whole=False) if known else None)
+                classes = encoded(others, y_val, whole=False) if known else None
+                validation = Table(others, classes, shape=of_one)
             elif y_val is not None:
                 raise ValueError("y_val holds the classes of X_val, which is None: pass both.")
             so_far = partial(fitted_so_far, target_=target)
-            tasks = Tasks.asked_for(self, as_given(rows, shape), y, so_far)
+            tasks = Tasks.asked_for(self, X=as_given(rows, shape), y=y, so_far=so_far)
             told = [*reporters(self.verbose), *tasks]
             seed = draw_seed(self.random_state)
             trained = train(table, settings, seed, told, start, validation)
@@ -403,6 +408,13 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             self.n_epochs_ = len(trained.net.history)
             for task in tasks:
                 task.end()
+            if unused := self._unused():
+                warnings.warn(
+                    f"{' and '.join(unused)} played no part: with clean_weight=1 there are no "
+                    "views. Set clean_weight below 1, such as clean_weight=0.5.",
+                    UserWarning,
+                    stacklevel=STACK_LEVEL,
+                )
             if trained.convergence_message is not None:
                 message = trained.convergence_message
                 warnings.warn(message, ConvergenceWarning, stacklevel=STACK_LEVEL)
@@ -429,6 +441,10 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             Ignored, unless `supervision` > 0: then as of `fit`, or None where nothing is labelled.
             It counts within a chunk, so classes may come at any time, and their names need not mean
             the same in another chunk.
+
+        Returns
+        -------
+        self : NoisyDIMTransformer
 
         Raises
         ------
@@ -485,6 +501,15 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
 
         What the transformer does is the same. A stream can go on, as it goes on from `fit`: the
         rows so far then count as 32 rows for each component.
+
+        Returns
+        -------
+        self : NoisyDIMTransformer
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` and `partial_fit`.
         """
         check_is_fitted(self)
         # Another dict: that of before may be a copy's, too. Older files have none.
@@ -493,6 +518,17 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             state.pop(name, None)
         self.training_state_ = state
         return self
+
+    def _unused(self) -> list[str]:
+        """Return parameters of views that a user has set, where there are no views."""
+        if self.clean_weight < 1:
+            return []
+        # Without views: those of the default, and those that ask for what is done.
+        silent: dict[str, list[object]] = {"augmentation": ["corruption", None]}
+        if self.net_.module_.critic is None:  # one scores clean rows, too, where noise is uniform
+            silent["critic"] = ["separable", "exact"]
+        given = {name: getattr(self, name) for name in silent}
+        return [f"{name}={value!r}" for name, value in given.items() if value not in silent[name]]
 
     def _last(self) -> Trained | None:
         """Return what training goes on from, if there is anything."""

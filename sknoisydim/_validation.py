@@ -80,14 +80,14 @@ def check_call(function: Any, source: str, *arguments: str) -> None:
 @contextlib.contextmanager
 def naming(parameter: str, value: object) -> Iterator[None]:
     """Say which parameter an error comes from: its value may be a user's, and raise anything."""
-    shown = " ".join(repr(value).split())
-    source = f"{parameter}={shown if len(shown) <= 100 else shown[:97] + '...'}"
     try:
         yield
-    except (TypeError, ValueError) as error:
-        kind = ValueError if isinstance(error, ValueError) else TypeError
-        raise kind(f"{source}: {error}") from error
     except Exception as error:
+        shown = " ".join(repr(value).split())
+        source = f"{parameter}={shown if len(shown) <= 100 else shown[:97] + '...'}"
+        for kind in (ValueError, TypeError):
+            if isinstance(error, kind):
+                raise kind(f"{source}: {error}") from error
         error.add_note(f"It came from {source}.")
         raise
 

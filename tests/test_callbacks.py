@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from sklearn.base import clone
@@ -120,10 +121,14 @@ class TestThatWork:
 
     def test_watching_changes_nothing(self):
         def score(net, batches, y):
+            rows = torch.cat([x for x, _ in net.get_iterator(batches)])
+            assert torch.equal(rows, batches.rows.take(torch.arange(len(rows))))
             return float(net.predict(batches).std())
 
-        watched = dim(EpochScoring(score, on_train=True), BatchScoring(constant, on_train=True))
-        assert_array_equal(watched.fit_transform(X), dim().fit_transform(X))
+        scores = EpochScoring(score, on_train=True), BatchScoring(constant, on_train=True)
+        for call in ("fit", "partial_fit"):
+            watched, plain = (getattr(dim(*given), call)(X) for given in (scores, ()))
+            assert_array_equal(watched.transform(X), plain.transform(X))
 
     def test_predict_is_for_batches(self):
         with pytest.raises(TypeError, match=r"takes the batches.*got ndarray.*transform"):
@@ -175,24 +180,20 @@ def test_a_long_training_is_announced_once(caplog, monkeypatch):
 
 
 class TestTheBar:
-    def test_goes_to_stderr_and_lines_to_stdout(self, capsys):
-        dim(verbose=1, max_epochs=2).fit(X)
+    def test_shows_information_on_stderr_and_lines_go_to_stdout(self, capsys):
+        for keep, part, text in (
+            ("pca", "linear", "linear information {:.2f} nats"),
+            (None, "clean", f"clean {{:.2f}} of {np.log(16):.2f} nats"),
+        ):
+            history = dim(verbose=1, noise=1e-3, keep=keep).fit(X).history_
+            captured = capsys.readouterr()
+            assert text.format(history[f"train_{part}_information"][-1]) in captured.err
+            assert "3/3" in captured.err
+            assert captured.out == ""
+        dim(verbose=2).fit(X)
         captured = capsys.readouterr()
-        assert "2/2" in captured.err
-        assert "nats" in captured.err
-        assert captured.out == ""
-        dim(verbose=2, max_epochs=2).fit(X)
-        captured = capsys.readouterr()
-        assert captured.out.count("\n") == 4  # a table of two epochs
+        assert captured.out.count("\n") == 5  # a table of three epochs
         assert captured.err == ""
-
-    def test_shows_information(self, capsys):
-        model = dim(verbose=1, noise=1e-3, keep="pca").fit(X)
-        linear = model.history_["train_linear_information"][-1]
-        assert f"linear information {linear:.2f} nats" in capsys.readouterr().err
-        model = dim(verbose=1, noise=1e-3, keep=None).fit(X)
-        clean = model.history_["train_clean_information"][-1]
-        assert f"clean {clean:.2f} of {np.log(16):.2f} nats" in capsys.readouterr().err
 
     def test_a_stop_closes_it(self, capsys):
         given = {"patience": 2, "threshold": 1e9, "threshold_mode": "abs", "sink": str}
@@ -228,35 +229,31 @@ class Recorder:
         self.n_epochs = n_epochs
         self.record = []
 
+    def note(self, when, context, *more):
+        self.record.append((when, context.task_name, *more))
+
     def setup(self, estimator, context):
-        self.record.append(("setup", context.task_name))
+        self.note("setup", context)
 
     def teardown(self, estimator, context):
-        self.record.append(("teardown", context.task_name))
+        self.note("teardown", context)
 
     def on_fit_task_begin(self, estimator, context):
-        self.record.append(("begin", context.task_name, context.task_id, context.max_subtasks))
+        self.note("begin", context, context.task_id, context.max_subtasks)
 
     def on_fit_task_end(self, estimator, context):
-        self.record.append(("end", context.task_name, context.task_id, context.max_subtasks))
+        self.note("end", context, context.task_id, context.max_subtasks)
         return context.task_name == "epoch" and context.task_id + 1 == self.n_epochs
 
 
-class Scores:
+class Scores(Recorder):
     """Keeps the share of information of the estimator as it is after each epoch."""
 
-    def __init__(self):
-        self.shares = []
-
-    def setup(self, estimator, context): ...
-
-    def teardown(self, estimator, context): ...
-
-    def on_fit_task_begin(self, estimator, context): ...
+    shares = ()
 
     def on_fit_task_end(self, estimator, context, *, X=None, y=None, fitted_estimator=None):
         assert len(X) == len(y) == len(fitted_estimator.transform(X))
-        self.shares.append(fitted_estimator.score(X))
+        self.shares += (fitted_estimator.score(X),)
 
 
 def tasks(n_epochs, max_epochs):
@@ -273,18 +270,12 @@ class TestOfScikitLearn:
     def callback(self):
         pytest.importorskip("sklearn.callback", reason="scikit-learn >= 1.9 has callbacks")
 
-    def test_a_task_for_each_epoch(self):
-        recorder = Recorder()
-        model = trained().set_callbacks(recorder).fit(IRIS)
-        assert recorder.record == tasks(3, 3)
-        assert_array_equal(model.transform(IRIS), trained().fit_transform(IRIS))
-        assert vars(model).keys() - vars(trained().fit(IRIS)).keys() == {"_skl_callbacks"}
-
-    def test_a_callback_ends_training(self):
-        recorder = Recorder(n_epochs=2)
-        model = trained(max_epochs=10).set_callbacks(recorder).fit(IRIS)
-        assert model.n_epochs_ == 2
-        assert recorder.record == tasks(2, 10)
+    def test_a_task_for_each_epoch_and_one_may_end_training(self):
+        for n_epochs, max_epochs in ((3, 3), (2, 10)):
+            recorder = Recorder(n_epochs)
+            model = trained(max_epochs=max_epochs).set_callbacks(recorder).fit(IRIS)
+            assert model.n_epochs_ == n_epochs
+            assert recorder.record == tasks(n_epochs, max_epochs)
 
     def test_a_fit_that_fails_is_torn_down(self):
         recorder = Recorder()
@@ -302,10 +293,8 @@ class TestOfScikitLearn:
         assert len(scores.shares) == 4
         assert scores.shares[-1] == model.score(IRIS)
         assert scores.shares[-2] == pytest.approx(model.score(IRIS), abs=0.05)
-        assert_array_equal(model.transform(IRIS), trained().fit_transform(IRIS))
-
-    def test_pickle_and_clone(self):
-        model = trained().set_callbacks(Recorder()).fit(IRIS)
-        copy = pickle.loads(pickle.dumps(model))
-        assert_array_equal(copy.transform(IRIS), model.transform(IRIS))
+        plain = trained().fit(IRIS)
+        for same in (plain, pickle.loads(pickle.dumps(model))):
+            assert_array_equal(same.transform(IRIS), model.transform(IRIS))
+        assert vars(model).keys() - vars(plain).keys() == {"_skl_callbacks"}
         assert clone(model)._skl_callbacks is model._skl_callbacks

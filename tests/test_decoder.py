@@ -101,6 +101,10 @@ class TestSample:
         assert_allclose(samples.mean(0), IRIS.mean(0), atol=0.25)
         assert_allclose(samples.std(0), IRIS.std(0), rtol=0.3)
         assert_allclose(np.corrcoef(samples.T), np.corrcoef(IRIS.T), atol=0.15)
+        assert_array_equal(dim.sample(5, random_state=3), dim.sample(5, random_state=3))
+        assert (dim.sample(5) != dim.sample(5)).any()
+        with pytest.raises(ValueError, match="n_samples must be an integer >= 1"):
+            dim.sample(0)
 
     def test_what_the_embedding_does_not_hold_is_drawn(self):
         X = RNG.standard_normal((400, 3))
@@ -110,12 +114,6 @@ class TestSample:
         assert decoder.decode(np.zeros((300, 2))).std(0).max() < 1e-12
         drawn = decoder.draw(RNG.standard_normal((400, 2)), np.random.default_rng(0))
         assert 0.85 < drawn[:, 2].std() / X[:, 2].std() < 1.15
-
-    def test_random_state(self, dim):
-        assert_array_equal(dim.sample(5, random_state=3), dim.sample(5, random_state=3))
-        assert (dim.sample(5) != dim.sample(5)).any()
-        with pytest.raises(ValueError, match="n_samples must be an integer >= 1"):
-            dim.sample(0)
 
 
 class TestRegressions:
@@ -165,14 +163,11 @@ class TestFits:
     def test_a_way_to_get_one_is_said(self, dim):
         plain = new(None, max_epochs=1).fit(IRIS)
         stream = pickle.loads(pickle.dumps(dim)).partial_fit(IRIS)
-        for model, message in (
-            (plain, "decoder='kernel_ridge'"),
-            (stream, "`partial_fit` fits none"),
-        ):
+        said = {"decoder='kernel_ridge'": plain, "`partial_fit` fits none": stream}
+        for message, model in said.items():
             for name in ("inverse_transform", "sample"):
-                with pytest.raises(AttributeError) as error:
+                with pytest.raises(AttributeError, match=message):
                     getattr(model, name)
-                assert message in str(error.value)
         with pytest.raises(NotFittedError):
             new().sample()
 

@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures
 
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim._data import Rows
+from sknoisydim._data import Rows, Table
 from sknoisydim._labels import encode_target
 from sknoisydim._linear import distance_to_normal, gaussian_mmd, linear_information
 from sknoisydim._references import KernelComponents, PrincipalComponents, References, of_targets
@@ -164,7 +164,9 @@ class TestKept:
         rows, far = normal(300, 6).numpy(), normal(300, 6, seed=1).numpy()
         rows[:, 0], far[:, 5] = 5 * rows[:, 0], 50 * far[:, 5]
         weights, scaling = np.repeat([1.999, 0.001], 300), fit_scaling(None, rows, 0)
-        table = Rows(np.concatenate([rows, far]), scaling, torch.device("cpu"), weights=weights)
+        table = Rows(
+            Table(np.concatenate([rows, far]), weights=weights), scaling, torch.device("cpu")
+        )
         kept = {"keep": PrincipalComponents(), "keep_weight": 1.0, "n_components": 1}
         given = SimpleNamespace(**kept, supervision=0.0)
         axes = References(given, table, False, 0).module.axes[:, 0].abs()

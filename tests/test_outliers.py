@@ -1,11 +1,12 @@
 """The detector of outliers: its level, p-values that follow the score, scikit-learn's checks."""
 
+import copy
+
 import numpy as np
 import pytest
 import sklearn
 from over import over
 from scipy import stats
-from sklearn.base import clone
 from small import Recording, samples, small
 
 from sknoisydim import NoisyDIMOutlierDetector
@@ -74,12 +75,19 @@ def test_p_values_follow_the_score(fitted, calibration):
 
 
 def clone_fitted(model, **parameters):
-    """A copy of a fitted detector with other parameters of its calibration, calibrated anew."""
-    other = clone(model).set_params(**parameters)
-    other.__dict__ |= {k: v for k, v in vars(model).items() if k.endswith("_") or k == "_members"}
-    coarse = CALIBRATIONS[other.calibration]
-    other.offset_ = _offset(other.alpha, other.calibration_scores_, other.tails_, coarse)
-    return other
+    """A copy of a fitted detector with other parameters, which count from then on."""
+    return copy.copy(model).set_params(**parameters)
+
+
+@over(calibration=list(CALIBRATIONS), alpha=(0.05, 0.3))
+def test_levels_set_after_fit_count(fitted, calibration, alpha):
+    model = clone_fitted(fitted, calibration=calibration, alpha=alpha)
+    X = np.concatenate([samples(200, 23), 1.5 * samples(200, 24)])
+    np.testing.assert_array_equal(model.predict(X) == -1, model.p_values(X) <= alpha)
+    np.testing.assert_array_equal(model.decision_function(X) < 0, model.p_values(X) <= alpha)
+    for wrong in ({"alpha": 3}, {"fdr": 5}, {"calibration": "rank"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            clone_fitted(fitted, **wrong).predict(X)
 
 
 @over(coarse=CALIBRATIONS, alpha=(0.003, 0.01, 0.039, 0.04, 0.05, 0.1, 0.3, 0.9))

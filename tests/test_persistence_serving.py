@@ -53,19 +53,12 @@ EXPORTED = ["gaps", pytest.param("joint and couplings", marks=pytest.mark.slow)]
 dim = small(encoder=MLPEncoder((16,)), batch_size=64)
 
 
-def fit(**parameters):
-    return dim(**parameters).fit(X)
-
-
 @functools.cache
 def served(name):
     """One fit for all tests that only look at it, and rows to transform."""
-    if name != "gaps":
-        return fit(**SERVED[name]), ROWS
-    gaps = [
-        np.where(np.arange(4 * len(rows)).reshape(-1, 4) % 7, rows, np.nan) for rows in (X, ROWS)
-    ]
-    return dim(**SERVED[name]).fit(gaps[0]), gaps[1]
+    gone, both = 7 if name == "gaps" else 10**6, (X, ROWS)
+    both = [np.where(np.arange(1, x.size + 1).reshape(x.shape) % gone, x, np.nan) for x in both]
+    return dim(**SERVED[name]).fit(both[0]), both[1]
 
 
 class TestTorch:
@@ -96,22 +89,20 @@ class TestTorch:
             assert_allclose(z, model.transform(rows[:n]), rtol=1e-5, atol=1e-5)
 
     def test_shares_nothing_with_the_estimator(self):
-        model = fit()
-        before = model.transform(ROWS)
-        module = model.to_torch()
-        with torch.no_grad():
-            for tensor in [*module.parameters(), *module.buffers()]:
-                tensor.zero_()
-        assert_array_equal(model.transform(ROWS), before)
+        model, rows = served("plain")
+        before = model.transform(rows)
+        for tensor in model.to_torch().state_dict().values():
+            tensor.zero_()
+        assert_array_equal(model.transform(rows), before)
 
     def test_a_target_or_a_scaling_without_a_form_in_torch(self):
-        model = fit(target=UniformBall())
+        model = dim(target=UniformBall()).fit(X)
         with pytest.raises(ValueError, match="target=False"):
             model.to_torch()
         z = model.to_torch(target=False)(torch.from_numpy(ROWS)).double().numpy()
         assert_allclose(model.target_.push(z), model.transform(ROWS), rtol=1e-5, atol=1e-6)
         with pytest.raises(ValueError, match="has no form in torch"):
-            fit(scaling=StandardScaler()).to_torch()
+            dim(scaling=StandardScaler()).fit(X).to_torch()
 
 
 class TestPieces:

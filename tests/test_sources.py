@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,7 +36,6 @@ DTYPES = ["f4", "f8", "f2", ">f4", ">f8", "longdouble", "i1", "u2", "i8", "?"]
 
 
 SCALINGS = ["squash", "standard", None]
-REFUSED = r"X is sparse, .* Use scaling='squash', 'standard' or None, or pass X\.toarray\(\)"
 METHODS = ["fit", "transform", "partial_fit", "score", "score_samples", "diagnose"]
 
 dim = small(2, batch_size=32)
@@ -48,12 +48,6 @@ def on_disk(folder, table, order="C"):
     mapped = np.load(path, mmap_mode="r")
     assert isinstance(mapped, np.memmap)
     return mapped
-
-
-def floats(table):
-    """The table in memory, as scikit-learn would convert it."""
-    single = table.dtype == np.float32
-    return np.ascontiguousarray(table, dtype=np.float32 if single else np.float64)
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +82,22 @@ def test_a_source_is_read_as_an_array(make, index):
 
 
 class TestMaps:
-    @over(copied=[True, False])
-    def test_are_the_rows_in_memory(self, copied, tmp_path, monkeypatch):
-        for number, dtype in enumerate(DTYPES[copied::2]):
-            table = (10 * X).astype(dtype) if dtype != "?" else X > 2
-            mapped = on_disk(tmp_path, table, "CF"[number % 2])
-            given = {"scaling": [*SCALINGS, "quantile"][number % 4], "early_stopping": number < 2}
-            expected = dim(**given).fit(floats(table))
-            with monkeypatch.context() as patch:
-                if not copied:
-                    patch.setattr(_data, "COPY_BYTES", 0)
-                z = dim(**given).fit(mapped).transform(mapped)
-            assert_array_equal(z, expected.transform(floats(table)), err_msg=dtype)
-            assert z.dtype == (np.float32 if table.dtype == np.float32 else np.float64)
+    @over(dtype=DTYPES)
+    def test_are_the_rows_in_memory(self, dtype, tmp_path, monkeypatch):
+        number = DTYPES.index(dtype)
+        table = (10 * X).astype(dtype) if dtype != "?" else X > 2
+        mapped = on_disk(tmp_path, table, "CF"[number // 2 % 2])
+        given = {"scaling": [*SCALINGS, "quantile"][number // 2 % 4], "early_stopping": number < 4}
+        floats = np.ascontiguousarray(
+            table, np.float32 if table.dtype == np.float32 else np.float64
+        )
+        expected = dim(**given).fit(floats).transform(floats)
+        with monkeypatch.context() as patch:
+            if number % 2 == 0:  # read batch by batch
+                patch.setattr(_data, "COPY_BYTES", 0)
+            z = dim(**given).fit(mapped).transform(mapped)
+        assert_array_equal(z, expected)
+        assert z.dtype == floats.dtype
 
     @over(dtype=["f2", "f4", ">f4", "longdouble"], cell={"NaN": np.nan, "infinity": -np.inf})
     def test_that_are_not_finite_in_the_last_row(self, model, dtype, cell, tmp_path):
@@ -112,25 +109,14 @@ class TestMaps:
                 call(mapped)
 
 
-def large_indices(rows):
-    matrix = sparse.csr_array(rows)
-    matrix.indices, matrix.indptr = matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
-    return matrix
-
-
-def zeros_written_out(rows):
-    """Half of the zeros are stored, as any other number."""
+def unusual(rows):
+    """The cells of a row from right to left, half of the zeros among them, by large indices."""
     kept = (rows != 0) | (np.arange(rows.size).reshape(rows.shape) % 2 == 0)
-    row, column = kept.nonzero()
-    return sparse.csr_array((rows[row, column], (row, column)), shape=rows.shape)
-
-
-def backwards(rows):
-    """The cells of a row from right to left."""
-    matrix = sparse.csr_array(rows)
-    for start, stop in zip(matrix.indptr, matrix.indptr[1:], strict=False):
-        matrix.indices[start:stop] = matrix.indices[start:stop][::-1].copy()
-        matrix.data[start:stop] = matrix.data[start:stop][::-1].copy()
+    row, column = kept[:, ::-1].nonzero()
+    column = rows.shape[1] - 1 - column
+    ends = np.r_[0, np.cumsum(kept.sum(1))]
+    matrix = sparse.csr_array((rows[row, column], column, ends), shape=rows.shape)
+    matrix.indices, matrix.indptr = matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
     return matrix
 
 
@@ -141,14 +127,7 @@ def outside(matrix):
 
 
 KINDS = itertools.product(("csr", "csc", "coo", "lil", "dok", "bsr", "dia"), ("matrix", "array"))
-
-
-FORMATS = {
-    **{f"{form}_{kind}": getattr(sparse, f"{form}_{kind}") for form, kind in KINDS},
-    "64-bit indices": large_indices,
-    "zeros written out": zeros_written_out,
-    "backwards": backwards,
-}
+FORMATS = [unusual, *(getattr(sparse, f"{form}_{kind}") for form, kind in KINDS)]
 
 
 class TestSparseRows:
@@ -157,28 +136,21 @@ class TestSparseRows:
     def test_in_every_format(self):
         table = X[:90]  # scipy warns of more than 100 diagonals
         expected = dim().fit_transform(table)
-        for name, make in FORMATS.items():
+        for make in FORMATS:
             found = dim().fit(make(table)).transform(make(table))
-            assert_array_equal(found, expected, err_msg=name)
+            assert_array_equal(found, expected, err_msg=make.__name__)
 
-    @over(
-        case=[
-            (np.float32, "squash"),
-            (np.float64, "standard"),
-            (np.int16, None),
-            (np.bool_, "squash"),
-        ]
-    )
-    def test_in_every_dtype(self, case):
+    @over(case=[("f4", "squash"), ("f8", "standard"), ("i2", None), ("?", "squash")])
+    def test_in_every_dtype(self, case, monkeypatch):
         dtype, scaling = case
         table = X.astype(dtype)
         expected = dim(scaling=scaling).fit_transform(table)
-        with pytest.MonkeyPatch.context() as patch:
-            if dtype in (np.float64, np.bool_):  # read batch by batch
+        with monkeypatch.context() as patch:
+            if dtype in "f8?":  # read batch by batch
                 patch.setattr(_data, "COPY_BYTES", 0)
             found = dim(scaling=scaling).fit_transform(sparse.csr_array(table))
         assert_array_equal(found, expected)
-        assert found.dtype == (np.float32 if dtype == np.float32 else np.float64)
+        assert found.dtype == ("f4" if dtype == "f4" else "f8")
 
     def test_with_weights_classes_validation_and_a_refinement(self, monkeypatch):
         weights = np.arange(300) % 4
@@ -211,9 +183,8 @@ class TestSparseRows:
 
 
 @over(method=METHODS)
-def test_sparse_rows_stay_sparse_in_every_method(method):
-    read = []
-    whole = SparseRows.__getitem__
+def test_sparse_rows_stay_sparse_in_every_method(method, monkeypatch):
+    read, whole = [], SparseRows.__getitem__
 
     def watched(self, index):
         rows = whole(self, index)
@@ -224,7 +195,7 @@ def test_sparse_rows_stay_sparse_in_every_method(method):
     model = dim(max_epochs=1, batch_size=512, encoder=MLPEncoder((16,)))
     if method not in ("fit", "partial_fit"):
         model.fit(rows[:600])
-    with pytest.MonkeyPatch.context() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(_data, "COPY_BYTES", 0)
         patch.setattr(SparseRows, "__getitem__", watched)
         extra = {"classifier": False} if method == "diagnose" else {}
@@ -240,15 +211,14 @@ class TestSparseRowsAreRefused:
         rows = sparse.csc_array(X)
         rows.data[17] = cell
         model = dim() if "fit" in method else model
-        with pytest.raises(
-            ValueError, match="contains NaN" if cell != np.inf else "contains infinity"
-        ):
+        with pytest.raises(ValueError, match=f"contains {str(cell)[:3]}".replace("nan", "NaN")):
             getattr(model, method)(rows)
 
     def test_by_scalings_that_see_all_rows(self):
         for scaling, method in (("quantile", "fit"), (MaxAbsScaler(), "partial_fit")):
             model = dim(scaling=scaling)
-            with pytest.raises(ValueError, match=REFUSED):
+            refused = r"X is sparse, .* Use scaling='squash', 'standard' or None, or pass X\.toarra"
+            with pytest.raises(ValueError, match=refused):
                 getattr(model, method)(sparse.csr_array(X))
             assert not hasattr(model, "encoder_")
             assert not get_tags(model).input_tags.sparse
@@ -354,55 +324,36 @@ class TestTransformTo:
         assert_array_equal(X, before)
 
     def test_two_maps_of_one_file(self, model, tmp_path):
-        table = np.memmap(tmp_path / "table", np.float64, "w+", shape=(700, 8))
-        table[:] = np.resize(X, (700, 8))
-        table.flush()
+        np.resize(X, (700, 8)).tofile(tmp_path / "table")
         rows = np.memmap(tmp_path / "table", np.float64, "r", shape=(300, 8))
-        expected = model.transform(rows)
-        held = rows.tobytes()
+        expected, held = model.transform(rows), rows.tobytes()
         again = np.memmap(tmp_path / "table", np.float64, "r+")
         for out in (again[:600], np.asarray(again)[2399:2999]):
             with pytest.raises(ValueError, match="out shares memory with X"):
                 model.transform_to(np.asarray(rows), out.reshape(300, 2))
-        assert rows.tobytes() == held
         behind = np.memmap(tmp_path / "table", np.float64, "r+", offset=300 * 8 * 8)
         model.transform_to(rows, behind[:600].reshape(300, 2))
         assert_array_equal(again[2400:3000].reshape(300, 2), expected)
         assert rows.tobytes() == held
 
-    def test_rows_that_are_refused_leave_no_file(self, model, tmp_path):
-        path = tmp_path / "Z.npy"
-        path.write_text("before")
-        for fitted, rows, out, error in (
-            (model, np.full((3, 8), np.nan), path, ValueError),
-            (dim(), X, path, NotFittedError),
-            (model, X, tmp_path / "missing" / "Z.npy", FileNotFoundError),
-        ):
-            with pytest.raises(error):
-                fitted.transform_to(rows, out)
-        assert path.read_text() == "before"
-        assert os.listdir(tmp_path) == ["Z.npy"]
-
-    def test_half_an_embedding_is_never_there(self, model, tmp_path):
-        class Breaks:
-            """A target whose user presses a key in the second slice."""
-
-            calls, _in_single = 0, True
-
-            def _push(self, z):
-                self.calls += 1
-                if self.calls == 2:
-                    assert len(os.listdir(tmp_path)) == 2
-                    assert path.read_text() == "before"
-                    raise KeyboardInterrupt
-                return z
+    def test_what_fails_leaves_the_file_as_it_was(self, model, tmp_path):
+        def interrupted(z):  # in the second slice
+            assert len(os.listdir(tmp_path)) == 2
+            assert path.read_text() == "before"
+            if len(z) < 1024:
+                raise KeyboardInterrupt
+            return z
 
         path = tmp_path / "Z.npy"
         path.write_text("before")
         broken = model.retarget("normal")
-        broken.target_ = Breaks()
-        with pytest.raises(KeyboardInterrupt):
-            broken.transform_to(np.tile(X, (10, 1)), path)
-        assert broken.target_.calls == 2
-        assert path.read_text() == "before"
-        assert os.listdir(tmp_path) == ["Z.npy"]
+        broken.target_ = SimpleNamespace(_in_single=True, _push=interrupted)
+        for fitted, rows, error in (
+            (model, np.full((3, 8), np.nan), ValueError),
+            (dim(), X, NotFittedError),
+            (broken, np.tile(X, (5, 1)), KeyboardInterrupt),
+        ):
+            with pytest.raises(error):
+                fitted.transform_to(rows, path)
+            assert path.read_text() == "before"
+            assert os.listdir(tmp_path) == ["Z.npy"]

@@ -9,7 +9,7 @@ from over import over
 from small import generator
 from torch import nn
 
-from sknoisydim._data import Batches, Rows
+from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._modules import Dropout
 from sknoisydim.augmentations import FeatureCorruption
 from sknoisydim.bounds import infonce
@@ -218,7 +218,7 @@ class TestBatches:
     def test_every_row_once_and_only_full_batches(self, size, shuffle):
         n_rows, batch_size = size
         X = np.arange(n_rows, dtype=np.float64)[:, None]  # rows that hold their own position
-        rows = Rows(X, fit_scaling(None, X, 0), CPU)
+        rows = Rows(Table(X), fit_scaling(None, X, 0), CPU)
         batches = Batches(rows, batch_size, generator(), shuffle=shuffle)
         size = min(n_rows, batch_size)
         seen = set()

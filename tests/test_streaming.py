@@ -123,18 +123,13 @@ class TestContinues:
         model.set_params(lr=1e-9).partial_fit(TRAIN[:20] + 2 * TRAIN.std(0))
         assert 0.1 < np.abs(model.transform(TEST).mean(0)).max() < 0.8
 
-    def test_a_fit_starts_anew(self, stream):
-        model = copy.deepcopy(stream).set_params(max_epochs=2).fit(TRAIN)
-        assert_array_equal(model.transform(TEST), dim(max_epochs=2).fit(TRAIN).transform(TEST))
-        assert model.n_samples_seen_ == 1200
-
-    def test_history_is_bounded(self, stream, monkeypatch):
+    def test_history_is_bounded_and_a_fit_starts_anew(self, stream, monkeypatch):
         monkeypatch.setattr("sknoisydim._training._stream.HISTORY", 4)
-        model = copy.deepcopy(stream)
-        for _ in range(3):
-            model.partial_fit(TRAIN[:32])
-        assert len(model.history_["train_information"]) == 4
-        assert model.n_epochs_ == 13
+        model = copy.deepcopy(stream).partial_fit(TRAIN[:32]).partial_fit(TRAIN[:32])
+        assert (len(model.history_["train_information"]), model.n_epochs_) == (4, 12)
+        model.set_params(max_epochs=2).fit(TRAIN)
+        assert_array_equal(model.transform(TEST), dim(max_epochs=2).fit(TRAIN).transform(TEST))
+        assert (model.n_samples_seen_, model.n_epochs_) == (1200, 2)
 
 
 def test_a_divergence_leaves_the_estimator_as_it_was():
@@ -169,19 +164,11 @@ class TestTogether:
             rate = model.training_state_["optimizer"]["rates"][0]["lr"]
             assert rate == pytest.approx(1e-3 / 2**number)
 
-    def test_an_optimizer_with_more_moments_starts_afresh(self):
-        kind = torch.optim.RMSprop
-        model = dim(optimizer=kind).partial_fit(X)
-        model.set_params(optimizer=partial(kind, momentum=0.9)).partial_fit(X)
-        assert np.isfinite(model.transform(X)).all()
-
-
-class TestWarmStart:
-    def test_an_optimizer_may_have_parameters_of_its_own(self):
-        class WithOwn(torch.optim.Adam):
-            def __init__(self, groups, lr):
+    def test_an_optimizer_with_more_moments_or_parameters_of_its_own(self):
+        class WithOwn(torch.optim.RMSprop):
+            def __init__(self, groups, lr, **kwargs):
                 self.own = torch.nn.Parameter(torch.zeros(2))
-                super().__init__([*groups, {"params": [self.own]}], lr=lr)
+                super().__init__([*groups, {"params": [self.own]}], lr=lr, **kwargs)
 
             def step(self, closure=None):
                 self.own.grad = torch.ones(2)
@@ -190,7 +177,11 @@ class TestWarmStart:
         model = dim(optimizer=WithOwn).partial_fit(X).partial_fit(X)
         moments = model.training_state_["optimizer"]["moments"]
         assert moments.keys() == dict(model.net_.module_.named_parameters()).keys()
+        model.set_params(optimizer=partial(WithOwn, momentum=0.9)).partial_fit(X)
+        assert np.isfinite(model.transform(X)).all()
 
+
+class TestWarmStart:
     def test_keeps_the_moments_of_the_optimizer(self):
         cold = dim(max_epochs=5).fit(X)
         model = dim(max_epochs=5, warm_start=True).fit(X)

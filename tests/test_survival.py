@@ -5,6 +5,7 @@ import copy
 import errno
 import hashlib
 import io
+import itertools
 import os
 import pickle
 import random
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -112,9 +114,9 @@ class Meddling(Callback):
         self.level = 0.9 * self.level + float(np.float64(0.1))
 
 
-STOPPING = EarlyStopping(
-    "train_loss", patience=3, threshold=0.3, threshold_mode="abs", load_best=True, sink=str
-)
+ABSOLUTE = {"threshold": 0.3, "threshold_mode": "abs", "sink": str}
+STOPPING = EarlyStopping("train_loss", patience=3, load_best=True, **ABSOLUTE)
+PLATEAU = LRScheduler("ReduceLROnPlateau", "train_loss", patience=0)
 SOME = [Freezer("critic.*"), Unfreezer("critic.*", at=3), PrintLog(sink=str), Meddling()]
 SOME += [LRScheduler("CyclicLR", base_lr=1e-4, max_lr=1e-2, step_every="batch")]
 SPREAD = {"scoring": lambda net, batches, y: net.predict(batches).var().item(), "name": "spread"}
@@ -122,21 +124,14 @@ SOME += [EpochScoring(**SPREAD, on_train=True)]
 STILL = {"early_stopping": 2, "lr": 1e-30, "encoder": MLPEncoder((8,), batch_norm=False)}
 NORMED = {"encoder": MLPEncoder((8,), batch_norm=True, dropout=0.2), "optimizer": "sgd"}
 QUANTILES = QuantileTransformer(n_quantiles=9)
+GIVEN = {"y": Y, "X_val": X_VAL, "y_val": Y[:80], "sample_weight": WEIGHTS}
 # The epoch after which a fit breaks, its parameters, and what it is given.
 FITS = {
     "default": (1, {}, {}),
     "early stopping": (2, STILL, {"X_val": X_VAL}),
     "module in two": (5, {"encoder": Dropping, "early_stopping": True}, {"X_val": X_VAL}),
-    "classes, held-out rows and weights": (
-        5,
-        {"supervision": 0.5},
-        {"y": Y, "X_val": X_VAL, "y_val": Y[:80], "sample_weight": WEIGHTS},
-    ),
-    "stopping": (
-        4,
-        {"callbacks": [STOPPING, LRScheduler("ReduceLROnPlateau", "train_loss", patience=0)]},
-        {},
-    ),
+    "classes, held-out rows and weights": (5, {"supervision": 0.5}, GIVEN),
+    "stopping": (4, {"callbacks": [STOPPING, PLATEAU]}, {}),
     "callbacks": (5, {"callbacks": SOME, "clean_weight": 0.5}, {}),
     "moving averages": (5, {"critic": "exact", "bound": "dv", "clean_weight": 0.5} | NORMED, {}),
     "scaling, refinement": (5, {"scaling": QUANTILES, "refine": "rotation"}, {}),
@@ -170,11 +165,6 @@ def check_equal(model, other):
     assert model.mutual_information_ == other.mutual_information_
     assert model.n_epochs_ == other.n_epochs_
     assert without_times(model.history_) == without_times(other.history_)
-
-
-def read(path):
-    """What a checkpoint holds."""
-    return torch.load(io.BytesIO(path.read_bytes().partition(b"\n")[2]), weights_only=True)
 
 
 def seal(path, held):
@@ -214,24 +204,24 @@ class TestGoingOn:
         assert shown == [0, 1, 2, 0, 3, 4, 5, 0, 6, 7]
         assert "8/8" in capsys.readouterr().err
 
-    def test_after_the_last_epoch(self, tmp_path, monkeypatch):
-        def fail(*arguments):
-            raise Crash
-
-        with monkeypatch.context() as patch:
-            patch.setattr("sknoisydim._training._fit.refine", fail)
-            with pytest.raises(Crash):
-                dim(refine="rotation", checkpoint=tmp_path).fit(X)
+    def test_after_the_last_epoch(self, tmp_path):
+        failing = mock.patch("sknoisydim._training._fit.refine", side_effect=Crash)
+        with failing, pytest.raises(Crash):
+            dim(refine="rotation", checkpoint=tmp_path).fit(X)
         model = dim(refine="rotation", checkpoint=tmp_path).fit(X)
         check_equal(model, dim(refine="rotation").fit(X))
+
+    def test_a_seed_that_is_free_is_that_of_the_fit_that_is_there(self, tmp_path):
+        break_at(5, dim(checkpoint=tmp_path, random_state=None))
+        seed = _checkpoint._read(tmp_path / NAME)["seed"]
+        model = dim(checkpoint=tmp_path, random_state=None).fit(X)
+        assert (model.training_state_["seed"], model.n_epochs_) == (seed, 8)
 
     def test_a_warm_start(self, tmp_path):
         callbacks = [LRScheduler("StepLR", step_size=3, gamma=0.5)]
         model = dim(warm_start=True, callbacks=callbacks).fit(X)
-        killed = copy.deepcopy(model).set_params(checkpoint=tmp_path)
-        fresh = pickle.loads(pickle.dumps(killed))
-        break_at(5, killed)
-        assert killed.n_epochs_ == 8
+        killed, fresh = (copy.deepcopy(model).set_params(checkpoint=tmp_path) for _ in range(2))
+        assert break_at(5, killed).n_epochs_ == 8
         check_equal(fresh.fit(X), model.fit(X))
 
 
@@ -262,7 +252,7 @@ class TestAnotherFit:
             assert "initial weights" not in str(raised.value)
             assert f"Use another folder, or delete {tmp_path / NAME}" in str(raised.value)
             assert (tmp_path / NAME).read_bytes() == data
-        held = read(tmp_path / NAME)
+        held = _checkpoint._read(tmp_path / NAME)
         for library in ("torch", "skorch", "sknoisydim"):
             seal(tmp_path / NAME, held | {"identity": held["identity"] | {library: "0.0.1"}})
             with pytest.raises(ValueError, match=rf"another one: {library} was 0\.0\.1 and is \d"):
@@ -297,16 +287,18 @@ class TestTheFile:
             check_equal(model, plain)
             assert list(tmp_path.iterdir()) == []
 
-    def test_of_another_format_or_with_code_is_refused(self, tmp_path):
-        break_at(5, dim(checkpoint=tmp_path))
-        data = (tmp_path / NAME).read_bytes().replace(b"checkpoint 3", b"checkpoint 2", 1)
-        (tmp_path / NAME).write_bytes(data)
-        with pytest.raises(ValueError, match=r"is a 'sknoisydim checkpoint 2', .* 3'"):
-            dim(checkpoint=tmp_path).fit(X)
-        assert (tmp_path / NAME).read_bytes() == data
-        seal(tmp_path / NAME, Code())
-        with pytest.raises(ValueError, match="something else than tensors and plain Python"):
-            dim(checkpoint=tmp_path).fit(X)
+    def test_of_another_format_or_with_code_is_refused(self, tmp_path, monkeypatch):
+        for held, form, message in (
+            (Code(), _checkpoint.FORMAT, "something else than tensors and plain Python"),
+            ({}, "sknoisydim checkpoint 2", r"is a 'sknoisydim checkpoint 2', .* 4'"),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(_checkpoint, "FORMAT", form)
+                seal(tmp_path / NAME, held)
+            data = (tmp_path / NAME).read_bytes()
+            with pytest.raises(ValueError, match=message):
+                dim(checkpoint=tmp_path).fit(X)
+            assert (tmp_path / NAME).read_bytes() == data
 
     def test_that_a_killed_writer_has_left_is_swept(self, tmp_path):
         (tmp_path / f".{NAME}.0123456789abcdef.part").write_bytes(b"half")
@@ -339,6 +331,23 @@ class TestTheFile:
             dim(checkpoint=tmp_path).fit(X)
             assert len(written) == count
 
+    def test_on_a_disk_that_is_full_is_told_once(self, tmp_path, monkeypatch, plain):
+        """Of an error in writing itself: tests/test_persistence_file.py."""
+        count, write = itertools.count(1), _checkpoint.write_bytes
+
+        def full_for_a_while(*given):
+            if next(count) in (4, 5):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(*given)
+
+        monkeypatch.setattr(_checkpoint, "write_bytes", full_for_a_while)
+        told = rf"{NAME} cannot be written, training goes on, and the last good one stays: .*space"
+        with pytest.warns(RuntimeWarning, match=told) as warned:
+            break_at(7, dim(checkpoint=tmp_path))
+        assert len(warned) == 1
+        assert len(_checkpoint._read(tmp_path / NAME)["history"]) == 6
+        check_equal(dim(checkpoint=tmp_path).fit(X), plain)
+
 
 class TestTheParameter:
     def test_is_left_out_of_a_file_and_kept_in_a_pickle(self, tmp_path):
@@ -351,37 +360,6 @@ class TestTheParameter:
         _file.write(tmp_path / "crafted", header, arrays)
         for name in ("model", "crafted"):
             assert NoisyDIMTransformer.load(tmp_path / name).checkpoint is None
-
-
-class Filling(Callback):
-    """Lets the disk be full from the end of one epoch to that of another."""
-
-    since, until = 4, None
-
-    def on_epoch_end(self, net, **kwargs):
-        if len(net.history) in (Filling.since, Filling.until):
-            os.fsync = FSYNC if len(net.history) == Filling.until else full
-
-
-FSYNC = os.fsync
-
-
-def full(*arguments):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-class TestDisk:
-    def test_that_is_full_is_told_once(self, tmp_path, monkeypatch, plain):
-        monkeypatch.setattr(os, "fsync", FSYNC)  # put back at the end
-        monkeypatch.setattr(Filling, "until", 5)
-        told = rf"{NAME} cannot be written, training goes on, and the last good one stays: .*space"
-        with pytest.warns(RuntimeWarning, match=told) as warned:
-            break_at(7, dim(checkpoint=tmp_path, callbacks=[Filling()]))
-        assert len(warned) == 1
-        assert [path.name for path in tmp_path.iterdir()] == [NAME]
-        assert len(read(tmp_path / NAME)["history"]) == 6
-        os.fsync, Filling.until = FSYNC, Filling.since
-        check_equal(dim(checkpoint=tmp_path, callbacks=[Filling()]).fit(X), plain)
 
 
 class Pace(Callback):
@@ -442,7 +420,7 @@ class TestKill:
         for mode in ("fsync", "replace"):
             assert self.run(folder, out, mode) is None
             assert any(path.name.endswith(".part") for path in folder.iterdir())
-            assert len(read(folder / NAME)["history"]) > 0
+            assert len(_checkpoint._read(folder / NAME)["history"]) > 0
         n_kills = 0
         while n_kills < 2:
             mode = ("plain", "slow")[n_kills % 2]

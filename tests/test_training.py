@@ -47,17 +47,16 @@ def recorded(model):
 
 
 class TestRate:
-    def test_rises_to_its_peak_and_falls_to_nothing(self):
-        rates = np.array(recorded(dim(callbacks=[Recorder()], lr=1e-3).fit(X)).rates)
-        assert len(rates) == 5 * 8
-        assert rates[0] < 1e-3 / 10
-        assert rates.max() == pytest.approx(1e-3, rel=0.02)
-        assert 0.2 < rates.argmax() / len(rates) < 0.4
-        assert (np.diff(rates[: rates.argmax()]) > 0).all()
-        assert (np.diff(rates[rates.argmax() :]) < 0).all()
-        assert rates[-1] < 1e-3 / 100
-        # It starts at a 25th, where there are steps enough to see it.
-        assert one_cycle(0, 10_000, 1e-3) == pytest.approx(1e-3 / 25, rel=0.01)
+    def test_is_that_of_torch_and_falls_to_nothing(self):
+        rates = recorded(dim(callbacks=[Recorder()], lr=1e-3).fit(X)).rates
+        assert rates == [one_cycle(step, 40, 1e-3) for step in range(40)]
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+        theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, 1000, cycle_momentum=False)
+        for step in range(1000):
+            ours = one_cycle(step, 1000, 1e-3)
+            assert ours == pytest.approx(theirs.get_last_lr()[0], rel=0.02, abs=5e-6), step
+            optimizer.step()
+            theirs.step()
 
     def test_of_a_stream_rises_and_stays(self):
         model, rates = dim(callbacks=[Recorder()], lr=1e-3), []
@@ -169,9 +168,7 @@ class TestScore:
         model = dim(batch_size=16).fit(X[:64])
         orders = [np.random.default_rng(seed).permutation(X[:64]) for seed in range(8)]
         assert np.std([information_scorer(model, rows) for rows in orders]) < 0.03
-
-    def test_of_sorted_rows_is_that_of_shuffled_ones(self):
-        rows = np.concatenate([X - 10, X + 10])
+        rows = np.concatenate([X - 10, X + 10])  # sorted
         model = dim(batch_size=256, max_epochs=10).fit(rows)
         shuffled = np.random.default_rng(0).permutation(rows)
         assert model.score(rows) == pytest.approx(model.score(shuffled), abs=0.02)

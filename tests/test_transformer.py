@@ -124,12 +124,14 @@ class TestScore:
             other[row] = 0.01
             assert information_share(other, channel, 512) != whole
 
-    def test_of_two_rows_takes_few_draws(self, fitted):
-        transmit = GaussianChannel.transmit
+    def test_of_few_rows_takes_few_draws(self, fitted):
+        least, transmit = fitted.n_components_ + 2, GaussianChannel.transmit
         with mock.patch.object(GaussianChannel, "transmit", autospec=True) as counted:
             counted.side_effect = transmit
-            assert np.isfinite(fitted.score(X[:2]))
+            assert np.isfinite(fitted.score(X[:least]))
         assert 100 < counted.call_count <= 512
+        with pytest.raises(ValueError, match=f"minimum of {least} is required"):
+            fitted.score(X[: least - 1])
 
     def test_counts_what_a_linear_model_reads_back(self, fitted):
         z, columns = fitted.retarget("normal").transform(X), fitted.encoder_.scaled(X)

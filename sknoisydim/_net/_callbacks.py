@@ -54,10 +54,7 @@ class HeldOut(EarlyStopping, Quiet):
 
 
 class Progress(Quiet):
-    """One progress bar over all epochs, with the linear information in nats.
-
-    Without reference features and `y`, the mutual information against what can be reached.
-    """
+    """One progress bar over all epochs, with what is learned in nats."""
 
     def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
         # A program without a console, such as a service, has nowhere to show a bar.
@@ -169,10 +166,7 @@ def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
 
 
 def reporters(verbose: int) -> list[Callback]:
-    """Return the callbacks that show progress: a bar for 1, a line per epoch above.
-
-    With 0, one line where training takes long.
-    """
+    """Return the callbacks that show progress."""
     if verbose == 1:
         return [Progress()]
     return [EpochLines()] if verbose > 1 else [Forecast()]
@@ -207,23 +201,16 @@ class Tasks(Quiet):
     `so_far` makes of (net, batches) the fitted attributes, had training ended now.
     """
 
-    def __init__(
-        self,
-        estimator: BaseEstimator,
-        X: object,
-        y: object,
-        so_far: Callable[[object, object], Mapping[str, object]],
-    ) -> None:
-        self.data = {"estimator": estimator, "X": X, "y": y}
-        self.so_far = so_far
+    def __init__(self, so_far: Callable[[object, object], Mapping[str, object]], **data: Any):
+        self.so_far, self.data = so_far, data
         self.epoch: Any = None
 
     @classmethod
-    def asked_for(cls, estimator: BaseEstimator, *arguments: Any) -> list[Tasks]:
+    def asked_for(cls, estimator: BaseEstimator, **given: Any) -> list[Tasks]:
         """Return one in a list, or none if there is nobody to tell."""
         names = ("_skl_callbacks", "_parent_callback_ctx")
         asked = any(hasattr(estimator, name) for name in names)
-        return [cls(estimator, *arguments)] if asked else []
+        return [cls(estimator=estimator, **given)] if asked else []
 
     def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
         estimator: Any = self.data["estimator"]

@@ -1,7 +1,7 @@
-"""What training goes on from: the checkpoint of a fit that was killed, or the state of the last.
+"""Where a fit stands, in a file from which it goes on after a kill.
 
-A line of a checkpoint has the format and a digest of the rest, which `torch.save` has made of
-tensors and plain Python: reading it, with `weights_only=True`, runs no code.
+Its first line has the format and a digest of the rest, which `torch.save` has made of tensors and
+plain Python: reading it, with `weights_only=True`, runs no code.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from skorch import NeuralNet
-from torch import nn
 
 from sknoisydim._data import Batches
 from sknoisydim._files import write_bytes
 from sknoisydim._modules import global_rng_states, set_global_rng_states
-from sknoisydim._net._callbacks import Quiet
+from sknoisydim._settings import Settings
 
-State = Mapping[str, Any]
+from ._callbacks import Quiet
+from ._warm_start import State, plain, plain_parts, restore_schedules, schedule_states
 
 #: The name of the file in its folder.
 NAME = "fit.checkpoint"
-FORMAT = "sknoisydim checkpoint 3"
+FORMAT = "sknoisydim checkpoint 4"
 # Seconds from one writing to the next, at least, and the share of the time that writing may take:
 # a small network is written in milliseconds, and an epoch of it may take no longer.
 SECONDS, SHARE = 10.0, 0.05
@@ -43,11 +42,12 @@ class FitCheckpoint(Quiet):
     It is the last of the callbacks: of the others it writes what they have noted of the epoch.
     """
 
-    def __init__(self, folder: Path, uses_global_rng: bool, seed: int, any_seed: bool) -> None:
-        self.folder, self.path, self.uses_global_rng = folder, folder / NAME, uses_global_rng
+    def __init__(self, settings: Settings, seed: int) -> None:
+        self.folder, self.uses_global_rng = settings.checkpoint, settings.uses_global_rng
+        self.path = self.folder / NAME
         self.saved = _read(self.path)
         # Where the seed is free, it is that of the fit that is there.
-        self.seed = seed if self.saved is None or not any_seed else int(self.saved["seed"])
+        self.seed = int(self.saved["seed"]) if self.saved and settings.any_seed else seed
         self.warned, self.due = False, 0.0
 
     def check(self, identity: Mapping[str, str]) -> None:
@@ -130,15 +130,14 @@ def _read(path: Path) -> Any:
 def _position(net: NeuralNet, shuffle: torch.Generator, uses_global_rng: bool) -> Any:
     """Return all that the epochs to come depend on, beside the rows and the parameters."""
     module, weights = net.module_, net.module_.state_dict()
-    others = [(n, item) for n, item in net.callbacks_ if not isinstance(item, FitCheckpoint)]
     position = {
         "module": weights,
         "optimizer": net.optimizer_.state_dict(),
         "frozen": [n for n, value in module.named_parameters() if not value.requires_grad],
-        "callbacks": {name: _noted(item, weights) for name, item in others},
-        "schedules": _schedule_states(net),
+        "callbacks": {name: _noted(item, weights) for name, item in net.callbacks_[:-1]},
+        "schedules": schedule_states(net),
         "history": [{**plain_parts(row), "batches": []} for row in net.history],
-        "net": {"least_": net.least_, "step_": net.step_},
+        "step": net.step_,
         "generators": {  # that layers draw from: our dropout has one each
             f"{name}.{attribute}".lstrip("."): (str(value.device), value.get_state())
             for name, part in module.named_modules()
@@ -146,16 +145,13 @@ def _position(net: NeuralNet, shuffle: torch.Generator, uses_global_rng: bool) -
             if isinstance(value, torch.Generator)
         },
         "drawing": [net.generator.get_state(), shuffle.get_state()],
-        "global": global_rng_states() if uses_global_rng else None,
+        "global": global_rng_states() if uses_global_rng else [],
     }
     return plain(position, tensors=True)
 
 
 def _noted(callback: object, weights: State) -> State:
-    """Return what a callback has noted in training: numbers, text and weights.
-
-    Anything else, and any other tensor, which may hold rows of the table, starts afresh.
-    """
+    """Return numbers, text and weights that a callback has noted; other tensors may hold rows."""
     parameters = inspect.signature(type(callback).__init__).parameters
     noted = {name: value for name, value in vars(callback).items() if name not in parameters}
     return plain_parts(noted) | {
@@ -168,132 +164,23 @@ def _noted(callback: object, weights: State) -> State:
 def _go_to(net: NeuralNet, shuffle: torch.Generator, state: State) -> None:
     """Put a net whose training has just begun where another one stood."""
     module, weights = net.module_, state["module"]
-    for name in module.load_state_dict(weights, strict=False).unexpected_keys:
-        _put(module, name, weights[name].to(net.device))  # a buffer that training has made
+    # Buffers that training has made, and generators.
+    unexpected = module.load_state_dict(weights, strict=False).unexpected_keys
+    made: dict[str, Any] = {name: weights[name].to(net.device) for name in unexpected}
+    for name, (device, drawn) in state["generators"].items():
+        made[name] = torch.Generator(device).set_state(drawn)
+    for name, value in made.items():
+        owner, _, attribute = name.rpartition(".")
+        setattr(module.get_submodule(owner), attribute, value)
     net.optimizer_.load_state_dict(state["optimizer"])
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in state["frozen"])
     for name, item in net.callbacks_:
         vars(item).update(state["callbacks"].get(name, {}))
-    _restore_schedules(net, state["schedules"])
+    restore_schedules(net, state["schedules"])
     net.history.extend(state["history"])
-    vars(net).update(state["net"])
-    for name, (device, drawn) in state["generators"].items():
-        _put(module, name, torch.Generator(device).set_state(drawn))
+    net.step_ = state["step"]
     for generator, drawn in zip((net.generator, shuffle), state["drawing"], strict=True):
         generator.set_state(drawn)
-    if state["global"] is not None:
+    if state["global"]:
         set_global_rng_states(state["global"])
-
-
-def _put(module: nn.Module, name: str, value: object) -> None:
-    owner, _, attribute = name.rpartition(".")
-    setattr(module.get_submodule(owner), attribute, value)
-
-
-def training_state(net: NeuralNet) -> dict[str, Any]:
-    """Return what a warm start goes on from: the optimizer's moments, and where schedules stand.
-
-    What is neither a number nor a tensor is left out: it starts afresh.
-    """
-    names = {value: name for name, value in net.module_.named_parameters()}
-    groups, state = net.optimizer_.param_groups, net.optimizer_.state
-    return {
-        **_kind(net.optimizer_),
-        # An optimizer of the user's may have parameters that are not the module's.
-        "moments": {names[p]: plain_parts(held, True) for p, held in state.items() if p in names},
-        "rates": [{k: float(g[k]) for k in ("lr", "initial_lr") if k in g} for g in groups],
-        "schedules": _schedule_states(net),
-    }
-
-
-class WarmStart(Quiet):
-    """Go on from the `training_state` of another net."""
-
-    def __init__(self, state: State) -> None:
-        self.state = state
-
-    def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
-        net.warm_ = self._restore_moments(net)
-        if net.warm_ and _restore_schedules(net, self.state["schedules"]):
-            for group, rates in zip(net.optimizer_.param_groups, self.state["rates"], strict=False):
-                group.update(rates)
-        self.state = {}  # a pickled net must not carry it along
-
-    def _restore_moments(self, net: NeuralNet) -> bool:
-        """Tell whether the optimizer is of the same kind; new parameters start without moments."""
-        optimizer, kind = net.optimizer_, _kind(net.optimizer_)
-        if kind != {name: self.state[name] for name in kind}:
-            return False
-        names = {value: name for name, value in net.module_.named_parameters()}
-        parameters = [names.get(p) for group in optimizer.param_groups for p in group["params"]]
-        moments = {
-            i: {
-                k: torch.as_tensor(v).clone() if isinstance(v, (np.ndarray, torch.Tensor)) else v
-                for k, v in self.state["moments"][name].items()
-            }
-            for i, name in enumerate(parameters)
-            if name in self.state["moments"]
-        }
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
-        return True
-
-
-def _kind(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return its name, and the options in use: with others, as amsgrad, there are other moments."""
-    form = {
-        name: bool(value)
-        for name, value in optimizer.defaults.items()
-        if isinstance(value, (bool, int, float)) and name not in ("lr", "weight_decay")
-    }
-    return {"optimizer": type(optimizer).__name__, "form": form}
-
-
-def _schedules(net: NeuralNet) -> dict[str, Any]:
-    """Return what of callbacks has a state, such as torch's schedules, by name."""
-    return {
-        name if attribute == "lr_scheduler_" else f"{name}.{attribute}": value
-        for name, item in net.callbacks_
-        for attribute, value in vars(item).items()
-        if hasattr(value, "load_state_dict") and not inspect.isclass(value)
-    }
-
-
-def _schedule_states(net: NeuralNet) -> dict[str, Any]:
-    return {name: plain_parts(item.state_dict()) for name, item in _schedules(net).items()}
-
-
-def _restore_schedules(net: NeuralNet, states: State) -> bool:
-    """Return whether there are any."""
-    known = [(item, states[name]) for name, item in _schedules(net).items() if name in states]
-    for item, state in known:
-        item.load_state_dict(item.state_dict() | state)
-    return bool(known)
-
-
-def plain_parts(values: State, tensors: bool = False) -> dict[str, Any]:
-    """Return those of the values that are numbers and text, or made of these."""
-    found = {}
-    for name, value in values.items():
-        with contextlib.suppress(TypeError):
-            found[name] = plain(value, tensors)
-    return found
-
-
-def plain(value: object, tensors: bool) -> Any:
-    """Return a value as tensors and plain Python, which are read without running any code."""
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, torch.Tensor) and tensors:
-        return value.detach().cpu()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, (list, tuple)):
-        items = [plain(item, tensors) for item in value]
-        return tuple(items) if isinstance(value, tuple) else items
-    if isinstance(value, Mapping):
-        return {plain(k, tensors): plain(v, tensors) for k, v in value.items()}
-    raise TypeError(
-        f"checkpoint= writes numbers, text and tensors, and the state of the optimizer, or of a "
-        f"module, holds a {type(value).__name__}: use checkpoint=None."
-    )

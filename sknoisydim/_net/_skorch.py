@@ -35,9 +35,7 @@ class DIMNet(NeuralNet):
     Differs from skorch's net in the seams that cost time on tables (training mode is set once an
     epoch, history is kept per epoch) and in what an interrupt does (it is not swallowed).
 
-    `generator` is that of noise and views. `n_steps` is None for a stream, which has no end. After
-    each epoch the batches `held_out` are evaluated. After a warm start a cycle of the rate starts
-    at its peak, since the moments need no warm-up.
+    `generator` is that of noise and views, and `n_steps` is None for a stream, which has no end.
     """
 
     def __init__(
@@ -59,10 +57,7 @@ class DIMNet(NeuralNet):
 
     @classmethod
     def at_rest(cls, module: nn.Module, history: Mapping[str, Any], **kwargs: Any) -> DIMNet:
-        """Return a net as it is after training, which needs no optimizer: making one takes time.
-
-        `history` is by column.
-        """
+        """Return a net as it is after training, without an optimizer; `history` is by column."""
         net = cls(module, generator=make_generator(0), n_steps=None, max_epochs=1, **kwargs)
         rows = zip(*history.values(), strict=True)
         net.history_ = History(
@@ -86,10 +81,7 @@ class DIMNet(NeuralNet):
         return []
 
     def get_iterator(self, dataset: Batches, training: bool = False) -> Batches:
-        """Return the batches: in training as they are, for callbacks in the order of the table.
-
-        Nobody who watches draws from the generator of training: a fit is the same with or without.
-        """
+        """Return the batches; who watches training draws nothing from its generator."""
         parts = (dataset.rows, dataset.batch_size, dataset.generator, dataset.references)
         return dataset if training else Batches(*parts, shuffle=False)
 
@@ -127,10 +119,7 @@ class DIMNet(NeuralNet):
     def partial_fit(
         self, X: object, y: object = None, classes: object = None, **fit_params: object
     ) -> DIMNet:
-        """Train on X; an interrupt stops training and reaches the caller.
-
-        skorch swallows KeyboardInterrupt because its EarlyStopping raises one.
-        """
+        """Train on X; an interrupt reaches the caller, which skorch takes for EarlyStopping's."""
         if not self.initialized_:
             self.initialize()
         fit_params.pop("_routing_method", None)
@@ -138,7 +127,6 @@ class DIMNet(NeuralNet):
         self.scheduled_ = any(isinstance(item, LRScheduler) for _, item in self.callbacks_)
         # What callbacks of skorch read of batches is a copy to the CPU each: not without them.
         self.watched_ = not all(isinstance(item, Quiet) for _, item in self.callbacks_)
-        self.least_: dict[str, float] = {}
         self.warm_ = False
         self.notify("on_train_begin", X=X, y=y)
         with contextlib.suppress(StopTraining):
@@ -201,11 +189,11 @@ class DIMNet(NeuralNet):
         objective = float(means.objective)
         if not math.isfinite(objective):
             raise self._diverged(f"the objective became {objective}")
-        self.history.record(f"{prefix}_loss", -objective)
+        loss = f"{prefix}_loss"
+        self.history.record(loss, -objective)
         if self.watched_:
-            least: float = self.least_.get(prefix, math.inf)
-            self.history.record(f"{prefix}_loss_best", -objective < least)
-            self.least_[prefix] = min(least, -objective)
+            before = [row[loss] for row in self.history[:-1] if loss in row]
+            self.history.record(f"{loss}_best", -objective < min(before, default=math.inf))
         for name, value in means._asdict().items():
             if name != "objective":  # minus it is the loss
                 self.history.record(f"{prefix}_{name}", value)
@@ -249,7 +237,7 @@ class DIMNet(NeuralNet):
         """Return the learning rate of this step."""
         if self.n_steps is None:
             return float(self.lr * min(1.0, (self.step_ + 1) / STREAM_WARM_UP))
-        if self.warm_:
+        if self.warm_:  # the moments need no warm-up
             return one_cycle(self.step_, self.n_steps, self.lr, warm_up=0.0)
         return one_cycle(self.step_, self.n_steps, self.lr)
 
@@ -273,10 +261,9 @@ class DIMNet(NeuralNet):
         return {"loss": -nats.objective, "y_pred": nats}
 
     def predict(self, X: object) -> np.ndarray:
-        """Return the embeddings (n, d) that the net has so far of the rows of batches.
+        """Return the embeddings (n, d) so far of the rows of batches, in the order of the table.
 
-        For scoring callbacks, which get such batches. Rows are normalised by their own statistics,
-        and come in the order of the table.
+        For scoring callbacks, which get such batches. Rows are normalised by their own statistics.
         """
         if not isinstance(X, Batches):
             raise TypeError(

@@ -74,6 +74,8 @@ class Persistent:
 
         Raises
         ------
+        NotFittedError, OSError
+            Before `fit`; if the file cannot be written.
         ValueError
             If the estimator holds something that the file cannot hold and that the caller of `load`
             could not name: a refinement of your own, for instance.
@@ -98,6 +100,11 @@ class Persistent:
             weights come from the file), `target`, `scaling` (the fitted transformer), and likewise
             `critic`, `noise`, `augmentation`, `bound`, `normalization`, `optimizer`, `callbacks`.
             Exactly those that the file was saved with.
+
+        Returns
+        -------
+        model : NoisyDIMTransformer
+            Fitted, and of the class that the method is called of.
 
         Raises
         ------
@@ -138,6 +145,8 @@ class Persistent:
 
         Raises
         ------
+        NotFittedError
+            Before `fit`.
         ValueError
             If the scaling, the refinement or the target has no form in torch. Of the targets,
             "normal", `MultivariateNormal` and all with independent components have one.
@@ -160,8 +169,8 @@ class Persistent:
         ------
         ImportError
             If onnx or onnxscript is not installed: `pip install "sknoisydim[onnx]"`.
-        ValueError
-            As `to_torch`.
+        NotFittedError, ValueError, OSError
+            As `to_torch`; if the file cannot be written.
         """
         with extra("onnx", "to_onnx"):
             import onnx  # noqa: F401 (torch needs both, and says so less well)

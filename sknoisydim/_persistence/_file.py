@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ def write(
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the header and the arrays of a whole file of ours, of this format."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"{path} is not a file.")
     try:
         with safetensors.safe_open(path, "numpy") as file:  # reads no more than the header

@@ -56,15 +56,15 @@ EMPTY = vars(nn.Module())
 _Frozen = type(stats.norm())
 _MultivariateNormal = type(stats.multivariate_normal([0.0], [[1.0]]))
 # Classes of the newer generation's distributions; and a function that makes one.
-CALLED = {
-    name: getattr(stats, name)
-    for name in ("Normal", "Uniform", "multivariate_normal")
-    if hasattr(stats, name)
-}
+CALLED = {name: getattr(stats, name) for name in ("Normal", "Uniform", "multivariate_normal")}
 
 
-class Unknown(Exception):
+class Unknown(ValueError):
     """A value that JSON and arrays cannot say."""
+
+    def __init__(self, what: str) -> None:
+        reason = "which a file that is safe to load cannot hold. Pickle the estimator instead."
+        super().__init__(f"{what}, {reason}")
 
 
 @functools.cache
@@ -86,17 +86,12 @@ def known() -> Mapping[str, Any]:
     return found
 
 
-@functools.cache
-def names() -> Mapping[Any, str]:
-    """Return the names of what is known."""
-    return {value: name for name, value in known().items()}
-
-
 class Writer:
     """Turn values into JSON, and collect their arrays, each named by the path of its value."""
 
     def __init__(self) -> None:
         self.arrays: Arrays = {}
+        self.names = {value: name for name, value in known().items()}
 
     def put(self, value: object, path: str, parameter: str = "") -> JSON:
         """Return JSON; for what it cannot say, which parameter the caller of `load` has to name."""
@@ -108,16 +103,10 @@ class Writer:
         of_itself = inspect.isclass(value) or inspect.isroutine(value)
         kind: Any = value if of_itself else type(getattr(value, "transformer", value))
         name, state = f"{kind.__module__}.{kind.__qualname__}", None
-        try:
-            if not parameter:
-                raise Unknown(f"{path.rpartition('.')[2]!r} holds a {name}")
-            if isinstance(value, nn.Module) and path.startswith("parts."):
-                state = self.write(dict(value.state_dict()), path)
-        except Unknown as error:
-            raise ValueError(
-                f"{error}, which a file that is safe to load cannot hold. Pickle the estimator "
-                "instead."
-            ) from error
+        if not parameter:
+            raise Unknown(f"{path.rpartition('.')[2]!r} holds a {name}")
+        if isinstance(value, nn.Module) and path.startswith("parts."):
+            state = self.write(dict(value.state_dict()), path)
         return {"own": {"parameter": parameter, "type": name, "state": state}}
 
     def write(self, value: Any, path: str) -> JSON:
@@ -138,11 +127,11 @@ class Writer:
         if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
             return self._array(value, path)
         if inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, torch.dtype):
-            if value not in names():
+            if value not in self.names:
                 raise Unknown(f"{path} is {value!r}")
-            return {"name": names()[value]}
-        if kind in names():
-            return {"object": [names()[kind], self.write(self._state(value, path), path)]}
+            return {"name": self.names[value]}
+        if kind in self.names:
+            return {"object": [self.names[kind], self.write(self._state(value, path), path)]}
         if kind is np.random.RandomState:
             return {"random": self.write(list(value.get_state(legacy=True)), path)}
         return {"distribution": self._distribution(value, path)}
@@ -310,14 +299,14 @@ def pack(estimator: BaseEstimator, apart: Collection[str] = ()) -> tuple[dict[st
     return header, writer.arrays
 
 
-def _own(node: JSON) -> JSON:
-    return node.get("own") if isinstance(node, dict) else None
+def _is_own(node: JSON) -> bool:
+    return isinstance(node, dict) and "own" in node
 
 
 def left_out(header: Mapping[str, JSON]) -> dict[str, str]:
     """Return the parameters that are left to the caller of `load`, and what they were."""
-    nodes = [*header["parts"].values(), *header["parameters"].values()]
-    return {own["parameter"]: own["type"] for own in map(_own, nodes) if own is not None}
+    nodes = filter(_is_own, [*header["parts"].values(), *header["parameters"].values()])
+    return {node["own"]["parameter"]: node["own"]["type"] for node in nodes}
 
 
 def unpack(
@@ -337,7 +326,11 @@ def unpack(
             if needed
             else f"the file holds all of its components: load it without {', '.join(named)}."
         )
-    fitted, nodes = _read_all(header["fitted"], arrays), header["parts"]
+    found, fitted = (
+        {name: read(node, arrays) for name, node in header[part].items()}
+        for part in ("parameters", "fitted")
+    )
+    nodes = header["parts"]
     parts = {**fitted, "d": fitted["n_components_"], "rng": make_generator(0)}
     parts["width"] = read(nodes["width"], arrays)
     # Components are made for so many columns: about as many as there are numbers in the file.
@@ -347,17 +340,12 @@ def unpack(
             raise ValueError(f"{size!r} columns are not what its tensors are for.")
     for name in sorted(nodes, key=lambda name: name != "channel"):  # which a critic knows
         parts[name] = read(nodes[name], arrays)
-        if _own(nodes[name]) is not None:
+        if _is_own(nodes[name]):
             parameter, make = MADE[name]
             parts[name] = _with_state(make(named[parameter], parts), parts[name], parameter)
-    found = {**_read_all(header["parameters"], arrays), **named}
-    if "scaling" in named:
-        found["scaling"] = clone(named["scaling"])
-    return found | fitted | _assemble(parts)
-
-
-def _read_all(nodes: Mapping[str, JSON], arrays: Arrays) -> dict[str, Any]:
-    return {name: read(node, arrays) for name, node in nodes.items()}
+    if "scaling" in named:  # it is fitted
+        named = {**named, "scaling": clone(named["scaling"])}
+    return {**found, **named, **fitted, **_assemble(parts)}
 
 
 def _with_state(part: Any, state: Any, parameter: str) -> Any:

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,14 @@ from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._model import Embedder
 from sknoisydim._modules import fork_global_rng, import_compiler, make_generator
 from sknoisydim._net._callbacks import HeldOut, Progress, Quiet
-from sknoisydim._net._checkpoint import FitCheckpoint, WarmStart, training_state
+from sknoisydim._net._checkpoint import FitCheckpoint
 from sknoisydim._net._skorch import DIMNet
+from sknoisydim._net._warm_start import WarmStart, training_state
 from sknoisydim._objective import Objective, channel_nats
 from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._references import References
 from sknoisydim._settings import Settings, auto_epochs
-from sknoisydim._sources import ChosenRows, missing_columns
+from sknoisydim._sources import RowSource, missing_columns
 from sknoisydim._training._identity import identity
 from sknoisydim._training._statistics import (
     HELD_OUT_ROWS,
@@ -55,11 +56,7 @@ HELD_OUT_SHARE = 0.1
 def missing_cells(
     settings: Settings, table: Table, scaling: nn.Module, known: nn.Module | None = None
 ) -> IndicateMissing | None:
-    """Return what stands in front of the encoder where cells may be missing, else None.
-
-    Columns that miss cells in the table are shown to the encoder, or those that `known`, which
-    training goes on from, was shown. A missing cell becomes what the scaling makes of the mean.
-    """
+    """Return what shows the encoder the missing cells of a table, or of `known`, or None."""
     wanted = settings.takes_missing
     if known is not None and isinstance(known, IndicateMissing) != wanted:
         raise ValueError(
@@ -70,15 +67,14 @@ def missing_cells(
         return None
     if isinstance(known, IndicateMissing):
         columns, fill = known.columns.cpu().clone(), known.fill.cpu().clone()
-        return IndicateMissing(nn.Identity(), columns, fill)
-    columns = torch.from_numpy(missing_columns(table.X))
-    if isinstance(scaling, Standardize):  # its zero is the mean, also when a stream moves it
-        return IndicateMissing(
-            nn.Identity(), columns, torch.zeros(table.X.shape[1], dtype=torch.float32)
-        )
-    mean = column_moments(table.X, table.weights).mean
-    with torch.no_grad():
-        fill = scaling(torch.from_numpy(mean)[None])[0].float()
+    else:
+        columns = torch.from_numpy(missing_columns(table.X))
+        fill = torch.zeros(table.X.shape[1], dtype=torch.float32)
+        # The zero of a `Standardize` is the mean, also when a stream moves it.
+        if not isinstance(scaling, Standardize):
+            mean = column_moments(table.X, table.weights).mean
+            with torch.no_grad():
+                fill = scaling(torch.from_numpy(mean)[None])[0].float()
     return IndicateMissing(nn.Identity(), columns, fill)
 
 
@@ -90,11 +86,7 @@ def build(
     front: IndicateMissing | None = None,
     linear_weights: tuple[float, ...] = (),
 ) -> Objective:
-    """Return the objective for these rows, with weights from the generator.
-
-    `front` stands in front of the encoder, if anything does; `linear_weights` are those of the
-    reference features.
-    """
+    """Return the objective for these rows, with weights from the generator."""
     example = rows.take(torch.arange(min(2, len(rows)))).cpu()
     d = settings.n_components
     # Training is in float32, whatever torch's default dtype or that of a user's module is.
@@ -156,10 +148,7 @@ def load(objective: Objective, weights: Mapping[str, torch.Tensor]) -> None:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves behind, and may go on from.
-
-    `state` is what it goes on from, beside net and embedder: plain numbers and arrays.
-    """
+    """What training leaves behind, and may go on from: `state` holds plain numbers and arrays."""
 
     net: DIMNet
     embedder: Embedder
@@ -176,23 +165,22 @@ class Trained:
         return None if moments is None else Moments(*moments)
 
 
-def split(table: Table, seed: int, most: int) -> tuple[np.ndarray | None, Table | None]:
-    """Return the positions of rows to train on, and a table of those held out, by their weights.
+def split(table: Table, seed: int, most: int) -> tuple[Table, Table | None]:
+    """Return the rows to train on, and those held out, drawn by their weights: `most` at most.
 
-    These are `most` at most. None twice where either would be too few to tell anything.
+    The whole table and None where either would be too few to tell anything.
     """
     n_rows = len(table)
     n_held_out = min(most, round(HELD_OUT_SHARE * n_rows))
     if n_held_out < MIN_HELD_OUT or n_rows - n_held_out < MIN_HELD_OUT:
-        return None, None
+        return table, None
     order = np.random.default_rng(seed).permutation(n_rows)
     index = np.sort(order[:n_held_out])
     if table.weights is not None:
         shares = table.weights[index] / table.weights[index].sum()
         index = np.random.default_rng(seed).choice(index, len(index), p=shares)
-    targets = None if table.targets is None else table.targets[index]
-    held_out = Table(ChosenRows(table.X, index), targets, shape=table.shape)
-    return np.sort(order[n_held_out:]), held_out
+    held_out = replace(table.take(index), weights=None)
+    return table.take(np.sort(order[n_held_out:])), held_out
 
 
 def scale(settings: Settings, table: Table, seed: int) -> tuple[nn.Module, Moments | None]:
@@ -217,21 +205,15 @@ def train_net(
     objective: Objective,
     settings: Settings,
     batches: Batches,
-    told: Sequence[object],
+    callbacks: Sequence[object],
     start: Trained | None,
     *,
-    first: Sequence[object] = (),
     last: Sequence[object] = (),
     history: Sequence[object] = (),
     step: int = 0,
     **options: Any,
 ) -> DIMNet:
-    """Return a net that has trained an objective, from the optimizer of another if it is known.
-
-    It goes on behind so many steps and the epochs of `history`.
-    `first` are callbacks before those of the user, `told` and `last` behind; `options` are those of
-    `DIMNet`.
-    """
+    """Return a net that has trained an objective behind the steps and epochs of another."""
     state = None if start is None else start.state.get("optimizer")
     warm = [] if state is None else [WarmStart(state)]
     net = DIMNet(
@@ -240,7 +222,7 @@ def train_net(
         lr=settings.lr,
         optimizer=settings.optimizer,
         device=str(settings.device),
-        callbacks=[*first, *settings.callbacks, *told, *warm, *last],
+        callbacks=[*callbacks, *warm, *last],
         **options,
         **optimizer_arguments(settings.optimizer),
     )
@@ -250,7 +232,7 @@ def train_net(
     try:
         net.partial_fit(batches)
     finally:
-        for item in told:
+        for item in callbacks:
             if isinstance(item, Progress):
                 item.close()
     net.held_out = None  # rows of the table, which a pickled net must not carry along
@@ -265,32 +247,27 @@ def train(
     start: Trained | None = None,
     validation: Table | None = None,
 ) -> Trained:
-    """Train an encoder on a table.
+    """Train an encoder on a table; `told` are callbacks behind those of the user.
 
-    `told` are callbacks behind those of the user. `validation` are rows to evaluate on after each
-    epoch, and for the refinement to stop by: without, early stopping and a refinement split some
-    off.
+    Without rows for `validation`, early stopping and a refinement hold some of the table out.
     """
-    checkpoints = []
-    if settings.checkpoint is not None:
-        shared = settings.uses_global_rng
-        checkpoints = [FitCheckpoint(settings.checkpoint, shared, seed, settings.any_seed)]
-        seed = checkpoints[0].seed
+    checkpoints = [] if settings.checkpoint is None else [FitCheckpoint(settings, seed)]
+    for checkpoint in checkpoints:
+        seed = checkpoint.seed
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(6)]
     with isolated_rng(settings, seeds[0]):
-        device = settings.device
-        kept, unseen = None, validation
-        stopping = settings.early_stopping
+        device, stopping = settings.device, settings.early_stopping
+        seen, unseen = table, validation
         if validation is None and (stopping is not None or settings.refine is not None):
             most = HELD_OUT_ROWS if stopping is None else len(table)  # a refinement reads no more
-            kept, unseen = split(table, seeds[1], most)
+            seen, unseen = split(table, seeds[1], most)
         if start is None:
             scaling, moments = scale(settings, table, seeds[1])
         else:
             scaling, moments = start.embedder.scaling, start.moments
         last = None if start is None else start.embedder.encoder
         front = missing_cells(settings, table, scaling, last)
-        rows = Rows(table.X, scaling, device, kept, table.weights, table.shape)
+        rows = Rows(seen, scaling, device)
         batch_size = min(settings.batch_size, len(rows))
         channel = settings.noise.build(settings.n_components, batch_size)
         known = References(settings, rows, table.targets is not None, seeds[1])
@@ -303,40 +280,37 @@ def train(
                 item.check(identity(settings, table, validation, objective))
 
         shuffle = make_generator(seeds[3])
-        batches = Batches(rows, batch_size, shuffle, known.of(rows, table.targets))
+        batches = Batches(rows, batch_size, shuffle, known.of(rows))
         watched = None
         if unseen is not None and (stopping is not None or validation is not None):
-            others = Rows(unseen.X, scaling, device, shape=table.shape)
-            features = known.of(others, unseen.targets)
-            watched = Batches(others, batch_size, shuffle, features)
+            others = Rows(unseen, scaling, device)
+            watched = Batches(others, batch_size, shuffle, known.of(others))
         epochs = settings.max_epochs or auto_epochs(len(rows), batch_size)
+        first = [] if stopping is None or watched is None else [HeldOut(stopping)]
         net = train_net(
             objective,
             settings,
             batches,
-            told,
+            [*first, *settings.callbacks, *told],
             start,
-            first=[] if stopping is None or watched is None else [HeldOut(stopping)],
             last=checkpoints,
             generator=make_generator(seeds[4], device),
             n_steps=epochs * len(batches),
             max_epochs=epochs,
             held_out=watched,
         )
-        # Twice the size of the weights: kept only where a user wants to go on from it.
-        optimizer = training_state(net) if settings.warm_start else None
-        embedder, nats, message = conclude(net, rows, seeds[5])
-        held_out = None if unseen is None else unseen.X
-        refinement = refine(settings, embedder, rows, seeds[5], held_out)
         state = {
             "moments": None if moments is None else tuple(moments),
-            "optimizer": optimizer,
+            # Twice the size of the weights: kept only where a user wants to go on from it.
+            "optimizer": training_state(net) if settings.warm_start else None,
             "n_seen": len(table),
             "seed": seed,
         }
+        held_out = None if unseen is None else unseen.X
+        trained = conclude(net, rows, settings, seeds[5], state, held_out=held_out)
         for checkpoint in checkpoints:
             checkpoint.remove()
-        return Trained(net, embedder, batch_size, state, nats, refinement, message)
+        return trained
 
 
 def fitted_so_far(net: DIMNet, batches: Batches, **further: object) -> dict[str, object]:
@@ -365,12 +339,16 @@ def embed_with(rows: Rows, objective: Objective) -> Embedder:
 
 
 def conclude(
-    net: DIMNet, rows: Rows, seed: int, prior: Prior | None = None
-) -> tuple[Embedder, float, str | None]:
-    """Set the statistics of a trained net, and return what embeds and what was measured.
-
-    That is the information of the training rows, and the message of a `ConvergenceWarning`.
-    """
+    net: DIMNet,
+    rows: Rows,
+    settings: Settings,
+    seed: int,
+    state: dict[str, Any],
+    *,
+    prior: Prior | None = None,
+    held_out: RowSource | None = None,
+) -> Trained:
+    """Set the statistics of a trained net, measure its information, and refine its embedding."""
     net.optimizer_.state.clear()
     objective, size = net.module_, net.batch_size
     spread = finalize_statistics(objective, rows, size, seed, prior)
@@ -379,4 +357,6 @@ def conclude(
     nats = channel_nats(embedded, objective.channel, seed)
     message = check_collapse(objective, rows, size, nats, spread)
     net.to_cpu_and_release_data()
-    return embed_with(rows, objective), nats, message
+    embedder = embed_with(rows, objective)
+    refinement = refine(settings, embedder, rows, seed, held_out)
+    return Trained(net, embedder, size, state, nats, refinement, message)

@@ -9,7 +9,6 @@ import re
 
 import numpy as np
 import torch
-from torch import nn
 
 from sknoisydim._data import Table
 from sknoisydim._settings import Settings
@@ -22,12 +21,11 @@ APART = {"any_seed", "checkpoint", "refine", "takes_missing"}
 
 
 def identity(
-    settings: Settings, table: Table, validation: Table | None, module: nn.Module
+    settings: Settings, table: Table, validation: Table | None, module: torch.nn.Module
 ) -> dict[str, str]:
     """Return what all epochs follow from, in words and digests, by the user's names.
 
-    `module`, with the weights that training starts from, stands for the code that makes them, and
-    for the fit that a warm start goes on from.
+    The weights of `module` stand for what makes them, and for what a warm start goes on from.
     """
     found = {name: describe(value) for name, value in vars(settings).items() if name not in APART}
     # The map itself comes after the epochs, but whether there is one changes their objective.
@@ -41,8 +39,7 @@ def identity(
             found[f"X{suffix}"] = f"{(n_rows, *(rows.shape or X.shape[1:]))} {digest}"
             found[f"y{suffix}"] = describe(rows.targets)
     found["sample_weight"] = describe(table.weights)
-    weights = [v for v in module.state_dict().values() if isinstance(v, torch.Tensor)]
-    found["initial weights"] = describe(weights)
+    found["initial weights"] = describe([*module.parameters(), *module.buffers()])
     found["sknoisydim"] = __version__
     return found | {name: importlib.metadata.version(name) for name in ("torch", "skorch")}
 
@@ -51,8 +48,7 @@ def describe(value: object) -> str:
     """Return a text that is the same for equal values in any process: no address is in it."""
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        value = value.detach().cpu().double().numpy()
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         data = np.ascontiguousarray(value).reshape(-1).view(np.uint8).tobytes()
         return f"{value.dtype} {value.shape} sha256:{hashlib.sha256(data).hexdigest()[:16]}"
@@ -60,7 +56,7 @@ def describe(value: object) -> str:
         return f"[{', '.join(map(describe, value))}]"
     # A module's weights are told apart.
     is_ours = hasattr(value, "get_params") or kind.startswith("sknoisydim.")
-    if is_ours and not (inspect.isclass(value) or isinstance(value, nn.Module)):
+    if is_ours and not (inspect.isclass(value) or isinstance(value, torch.nn.Module)):
         parts = getattr(value, "get_params", lambda **_: vars(value))(deep=False)
         return f"{kind}({', '.join(f'{name}={describe(part)}' for name, part in parts.items())})"
     return re.sub(r" at 0x\w+", "", repr(value))

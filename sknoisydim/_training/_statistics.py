@@ -38,10 +38,9 @@ MIN_CHECKED = 20
 
 
 class Prior(NamedTuple):
-    """Statistics of rows that are gone: what a few new ones are pooled with.
+    """Statistics of rows that are gone, counted as `n_rows`: what a few new ones are pooled with.
 
-    `n_rows` says as how many rows they count; `mean` and `covariance` are those of the encoder's
-    output, `layers` the running statistics of its batch normalisation.
+    Mean and covariance are those of the encoder's output, `layers` those of its normalisation.
     """
 
     n_rows: float
@@ -71,14 +70,11 @@ def _running(objective: Objective) -> dict[str, torch.Tensor]:
 def finalize_statistics(
     objective: Objective, rows: Rows, batch_size: int, seed: int, prior: Prior | None = None
 ) -> torch.Tensor:
-    """Normalise by the exact statistics of the clean rows, as `transform` meets them.
+    """Normalise by the exact statistics of the clean rows, pooled with a `prior`.
 
-    The distribution of f(X) has to match; running averages over views are wrong for it. Batch
-    normalisation inside the encoder comes first, then the mean and the covariance of its output,
-    where rows count by their weights; all are pooled with a `prior`.
-
-    Returns the variances (d,) of the normalised embedding: along its principal axes where the whole
-    covariance is normalised, else of each component. They are 1, and less where the ridge counts.
+    Running averages over views are wrong for what `transform` meets. Returns the variances (d,) of
+    the normalised embedding, along its principal axes where the whole covariance is normalised:
+    they are 1, and less where the ridge counts.
     """
     recalibrate(objective.encoder, sample(rows, batch_size, seed))
     if prior is not None:
@@ -169,16 +165,12 @@ def refine(
     seed: int,
     held_out: RowSource | None = None,
 ) -> nn.Module | None:
-    """Return the map that refines the distribution of the clean training rows, or None.
-
-    Rows that have weights are drawn in proportion to them. It stops by rows held out, which
-    training has not seen, and without such by some of the others.
-    """
+    """Return the map that refines the distribution of the clean training rows, or None."""
     if settings.refine is None:
         return None
     drawn = rows.draw(min(len(rows), REFINEMENT_ROWS), make_generator(seed)).long()
     index = drawn.sort().values.numpy()  # as files are read fastest
-    chosen = ChosenRows(rows.X, index if rows.index is None else rows.index[index])
+    chosen = ChosenRows(rows.X, index)
     if held_out is not None and len(held_out) > HELD_OUT_ROWS:
         some = np.random.default_rng(seed).choice(len(held_out), HELD_OUT_ROWS, replace=False)
         held_out = ChosenRows(held_out, some)
@@ -205,7 +197,7 @@ def sample(rows: Rows, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
 def columns_share(embedder: Embedder, X: RowSource, z: np.ndarray) -> float:
     """Return the share of the variance of scaled columns that a linear model of z (n, d) reads.
 
-    The model is fitted to the same rows, so the share is adjusted for its d coefficients.
+    The model is fitted to the same rows, n > d + 1, so the share is adjusted for its coefficients.
     """
     n, d = z.shape
     known = np.column_stack([np.ones(n), z])
@@ -221,4 +213,4 @@ def columns_share(embedder: Embedder, X: RowSource, z: np.ndarray) -> float:
     if variance <= 0:
         return 1.0  # columns that are constant are read back
     unread = (squares - (coefficients * products).sum()) / variance
-    return float(np.clip(1 - unread * (n - 1) / max(n - d - 1, 1), 0, 1))
+    return float(np.clip(1 - unread * (n - 1) / (n - d - 1), 0, 1))

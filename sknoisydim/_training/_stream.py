@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._labels import UNLABELLED
 from sknoisydim._modules import make_generator
-from sknoisydim._net._checkpoint import training_state
+from sknoisydim._net._warm_start import training_state
 from sknoisydim._objective import Objective
 from sknoisydim._references import References
 from sknoisydim._settings import Settings
@@ -28,7 +29,7 @@ from ._fit import (
     scale,
     train_net,
 )
-from ._statistics import Prior, refine
+from ._statistics import Prior
 
 # Earlier rows that are kept, at most, to embed them with the weights of today: they give each entry
 # of the covariance to 2 %. Fewer where rows are wide.
@@ -41,10 +42,11 @@ PRIOR_ROWS = 32
 HISTORY = 1000
 
 
+@dataclass(eq=False)
 class _Chunk(Batches):
     """One pass over new rows in full batches, the last one filled up with others."""
 
-    n_new: int  # rows, before the earlier ones
+    n_new: int = 0  # rows, before the earlier ones
 
     def __len__(self) -> int:
         return -(-self.n_new // self.batch_size)
@@ -83,7 +85,7 @@ def train_chunk(
             np.repeat([1.0, n_before / n_kept], [n_new, n_kept]) if n_before > n_kept else None,
             table.shape,
         )
-        rows = Rows(both.X, scaling, device, None, both.weights, both.shape)
+        rows = Rows(both, scaling, device)
         batch_size = start.batch_size if start else min(settings.batch_size, len(rows))
         size = min(batch_size, len(rows))
         if start is None:
@@ -98,14 +100,13 @@ def train_chunk(
         known = References(settings, rows, both.targets is not None, seeds[1])
         objective.linear_weights = known.weights
         objective.match_weight = settings.match_weight
-        chunk = _Chunk(rows, size, make_generator(seeds[4]), known.of(rows, both.targets))
-        chunk.n_new = n_new
+        chunk = _Chunk(rows, size, make_generator(seeds[4]), known.of(rows), n_new=n_new)
         history = list(start.net.history)[-HISTORY + 1 :] if start else []
         net = train_net(
             objective,
             settings,
             chunk,
-            told,
+            [*settings.callbacks, *told],
             start,
             history=history,
             step=state.get("step", 0),
@@ -114,13 +115,13 @@ def train_chunk(
             max_epochs=len(history) + 1,
         )
         state["optimizer"], state["step"] = training_state(net), net.step_
-        embedder, nats, _ = conclude(net, rows, seeds[1], prior)
-        refinement = refine(settings, embedder, rows, seeds[1])
         state["moments"] = None if moments is None else tuple(moments)
         state["kept"] = _keep(kept, n_before, table.X, batch_size, seeds[1])
         state["n_streamed"] = n_before + n_new
         state["n_seen"] = state.get("n_seen", 0) + n_new
-        return Trained(net, embedder, batch_size, state, nats, refinement)
+        trained = conclude(net, rows, settings, seeds[1], state, prior=prior)
+        # A chunk of fewer rows leaves the size of batches as it is.
+        return replace(trained, batch_size=batch_size)
 
 
 def _scale(
@@ -150,9 +151,8 @@ def _and_unknown(targets: np.ndarray | None, n_kept: int) -> np.ndarray | None:
     """Return the targets of new rows, and of the earlier ones, which are unknown."""
     if targets is None:
         return None
-    if targets.ndim == 1:
-        return np.append(targets, np.full(n_kept, UNLABELLED))
-    return np.concatenate([targets, np.full((n_kept, targets.shape[1]), np.nan, np.float32)])
+    unknown = UNLABELLED if targets.ndim == 1 else np.nan
+    return np.concatenate([targets, np.full((n_kept, *targets.shape[1:]), unknown, targets.dtype)])
 
 
 def _keep(

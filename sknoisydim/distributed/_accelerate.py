@@ -9,7 +9,6 @@ and that by the weights at the end.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import datetime
 import os
@@ -113,17 +112,18 @@ def fit_data_parallel(
     from accelerate.utils import broadcast_object_list
 
     worker, parameters = copy.copy(estimator), estimator.get_params(deep=False)
-    with contextlib.ExitStack() as stack:
+    with warnings.catch_warnings():
         if rank > 0:  # what the main process shows, or warns of, holds for all
-            stack.enter_context(warnings.catch_warnings(action="ignore"))
+            warnings.simplefilter("ignore")
         try:
-            if estimator.warm_start:
-                # Others never got what the main process goes on from.
-                (last,) = broadcast_object_list([None if rank else estimator])
-                worker.__dict__ = vars(last) | parameters
-            if not isinstance(estimator.random_state, (int, np.integer)):
-                (seed,) = broadcast_object_list([draw_seed(estimator.random_state)])
-                worker.random_state = seed
+            seed = estimator.random_state
+            if not isinstance(seed, (int, np.integer)):
+                seed = draw_seed(seed)
+            # What the main process goes on from, others never got.
+            last = estimator if estimator.warm_start and rank == 0 else None
+            last, seed = broadcast_object_list([last, seed])
+            worker.__dict__ = vars(last or worker) | parameters
+            worker.random_state = seed
             if estimator.device == "auto":
                 worker.device = str(accelerator.device)
             callbacks = resolve_callbacks(estimator.callbacks)
@@ -180,9 +180,8 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
 class SharedRows(Rows, Quiet):
     """The rows of one of several processes; as a callback, it lets a net train on them.
 
-    Gradients are added up before anything else reads them, by one all-reduce: DDP's buckets, which
-    overlap with the backward pass, would hide little of it, and a module that DDP wraps has no
-    `encoder` and no `normalizer` for the net.
+    One all-reduce adds gradients up before anything else reads them: DDP's buckets would hide
+    little of it, and a module that DDP wraps has no `encoder` and no `normalizer` for the net.
     """
 
     def __init__(self, rank: int, n_ranks: int) -> None:
@@ -208,8 +207,13 @@ class SharedRows(Rows, Quiet):
     def on_grad_computed(self, net: Any, **kwargs: object) -> None:
         # Of the module: `named_parameters` is an iterator, which the next callback needs too.
         gradients = [p.grad for p in net.module_.parameters() if p.grad is not None]
-        total = _total(nn.utils.parameters_to_vector(gradients))
+        total = self.total(nn.utils.parameters_to_vector(gradients))
         nn.utils.vector_to_parameters(total, gradients)
+
+    def total(self, value: torch.Tensor, how: str = "SUM") -> torch.Tensor:
+        value = value.detach().clone()
+        torch.distributed.all_reduce(value, getattr(torch.distributed.ReduceOp, how))
+        return value
 
     def part(self, n: int) -> slice:
         if n < self.n_ranks:
@@ -229,30 +233,20 @@ class SharedRows(Rows, Quiet):
     def share(self, z: torch.Tensor) -> torch.Tensor:
         z = z.view_as(z)
         if z.requires_grad:
-            z.register_hook(_total)
+            z.register_hook(self.total)
         return z
 
     def sum(self, own: torch.Tensor) -> torch.Tensor:
         # The same number in every process, with the gradient of its own part.
-        return _total(own) + (own - own.detach())
+        return self.total(own) + (own - own.detach())
 
     def logsumexp(self, own: torch.Tensor) -> torch.Tensor:
-        largest = own.detach().clone()
-        torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+        largest = self.total(own, "MAX")
         return largest + self.sum((own - largest).exp()).log()
 
 
-def _total(value: torch.Tensor) -> torch.Tensor:
-    from accelerate.utils import reduce
-
-    return reduce(value.detach().clone(), "sum")
-
-
 class WholeBatch(TorchFunctionMode):
-    """Batch normalisation and dropout of a whole batch, in layers that are given a part of it.
-
-    The mask of the whole is that of one process, and none that two processes share.
-    """
+    """Batch normalisation and dropout of a whole batch, in layers that are given a part of it."""
 
     def __init__(self, rows: Rows, n: int) -> None:
         super().__init__()
@@ -276,23 +270,15 @@ class WholeBatch(TorchFunctionMode):
             return func((self.n, *args[0][1:]), **kwargs)[self.part]
         return func(*args, **kwargs)
 
-    def _batch_norm(
-        self,
-        x: torch.Tensor,
-        *running: torch.Tensor | None,
-        momentum: float,
-        eps: float,
-        **layer: Any,
-    ) -> torch.Tensor:
+    def _batch_norm(self, x: Any, *running: Any, momentum: float, eps: float, **layer: Any) -> Any:
         dtype, count = x.dtype, self.n * x[0, 0].numel()
         # In bfloat16 it would be neither the layer's nor exact.
         x, axes = x.float(), [0, *range(2, x.ndim)]
         mean = self._total(x.sum(axes, keepdim=True)) / count
         x = x - mean
         variance = self._total(x.square().sum(axes, keepdim=True)) / count
-        for average, value in zip(
-            running, (mean, variance * count / max(1, count - 1)), strict=True
-        ):
+        unbiased = variance * count / max(1, count - 1)
+        for average, value in zip(running, (mean, unbiased), strict=True):
             if average is not None:
                 average.lerp_(value.detach().flatten(), momentum)
         z = x * torch.rsqrt(variance + eps)

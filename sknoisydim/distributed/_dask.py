@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -81,6 +80,10 @@ class DaskTransformer(
         y : dask Array of shape (n_samples,), or dask Series, default=None
             As of `partial_fit`, in the same blocks as X.
 
+        Returns
+        -------
+        self : DaskTransformer
+
         Raises
         ------
         ImportError
@@ -94,16 +97,17 @@ class DaskTransformer(
         check_estimator(self.estimator)
         max_epochs = check_integer(self.max_epochs, "max_epochs", minimum=1)
         blocks = list(np.ravel(_collection(X, "X").to_delayed()))
-        labels = [None] * len(blocks)
-        if y is not None:
-            labels = list(np.ravel(_collection(y, "y", 1).to_delayed()))
-        if len(labels) != len(blocks):
-            raise ValueError(f"X comes in {len(blocks)} blocks, and y in {len(labels)}.")
+        n_blocks = len(blocks)
+        labels: Any = [None] * n_blocks if y is None else _collection(y, "y", 1).to_delayed()
+        labels = list(np.ravel(labels))
+        if len(labels) != n_blocks:
+            raise ValueError(f"X comes in {n_blocks} blocks, and y in {len(labels)}.")
         model = clone(self.estimator)
         seed = draw_seed(model.random_state)
         step = dask.delayed(_train_on, pure=False)
         trained = dask.delayed(model, pure=False)
-        for number in _orders(len(blocks), max_epochs, seed):
+        rngs = [np.random.default_rng([seed, epoch]) for epoch in range(max_epochs)]
+        for number in np.concatenate([rng.permutation(n_blocks) for rng in rngs]):
             last, trained = trained, step(trained, blocks[number], labels[number]).persist()
             # Two blocks on their way at once: one is trained on, and the next is read meanwhile.
             for future in futures_of(last):  # none where dask's own threads have done it
@@ -111,7 +115,7 @@ class DaskTransformer(
                     raise failure
         model = trained.compute()
         if not model.__sklearn_is_fitted__():
-            raise ValueError(f"none of the {len(blocks)} blocks of X has two rows to start with.")
+            raise ValueError(f"none of the {n_blocks} blocks of X has two rows to start with.")
         self.estimator_ = model
         return self
 
@@ -130,40 +134,47 @@ class DaskTransformer(
 
         Raises
         ------
-        ValueError
-            If X has other columns than in `fit`, before anything is computed.
+        NotFittedError, TypeError, ValueError
+            Before `fit`; as `transform` of the estimator. Columns are checked before anything is
+            computed.
         """
         model = self._model()
         if not hasattr(X, "__dask_graph__"):
             return model.transform(X)
         X = _collection(X, "X")
-        is_frame = hasattr(X, "map_partitions")
-        count = int(np.prod(X.shape[1:]))
-        if count != model.n_features_in_:
-            raise ValueError(f"X has {count} features; the model has {model.n_features_in_}.")
         import dask
 
         # One node of the graph, which every block depends on: a worker is sent the model once.
         shared = dask.delayed(model, pure=False)
-        # As scikit-learn has it, what pandas has beside numpy's types becomes float64.
-        dtypes = list(X.dtypes) if is_frame else [X.dtype]
-        plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
-        single = plain and np.result_type(*dtypes) == np.float32
-        meta: Any = np.empty((0, model.n_components_), np.float32 if single else np.float64)
+        # Of a made-up sample: other columns are refused before anything is computed.
+        is_frame = hasattr(X, "map_partitions")
+        sample = X._meta_nonempty if is_frame else np.ones((1, *X.shape[1:]), X.dtype)
+        meta: Any = np.asarray(copy.copy(model).set_params(device="cpu").transform(sample))[:0]
         if not is_frame:
             shape = {"chunks": (X.chunks[0], (meta.shape[1],)), "drop_axis": list(range(2, X.ndim))}
             return X.map_blocks(_embed, shared, meta, dtype=meta.dtype, meta=meta, **shape)
         import pandas as pd
 
-        columns = list(X.columns)
-        known = list(getattr(model, "feature_names_in_", columns))
-        if columns != known:
-            raise ValueError(f"X has the columns {columns}; the model takes {known} in that order.")
         meta = pd.DataFrame(meta, X._meta.index[:0], list(model.get_feature_names_out()))
         return X.map_partitions(_embed, shared, meta, meta=meta)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """Return the names of the components; `input_features` is ignored."""
+        """Return the names of the components, as the estimator has them.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored.
+
+        Returns
+        -------
+        names : ndarray of str, of shape (n_components,)
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
         return self._model().get_feature_names_out()
 
     def _model(self) -> BaseEstimator:
@@ -188,12 +199,6 @@ def _collection(X: Any, name: str, dimensions: int = 2) -> Any:
         raise TypeError(f"{name} is a Dask collection of one column; it takes one of several.")
     is_frame = hasattr(X, "map_partitions")
     return X if is_frame else X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
-
-
-def _orders(n_blocks: int, max_epochs: int, seed: int) -> Iterator[int]:
-    """Yield the numbers of the blocks, in another order in each pass."""
-    for epoch in range(max_epochs):
-        yield from np.random.default_rng([seed, epoch]).permutation(n_blocks).tolist()
 
 
 def _train_on(model: BaseEstimator, block: Any, labels: Any) -> Any:

@@ -484,6 +484,9 @@ def classifier_auc(
     Z, Y = compare(Z, reference, min_samples=cv)
     seed = seed_of(rng)
     named = {name: partial(make, random_state=seed) for name, make in CLASSIFIERS.items()}
+    # Its 20 samples in a leaf are more than a third of few samples: it would never split.
+    leaf = int(np.clip(len(Z) // 5, 1, 20))
+    named["boosting"] = partial(named["boosting"], min_samples_leaf=leaf)
     model = resolve(classifier, named, "classifier", method="predict", also=CLASSIFIER)
     if not is_classifier(model):
         raise TypeError(f"classifier must be {allowed(named, CLASSIFIER)}, got {classifier!r}.")

@@ -125,6 +125,8 @@ def test_classifier_auc_of_a_shift(rng):
     Z = rng.standard_normal((4000, 2)) + np.array([1.0, 0.0])
     auc = classifier_auc(Z, classifier=LogisticRegression(), random_state=0)
     assert auc == pytest.approx(ndtr(1.0 / np.sqrt(2.0)), abs=0.02)
+    for n in (3, 9, 39):  # trees split few samples, too
+        assert classifier_auc(Z[:n] + 100, random_state=0) == 1
 
 
 @pytest.mark.parametrize("classifier", ["boosting", "mlp"])
