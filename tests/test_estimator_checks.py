@@ -66,7 +66,7 @@ ESTIMATORS = {
         dim(
             {"n_components": 1, "target": [stats.norm(1, 2)], "scaling": None, "keep": None},
             {"augmentation": "jitter", "encoder": MLPEncoder((16,), dropout=0.1)},
-            {"batch_size": 1000, "max_epochs": 1},
+            {"clean_weight": 0.5, "batch_size": 1000, "max_epochs": 1},
         ),
         55,
     ),
