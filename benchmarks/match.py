@@ -124,7 +124,7 @@ def methods(table, components, curve):
         "defaults": {},
         "views": {"clean_weight": 0.5},
         "supervision=100": {"supervision": 100.0},
-        "rotation": {"refine": "rotation"},
+        "refine=None": {"refine": None},
     }
     for d in components:
         for name, parameters in variants.items():

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy.stats import chi
 from torch import nn
+from torch.linalg import slogdet
 
 # Added to the variances of reference features of unit variance, so that some may be alike.
 RIDGE = 1e-3
@@ -85,12 +86,8 @@ def linear_information(z: torch.Tensor, features: torch.Tensor, scale: float) ->
     # Noise in proportion to the spread of the known rows: else they would be pulled apart from the
     # others, which says nothing of u.
     whole = (1 + scale**2) * (weighted.T @ z + RIDGE * eye_z)
-    nats: torch.Tensor = 0.5 * (_log_det(whole) - _log_det(whole - explained))
+    nats: torch.Tensor = 0.5 * (slogdet(whole).logabsdet - slogdet(whole - explained).logabsdet)
     return nats * known.to(z).mean()
-
-
-def _log_det(matrix: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.slogdet(matrix)[1]
 
 
 def gaussian_mmd(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:

@@ -53,31 +53,14 @@ class Objective(nn.Module):
 
     where f is the encoder with its normalisation, X' the view of row X, Z the channel's noise, and
     :math:`\hat I` the bound: with `critic` for the view, with the channel's own density for the
-    clean row; where that has no gradient (`channel.exact` is False), with `critic` too.
-    :math:`I_{lin}` is `linear_information` about reference features U of the row, :math:`T`
-    the `distance_to_normal` of the batch. Each branch
-    is normalised by its own statistics, and dropout is part of the view.
+    clean row; where that has no gradient (`channel.exact` is False), with `critic` too, which else
+    may be None where w = 1. :math:`I_{lin}` is `linear_information` about reference features U of
+    the row, :math:`T` the `distance_to_normal` of the batch; w is `clean_weight`, :math:`\lambda_j`
+    are `linear_weights`, and :math:`\gamma` is `match_weight`. Each branch is normalised by its own
+    statistics, and dropout is part of the view.
 
-    Parameters
-    ----------
-    encoder, normalizer : nn.Module
-        (n, p) -> (n, d) -> (n, d).
-    channel : object
-        With `transmit`, `log_ratio` and `capacity`, from `sknoisydim.noise`. One whose `exact` is
-        False also has `for_critic`, what of a pair a critic is shown, and `deviation`, to which
-        the embedding is normalised.
-    critic : nn.Module or None
-        (view, noisy) -> scores; None where w = 1 and the channel is exact.
-    bound : callable
-        Scores (n, n) -> nats.
-    augmentation : callable
-        (batch, generator) -> batch.
-    clean_weight : float
-        w.
-    linear_weights : tuple of float
-        :math:`\lambda_j`, one for each block of reference features.
-    match_weight : float
-        :math:`\gamma`.
+    A channel has `transmit`, `log_ratio` and `capacity`, one that is not exact also `for_critic`,
+    what of a pair a critic is shown, and `deviation`, to which the embedding is normalised.
 
     References
     ----------
@@ -176,22 +159,12 @@ class Objective(nn.Module):
         return self.normalizer(output.float())
 
     def forward(
-        self,
-        x: torch.Tensor,
-        references: Sequence[torch.Tensor],
-        generator: torch.Generator,
+        self, x: torch.Tensor, references: Sequence[torch.Tensor], generator: torch.Generator
     ) -> Nats:
-        """Return the nats of a batch.
+        """Return the nats of a batch of scaled rows x (n, p).
 
-        Parameters
-        ----------
-        x : Tensor of shape (n, p)
-            Scaled rows.
-        references : sequence of Tensor of shape (n, k)
-            Reference features of the rows, a block for each of `linear_weights`; NaN where they
-            are unknown.
-        generator : torch.Generator
-            Of noise and views, on the device of x.
+        `references` are reference features (n, k) of the rows, a block for each of
+        `linear_weights`, NaN where they are unknown. Noise and views come from `generator`.
         """
         rows = self.rows if torch.is_grad_enabled() else ALL
         with self._dropping_nothing():
@@ -225,12 +198,10 @@ def channel_nats(embedded: Iterable[torch.Tensor], channel: Any, seed: int) -> f
 
     InfoNCE with the channel's own density, so at most the log of the batch size.
     """
-    values = []
-    generator: torch.Generator | None = None
+    values, generator = [], None
     with torch.no_grad():
         for clean in embedded:
-            if generator is None:
-                generator = make_generator(seed, clean.device)
+            generator = generator or make_generator(seed, clean.device)
             noisy = channel.transmit(clean, generator)
             values.append(infonce(channel.log_ratio(clean, noisy)).item())
     return float(np.mean(values))

@@ -7,6 +7,7 @@ import copy
 import math
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,6 +103,11 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype | Non
     return PRECISIONS[precision]
 
 
+def _count(value: object, name: str) -> int | None:
+    """Return an integer of at least 1, or None for "auto"."""
+    return None if is_auto(value) else check_integer(value, name, minimum=1, also="'auto'")
+
+
 def _early_stopping(value: object) -> int | None:
     if isinstance(value, (bool, np.bool_)):
         return PATIENCE if value else None
@@ -162,6 +168,8 @@ def _encoder(value: object) -> object:
     return resolve_encoder(value)
 
 
+# Weights of the objective, at least 0.
+WEIGHTS = ("keep_weight", "supervision", "match_weight")
 # What a parameter by itself becomes.
 RESOLVERS: Mapping[str, Callable[[Any], object]] = {
     "noise": resolve_noise,
@@ -177,38 +185,30 @@ RESOLVERS: Mapping[str, Callable[[Any], object]] = {
     "checkpoint": _checkpoint,
     "early_stopping": _early_stopping,
     "device": resolve_device,
+    "keep": resolve_keep,
+    "n_components": partial(_count, name="n_components"),
+    "max_epochs": partial(_count, name="max_epochs"),
+    "batch_size": partial(check_integer, name="batch_size", minimum=2),
+    "lr": partial(check_real, name="lr", minimum=0, closed="neither"),
+    "clean_weight": partial(check_real, name="clean_weight", minimum=0, maximum=1),
+    **{name: partial(check_real, name=name, minimum=0) for name in WEIGHTS},
+    "missing": partial(check_name, table=MISSING, parameter="missing"),
+    "warm_start": partial(check_boolean, name="warm_start"),
 }
-# Weights, and the largest of each.
-WEIGHTS = {"clean_weight": 1.0, "keep_weight": np.inf, "supervision": np.inf}
-WEIGHTS["match_weight"] = np.inf
 
 
 def resolve_settings(parameters: BaseEstimator, n_features: int) -> Settings:
     """Validate an estimator's parameters and resolve their names."""
     given = parameters.get_params(deep=False)
     found: dict[str, Any] = {name: resolve(given[name]) for name, resolve in RESOLVERS.items()}
-    for name, most in WEIGHTS.items():
-        found[name] = check_real(given[name], name, minimum=0, maximum=most)
-    keep, n_components, epochs = (given[n] for n in ("keep", "n_components", "max_epochs"))
     if not isinstance(given["verbose"], (bool, np.bool_)):
         check_integer(given["verbose"], "verbose", minimum=0)
-    keep = resolve_keep(keep)
-    if is_auto(n_components):
-        n_components = min(n_features, AUTO_COMPONENTS)
-    if not is_auto(epochs):
-        epochs = check_integer(epochs, "max_epochs", minimum=1, also="'auto'")
-    missing = check_name(given["missing"], MISSING, "missing")
     precision = getattr(found["encoder"], "precision", "32")
+    found["n_components"] = found["n_components"] or min(n_features, AUTO_COMPONENTS)
+    found["keep"] = found["keep"] if found["keep_weight"] > 0 else None
     return Settings(
         **found,
-        n_components=check_integer(n_components, "n_components", minimum=1, also="'auto'"),
-        keep=keep if found["keep_weight"] > 0 else None,
-        missing=missing,
-        takes_missing=MISSING[missing],
-        max_epochs=None if is_auto(epochs) else epochs,
-        batch_size=check_integer(given["batch_size"], "batch_size", minimum=2),
-        lr=check_real(given["lr"], "lr", minimum=0, closed="neither"),
-        warm_start=check_boolean(given["warm_start"], "warm_start"),
+        takes_missing=MISSING[found["missing"]],
         any_seed=given["random_state"] is None,
         uses_global_rng=not getattr(found["encoder"], "own_generator", False),
         precision=resolve_precision(precision, found["device"]),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 
 # What other packages call our options.
 SYNONYMS = {"gaussian": "normal", "gauss": "normal", "rbig": "rotation", "kpca": "kernel_pca"}
@@ -29,6 +29,12 @@ def check_real(value: object, name: str, **limits: Any) -> float:
     is what the parameter takes besides, such as "'auto'": only messages show it.
     """
     return float(_within(value, name, numbers.Real, "a finite number", **limits))
+
+
+def check_sizes(value: Any, name: str) -> list[int]:
+    """Return widths of layers, of which there may be one, or none."""
+    sizes = np.atleast_1d(np.asarray(value, dtype=object))
+    return [check_integer(size, name, minimum=1) for size in sizes]
 
 
 def _within(
@@ -101,26 +107,30 @@ def check_boolean(value: object, name: str) -> bool:
 
 def resolve(
     value: object,
-    table: Mapping[str, Callable[[], object]],
+    table: Mapping[str, Callable[..., object]],
     parameter: str,
     *,
-    method: str,
+    method: str = "build",
     also: str = "",
 ) -> Any:
     """Return the component that `value` stands for.
 
-    A key of `table`; a class, which is called without arguments; or an object with the method,
-    which is cloned so that the caller's never changes. `also` is what the parameter takes besides,
-    for messages.
+    A key of `table`, whose entry makes it; a class, which is called without arguments; or an object
+    with the method, which is cloned so that the caller's never changes (with "__call__", where it
+    is an estimator). `also` is what the parameter takes besides, for messages.
     """
     if isinstance(value, str):
         return table[check_name(value, table, parameter, also)]()
-    if callable(getattr(value, method, None)):
-        return instance_of(value, parameter) if inspect.isclass(value) else clone(value, safe=False)
-    raise TypeError(
-        f"{parameter}={value!r} of type {type(value).__name__} is not understood: it takes "
-        f"{allowed(table, also)}, or an object with a method {method!r}."
-    )
+    is_kind = inspect.isclass(value) and hasattr(value, method)
+    found: Any = instance_of(value, parameter) if is_kind else value
+    if not callable(getattr(found, method, None)):
+        ending = "" if method == "__call__" else f", or an object with a method {method!r}"
+        raise TypeError(
+            f"{parameter}={value!r} of type {type(value).__name__} is not understood: it takes "
+            f"{allowed(table, also)}{ending}."
+        )
+    to_copy = method != "__call__" or isinstance(found, BaseEstimator)
+    return clone(found, safe=False) if to_copy else found
 
 
 def instance_of(kind: Any, parameter: str) -> Any:
@@ -138,9 +148,12 @@ def check_name(value: object, table: Mapping[str, object], parameter: str, also:
     """Return a name, which has to be one of a table; `also` is as of `resolve`."""
     if not isinstance(value, str):
         raise TypeError(f"{parameter} must be {allowed(table, also)}, got {value!r}.")
-    if value not in table:
-        raise ValueError(unknown_option(value, table, parameter, also))
-    return value
+    if value in table:
+        return value
+    meant = SYNONYMS.get(value.lower(), value.lower())
+    close = difflib.get_close_matches(meant, table, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"{parameter}={value!r} is unknown; it takes {allowed(table, also)}.{hint}")
 
 
 def allowed(table: Mapping[str, object], also: str = "") -> str:
@@ -153,17 +166,3 @@ def allowed(table: Mapping[str, object], also: str = "") -> str:
     """
     names = "one of " + ", ".join(repr(name) for name in sorted(table))
     return f"{names}, or {also}" if also else names
-
-
-def unknown_option(value: str, table: Mapping[str, object], parameter: str, also: str = "") -> str:
-    """Say that a name is unknown, what is allowed, and what may have been meant.
-
-    Examples
-    --------
-    >>> unknown_option("whitne", {"whiten": 1, "batch": 2}, "normalization")
-    "normalization='whitne' is unknown; it takes one of 'batch', 'whiten'. Did you mean 'whiten'?"
-    """
-    message = f"{parameter}={value!r} is unknown; it takes {allowed(table, also)}."
-    meant = SYNONYMS.get(value.lower(), value.lower())
-    close = difflib.get_close_matches(meant, table, n=1)
-    return f"{message} Did you mean {close[0]!r}?" if close else message

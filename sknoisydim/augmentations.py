@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.special import betaincinv
 from sklearn.base import BaseEstimator, clone
 
 from sknoisydim._context import own_context
-from sknoisydim._validation import allowed, check_integer, check_real, unknown_option
+from sknoisydim._validation import check_integer, check_name, check_real, resolve
 
 __all__ = [
     "AUGMENTATIONS",
@@ -47,7 +48,31 @@ def has_missing(x: torch.Tensor) -> bool:
     return bool(x.sum().isnan())
 
 
-class FeatureMasking(BaseEstimator):
+class _View(BaseEstimator):
+    """What the views of this module have in common."""
+
+    def prepare(self, sample: torch.Tensor) -> View:
+        """Return the view for a table.
+
+        Parameters
+        ----------
+        sample : Tensor of shape (n, ...)
+            Scaled rows of the table.
+
+        Returns
+        -------
+        view : callable
+            (batch, generator) -> batch: the object itself, if it need not know the table.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter that says what to do with the table is not valid.
+        """
+        return self
+
+
+class FeatureMasking(_View):
     """Replace random cells by zero, the column's mean where `scaling` centres it.
 
     A missing cell is replaced like any other.
@@ -68,7 +93,7 @@ class FeatureMasking(BaseEstimator):
         return x.masked_fill(u < _rate(self.rate), 0.0)
 
 
-class GaussianJitter(BaseEstimator):
+class GaussianJitter(_View):
     r"""Add normal noise to every cell; missing ones stay missing.
 
     Parameters
@@ -88,7 +113,7 @@ class GaussianJitter(BaseEstimator):
         return torch.add(x, noise, alpha=scale)
 
 
-class Mixup(BaseEstimator):
+class Mixup(_View):
     r"""Mix each row with a random one of the batch (Zhang et al., ICLR 2018, section 2).
 
     .. math:: x' = \lambda x + (1 - \lambda) x_{\text{other}}, \qquad
@@ -123,12 +148,22 @@ class Mixup(BaseEstimator):
 
 @own_context(gradients=False)
 def one_hot_blocks(x: torch.Tensor) -> list[list[int]]:
-    """Return the blocks of adjacent columns of scaled rows x (n, p) that look like one-hot codes.
+    """Return the blocks of adjacent columns of scaled rows that look like one-hot codes.
 
     Each column of a block has two values (any two: scaling moves 0 and 1), and in every row one
     column alone has its larger value. A column with one value only is a level that the sample
     happens not to show, where it stands inside a block. Where a cell of the block is missing (NaN),
     at most one of the others has its larger value.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, p)
+        Scaled rows.
+
+    Returns
+    -------
+    blocks : list of lists of int
+        Numbers of the columns of each block.
 
     Examples
     --------
@@ -176,13 +211,13 @@ class BlockCorruption:
         self.rate = rate
         self.unit = torch.full((n_columns,), -1)
         for number, group in enumerate(groups):
-            columns = torch.as_tensor(list(group))
-            if columns.is_floating_point() or ((columns < 0) | (columns >= n_columns)).any():
+            columns = np.array(list(group))
+            if columns.dtype.kind not in "iu" or not np.isin(columns, np.arange(n_columns)).all():
                 raise ValueError(
                     f"augmentation groups must hold column numbers from 0 to {n_columns - 1}, got "
                     f"{list(group)}."
                 )
-            if (self.unit[columns] >= 0).any() or len(columns.unique()) < len(columns):
+            if (self.unit[columns] >= 0).any() or len(np.unique(columns)) < len(columns):
                 raise ValueError(
                     f"augmentation groups must not share a column, and {list(group)} does."
                 )
@@ -218,7 +253,7 @@ class BlockCorruption:
         return mask & (count > 0), observed_first.gather(0, (u * count).long())
 
 
-class FeatureCorruption(BaseEstimator):
+class FeatureCorruption(_View):
     """Replace random cells by the same column's value in a random row of the batch.
 
     Each cell is replaced with probability `rate`, each from a row of its own, so a corrupted cell
@@ -252,7 +287,6 @@ class FeatureCorruption(BaseEstimator):
 
     @own_context(gradients=False)
     def prepare(self, sample: torch.Tensor) -> BlockCorruption:
-        """Return the view for the groups that stand in a sample of scaled rows (n, ...)."""
         groups = () if self.groups is None else self.groups
         if self.groups is not None and sample.ndim != 2:
             raise ValueError(
@@ -260,11 +294,8 @@ class FeatureCorruption(BaseEstimator):
                 f"{tuple(sample.shape[1:])}."
             )
         if isinstance(groups, str):
-            if groups != "auto":
-                raise ValueError(
-                    f"augmentation groups={groups!r} is unknown; it takes 'auto', None, or a list "
-                    "of lists of column numbers."
-                )
+            also = "None, or a list of lists of column numbers"
+            check_name(groups, {"auto": one_hot_blocks}, "augmentation groups", also)
             groups = one_hot_blocks(sample)
         return BlockCorruption(_rate(self.rate), groups, sample[0].numel())
 
@@ -278,7 +309,7 @@ class FeatureCorruption(BaseEstimator):
 _SPARE = 16
 
 
-class Neighbors(BaseEstimator):
+class Neighbors(_View):
     """Take one of the nearest other rows in the place of a row.
 
     What neighbours have in common is kept, and what tells them apart may be lost. Classifiers on
@@ -322,7 +353,6 @@ class Neighbors(BaseEstimator):
         return state
 
     def prepare(self, sample: torch.Tensor) -> View:
-        """Return the view that looks for neighbours in a sample of scaled rows (m, ...)."""
         ready: Neighbors = clone(self)
         ready._candidates = sample
         return ready
@@ -382,7 +412,7 @@ class Chain:
             getattr(view, "release", lambda: None)()
 
 
-class Compose(BaseEstimator):
+class Compose(_View):
     """Several views, one after the other.
 
     Parameters
@@ -395,7 +425,6 @@ class Compose(BaseEstimator):
         self.views = views
 
     def prepare(self, sample: torch.Tensor) -> View:
-        """Return the composition of the views, each for a sample of scaled rows (n, ...)."""
         return Chain([prepare_view(resolve_augmentation(view), sample) for view in self.views])
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -404,7 +433,20 @@ class Compose(BaseEstimator):
 
 
 def identity(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return the rows themselves: what `augmentation=None` means."""
+    """Return the rows themselves: what `augmentation=None` means.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, ...)
+        Scaled rows.
+    generator : torch.Generator
+        Not used.
+
+    Returns
+    -------
+    x : Tensor of shape (n, ...)
+        The same.
+    """
     return x
 
 
@@ -418,30 +460,44 @@ AUGMENTATIONS: Mapping[str, type] = {
 
 
 def prepare_view(view: View, sample: torch.Tensor) -> View:
-    """Return the view for a table of which scaled rows are given; most views need no table."""
+    """Return the view for a table: what its `prepare` makes, or itself where it has none.
+
+    Parameters
+    ----------
+    view : callable
+        (batch, generator) -> batch, as from `resolve_augmentation`.
+    sample : Tensor of shape (n, ...)
+        Scaled rows of the table.
+
+    Returns
+    -------
+    view : callable
+        (batch, generator) -> batch.
+    """
     prepare = getattr(view, "prepare", None)
     return view if prepare is None else prepare(sample)
 
 
 def resolve_augmentation(augmentation: object) -> View:
-    """Return the view that a name, a class, an object, a callable or None stands for.
+    """Return the view that a value of the parameter `augmentation` stands for.
 
-    TypeError for anything else, ValueError for an unknown name.
+    Parameters
+    ----------
+    augmentation : str, class, object, callable or None
+        As of `NoisyDIMTransformer`; a class is called without arguments.
+
+    Returns
+    -------
+    view : callable
+        (batch, generator) -> batch; of an estimator a copy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it cannot be called, or is a class that needs arguments; if a name is unknown.
     """
     if augmentation is None:
         return identity
-    if isinstance(augmentation, str):
-        if augmentation not in AUGMENTATIONS:
-            raise ValueError(unknown_option(augmentation, AUGMENTATIONS, "augmentation"))
-        return AUGMENTATIONS[augmentation]()
-    if isinstance(augmentation, type) and issubclass(augmentation, BaseEstimator):
-        return augmentation()
-    if isinstance(augmentation, BaseEstimator):
-        augmentation = clone(augmentation)
-    if not callable(augmentation):
-        raise TypeError(
-            f"augmentation={augmentation!r} of type {type(augmentation).__name__} is not "
-            f"understood: it takes {allowed(AUGMENTATIONS)}, None, or a callable "
-            "(batch, generator) -> batch."
-        )
-    return augmentation
+    also = "None, or a callable (batch, generator) -> batch"
+    view: View = resolve(augmentation, AUGMENTATIONS, "augmentation", method="__call__", also=also)
+    return view

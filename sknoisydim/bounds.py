@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.functional import softplus
 
 from sknoisydim._linear import ALL, Rows
-from sknoisydim._validation import allowed, check_real, unknown_option
+from sknoisydim._validation import check_name, check_real, resolve
 
 __all__ = ["BOUNDS", "DonskerVaradhan", "dv", "infonce", "jsd", "nwj", "resolve_bound", "smile"]
 
@@ -128,7 +128,19 @@ def nwj(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     not be added. In a batch the standard error of its second mean is about :math:`e^I / n`, so log
     n nats are its practical limit too, though no strict one. Where the log of :math:`E_q[e^T]`
     exceeds 5, exp goes on as its tangent: the value then lies between this bound and `dv`, so it
-    stays a bound, and numbers and gradients stay finite. Parameters are those of `infonce`.
+    stays a bound, and numbers and gradients stay finite.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n, n)
+        As of `infonce`.
+    rows : Rows, default=ALL
+        As of `infonce`.
+
+    Returns
+    -------
+    information : scalar Tensor
+        In nats.
     """
     return 1 + mean_own(scores, rows) - _exp(log_mean_exp_rivals(scores, rows))
 
@@ -142,7 +154,18 @@ def dv(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     added to T. The log of a mean over a batch is biased: it is too small on average, so the value
     is too large by about half the variance of the mean where that is small, :math:`e^{2 I} / 2 n^2`
     for a Gaussian channel at capacity. `DonskerVaradhan` removes that bias from the gradient.
-    Parameters are those of `infonce`.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n, n)
+        As of `infonce`.
+    rows : Rows, default=ALL
+        As of `infonce`.
+
+    Returns
+    -------
+    information : scalar Tensor
+        In nats.
     """
     return mean_own(scores, rows) - log_mean_exp_rivals(scores, rows)
 
@@ -165,17 +188,19 @@ class DonskerVaradhan(nn.Module):
     decay : float, default=0.5
         Weight of the past in the average, in [0, 1); 0 gives `dv`. The rivals in a batch get from
         1 - decay to 1 / (1 - decay) times their gradient by `dv`.
-    """
 
-    log_average: torch.Tensor
+    Raises
+    ------
+    TypeError, ValueError
+        If `decay` is no number in that range.
+    """
 
     def __init__(self, decay: float = 0.5) -> None:
         super().__init__()
         self.decay = check_real(decay, "bound decay", minimum=0, maximum=1, closed="left")
         # In logs, where scores of any size have a number; NaN before the first batch.
-        self.register_buffer(
-            "log_average", torch.tensor(math.nan, dtype=torch.float32, device="cpu")
-        )
+        start = torch.tensor(math.nan, dtype=torch.float32, device="cpu")
+        self.log_average = nn.Buffer(start)
 
     def forward(self, scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
         rivals = log_mean_exp_rivals(scores, rows)
@@ -216,8 +241,19 @@ def jsd(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     the log likelihood of a classifier that tells pairs that belong together from pairs that do not,
     with bounded gradients and small variance. Its optimal critic is the log density ratio, so the
     value that is returned is `nwj` of the same scores, which is in nats (Hjelm et al., ICLR 2019,
-    equation 4; for the value Poole et al., ICML 2019, section 2.1). Parameters are those of
-    `infonce`.
+    equation 4; for the value Poole et al., ICML 2019, section 2.1).
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n, n)
+        As of `infonce`.
+    rows : Rows, default=ALL
+        As of `infonce`.
+
+    Returns
+    -------
+    information : scalar Tensor
+        In nats.
     """
     return _trained_by_jsd(scores, nwj(scores.detach(), rows), rows)
 
@@ -232,8 +268,26 @@ def smile(scores: torch.Tensor, clip: float = 5.0, rows: Rows = ALL) -> torch.Te
     :math:`e^{-\tau}`: beyond :math:`\tau` nats it is an estimate and no bound any more. Rivals with
     scores beyond the clip would have no gradient, so it is that of `jsd`, as in the authors' code.
 
-    (Song, Ermon, ICLR 2020, section 4.) Parameters are those of `infonce`, and `clip` is
-    :math:`\tau`, > 0: use ``functools.partial(smile, clip=...)`` as `bound` to change it.
+    (Song, Ermon, ICLR 2020, section 4.)
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n, n)
+        As of `infonce`.
+    clip : float, default=5.0
+        :math:`\tau` > 0; ``bound=functools.partial(smile, clip=...)`` changes it.
+    rows : Rows, default=ALL
+        As of `infonce`.
+
+    Returns
+    -------
+    information : scalar Tensor
+        In nats.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `clip` is no finite number above 0.
     """
     clip = check_real(clip, "bound clip", minimum=0, closed="neither")
     nats = mean_own(scores, rows) - log_mean_exp_rivals(scores.clamp(-clip, clip), rows)
@@ -253,20 +307,27 @@ BOUNDS: Mapping[str, Bound | type[nn.Module]] = {
 
 
 def resolve_bound(bound: object) -> Bound:
-    """Return the function that a name, a class, an object or a function stands for.
+    """Return the function that a value of the parameter `bound` stands for.
 
-    A class is called without arguments, and a module is copied, so that a fit keeps its own state.
-    TypeError for anything else, ValueError for an unknown name.
+    Parameters
+    ----------
+    bound : str, class or callable
+        As of `NoisyDIMTransformer`; a class is called without arguments.
+
+    Returns
+    -------
+    bound : callable
+        Scores (n, n) -> nats. A module is copied, so that a fit keeps its own state.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it cannot be called, or is a class that needs arguments; if a name is unknown.
     """
-    if isinstance(bound, str):
-        if bound not in BOUNDS:
-            raise ValueError(unknown_option(bound, BOUNDS, "bound"))
-        bound = BOUNDS[bound]
-    if inspect.isclass(bound):
-        bound = bound()
-    if not callable(bound):
-        raise TypeError(f"bound={bound!r} is neither {allowed(BOUNDS)} nor callable.")
-    return copy.deepcopy(bound) if isinstance(bound, nn.Module) else bound
+    also = "a callable (scores) -> nats"
+    found = BOUNDS[check_name(bound, BOUNDS, "bound", also)] if isinstance(bound, str) else bound
+    found = resolve(found, BOUNDS, "bound", method="__call__", also=also)
+    return copy.deepcopy(found) if isinstance(found, nn.Module) else found
 
 
 def takes_rows(bound: Bound) -> bool:

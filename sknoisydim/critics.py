@@ -1,10 +1,7 @@
 """Critics: how well a view and a noisy embedding fit together.
 
-`build(n_components, channel, generator)` returns a module that maps views (n, d) and noisy
-embeddings (n, d) to scores (n, n), with `scores[i, j]` for noisy embedding i and view j. Of the
-channel `scale` is used, by `ExactCritic` also `log_ratio`. Where a module says `by_pair = True`, a
-score depends on its pair alone, and a fit in several processes passes each some of the noisy
-embeddings.
+Where a module says `by_pair = True`, a score depends on its pair alone, and a fit in several
+processes passes each some of the noisy embeddings.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from sklearn.base import BaseEstimator
@@ -22,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sknoisydim._context import own_context, own_forward
 from sknoisydim._modules import linear, mlp
-from sknoisydim._validation import check_integer, check_real, resolve
+from sknoisydim._validation import check_integer, check_real, check_sizes, resolve
 
 __all__ = [
     "CRITICS",
@@ -41,39 +38,19 @@ DECAY = 0.9
 GAIN = 10.0
 
 
-class Channel(Protocol):
-    """What all critics use of a channel."""
-
-    @property
-    def scale(self) -> float: ...
-
-
-def _sizes(sizes: Sequence[int]) -> list[int]:
-    return [check_integer(size, "critic hidden_layer_sizes", minimum=1) for size in sizes]
-
-
-def _temperature(value: float) -> float:
-    return check_real(value, "critic temperature", minimum=0, closed="neither")
-
-
 class _Exact(nn.Module):
-    spread: torch.Tensor
-
     def __init__(self, channel: Any, n_components: int) -> None:
         super().__init__()
         self.channel = channel
         # E |f(X') - f(X)|^2 per component; NaN before the first batch.
-        self.register_buffer("spread", torch.full((n_components,), math.nan, dtype=torch.float32))
+        self.spread = nn.Buffer(torch.full((n_components,), math.nan, dtype=torch.float32))
 
     def _observe(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         # Noise is independent of view and row, so E |f(X) + Z - f(X')|^2 exceeds the spread by its
         # variance. Below zero by chance, so it is clamped after averaging, not before.
         spread = (noisy - view).detach().square().mean(0) - self.channel.scale**2
-        if not self.training:
-            return torch.where(self.spread.isnan(), spread, self.spread)
         past = torch.where(self.spread.isnan(), spread, self.spread)
-        self.spread.copy_(torch.lerp(spread, past, DECAY))
-        return self.spread
+        return self.spread.copy_(torch.lerp(spread, past, DECAY)) if self.training else past
 
     @own_forward
     def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
@@ -84,7 +61,37 @@ class _Exact(nn.Module):
         return self.channel.log_ratio(correlation * view, noisy, spread=spread * (1 - spread / 4))
 
 
-class ExactCritic(BaseEstimator):
+class _Critic(BaseEstimator):
+    """What critics have in common."""
+
+    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+        """Return the module, (view, noisy) -> scores.
+
+        Parameters
+        ----------
+        n_components : int
+            Number d of components of the embedding.
+        channel : object
+            Of `sknoisydim.noise`. All use its `scale`, `ExactCritic` also its `log_ratio`.
+        generator : torch.Generator
+            What the first weights are drawn from.
+
+        Returns
+        -------
+        critic : nn.Module
+            Maps views (n, d) and noisy embeddings (n, d) to scores (n, n), with ``scores[i, j]``
+            for noisy embedding i and view j.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter is not valid; by `ExactCritic`, if the density of the channel's noise has
+            no gradient.
+        """
+        raise NotImplementedError
+
+
+class ExactCritic(_Critic):
     r"""The channel's own log density, with the spread of the view added to the noise variance.
 
     .. math:: T(x, y) = \log N(y; r \odot x, \operatorname{diag}(1 - r^2) + \sigma^2 I)
@@ -102,8 +109,7 @@ class ExactCritic(BaseEstimator):
     """
 
     @own_context()
-    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
-        """Return the module; ValueError for a channel whose density has no gradient."""
+    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
         if not getattr(channel, "exact", True):
             raise ValueError(
                 f"critic='exact' trains by the density of the noise, and that of a "
@@ -156,7 +162,7 @@ class _Tempered(nn.Module):
         return self.ratio(view, noisy) / self.temperature
 
 
-class BilinearCritic(BaseEstimator):
+class BilinearCritic(_Critic):
     r"""Bilinear form plus a quadratic form of each side, with learned coefficients.
 
     .. math:: T(x, y) = \frac{1}{\tau} \left( y^T W x - \frac{1}{2} x^T A x - \frac{1}{2} y^T B y
@@ -166,7 +172,7 @@ class BilinearCritic(BaseEstimator):
     N(0, I) it comes close to the optimum, with 3 d^2 + 2 parameters and one matrix product. The
     bilinear term alone (arXiv:1807.03748, equation 3) cannot: an inner product also grows with the
     length of a rival, and :math:`y^T W x` shows d / (2 (1 + s^2)) nats at most with a noise of s,
-    1.0 of 5.1 at d = 2 and s = 0.08. `build` is as in `ExactCritic`.
+    1.0 of 5.1 at d = 2 and s = 0.08.
 
     Parameters
     ----------
@@ -178,11 +184,11 @@ class BilinearCritic(BaseEstimator):
         self.temperature = temperature
 
     @own_context()
-    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
-        """Return the module."""
-        return _Tempered(
-            QuadraticRatio(n_components, channel.scale), _temperature(self.temperature)
+    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+        temperature = check_real(
+            self.temperature, "critic temperature", minimum=0, closed="neither"
         )
+        return _Tempered(QuadraticRatio(n_components, channel.scale), temperature)
 
 
 class _Tower(nn.Module):
@@ -213,11 +219,11 @@ class _Separable(nn.Module):
         return (self.noisy(noisy) / self.temperature) @ self.view(view).T
 
 
-class SeparableCritic(BaseEstimator):
+class SeparableCritic(_Critic):
     r"""Inner product of two small networks, :math:`T(x, y) = g(x) \cdot h(y) / \tau`.
 
     Costs 2n evaluations of a network and one matrix product for the n x n scores, and stays sound
-    when view and row differ. `build` is as in `ExactCritic`.
+    when view and row differ.
 
     Parameters
     ----------
@@ -247,9 +253,11 @@ class SeparableCritic(BaseEstimator):
         self.temperature = temperature
 
     @own_context()
-    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
-        """Return the module."""
-        hidden, temperature = _sizes(self.hidden_layer_sizes), _temperature(self.temperature)
+    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+        hidden = check_sizes(self.hidden_layer_sizes, "critic hidden_layer_sizes")
+        temperature = check_real(
+            self.temperature, "critic temperature", minimum=0, closed="neither"
+        )
         width = check_integer(self.width, "critic width", minimum=1)
         # Both towers start as one linear map A, with A'A close to I / (noise variance + SPREAD), as
         # in the exact critic for views that far from their rows. Bounds then start near their value
@@ -298,13 +306,13 @@ class _Concat(nn.Module):
         return start + torch.cat([pairs(of_view, part) for part in parts])
 
 
-class ConcatCritic(BaseEstimator):
+class ConcatCritic(_Critic):
     """All pairs through one network, :math:`T(x, y) = T_0(x, y) + h([x, y])`.
 
     :math:`T_0` is the form of `BilinearCritic`, and h starts at zero, so that training starts at
     the density ratio of the channel and not at no information. The most general critic (Belghazi et
     al., ICML 2018; Poole et al., ICML 2019, section 3), and the dearest: n^2 evaluations of a
-    network per batch, where a separable critic takes 2n. `build` is as in `ExactCritic`.
+    network per batch, where a separable critic takes 2n.
 
     Memory is bounded: pairs are taken in chunks of rows, and the backward pass computes a chunk
     again. At the peak there are the n x n scores and the layers of one chunk, 2^20 numbers each
@@ -320,9 +328,8 @@ class ConcatCritic(BaseEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
 
     @own_context()
-    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
-        """Return the module."""
-        sizes = _sizes(self.hidden_layer_sizes)
+    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+        sizes = check_sizes(self.hidden_layer_sizes, "critic hidden_layer_sizes")
         if not sizes:
             raise ValueError("critic hidden_layer_sizes must name one layer at least, got none.")
         view = linear(n_components, sizes[0], generator)
@@ -342,5 +349,21 @@ CRITICS: Mapping[str, type] = {
 
 
 def resolve_critic(critic: object) -> BaseEstimator:
-    """Return the component that a name, a class or an object stands for."""
-    return resolve(critic, CRITICS, "critic", method="build")
+    """Return the component that a value of the parameter `critic` stands for.
+
+    Parameters
+    ----------
+    critic : str, class or object
+        As of `NoisyDIMTransformer`; a class is called without arguments.
+
+    Returns
+    -------
+    component : object
+        With ``build(n_components, channel, generator)``; of an object a copy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it has no method `build`, or is a class that needs arguments; if a name is unknown.
+    """
+    return resolve(critic, CRITICS, "critic")

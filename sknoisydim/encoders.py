@@ -13,7 +13,7 @@ from torch import nn
 
 from sknoisydim._context import own_context
 from sknoisydim._modules import ACTIVATIONS, Residual, fork_global_rng, mlp
-from sknoisydim._validation import allowed, check_integer, check_real, resolve, unknown_option
+from sknoisydim._validation import check_name, check_real, check_sizes, resolve
 
 
 class MLPEncoder(BaseEstimator):
@@ -66,21 +66,37 @@ class MLPEncoder(BaseEstimator):
 
     @own_context()
     def build(self, n_features: int, n_components: int, generator: torch.Generator) -> nn.Module:
-        """Return the module, (n, n_features) -> (n, n_components)."""
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(unknown_option(self.activation, ACTIVATIONS, "encoder activation"))
-        sizes = self.hidden_layer_sizes
-        sizes = [sizes] if isinstance(sizes, int) else list(sizes)
+        """Return the module.
+
+        Parameters
+        ----------
+        n_features : int
+            Number p of scaled columns, and of those that say which cells are missing.
+        n_components : int
+            Number d of components of the embedding.
+        generator : torch.Generator
+            What the weights, and the seeds of dropout, are drawn from.
+
+        Returns
+        -------
+        encoder : nn.Module
+            (n, p) -> (n, d).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter is not valid; `precision` is checked by the fit.
+        """
+        activation = check_name(self.activation, ACTIVATIONS, "encoder activation")
+        rate = check_real(self.dropout, "encoder dropout", minimum=0, maximum=1, closed="left")
         return mlp(
             n_features,
-            [check_integer(size, "encoder hidden_layer_sizes", minimum=1) for size in sizes],
+            check_sizes(self.hidden_layer_sizes, "encoder hidden_layer_sizes"),
             n_components,
             generator,
-            activation=self.activation,
+            activation=activation,
             batch_norm=bool(self.batch_norm),
-            dropout=check_real(
-                self.dropout, "encoder dropout", minimum=0, maximum=1, closed="left"
-            ),
+            dropout=rate,
             residual=bool(self.residual),
         )
 
@@ -99,12 +115,7 @@ class _UserEncoder:
         self.source = source
 
     @own_context()
-    def build(
-        self,
-        n_features: int | tuple[int, ...],
-        n_components: int,
-        generator: torch.Generator,
-    ) -> nn.Module:
+    def build(self, n_features: Any, n_components: int, generator: torch.Generator) -> nn.Module:
         if isinstance(self.source, nn.Module):
             return copy.deepcopy(self.source)
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
@@ -128,9 +139,17 @@ ENCODERS: Mapping[str, type] = {"mlp": MLPEncoder}
 class IndicateMissing(nn.Module):
     """An encoder of rows with missing cells: it is shown where they were.
 
-    A row x (p,) becomes (x with its missing cells filled by `fill` (p,), 1 for each of the k
-    `columns` that is missing and 0 for each that is not), and that goes to the `encoder`, (n, p +
-    k) -> (n, d). A missing cell of any other column is filled, and leaves no trace.
+    A row x becomes (x with its missing cells filled, 1 for each of the `columns` that is missing
+    and 0 for each that is not). A missing cell of any other column is filled, and leaves no trace.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        What gets such rows: (n, p + k) -> (n, d).
+    columns : Tensor of shape (k,)
+        Numbers of the columns that it is shown.
+    fill : Tensor of shape (p,)
+        What a missing cell is filled with, in each column.
 
     Examples
     --------
@@ -148,7 +167,18 @@ class IndicateMissing(nn.Module):
         self.columns, self.fill = nn.Buffer(columns), nn.Buffer(fill)
 
     def widen(self, x: torch.Tensor) -> torch.Tensor:
-        """Return rows (n, p + k) without missing cells, as the encoder takes them."""
+        """Return rows without missing cells, as the encoder takes them.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, p)
+            Scaled rows; a missing cell is NaN.
+
+        Returns
+        -------
+        widened : Tensor of shape (n, p + k)
+            The rows, filled, and which cells of the `columns` are missing.
+        """
         missing = x.isnan()
         filled = torch.where(missing, self.fill.to(x.dtype), x)
         if not len(self.columns):
@@ -160,25 +190,53 @@ class IndicateMissing(nn.Module):
 
 
 def resolve_encoder(encoder: object) -> BaseEstimator | _UserEncoder:
-    """Return the component that a name, a component, a module or a factory stands for."""
-    is_module = isinstance(encoder, nn.Module)
-    if is_module or (inspect.isclass(encoder) and issubclass(encoder, nn.Module)):
+    """Return the component that a value of the parameter `encoder` stands for.
+
+    Parameters
+    ----------
+    encoder : str, object, module or callable
+        As of `NoisyDIMTransformer`.
+
+    Returns
+    -------
+    component : object
+        With ``build(n_features, n_components, generator)``; of an object a copy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these; if a name is unknown.
+    """
+    kind = encoder if inspect.isclass(encoder) else type(encoder)
+    if issubclass(kind, nn.Module) or (callable(encoder) and not hasattr(encoder, "build")):
         return _UserEncoder(encoder)
-    if isinstance(encoder, str) or callable(getattr(encoder, "build", None)):
-        return resolve(encoder, ENCODERS, "encoder", method="build")
-    if callable(encoder):
-        return _UserEncoder(encoder)
-    raise TypeError(
-        f"encoder={encoder!r} of type {type(encoder).__name__} is not understood: it takes "
-        f"{allowed(ENCODERS)}, a sknoisydim.encoders object, or a torch.nn.Module class, instance "
-        "or factory (n_features, n_components) -> module."
-    )
+    also = "a torch.nn.Module class, instance or factory (n_features, n_components) -> module"
+    return resolve(encoder, ENCODERS, "encoder", also=also)
+
+
+def _batch_norms(encoder: nn.Module) -> list[Any]:
+    return [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -> None:
-    """Run an encoder on two rows and see that it returns (2, n_components) finite numbers."""
-    norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if any(not layer.track_running_stats for layer in norms):
+    """Run an encoder, and see that it embeds rows, each by itself.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        (n, p) -> (n, d).
+    example : Tensor of shape (2, p)
+        Two scaled rows.
+    n_components : int
+        The d that is wanted.
+
+    Raises
+    ------
+    ValueError
+        If it does not take the rows, does not return finite real numbers of shape (2, d), or
+        something else for a row alone.
+    """
+    if not all(layer.track_running_stats for layer in _batch_norms(encoder)):
         raise ValueError(
             "the encoder has a batch normalisation with track_running_stats=False, so a row's "
             "embedding would depend on the rows beside it. Use track_running_stats=True."
@@ -217,11 +275,16 @@ def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -
 def recalibrate(encoder: nn.Module, batches: Any) -> None:
     """Set the statistics of batch normalisation layers to those of batches of clean rows.
 
-    Running averages of training mix rows and views; `transform` meets clean rows. Batches are in
-    random order: the variance inside a batch of a sorted table is too small.
+    Running averages of training mix rows and views; `transform` meets clean rows.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Is changed in place, and put into evaluation.
+    batches : iterable of Tensor of shape (n, p)
+        Scaled rows, in random order: the variance inside a batch of a sorted table is too small.
     """
-    layers = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    layers = [m for m in layers if m.track_running_stats]
+    layers = [m for m in _batch_norms(encoder) if m.track_running_stats]
     if not layers:
         return
     momenta = [layer.momentum for layer in layers]
@@ -241,26 +304,34 @@ def recalibrate(encoder: nn.Module, batches: Any) -> None:
 def fold(encoder: nn.Module, mean: torch.Tensor, matrix: torch.Tensor) -> nn.Module | None:
     """Return the encoder and `matrix @ (output - mean)` behind it as one chain of linear layers.
 
-    None if the encoder is no plain chain that ends in a linear layer, in front of which missing
-    cells may be filled.
+    Parameters
+    ----------
+    encoder : nn.Module
+        (n, p) -> (n, d), in evaluation.
+    mean : Tensor of shape (d,)
+        What is subtracted from its output.
+    matrix : Tensor of shape (d, d)
+        What that is multiplied by.
+
+    Returns
+    -------
+    folded : nn.Module or None
+        None if the encoder is no plain chain that ends in a linear layer, in front of which missing
+        cells may be filled.
     """
     if type(encoder) is IndicateMissing:
         inner = fold(encoder.encoder, mean, matrix)
         return inner and IndicateMissing(inner, encoder.columns, encoder.fill).eval()
-    if type(encoder) is not nn.Sequential or not len(encoder):
-        return None  # a subclass may do more in its forward
-    if any(m._forward_hooks or m._forward_pre_hooks for m in encoder.modules()):
+    layers = list(encoder) if type(encoder) is nn.Sequential else []  # a subclass may do more
+    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in encoder.modules())
+    if hooked or not layers or type(last := layers.pop()) is not nn.Linear:
         return None
-    last = encoder[-1]
-    if type(last) is not nn.Linear:
-        return None
-    layers = _fold_batch_norms(list(encoder)[:-1])
     bias = last.bias if last.bias is not None else torch.zeros_like(mean)
     head = copy.deepcopy(last)  # a new one would draw, or import torch's compiler
     with torch.no_grad():
         head.weight = nn.Parameter(matrix @ last.weight)
         head.bias = nn.Parameter((bias - mean) @ matrix.T)
-    return nn.Sequential(*layers, head).eval()
+    return nn.Sequential(*_fold_batch_norms(layers), head).eval()
 
 
 def _has_statistics(layer: nn.Module) -> TypeGuard[nn.BatchNorm1d]:

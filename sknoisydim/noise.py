@@ -37,17 +37,16 @@ AUTO_SHARE = 0.8
 SMALLEST, LARGEST = 1e-18, 1e18
 
 
-def check_scale(value: object, name: str) -> float:
+def _size(value: object, name: str) -> float:
     """Return the size of the noise as a float that its channel can work with."""
-    scale = check_real(value, name, minimum=0, closed="neither", also="'auto'")
-    return check_real(scale, name, minimum=SMALLEST, maximum=LARGEST)
+    return check_real(value, name, minimum=SMALLEST, maximum=LARGEST, also="'auto'")
 
 
-def check_size(value: object, name: str, n_components: int, batch_size: int) -> float | None:
-    """Return the size of the noise, or None for "auto"; for so many components and rows."""
-    check_integer(n_components, "n_components", minimum=1)
-    check_integer(batch_size, "batch_size", minimum=2)
-    return None if is_auto(value) else check_scale(value, name)
+def _nats(n_components: int, batch_size: int) -> float:
+    """Return the nats per component that "auto" aims at."""
+    n_components = check_integer(n_components, "n_components", minimum=1)
+    batch_size = check_integer(batch_size, "batch_size", minimum=2)
+    return AUTO_SHARE * math.log(batch_size) / n_components
 
 
 def auto_scale(n_components: int, batch_size: int) -> float:
@@ -55,23 +54,85 @@ def auto_scale(n_components: int, batch_size: int) -> float:
 
     .. math:: \sigma^2 = \frac{1}{\exp(2 \cdot 0.8 \log(B) / d) - 1}
 
-    solves :math:`\frac{d}{2} \log(1 + \sigma^{-2}) = 0.8 \log B` for d components and a
-    batch of B rows, at least 2.
+    solves :math:`\frac{d}{2} \log(1 + \sigma^{-2}) = 0.8 \log B`.
+
+    Parameters
+    ----------
+    n_components : int
+        Number d of components, at least 1.
+    batch_size : int
+        Rows B of a batch, at least 2.
+
+    Returns
+    -------
+    scale : float
+        Standard deviation :math:`\sigma` of the noise.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is no integer, or too small.
     """
-    return 1 / math.sqrt(math.expm1(2 * AUTO_SHARE * math.log(batch_size) / n_components))
+    return 1 / math.sqrt(math.expm1(2 * _nats(n_components, batch_size)))
 
 
 @dataclass(eq=False)
-class GaussianChannel:
-    r"""Additive Gaussian noise, :math:`y = f(x) + \sigma \varepsilon`, on d components.
+class _Channel:
+    """What channels have in common."""
 
-    `scale` is :math:`\sigma`; see `GaussianNoise`.
-    """
-
-    #: `log_ratio` has a gradient to train by: no critic has to be learned.
+    #: Whether `log_ratio` has a gradient to train by, so that no critic has to be learned.
     exact: ClassVar[bool] = True
 
     n_components: int
+
+    def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Add noise to embeddings.
+
+        Parameters
+        ----------
+        clean : Tensor of shape (n, d)
+            Normalised embeddings.
+        generator : torch.Generator
+            What the noise is drawn from, on the device of `clean`.
+
+        Returns
+        -------
+        noisy : Tensor of shape (n, d)
+            The output y of the channel.
+        """
+        raise NotImplementedError
+
+    def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
+        """Draw embeddings of the distribution that reaches the capacity.
+
+        Parameters
+        ----------
+        n_samples : int
+            How many.
+        generator : torch.Generator
+            What they are drawn from, on its device.
+
+        Returns
+        -------
+        clean : Tensor of shape (n_samples, d)
+            For Gaussian noise draws of N(0, I); for uniform noise of the grid, whose ends are 1 %
+            of a cell inside.
+        """
+        raise NotImplementedError
+
+
+@dataclass(eq=False)
+class GaussianChannel(_Channel):
+    r"""Additive Gaussian noise, :math:`y = f(x) + \sigma \varepsilon`; see `GaussianNoise`.
+
+    Parameters
+    ----------
+    n_components : int
+        Number d of components.
+    scale : float
+        Standard deviation :math:`\sigma` of the noise.
+    """
+
     scale: float
 
     @property
@@ -80,12 +141,10 @@ class GaussianChannel:
         return 0.5 * self.n_components * math.log1p(self.scale**-2)
 
     def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return `clean` (n, d) with noise drawn from `generator`."""
         noise = torch.empty_like(clean).normal_(generator=generator)
         return torch.add(clean, noise, alpha=self.scale)
 
     def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
-        """Return draws (n_samples, d) of the embedding that reaches the capacity, N(0, I)."""
         shape, device = (n_samples, self.n_components), generator.device
         return torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
 
@@ -93,15 +152,26 @@ class GaussianChannel:
     def log_ratio(
         self, clean: torch.Tensor, noisy: torch.Tensor, spread: torch.Tensor | None = None
     ) -> torch.Tensor:
-        r"""Return the log density ratio (n, m) of each noisy row to each clean row, in nats.
+        r"""Return the log density ratio of each noisy row to each clean row.
 
         .. math:: T_{ij} = \log p(y_i \mid f_j) - \log p^*(y_i)
 
         where :math:`p(y \mid f) = N(f, \sigma^2 I)`, and :math:`p^* = N(0, (1 + \sigma^2) I)` is
         the distribution of the output at capacity.
 
-        `clean` (m, d) are embeddings f without noise, `noisy` (n, d) y with noise. `spread` (d,) is
-        a variance per component that is added to the noise's (of a view about its row).
+        Parameters
+        ----------
+        clean : Tensor of shape (m, d)
+            Embeddings f without noise.
+        noisy : Tensor of shape (n, d)
+            Embeddings y with noise.
+        spread : Tensor of shape (d,) or None, default=None
+            A variance per component that is added to the noise's (of a view about its row).
+
+        Returns
+        -------
+        scores : Tensor of shape (n, m)
+            In nats.
         """
         # |y - f|^2 as one matrix product: no (n, m, d) array, and no square root to differentiate.
         # It cancels: an error of eps * d / scale^2 nats, too much for float32 below this scale.
@@ -118,7 +188,34 @@ class GaussianChannel:
         return torch.addmm(f_term, y * precision, f.T).add_(y_term).to(clean.dtype)
 
 
-class GaussianNoise(BaseEstimator):
+class _Noise(BaseEstimator):
+    """What noises have in common."""
+
+    def build(self, n_components: int, batch_size: int) -> Any:
+        """Return the channel.
+
+        Parameters
+        ----------
+        n_components : int
+            Number of components of the embedding, at least 1.
+        batch_size : int
+            Rows of a batch that are really used, at least 2.
+
+        Returns
+        -------
+        channel : GaussianChannel or UniformChannel
+            With `transmit`, `log_ratio` and `capacity`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If one of these, or the size of the noise, is no number in its range: that of the noise
+            is from 1e-18 to 1e18.
+        """
+        raise NotImplementedError
+
+
+class GaussianNoise(_Noise):
     r"""Gaussian channel: noise N(0, :math:`\sigma^2 I`) on an embedding with unit variance.
 
     Its capacity, :math:`\frac{d}{2} \log(1 + \sigma^{-2})` nats for d components, is reached by
@@ -136,9 +233,10 @@ class GaussianNoise(BaseEstimator):
         self.scale = scale
 
     def build(self, n_components: int, batch_size: int) -> GaussianChannel:
-        """Return the channel for `n_components` and the batch size really used."""
-        scale = check_size(self.scale, "noise", n_components, batch_size)
-        return GaussianChannel(n_components, scale or auto_scale(n_components, batch_size))
+        auto = auto_scale(n_components, batch_size)
+        return GaussianChannel(
+            n_components, auto if is_auto(self.scale) else _size(self.scale, "noise")
+        )
 
 
 # Log density ratio where there is no noise: exp of it is zero, and sums of it are still numbers.
@@ -155,33 +253,56 @@ def auto_levels(n_components: int, batch_size: int) -> int:
 
     .. math:: k = \max(2, [B^{0.8 / d}] - 1)
 
-    makes :math:`d \log(1 + k)` close to :math:`0.8 \log B` for d components and a batch of B rows.
-    Of the two integers around the real solution the one with the closer capacity is taken; with one
-    cell, the grid would be the corners of the cube.
+    makes :math:`d \log(1 + k)` close to :math:`0.8 \log B`. Of the two integers around the real
+    solution the one with the closer capacity is taken; with one cell, the grid would be the corners
+    of the cube.
+
+    Parameters
+    ----------
+    n_components : int
+        Number d of components, at least 1.
+    batch_size : int
+        Rows B of a batch, at least 2.
+
+    Returns
+    -------
+    levels : int
+        The number of cells k.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is no integer, or too small.
 
     Examples
     --------
     >>> auto_levels(1, 512), auto_levels(2, 512), auto_levels(16, 512)
     (146, 11, 2)
     """
-    nats = AUTO_SHARE * math.log(batch_size) / n_components
+    nats = _nats(n_components, batch_size)
     below = max(2, math.floor(math.expm1(nats)))
     return min(below, below + 1, key=lambda levels: abs(math.log1p(levels) - nats))
 
 
 @dataclass(eq=False)
-class UniformChannel:
-    r"""Additive uniform noise on a bounded head, :math:`y = \Phi(z) + u`, with d components.
+class UniformChannel(_Channel):
+    r"""Additive uniform noise on a bounded head, :math:`y = \Phi(z) + u`; see `UniformNoise`.
 
     z is the normal-space embedding, :math:`\Phi` the normal distribution function by component, and
-    u uniform on :math:`[-e, e]^d` with :math:`e` the `half_width`. The head :math:`f = \Phi(z)`
-    lies in the unit cube; see `UniformNoise`.
+    u uniform on :math:`[-e, e]^d`. The head :math:`\Phi(z)` lies in the unit cube, and y in
+    :math:`[-e, 1 + e]^d`.
+
+    Parameters
+    ----------
+    n_components : int
+        Number d of components.
+    half_width : float
+        e, half the width of the noise.
     """
 
-    #: `log_ratio` is for measuring: it has no gradient, so training takes a learned critic.
+    # For measuring: without a gradient, so training takes a learned critic.
     exact: ClassVar[bool] = False
 
-    n_components: int
     half_width: float
 
     @property
@@ -205,13 +326,11 @@ class UniformChannel:
         return float(np.sqrt(np.square(self._grid()).mean()))
 
     def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return the head of `clean` (n, d) with noise drawn from `generator`, in [-e, 1 + e]."""
         e = self.half_width
         noise = torch.empty_like(clean).uniform_(-e, e, generator=generator)
         return torch.special.ndtr(clean) + noise
 
     def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
-        """Return draws (n_samples, d) of the grid, whose ends are 1 % of a cell inside."""
         grid = torch.as_tensor(self._grid(), device=generator.device, dtype=torch.float32)
         shape = (n_samples, self.n_components)
         cells = torch.randint(len(grid), shape, generator=generator, device=generator.device)
@@ -222,21 +341,40 @@ class UniformChannel:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a view and a noisy embedding as critics want them: of mean 0 and variance 1.
 
-        They are for U[0, 1], and the noise then has the standard deviation `scale`.
+        Parameters
+        ----------
+        view, noisy : Tensor of shape (n, d)
+            Embedding z of a view, and an output y of the channel.
+
+        Returns
+        -------
+        view, noisy : Tensor of shape (n, d)
+            For a head of U[0, 1]; the noise then has the standard deviation `scale`.
         """
         unit = math.sqrt(12)
         return unit * (torch.special.ndtr(view) - 0.5), unit * (noisy - 0.5)
 
     @own_context(gradients=False)
     def log_ratio(self, clean: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
-        r"""Return the log density ratio (n, m) of each noisy row to each clean row, in nats.
+        r"""Return the log density ratio of each noisy row to each clean row; it has no gradient.
 
         .. math:: T_{ij} = \log p(y_i \mid z_j) - \log p^*(y_i)
 
         with :math:`p(y \mid z)` uniform on the box of half width e about :math:`\Phi(z)`, and
-        :math:`p^*` on :math:`[-e, 1 + e]^d`: the capacity where y is in the box, and -10,000 in
-        place of minus infinity elsewhere. Without a gradient; `clean` (m, d) are z, `noisy` (n, d)
-        comes from `transmit`.
+        :math:`p^*` on :math:`[-e, 1 + e]^d`.
+
+        Parameters
+        ----------
+        clean : Tensor of shape (m, d)
+            Embeddings z without noise.
+        noisy : Tensor of shape (n, d)
+            y, from `transmit`.
+
+        Returns
+        -------
+        scores : Tensor of shape (n, m)
+            In nats: the capacity where y is in the box, and -10,000 in place of minus infinity
+            elsewhere.
         """
         f = torch.special.ndtr(clean)
         # What was added and is taken away again differs by a rounding or two.
@@ -245,7 +383,7 @@ class UniformChannel:
         return f.new_full(inside.shape, NEVER).masked_fill_(inside, self.capacity)
 
 
-class UniformNoise(BaseEstimator):
+class UniformNoise(_Noise):
     r"""Uniform channel: noise :math:`U[-e, e]^d` on an embedding in the unit cube.
 
     The paper's own channel for a uniform distribution (Butakov et al., arXiv:2410.06993), for one
@@ -270,11 +408,10 @@ class UniformNoise(BaseEstimator):
         self.half_width = half_width
 
     def build(self, n_components: int, batch_size: int) -> UniformChannel:
-        """Return the channel for `n_components` and the batch size really used."""
-        half_width = check_size(self.half_width, "half_width", n_components, batch_size)
-        if half_width is not None:
-            return UniformChannel(n_components, half_width)
-        channel = UniformChannel(n_components, 0.5 / auto_levels(n_components, batch_size))
+        levels = auto_levels(n_components, batch_size)
+        if not is_auto(self.half_width):
+            return UniformChannel(n_components, _size(self.half_width, "half_width"))
+        channel = UniformChannel(n_components, 0.5 / levels)
         if channel.capacity > math.log(batch_size):
             warnings.warn(
                 f"uniform noise on {n_components} components passes {channel.capacity:.1f} nats "
@@ -294,8 +431,23 @@ NOISES: Mapping[str, type] = {"gaussian": GaussianNoise, "uniform": UniformNoise
 
 
 def resolve_noise(noise: object) -> BaseEstimator:
-    """Return the component that "auto", a number, a name, a class or an object stands for."""
+    """Return the component that a value of the parameter `noise` stands for.
+
+    Parameters
+    ----------
+    noise : "auto", float, str, class or object
+        As of `NoisyDIMTransformer`.
+
+    Returns
+    -------
+    component : object
+        With ``build(n_components, batch_size)``; of an object a copy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these; if a name is unknown, or a number not from 1e-18 to 1e18.
+    """
     if isinstance(noise, numbers.Real):
-        return GaussianNoise(check_scale(noise, "noise"))
-    table = {"auto": GaussianNoise, **NOISES}
-    return resolve(noise, table, "noise", method="build", also="a number > 0")
+        return GaussianNoise(_size(noise, "noise"))
+    return resolve(noise, {"auto": GaussianNoise, **NOISES}, "noise", also="a number > 0")

@@ -19,10 +19,16 @@ SMALLEST = torch.finfo(torch.float32).tiny
 class Normalizer(nn.Module):
     """Map x (n, d) to (x - mean) @ matrix.T.
 
-    In training, mean and matrix come from the batch; in evaluation, from `set_statistics`.
-    Gradients flow through the batch's statistics. No running average is kept: the distribution of
-    clean rows has to match, and running averages over augmented batches do not describe it. `ridge`
-    is added to the diagonal of the covariance, relative to the mean variance.
+    In training, mean and matrix come from the batch, and gradients flow through them; in
+    evaluation, from `set_statistics`. No running average is kept: the distribution of clean rows
+    has to match, and running averages over augmented batches do not describe it.
+
+    Parameters
+    ----------
+    n_components : int
+        Number d of components.
+    ridge : float
+        Is added to the diagonal of the covariance, relative to the mean variance.
     """
 
     #: Whether a rotation of normalised rows leaves them normalised.
@@ -37,31 +43,45 @@ class Normalizer(nn.Module):
         self.matrix = nn.Buffer(torch.eye(n_components, dtype=torch.float32))
 
     def set_target_std(self, deviation: float) -> None:
-        """Normalise to this standard deviation, for a channel that has axes of its own."""
+        """Normalise to another standard deviation, for a channel that has axes of its own.
+
+        Parameters
+        ----------
+        deviation : float
+            That of each component.
+        """
         self.deviation = deviation
 
     def set_statistics(self, mean: torch.Tensor, covariance: torch.Tensor) -> None:
-        """Set the statistics of evaluation from float64 mean (d,) and covariance (d, d)."""
-        self.mean.copy_(mean)
-        self.matrix.copy_(self.deviation * self.from_covariance(covariance))
+        """Set the statistics of evaluation.
 
-    def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
-        """Return the matrix (d, d) that normalises this covariance."""
-        raise TypeError(f"{type(self).__name__} does not say how it normalises.")
+        Parameters
+        ----------
+        mean : Tensor of shape (d,)
+            Mean of the encoder's outputs, in float64.
+        covariance : Tensor of shape (d, d)
+            Their covariance, in float64.
+        """
+        self.mean.copy_(mean)
+        self.matrix.copy_(self.deviation * self._from_covariance(covariance))
+
+    def _from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
+        """Return the matrix (d, d) that normalises outputs with this covariance (d, d)."""
+        raise NotImplementedError
 
     @own_forward
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return (x - self.mean) @ self.matrix.T
-        z = self.normalize_batch(x - x.mean(0))
+        z = self._normalize_batch(x - x.mean(0))
         return z if self.deviation == 1 else self.deviation * z
 
-    def normalize_batch(self, centred: torch.Tensor) -> torch.Tensor:
+    def _normalize_batch(self, centred: torch.Tensor) -> torch.Tensor:
         """Normalise centred rows (n, d) by their own covariance."""
         covariance = centred.T @ centred / len(centred)
-        return centred @ self.from_covariance(covariance).T
+        return centred @ self._from_covariance(covariance).T
 
-    def level(self, variances: torch.Tensor) -> torch.Tensor:
+    def _level(self, variances: torch.Tensor) -> torch.Tensor:
         """Return what is added to these variances (d,): `ridge` times their mean."""
         mean = variances.mean()
         # A batch of equal rows has no variance: any positive number maps it to zero.
@@ -71,28 +91,27 @@ class Normalizer(nn.Module):
 class _Whitener(Normalizer):
     isotropic = True
 
-    def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
-        level = self.level(covariance.diagonal())
-        covariance = covariance + torch.diag_embed(level.expand(len(covariance)))
+    def _from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
+        eye = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
+        covariance = covariance + self._level(covariance.diagonal()) * eye
         if covariance.is_cpu:
             factor = torch.linalg.cholesky(covariance)
         else:
             # To raise, every step would wait for the device; NaN says it at the end of the epoch.
             factor, failed = torch.linalg.cholesky_ex(covariance)
             factor = torch.where(failed == 0, factor, math.nan)
-        eye = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
         return torch.linalg.solve_triangular(factor, eye, upper=False)
 
 
 class _PerComponent(Normalizer):
-    def from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
+    def _from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
         return torch.diag_embed(self._scales(covariance.diagonal()))
 
-    def normalize_batch(self, centred: torch.Tensor) -> torch.Tensor:
+    def _normalize_batch(self, centred: torch.Tensor) -> torch.Tensor:
         return centred * self._scales(centred.square().mean(0))
 
     def _scales(self, variances: torch.Tensor) -> torch.Tensor:
-        return torch.rsqrt(variances + self.level(variances))
+        return torch.rsqrt(variances + self._level(variances))
 
 
 class _Normalization(BaseEstimator):
@@ -103,7 +122,23 @@ class _Normalization(BaseEstimator):
 
     @own_context()
     def build(self, n_components: int) -> Normalizer:
-        """Return the module: outputs (n, d) of the encoder -> embeddings (n, d)."""
+        """Return the module.
+
+        Parameters
+        ----------
+        n_components : int
+            Number d of components.
+
+        Returns
+        -------
+        normalizer : Normalizer
+            Outputs (n, d) of the encoder -> embeddings (n, d).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `ridge` is no finite number above 0.
+        """
         ridge = check_real(self.ridge, "normalization ridge", minimum=0, closed="neither")
         return self.module(n_components, ridge)
 
@@ -156,5 +191,21 @@ NORMALIZATIONS: Mapping[str, type] = {"whiten": Whitening, "batch": BatchNormali
 
 
 def resolve_normalization(normalization: object) -> BaseEstimator:
-    """Return the component that a name, a class or an object stands for."""
-    return resolve(normalization, NORMALIZATIONS, "normalization", method="build")
+    """Return the component that a value of the parameter `normalization` stands for.
+
+    Parameters
+    ----------
+    normalization : str, class or object
+        As of `NoisyDIMTransformer`; a class is called without arguments.
+
+    Returns
+    -------
+    component : object
+        With ``build(n_components)``; of an object a copy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it has no method `build`, or is a class that needs arguments; if a name is unknown.
+    """
+    return resolve(normalization, NORMALIZATIONS, "normalization")

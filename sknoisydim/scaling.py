@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from scipy.special import expit, logit, ndtri
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import nn
 
 from sknoisydim._modules import Float64, Table
 from sknoisydim._sources import RowSource, is_sparse, slices
-from sknoisydim._validation import allowed, check_name, instance_of
+from sknoisydim._validation import check_name, resolve
 
 __all__ = [
     "SCALINGS",
@@ -50,11 +49,33 @@ class Scaling(nn.Module):
     """Base of scalings that map each column by itself, increasingly."""
 
     def inverse(self, y: torch.Tensor) -> torch.Tensor:
-        """Return the rows (n, p) that are scaled to y."""
+        """Return the rows that are scaled to given ones.
+
+        Parameters
+        ----------
+        y : Tensor of shape (n, p)
+            Scaled rows.
+
+        Returns
+        -------
+        x : Tensor of shape (n, p)
+            Of the dtype of y; where rows are clipped, an end of their range.
+        """
         raise NotImplementedError
 
     def log_abs_det(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the log of the absolute Jacobian determinant at each row (n,), in nats."""
+        """Return the log of the absolute Jacobian determinant at each row.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, p)
+            Rows.
+
+        Returns
+        -------
+        log_det : Tensor of shape (n,)
+            In nats and float64.
+        """
         with torch.inference_mode(False), torch.enable_grad():
             x = x.detach().clone().double().requires_grad_()
             (slopes,) = torch.autograd.grad(self(x).sum(), x)
@@ -154,13 +175,12 @@ class SklearnScaling(nn.Module):
         # Encoders of categories give sparse rows, and set_config may ask for data frames.
         scaled = scaled.toarray() if hasattr(scaled, "toarray") else np.ascontiguousarray(scaled)
         wrong = None
-        if scaled.ndim < 2 or len(scaled) != len(x) or not scaled[:1].size:
+        is_table = scaled.ndim == 2 and len(scaled) == len(x) and scaled.shape[1] > 0
+        if not is_table or scaled.dtype.kind not in "biuf":
             wrong = (
-                f"maps rows of shape {tuple(x.shape)} to {scaled.shape}; it has to return as many "
-                "rows, with at least one column."
+                f"maps rows of shape {tuple(x.shape)} to {scaled.dtype} of {scaled.shape}; it has "
+                "to return as many rows, of real numbers, with at least one column."
             )
-        elif scaled.dtype.kind not in "biuf":
-            wrong = f"returned {scaled.dtype} values, not real numbers."
         elif not np.isfinite(scaled).all():
             wrong = (
                 "returned NaN or infinite values, for finite rows. Use one that bounds them, such "
@@ -180,7 +200,23 @@ class SklearnScaling(nn.Module):
         return torch.as_tensor(scaled, dtype=x.dtype, device=x.device)
 
     def inverse(self, y: torch.Tensor) -> torch.Tensor:
-        """Return what the transformer's `inverse_transform` makes of scaled rows."""
+        """Return what the transformer's `inverse_transform` makes of scaled rows.
+
+        Parameters
+        ----------
+        y : Tensor of shape (n, q)
+            Scaled rows.
+
+        Returns
+        -------
+        x : Tensor of shape (n, p)
+            Of the dtype of y.
+
+        Raises
+        ------
+        AttributeError
+            If the transformer has no inverse.
+        """
         rows = self.transformer.inverse_transform(y.cpu().numpy())
         return torch.as_tensor(rows, dtype=y.dtype, device=y.device)
 
@@ -188,10 +224,16 @@ class SklearnScaling(nn.Module):
 class NormalScores(Float64, Scaling):
     r"""Normal scores of each column by its quantiles: :math:`\Phi^{-1}(\hat F(x))`, in float64.
 
-    :math:`\hat F` is linear between the ascending `quantiles` (k, p) of the probabilities
-    `references` (k,), and in the middle of its step at a repeated one. It is kept in [1e-7, 1 -
-    1e-7], which are the scores -5.2 and 5.2, and has these values from the outermost quantiles on.
-    Missing cells stay missing.
+    :math:`\hat F` is linear between the quantiles, and in the middle of its step at a repeated one.
+    It is kept in [1e-7, 1 - 1e-7], which are the scores -5.2 and 5.2, and has these values from the
+    outermost quantiles on. Missing cells stay missing.
+
+    Parameters
+    ----------
+    quantiles : ndarray of shape (k, p)
+        Ascending quantiles of each column.
+    references : ndarray of shape (k,)
+        Their probabilities.
     """
 
     def __init__(self, quantiles: np.ndarray, references: np.ndarray) -> None:
@@ -367,35 +409,60 @@ def takes_sparse(scaling: object) -> bool:
 
 
 def resolve_scaling(scaling: object) -> Any:
-    """Return None, the name of a scaling, or a transformer that is not fitted.
+    """Return the name, or the transformer, that a value of the parameter `scaling` stands for.
 
-    A class is called without arguments, and a transformer is cloned.
+    Parameters
+    ----------
+    scaling : str, class, transformer or None
+        As of `NoisyDIMTransformer`; a class is called without arguments.
+
+    Returns
+    -------
+    scaling : str, transformer or None
+        Of a transformer a copy that is not fitted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it has no method `transform`, or is a class that needs arguments; if a name is unknown.
     """
+    also = "a scikit-learn transformer, None"
     if scaling is None:
         return None
     if isinstance(scaling, str):
-        return check_name(scaling, SCALINGS, "scaling")
-    if not (callable(getattr(scaling, "fit", None)) and hasattr(scaling, "transform")):
-        raise TypeError(
-            f"scaling={scaling!r} of type {type(scaling).__name__} is not understood: it takes "
-            f"{allowed(SCALINGS)}, None, or a scikit-learn transformer."
-        )
-    return instance_of(scaling, "scaling") if inspect.isclass(scaling) else clone(scaling)
+        return check_name(scaling, SCALINGS, "scaling", also)
+    return resolve(scaling, SCALINGS, "scaling", method="transform", also=also)
 
 
 def fit_scaling(
-    scaling: Any,
-    X: RowSource,
-    seed: int,
-    weights: np.ndarray | None = None,
-    missing: bool = False,
+    scaling: Any, X: RowSource, seed: int, weights: np.ndarray | None = None, missing: bool = False
 ) -> nn.Module:
-    """Return the module that scales rows like those of X, read slice by slice if it can be.
+    """Return the module that scales rows like those of X.
 
-    `scaling` is a name, a scikit-learn transformer or None. A transformer is fitted to rows that
-    are drawn in proportion to the weights, with `seed` for each `random_state` of it that is None,
-    and with the mean of a column in place of what is `missing` (NaN); scaled, such cells are NaN
-    again.
+    Parameters
+    ----------
+    scaling : str, class, transformer or None
+        As of `resolve_scaling`.
+    X : array-like of shape (n, p)
+        Rows, read slice by slice if that will do.
+    seed : int
+        For each `random_state` of a transformer that is None, and for rows that are drawn.
+    weights : ndarray of shape (n,) or None, default=None
+        How much rows count. A transformer is fitted to rows that are drawn in proportion.
+    missing : bool, default=False
+        Whether cells may be missing (NaN). A transformer is shown the mean of their column, and
+        scaled, such cells are NaN again.
+
+    Returns
+    -------
+    module : nn.Module
+        Rows (n, p) -> scaled rows (n, q).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of `resolve_scaling`; if values are too large for it, or X is sparse and the scaling is
+        fitted to all rows at once. What a transformer raises goes on.
     """
     scaling = resolve_scaling(scaling)
     if scaling is None:
@@ -413,7 +480,7 @@ def fit_scaling(
     rows = _resampled(X, weights, seed)
     if fill is not None:
         rows = np.where(np.isnan(rows), fill, rows).astype(rows.dtype, copy=False)
-    for name, value in scaling.get_params().items():
+    for name, value in getattr(scaling, "get_params", dict)().items():
         if value is None and name.rpartition("__")[2] == "random_state":
             scaling.set_params(**{name: seed})
     try:

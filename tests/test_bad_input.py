@@ -74,18 +74,14 @@ class TestRows:
             with pytest.raises(NotFittedError, match="NoisyDIMTransformer instance is not fitted"):
                 getattr(dim(), method)(X)
 
-    def test_too_large_for_float32(self):
-        for value in (1e39, -1e39):
-            with pytest.raises(ValueError, match=r"X holds 1e\+39.*float32.*scaling='standard'"):
-                dim(scaling=None).fit(holding(value))
-        assert np.isfinite(dim(scaling=None).fit(X).transform(holding(1e39))).all()
-
-    def test_variance_too_large_for_float64(self):
-        message = r"column 2 overflows.*scaling='quantile'"
-        for scaling in ("squash", "standard"):
-            with pytest.raises(ValueError, match=message):
-                dim(scaling=scaling).fit(holding(1e200))
-        assert np.isfinite(dim(scaling="quantile").fit_transform(holding(1e200))).all()
+    @over(case=[(None, 1e39), (None, -1e39), ("squash", 1e200), ("standard", 1e200)])
+    def test_too_large(self, case):
+        scaling, value = case
+        float32, float64 = r"X holds 1e\+39.*float32.*'standard'", "column 2 overflows.*'quantile'"
+        with pytest.raises(ValueError, match=float64 if scaling else float32):
+            dim(scaling=scaling).fit(holding(value))
+        assert np.isfinite(dim(scaling="quantile").fit_transform(holding(value))).all()
+        assert np.isfinite(dim(scaling=scaling).fit(X).transform(holding(value))).all()
 
 
 def ending_in(last):
@@ -139,12 +135,10 @@ WRONG = [
     ({"optimizer": "adamW"}, ValueError, r"optimizer='adamW'.*'sgd'.*Did you mean 'adamw'\?"),
     ({"device": "nonsense"}, ValueError, r"device='nonsense'.*'auto'.*'cpu'"),
     ({"device": "cuda:99"}, ValueError, r"device='cuda:99' is not usable.*this machine"),
-    ({"n_components": "all"}, TypeError, r"n_components must be 'auto' or an integer.*'all'"),
-    ({"max_epochs": "many"}, TypeError, r"max_epochs must be 'auto' or an integer.*'many'"),
     # Numbers out of range.
     ({"n_components": 0}, ValueError, r"n_components must be 'auto' or an integer >= 1, got 0"),
-    ({"noise": 0}, ValueError, r"noise must be 'auto' or a finite number > 0, got 0"),
-    ({"noise": np.nan}, ValueError, r"noise must be.*> 0, got nan"),
+    ({"noise": 0}, ValueError, r"noise must be 'auto' or a finite number >= 1e-18 .*, got 0"),
+    ({"noise": np.nan}, ValueError, r"noise must be.*>= 1e-18 .*, got nan"),
     ({"noise": 1e39}, ValueError, r"noise must be.*<= 1e\+18, got 1e\+39"),
     ({"noise": UniformNoise(1e-320)}, ValueError, r"half_width must be.*>= 1e-18"),
     ({"batch_size": 1}, ValueError, r"batch_size must be an integer >= 2, got 1"),
@@ -188,7 +182,7 @@ WRONG = [
     ({"encoder": FROZEN, "clean_weight": 1}, ValueError, r"nothing to train.*requires_grad"),
     # Scaling.
     ({"scaling": FunctionTransformer(lambda x: x[:, :0])}, ValueError, r"\(1, 0\); .*one column"),
-    ({"scaling": FunctionTransformer(lambda x: x.astype(str))}, ValueError, r"not real numbers"),
+    ({"scaling": FunctionTransformer(lambda x: x.astype(str))}, ValueError, "to <U.*of real num"),
     ({"scaling": ColumnTransformer}, TypeError, r"class ColumnTransformer, which needs param"),
     # Optimizers.
     ({"optimizer": torch.optim.LBFGS}, ValueError, r"LBFGS.*closure.*'adamw'"),
@@ -203,7 +197,6 @@ WRONG = [
     # Precision, what is kept, the way back.
     ({"encoder": MLPEncoder(precision="bf61")}, ValueError, r"'bf61' is unknown.*mean 'bf16'"),
     ({"encoder": MLPEncoder(precision=32)}, TypeError, r"one of '32', 'bf16', got 32"),
-    ({"encoder": MLPEncoder(precision=torch.bfloat16)}, TypeError, r"got torch.bfloat16"),
     ({"keep": "kernal_pca"}, ValueError, "Did you mean 'kernel_pca'"),
     ({"keep": LinearRegression()}, TypeError, "scikit-learn transformer"),
     ({"decoder": "kernel_rigde"}, ValueError, "Did you mean 'kernel_ridge'"),
@@ -367,15 +360,14 @@ class TestDivergence:
             {"lr": 1e300, "optimizer": "adam", "normalization": "batch"},
             {"lr": 1e9, "optimizer": "sgd", "encoder": nn.Linear},
             {"lr": 1e300, "optimizer": "adamw", "early_stopping": True},
+            # In the very last step.
+            {"encoder": Exploding, "max_epochs": 1, "batch_size": 60, "normalization": "batch"},
         ]
     )
     def test_is_an_error_that_says_what_to_change(self, parameters):
-        with pytest.raises(ValueError, match=r"training diverged.*epoch [12] .*Use a smaller lr"):
-            dim(max_epochs=5, **parameters).fit(X)
-
-    def test_in_the_very_last_step(self):
-        with pytest.raises(ValueError, match=r"training diverged.*Use a smaller lr"):
-            dim(encoder=Exploding, max_epochs=1, batch_size=60, normalization="batch").fit(X)
+        message = r"training diverged.*(epoch [12] |training rows).*a smaller lr"
+        with pytest.raises(ValueError, match=message):
+            dim(**{"max_epochs": 5} | parameters).fit(X)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Dtypes, company of rows, seeds, the process around a fit, and tables at the edge."""
 
-import copy
 import functools
 import pickle
 import threading
@@ -16,7 +15,6 @@ from scipy import stats
 from small import small
 from torch import nn
 
-from sknoisydim._model import FittedModel, TargetMap
 from sknoisydim.encoders import MLPEncoder
 from sknoisydim.metrics import mutual_information
 
@@ -125,19 +123,6 @@ class TestCompany:
             assert_array_equal(dim().fit(same).transform(same), expected)
 
 
-def test_a_fitted_model_is_the_chain_of_its_modules():
-    model = dim(target=stats.t(3), refine="rotation").fit(X)
-    single = FittedModel(model.encoder_, model.refinement_, TargetMap(model.target_))
-    for dtype, tolerance in ((np.float32, 1e-4), (np.float64, 1e-6)):
-        chain = copy.deepcopy(single).double() if dtype == np.float64 else single
-        rows = X.astype(dtype)
-        with torch.no_grad():
-            z = chain.embedder(torch.from_numpy(rows))
-            x = chain(torch.from_numpy(rows))
-            assert_allclose(x, model.transform(rows), tolerance, tolerance)
-            assert_allclose(chain.inverse(x), z, tolerance, 10 * tolerance)
-
-
 class TestSeed:
     @over(name=MODELS.keys())
     def test_same_seed_same_embedding(self, name):
@@ -241,10 +226,7 @@ class TestBfloat16:
         model = four(encoder=Component(), max_epochs=1).fit(LOW_RANK)
         dtypes = set(model.encoder_.encoder.dtypes)
         assert (True, torch.bfloat16) in dtypes
-        assert {dtype for training, dtype in dtypes if not training} <= {
-            torch.float32,
-            torch.float64,
-        }
+        assert (False, torch.bfloat16) not in dtypes
         plain = four(encoder=Asks, max_epochs=1).fit(LOW_RANK)
         assert torch.bfloat16 not in {dtype for _, dtype in plain.encoder_.encoder.dtypes}
 
@@ -266,5 +248,3 @@ class TestBfloat16:
         assert half.score(LOW_RANK) == pytest.approx(plain.score(LOW_RANK), abs=0.03)
         assert (half.transform(LOW_RANK) != plain.transform(LOW_RANK)).any()
         assert {p.dtype for p in half.net_.module_.parameters()} == {torch.float32}
-        again = pickle.loads(pickle.dumps(half))
-        np.testing.assert_array_equal(again.transform(LOW_RANK), half.transform(LOW_RANK))

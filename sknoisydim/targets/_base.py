@@ -31,10 +31,8 @@ class Target(BaseEstimator):
     A target is the distribution of :math:`T(Z)`, where :math:`Z \sim N(0, I_d)` has as many
     components :math:`d` as the embedding, and :math:`T` is an invertible map. A trained encoder
     gives rows close to :math:`N(0, I_d)`, and :math:`T` (:meth:`push`) turns them into the target
-    without losing information (Butakov et al., arXiv:2410.06993). :meth:`bind` sets
-    `n_components_`; before it, the methods raise NotFittedError. What they return is float64. Rows
-    x and z are array-likes of shape (n_samples, n_components): ValueError if they are no real
-    numbers, or have another shape.
+    without losing information (Butakov et al., arXiv:2410.06993). What the methods return is
+    float64.
 
     A new target is a subclass with the hooks ``_bind`` (optional), ``_push``, ``_pull`` and
     ``_logpdf``, which receive checked rows of their own.
@@ -45,9 +43,17 @@ class Target(BaseEstimator):
 
     @own_context()
     def bind(self, n_components: int) -> Self:
-        """Return a copy for embeddings with `n_components` components, at least 1.
+        """Return a copy that can push, pull, sample and give densities.
 
-        It can push, pull, sample and give densities; the target itself does not change.
+        Parameters
+        ----------
+        n_components : int
+            Number d of components of the embedding, at least 1.
+
+        Returns
+        -------
+        bound : Target
+            With the attribute `n_components_`. The target itself does not change.
 
         Raises
         ------
@@ -62,23 +68,44 @@ class Target(BaseEstimator):
 
     @own_context()
     def push(self, z: ArrayLike) -> FloatArray:
-        """Map rows z of N(0, I), as the encoder gives them, to the target.
+        """Map rows of N(0, I), as the encoder gives them, to the target.
 
-        They are finite wherever `z` is; NaN stays NaN.
+        Parameters
+        ----------
+        z : array-like of shape (n_samples, n_components)
+            Rows of N(0, I).
+
+        Returns
+        -------
+        x : ndarray of shape (n_samples, n_components)
+            Finite wherever `z` is; NaN stays NaN.
 
         Raises
         ------
         NotFittedError, TypeError, ValueError
-            As the class says.
+            Before :meth:`bind`; if rows are no real numbers, or have another shape.
         """
         return self._push(self._rows(z, "z"))
 
     @own_context()
     def pull(self, x: ArrayLike) -> FloatArray:
-        """Map rows x of the target to rows of N(0, I): the inverse of :meth:`push`.
+        """Map rows of the target to rows of N(0, I): the inverse of :meth:`push`.
 
-        At an edge of the support and beyond it they are the finite ones nearest to that edge; NaN
-        stays NaN. It raises what :meth:`push` does.
+        Parameters
+        ----------
+        x : array-like of shape (n_samples, n_components)
+            Rows of the target.
+
+        Returns
+        -------
+        z : ndarray of shape (n_samples, n_components)
+            At an edge of the support and beyond it the finite row nearest to that edge; NaN stays
+            NaN.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            Before :meth:`bind`; if rows are no real numbers, or have another shape.
         """
         return self._pull(self._rows(x, "x"))
 
@@ -86,19 +113,46 @@ class Target(BaseEstimator):
     def sample(
         self, n_samples: int, random_state: int | np.random.RandomState | None = None
     ) -> FloatArray:
-        """Draw n_samples rows of the target, at least one.
+        """Draw rows of the target: pushed normal draws.
 
-        They are pushed normal draws, so the same int as `random_state` gives coupled samples of
-        different targets.
+        Parameters
+        ----------
+        n_samples : int
+            How many, at least 1.
+        random_state : int, RandomState instance or None, default=None
+            The same int gives coupled samples of different targets.
+
+        Returns
+        -------
+        x : ndarray of shape (n_samples, n_components)
+            Rows of the target.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            Before :meth:`bind`; if a parameter is not valid.
         """
         shape = check_integer(n_samples, "n_samples", minimum=1), self._bound_n_components()
         return self._push(check_random_state(random_state).standard_normal(shape))
 
     @own_context()
     def logpdf(self, x: ArrayLike) -> FloatArray:
-        """Joint log density (n_samples,) of each row x, in nats; -inf outside the support.
+        """Return the joint log density of each row.
 
-        It raises what :meth:`push` does.
+        Parameters
+        ----------
+        x : array-like of shape (n_samples, n_components)
+            Rows of the target.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            In nats; -inf outside the support.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            Before :meth:`bind`; if rows are no real numbers, or have another shape.
         """
         return self._logpdf(self._rows(x, "x"))
 
@@ -215,12 +269,13 @@ class Uniform(Target):
     def _bind(self, n_components: int) -> None:
         self.low_ = check_vector(self.low, "low", n_components)
         self.high_ = check_vector(self.high, "high", n_components)
-        if not (self.low_ < self.high_).all():
-            raise ValueError(f"low must be below high, got low={self.low!r}, high={self.high!r}.")
         with np.errstate(over="ignore"):
             self._width = self.high_ - self.low_
-        if not np.isfinite(self._width).all():
-            raise ValueError(f"high - low overflows, got low={self.low!r}, high={self.high!r}.")
+        if not ((self._width > 0) & np.isfinite(self._width)).all():
+            raise ValueError(
+                "low must be below high, by what a float64 holds, got "
+                f"low={self.low!r}, high={self.high!r}."
+            )
         self._in_single = bool(max(np.abs([self.low_, self.high_]).max(), self._width.max()) < 1e30)
 
     def _push(self, z: FloatArray) -> FloatArray:

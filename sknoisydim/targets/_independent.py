@@ -109,11 +109,15 @@ class _Marginal:
 
     def _quantile(self, z: FloatArray) -> FloatArray:
         lower, upper, *_ = self.functions()
-        return _halves(z, 0.0, lambda z: lower(ndtr(z)), lambda z: upper(ndtr(-z)))
+        halves = [lambda z: upper(ndtr(-z)), lambda z: lower(ndtr(z))]
+        with np.errstate(all="ignore"):
+            return np.piecewise(z, [z > 0.0], halves)
 
     def _normal_score(self, x: FloatArray) -> FloatArray:
         *_, cdf, sf, _ = self.functions()
-        return _halves(x, self.median, lambda x: ndtri(cdf(x)), lambda x: -ndtri(sf(x)))
+        halves = [lambda x: -ndtri(sf(x)), lambda x: ndtri(cdf(x))]
+        with np.errstate(all="ignore"):
+            return np.piecewise(x, [x > self.median], halves)
 
     def _reach(self, sign: float, caught: list[warnings.WarningMessage]) -> float:
         """Find the normal score of one sign beyond which quantiles are constant, or wrong."""
@@ -135,19 +139,6 @@ class _Marginal:
         warned = any(warning.filename.startswith(_SCIPY) for warning in caught)
         agrees = below - AGREEMENT <= sign * z <= above + AGREEMENT
         return bool(np.isfinite(x) and x != before and agrees and not warned)
-
-
-def _halves(
-    values: FloatArray,
-    middle: float,
-    lower: Callable[[FloatArray], FloatArray],
-    upper: Callable[[FloatArray], FloatArray],
-) -> FloatArray:
-    """Apply one function to the values above the middle, and another to the rest."""
-    result, above = np.empty_like(values), values > middle
-    with np.errstate(all="ignore"):
-        result[above], result[~above] = upper(values[above]), lower(values[~above])
-    return result
 
 
 def describe(distribution: Any) -> str:
@@ -196,12 +187,12 @@ def distribution_methods(value: Any, name: str) -> tuple[str, ...]:
             f"{name} is the distribution {label!r} of scipy.stats, but it is not frozen: call it "
             f"with its parameters, as in {label}(...), to say which distribution you mean."
         )
-    if not is_class and _is_discrete(value):
-        raise ValueError(
-            f"{name}={describe(value)} is discrete, and a target must be continuous: no "
-            "invertible map turns N(0, I) into a discrete distribution."
-        )
     if not is_class:
+        if _is_discrete(value):
+            raise ValueError(
+                f"{name}={describe(value)} is discrete, and a target must be continuous: no "
+                "invertible map turns N(0, I) into a discrete distribution."
+            )
         for names in GENERATIONS:
             if all(callable(getattr(value, method, None)) for method in names):
                 return names
@@ -298,25 +289,20 @@ class Independent(Target):
                     raise
                 self.parts_.append((np.array(block), part))
 
-    def _in_parts(self, method: str, rows: FloatArray) -> list[FloatArray]:
-        return [
-            getattr(part, method)(np.ascontiguousarray(rows[:, columns]))
-            for columns, part in self.parts_
-        ]
-
-    def _ordered(self, method: str, rows: FloatArray) -> FloatArray:
-        for (columns, _), mapped in zip(self.parts_, self._in_parts(method, rows), strict=True):
-            rows[:, columns] = mapped
+    def _by_parts(self, method: str, rows: FloatArray) -> FloatArray:
+        for columns, part in self.parts_:
+            rows[:, columns] = getattr(part, method)(np.ascontiguousarray(rows[:, columns]))
         return rows
 
     def _push(self, z: FloatArray) -> FloatArray:
-        return self._ordered("_push", z)
+        return self._by_parts("_push", z)
 
     def _pull(self, x: FloatArray) -> FloatArray:
-        return self._ordered("_pull", x)
+        return self._by_parts("_pull", x)
 
     def _logpdf(self, x: FloatArray) -> FloatArray:
-        return np.sum(self._in_parts("_logpdf", x), axis=0)
+        parts = [part._logpdf(np.ascontiguousarray(x[:, columns])) for columns, part in self.parts_]
+        return np.sum(parts, axis=0)
 
 
 def as_target(value: object, name: str) -> Target | _Marginal:

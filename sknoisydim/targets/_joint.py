@@ -228,10 +228,10 @@ class SphericalShell(Target):
         return inner, outer
 
     def _bind(self, n_components: int) -> None:
-        inner, self._outer = self._radii()
-        self._inner = inner
+        self._inner, self._outer = self._radii()
         # The hole's part of the ball, and the shell's, kept apart for the sake of thin shells.
-        log_ratio = math.log(inner / self._outer) if inner / self._outer > 0 else -math.inf
+        ratio = self._inner / self._outer
+        log_ratio = math.log(ratio) if ratio > 0 else -math.inf
         self._hole = math.exp(n_components * log_ratio)
         self._shell = -math.expm1(n_components * log_ratio)
 
