@@ -134,14 +134,15 @@ def resolve_decoder(
     """Return what decodes, not fitted; None for None. `shape` is None for samples of columns."""
     if decoder is None:
         return None
+    also = ["None", "a scikit-learn regressor (an object)"]
     if isinstance(decoder, str):
-        check_name(decoder, DECODERS, "decoder", "None or a regressor")
+        check_name(decoder, DECODERS, "decoder", also)
     elif inspect.isclass(decoder) or not all(
         callable(getattr(decoder, name, None)) for name in ("fit", "predict", "get_params")
     ):
         raise TypeError(
             f"decoder={decoder!r} of type {type(decoder).__name__} is not understood: it takes "
-            f"{allowed(DECODERS)}, None, or a scikit-learn regressor (an object)."
+            f"{allowed(DECODERS, also)}."
         )
     if shape is not None:
         raise ValueError(

@@ -137,7 +137,8 @@ def resolve_keep(keep: object) -> BaseEstimator | None:
     if keep is None:
         return None
     # scikit-learn's have `transform`, and those of the table are made from a name alone.
-    return resolve(keep, KEPT, "keep", method="transform", also="a scikit-learn transformer, None")
+    also = ["None", "a scikit-learn transformer"]
+    return resolve(keep, KEPT, "keep", method="transform", also=also)
 
 
 class References:

@@ -29,7 +29,7 @@ def resolve_refinement(refine: object) -> BaseEstimator | None:
     """
     if refine is None:
         return None
-    component: Any = resolve(refine, REFINEMENTS, "refine", method="build", also="None")
+    component: Any = resolve(refine, REFINEMENTS, "refine", also=["None"])
     check_call(component.build, f"refine={component!r}: its build", "z", "seed", "held_out")
     if type(component) in REFINEMENTS.values():
         # One row is too few to fit, and parameters are checked.

@@ -308,7 +308,7 @@ class Independent(Target):
 def as_target(value: object, name: str) -> Target | _Marginal:
     """Return the unbound target that `value` stands for, a list or tuple excepted."""
     if isinstance(value, str):
-        also = "a continuous distribution of scipy.stats, a list of one per component"
+        also = ["a continuous distribution of scipy.stats", "a list of one per component"]
         return TARGETS[check_name(value, TARGETS, name, also)]()
     if inspect.isclass(value) and issubclass(value, Target):
         return instance_of(value, name)
