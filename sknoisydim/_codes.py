@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import gen_batches, get_tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -16,7 +16,7 @@ from sknoisydim._modules import RandomState
 from sknoisydim._sources import MatrixLike
 from sknoisydim._transformer import NoisyDIMTransformer
 from sknoisydim._validation import check_integer
-from sknoisydim._wrapped import fitted_transformer
+from sknoisydim._wrapped import HoldsTransformer, fitted_transformer
 from sknoisydim.metrics._information import normal_embedding
 
 Integers = NDArray[np.int64]
@@ -25,7 +25,7 @@ MAX_BITS = 52  # as many as a float64 between 0.5 and 1 has
 MAX_LISTED_BITS, N_DISTANCES = 16, 2**22
 
 
-class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTransformer):
     r"""Integer codes of samples, from cells of equal probability of a uniform embedding.
 
     The unit cube of a uniform embedding is cut into :math:`2^b` boxes, with b the `bits`; the code

@@ -17,7 +17,7 @@ from sklearn.model_selection import cross_val_predict
 
 from sknoisydim._model import Embedder, embeddings
 from sknoisydim._sources import RowSource
-from sknoisydim._validation import allowed, check_name
+from sknoisydim._validation import allowed, check_name, naming
 
 FloatArray = NDArray[np.float64]
 
@@ -113,12 +113,9 @@ class Regressor:
             if value is None and name.rpartition("__")[2] == "random_state":
                 self.regressor.set_params(**{name: int(rng.integers(2**31))})
         y = targets[:, 0] if targets.shape[1] == 1 else targets
-        try:
+        with naming("decoder", self.regressor):
             predicted = cross_val_predict(self.regressor, z, y, cv=min(5, len(z)))
             self.regressor.fit(z, y)
-        except Exception as error:  # a user's code may raise anything; it goes on
-            error.add_note(f"It came from decoder={self.regressor!r}.")
-            raise
         residuals: FloatArray = targets - predicted.reshape(targets.shape)
         return residuals
 
@@ -137,14 +134,15 @@ def resolve_decoder(
     """Return what decodes, not fitted; None for None. `shape` is None for samples of columns."""
     if decoder is None:
         return None
+    also = ["None", "a scikit-learn regressor (an object)"]
     if isinstance(decoder, str):
-        check_name(decoder, DECODERS, "decoder", "None or a regressor")
+        check_name(decoder, DECODERS, "decoder", also)
     elif inspect.isclass(decoder) or not all(
         callable(getattr(decoder, name, None)) for name in ("fit", "predict", "get_params")
     ):
         raise TypeError(
             f"decoder={decoder!r} of type {type(decoder).__name__} is not understood: it takes "
-            f"{allowed(DECODERS)}, None, or a scikit-learn regressor (an object)."
+            f"{allowed(DECODERS, also)}."
         )
     if shape is not None:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ N_SPLITS, MAX_SPLIT_SAMPLES, SIZE_RATIO = 1000, 2048, 4
 # Beyond the tenth largest of the splits' statistics p-values are those of an exponential tail,
 # whose scale is the mean excess of the largest tenth.
 TAIL, TAIL_SHARE = 10, 0.1
+# Held-out samples below which a drift is found where there is none: their splits are too few.
+FEW_SAMPLES = 20
 # Samples whose features are held in memory at a time.
 SLICE = 2048
 
@@ -152,6 +155,14 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         self.transformer_ = without_names(self._embedder(others, seed))
         self._features = _Features(self.transformer_, others, rng)
         self._calibrate(held_out, rng)
+        if n_held_out < FEW_SAMPLES:
+            warnings.warn(
+                f"with {n_held_out} samples held out, fewer than {FEW_SAMPLES}, false alarms are "
+                f"several times as frequent as alpha={self.alpha:g} says. Use more samples, or a "
+                "larger calibration_fraction.",
+                UserWarning,
+                stacklevel=3,  # beyond the decorator
+            )
         return self
 
     def _calibrate(self, held_out: FloatArray, rng: np.random.Generator) -> None:

@@ -17,6 +17,7 @@ from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import validate_data
 
 from sknoisydim._sources import RowSource, Source, as_csr, as_source, slices
+from sknoisydim._validation import naming
 
 SEEN_AS_MISSING = (
     "Fill them in front, with sklearn.impute.SimpleImputer, or take "
@@ -259,8 +260,11 @@ def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:
     if isinstance(weights, numbers.Real):
         weights = np.full(n_rows, weights)
     check_kinds(weights, "sample_weight")
-    weights = _unmasked(weights)
-    weights = check_array(weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+    with naming("sample_weight", weights):
+        weights = _unmasked(weights)
+        weights = check_array(
+            weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+        )
     if weights.shape != (n_rows,):
         raise ValueError(
             f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: a weight for each row."

@@ -18,10 +18,8 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
 }
 
-TAKES = (
-    f"it takes {allowed(OPTIMIZERS)}, a torch.optim class, or a function (parameters, lr) that "
-    "returns an optimizer."
-)
+ALSO = ["a torch.optim class", "a function (parameters, lr) that returns an optimizer"]
+TAKES = f"it takes {allowed(OPTIMIZERS, ALSO)}."
 # The fused step does the arithmetic of a whole group of parameters in one kernel, CPU too.
 _FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 
@@ -29,7 +27,7 @@ _FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 def resolve_optimizer(optimizer: object) -> Callable[..., torch.optim.Optimizer]:
     """Return the torch optimizer class that a name stands for, or the class itself."""
     if isinstance(optimizer, str):
-        return OPTIMIZERS[check_name(optimizer, OPTIMIZERS, "optimizer")]
+        return OPTIMIZERS[check_name(optimizer, OPTIMIZERS, "optimizer", ALSO)]
     if not callable(optimizer):
         raise TypeError(
             f"optimizer={optimizer!r} of type {type(optimizer).__name__} is not understood: {TAKES}"

@@ -182,13 +182,19 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
             scores = [np.mean(scores, axis=0)]
         self.calibration_scores_ = [np.sort(part) for part in scores]
         self.tails_ = [_fit_tail(-part[::-1]) for part in self.calibration_scores_]
-        if self.offset_ == -np.inf:
-            least = _p_values(np.array([-np.inf]), *self._calibration())[0]
-            hint = ", or calibration='auto'" if self.tails_[0] is not None else ""
+        least = _p_values(np.array([-np.inf]), *self._calibration())[0]
+        name, level = ("alpha", self.alpha) if self.fdr is None else ("fdr", self.fdr)
+        # What the false discovery rate needs depends on the samples of a call.
+        found = f"none reaches {name}={level:g}, and every sample is predicted to be usual"
+        if least <= level:
+            found = f"with fdr={level:g} every sample is predicted to be usual, unless "
+            found += f"{least / level:.0%} of those in a call, or more, are outliers"
+        no_tail = self.tails_[0] is None
+        if least > level or (self.fdr is not None and no_tail):
+            hint = "" if no_tail else ", or calibration='auto'"
             warnings.warn(
-                f"no p-value is below {least:.3g} with {n_held_out} samples held out, so none "
-                f"reaches alpha={self.alpha:g}, and every sample is predicted to be usual. Use "
-                f"more samples{hint}.",
+                f"no p-value is below {least:.3g} with {n_held_out} samples held out, so {found}. "
+                f"Use more samples{hint}.",
                 UserWarning,
                 stacklevel=3,  # beyond the decorator
             )

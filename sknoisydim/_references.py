@@ -13,7 +13,7 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.metrics.pairwise import rbf_kernel
 from torch import nn
 
-from sknoisydim._validation import resolve
+from sknoisydim._validation import naming, resolve
 
 from ._labels import standardised
 from ._modules import make_generator
@@ -137,7 +137,8 @@ def resolve_keep(keep: object) -> BaseEstimator | None:
     if keep is None:
         return None
     # scikit-learn's have `transform`, and those of the table are made from a name alone.
-    return resolve(keep, KEPT, "keep", method="transform", also="a scikit-learn transformer, None")
+    also = ["None", "a scikit-learn transformer"]
+    return resolve(keep, KEPT, "keep", method="transform", also=also)
 
 
 class References:
@@ -162,7 +163,8 @@ class References:
             module = self.keep.build(sample, settings.n_components, seed % 2**31)
             self.module = module.to(rows.device)
         else:
-            self.fitted = self.keep.fit(rows.X[some.numpy()])
+            with naming("keep", self.keep):
+                self.fitted = self.keep.fit(rows.X[some.numpy()])
 
     def of(self, rows: Any) -> list[Reference]:
         """Return the reference features of rows, with their y, if it is known."""

@@ -18,7 +18,14 @@ from sklearn.base import BaseEstimator
 
 from sknoisydim._optimizers import resolve_optimizer
 from sknoisydim._references import resolve_keep
-from sknoisydim._validation import check_boolean, check_integer, check_name, check_real, is_auto
+from sknoisydim._validation import (
+    check_boolean,
+    check_call,
+    check_integer,
+    check_name,
+    check_real,
+    is_auto,
+)
 from sknoisydim.augmentations import resolve_augmentation
 from sknoisydim.bounds import resolve_bound
 from sknoisydim.critics import resolve_critic
@@ -79,9 +86,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
         probe.cpu()
         return probe.device
     except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
+        # What follows the first sentence are torch's insides, up to 55 lines of them.
+        said = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(
             f"device={device!r} is not usable; it takes 'auto' or a torch device of this machine, "
-            f"such as 'cpu' or 'cuda:0'. torch says: {error}"
+            f"such as 'cpu' or 'cuda:0'. torch says: {said.rstrip('.')}."
         ) from error
 
 
@@ -147,15 +156,27 @@ def _copied(value: object) -> object:
     return copied
 
 
+def _augmentation(value: object) -> object:
+    view = resolve_augmentation(value)
+    check_call(view, f"augmentation={value!r}", "batch", "generator")
+    return view
+
+
+def _encoder(value: object) -> object:
+    if callable(value) and not hasattr(value, "build"):
+        check_call(value, f"encoder={value!r}", "n_features", "n_components")
+    return resolve_encoder(value)
+
+
 # Weights of the objective, at least 0.
 WEIGHTS = ("keep_weight", "supervision", "match_weight")
 # What a parameter by itself becomes.
 RESOLVERS: Mapping[str, Callable[[Any], object]] = {
     "noise": resolve_noise,
-    "augmentation": resolve_augmentation,
+    "augmentation": _augmentation,
     "critic": resolve_critic,
     "bound": resolve_bound,
-    "encoder": resolve_encoder,
+    "encoder": _encoder,
     "normalization": resolve_normalization,
     "scaling": resolve_scaling,
     "refine": resolve_refinement,

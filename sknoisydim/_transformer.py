@@ -368,6 +368,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             With at least 20 training rows, if the embedding tells less than 5 % of min(capacity,
             log batch size) nats of them, or a component has no variance: it has collapsed, or the
             rows hardly differ. Also if the channel passes next to nothing.
+        UserWarning
+            If `augmentation` or `critic` is set, and there is nothing that it is for.
         """
         with self._all_or_nothing():
             start = self._last() if self.warm_start else None
@@ -406,6 +408,13 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             self.n_epochs_ = len(trained.net.history)
             for task in tasks:
                 task.end()
+            if unused := self._unused():
+                warnings.warn(
+                    f"{' and '.join(unused)} played no part: with clean_weight=1 there are no "
+                    "views. Set clean_weight below 1, such as clean_weight=0.5.",
+                    UserWarning,
+                    stacklevel=STACK_LEVEL,
+                )
             if trained.convergence_message is not None:
                 message = trained.convergence_message
                 warnings.warn(message, ConvergenceWarning, stacklevel=STACK_LEVEL)
@@ -509,6 +518,17 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             state.pop(name, None)
         self.training_state_ = state
         return self
+
+    def _unused(self) -> list[str]:
+        """Return parameters of views that a user has set, where there are no views."""
+        if self.clean_weight < 1:
+            return []
+        # Without views: those of the default, and those that ask for what is done.
+        silent: dict[str, list[object]] = {"augmentation": ["corruption", None]}
+        if self.net_.module_.critic is None:  # one scores clean rows, too, where noise is uniform
+            silent["critic"] = ["separable", "exact"]
+        given = {name: getattr(self, name) for name in silent}
+        return [f"{name}={value!r}" for name, value in given.items() if value not in silent[name]]
 
     def _last(self) -> Trained | None:
         """Return what training goes on from, if there is anything."""

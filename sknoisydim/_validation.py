@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,35 @@ def is_auto(value: object) -> bool:
     return isinstance(value, str) and value == "auto"
 
 
+def check_call(function: Any, source: str, *arguments: str) -> None:
+    """See that a function takes these arguments, where it can tell; `source` says whose it is."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # such as one that is written in C
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise TypeError(
+            f"{source} cannot be called as ({', '.join(arguments)}): {error}."
+        ) from error
+
+
+@contextlib.contextmanager
+def naming(parameter: str, value: object) -> Iterator[None]:
+    """Say which parameter an error comes from: its value may be a user's, and raise anything."""
+    try:
+        yield
+    except Exception as error:
+        shown = " ".join(repr(value).split())
+        source = f"{parameter}={shown if len(shown) <= 100 else shown[:97] + '...'}"
+        for kind in (ValueError, TypeError):
+            if isinstance(error, kind):
+                raise kind(f"{source}: {error}") from error
+        error.add_note(f"It came from {source}.")
+        raise
+
+
 def check_boolean(value: object, name: str) -> bool:
     """Return `value` as a bool."""
     if not isinstance(value, (bool, np.bool_)):
@@ -81,7 +111,7 @@ def resolve(
     parameter: str,
     *,
     method: str = "build",
-    also: str = "",
+    also: Sequence[str] = (),
 ) -> Any:
     """Return the component that `value` stands for.
 
@@ -89,15 +119,16 @@ def resolve(
     with the method, which is cloned so that the caller's never changes (with "__call__", where it
     is an estimator). `also` is what the parameter takes besides, for messages.
     """
+    if method == "build":  # what has another one is called by its kind
+        also = [*also, "an object with a method 'build'"]
     if isinstance(value, str):
         return table[check_name(value, table, parameter, also)]()
     is_kind = inspect.isclass(value) and hasattr(value, method)
     found: Any = instance_of(value, parameter) if is_kind else value
     if not callable(getattr(found, method, None)):
-        ending = "" if method == "__call__" else f", or an object with a method {method!r}"
         raise TypeError(
             f"{parameter}={value!r} of type {type(value).__name__} is not understood: it takes "
-            f"{allowed(table, also)}{ending}."
+            f"{allowed(table, also)}."
         )
     to_copy = method != "__call__" or isinstance(found, BaseEstimator)
     return clone(found, safe=False) if to_copy else found
@@ -114,25 +145,31 @@ def instance_of(kind: Any, parameter: str) -> Any:
         ) from error
 
 
-def check_name(value: object, table: Mapping[str, object], parameter: str, also: str = "") -> str:
+def check_name(
+    value: object, table: Mapping[str, object], parameter: str, also: Sequence[str] = ()
+) -> str:
     """Return a name, which has to be one of a table; `also` is as of `resolve`."""
     if not isinstance(value, str):
         raise TypeError(f"{parameter} must be {allowed(table, also)}, got {value!r}.")
     if value in table:
         return value
     meant = SYNONYMS.get(value.lower(), value.lower())
-    close = difflib.get_close_matches(meant, table, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    close = [repr(name) for name in difflib.get_close_matches(meant, table, n=1)]
+    if meant == "none" and "None" in also:
+        close = ["None"]
+    hint = f" Did you mean {close[0]}?" if close else ""
     raise ValueError(f"{parameter}={value!r} is unknown; it takes {allowed(table, also)}.{hint}")
 
 
-def allowed(table: Mapping[str, object], also: str = "") -> str:
+def allowed(table: Mapping[str, object], also: Sequence[str] = ()) -> str:
     """List the names of a table, and what else there is, for an error message.
 
     Examples
     --------
     >>> allowed({"whiten": 1, "batch": 2})
     "one of 'batch', 'whiten'"
+    >>> allowed({"whiten": 1, "batch": 2}, ["a number", "None"])
+    "one of 'batch', 'whiten', a number or None"
     """
-    names = "one of " + ", ".join(repr(name) for name in sorted(table))
-    return f"{names}, or {also}" if also else names
+    *others, last = [", ".join(map(repr, sorted(table))), *also]
+    return f"one of {', '.join(others)} or {last}" if others else f"one of {last}"

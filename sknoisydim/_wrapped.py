@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -25,10 +25,41 @@ FloatArray = NDArray[np.float64]
 LIMIT = 1e6
 
 
-class WrapsTransformer(BaseEstimator):
-    """An estimator that holds samples out of a transformer: one to fit, a frozen one, or None."""
+class HoldsTransformer(BaseEstimator):
+    """An estimator with a parameter `transformer`: one to fit, a frozen one, or None."""
 
     transformer: Any
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, those of the transformer by names such as `transformer__max_epochs`.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters by name.
+
+        Returns
+        -------
+        self : estimator
+            This estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or one of the transformer is set where that is None.
+        """
+        inner = [name for name in params if name.startswith("transformer__")]
+        if inner and params.get("transformer", self.transformer) is None:
+            raise ValueError(
+                f"{inner[0]} is a parameter of the transformer, and transformer is None: set "
+                "transformer=NoisyDIMTransformer(...) first."
+            )
+        return super().set_params(**params)
+
+
+class WrapsTransformer(HoldsTransformer):
+    """One that holds samples out of its transformer's training."""
+
     alpha: float
     calibration_fraction: float
     random_state: RandomState
@@ -56,18 +87,27 @@ class WrapsTransformer(BaseEstimator):
 
     def _to_split(self, X: MatrixLike, least: int) -> tuple[FloatArray, Any, int, Any]:
         """Return samples, a random order of them, how many to hold out, and a generator."""
+        transformer = checked_transformer(self._base())
         check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
         fraction = self.calibration_fraction
         check_real(fraction, "calibration_fraction", minimum=0, maximum=1, closed="neither")
-        X = self._samples(X, reset=True)
+        rows = self._samples(X, reset=True)
+        if self._is_frozen():  # it has to know these columns, by their names and in their order
+            validate_data(transformer, X, reset=False, skip_check_array=True)
+        elif transformer.supervision:
+            raise ValueError(
+                f"{type(self).__name__} uses no y, and its transformer has supervision="
+                f"{transformer.supervision!r}: set supervision=0, or pass a transformer that is "
+                "fitted already in a FrozenEstimator."
+            )
         rng = np.random.default_rng(draw_seed(self.random_state))
-        n_held_out = int(np.clip(round(fraction * len(X)), least, len(X) - 2))
-        return X, rng.permutation(len(X)), n_held_out, rng
+        n_held_out = int(np.clip(round(fraction * len(rows)), least, len(rows) - 2))
+        return rows, rng.permutation(len(rows)), n_held_out, rng
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         base = self._base()
-        if hasattr(base, "__sklearn_tags__"):  # else `fit` says what `transformer` may be
+        if isinstance(base, BaseEstimator):  # else `fit` says what `transformer` may be
             tags.input_tags.allow_nan = get_tags(base).input_tags.allow_nan
         return tags
 
@@ -76,6 +116,14 @@ def fitted_transformer(
     base: Any, X: MatrixLike, y: ArrayLike | None = None, **parameters: Any
 ) -> NoisyDIMTransformer:
     """Return a copy with these parameters, fitted; or the one that is fitted and frozen already."""
+    transformer = checked_transformer(base)
+    if isinstance(base, FrozenEstimator):
+        return transformer
+    return clone(transformer).set_params(**parameters).fit(X, y)
+
+
+def checked_transformer(base: Any) -> NoisyDIMTransformer:
+    """Return a transformer, or the one in a FrozenEstimator, which has to be fitted."""
     frozen = isinstance(base, FrozenEstimator)
     transformer = base.estimator if frozen else base
     if not isinstance(transformer, NoisyDIMTransformer):
@@ -85,8 +133,7 @@ def fitted_transformer(
         )
     if frozen:
         check_is_fitted(transformer)
-        return transformer
-    return clone(transformer).set_params(**parameters).fit(X, y)
+    return transformer
 
 
 def without_names(transformer: Any) -> Any:

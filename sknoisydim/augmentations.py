@@ -294,7 +294,7 @@ class FeatureCorruption(_View):
                 f"{tuple(sample.shape[1:])}."
             )
         if isinstance(groups, str):
-            also = "None, or a list of lists of column numbers"
+            also = ["None", "a list of lists of column numbers"]
             check_name(groups, {"auto": one_hot_blocks}, "augmentation groups", also)
             groups = one_hot_blocks(sample)
         return BlockCorruption(_rate(self.rate), groups, sample[0].numel())
@@ -498,6 +498,6 @@ def resolve_augmentation(augmentation: object) -> View:
     """
     if augmentation is None:
         return identity
-    also = "None, or a callable (batch, generator) -> batch"
+    also = ["None", "a callable (batch, generator) -> batch"]
     view: View = resolve(augmentation, AUGMENTATIONS, "augmentation", method="__call__", also=also)
     return view

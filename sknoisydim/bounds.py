@@ -324,7 +324,7 @@ def resolve_bound(bound: object) -> Bound:
     TypeError, ValueError
         If it cannot be called, or is a class that needs arguments; if a name is unknown.
     """
-    also = "a callable (scores) -> nats"
+    also = ["a callable (scores) -> nats"]
     found = BOUNDS[check_name(bound, BOUNDS, "bound", also)] if isinstance(bound, str) else bound
     found = resolve(found, BOUNDS, "bound", method="__call__", also=also)
     return copy.deepcopy(found) if isinstance(found, nn.Module) else found

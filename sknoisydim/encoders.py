@@ -210,7 +210,7 @@ def resolve_encoder(encoder: object) -> BaseEstimator | _UserEncoder:
     kind = encoder if inspect.isclass(encoder) else type(encoder)
     if issubclass(kind, nn.Module) or (callable(encoder) and not hasattr(encoder, "build")):
         return _UserEncoder(encoder)
-    also = "a torch.nn.Module class, instance or factory (n_features, n_components) -> module"
+    also = ["a torch.nn.Module class, instance or factory (n_features, n_components) -> module"]
     return resolve(encoder, ENCODERS, "encoder", also=also)
 
 

@@ -450,4 +450,4 @@ def resolve_noise(noise: object) -> BaseEstimator:
     """
     if isinstance(noise, numbers.Real):
         return GaussianNoise(_size(noise, "noise"))
-    return resolve(noise, {"auto": GaussianNoise, **NOISES}, "noise", also="a number > 0")
+    return resolve(noise, {"auto": GaussianNoise, **NOISES}, "noise", also=["a number > 0"])

@@ -426,7 +426,7 @@ def resolve_scaling(scaling: object) -> Any:
     TypeError, ValueError
         If it has no method `transform`, or is a class that needs arguments; if a name is unknown.
     """
-    also = "a scikit-learn transformer, None"
+    also = ["None", "a scikit-learn transformer"]
     if scaling is None:
         return None
     if isinstance(scaling, str):

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder
-from small import generator
+from small import generator, small
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.augmentations import (
@@ -27,6 +27,8 @@ from sknoisydim.augmentations import (
     prepare_view,
 )
 from sknoisydim.scaling import fit_scaling
+
+dim = small(2, max_epochs=1, clean_weight=0.5)
 
 # Every named view, and each other way to build one.
 VIEWS = {
@@ -87,7 +89,7 @@ def test_a_view_of_ones_own_is_prepared_with_scaled_rows():
     samples = []
     X = 5 + np.random.default_rng(0).normal(size=(100, 3))
     for augmentation in (Own(), Compose([Own(), "jitter"])):
-        NoisyDIMTransformer(2, augmentation=augmentation, max_epochs=1, refine=None).fit(X)
+        dim(augmentation=augmentation).fit(X)
     assert [sample.shape for sample in samples] == [(100, 3)] * 2
     assert max(sample.mean().abs() for sample in samples) < 0.1
 
@@ -130,7 +132,7 @@ class TestOneHotBlocks:
         x, view = torch.as_tensor(X).float(), FeatureCorruption(0.5, groups="auto")
         seen = prepare_view(view, x)(x, generator())
         alone = FeatureCorruption(0.5)(x, generator())
-        model = NoisyDIMTransformer(2, augmentation=view, max_epochs=1, refine=None).fit(X)
+        model = dim(augmentation=view).fit(X)
         unit = model.net_.module_.augmentation.unit
         for block in blocks:
             assert (seen[:, block].sum(1) == 1).all()
@@ -177,9 +179,8 @@ class TestNeighbors:
     @over(view=[Neighbors(), Compose([Neighbors(), "corruption"])])
     def test_a_fitted_transformer_holds_no_rows(self, view):
         X = np.random.default_rng(0).standard_normal((1000, 5), dtype=np.float32)
-        dim = NoisyDIMTransformer(2, max_epochs=1, refine=None, random_state=0)
-        plain = len(pickle.dumps(dim.fit(X)))
-        near = dim.set_params(augmentation=view).fit(X)
+        plain = len(pickle.dumps(dim().fit(X)))
+        near = dim(augmentation=view).fit(X)
         assert len(pickle.dumps(near)) < plain + 2000
         assert near.partial_fit(X).transform(X).shape == (1000, 2)
 
@@ -188,8 +189,8 @@ class TestNeighbors:
         X, y = load_digits(return_X_y=True)
         accuracy, given = {}, {"clean_weight": 0.5, "keep": None, "refine": None, "max_epochs": 30}
         for name in ("corruption", "neighbors"):
-            dim = NoisyDIMTransformer(16, augmentation=name, random_state=0, **given)
-            Z = dim.fit(X[::2]).transform(X)
+            model = NoisyDIMTransformer(16, augmentation=name, random_state=0, **given)
+            Z = model.fit(X[::2]).transform(X)
             accuracy[name] = LogisticRegression().fit(Z[::2], y[::2]).score(Z[1::2], y[1::2])
         assert accuracy["neighbors"] > accuracy["corruption"] + 0.02
 

@@ -11,9 +11,11 @@ from numpy.testing import assert_array_equal
 from over import over
 from scipy import stats
 from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer, RobustScaler
+from sklearn.svm import SVR
 from skorch.callbacks import Callback, EarlyStopping
 from small import small
 from torch import nn
@@ -25,6 +27,7 @@ from sknoisydim.encoders import MLPEncoder
 from sknoisydim.noise import UniformNoise
 from sknoisydim.normalization import Whitening
 from sknoisydim.refinement import RotationGaussianization
+from sknoisydim.targets import MultivariateNormal
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = np.arange(60) % 3
@@ -126,6 +129,9 @@ WRONG = [
     ({"augmentation": "corupt"}, ValueError, r"augmentation.*'masking'.*mean 'corruption'\?"),
     ({"critic": "seperable"}, ValueError, r"critic='seperable'.*'exact'.*mean 'separable'\?"),
     ({"bound": "infoNCE"}, ValueError, r"bound='infoNCE'.*Did you mean 'infonce'\?"),
+    ({"augmentation": "none"}, ValueError, r", None or a callable .*Did you mean None\?$"),
+    ({"refine": "none"}, ValueError, r"'rotation', None or an object with .*mean None\?$"),
+    ({"optimizer": "rmsprop"}, ValueError, r"'sgd', a torch.optim class or a function"),
     ({"encoder": "mpl"}, ValueError, r"encoder='mpl'.*Did you mean 'mlp'\?"),
     ({"normalization": "whitne"}, ValueError, r"normalization.*'batch'.*mean 'whiten'\?"),
     ({"scaling": "standart"}, ValueError, r"scaling.*'quantile'.*mean 'standard'\?"),
@@ -159,6 +165,7 @@ WRONG = [
     ({"encoder": ending_in(lambda x: x.long())}, ValueError, r"torch\.int64.*real numbers"),
     ({"encoder": ending_in(lambda x: x * 1j)}, ValueError, r"torch\.complex64.*real numbers"),
     ({"encoder": lambda p, d: [p, d]}, TypeError, r"returned a list.*returns a torch\.nn\.Module"),
+    ({"encoder": lambda p: nn.Linear(p, 4)}, TypeError, r"^encoder=.*as \(n_features, n_comp"),
     # Hyper-parameters of components.
     ({"encoder": MLPEncoder((0,))}, ValueError, r"hidden_layer_sizes must be.*>= 1, got 0"),
     ({"encoder": MLPEncoder(activation="rleu")}, ValueError, r"activation.*mean 'relu'\?"),
@@ -169,6 +176,7 @@ WRONG = [
     ({"normalization": Whitening(ridge=0)}, ValueError, r"ridge must be.*> 0, got 0"),
     # What a component of one's own returns.
     ({"augmentation": lambda x, g: x[:, :2]}, ValueError, r"augmentation.*\(16, 2\).*\(16, 4\)"),
+    ({"augmentation": lambda x: x}, TypeError, r"^augmentation=.* as \(batch, generator\): too"),
     ({"augmentation": lambda x, g: x.numpy()}, TypeError, r"augmentation.*ndarray, not a torch"),
     ({"augmentation": lambda x, g: x.double()}, ValueError, r"augmentation.*to be .*float32"),
     ({"bound": lambda s: s.diagonal()}, ValueError, r"the bound.*\(16,\).*to be of shape \(\)"),
@@ -196,6 +204,10 @@ WRONG = [
     ({"keep": LinearRegression()}, TypeError, "scikit-learn transformer"),
     ({"decoder": "kernel_rigde"}, ValueError, "Did you mean 'kernel_ridge'"),
     ({"decoder": LinearRegression}, TypeError, "an object"),
+    ({"decoder": SVR(), "max_epochs": 1}, ValueError, r"^decoder=SVR\(\): y should be a 1d array"),
+    ({"keep": PCA(50)}, ValueError, r"^keep=PCA\(n_components=50\): n_components=50 must be"),
+    ({"target": MultivariateNormal(0, -np.eye(4))}, ValueError, r"^target=Multi.*: cov must be"),
+    ({"device": "meta"}, ValueError, r"torch says: [^.]+(\.[^. ]+)*\.$"),
     ({"noise": UniformNoise(0.25), "critic": "exact"}, ValueError, "UniformChannel has no grad"),
     # The refinement.
     ({"refine": "rotations"}, ValueError, "'rotation'"),
@@ -329,7 +341,7 @@ class TestAFitThatFails:
         with pytest.raises(Failing, match="from the view"):
             dim(augmentation=failing).fit(X)
         with pytest.raises(TypeError) as raised:
-            dim(encoder=lambda: nn.Linear(4, 4)).fit(X)
+            dim(encoder=lambda p, d: nn.Linear(p, str(d))).fit(X)
         assert raised.value.__notes__ == ["It came from encoder(4, 4)."]
 
 

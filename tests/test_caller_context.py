@@ -218,14 +218,15 @@ def of_critic(kind):
     return called(kind().build(2, channel, generator()), z, z + 0.1)
 
 
+VIEWS = {"clean_weight": 0.5, "critic": "concat"}
 # Each augmentation, bound, critic and normalization is called by itself, below.
 FITS = {
     "of float32": fit(verbose=1),
     "of columns of 1e-300": fit(TINY),
     "of a user's module": fit(encoder=OfOnes),
-    "in bfloat16": fit(encoder=MLPEncoder(precision="bf16"), critic="concat", bound="dv"),
+    "in bfloat16": fit(encoder=MLPEncoder(precision="bf16"), bound="dv", **VIEWS),
     "with labels": fit(X, Y, supervision=0.5, early_stopping=True),
-    "with gaps": fit(GAPS, missing="indicator", augmentation="mixup"),
+    "with gaps": fit(GAPS, missing="indicator", augmentation="mixup", **VIEWS),
     "with sparse draws": lambda: embedded(new().fit(X, sample_weight=1.0 + Y)),
     "scaling=quantile of 1e-300": fit(TINY, scaling="quantile", normalization="batch"),
     "refine=rotation": fit(CLUSTERS, refine="rotation"),

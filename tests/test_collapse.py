@@ -1,4 +1,4 @@
-"""An embedding that tells nothing, or has not all of its components, is never silent."""
+"""An embedding that tells nothing, or not in all components, and what is of no use, are told."""
 
 import warnings
 
@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from small import small
 from torch import nn
 
+from sknoisydim.critics import BilinearCritic
 from sknoisydim.encoders import MLPEncoder
 
 RNG = np.random.default_rng(0)
@@ -21,7 +22,8 @@ OUTLIER = X + 1e15 * (np.arange(200) == 7)[:, None]
 dim = small()
 
 
-TELLS_NOTHING = "the embedding has collapsed.*nearly equal.*smaller lr"
+TELLS_NOTHING = r"the embedding has collapsed.*nearly equal.*smaller lr, more epochs\.$"
+VIEWS = r"the embedding has collapsed.*nearly equal.*smaller lr.*a larger clean_weight\.$"
 NO_VARIANCE = r"\d+ of the \d+ components have no variance.*fewer components"
 LITTLE = {
     "constant": ({}, np.full((200, 3), 0.1), TELLS_NOTHING),
@@ -34,7 +36,12 @@ LITTLE = {
     "a dead encoder": (
         {"encoder": nn.Sequential(nn.Linear(6, 6), nn.Hardtanh(9.0, 9.1)), "clean_weight": 0.5},
         X,
-        TELLS_NOTHING,
+        VIEWS,
+    ),
+    "a view that is not taken": (
+        {"augmentation": "jitter", "critic": BilinearCritic},
+        X,
+        "augmentation='jitter' and critic=.*BilinearCritic'> played no part.*clean_weight=0.5",
     ),
     "noise that drowns it": ({"noise": 1e6}, X, "the channel capacity is .* nats.*noise='auto'"),
 }
@@ -43,11 +50,13 @@ LITTLE = {
 @over(case=LITTLE)
 def test_is_told(case):
     parameters, table, message = case
-    with pytest.warns(ConvergenceWarning, match=message) as told:
+    kind = UserWarning if "no part" in message else ConvergenceWarning
+    with pytest.warns(kind, match=message) as told:
         model = dim(**parameters).fit(table)
     assert [warning.filename for warning in told] == [__file__]
     assert np.isfinite(model.transform(table)).all()
-    assert np.isfinite([model.score(table), model.mutual_information_]).all()
+    twice = np.vstack([table, table])  # a score takes more samples than components
+    assert np.isfinite([model.score(twice), model.mutual_information_]).all()
 
 
 def test_is_an_error_where_warnings_are():
@@ -70,6 +79,8 @@ ENOUGH = {
     "a large lr": ({"lr": 100, "max_epochs": 5}, X),
     "few rows, all alike": ({}, np.ones((19, 3))),
     "many columns, few rows": ({}, RNG.normal(size=(50, 10_000))),
+    "no view, and a critic that is none": ({"augmentation": None, "critic": "exact"}, X),
+    "uniform noise": ({"noise": "uniform", "critic": "bilinear", "n_components": 2}, X),
     "one component": ({"n_components": 1}, X),
 }
 

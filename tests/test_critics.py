@@ -173,7 +173,7 @@ dim = small(batch_size=128, max_epochs=15, keep=None)
 
 @over(choice=CHANNELS)
 def test_noise_critic_and_bound(choice):
-    model = dim(2, **choice, target="uniform", batch_size=64, max_epochs=2)
+    model = dim(2, **choice, clean_weight=0.5, target="uniform", batch_size=64, max_epochs=2)
     z = model.fit_transform(DIGITS[:256])
     assert z.shape == (256, 2)
     assert np.isfinite(z).all()

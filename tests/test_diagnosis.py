@@ -199,6 +199,11 @@ class TestReport:
         assert refined.information == plain.information
         assert refined.relative_marginal_distance < plain.relative_marginal_distance
 
+    def test_no_information_is_none(self, fitted):
+        found = fitted.diagnose(np.ones((50, 4)), classifier=False)
+        assert found.information.low == 0 <= found.information.value < 0.1
+        assert "-" not in found.advice[0]
+
     @over(n=[2, 3, 20], d=[1, 4])
     def test_few_samples(self, n, d):
         found = quick(d).fit(TRAIN).diagnose(TEST[:n])
@@ -320,6 +325,9 @@ class TestOtherWays:
         assert found.verdict == "different"
         assert found.target == "uniform"
         assert "differs from the target." in found.advice[0]
+        outside = MatchReport.from_arrays(normal(300, 2), "uniform", classifier=False)
+        assert re.match(r"8\d% of the samples lie outside of the support", outside.advice[0])
+        assert "lattice" not in str(outside)
 
     def test_wrong_input(self, fitted):
         arrays, twos = MatchReport.from_arrays, np.ones((5, 2))

@@ -229,7 +229,10 @@ def test_a_report_is_shown_and_written(fitted):
 
 
 def test_few_samples_and_many():
-    model = monitor().fit(samples(8, 0))
+    with pytest.warns(UserWarning, match="with 4 samples held out.*false alarms") as told:
+        model = monitor().fit(samples(8, 0))
+    assert [warning.filename for warning in told] == [__file__]
+    monitor().fit(samples(40, 0))  # no warning, which were an error
     assert 0 < model.check(samples(2, 1)).pvalue <= 1
     assert 0 < model.check(samples(5000, 2)).pvalue <= 1
     with pytest.raises(ValueError, match="minimum of 2 is required"):

@@ -153,9 +153,20 @@ def test_fdr_looks_at_all_samples_of_a_call(fitted):
     assert (model.predict(X[:900])[labels[:900] == -1] == 1).any()  # alone they are too few
 
 
-@over(calibration=["auto", "conformal"])
-def test_a_level_that_no_p_value_reaches_is_said(calibration):
-    with pytest.warns(UserWarning, match="no p-value is below 0.0909 with 10 samples") as told:
-        model = detector(calibration=calibration).fit(samples(40, 17))
+UNREACHED = [
+    ({}, "so none reaches alpha=0.05"),
+    ({"calibration": "conformal"}, "so none reaches alpha=0.05"),
+    ({"alpha": 0.2, "fdr": 0.05}, "so none reaches fdr=0.05"),
+    ({"fdr": 0.1}, "with fdr=0.1 .* usual, unless 91% of those in a call"),
+]
+
+
+@over(case=UNREACHED)
+def test_a_level_that_no_p_value_reaches_is_said(case):
+    parameters, said = case
+    message = f"no p-value is below 0.0909 with 10 samples held out, .*{said}"
+    with pytest.warns(UserWarning, match=message) as told:
+        model = detector(**parameters).fit(samples(40, 17))
     assert [warning.filename for warning in told] == [__file__]
-    assert (model.predict(samples(40, 17) + 100) == 1).all()
+    new = samples(40, 17) + 100 * (np.arange(40) < 30)[:, None]
+    assert (model.predict(new) == 1).all()

@@ -94,7 +94,8 @@ def rows_for(parameters, rows):
 
 
 def fit(**parameters):
-    return NoisyDIMTransformer(**SMALL | parameters).fit(rows_for(parameters, X))
+    views = {"clean_weight": 0.5} if parameters.keys() & {"augmentation", "critic"} else {}
+    return NoisyDIMTransformer(**SMALL | views | parameters).fit(rows_for(parameters, X))
 
 
 def choose(name):

@@ -159,6 +159,7 @@ QUIET = """
         NoisyDIMTransformer(
             max_epochs=2, target="uniform", scaling="quantile", refine="rotation", critic="concat",
             early_stopping=True, supervision=0.5, bound="dv", augmentation="mixup",
+            clean_weight=0.5,
         ),
     ]
     WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC

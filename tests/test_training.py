@@ -139,7 +139,8 @@ class TestHeldOutRows:
                 return 0.01 * super().forward(x) + 5
 
         # Held out are the rows of training: they tell as much.
-        history = dim(encoder=Odd, batch_size=64, augmentation="jitter").fit(X, X_val=X).history_
+        views = {"augmentation": "jitter", "clean_weight": 0.5}
+        history = dim(encoder=Odd, batch_size=64, **views).fit(X, X_val=X).history_
         train, valid = (history[f"{part}_information"][-1] for part in ("train", "valid"))
         assert valid == pytest.approx(train, abs=0.3)
         assert valid > 1
@@ -148,7 +149,8 @@ class TestHeldOutRows:
 class TestStatistics:
     def test_batch_normalisation_has_those_of_clean_rows(self):
         encoder = MLPEncoder((16,))
-        model = dim(encoder=encoder, batch_size=256, augmentation="masking").fit(X)
+        views = {"augmentation": "masking", "clean_weight": 0.5}
+        model = dim(encoder=encoder, batch_size=256, **views).fit(X)
         first, norm = model.net_.module_.encoder[:2]
         with torch.no_grad():
             hidden = first(model.encoder_.scaling(torch.from_numpy(X)).float())

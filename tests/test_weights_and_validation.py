@@ -94,6 +94,7 @@ class TestSampleWeight:
             (0, "at least one non-zero number"),
             (np.full(150, np.nan), "sample_weight contains NaN"),
             (np.eye(150)[0], "leaves 1 sample"),
+            (["a"] * 150, "^sample_weight=.*: could not convert string to float: 'a'"),
         ]
     )
     def test_unusable_weights_are_refused(self, case):

@@ -37,6 +37,7 @@ def with_every_component():
         target=Independent([stats.beta(2, 5), "normal"]),
         noise=GaussianNoise(0.5),
         augmentation=FeatureCorruption(rate=0.2),
+        clean_weight=0.5,
         critic=SeparableCritic(hidden_layer_sizes=(8,), width=4),
         encoder=MLPEncoder(hidden_layer_sizes=(8,)),
         normalization=Whitening(ridge=1e-3),

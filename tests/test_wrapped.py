@@ -17,6 +17,7 @@ from small import small
 from sknoisydim import (
     NoisyDIMDriftMonitor,
     NoisyDIMOutlierDetector,
+    NoisyDIMTransformer,
     UniformCodes,
 )
 
@@ -85,6 +86,9 @@ def test_a_frozen_transformer_is_not_trained_again(kind):
     assert list(model.feature_names_in_) == NAMES
     other = make(FrozenEstimator(dim.retarget("normal")), random_state=0).fit(frame[150:])
     np.testing.assert_array_equal(said(other, frame), said(model, frame))
+    turned = frame[NAMES[::-1]]
+    with pytest.raises(ValueError, match="must be in the same order as they were in fit"):
+        said(make(FrozenEstimator(dim)).fit(turned), turned)
 
 
 @each
@@ -125,6 +129,9 @@ def test_what_columns_may_not_hold_is_said(kind, column):
 WRONG = {
     "no transformer": ("codes", {"transformer": StandardScaler()}, TypeError, "must be a NoisyDIM"),
     "a name": ("drift", {"transformer": "pca"}, TypeError, "must be a NoisyDIM"),
+    "a class": ("drift", {"transformer": NoisyDIMTransformer}, TypeError, "transformer must be a"),
+    "labels": ("drift", {"transformer": quick(supervision=1)}, ValueError, "no y.*supervision=1"),
+    "labels of outliers": ("outliers", {"transformer__supervision": 1}, ValueError, "uses no y"),
     "level": ("drift", {"alpha": 1.0}, ValueError, "alpha must be"),
     "share": ("drift", {"calibration_fraction": 0.0}, ValueError, "calibration_fraction must be"),
     "level of outliers": ("outliers", {"alpha": 1.0}, ValueError, "alpha must be"),
@@ -141,6 +148,9 @@ def test_what_is_wrong_is_said():
         model = KINDS[kind][0](quick()).set_params(**parameters)
         with pytest.raises(error, match=message):
             model.fit(X)
+    for make, _ in KINDS.values():
+        with pytest.raises(ValueError, match="transformer is None: set transformer=Noisy"):
+            make(None).set_params(transformer__max_epochs=1)
     for bits, error in BITS.items():
         with pytest.raises(error, match=r"bits must be an integer|2 components, more than bits=1"):
             UniformCodes(quick(), bits=bits).fit(X)

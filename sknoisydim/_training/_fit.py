@@ -141,7 +141,8 @@ def load(objective: Objective, weights: Mapping[str, torch.Tensor]) -> None:
     except RuntimeError as error:
         raise ValueError(
             "warm_start=True goes on from the last fit's weights, and they do not fit the network "
-            f"that the parameters and the table ask for. Use warm_start=False. {error}"
+            "that the parameters ask for, such as another n_components or encoder. Use "
+            "warm_start=False."
         ) from error
 
 

@@ -142,10 +142,11 @@ def check_collapse(
             z = torch.cat([objective.embed(x) for x in sample(rows, batch_size, 0)]).cpu().numpy()
         share = information_share(z, channel, batch_size)
         if share < LEAST_SHARE:
+            view = ", a weaker augmentation, a larger clean_weight"
             return (
                 f"the embedding has collapsed: its mutual information is {share:.1%} of the "
-                f"{limit:.2f} nats that it could be. If the samples are not nearly equal, use a "
-                "smaller lr, more epochs, a weaker augmentation or a larger clean_weight."
+                f"{limit:.2f} nats that it could be. The samples are nearly equal, or else change "
+                f"the training: a smaller lr, more epochs{view * (objective.clean_weight < 1)}."
             )
     n_flat = int((variances < LEAST_VARIANCE).sum())
     if n_flat:

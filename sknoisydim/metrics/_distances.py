@@ -435,7 +435,7 @@ CLASSIFIERS: dict[str, Callable[..., Any]] = {
 }
 
 
-CLASSIFIER = "a scikit-learn classifier"
+CLASSIFIER = ["a scikit-learn classifier"]
 
 
 @own_context()

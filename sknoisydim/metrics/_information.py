@@ -233,7 +233,8 @@ def channel_information(
     size = min(batch_size, len(z))
     n_used = max(size, min(len(z), MAX_INFORMATION_SAMPLES) // size * size)
     found = [_one_draw(rng.permutation(z)[:n_used], channel, size, rng) for _ in range(n_draws)]
-    value, low, high = (min(end, math.log(size)) for end in interval(found, confidence))
+    # What it estimates is neither negative nor more than that.
+    value, low, high = np.clip(interval(found, confidence), 0.0, math.log(size)).tolist()
     return InformationEstimate(
         value=value,
         low=low,

@@ -33,7 +33,16 @@ from ._distances import (
     monte_carlo_test,
     relative_distance,
 )
-from ._samples import FloatArray, RandomState, correlation_matrix, generator, holm, normal_preimage
+from ._samples import (
+    FloatArray,
+    RandomState,
+    check_sample,
+    correlation_matrix,
+    generator,
+    holm,
+    normal_preimage,
+    outside_support,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,9 +90,9 @@ FEW_SAMPLES, SAMPLES_PER_COMPONENT = 100, 10
 CLOSE_AUC, CLOSE_DISTANCE, CLOSE_CORRELATION = 0.6, 1.5, 0.2
 #: Shares of the reachable information: less than the first is little; such a gap is overfitting.
 LITTLE, GAP = 0.9, 0.1
-#: A share of repeated samples that a continuous distribution never has, and a share of the needed
-#: dimension that is too little.
-REPEATED, FLAT = 0.05, 0.7
+#: Shares of repeated samples, and of those outside of the support, that a target never has, and a
+#: share of the needed dimension that is too little.
+REPEATED, OUTSIDE, FLAT = 0.05, 0.005, 0.7
 #: Samples that are judged, at most: less than 20 s for 16 components.
 MAX_JUDGED_SAMPLES = 4_000
 
@@ -125,8 +134,9 @@ class MatchReport(Bunch):
         Dependence of all components, in nats; `classifier_auc` of trees and of a neural network.
     intrinsic_dimension, intrinsic_dimension_needed : float
         Of the scaled samples before the encoder, and of as many draws of N(0, I): a hint.
-    repeated_rows : float
-        Share of embedded samples that repeat another one.
+    repeated_rows, outside_support : float
+        Share of embedded samples that repeat another one; by `from_arrays`, of those outside of the
+        support of the target.
     label_information, shuffled_label_information, label_pvalue : float
         Information of a linear model about `y` through the channel, in nats; its mean over random
         orders of `y`, which is what chance adds; and the share of orders with at least as much.
@@ -229,14 +239,16 @@ class MatchReport(Bunch):
             As of `kolmogorov_smirnov`, or if `classifier` is no bool.
         """
         check_boolean(classifier, "classifier")
-        Z = normal_preimage(Z, target, test="MatchReport.from_arrays")
-        return cls._of(measure(Z, generator(random_state), classifier=classifier), target)
+        normal = normal_preimage(Z, target, test="MatchReport.from_arrays")
+        values = measure(normal, generator(random_state), classifier=classifier)
+        values["outside_support"] = outside_support(check_sample(Z), target)
+        return cls._of(values, target)
 
     @classmethod
     def _of(cls, values: dict[str, Any], target: object, fitted: Any = None) -> MatchReport:
         """Judge by what was measured of a transformer, or of samples of unknown origin."""
         known: dict[str, Any] = dict.fromkeys(KEYS, NAN)
-        report = cls(**known | {"information": None} | values)
+        report = cls(**known | {"information": None, "outside_support": 0.0} | values)
         name = target if isinstance(target, str) else " ".join(repr(target).split())
         report.target = name if len(name) <= 60 else name[:57] + "..."
         report.verdict = judge(report)
@@ -433,7 +445,12 @@ def _faults(report: Bunch, fitted: BaseEstimator | None) -> Iterator[str]:
             "The embedding tells no more of y than of y in random order: what training samples "
             "show of it is memorised."
         )
-    if report.repeated_rows > REPEATED:
+    if report.outside_support > OUTSIDE:
+        yield (
+            f"{report.outside_support:.0%} of the samples lie outside of the support of the "
+            "target: is `target` right? They are judged as if they lay on its edge."
+        )
+    elif report.repeated_rows > REPEATED:
         yield (
             f"{report.repeated_rows:.0%} of the embedded samples repeat another one: a lattice "
             "(whole numbers, categories) cannot follow a continuous distribution."

@@ -99,6 +99,18 @@ def normal_preimage(Z: ArrayLike, reference: Reference, *, test: str) -> FloatAr
     return compare(Z, reference)[0]
 
 
+def outside_support(Z: FloatArray, reference: Reference) -> float:
+    """Return the share of samples (n, d) that are not in the support of a target."""
+    if isinstance(reference, str) and reference == "normal":
+        return 0.0
+    from ..targets import resolve_target
+
+    target = resolve_target(reference, Z.shape[1])
+    # Pulled back they are the nearest to the edge, and do not come again.
+    back = target.push(target.pull(Z))
+    return float((np.abs(back - Z) > 1e-4 * (1 + np.abs(Z))).any(axis=1).mean())
+
+
 def check_sample(Z: ArrayLike, name: str = "Z", *, min_samples: int = 2) -> FloatArray:
     """Return `Z` as a finite float64 array of shape (n_samples, n_components)."""
     return check_array(Z, dtype=np.float64, ensure_min_samples=min_samples, input_name=name)

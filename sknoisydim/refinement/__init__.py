@@ -6,14 +6,13 @@ the noise, which a classifier sees. An invertible map closes much of it and lose
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from sknoisydim._validation import resolve
+from sknoisydim._validation import check_call, resolve
 
 from ._maps import InvertibleMap
 from ._rotation import RotationGaussianization
@@ -30,14 +29,8 @@ def resolve_refinement(refine: object) -> BaseEstimator | None:
     """
     if refine is None:
         return None
-    component: Any = resolve(refine, REFINEMENTS, "refine", method="build", also="None")
-    try:
-        inspect.signature(component.build).bind(None, 0, None)
-    except TypeError as error:
-        raise TypeError(
-            f"refine={component!r} has a method build that cannot be called as "
-            f"build(z, seed, held_out): {error}."
-        ) from error
+    component: Any = resolve(refine, REFINEMENTS, "refine", also=["None"])
+    check_call(component.build, f"refine={component!r}: its build", "z", "seed", "held_out")
     if type(component) in REFINEMENTS.values():
         # One row is too few to fit, and parameters are checked.
         component.build(np.zeros((1, 1)), 0)

@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 from sklearn.base import clone
 
 from sknoisydim._context import own_context
-from sknoisydim._validation import check_integer, check_name, instance_of
+from sknoisydim._validation import check_integer, check_name, instance_of, naming
 from sknoisydim.targets._base import Z_MAX, FloatArray, Normal, Target, Uniform
 from sknoisydim.targets._joint import MultivariateNormal
 
@@ -308,7 +308,7 @@ class Independent(Target):
 def as_target(value: object, name: str) -> Target | _Marginal:
     """Return the unbound target that `value` stands for, a list or tuple excepted."""
     if isinstance(value, str):
-        also = "a continuous distribution of scipy.stats, a list of one per component"
+        also = ["a continuous distribution of scipy.stats", "a list of one per component"]
         return TARGETS[check_name(value, TARGETS, name, also)]()
     if inspect.isclass(value) and issubclass(value, Target):
         return instance_of(value, name)
@@ -386,4 +386,5 @@ def resolve_target(target: object, n_components: int) -> Target:
     resolved = as_target(target, "target")
     if isinstance(resolved, _Marginal):
         resolved = Independent(target)
-    return resolved.bind(n_components)
+    with naming("target", target):
+        return resolved.bind(n_components)
