@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -261,8 +262,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Parameters
         ----------
         X : array-like of shape (n, p)
-            Columns as in `fit`; more rows than `n_components_` + 1, by which the linear model is
-            fitted.
+            At least two rows; columns as in `fit`. The linear model needs `n_components_` + 2: of
+            fewer rows the score is 0, with a warning.
         y : None
             Ignored.
 
@@ -275,15 +276,21 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Raises
         ------
         ValueError, TypeError
-            As of `transform`, and for too few rows.
+            As of `transform`, and for one row.
 
         See Also
         --------
         sknoisydim.metrics.match_scorer : The match alone.
         """
-        check_is_fitted(self)
-        rows = self._check(X, ensure_min_samples=self.n_components_ + 2)
-        device = resolve_device(self.device)
+        rows, device = self._check(X, ensure_min_samples=2), resolve_device(self.device)
+        if len(rows) < (least := self.n_components_ + 2):
+            warnings.warn(
+                f"{len(rows)} samples do not tell what {self.n_components_} components keep of "
+                f"them, so the score is 0: give {least} or more.",
+                UserWarning,
+                stacklevel=3,  # beyond the decorator
+            )
+            return 0.0
         z = embeddings(self.encoder_, rows, device, self.refinement_)
         channel = self.channel_
         if isinstance(channel, GaussianChannel):  # one measure for all sizes of noise

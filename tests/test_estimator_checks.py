@@ -152,9 +152,10 @@ def run(check, name):
         pytest.fail(f"{label(check)} skipped itself: {reason}")
 
 
-# What detector and monitor say of so few rows.
+# What detector, monitor and score say of so few rows.
 @pytest.mark.filterwarnings("ignore:no p-value is below:UserWarning")
 @pytest.mark.filterwarnings("ignore:with .* samples held out:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*so the score is 0:UserWarning")
 @pytest.mark.parametrize(
     ("name", "check"),
     [

@@ -130,8 +130,9 @@ class TestScore:
             counted.side_effect = transmit
             assert np.isfinite(fitted.score(X[:least]))
         assert 100 < counted.call_count <= 512
-        with pytest.raises(ValueError, match=f"minimum of {least} is required"):
-            fitted.score(X[: least - 1])
+        with pytest.warns(UserWarning, match=f"give {least} or more") as told:
+            assert fitted.score(X[: least - 1]) == 0
+        assert [warning.filename for warning in told] == [__file__]
 
     def test_counts_what_a_linear_model_reads_back(self, fitted):
         z, columns = fitted.retarget("normal").transform(X), fitted.encoder_.scaled(X)

@@ -464,8 +464,8 @@ def _faults(report: Bunch, fitted: BaseEstimator | None) -> Iterator[str]:
         how = "" if math.isnan(auc) else f", with AUC {auc:.2f}"
         if fitted is not None:
             refine = "" if fitted.refine is not None else "refine='rotation', "
-            how += f". What brings it closer: match_weight={max(1.0, 3 * fitted.match_weight):g}, "
-            how += f"{refine}{less}a larger batch_size, more epochs, or fewer components"
+            fewer = "far fewer components, such as 2" if d > 2 else "more samples"
+            how += f". What can bring it closer: {refine}{less}{fewer}"
         yield f"The joint distribution differs from the target{how}."
     if report.worst_ks_pvalue <= LEVEL and report.relative_marginal_distance > CLOSE_DISTANCE:
         yield (
