@@ -75,7 +75,7 @@ def own_bound(scores):
 OBJECTIVES = {
     **{name: {"bound": name} for name in BOUNDS},
     "bound of your own": {"bound": own_bound},
-    "clean rows alone": {"clean_weight": 1.0},
+    "clean rows alone": {"clean_weight": 1.0, "augmentation": None},
     "views alone": {"clean_weight": 0.0},
     "exact, nwj": {"critic": "exact", "bound": "nwj"},
     "bilinear, dv": {"critic": "bilinear", "bound": "dv"},
