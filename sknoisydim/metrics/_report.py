@@ -298,7 +298,7 @@ class MatchReport(Bunch):
         n, d, info = self.n_rows, self.n_components, self.information
         size = f"{n:,} sample{'s' * (n > 1)}, {d} component{'s' * (d > 1)}"
         headline = f"{size}, target {self.target}: {VERDICTS[self.verdict]}"
-        auc = f"against the target; 0.5 is perfect, up to {chance_auc(n):.2f} is chance"
+        auc = f"0.5 is perfect, up to {chance_auc(n):.2f} is chance"
         worst = f"Kolmogorov-Smirnov, p = {self.worst_ks_pvalue:.3f}"
         distance = self.relative_sliced_wasserstein
         shown = [
