@@ -23,9 +23,24 @@ REFINEMENTS: Mapping[str, type] = {"rotation": RotationGaussianization}
 
 
 def resolve_refinement(refine: object) -> BaseEstimator | None:
-    """Return the component that a name, a class or an object stands for; None for None.
+    """Return the component that a value of the parameter `refine` stands for.
 
     What is wrong with it comes to light here, before training and not after it.
+
+    Parameters
+    ----------
+    refine : str, class, object or None
+        As of `NoisyDIMTransformer`.
+
+    Returns
+    -------
+    component : object or None
+        With ``build(z, seed, held_out)``; of an object a copy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these; if a name is unknown, or a parameter of it not as documented.
     """
     if refine is None:
         return None

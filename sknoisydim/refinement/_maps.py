@@ -37,19 +37,63 @@ class InvertibleMap(nn.Module):
         return z, torch.zeros_like(z[:, 0])
 
     def inverse(self, z: torch.Tensor) -> torch.Tensor:
-        """Return the rows (n, d) that are mapped to z."""
+        """Return the rows that are mapped to given ones.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, d)
+            Mapped rows.
+
+        Returns
+        -------
+        rows : Tensor of shape (n, d)
+            Of the dtype of z.
+        """
         return z
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Return mapped rows (n, d), closer to N(0, I); finite rows stay finite."""
+        """Return mapped rows, closer to N(0, I); finite rows stay finite.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, d)
+            Embeddings.
+
+        Returns
+        -------
+        moved : Tensor of shape (n, d)
+            Of the dtype of z.
+        """
         return self._run(z, False)[0]
 
     def call_and_ladj(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mapped rows (n, d), and `log_abs_det` of each."""
+        """Return mapped rows, and `log_abs_det` of each.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, d)
+            Embeddings.
+
+        Returns
+        -------
+        moved, log_det : Tensor of shape (n, d), Tensor of shape (n,)
+            As of `forward` and `log_abs_det`.
+        """
         return self._run(z, True)
 
     def log_abs_det(self, z: torch.Tensor) -> torch.Tensor:
-        """Return the log of the absolute Jacobian determinant at each row (n,), in nats."""
+        """Return the log of the absolute Jacobian determinant at each row.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, d)
+            Embeddings.
+
+        Returns
+        -------
+        log_det : Tensor of shape (n,)
+            In nats.
+        """
         return self._run(z, True)[1]
 
 

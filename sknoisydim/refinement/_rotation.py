@@ -360,10 +360,27 @@ class RotationGaussianization(BaseEstimator):
 
     @own_context()
     def build(self, z: ArrayLike, seed: int, held_out: ArrayLike | None = None) -> InvertibleMap:
-        """Return the map for embeddings z (n, d), finite and about N(0, I).
+        """Return the map for embeddings.
 
-        Layers are added until the rows `held_out` (m, d) stop gaining; without 20 of them, until
-        rows held out of z do.
+        Parameters
+        ----------
+        z : array-like of shape (n, d)
+            Embeddings, finite and about N(0, I).
+        seed : int
+            Seed of all draws.
+        held_out : array-like of shape (m, d), default=None
+            Layers are added until these rows stop gaining; with less than 20 of them, until rows
+            held out of z do.
+
+        Returns
+        -------
+        fitted : InvertibleMap
+            The identity, where there are too few rows.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter is not as documented, or rows are not finite or have other shapes.
         """
         rows, others = check_rows(z, held_out)
         n, d = rows.shape
