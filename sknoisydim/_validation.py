@@ -88,7 +88,7 @@ def naming(parameter: str, value: object) -> Iterator[None]:
     """Say which parameter an error comes from: its value may be a user's, and raise anything."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # what a value of the user's raises may be anything
         shown = " ".join(repr(value).split())
         source = f"{parameter}={shown if len(shown) <= 100 else shown[:97] + '...'}"
         for kind in (ValueError, TypeError):

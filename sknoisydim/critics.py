@@ -88,7 +88,7 @@ class _Critic(BaseEstimator):
             If a parameter is not valid; by `ExactCritic`, if the density of the channel's noise has
             no gradient.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # described here once: each subclass has its own
 
 
 class ExactCritic(_Critic):

@@ -100,7 +100,7 @@ class _Channel:
         noisy : Tensor of shape (n, d)
             The output y of the channel.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
     def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         """Draw embeddings of the distribution that reaches the capacity.
@@ -118,7 +118,7 @@ class _Channel:
             For Gaussian noise draws of N(0, I); for uniform noise of the grid, whose ends are 1 %
             of a cell inside.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
 
 @dataclass(eq=False)
@@ -212,7 +212,7 @@ class _Noise(BaseEstimator):
             If one of these, or the size of the noise, is no number in its range: that of the noise
             is from 1e-18 to 1e18.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
 
 class GaussianNoise(_Noise):

@@ -67,7 +67,7 @@ class Normalizer(nn.Module):
 
     def _from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
         """Return the matrix (d, d) that normalises outputs with this covariance (d, d)."""
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
     @own_forward
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -61,7 +61,7 @@ class Scaling(nn.Module):
         x : Tensor of shape (n, p)
             Of the dtype of y; where rows are clipped, an end of their range.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # described here once: each subclass has its own
 
     def log_abs_det(self, x: torch.Tensor) -> torch.Tensor:
         """Return the log of the absolute Jacobian determinant at each row.

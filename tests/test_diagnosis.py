@@ -133,7 +133,7 @@ ADVICE = [
     (lambda _: values_of(normal(200, 16), scale=0.1), {}, CAPACITY, NOTHING),
     (lambda _: values_of(normal(30, 2)), {}, "too few to judge", None),
     (lambda _: values_of(np.round(normal(200, 2))), {}, "lattice", None),
-    (lambda _: flat(6), {}, "try n_components=2", None),
+    (lambda _: flat(6), {}, "at most 2 can be", None),
     (lambda _: flat(2), {}, "", "n_components="),
     (short, {}, "passed 60%", "supervision"),
     (short, {"supervision": 100.0}, "a smaller supervision", None),

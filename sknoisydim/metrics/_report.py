@@ -458,14 +458,15 @@ def _faults(report: Bunch, fitted: BaseEstimator | None) -> Iterator[str]:
     if flat:
         yield (
             f"The samples seem to fill about {max(1, round(seen))} dimensions, and {d} components "
-            f"cannot be jointly independent on them: try n_components={max(1, round(seen))}."
+            f"cannot be jointly independent on them: at most {max(1, round(seen))} can be."
         )
     if auc > chance_auc(n) or report.verdict == "different":
         how = "" if math.isnan(auc) else f", with AUC {auc:.2f}"
         if fitted is not None:
-            refine = "" if fitted.refine is not None else "refine='rotation', "
-            fewer = "far fewer components, such as 2" if d > 2 else "more samples"
-            how += f". What can bring it closer: {refine}{less}{fewer}"
+            ways = [] if fitted.refine is not None else ["refine='rotation'"]
+            ways += ["a smaller supervision"] * (fitted.supervision > 0)
+            ways.append("far fewer components, such as 2" if d > 2 else "more samples")
+            how += f". What can bring it closer: {', or '.join(ways)}"
         yield f"The joint distribution differs from the target{how}."
     if report.worst_ks_pvalue <= LEVEL and report.relative_marginal_distance > CLOSE_DISTANCE:
         yield (

@@ -160,13 +160,13 @@ class Target(BaseEstimator):
         """Check the parameters against `n_components` and precompute, on the copy."""
 
     def _push(self, z: FloatArray) -> FloatArray:
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
     def _pull(self, x: FloatArray) -> FloatArray:
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
     def _logpdf(self, x: FloatArray) -> FloatArray:
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
     def _bound_n_components(self) -> int:
         if not hasattr(self, "n_components_"):
