@@ -32,8 +32,6 @@ __all__ = [
     "Neighbors",
     "identity",
     "one_hot_blocks",
-    "prepare_view",
-    "resolve_augmentation",
 ]
 
 View = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -73,9 +71,7 @@ class _View(BaseEstimator):
 
 
 class FeatureMasking(_View):
-    """Replace random cells by zero, the column's mean where `scaling` centres it.
-
-    A missing cell is replaced like any other.
+    """Replace random cells, missing ones too, by zero: the mean where `scaling` centres columns.
 
     Parameters
     ----------
@@ -88,13 +84,12 @@ class FeatureMasking(_View):
 
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view."""
         u = torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32)
         return x.masked_fill(u < _rate(self.rate), 0.0)
 
 
 class GaussianJitter(_View):
-    r"""Add normal noise to every cell; missing ones stay missing.
+    """Add normal noise to every cell; missing ones stay missing.
 
     Parameters
     ----------
@@ -107,7 +102,6 @@ class GaussianJitter(_View):
 
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view."""
         scale = check_real(self.scale, "augmentation scale", minimum=0)
         noise = torch.empty_like(x).normal_(generator=generator)
         return torch.add(x, noise, alpha=scale)
@@ -134,7 +128,6 @@ class Mixup(_View):
 
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view."""
         others = x[torch.randint(len(x), (len(x),), generator=generator, device=x.device)]
         alpha = check_real(self.alpha, "augmentation alpha", minimum=0, closed="neither")
         u = torch.rand(len(x), generator=generator, device=x.device, dtype=torch.float32)
@@ -151,9 +144,8 @@ def one_hot_blocks(x: torch.Tensor) -> list[list[int]]:
     """Return the blocks of adjacent columns of scaled rows that look like one-hot codes.
 
     Each column of a block has two values (any two: scaling moves 0 and 1), and in every row one
-    column alone has its larger value. A column with one value only is a level that the sample
-    happens not to show, where it stands inside a block. Where a cell of the block is missing (NaN),
-    at most one of the others has its larger value.
+    column alone has its larger value, or none where a cell of the block is missing (NaN). Inside a
+    block a column may have one value only: a level that the sample happens not to show.
 
     Parameters
     ----------
@@ -256,10 +248,9 @@ class BlockCorruption:
 class FeatureCorruption(_View):
     """Replace random cells by the same column's value in a random row of the batch.
 
-    Each cell is replaced with probability `rate`, each from a row of its own, so a corrupted cell
-    follows the column's marginal distribution (SCARF: Bahri et al., ICLR 2022, section 3). Columns
-    of a group, such as a one-hot block, are replaced together, from one row: one in which all of
-    them are observed. Without any in the batch the cell stays as it is.
+    A corrupted cell follows the column's marginal distribution (SCARF: Bahri et al., ICLR 2022,
+    section 3). Columns of a group, such as a one-hot block, are replaced together, from one row in
+    which all of them are observed; without any in the batch they stay as they are.
 
     Parameters
     ----------
@@ -300,34 +291,30 @@ class FeatureCorruption(_View):
         return BlockCorruption(_rate(self.rate), groups, sample[0].numel())
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view."""
         return self.prepare(x)(x, generator)
 
 
-# Distances by a matrix product are exact to rounding only: so many candidates beyond those that are
-# asked for are looked at again, by subtraction, the row itself and its doubles among them.
+# Distances by a matrix product are inexact: so many more candidates than are asked for, the row
+# itself and its doubles among them, are looked at again, by subtraction.
 _SPARE = 16
 
 
 class Neighbors(_View):
     """Take one of the nearest other rows in the place of a row.
 
-    What neighbours have in common is kept, and what tells them apart may be lost. Classifiers on
-    the embedding gain or lose by it, table by table (Dwibedi et al., ICCV 2021, section 3.2, take
-    neighbours in the embedding).
+    What neighbours have in common is kept, and what tells them apart may be lost (Dwibedi et al.,
+    ICCV 2021, section 3.2, take neighbours in the embedding).
 
-    Neighbours are looked for among the rows that training shows to a view before it starts, up to
-    4,096 of them, by the Euclidean distance of the scaled rows; used by itself, or in a stream
-    after its first call, among those of the batch. Rows that are equal are no neighbours, and a row
-    with `n_neighbors` + 15 doubles stays as it is. A missing cell counts as the column's mean, and
-    a cell that is missing in the neighbour stays as it is. In `Compose` it belongs in front: the
-    nearest to a row that another view has changed may be that row itself.
+    Neighbours are looked for by the Euclidean distance of the scaled rows, among up to 4,096 rows
+    of the table; used by itself, or in a stream after its first call, among those of the batch.
+    Rows that are equal are no neighbours, and a row with `n_neighbors` + 15 doubles stays as it is.
+    A missing cell counts as the column's mean, and a cell that is missing in the neighbour stays as
+    it is. In `Compose` it belongs in front: the nearest to a changed row may be that row itself.
 
     Parameters
     ----------
     n_neighbors : int, default=10
-        How many of the nearest are drawn from, all alike. The larger, the less of a row is left,
-        and the more of its group.
+        How many of the nearest are drawn from, all alike.
     rate : float, default=1.0
         Probability that a row is replaced, in [0, 1].
 
@@ -340,8 +327,7 @@ class Neighbors(_View):
     [1.0, 0.0, 12.0, 10.0]
     """
 
-    # A sample of the table, for as long as training lasts: it is rows of the user's.
-    _candidates: torch.Tensor | None = None
+    _candidates: torch.Tensor | None = None  # rows of the user's, while training lasts
 
     def __init__(self, n_neighbors: int = 10, rate: float = 1.0) -> None:
         self.n_neighbors = n_neighbors
@@ -363,17 +349,14 @@ class Neighbors(_View):
 
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view."""
         count = check_integer(self.n_neighbors, "augmentation n_neighbors", minimum=1)
         rate = _rate(self.rate)
         candidates = x if self._candidates is None else self._candidates.to(x.device)
         distance, near = _nearest(x.flatten(1), candidates.flatten(1), count)
         found = distance.isfinite().sum(1)
         # In float64, where no draw is rounded up to 1.
-        shape = (2, len(x))
-        replaced, chosen = torch.rand(
-            shape, generator=generator, device=x.device, dtype=torch.float64
-        )
+        u = torch.rand(2, len(x), generator=generator, device=x.device, dtype=torch.float64)
+        replaced, chosen = u
         position = (chosen * found).long()[:, None]
         partners = candidates[near.gather(1, position)[:, 0]]
         keep = ((replaced >= rate) | (found == 0)).view(-1, *[1] * (x.ndim - 1))
@@ -428,7 +411,6 @@ class Compose(_View):
         return Chain([prepare_view(resolve_augmentation(view), sample) for view in self.views])
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view."""
         return Chain([resolve_augmentation(view) for view in self.views])(x, generator)
 
 
@@ -440,7 +422,7 @@ def identity(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     x : Tensor of shape (n, ...)
         Scaled rows.
     generator : torch.Generator
-        Not used.
+        Ignored.
 
     Returns
     -------
@@ -460,42 +442,13 @@ AUGMENTATIONS: Mapping[str, type] = {
 
 
 def prepare_view(view: View, sample: torch.Tensor) -> View:
-    """Return the view for a table: what its `prepare` makes, or itself where it has none.
-
-    Parameters
-    ----------
-    view : callable
-        (batch, generator) -> batch, as from `resolve_augmentation`.
-    sample : Tensor of shape (n, ...)
-        Scaled rows of the table.
-
-    Returns
-    -------
-    view : callable
-        (batch, generator) -> batch.
-    """
+    """Return the view for a table: what its `prepare` makes, or itself where it has none."""
     prepare = getattr(view, "prepare", None)
     return view if prepare is None else prepare(sample)
 
 
 def resolve_augmentation(augmentation: object) -> View:
-    """Return the view that a value of the parameter `augmentation` stands for.
-
-    Parameters
-    ----------
-    augmentation : str, class, object, callable or None
-        As of `NoisyDIMTransformer`; a class is called without arguments.
-
-    Returns
-    -------
-    view : callable
-        (batch, generator) -> batch; of an estimator a copy.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it cannot be called, or is a class that needs arguments; if a name is unknown.
-    """
+    """Return the view that a value of the parameter `augmentation` stands for."""
     if augmentation is None:
         return identity
     also = ["None", "a callable (batch, generator) -> batch"]

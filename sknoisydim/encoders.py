@@ -15,6 +15,8 @@ from sknoisydim._context import own_context
 from sknoisydim._modules import ACTIVATIONS, Residual, fork_global_rng, mlp
 from sknoisydim._validation import check_name, check_real, check_sizes, resolve
 
+__all__ = ["MLPEncoder"]
+
 
 class MLPEncoder(BaseEstimator):
     """Multi-layer perceptron on scaled columns.
@@ -102,13 +104,10 @@ class MLPEncoder(BaseEstimator):
 
 
 class _UserEncoder:
-    """A module class, an instance or a factory, behind the same `build`.
-
-    For rows of more than one dimension, `n_features` is their shape, a tuple.
-    """
+    """A module class, an instance or a factory, behind the same `build`."""
 
     own_generator = False
-    #: Whether rows may have more dimensions than one, as images have.
+    # Rows may be images: then `n_features` is their shape, a tuple.
     any_shape = True
 
     def __init__(self, source: Any) -> None:
@@ -137,24 +136,11 @@ ENCODERS: Mapping[str, type] = {"mlp": MLPEncoder}
 
 
 class IndicateMissing(nn.Module):
-    """An encoder of rows with missing cells: it is shown where they were.
+    """An encoder (n, p + k) -> (n, d) of rows with missing values: it is shown where they were.
 
-    A row x becomes (x with its missing cells filled, 1 for each of the `columns` that is missing
-    and 0 for each that is not). A missing cell of any other column is filled, and leaves no trace.
+    A row x becomes x, with missing values replaced by those of `fill` (p,), and for each of the k
+    `columns` 1 where it is missing, 0 where it is not.
 
-    Parameters
-    ----------
-    encoder : nn.Module
-        What gets such rows: (n, p + k) -> (n, d).
-    columns : Tensor of shape (k,)
-        Numbers of the columns that it is shown.
-    fill : Tensor of shape (p,)
-        What a missing cell is filled with, in each column.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.encoders import IndicateMissing
     >>> layer = IndicateMissing(torch.nn.Identity(), torch.tensor([1]), torch.zeros(2))
     >>> layer(torch.tensor([[5.0, float("nan")], [6.0, 7.0]]))
     tensor([[5., 0., 1.],
@@ -167,18 +153,7 @@ class IndicateMissing(nn.Module):
         self.columns, self.fill = nn.Buffer(columns), nn.Buffer(fill)
 
     def widen(self, x: torch.Tensor) -> torch.Tensor:
-        """Return rows without missing cells, as the encoder takes them.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n, p)
-            Scaled rows; a missing cell is NaN.
-
-        Returns
-        -------
-        widened : Tensor of shape (n, p + k)
-            The rows, filled, and which cells of the `columns` are missing.
-        """
+        """Return rows (n, p), in which missing values are NaN, as the encoder takes them."""
         missing = x.isnan()
         filled = torch.where(missing, self.fill.to(x.dtype), x)
         if not len(self.columns):
@@ -190,23 +165,7 @@ class IndicateMissing(nn.Module):
 
 
 def resolve_encoder(encoder: object) -> BaseEstimator | _UserEncoder:
-    """Return the component that a value of the parameter `encoder` stands for.
-
-    Parameters
-    ----------
-    encoder : str, object, module or callable
-        As of `NoisyDIMTransformer`.
-
-    Returns
-    -------
-    component : object
-        With ``build(n_features, n_components, generator)``; of an object a copy.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is none of these; if a name is unknown.
-    """
+    """Return the component that a value of the parameter `encoder` stands for."""
     kind = encoder if inspect.isclass(encoder) else type(encoder)
     if issubclass(kind, nn.Module) or (callable(encoder) and not hasattr(encoder, "build")):
         return _UserEncoder(encoder)
@@ -219,23 +178,7 @@ def _batch_norms(encoder: nn.Module) -> list[Any]:
 
 
 def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -> None:
-    """Run an encoder, and see that it embeds rows, each by itself.
-
-    Parameters
-    ----------
-    encoder : nn.Module
-        (n, p) -> (n, d).
-    example : Tensor of shape (2, p)
-        Two scaled rows.
-    n_components : int
-        The d that is wanted.
-
-    Raises
-    ------
-    ValueError
-        If it does not take the rows, does not return finite real numbers of shape (2, d), or
-        something else for a row alone.
-    """
+    """Raise ValueError where an encoder does not embed two scaled rows (2, p), each by itself."""
     if not all(layer.track_running_stats for layer in _batch_norms(encoder)):
         raise ValueError(
             "the encoder has a batch normalisation with track_running_stats=False, so a row's "
@@ -275,14 +218,8 @@ def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -
 def recalibrate(encoder: nn.Module, batches: Any) -> None:
     """Set the statistics of batch normalisation layers to those of batches of clean rows.
 
-    Running averages of training mix rows and views; `transform` meets clean rows.
-
-    Parameters
-    ----------
-    encoder : nn.Module
-        Is changed in place, and put into evaluation.
-    batches : iterable of Tensor of shape (n, p)
-        Scaled rows, in random order: the variance inside a batch of a sorted table is too small.
+    Running averages of training mix rows and views; `transform` meets clean rows. These come in
+    random order: the variance inside a batch of a sorted table is too small.
     """
     layers = [m for m in _batch_norms(encoder) if m.track_running_stats]
     if not layers:
@@ -304,20 +241,8 @@ def recalibrate(encoder: nn.Module, batches: Any) -> None:
 def fold(encoder: nn.Module, mean: torch.Tensor, matrix: torch.Tensor) -> nn.Module | None:
     """Return the encoder and `matrix @ (output - mean)` behind it as one chain of linear layers.
 
-    Parameters
-    ----------
-    encoder : nn.Module
-        (n, p) -> (n, d), in evaluation.
-    mean : Tensor of shape (d,)
-        What is subtracted from its output.
-    matrix : Tensor of shape (d, d)
-        What that is multiplied by.
-
-    Returns
-    -------
-    folded : nn.Module or None
-        None if the encoder is no plain chain that ends in a linear layer, in front of which missing
-        cells may be filled.
+    Return None if the encoder is no plain chain that ends in a linear layer, in front of which
+    missing values may be filled.
     """
     if type(encoder) is IndicateMissing:
         inner = fold(encoder.encoder, mean, matrix)

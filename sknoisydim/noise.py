@@ -27,7 +27,6 @@ __all__ = [
     "UniformNoise",
     "auto_levels",
     "auto_scale",
-    "resolve_noise",
 ]
 
 # Share of log(batch size) that the capacity takes when the size of the noise is "auto": InfoNCE
@@ -38,7 +37,6 @@ SMALLEST, LARGEST = 1e-18, 1e18
 
 
 def _size(value: object, name: str) -> float:
-    """Return the size of the noise as a float that its channel can work with."""
     return check_real(value, name, minimum=SMALLEST, maximum=LARGEST, also="'auto'")
 
 
@@ -52,9 +50,7 @@ def _nats(n_components: int, batch_size: int) -> float:
 def auto_scale(n_components: int, batch_size: int) -> float:
     r"""Return the noise scale whose capacity a batch can just show, relative to unit variance.
 
-    .. math:: \sigma^2 = \frac{1}{\exp(2 \cdot 0.8 \log(B) / d) - 1}
-
-    solves :math:`\frac{d}{2} \log(1 + \sigma^{-2}) = 0.8 \log B`.
+    It solves :math:`\frac{d}{2} \log(1 + \sigma^{-2}) = 0.8 \log B`.
 
     Parameters
     ----------
@@ -115,8 +111,8 @@ class _Channel:
         Returns
         -------
         clean : Tensor of shape (n_samples, d)
-            For Gaussian noise draws of N(0, I); for uniform noise of the grid, whose ends are 1 %
-            of a cell inside.
+            For Gaussian noise draws of N(0, I); for uniform noise of the grid, with its ends moved
+            inwards by 1 % of a cell, since their normal quantiles are infinite.
         """
         raise NotImplementedError  # each subclass has its own
 
@@ -219,8 +215,7 @@ class GaussianNoise(_Noise):
     r"""Gaussian channel: noise N(0, :math:`\sigma^2 I`) on an embedding with unit variance.
 
     Its capacity, :math:`\frac{d}{2} \log(1 + \sigma^{-2})` nats for d components, is reached by
-    N(0, I) alone, so information pressed through it makes the embedding normal (Butakov et al.,
-    arXiv:2410.06993).
+    N(0, I) alone (Butakov et al., arXiv:2410.06993).
 
     Parameters
     ----------
@@ -234,15 +229,13 @@ class GaussianNoise(_Noise):
 
     def build(self, n_components: int, batch_size: int) -> GaussianChannel:
         auto = auto_scale(n_components, batch_size)
-        return GaussianChannel(
-            n_components, auto if is_auto(self.scale) else _size(self.scale, "noise")
-        )
+        scale = auto if is_auto(self.scale) else _size(self.scale, "noise")
+        return GaussianChannel(n_components, scale)
 
 
 # Log density ratio where there is no noise: exp of it is zero, and sums of it are still numbers.
 NEVER = -1e4
-# How far from 0 and 1 the ends of the grid lie, in cells. They cannot be there: their normal
-# quantiles are infinite.
+# How far from 0 and 1 the ends of the grid lie, in cells.
 END = 0.01
 # Cells that normal quantiles are worked out for, at most: with more, the grid is U[0, 1].
 MAX_CELLS = 10_000
@@ -253,9 +246,8 @@ def auto_levels(n_components: int, batch_size: int) -> int:
 
     .. math:: k = \max(2, [B^{0.8 / d}] - 1)
 
-    makes :math:`d \log(1 + k)` close to :math:`0.8 \log B`. Of the two integers around the real
-    solution the one with the closer capacity is taken; with one cell, the grid would be the corners
-    of the cube.
+    makes the capacity :math:`d \log(1 + k)` as close to :math:`0.8 \log B` as can be. With one cell
+    the grid would be the corners of the cube.
 
     Parameters
     ----------
@@ -288,9 +280,8 @@ def auto_levels(n_components: int, batch_size: int) -> int:
 class UniformChannel(_Channel):
     r"""Additive uniform noise on a bounded head, :math:`y = \Phi(z) + u`; see `UniformNoise`.
 
-    z is the normal-space embedding, :math:`\Phi` the normal distribution function by component, and
-    u uniform on :math:`[-e, e]^d`. The head :math:`\Phi(z)` lies in the unit cube, and y in
-    :math:`[-e, 1 + e]^d`.
+    z is the embedding whose target is N(0, I), :math:`\Phi` the normal distribution function by
+    component, so that :math:`\Phi(z)` lies in the unit cube, and u uniform on :math:`[-e, e]^d`.
 
     Parameters
     ----------
@@ -300,7 +291,6 @@ class UniformChannel(_Channel):
         e, half the width of the noise.
     """
 
-    # For measuring: without a gradient, so training takes a learned critic.
     exact: ClassVar[bool] = False
 
     half_width: float
@@ -349,7 +339,7 @@ class UniformChannel(_Channel):
         Returns
         -------
         view, noisy : Tensor of shape (n, d)
-            For a head of U[0, 1]; the noise then has the standard deviation `scale`.
+            With noise of the standard deviation `scale`.
         """
         unit = math.sqrt(12)
         return unit * (torch.special.ndtr(view) - 0.5), unit * (noisy - 0.5)
@@ -389,13 +379,11 @@ class UniformNoise(_Noise):
     The paper's own channel for a uniform distribution (Butakov et al., arXiv:2410.06993), for one
     or two components. Its capacity, :math:`d \log(1 + 1/2e)` nats, is reached where 1/2e is an
     integer, by the uniform distribution on the grid :math:`\{0, 2e, \dots, 1\}^d` alone, which
-    comes close to :math:`U[0, 1]^d` when e is small. Use it with ``target="uniform"``: the
-    embedding is then what the noise was added to. A fit learns a critic for all terms of the
-    objective, since the density of the noise has no gradient.
+    comes close to :math:`U[0, 1]^d` when e is small. Use it with ``target="uniform"``. A fit learns
+    a critic for all terms of the objective, since the density of the noise has no gradient.
 
-    What a batch of B rows can show, log B nats, is shared by the components: from :math:`d \log 3 >
-    \log B` on (d = 6 at B = 512) no grid with a point inside the cube can be shown, of which
-    `build` warns. For more components take `GaussianNoise` and ``target="uniform"``.
+    `build` warns where :math:`d \log 3 > \log B` (d = 6 at B = 512): a batch of B rows cannot show
+    a grid with a point inside the cube. Take `GaussianNoise` and ``target="uniform"`` there.
 
     Parameters
     ----------
@@ -431,23 +419,7 @@ NOISES: Mapping[str, type] = {"gaussian": GaussianNoise, "uniform": UniformNoise
 
 
 def resolve_noise(noise: object) -> BaseEstimator:
-    """Return the component that a value of the parameter `noise` stands for.
-
-    Parameters
-    ----------
-    noise : "auto", float, str, class or object
-        As of `NoisyDIMTransformer`.
-
-    Returns
-    -------
-    component : object
-        With ``build(n_components, batch_size)``; of an object a copy.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is none of these; if a name is unknown, or a number not from 1e-18 to 1e18.
-    """
+    """Return the component that a value of the parameter `noise` stands for."""
     if isinstance(noise, numbers.Real):
         return GaussianNoise(_size(noise, "noise"))
     return resolve(noise, {"auto": GaussianNoise, **NOISES}, "noise", also=["a number > 0"])

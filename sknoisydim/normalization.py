@@ -12,6 +12,8 @@ from torch import nn
 from sknoisydim._context import own_context, own_forward
 from sknoisydim._validation import check_real, resolve
 
+__all__ = ["BatchNormalization", "Normalizer", "Whitening"]
+
 # Variances below it count as none: the matrix is kept in float32, where its inverse must be finite.
 SMALLEST = torch.finfo(torch.float32).tiny
 
@@ -191,21 +193,5 @@ NORMALIZATIONS: Mapping[str, type] = {"whiten": Whitening, "batch": BatchNormali
 
 
 def resolve_normalization(normalization: object) -> BaseEstimator:
-    """Return the component that a value of the parameter `normalization` stands for.
-
-    Parameters
-    ----------
-    normalization : str, class or object
-        As of `NoisyDIMTransformer`; a class is called without arguments.
-
-    Returns
-    -------
-    component : object
-        With ``build(n_components)``; of an object a copy.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it has no method `build`, or is a class that needs arguments; if a name is unknown.
-    """
+    """Return the component that a value of the parameter `normalization` stands for."""
     return resolve(normalization, NORMALIZATIONS, "normalization")

@@ -29,10 +29,8 @@ class Target(BaseEstimator):
     r"""Base class of the distributions that embeddings can have.
 
     A target is the distribution of :math:`T(Z)`, where :math:`Z \sim N(0, I_d)` has as many
-    components :math:`d` as the embedding, and :math:`T` is an invertible map. A trained encoder
-    gives rows close to :math:`N(0, I_d)`, and :math:`T` (:meth:`push`) turns them into the target
-    without losing information (Butakov et al., arXiv:2410.06993). What the methods return is
-    float64.
+    components :math:`d` as the embedding, and :math:`T` (:meth:`push`) is an invertible map, which
+    loses no information (Butakov et al., arXiv:2410.06993). What the methods return is float64.
 
     A new target is a subclass with the hooks ``_bind`` (optional), ``_push``, ``_pull`` and
     ``_logpdf``, which receive checked rows of their own.
@@ -68,7 +66,7 @@ class Target(BaseEstimator):
 
     @own_context()
     def push(self, z: ArrayLike) -> FloatArray:
-        """Map rows of N(0, I), as the encoder gives them, to the target.
+        """Map rows of N(0, I) to the target.
 
         Parameters
         ----------
@@ -240,10 +238,10 @@ class Uniform(Target):
 
     .. math:: T(z)_i = a_i + (b_i - a_i)\,\Phi(z_i)
 
-    where :math:`a` is `low`, :math:`b` is `high` and :math:`\Phi` is the distribution function of
-    N(0, 1). The log density inside the box is :math:`-\sum_i \log(b_i - a_i)` nats. The image is
-    the closed box: the float64 nearest to :math:`\Phi(z)` is 1 for z > 8.3. :meth:`pull` maps an
-    edge to the outermost component that still rounds to it.
+    with :math:`a` for `low`, :math:`b` for `high` and :math:`\Phi` the distribution function of
+    N(0, 1). The log density inside the box is :math:`-\sum_i \log(b_i - a_i)` nats. :meth:`pull`
+    maps an edge to the outermost component that still rounds to it: :math:`\Phi(z)` is 1 for
+    z > 8.3.
 
     Parameters
     ----------

@@ -221,10 +221,9 @@ class Independent(Target):
 
     .. math:: T(z)_i = Q_i(\Phi(z_i))
 
-    where :math:`Q_i` is the quantile function of component :math:`i` and :math:`\Phi` is the
-    distribution function of N(0, 1). In the upper half both are taken through their survival
-    functions, which keep their digits in the tail. The log density of a sample :math:`x` is
-    :math:`\sum_i \log p_i(x_i)` nats, where :math:`p_i` is the density of component :math:`i`.
+    with the quantile function :math:`Q_i` of component :math:`i` and the distribution function
+    :math:`\Phi` of N(0, 1), both through survival functions in the upper half. The log density of a
+    sample :math:`x` is :math:`\sum_i \log p_i(x_i)` nats, :math:`p_i` the density of component i.
 
     Parameters
     ----------
@@ -243,11 +242,9 @@ class Independent(Target):
     Notes
     -----
     `z` is clipped to the range in which the quantile function is finite, agrees with the
-    distribution function and is not yet constant, and to [-37.5, 37.5] at most, beyond which the
-    tail probability of N(0, 1) is no longer a normal float64. :meth:`bind` finds this range, once
-    per distribution. It is [-8.3, 8.3] where a distribution computes its survival function as
-    1 - cdf, or has an edge that is not 0, because of the precision of floats. :meth:`push` is as
-    monotone, and :meth:`pull` as exact, as the functions of the distribution.
+    distribution function and is not yet constant, and to [-37.5, 37.5] at most. It is [-8.3, 8.3]
+    where a distribution computes its survival function as 1 - cdf, or has an edge that is not 0.
+    :meth:`push` is as monotone, and :meth:`pull` as exact, as the functions of the distribution.
 
     Examples
     --------
@@ -350,10 +347,10 @@ def resolve_target(target: object, n_components: int) -> Target:
     ----------
     target : str, Target, scipy.stats distribution, or list or tuple of these
         A name ("normal", "uniform"); an object or a class of `sknoisydim.targets`; a frozen
-        ``scipy.stats.multivariate_normal``; what `Independent` takes: a frozen continuous
-        distribution of scipy.stats, of the older generation (``scipy.stats.beta(2, 5)``) or the
-        newer (``scipy.stats.Normal(mu=1, sigma=2)``), or a ``scipy.stats.rv_histogram``, for all
-        components, or a list or tuple with one of all these for each.
+        ``scipy.stats.multivariate_normal``; for all components, or in a list or tuple with one for
+        each, a frozen continuous distribution of scipy.stats, of the older generation
+        (``scipy.stats.beta(2, 5)``) or the newer (``scipy.stats.Normal(mu=1, sigma=2)``), or a
+        ``scipy.stats.rv_histogram``.
     n_components : int
         Number of components of the embedding, at least 1.
 
