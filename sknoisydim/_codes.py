@@ -29,19 +29,17 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
     r"""Integer codes of samples, from cells of equal probability of a uniform embedding.
 
     The unit cube of a uniform embedding is cut into :math:`2^b` boxes, with b the `bits`; the code
-    of a sample is the number of its box. The edges are known before `fit`. As far as the embedding
-    is jointly uniform, all boxes have the same probability, for unseen samples, too.
+    of a sample is the number of its box. The edges are known before `fit`.
 
     Bits are dealt to the components in turn. A component with m bits has :math:`2^m` slices,
-    numbered in Gray code: slices beside each other differ in one bit (Faloutsos, IEEE Transactions
-    on Software Engineering 14, 1988). A code of fewer bits is the beginning of one of more, so
-    ``codes(X) >> 1`` joins cells in pairs.
+    numbered in Gray code (Faloutsos, IEEE Transactions on Software Engineering 14, 1988). A code of
+    fewer bits is the beginning of one of more, so ``codes(X) >> 1`` joins cells in pairs.
 
     Parameters
     ----------
     transformer : NoisyDIMTransformer, FrozenEstimator or None, default=None
-        What embeds samples; whatever its `target`, the uniform one is taken. It has at most as many
-        components as bits. It is cloned and fitted, unless it is fitted already and comes in a
+        What embeds samples, with the target "uniform" and at most as many components as bits. It is
+        cloned and fitted, unless it is fitted already and comes in a
         `sklearn.frozen.FrozenEstimator`. None takes ``keep="pca", match_weight=10`` with half as
         many components as bits, or as many as features if these are fewer.
     bits : int, default=8
@@ -54,7 +52,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
     transformer_ : NoisyDIMTransformer
         The fitted transformer, with the target "uniform".
     n_slices_ : ndarray of shape (d,)
-        Slices of each component of ``transformer_.transform``, at multiples of one over it.
+        Slices of each component.
     n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
         Number of features seen in `fit`, and their names, where all are strings.
 
@@ -84,7 +82,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         X : array-like of shape (n_samples, n_features)
             Samples, as the transformer takes them.
         y : array-like of shape (n_samples,) or (n_samples, k), default=None
-            As of `NoisyDIMTransformer.fit`: ignored, unless its `supervision` > 0.
+            As of `NoisyDIMTransformer.fit`.
 
         Returns
         -------
@@ -94,8 +92,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         Raises
         ------
         ValueError, TypeError
-            If a parameter is not as documented; if the transformer has more components than there
-            are bits; as of `NoisyDIMTransformer.fit`.
+            If a parameter is not as documented; as of `NoisyDIMTransformer.fit`.
         """
         bits = check_integer(self.bits, "bits", minimum=1, maximum=MAX_BITS)
         base = self.transformer
@@ -134,7 +131,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         Raises
         ------
         NotFittedError, ValueError, TypeError
-            Before `fit`; if X is not usable, see `NoisyDIMTransformer.transform`.
+            Before `fit`; as of `NoisyDIMTransformer.transform`.
         """
         return self._bits(self._slices(X))
 
@@ -161,10 +158,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
 
     @own_context()
     def nearest_cells(self, X: MatrixLike, n_cells: int = 8) -> Integers:
-        """Codes of the cells that are nearest to each sample.
-
-        By the distance from the embedded sample to the nearest point of a cell, both mapped from
-        the uniform distribution to N(0, I).
+        """Codes of the cells that are nearest to each sample, both mapped to N(0, I).
 
         Parameters
         ----------
@@ -181,8 +175,8 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         Raises
         ------
         NotFittedError, ValueError, TypeError
-            As of `transform`; if `n_cells` is not as above; for more than 16 bits, since the
-            distance to each of the ``2**bits`` cells is computed.
+            As of `transform`; if `n_cells` is not as above; for more than 16 bits, since all
+            ``2**bits`` cells are compared.
         """
         z, bits = self._embed(X), self._n_features_out
         if bits > MAX_LISTED_BITS:
@@ -208,8 +202,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         X : array-like of shape (n_samples, n_features)
             Samples, with features as in `fit`.
         min_samples : int, default=10
-            Cells with fewer samples are joined with the next ones, in order of codes. A stratified
-            split can have as many folds, and a `test_size` as small as one over it.
+            Cells with fewer samples are joined with the next ones, in order of codes.
 
         Returns
         -------

@@ -16,7 +16,7 @@ from sknoisydim._modules import RandomState
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real
 from sknoisydim._wrapped import FloatArray, ScaledFeatures, WrapsTransformer, without_names
-from sknoisydim.metrics._drift import PARTS, DriftReport
+from sknoisydim.metrics._drift import PARTS, DriftReport, drift_verdict
 from sknoisydim.metrics._information import normal_embedding
 
 # Levels at which distribution functions are compared.
@@ -51,22 +51,18 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     .. math:: t_k = (\bar\varphi_k^{batch} - \bar\varphi_k^{held\,out})
               \, / \, \sigma_k \sqrt{1/m + 1/n}
 
-    For a feature of 0 and 1, such as whether a value is at most a quantile, twice the log
-    likelihood ratio takes the place of :math:`t_k^2`: its tail is that of a chi-square for rare
-    values, too. The features are of five parts. Of these the largest :math:`t_k^2` counts:
+    or, for a feature of 0 and 1, twice the log likelihood ratio in place of :math:`t_k^2`. Of three
+    parts of the features the largest :math:`t_k^2` counts, of two their sum:
 
     - *columns*: whether a column is at most one of its quantiles.
     - *columns given the others*: the same of residuals of a linear model, and their squares.
     - *components*: the same of the components of z, and quantiles of N(0, 1).
-
-    And of these the sum of :math:`t_k^2`:
-
-    - *embedding*: random Fourier features of z, for Gaussian kernels of three widths.
-    - *second moments*: products of components of z and of whitened principal components.
+    - *embedding* (sum): random Fourier features of z, for Gaussian kernels of three widths.
+    - *second moments* (sum): products of components of z and of whitened principal components.
 
     Splits of the held-out samples at random, into a batch and the rest, give each statistic its
     p-value, and the smallest of the five p-values its own. So the misfit of the embedding to its
-    target is in what a batch is compared with, and the p-value knows both sizes.
+    target is no drift.
 
     Parameters
     ----------
@@ -74,11 +70,9 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         What embeds samples, as for `NoisyDIMOutlierDetector`.
     alpha : float, default=0.05
         Level, between 0 and 1: the probability of a false alarm for one batch, or with
-        `batch_number` for all batches together, as far as the p-values are exact: with few samples
-        held out there are more.
+        `batch_number` for all batches together. With few samples held out there are more.
     calibration_fraction : float, default=0.5
-        Share of the samples of `fit` that are held out of training, between 0 and 1. More of them
-        find smaller drifts of large batches.
+        Share of the samples of `fit` that are held out of training, between 0 and 1.
     random_state : int, RandomState instance or None, default=None
         Which samples are held out, the splits, and the `random_state` of the transformer.
 
@@ -166,7 +160,6 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         return self
 
     def _calibrate(self, held_out: FloatArray, rng: np.random.Generator) -> None:
-        """Summarise held-out samples (n, p), and find what is usual of random splits of them."""
         self.n_reference_ = len(held_out)
         self._mean, self._variance = self._features.moments(held_out)
         self._null = _Null(self._features, held_out[:MAX_SPLIT_SAMPLES], rng)
@@ -180,10 +173,9 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         X : array-like of shape (m, n_features)
             At least two samples, with features as in `fit`.
         batch_number : int or None, default=None
-            k for the k-th batch since `fit`, from 1: the level of its test is then
-            :math:`\alpha / (k (k + 1))`. These add up to `alpha`, so that the probability of any
-            false alarm in a sequence of batches, however long, is at most `alpha`. None: the level
-            is `alpha` for each batch by itself.
+            k for the k-th batch since `fit`, from 1, whose level is :math:`\alpha / (k (k + 1))`.
+            These add up to `alpha`, so that the probability of any false alarm in a sequence of
+            batches is at most `alpha`. None: the level is `alpha` for each batch by itself.
 
         Returns
         -------
@@ -199,7 +191,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         check_is_fitted(self)
         level = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
         if batch_number is not None:
-            k = check_integer(batch_number, "batch_number", minimum=1, also="None")
+            batch_number = k = check_integer(batch_number, "batch_number", minimum=1, also="None")
             level /= k * (k + 1)
         X = self._samples(X, ensure_min_samples=2)
         m, n, features = len(X), self.n_reference_, self._features
@@ -220,7 +212,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
             distance = _largest(distances[part[is_share]], owner[is_share])
             clearest = [i for i in np.argsort(-t, kind="stable") if p[i] <= level]
             moved.append({label[i]: float(distance[i]) for i in clearest})
-        return DriftReport(
+        report = DriftReport(
             drift=pvalue <= level,
             pvalue=pvalue,
             level=level,
@@ -234,6 +226,8 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
             n_reference=n,
             batch_number=batch_number,
         )
+        report.verdict = drift_verdict(report)
+        return report
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_null")

@@ -31,23 +31,6 @@ class HoldsTransformer(BaseEstimator):
     transformer: Any
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, those of the transformer by names such as `transformer__max_epochs`.
-
-        Parameters
-        ----------
-        **params : dict
-            Parameters by name.
-
-        Returns
-        -------
-        self : estimator
-            This estimator.
-
-        Raises
-        ------
-        ValueError
-            If there is no such parameter, or one of the transformer is set where that is None.
-        """
         inner = [name for name in params if name.startswith("transformer__")]
         if inner and params.get("transformer", self.transformer) is None:
             raise ValueError(

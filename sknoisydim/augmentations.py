@@ -3,10 +3,8 @@
 A view is a callable `(batch, generator) -> batch` on float32 tensors (n, ...) of scaled rows. One
 that has to know the table has a method `prepare`: given a sample of scaled rows, before training,
 it returns the callable that is used in its place. If that keeps rows of the sample, it has a method
-`release`, which is called when training ends.
-
-With `missing="indicator"` a missing cell is NaN, in batches as in the sample, and one that is given
-a value counts as observed. A view may leave cells missing, or make them so.
+`release`, which is called when training ends. With `missing="indicator"` missing cells are NaN, in
+batches as in the sample, and a view may leave, fill or make them.
 """
 
 from __future__ import annotations
@@ -30,7 +28,6 @@ __all__ = [
     "GaussianJitter",
     "Mixup",
     "Neighbors",
-    "identity",
     "one_hot_blocks",
 ]
 
@@ -42,7 +39,7 @@ def _rate(value: float) -> float:
 
 
 def has_missing(x: torch.Tensor) -> bool:
-    """Tell whether a cell is NaN, by a sum: scaling bounds cells, so it does not overflow."""
+    """Tell whether a cell is NaN; the sum does not overflow, since scaling bounds cells."""
     return bool(x.sum().isnan())
 
 
@@ -65,7 +62,7 @@ class _View(BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If a parameter that says what to do with the table is not valid.
+            If a parameter is not valid.
         """
         return self
 
@@ -119,8 +116,7 @@ class Mixup(_View):
     Parameters
     ----------
     alpha : float, default=0.4
-        :math:`\alpha` > 0. The smaller, the closer views stay to their rows; 1 draws the row's
-        share uniformly from [1/2, 1].
+        :math:`\alpha` > 0. The smaller, the closer views stay to their rows.
     """
 
     def __init__(self, alpha: float = 0.4) -> None:
@@ -131,8 +127,8 @@ class Mixup(_View):
         others = x[torch.randint(len(x), (len(x),), generator=generator, device=x.device)]
         alpha = check_real(self.alpha, "augmentation alpha", minimum=0, closed="neither")
         u = torch.rand(len(x), generator=generator, device=x.device, dtype=torch.float32)
-        # torch draws beta variates from its global generator alone; the quantile function takes
-        # ours. The distribution is symmetric, so its upper half is that of the larger share.
+        # torch draws beta variates from its global generator alone. The distribution is symmetric,
+        # so its upper half is that of the larger share.
         share = betaincinv(alpha, alpha, 0.5 + 0.5 * u.double().cpu().numpy())
         weight = torch.as_tensor(share).to(x).view(-1, *[1] * (x.ndim - 1))
         mixed = torch.lerp(others, x, weight)
@@ -415,20 +411,7 @@ class Compose(_View):
 
 
 def identity(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return the rows themselves: what `augmentation=None` means.
-
-    Parameters
-    ----------
-    x : Tensor of shape (n, ...)
-        Scaled rows.
-    generator : torch.Generator
-        Ignored.
-
-    Returns
-    -------
-    x : Tensor of shape (n, ...)
-        The same.
-    """
+    """Return the rows themselves: what `augmentation=None` means."""
     return x
 
 

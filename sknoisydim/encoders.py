@@ -30,13 +30,11 @@ class MLPEncoder(BaseEstimator):
     batch_norm : bool, default=True
         Batch normalisation between a hidden layer and its activation.
     dropout : float, default=0.3
-        Probability that a hidden unit is dropped where a view is embedded, in [0, 1). Clean rows
-        are embedded without, in training as in `transform`.
+        Probability that a hidden unit is dropped where a view is embedded, in [0, 1).
     residual : bool, default=False
         Add its input to each hidden layer that keeps the width.
     precision : {"32", "bf16"}, default="32"
-        What matrix products are taken in while it trains; "bf16" saves time where the hardware has
-        such products. All else is in float32; `transform` is as without.
+        Of matrix products in training; "bf16" saves time where the hardware has such products.
 
     Examples
     --------
@@ -47,8 +45,7 @@ class MLPEncoder(BaseEstimator):
     torch.Size([5, 2])
     """
 
-    # Draws from the generator that it is given, and from no other.
-    own_generator = True
+    own_generator = True  # draws from the one that it is given, and from no other
 
     def __init__(
         self,
@@ -77,7 +74,7 @@ class MLPEncoder(BaseEstimator):
         n_components : int
             Number d of components of the embedding.
         generator : torch.Generator
-            What the weights, and the seeds of dropout, are drawn from.
+            Of the weights, and of dropout.
 
         Returns
         -------

@@ -25,12 +25,10 @@ __all__ = [
     "GaussianNoise",
     "UniformChannel",
     "UniformNoise",
-    "auto_levels",
     "auto_scale",
 ]
 
-# Share of log(batch size) that the capacity takes when the size of the noise is "auto": InfoNCE
-# cannot show more than log(batch size) nats, and a channel with more than that is never filled.
+# Share of log(batch size), which is all that InfoNCE can show, that a capacity takes with "auto".
 AUTO_SHARE = 0.8
 # Sizes of noise whose squares float32 holds, as it does those of many components of such noise.
 SMALLEST, LARGEST = 1e-18, 1e18
@@ -41,7 +39,6 @@ def _size(value: object, name: str) -> float:
 
 
 def _nats(n_components: int, batch_size: int) -> float:
-    """Return the nats per component that "auto" aims at."""
     n_components = check_integer(n_components, "n_components", minimum=1)
     batch_size = check_integer(batch_size, "batch_size", minimum=2)
     return AUTO_SHARE * math.log(batch_size) / n_components
@@ -89,7 +86,7 @@ class _Channel:
         clean : Tensor of shape (n, d)
             Normalised embeddings.
         generator : torch.Generator
-            What the noise is drawn from, on the device of `clean`.
+            Of the noise, on the device of `clean`.
 
         Returns
         -------
@@ -106,7 +103,7 @@ class _Channel:
         n_samples : int
             How many.
         generator : torch.Generator
-            What they are drawn from, on its device.
+            Of the draws, with their device.
 
         Returns
         -------
@@ -152,8 +149,8 @@ class GaussianChannel(_Channel):
 
         .. math:: T_{ij} = \log p(y_i \mid f_j) - \log p^*(y_i)
 
-        where :math:`p(y \mid f) = N(f, \sigma^2 I)`, and :math:`p^* = N(0, (1 + \sigma^2) I)` is
-        the distribution of the output at capacity.
+        with :math:`p(y \mid f) = N(f, \sigma^2 I)`, and at capacity
+        :math:`p^* = N(0, (1 + \sigma^2) I)`.
 
         Parameters
         ----------
@@ -162,7 +159,7 @@ class GaussianChannel(_Channel):
         noisy : Tensor of shape (n, d)
             Embeddings y with noise.
         spread : Tensor of shape (d,) or None, default=None
-            A variance per component that is added to the noise's (of a view about its row).
+            Of a view about its row: variances that are added to the noise's.
 
         Returns
         -------
@@ -205,8 +202,7 @@ class _Noise(BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If one of these, or the size of the noise, is no number in its range: that of the noise
-            is from 1e-18 to 1e18.
+            If one of these is too small, or the size of the noise is not from 1e-18 to 1e18.
         """
         raise NotImplementedError  # each subclass has its own
 
@@ -237,37 +233,16 @@ class GaussianNoise(_Noise):
 NEVER = -1e4
 # How far from 0 and 1 the ends of the grid lie, in cells.
 END = 0.01
-# Cells that normal quantiles are worked out for, at most: with more, the grid is U[0, 1].
+# Cells of the grid, at most: with more, it is U[0, 1].
 MAX_CELLS = 10_000
 
 
 def auto_levels(n_components: int, batch_size: int) -> int:
-    r"""Return the number of cells 1/2e, at least 2, of the grid that a batch can just show.
+    """Return the number of cells 1/2e, at least 2, of the grid that a batch can just show.
 
-    .. math:: k = \max(2, [B^{0.8 / d}] - 1)
+    It makes the capacity d log(1 + 1/2e) as close to 0.8 log B as can be. With one cell the grid
+    would be the corners of the cube.
 
-    makes the capacity :math:`d \log(1 + k)` as close to :math:`0.8 \log B` as can be. With one cell
-    the grid would be the corners of the cube.
-
-    Parameters
-    ----------
-    n_components : int
-        Number d of components, at least 1.
-    batch_size : int
-        Rows B of a batch, at least 2.
-
-    Returns
-    -------
-    levels : int
-        The number of cells k.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is no integer, or too small.
-
-    Examples
-    --------
     >>> auto_levels(1, 512), auto_levels(2, 512), auto_levels(16, 512)
     (146, 11, 2)
     """
@@ -389,7 +364,7 @@ class UniformNoise(_Noise):
     ----------
     half_width : "auto" or float, default="auto"
         e, > 0. "auto" takes 1/2e an integer, at least 2, with a capacity as close to
-        0.8 log(batch size) as can be: see `auto_levels`.
+        0.8 log(batch size) as can be.
     """
 
     def __init__(self, half_width: float | str = "auto") -> None:

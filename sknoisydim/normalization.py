@@ -22,8 +22,7 @@ class Normalizer(nn.Module):
     """Map x (n, d) to (x - mean) @ matrix.T.
 
     In training, mean and matrix come from the batch, and gradients flow through them; in
-    evaluation, from `set_statistics`. No running average is kept: the distribution of clean rows
-    has to match, and running averages over augmented batches do not describe it.
+    evaluation, from `set_statistics`. Running averages over views would not describe clean rows.
 
     Parameters
     ----------
@@ -59,16 +58,13 @@ class Normalizer(nn.Module):
 
         Parameters
         ----------
-        mean : Tensor of shape (d,)
-            Mean of the encoder's outputs, in float64.
-        covariance : Tensor of shape (d, d)
-            Their covariance, in float64.
+        mean, covariance : Tensor of shape (d,), Tensor of shape (d, d)
+            Of the encoder's outputs, in float64.
         """
         self.mean.copy_(mean)
         self.matrix.copy_(self.deviation * self._from_covariance(covariance))
 
     def _from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
-        """Return the matrix (d, d) that normalises outputs with this covariance (d, d)."""
         raise NotImplementedError  # each subclass has its own
 
     @own_forward

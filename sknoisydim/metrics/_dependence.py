@@ -44,7 +44,7 @@ def max_correlation(
 
     with :math:`r_{ij}(Z)` Pearson's correlation of components i and j, and :math:`r_{ij}` the same
     of the reference sample, or 0 for a target in its N(0, I) pre-image. It is 0 for one component
-    and for constant ones, and blind to dependence that is not linear.
+    and for constant ones.
 
     Parameters
     ----------
@@ -166,10 +166,9 @@ def intrinsic_dimension(X: Any, *, random_state: RandomState = 0) -> float:
     .. math:: \hat d = \frac{n - 1}{\sum_i \log (r_{i2} / r_{i1})}
 
     with :math:`r_{i1} \le r_{i2}` the distances of sample i to its two nearest neighbours (Facco,
-    d'Errico, Rodriguez, Laio, Sci. Rep. 7, 12140, 2017). An embedding with more components than
-    that cannot have independent ones. Its standard deviation is about d / sqrt(n); above about 10
-    dimensions it is too low, so compare it with that of a sample of known dimension. Noise on the
-    samples counts as dimensions.
+    d'Errico, Rodriguez, Laio, Sci. Rep. 7, 12140, 2017). Its standard deviation is about
+    d / sqrt(n); above about 10 dimensions it is too low, so compare it with that of a sample of
+    known dimension. Noise on the samples counts as dimensions.
 
     Parameters
     ----------
@@ -217,7 +216,7 @@ class Consistency:
     ----------
     cka : float
         Linear centred kernel alignment (CKA): 1 where one is the other, turned and scaled; about 0
-        where no linear map tells one by the other. The largest components count most.
+        where no linear map tells one by the other.
     procrustes : float
         Share of the variance of one that the other explains, turned and scaled as it fits best.
     """
@@ -228,7 +227,7 @@ class Consistency:
 
 @own_context()
 def consistency(Z1: ArrayLike, Z2: ArrayLike) -> Consistency:
-    r"""Compare two embeddings of the same samples, up to a rotation, such as those of two seeds.
+    r"""Compare two embeddings of the same samples, up to a rotation.
 
     .. math:: \mathrm{CKA} = \frac{\|Z_1^\top Z_2\|_F^2}
               {\|Z_1^\top Z_1\|_F \, \|Z_2^\top Z_2\|_F}, \qquad
@@ -240,8 +239,7 @@ def consistency(Z1: ArrayLike, Z2: ArrayLike) -> Consistency:
     Parameters
     ----------
     Z1, Z2 : array-like of shape (n_samples, n_components)
-        Embeddings of the same samples, two at least, in the same order. Their numbers of components
-        may differ.
+        Embeddings of the same samples, two at least; their numbers of components may differ.
 
     Returns
     -------
@@ -277,12 +275,10 @@ def align(Z1: ArrayLike, Z2: ArrayLike) -> FloatArray:
 
     .. math:: \min_{R^\top R = I} \|(Z_1 - \bar Z_1) R - (Z_2 - \bar Z_2)\|_F
 
-    A turned N(0, I) is N(0, I): embeddings of two seeds can be compared by component, and match.
-
     Parameters
     ----------
     Z1, Z2 : array-like of shape (n_samples, n_components)
-        Embeddings of the same samples, two at least, in the same order.
+        Embeddings of the same samples, two at least.
 
     Returns
     -------
@@ -307,8 +303,7 @@ def effective_rank(Z: ArrayLike) -> float:
 
     .. math:: \exp \Bigl( -\sum_i p_i \log p_i \Bigr), \qquad p_i = \sigma_i / \sum_j \sigma_j
 
-    with :math:`\sigma_i` the singular values of the centred embedding (Roy, Vetterli, EUSIPCO
-    2007).
+    with the singular values :math:`\sigma_i` of the centred embedding (Roy, Vetterli, 2007).
 
     Parameters
     ----------
@@ -318,8 +313,7 @@ def effective_rank(Z: ArrayLike) -> float:
     Returns
     -------
     rank : float
-        From 1 to the number of components, which a whitened embedding has; 0 where all samples are
-        the same.
+        From 1 to the number of components; 0 where all samples are the same.
 
     Raises
     ------

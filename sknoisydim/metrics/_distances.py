@@ -67,9 +67,8 @@ def sliced_wasserstein(
 
     with :math:`u_k` uniform on the unit sphere, Y as many draws of a target as there are samples,
     and :math:`W_2` the 2-Wasserstein distance on the line (Bonneel et al., J. Math. Imaging Vis.
-    51, 2015, section 3). In the units of Z, and not zero for a finite sample of the target: see
-    `relative_distance`. From 8 dimensions on, projections of almost anything look normal, and it
-    hardly sees more than mean and covariance.
+    51, 2015, section 3). Not zero for a finite sample of the target: see `relative_distance`. From
+    8 dimensions on it hardly sees more than mean and covariance.
 
     Parameters
     ----------
@@ -121,8 +120,8 @@ def energy_distance(
 
     .. math:: E = \bigl( 2\, E|Z - Y| - E|Z - Z'| - E|Y - Y'| \bigr)^{1/2}
 
-    with as many draws of the reference, and else as in :func:`energy_test`. It sees mean, scales
-    and correlation, and little else.
+    with as many draws of the reference, and else as in :func:`energy_test`. It sees little more
+    than mean, scales and correlation.
 
     Parameters
     ----------
@@ -163,9 +162,8 @@ def energy_test(
 
     with Z, Z' of the n samples, Y, Y' of m draws of the reference, and each mean taken over all
     pairs (Szekely, Rizzo, J. Stat. Plan. Inference 143, 2013, equation 2.1 and section 6). The
-    p-value is :math:`(1 + \#\{T_b \ge T\}) / (1 + B)` over B random permutations of all n + m:
-    exact for every n, d and distribution. At most 2,000 on each side are used; m = min(4 n, 2000)
-    for a target.
+    p-value is :math:`(1 + \#\{T_b \ge T\}) / (1 + B)` over B random permutations of all n + m, and
+    exact. At most 2,000 on each side are used; m = min(4 n, 2000) for a target.
 
     Parameters
     ----------
@@ -221,9 +219,8 @@ def mmd_test(
 
     with :math:`k_c(a, b) = \exp(-|a - b|^2 / (2 (c s)^2))` for c = 1, 1/2, 1/4 and 1/8, s the
     median distance in the pooled sample, and :math:`\mu_c, \sigma_c` mean and standard deviation of
-    :math:`M_c` over the permutations (Gretton et al., JMLR 13, 2012, sections 2 and 8). Blind to
-    structure that is fine compared with the distance between neighbours. Samples, draws and the
-    p-value are as of :func:`energy_test`.
+    :math:`M_c` over the permutations (Gretton et al., JMLR 13, 2012, sections 2 and 8), and else as
+    in :func:`energy_test`. Blind to structure finer than the distance between neighbours.
 
     Parameters
     ----------
@@ -267,7 +264,6 @@ def mmd_test(
 def _limited(
     Z: ArrayLike, reference: Reference, random_state: RandomState, draws_per_sample: int = 1
 ) -> tuple[FloatArray, FloatArray, np.random.Generator]:
-    """Return at most 2,000 samples and as many draws, and the generator that they came from."""
     rng = generator(random_state)
     Z, Y = compare(Z, reference)
     Z = subsample(Z, MAX_PAIRWISE_SAMPLES, rng)
@@ -318,7 +314,7 @@ def kolmogorov_smirnov(Z: ArrayLike, reference: Reference = "normal") -> Margina
     .. math:: D_i = \sup_x | F_{n,i}(x) - \Phi(x) |
 
     with :math:`F_{n,i}` the empirical distribution function of component i of the N(0, I)
-    pre-image and :math:`\Phi` that of N(0, 1). Blind to dependence between components.
+    pre-image and :math:`\Phi` that of N(0, 1).
 
     Parameters
     ----------
@@ -450,9 +446,8 @@ def classifier_auc(
     """Area under the ROC curve of a classifier of samples against draws of the reference.
 
     The classifier is cross-validated on as many draws as there are samples, and the scores of all
-    folds are pooled (Lopez-Paz, Oquab, ICLR 2017, section 3). It is the only metric that learns
-    where to look. Trees see single values and components, and so repeated samples and lattices; the
-    network sees what is smooth in all of them; report both.
+    folds are pooled (Lopez-Paz, Oquab, ICLR 2017, section 3). Trees see repeated samples and
+    lattices, the network what is smooth in all components: report both.
 
     Parameters
     ----------
@@ -526,8 +521,7 @@ def relative_distance(
     .. math:: \frac{\sum_{r=1}^{R} D(Z, Y_r)}{\sum_{r=1}^{R} D(Y'_r, Y_r)}
 
     with D the distance and :math:`Y_r, Y'_r` independent samples of the target of the size of Z. A
-    sample of the target has about 1, whatever n and d, and a few percent below and above are
-    chance.
+    sample of the target has 1, give or take a few percent, whatever n and d.
 
     Parameters
     ----------
@@ -600,8 +594,8 @@ def monte_carlo_test(
 
     .. math:: p = \frac{1 + \#\{b : D(Y_b) \ge D(Z)\}}{1 + B}
 
-    with D the distance to the target and :math:`Y_b` one of B samples of the target of the size of
-    Z: exact for every n and d.
+    with D the distance to the target and :math:`Y_b` one of B samples of the target, of the size of
+    Z. It is exact.
 
     Parameters
     ----------
@@ -650,6 +644,6 @@ def monte_carlo_test(
 
 
 def _distance(distance: str | Callable[..., float]) -> Callable[..., float]:
-    return (
-        distance if callable(distance) else DISTANCES[check_name(distance, DISTANCES, "distance")]
-    )
+    if callable(distance):
+        return distance
+    return DISTANCES[check_name(distance, DISTANCES, "distance")]

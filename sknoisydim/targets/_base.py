@@ -51,7 +51,7 @@ class Target(BaseEstimator):
         Returns
         -------
         bound : Target
-            With the attribute `n_components_`. The target itself does not change.
+            With the attribute `n_components_`.
 
         Raises
         ------
@@ -97,8 +97,7 @@ class Target(BaseEstimator):
         Returns
         -------
         z : ndarray of shape (n_samples, n_components)
-            At an edge of the support and beyond it the finite row nearest to that edge; NaN stays
-            NaN.
+            Of a row beyond the support, the finite one nearest to its edge; NaN stays NaN.
 
         Raises
         ------
@@ -188,7 +187,7 @@ class Target(BaseEstimator):
 
 
 def check_vector(value: object, name: str, n_components: int) -> FloatArray:
-    """Return one number per component, of a scalar the same, as a float64 array of its own."""
+    """Return one number per component as a float64 array of its own."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be a number or one per component, got {value!r}.")

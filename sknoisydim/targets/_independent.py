@@ -42,17 +42,15 @@ _FILTERS_LOCK = threading.Lock()
 
 _SCIPY = os.path.dirname(scipy.__file__)
 
-# Two normal scores that differ by more than this are not one rounded by a numerical inversion.
-AGREEMENT = 0.05
-# To so much the range of normal scores is found in which a quantile function is right.
-STEP = 0.1
+# Normal scores that differ by more are not one, rounded by a numerical inversion; and the precision
+# of the range of normal scores in which a quantile function is right.
+AGREEMENT, STEP = 0.05, 0.1
 
 
 class _Marginal:
     """One distribution of scipy.stats for any number of components, behind the hooks of a target.
 
-    Between `z_low` and `z_high` the quantile function is not constant, and agrees with the
-    distribution function; outside, `z` is clipped.
+    `z` is clipped to where the quantile function varies, and agrees with the distribution function.
     """
 
     def __init__(self, distribution: Any, names: tuple[str, ...]) -> None:
@@ -92,7 +90,6 @@ class _Marginal:
         return self
 
     def functions(self) -> list[Callable[[Any], Any]]:
-        """Return what `GENERATIONS` lists."""
         return [getattr(self.distribution, name) for name in self.names]
 
     def _push(self, z: FloatArray) -> FloatArray:
@@ -142,7 +139,7 @@ class _Marginal:
 
 
 def describe(distribution: Any) -> str:
-    """Write a distribution as its user did, which the repr of scipy's older generation does not."""
+    """Write a distribution as its user did; the repr of scipy's older generation does not."""
     name = getattr(getattr(distribution, "dist", None), "name", None)
     if name is None:
         return repr(distribution)
@@ -154,8 +151,8 @@ def describe(distribution: Any) -> str:
 def undamaged(distribution: object) -> Any:
     """Return a distribution of scipy.stats as it was before it was copied or pickled.
 
-    scipy 1.17 makes of each copy of ``scipy.stats.Normal(mu=1, sigma=2)`` a standard normal,
-    which only its repr tells from a real one; scikit-learn's `clone` copies.
+    scipy 1.17 makes of each copy of ``scipy.stats.Normal(mu=1, sigma=2)`` a standard normal, which
+    only its repr tells from a real one.
     """
     if "StandardNormal(mu" not in repr(distribution):
         return distribution
@@ -357,16 +354,14 @@ def resolve_target(target: object, n_components: int) -> Target:
     Returns
     -------
     target : Target
-        A bound copy: what the caller passed does not change.
+        A bound copy.
 
     Raises
     ------
-    TypeError
-        If `target` is not understood: for example a distribution that is not frozen, or one of
-        `torch.distributions`.
-    ValueError
-        If a name is unknown, a distribution is discrete or has invalid parameters, or the number of
-        components does not fit.
+    TypeError, ValueError
+        If `target` is not understood, such as a distribution that is not frozen or one of
+        `torch.distributions`; if a name is unknown, a distribution is discrete or has invalid
+        parameters, or the number of components does not fit.
 
     Examples
     --------

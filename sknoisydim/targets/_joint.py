@@ -15,7 +15,7 @@ from sknoisydim._normal import normal_logpdf
 from sknoisydim._validation import check_real
 from sknoisydim.targets._base import EPS, Z_MAX, FloatArray, Target, check_vector
 
-# Far beyond any embedding; a linear map and a square of numbers up to here do not overflow.
+# A linear map and a square of numbers up to here do not overflow.
 HUGE = 1e150
 
 
