@@ -56,6 +56,14 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
     n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
         Number of features seen in `fit`, and their names, where all are strings.
 
+    Raises
+    ------
+    ValueError, TypeError
+        By each method, if a parameter, or X, is not as documented, or `NoisyDIMTransformer` raises
+        them; by `nearest_cells`, for more than 16 bits.
+    NotFittedError
+        By all but `fit`, before it.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -88,11 +96,6 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         -------
         self : UniformCodes
             The fitted codes.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter is not as documented; as of `NoisyDIMTransformer.fit`.
         """
         bits = check_integer(self.bits, "bits", minimum=1, maximum=MAX_BITS)
         base = self.transformer
@@ -127,11 +130,6 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         -------
         bits : ndarray of shape (n_samples, bits) of uint8
             0 or 1, the most significant first. Cells beside each other differ in one bit.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            Before `fit`; as of `NoisyDIMTransformer.transform`.
         """
         return self._bits(self._slices(X))
 
@@ -148,11 +146,6 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         -------
         codes : ndarray of shape (n_samples,) of int64
             From 0 to ``2**bits - 1``.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            As of `transform`.
         """
         return self._pack(self._slices(X))
 
@@ -165,18 +158,12 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         X : array-like of shape (n_samples, n_features)
             Samples, with features as in `fit`.
         n_cells : int, default=8
-            Number of cells, from 1 to ``2**bits``.
+            Number of cells, from 1 to ``2**bits``, all of which are compared.
 
         Returns
         -------
         codes : ndarray of shape (n_samples, n_cells) of int64
             The nearest cells, the own one first.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            As of `transform`; if `n_cells` is not as above; for more than 16 bits, since all
-            ``2**bits`` cells are compared.
         """
         z, bits = self._embed(X), self._n_features_out
         if bits > MAX_LISTED_BITS:
@@ -208,11 +195,6 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         -------
         labels : ndarray of shape (n_samples,) of int64
             From 0 on.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            As of `transform`; if `min_samples` is no positive integer.
         """
         check_integer(min_samples, "min_samples", minimum=1)
         _, cell, counts = np.unique(self.codes(X), return_inverse=True, return_counts=True)

@@ -43,14 +43,10 @@ class KernelRidge:
     .. math:: k(z, z') = (1 + |z - z'|^2 / (w^2 d))^{-1/2} + z^\top z' / d
 
     The first is a mixture of Gaussian kernels of all widths, since the way back is not equally
-    smooth everywhere. Centred at 1,024 of the samples at most (Nystroem's approximation). Width w
-    and penalty are those whose squared leave-one-out residuals are smallest, which the hat matrix
-    gives in closed form. One penalty for all targets: a linear relation that holds among them holds
-    among what is predicted.
-
-    References
-    ----------
-    C. Williams, M. Seeger, "Using the Nystroem Method to Speed Up Kernel Machines", NIPS 2000.
+    smooth everywhere, centred at 1,024 of the samples at most (Williams, Seeger, "Using the
+    Nystroem Method to Speed Up Kernel Machines", NIPS 2000). Width w and penalty are those whose
+    squared leave-one-out residuals are smallest. One penalty for all targets: a linear relation
+    that holds among them holds among what is predicted.
     """
 
     kernel = "gaussian"  # of files that were saved when there was no other

@@ -61,8 +61,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     - *second moments* (sum): products of components of z and of whitened principal components.
 
     Splits of the held-out samples at random, into a batch and the rest, give each statistic its
-    p-value, and the smallest of the five p-values its own. So the misfit of the embedding to its
-    target is no drift.
+    p-value, and the smallest of the five p-values its own.
 
     Parameters
     ----------
@@ -85,6 +84,13 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
         Number of features seen in `fit`, and their names, where all are strings.
 
+    Raises
+    ------
+    ValueError, TypeError
+        By each method, if a parameter, or X, is not as documented.
+    NotFittedError
+        By `check`, before `fit`.
+
     See Also
     --------
     NoisyDIMOutlierDetector : P-values of single samples.
@@ -102,11 +108,9 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     >>> from sknoisydim import NoisyDIMDriftMonitor
     >>> rng = np.random.default_rng(0)
     >>> monitor = NoisyDIMDriftMonitor(random_state=0).fit(rng.normal(size=(1000, 3)))
-    >>> monitor.check(rng.normal(size=(200, 3))).drift
-    False
-    >>> moved = rng.normal(size=(200, 3)) + [0, 0, 1]
-    >>> list(monitor.check(moved).columns)
-    [2]
+    >>> report = monitor.check(rng.normal(size=(200, 3)) + [0, 0, 1])
+    >>> report.drift, list(report.columns)
+    (True, [2])
     """
 
     def __init__(
@@ -137,11 +141,6 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         -------
         self : NoisyDIMDriftMonitor
             The fitted monitor.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter, or X, is not as documented.
         """
         X, order, n_held_out, rng = self._to_split(X, least=2)
         held_out, others = X[order[:n_held_out]], X[order[n_held_out:]]
@@ -181,12 +180,6 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         -------
         report : sknoisydim.metrics.DriftReport
             P-values, effect sizes, what moved, and a sentence.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            Before `fit`; if X is no table of numbers with these features, or `batch_number` no
-            positive integer.
         """
         check_is_fitted(self)
         level = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")

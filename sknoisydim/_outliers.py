@@ -89,6 +89,13 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
     n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
         Number of features seen in `fit`, and their names, where all are strings.
 
+    Raises
+    ------
+    ValueError, TypeError
+        By each method, if a parameter, or X, is not as documented.
+    NotFittedError
+        By all but `fit`, before it.
+
     See Also
     --------
     NoisyDIMTransformer : Its `score_samples` is the log density of the embedding alone.
@@ -99,8 +106,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
     Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", Springer 2005, chapter 4.
     Bates et al., "Testing for Outliers with Conformal p-values", Annals of Statistics 51 (2023).
     Vovk, Wang, "Combining p-values via averaging", Biometrika 107 (2020). Zhang, Stephens, "A New
-    and Efficient Estimation Method for the Generalized Pareto Distribution", Technometrics 51
-    (2009).
+    and Efficient Estimation Method for the Generalized Pareto Distribution", Technometrics 51.
 
     Examples
     --------
@@ -146,11 +152,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         -------
         self : NoisyDIMOutlierDetector
             The fitted detector.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter, or X, is not as documented.
         """
         self._check_levels()
         n_members = check_integer(self.n_estimators, "n_estimators", minimum=1)
@@ -201,11 +202,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         -------
         scores : ndarray of shape (n_samples,)
             In nats, finite; the smaller, the more unusual.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            Before `fit`; if X is no table of numbers with these features.
         """
         check_is_fitted(self)
         X = self._samples(X)
@@ -224,11 +220,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         -------
         decision : ndarray of shape (n_samples,)
             `score_samples` minus `offset_`, in nats; negative for outliers.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            As of `p_values`.
         """
         return self.score_samples(X) - self.offset_
 
@@ -250,11 +241,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         -------
         pvalues : ndarray of shape (n_samples,)
             From 0 to 1; the smaller a score, the smaller its p-value, or the same.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            As of `score_samples`; if a parameter that was set after `fit` is not as documented.
         """
         return _p_values(self.score_samples(X), *self._calibration())
 
@@ -271,11 +257,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         -------
         labels : ndarray of shape (n_samples,)
             -1 for outliers, 1 for usual samples.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            As of `p_values`.
         """
         self._check_levels()
         if self.fdr is None:

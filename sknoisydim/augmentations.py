@@ -110,8 +110,7 @@ class Mixup(_View):
     .. math:: x' = \lambda x + (1 - \lambda) x_{\text{other}}, \qquad
         \lambda = \max(b, 1 - b), \quad b \sim \operatorname{Beta}(\alpha, \alpha)
 
-    The larger share is the row's own, so that the view belongs to it. A cell that is missing in
-    either row stays as it is.
+    The larger share is the row's own. A cell that is missing in either row stays as it is.
 
     Parameters
     ----------

@@ -70,9 +70,8 @@ def infonce(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 
     The first term asks which view belongs to a noisy embedding, the second which noisy embedding
     belongs to a view (arXiv:1807.03748, section 2.3 and appendix A.1, for either). With the
-    channel's own density the second is tight for the output's distribution at capacity alone, so
-    training moves the embedding towards it. Close to log n, where both saturate, a thin shell can
-    have a larger value than N(0, I).
+    channel's own density the second is tight for the output's distribution at capacity alone. Close
+    to log n, where both saturate, a thin shell can have a larger value than N(0, I).
 
     Parameters
     ----------
@@ -171,8 +170,7 @@ class DonskerVaradhan(nn.Module):
     r"""`dv`, with the moving-average gradient of MINE while it trains.
 
     The value is that of `dv`. In the denominator of its gradient stands an exponential moving
-    average a of :math:`E_q[e^T]` over the batches, where that of a batch would be biased (Belghazi
-    et al., ICML 2018, section 3.2):
+    average a of :math:`E_q[e^T]` over the batches (Belghazi et al., ICML 2018, section 3.2):
 
     .. math:: \nabla E_p[T] - \frac{\nabla E_q[e^T]}{a}
 
@@ -233,9 +231,8 @@ def jsd(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 
     .. math:: E_p[-\log(1 + e^{-T})] - E_q[\log(1 + e^T)]
 
-    which is bounded and of small variance (Hjelm et al., ICLR 2019, equation 4). Its optimal critic
-    is the log density ratio, so the value is `nwj` of the same scores, in nats (Poole et al., ICML
-    2019, section 2.1).
+    (Hjelm et al., ICLR 2019, equation 4). Its optimal critic is the log density ratio, so the value
+    is `nwj` of the same scores, in nats (Poole et al., ICML 2019, section 2.1).
 
     Parameters
     ----------

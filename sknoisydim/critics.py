@@ -78,14 +78,12 @@ class _Critic(BaseEstimator):
         Returns
         -------
         critic : nn.Module
-            Maps views (n, d) and noisy embeddings (n, d) to scores (n, n), with ``scores[i, j]``
-            for noisy embedding i and view j.
+            Maps views (n, d) and noisy embeddings (n, d) to ``scores[i_noisy, j_view]``.
 
         Raises
         ------
         TypeError, ValueError
-            If a parameter is not valid; by `ExactCritic`, if the density of the channel's noise has
-            no gradient.
+            If a parameter is not valid; by `ExactCritic`, if the noise's density has no gradient.
         """
         raise NotImplementedError  # described here once: each subclass has its own
 
@@ -101,8 +99,7 @@ class ExactCritic(_Critic):
     critic is optimal for jointly normal f(X) and f(X'), and without augmentation, where v is zero.
     It has no parameters, no gradient by v, and costs one matrix product.
 
-    Use it where views stay close to their rows. It cannot train with a `UniformNoise`, whose
-    density is a box, without a gradient.
+    Use it where views stay close to their rows. The density of `UniformNoise` has no gradient.
     """
 
     @own_context()
@@ -170,8 +167,7 @@ class BilinearCritic(_Critic):
 
     The family of all density ratios of jointly normal pairs, so it comes close to the optimum as
     embeddings come close to N(0, I), with 3 d^2 + 2 parameters and one matrix product. The bilinear
-    term alone (arXiv:1807.03748, equation 3) shows d / (2 (1 + s^2)) nats at most with a noise of
-    s: 1.0 of 5.1 at d = 2 and s = 0.08.
+    term alone (arXiv:1807.03748, equation 3) shows at most d / (2 (1 + s^2)) nats, with noise s.
 
     Parameters
     ----------

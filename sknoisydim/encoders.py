@@ -35,14 +35,6 @@ class MLPEncoder(BaseEstimator):
         Add its input to each hidden layer that keeps the width.
     precision : {"32", "bf16"}, default="32"
         Of matrix products in training; "bf16" saves time where the hardware has such products.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.encoders import MLPEncoder
-    >>> encoder = MLPEncoder((32,)).build(10, 2, torch.Generator().manual_seed(0))
-    >>> encoder(torch.zeros(5, 10)).shape
-    torch.Size([5, 2])
     """
 
     own_generator = True  # draws from the one that it is given, and from no other
@@ -238,8 +230,7 @@ def recalibrate(encoder: nn.Module, batches: Any) -> None:
 def fold(encoder: nn.Module, mean: torch.Tensor, matrix: torch.Tensor) -> nn.Module | None:
     """Return the encoder and `matrix @ (output - mean)` behind it as one chain of linear layers.
 
-    Return None if the encoder is no plain chain that ends in a linear layer, in front of which
-    missing values may be filled.
+    Return None if the encoder is no plain chain, or does not end in a linear layer.
     """
     if type(encoder) is IndicateMissing:
         inner = fold(encoder.encoder, mean, matrix)

@@ -240,8 +240,7 @@ MAX_CELLS = 10_000
 def auto_levels(n_components: int, batch_size: int) -> int:
     """Return the number of cells 1/2e, at least 2, of the grid that a batch can just show.
 
-    It makes the capacity d log(1 + 1/2e) as close to 0.8 log B as can be. With one cell the grid
-    would be the corners of the cube.
+    It makes the capacity d log(1 + 1/2e) as close to 0.8 log B as can be.
 
     >>> auto_levels(1, 512), auto_levels(2, 512), auto_levels(16, 512)
     (146, 11, 2)
@@ -338,8 +337,7 @@ class UniformChannel(_Channel):
         Returns
         -------
         scores : Tensor of shape (n, m)
-            In nats: the capacity where y is in the box, and -10,000 in place of minus infinity
-            elsewhere.
+            In nats: the capacity where y is in the box, -10,000 (for minus infinity) elsewhere.
         """
         f = torch.special.ndtr(clean)
         # What was added and is taken away again differs by a rounding or two.
@@ -363,8 +361,7 @@ class UniformNoise(_Noise):
     Parameters
     ----------
     half_width : "auto" or float, default="auto"
-        e, > 0. "auto" takes 1/2e an integer, at least 2, with a capacity as close to
-        0.8 log(batch size) as can be.
+        e, > 0. "auto" takes an integer 1/2e >= 2, for a capacity close to 0.8 log(batch size).
     """
 
     def __init__(self, half_width: float | str = "auto") -> None:

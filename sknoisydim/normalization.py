@@ -172,14 +172,6 @@ class BatchNormalization(_Normalization):
     ----------
     ridge : float, default=1e-4
         :math:`\rho`, relative to the mean variance :math:`\bar\sigma^2` of the components.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.normalization import BatchNormalization
-    >>> z = BatchNormalization().build(1)(torch.tensor([[1.0], [3.0]]))
-    >>> z.round(decimals=2).flatten().tolist()
-    [-1.0, 1.0]
     """
 
     module = _PerComponent

@@ -43,8 +43,7 @@ def max_correlation(
     .. math:: \max_{i < j} \, | r_{ij}(Z) - r_{ij} |
 
     with :math:`r_{ij}(Z)` Pearson's correlation of components i and j, and :math:`r_{ij}` the same
-    of the reference sample, or 0 for a target in its N(0, I) pre-image. It is 0 for one component
-    and for constant ones.
+    of the reference sample, or 0 for a target in its N(0, I) pre-image. 0 for constant components.
 
     Parameters
     ----------
@@ -91,7 +90,7 @@ def total_correlation(
     through the quantile function of N(0, 1)), W those scores whitened by R, G a sample of N(0, I)
     treated in the same way, and :math:`\hat H` the Kozachenko-Leonenko entropy (Probl. Inf. Transm.
     23, 1987) from the distance to the k-th neighbour, of at most 10,000 samples. Exact on average
-    for a Gaussian copula; other dependence is underestimated, more so with each component.
+    for a Gaussian copula; other dependence is underestimated.
 
     Parameters
     ----------
@@ -112,8 +111,7 @@ def total_correlation(
     Raises
     ------
     ValueError, TypeError
-        As of `kolmogorov_smirnov`; if there are too few samples, or `n_neighbors` is no positive
-        integer.
+        As of `kolmogorov_smirnov`; if there are too few samples; by `n_neighbors` below 1.
 
     Examples
     --------
@@ -173,8 +171,7 @@ def intrinsic_dimension(X: Any, *, random_state: RandomState = 0) -> float:
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Samples, with features on comparable scales. Repeated ones count once; of more than 4,000,
-        4,000 drawn at random are used.
+        Samples, with features on comparable scales: 4,000 at most, of which repeated count once.
     random_state : int, Generator, RandomState or None, default=0
         Seed of which samples are used.
 
@@ -215,8 +212,7 @@ class Consistency:
     Attributes
     ----------
     cka : float
-        Linear centred kernel alignment (CKA): 1 where one is the other, turned and scaled; about 0
-        where no linear map tells one by the other.
+        Linear centred kernel alignment (CKA): 1 where one is the other, turned and scaled.
     procrustes : float
         Share of the variance of one that the other explains, turned and scaled as it fits best.
     """

@@ -41,12 +41,10 @@ from sknoisydim.metrics._samples import (
     whiten,
 )
 
-#: Samples on each side that a pairwise method uses, at most. Its largest array is then
-#: (4,000, 4,000) float64, 128 MB.
+#: Samples on each side that a pairwise method uses, at most: its largest array then has 128 MB.
 MAX_PAIRWISE_SAMPLES = 2_000
 
-#: Draws of a target for each sample, in a permutation test: draws cost little, and the noise of the
-#: reference takes power.
+#: Draws of a target for each sample, in a permutation test: few of them take power.
 DRAWS_PER_SAMPLE = 4
 
 #: Widths of Gaussian kernels: the median distance, its half, its quarter and its eighth.
@@ -120,8 +118,7 @@ def energy_distance(
 
     .. math:: E = \bigl( 2\, E|Z - Y| - E|Z - Z'| - E|Y - Y'| \bigr)^{1/2}
 
-    with as many draws of the reference, and else as in :func:`energy_test`. It sees little more
-    than mean, scales and correlation.
+    as in :func:`energy_test`, with as many draws as samples. It sees mean, scales, correlation.
 
     Parameters
     ----------
@@ -354,12 +351,11 @@ def henze_zirkler(
 
     with :math:`\hat\varphi` the characteristic function of the n samples after whitening by their
     own mean and covariance, and :math:`\beta = ((2d + 1) n / 4)^{1 / (d + 4)} / \sqrt 2` (Commun.
-    Stat. Theory Methods 19, 1990, theorem 3.1 and section 4). Blind to the mean, to scales and to
-    correlation. A singular covariance gives the statistic 4 n and p-value 0.
+    Stat. Theory Methods 19, 1990, theorem 3.1 and section 4). A singular covariance gives the
+    statistic 4 n and p-value 0. At most 2,000 samples are used.
 
     The p-value comes from a log-normal distribution with the asymptotic mean and variance; with
-    fewer than max(500, 20 d) samples from 199 simulated ones of the same size. Above 2,000 samples,
-    2,000 drawn at random are used.
+    fewer than max(500, 20 d) samples from 199 simulated ones of the same size.
 
     Parameters
     ----------
@@ -526,9 +522,8 @@ def relative_distance(
     Parameters
     ----------
     distance : str or callable
-        A key of `sknoisydim.metrics.DISTANCES`, or a function
-        ``distance(Z, reference, random_state=..., **params)`` that returns a float, for a
-        reference that is "normal" or a sample.
+        A key of `sknoisydim.metrics.DISTANCES`, or a function ``distance(Z, reference,
+        random_state=..., **params)`` -> float, for a reference that is "normal" or a sample.
     Z : array-like of shape (n_samples, n_components)
         Embedded samples.
     reference : str, target or array-like of shape (m, n_components), default="normal"
@@ -594,8 +589,7 @@ def monte_carlo_test(
 
     .. math:: p = \frac{1 + \#\{b : D(Y_b) \ge D(Z)\}}{1 + B}
 
-    with D the distance to the target and :math:`Y_b` one of B samples of the target, of the size of
-    Z. It is exact.
+    with D the distance to the target and :math:`Y_b` one of B samples of it, of the size of Z.
 
     Parameters
     ----------
@@ -620,8 +614,7 @@ def monte_carlo_test(
     Raises
     ------
     ValueError, TypeError
-        As of `energy_test`; if the reference is a sample, `distance` is an unknown name, or
-        `n_resamples` no positive integer.
+        As of `relative_distance`; if the reference is a sample; by `n_resamples` below 1.
 
     Examples
     --------

@@ -20,16 +20,14 @@ MAX_NAMES = 5
 class DriftReport(Report):
     """Whether a batch has another distribution than the samples of `fit`, and where.
 
-    ``print(report)`` shows a sentence and a table. It is a dictionary, whose keys are attributes,
-    too.
+    ``print(report)`` shows a sentence and a table. Its attributes are the keys of a dictionary.
 
     Attributes
     ----------
     drift : bool
         Whether `pvalue` is at most `level`.
     pvalue : float
-        Probability, without drift, that the smallest p-value of the parts is as small: by random
-        splits of the held-out samples.
+        Of the smallest p-value of the parts, by random splits of the held-out samples.
     level : float
         Level of this batch: `alpha`, or less with a `batch_number`.
     part_pvalues : dict of str to float
@@ -39,9 +37,8 @@ class DriftReport(Report):
         samples: of a column, of a column given the others, or of a component. But for chance, at
         least this share of the batch is distributed otherwise. And its median without drift.
     columns : dict of str or int to float
-        Columns whose distribution moved, the clearest first: by name, or by number where there are
-        no names, the distance of its distribution functions. Without drift the probability of any
-        entry in a report is at most `level`.
+        Columns whose distribution moved, the clearest first: by name, or by number, the distance of
+        the distribution functions. Without drift any entry has at most the probability `level`.
     columns_given_others : dict of str or int to float
         The same for columns whose relation to the others moved: of residuals of a linear model.
     components : dict of int to float

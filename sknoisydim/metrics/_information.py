@@ -99,8 +99,7 @@ class InformationEstimate:
     Attributes
     ----------
     value, low, high : float
-        The estimate, a lower bound, in `units`, and the ends of its confidence interval over draws
-        of the noise.
+        The estimate, a lower bound, and its confidence interval over draws of noise, in `units`.
     reachable : float
         The same estimate for N(0, I), with the same channel and batches. A larger `value` is
         chance, or due to samples that spread wider than N(0, I).
@@ -177,10 +176,9 @@ def mutual_information(
     Parameters
     ----------
     est : NoisyDIMTransformer, Pipeline or fitted search
-        Fitted. A Pipeline has one NoisyDIMTransformer at any place, which gets X through the steps
-        before it.
+        Fitted. A Pipeline has one NoisyDIMTransformer, which gets X through the steps before it.
     X : array-like of shape (n_samples, n_features)
-        At least two samples. Each draw uses at most 8,192 of them (or a batch, if larger).
+        At least two samples. Each draw uses at most 8,192 of them, or a batch.
     units : {"nats", "bits"}, default="nats"
         Unit of everything in the result.
     n_draws : int, default=20
@@ -198,8 +196,7 @@ def mutual_information(
     Raises
     ------
     NotFittedError, TypeError, ValueError
-        If there is no such fitted transformer, or more than one; if X is not usable, see
-        `NoisyDIMTransformer.transform`; if another parameter is not as above.
+        If there is no such fitted transformer, or more than one; if a parameter is not as above.
     """
     check_name(units, UNITS, "units")
     check_integer(n_draws, "n_draws", minimum=2)
@@ -322,10 +319,9 @@ def match_scorer(
     y : None, default=None
         Ignored.
     metric : str, default="sliced_wasserstein"
-        A key of `sknoisydim.metrics.DISTANCES` (-1 is perfect), or "classifier_auc": the score is
-        minus that (-0.5 is perfect).
+        A key of `sknoisydim.metrics.DISTANCES` (-1 is perfect), or "classifier_auc" (-0.5 is).
     random_state : int, default=0
-        Seed of all draws, the same in every call, so candidates of a grid are compared alike.
+        Seed of all draws, in every call.
     **params : keyword arguments
         Passed to `relative_distance` and the distance, or to `classifier_auc`.
 

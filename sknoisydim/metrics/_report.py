@@ -35,8 +35,7 @@ VERDICTS = {
     "unclear": "too few samples to tell",
 }
 NAN, LEVEL, WIDTH = math.nan, 0.05, 86
-#: Lines of the data frame: group, quantity, and names of its value, of that of the target (or this
-#: value itself), and of its p-value.
+#: Lines of the data frame: group, quantity, and names of value, perfect (or itself) and p-value.
 LINES = (
     ("information", "given samples, nats", "value", "reachable", ""),
     ("information", "capacity of the channel, nats", "capacity", NAN, ""),
@@ -116,11 +115,9 @@ class MatchReport(Report):
     training_information, training_reachable : float
         Of the training samples (`mutual_information_`), and of N(0, I) with their batches, in nats.
     relative_marginal_distance, relative_sliced_wasserstein, relative_energy_distance : float
-        `relative_distance` of the components (root mean square of the Wasserstein distances) and of
-        the joint distribution.
+        `relative_distance` of the components (root mean square of Wasserstein's) and of all.
     worst_component, worst_ks, worst_ks_pvalue : int, float, float
-        Component with the largest Kolmogorov-Smirnov statistic, the statistic, and its p-value with
-        Holm's correction for all components.
+        Component with the largest Kolmogorov-Smirnov statistic, this, and Holm's p-value for it.
     energy_pvalue, mmd_pvalue, henze_zirkler_pvalue : float
         P-values of the three tests of the joint distribution.
     max_correlation, max_correlation_pair, max_correlation_pvalue : float, tuple of int, float
@@ -130,11 +127,18 @@ class MatchReport(Report):
     intrinsic_dimension, intrinsic_dimension_needed : float
         Of the scaled samples before the encoder, and of as many draws of N(0, I).
     repeated_rows, outside_support : float
-        Share of embedded samples that repeat another one; by `from_arrays`, of those outside of the
-        support of the target.
+        Shares of samples that repeat another one, and (by `from_arrays`) outside of the support.
     label_information, shuffled_label_information, label_pvalue : float
         Information of a linear model about `y` through the channel, in nats; its mean over random
         orders of `y`; and the share of orders with at least as much.
+
+    Raises
+    ------
+    ValueError, TypeError
+        By `from_estimator`, as of `mutual_information`, and if y has another number of samples; by
+        `from_arrays`, as of `kolmogorov_smirnov`; by both, if `classifier` is no bool.
+    NotFittedError, ImportError
+        By `from_estimator`; by `to_frame`, without pandas.
     """
 
     @classmethod
@@ -167,12 +171,6 @@ class MatchReport(Report):
         -------
         report : MatchReport
             With all values.
-
-        Raises
-        ------
-        NotFittedError, TypeError, ValueError
-            As of `mutual_information`; if y has another number of samples or `classifier` is no
-            bool.
         """
         from sknoisydim._modules import draw_seed  # here: metrics of plain arrays need no torch
 
@@ -227,11 +225,6 @@ class MatchReport(Report):
         -------
         report : MatchReport
             With `information` None, and no value of training or labels.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As of `kolmogorov_smirnov`, or if `classifier` is no bool.
         """
         check_boolean(classifier, "classifier")
         normal = _samples.normal_preimage(Z, target, test="MatchReport.from_arrays")
@@ -258,11 +251,6 @@ class MatchReport(Report):
         frame : pandas.DataFrame
             With columns "value", "perfect" (of samples of the target, or what is reachable),
             "pvalue", and "rejected": whether it is at most 0.05 with Holm's correction for all.
-
-        Raises
-        ------
-        ImportError
-            Without pandas.
         """
         import pandas as pd
 

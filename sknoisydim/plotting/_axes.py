@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sknoisydim._context import own_context
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.colorizer import ColorizingArtist
 
 # Okabe and Ito's colours, which stay apart for colour-blind eyes; their yellow, too light for
 # points on white, comes last.
@@ -45,14 +41,14 @@ def panels(ax: Any, n_rows: int, n_columns: int, size: tuple[float, float]) -> N
     return place.subgridspec(n_rows, n_columns).subplots(squeeze=False)
 
 
-def color_bar(drawn: ColorizingArtist, axes: list[Axes], label: str) -> None:
+def color_bar(drawn: Any, axes: list[Any], label: str) -> None:
     """Add a colour bar at the right of some axes."""
     bar = axes[0].figure.colorbar(drawn, ax=axes, fraction=0.04, pad=0.02)
     bar.set_label(label, fontsize=SMALL)
     bar.ax.tick_params(labelsize=TINY)
 
 
-def outside(ax: Axes, loc: str, anchor: tuple[float, float]) -> dict[str, object]:
+def outside(ax: Any, loc: str, anchor: tuple[float, float]) -> dict[str, object]:
     """Return the place of a legend beside the axes, or inside where no layout makes space."""
     if ax.figure.get_layout_engine() is None:
         return {"loc": "best", **LEGEND}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,6 @@ from sknoisydim._validation import check_name
 from sknoisydim.metrics._information import find_step
 
 from ._axes import LEGEND, PALETTE, REFERENCE, TINY, Display, outside, panels
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 # Keys of `history_`, with the name, colour and line style of their curves.
 CURVES = {
@@ -56,7 +53,7 @@ class TrainingDisplay(Display):
     batch_size: int
 
     @classmethod
-    def from_estimator(cls, estimator: BaseEstimator, *, ax: Axes | None = None) -> TrainingDisplay:
+    def from_estimator(cls, estimator: BaseEstimator, *, ax: Any = None) -> TrainingDisplay:
         """Draw the history of a fitted transformer.
 
         Parameters
@@ -105,8 +102,7 @@ class TrainingDisplay(Display):
 class TradeOffDisplay(Display):
     """Two scores of a grid search against each other, with the settings that no other beats.
 
-    These are joined by a line and labelled; the others are grey. Bars are standard errors over the
-    folds.
+    These are joined by a line and labelled; the others are grey. Bars are standard errors.
 
     Parameters
     ----------
@@ -130,7 +126,7 @@ class TradeOffDisplay(Display):
 
     @classmethod
     def from_estimator(
-        cls, search: object, *, x: str = "match", y: str = "accuracy", ax: Axes | None = None
+        cls, search: object, *, x: str = "match", y: str = "accuracy", ax: Any = None
     ) -> TradeOffDisplay:
         """Draw two scores of a fitted search.
 

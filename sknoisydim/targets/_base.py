@@ -34,6 +34,14 @@ class Target(BaseEstimator):
 
     A new target is a subclass with the hooks ``_bind`` (optional), ``_push``, ``_pull`` and
     ``_logpdf``, which receive checked rows of their own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        By :meth:`bind`, if a parameter is not valid, or made for another number of components; by
+        the other methods, if rows are no real numbers, or have another shape.
+    NotFittedError
+        By the other methods, before :meth:`bind`.
     """
 
     # Whether `_push` takes rows of float32 as well as those of float64.
@@ -52,11 +60,6 @@ class Target(BaseEstimator):
         -------
         bound : Target
             With the attribute `n_components_`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a parameter is not valid, or made for another number of components.
         """
         n_components = check_integer(n_components, "n_components", minimum=1)
         bound: Self = clone(self)
@@ -77,11 +80,6 @@ class Target(BaseEstimator):
         -------
         x : ndarray of shape (n_samples, n_components)
             Finite wherever `z` is; NaN stays NaN.
-
-        Raises
-        ------
-        NotFittedError, TypeError, ValueError
-            Before :meth:`bind`; if rows are no real numbers, or have another shape.
         """
         return self._push(self._rows(z, "z"))
 
@@ -98,11 +96,6 @@ class Target(BaseEstimator):
         -------
         z : ndarray of shape (n_samples, n_components)
             Of a row beyond the support, the finite one nearest to its edge; NaN stays NaN.
-
-        Raises
-        ------
-        NotFittedError, TypeError, ValueError
-            Before :meth:`bind`; if rows are no real numbers, or have another shape.
         """
         return self._pull(self._rows(x, "x"))
 
@@ -123,11 +116,6 @@ class Target(BaseEstimator):
         -------
         x : ndarray of shape (n_samples, n_components)
             Rows of the target.
-
-        Raises
-        ------
-        NotFittedError, TypeError, ValueError
-            Before :meth:`bind`; if a parameter is not valid.
         """
         shape = check_integer(n_samples, "n_samples", minimum=1), self._bound_n_components()
         return self._push(check_random_state(random_state).standard_normal(shape))
@@ -145,11 +133,6 @@ class Target(BaseEstimator):
         -------
         log_density : ndarray of shape (n_samples,)
             In nats; -inf outside the support.
-
-        Raises
-        ------
-        NotFittedError, TypeError, ValueError
-            Before :meth:`bind`; if rows are no real numbers, or have another shape.
         """
         return self._logpdf(self._rows(x, "x"))
 
@@ -239,8 +222,7 @@ class Uniform(Target):
 
     with :math:`a` for `low`, :math:`b` for `high` and :math:`\Phi` the distribution function of
     N(0, 1). The log density inside the box is :math:`-\sum_i \log(b_i - a_i)` nats. :meth:`pull`
-    maps an edge to the outermost component that still rounds to it: :math:`\Phi(z)` is 1 for
-    z > 8.3.
+    maps an edge to the outermost component that still rounds to it, such as 8.3.
 
     Parameters
     ----------

@@ -88,13 +88,11 @@ class PushForward(Target):
     Parameters
     ----------
     forward : callable
-        The map :math:`T` of rows, each by itself: (n_samples, n_components) -> (n_samples,
-        n_components), on numpy arrays.
+        :math:`T`, on arrays of shape (n_samples, n_components), each row by itself.
     inverse : callable or None, default=None
-        :math:`T^{-1}`, of the same shapes. :meth:`pull` and :meth:`logpdf` need it.
+        :math:`T^{-1}`, of the same shape. :meth:`pull` and :meth:`logpdf` need it.
     log_abs_det_jacobian : callable or None, default=None
-        :math:`\log|\det J_T|` at rows **z** of N(0, I) (not at rows of the target), in nats:
-        (n_samples, n_components) -> (n_samples,). :meth:`logpdf` needs it.
+        :math:`\log|\det J_T|` at **z** (n_samples,), in nats. :meth:`logpdf` needs it.
 
     Raises
     ------
