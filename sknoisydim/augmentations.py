@@ -28,7 +28,6 @@ __all__ = [
     "GaussianJitter",
     "Mixup",
     "Neighbors",
-    "one_hot_blocks",
 ]
 
 View = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -136,26 +135,12 @@ class Mixup(_View):
 
 @own_context(gradients=False)
 def one_hot_blocks(x: torch.Tensor) -> list[list[int]]:
-    """Return the blocks of adjacent columns of scaled rows that look like one-hot codes.
+    """Return the blocks of adjacent columns of scaled rows (n, p) that look like one-hot codes.
 
     Each column of a block has two values (any two: scaling moves 0 and 1), and in every row one
     column alone has its larger value, or none where a cell of the block is missing (NaN). Inside a
     block a column may have one value only: a level that the sample happens not to show.
 
-    Parameters
-    ----------
-    x : Tensor of shape (n, p)
-        Scaled rows.
-
-    Returns
-    -------
-    blocks : list of lists of int
-        Numbers of the columns of each block.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.augmentations import one_hot_blocks
     >>> codes = 3 * torch.eye(3)[[0, 1, 2, 1]] - 1
     >>> one_hot_blocks(torch.cat([torch.arange(4.0)[:, None], codes], 1))
     [[1, 2, 3]]
@@ -253,7 +238,7 @@ class FeatureCorruption(_View):
         Probability that a cell, or a group, is replaced, in [0, 1].
     groups : None, "auto" or list of lists of int, default=None
         Columns that are replaced as one, by number; columns in no group stand for themselves.
-        "auto" finds one-hot blocks in a sample of the rows: see `one_hot_blocks`.
+        "auto" finds one-hot blocks, also scaled ones, in a sample of the rows.
 
     Examples
     --------

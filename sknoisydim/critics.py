@@ -78,7 +78,7 @@ class _Critic(BaseEstimator):
         Returns
         -------
         critic : nn.Module
-            Maps views (n, d) and noisy embeddings (n, d) to ``scores[i_noisy, j_view]``.
+            Maps views (n, d) and noisy embeddings (n, d) to scores (n, n), a row per noisy one.
 
         Raises
         ------

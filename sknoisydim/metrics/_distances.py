@@ -44,7 +44,7 @@ from sknoisydim.metrics._samples import (
 #: Samples on each side that a pairwise method uses, at most: its largest array then has 128 MB.
 MAX_PAIRWISE_SAMPLES = 2_000
 
-#: Draws of a target for each sample, in a permutation test: few of them take power.
+#: Draws of a target for each sample, in a permutation test: with fewer it has less power.
 DRAWS_PER_SAMPLE = 4
 
 #: Widths of Gaussian kernels: the median distance, its half, its quarter and its eighth.
@@ -182,8 +182,7 @@ def energy_test(
     ------
     ValueError, TypeError
         If Z or a sample is no table of finite numbers with two rows at least, if they have other
-        numbers of components, if a name is unknown, a row of Z has no pre-image, or
-        `n_permutations` is no positive integer.
+        numbers of components, if a row of Z has no pre-image, or a parameter is not as above.
 
     Examples
     --------
@@ -425,8 +424,6 @@ CLASSIFIERS: dict[str, Callable[..., Any]] = {
     "boosting": partial(HistGradientBoostingClassifier, max_iter=200, early_stopping=False),
     "mlp": _mlp,
 }
-
-
 CLASSIFIER = ["a scikit-learn classifier"]
 
 
@@ -527,10 +524,10 @@ def relative_distance(
     Z : array-like of shape (n_samples, n_components)
         Embedded samples.
     reference : str, target or array-like of shape (m, n_components), default="normal"
-        As of `energy_test`. Of a sample, disjoint parts take the place of :math:`Y_r, Y'_r`; all
-        three then have min(n, m // 2) samples.
+        As of `energy_test`. :math:`Y_r, Y'_r` are disjoint parts of a sample, and of Z as many are
+        used: min(n, m // 2).
     n_repeats : int, default=10
-        Number R of repeats.
+        Number R of repeats, at least 1.
     random_state : int, Generator, RandomState or None, default=None
         Seed of all draws.
     **params : keyword arguments
@@ -544,8 +541,7 @@ def relative_distance(
     Raises
     ------
     ValueError, TypeError
-        As of `energy_test`, with four rows of a sample and of Z at least; if `distance` is an
-        unknown name, or `n_repeats` no positive integer.
+        As of `energy_test`, with four rows of a sample and of Z at least; if `distance` is unknown.
 
     Examples
     --------
@@ -600,7 +596,7 @@ def monte_carlo_test(
     reference : str or target, default="normal"
         As of `energy_test`, but no sample.
     n_resamples : int, default=99
-        Number B of samples of the target; the smallest p-value is 1 / (1 + B).
+        Number B of samples of the target, at least 1; the smallest p-value is 1 / (1 + B).
     random_state : int, Generator, RandomState or None, default=None
         Seed of all draws.
     **params : keyword arguments
@@ -614,7 +610,7 @@ def monte_carlo_test(
     Raises
     ------
     ValueError, TypeError
-        As of `relative_distance`; if the reference is a sample; by `n_resamples` below 1.
+        As of `relative_distance`; if the reference is a sample.
 
     Examples
     --------
