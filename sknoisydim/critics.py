@@ -21,13 +21,7 @@ from sknoisydim._context import own_context, own_forward
 from sknoisydim._modules import linear, mlp
 from sknoisydim._validation import check_integer, check_real, check_sizes, resolve
 
-__all__ = [
-    "CRITICS",
-    "BilinearCritic",
-    "ConcatCritic",
-    "ExactCritic",
-    "SeparableCritic",
-]
+__all__ = ["CRITICS", "BilinearCritic", "ConcatCritic", "ExactCritic", "SeparableCritic"]
 
 # Variance of a view about its row, per component of unit variance, that critics start from.
 SPREAD = 0.2

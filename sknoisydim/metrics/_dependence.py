@@ -14,18 +14,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from sknoisydim._context import own_context
 from sknoisydim._validation import check_integer
-from sknoisydim.metrics._samples import (
-    FloatArray,
-    RandomState,
-    Reference,
-    check_sample,
-    compare,
-    correlation_matrix,
-    generator,
-    normal_preimage,
-    subsample,
-    whiten,
-)
+from sknoisydim.metrics import _samples
+from sknoisydim.metrics._samples import FloatArray, RandomState, Reference
 
 #: Samples whose nearest neighbours are searched, at most: for the entropy, and for the dimension.
 MAX_ENTROPY_SAMPLES, MAX_DIMENSION_SAMPLES = 10_000, 4_000
@@ -64,10 +54,10 @@ def max_correlation(
     ValueError, TypeError
         As of `energy_test`.
     """
-    Z, Y = compare(Z, reference)
-    correlation = correlation_matrix(Z)
+    Z, Y = _samples.compare(Z, reference)
+    correlation = _samples.correlation_matrix(Z)
     if Y is not None:
-        correlation -= correlation_matrix(Y)
+        correlation -= _samples.correlation_matrix(Y)
     np.fill_diagonal(correlation, 0.0)
     return float(np.abs(correlation).max())
 
@@ -122,7 +112,7 @@ def total_correlation(
     0.5
     """
     check_integer(n_neighbors, "n_neighbors", minimum=1)
-    Z = normal_preimage(Z, reference, test="total_correlation")
+    Z = _samples.normal_preimage(Z, reference, test="total_correlation")
     n, d = Z.shape
     if n <= max(d, n_neighbors):
         raise ValueError(
@@ -131,12 +121,12 @@ def total_correlation(
         )
     if d == 1:
         return 0.0
-    rng = generator(random_state)
-    found = whiten(_normal_scores(Z, rng))
+    rng = _samples.generator(random_state)
+    found = _samples.whiten(_normal_scores(Z, rng))
     if found is None:
         return float("inf")
     white, gaussian = found
-    null = whiten(_normal_scores(rng.standard_normal((n, d)), rng))
+    null = _samples.whiten(_normal_scores(rng.standard_normal((n, d)), rng))
     if null is None:
         return gaussian
     chosen = rng.permutation(n)[:MAX_ENTROPY_SAMPLES]
@@ -193,8 +183,8 @@ def intrinsic_dimension(X: Any, *, random_state: RandomState = 0) -> float:
     >>> round(intrinsic_dimension(np.column_stack([u, v, u * v, np.sin(3 * u), v**2])))
     2
     """
-    X = subsample(check_sample(X, "X"), MAX_DIMENSION_SAMPLES, generator(random_state))
-    X = np.unique(X, axis=0)
+    X, rng = _samples.check_sample(X, "X"), _samples.generator(random_state)
+    X = np.unique(_samples.subsample(X, MAX_DIMENSION_SAMPLES, rng), axis=0)
     if len(X) < MIN_DIMENSION_SAMPLES:
         return float("nan")
     distances = NearestNeighbors(n_neighbors=2).fit(X).kneighbors()[0]
@@ -316,12 +306,12 @@ def effective_rank(Z: ArrayLike) -> float:
     ValueError, TypeError
         If Z is no table of finite numbers with two rows at least.
     """
-    values = np.linalg.svd(_unit(check_sample(Z)), compute_uv=False)
+    values = np.linalg.svd(_unit(_samples.check_sample(Z)), compute_uv=False)
     return float(np.exp(entropy(values))) if values.any() else 0.0
 
 
 def _same_samples(Z1: ArrayLike, Z2: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    A, B = check_sample(Z1, "Z1"), check_sample(Z2, "Z2")
+    A, B = _samples.check_sample(Z1, "Z1"), _samples.check_sample(Z2, "Z2")
     if len(A) != len(B):
         raise ValueError(f"Z1 has {len(A)} samples and Z2 {len(B)}: they must be the same ones.")
     return A, B

@@ -23,23 +23,9 @@ from sklearn.preprocessing import StandardScaler
 
 from sknoisydim._context import own_context
 from sknoisydim._validation import allowed, check_integer, check_name, resolve
+from sknoisydim.metrics import _samples
 from sknoisydim.metrics._dependence import max_correlation
-from sknoisydim.metrics._samples import (
-    FloatArray,
-    JointTest,
-    MarginalTest,
-    RandomState,
-    Reference,
-    compare,
-    draw,
-    generator,
-    holm,
-    is_sample,
-    normal_preimage,
-    seed_of,
-    subsample,
-    whiten,
-)
+from sknoisydim.metrics._samples import FloatArray, JointTest, MarginalTest, RandomState, Reference
 
 #: Samples on each side that a pairwise method uses, at most: its largest array then has 128 MB.
 MAX_PAIRWISE_SAMPLES = 2_000
@@ -90,12 +76,12 @@ def sliced_wasserstein(
         As of `energy_test`; if `n_projections` is no positive integer.
     """
     check_integer(n_projections, "n_projections", minimum=1)
-    rng = generator(random_state)
-    Z, Y = compare(Z, reference)
+    rng = _samples.generator(random_state)
+    Z, Y = _samples.compare(Z, reference)
     directions = rng.standard_normal((Z.shape[1], n_projections))
     directions /= np.linalg.norm(directions, axis=0)
     projected = np.sort(directions.T @ Z.T, axis=1)
-    draws = draw(Y, len(Z) if Y is None else len(Y), Z.shape[1], rng)
+    draws = _samples.draw(Y, len(Z) if Y is None else len(Y), Z.shape[1], rng)
     drawn = np.sort(directions.T @ draws.T, axis=1)
     n, m = projected.shape[1], drawn.shape[1]
     # Both quantile functions are constant between these levels, in units of 1 / (n m).
@@ -260,11 +246,11 @@ def mmd_test(
 def _limited(
     Z: ArrayLike, reference: Reference, random_state: RandomState, draws_per_sample: int = 1
 ) -> tuple[FloatArray, FloatArray, np.random.Generator]:
-    rng = generator(random_state)
-    Z, Y = compare(Z, reference)
-    Z = subsample(Z, MAX_PAIRWISE_SAMPLES, rng)
+    rng = _samples.generator(random_state)
+    Z, Y = _samples.compare(Z, reference)
+    Z = _samples.subsample(Z, MAX_PAIRWISE_SAMPLES, rng)
     m = draws_per_sample * len(Z) if Y is None else len(Y)
-    return Z, draw(Y, min(m, MAX_PAIRWISE_SAMPLES), Z.shape[1], rng), rng
+    return Z, _samples.draw(Y, min(m, MAX_PAIRWISE_SAMPLES), Z.shape[1], rng), rng
 
 
 def _pooled_distances(
@@ -329,9 +315,9 @@ def kolmogorov_smirnov(Z: ArrayLike, reference: Reference = "normal") -> Margina
     ValueError, TypeError
         As of `energy_test`; if the reference is a sample.
     """
-    Z = normal_preimage(Z, reference, test="kolmogorov_smirnov")
+    Z = _samples.normal_preimage(Z, reference, test="kolmogorov_smirnov")
     found: Any = stats.ks_1samp(Z, ndtr)
-    return MarginalTest(found.statistic, found.pvalue, holm(found.pvalue))
+    return MarginalTest(found.statistic, found.pvalue, _samples.holm(found.pvalue))
 
 
 # Below max(500, 20 d) samples the asymptotic distributions are off: with n = 50 and d = 16 the
@@ -375,20 +361,20 @@ def henze_zirkler(
     ValueError, TypeError
         As of `kolmogorov_smirnov`; if there are no more samples than components.
     """
-    rng = generator(random_state)
-    Z = normal_preimage(Z, reference, test="henze_zirkler")
+    rng = _samples.generator(random_state)
+    Z = _samples.normal_preimage(Z, reference, test="henze_zirkler")
     if len(Z) <= Z.shape[1]:
         raise ValueError(f"henze_zirkler needs more rows than columns, got the shape {Z.shape}.")
-    Z = subsample(Z, MAX_PAIRWISE_SAMPLES, rng)
+    Z = _samples.subsample(Z, MAX_PAIRWISE_SAMPLES, rng)
     n, d = Z.shape
-    white = whiten(Z)
+    white = _samples.whiten(Z)
     if white is None:
         return JointTest(4.0 * n, 0.0)
     beta_squared = 0.5 * ((2 * d + 1) * n / 4) ** (2 / (d + 4))
     statistic = _hz_statistic(white[0], beta_squared)
     if n >= max(ENOUGH_SAMPLES, ENOUGH_SAMPLES_PER_COMPONENT * d):
         return JointTest(statistic, _hz_survival(statistic, d, beta_squared))
-    null = (whiten(rng.standard_normal((n, d))) for _ in range(N_RESAMPLES))
+    null = (_samples.whiten(rng.standard_normal((n, d))) for _ in range(N_RESAMPLES))
     reached = sum(w is None or _hz_statistic(w[0], beta_squared) >= statistic for w in null)
     return JointTest(statistic, (1 + reached) / (1 + N_RESAMPLES))
 
@@ -468,9 +454,9 @@ def classifier_auc(
         `classifier` is an unknown name, or no classifier.
     """
     check_integer(cv, "cv", minimum=2)
-    rng = generator(random_state)
-    Z, Y = compare(Z, reference, min_samples=cv)
-    seed = seed_of(rng)
+    rng = _samples.generator(random_state)
+    Z, Y = _samples.compare(Z, reference, min_samples=cv)
+    seed = _samples.seed_of(rng)
     named = {name: partial(make, random_state=seed) for name, make in CLASSIFIERS.items()}
     # Its 20 samples in a leaf are more than a third of few samples: it would never split.
     leaf = int(np.clip(len(Z) // 5, 1, 20))
@@ -478,10 +464,10 @@ def classifier_auc(
     model = resolve(classifier, named, "classifier", method="predict", also=CLASSIFIER)
     if not is_classifier(model):
         raise TypeError(f"classifier must be {allowed(named, CLASSIFIER)}, got {classifier!r}.")
-    draws = draw(Y, len(Z), Z.shape[1], rng)
-    sample = subsample(Z, len(draws), rng)
+    draws = _samples.draw(Y, len(Z), Z.shape[1], rng)
+    sample = _samples.subsample(Z, len(draws), rng)
     label = np.repeat([1, 0], [len(sample), len(draws)])
-    folds = StratifiedKFold(cv, shuffle=True, random_state=seed_of(rng))
+    folds = StratifiedKFold(cv, shuffle=True, random_state=_samples.seed_of(rng))
     method = "predict_proba" if hasattr(model, "predict_proba") else "decision_function"
     with warnings.catch_warnings():
         # The MLP stops after a set number of epochs; that is its regularisation.
@@ -554,8 +540,8 @@ def relative_distance(
     """
     measure = _distance(distance)
     check_integer(n_repeats, "n_repeats", minimum=1)
-    rng = generator(random_state)
-    Z, Y = compare(Z, reference, min_samples=4 if is_sample(reference) else 2)
+    rng = _samples.generator(random_state)
+    Z, Y = _samples.compare(Z, reference, min_samples=4 if _samples.is_sample(reference) else 2)
     above = below = 0.0
     for _ in range(n_repeats):
         against: Reference = "normal"
@@ -563,9 +549,9 @@ def relative_distance(
             sample, twin = Z, rng.standard_normal(Z.shape)
         else:
             k, parts = min(len(Z), len(Y) // 2), rng.permutation(Y)
-            sample, twin, against = subsample(Z, k, rng), parts[:k], parts[k : 2 * k]
+            sample, twin, against = _samples.subsample(Z, k, rng), parts[:k], parts[k : 2 * k]
         # One seed for both: they see the same directions and the same draws.
-        seed = seed_of(rng)
+        seed = _samples.seed_of(rng)
         above += measure(sample, against, random_state=seed, **params)
         below += measure(twin, against, random_state=seed, **params)
     return above / below if below > 0.0 else float("nan")
@@ -623,12 +609,13 @@ def monte_carlo_test(
     """
     measure = _distance(distance)
     check_integer(n_resamples, "n_resamples", minimum=1)
-    Z, rng = normal_preimage(Z, reference, test="monte_carlo_test"), generator(random_state)
-    observed = measure(Z, "normal", random_state=seed_of(rng), **params)
+    Z = _samples.normal_preimage(Z, reference, test="monte_carlo_test")
+    rng = _samples.generator(random_state)
+    observed = measure(Z, "normal", random_state=_samples.seed_of(rng), **params)
     reached = 0
     for _ in range(n_resamples):
-        draws = rng.standard_normal(Z.shape)
-        reached += measure(draws, "normal", random_state=seed_of(rng), **params) >= observed
+        draws, seed = rng.standard_normal(Z.shape), _samples.seed_of(rng)
+        reached += measure(draws, "normal", random_state=seed, **params) >= observed
     return JointTest(observed, float((1 + reached) / (1 + n_resamples)))
 
 

@@ -16,13 +16,9 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real
+from sknoisydim.metrics import _samples
 from sknoisydim.metrics._information import find_step
-from sknoisydim.metrics._samples import (
-    FloatArray,
-    check_sample,
-    correlation_matrix,
-    normal_preimage,
-)
+from sknoisydim.metrics._samples import FloatArray
 from sknoisydim.targets import Target, resolve_target
 
 from ._axes import BAND, PALETTE, SAMPLES, TARGET, TINY, Display, color_bar, outside, panels
@@ -134,7 +130,7 @@ class EmbeddingDisplay(_OfSamples):
     pairs: object = None
 
     def _draw(self, ax: Any) -> NDArray[np.object_]:
-        Z = check_sample(self.embedding)
+        Z = _samples.check_sample(self.embedding)
         target = resolve_target(self.target, Z.shape[1])
         if self.y is not None:
             check_consistent_length(Z, column_or_1d(self.y))
@@ -215,7 +211,7 @@ class TargetFitDisplay(_OfSamples):
     components: Sequence[int] | None = None
 
     def _draw(self, ax: Any) -> NDArray[np.object_]:
-        z = normal_preimage(self.embedding, self.target, test="TargetFitDisplay")
+        z = _samples.normal_preimage(self.embedding, self.target, test="TargetFitDisplay")
         chosen = self.components
         level = check_real(self.level, "level", minimum=0, maximum=1, closed="neither")
         if chosen is None:
@@ -261,11 +257,11 @@ class DependenceDisplay(_OfSamples):
     target: object = "normal"
 
     def _draw(self, ax: Any) -> NDArray[np.object_]:
-        z = normal_preimage(self.embedding, self.target, test="DependenceDisplay")
+        z = _samples.normal_preimage(self.embedding, self.target, test="DependenceDisplay")
         n, d = z.shape
         if d < 2:
             raise ValueError("dependence needs at least two components, got one.")
-        below, above = (np.abs(correlation_matrix(of)) for of in (z, np.square(z)))
+        below, above = (np.abs(_samples.correlation_matrix(of)) for of in (z, np.square(z)))
         self.dependence_ = values = np.tril(below, -1) + np.triu(above, 1)
         np.fill_diagonal(values, np.nan)
         axes = panels(ax, 1, 1, (5.0, 4.2))
