@@ -140,10 +140,6 @@ def one_hot_blocks(x: torch.Tensor) -> list[list[int]]:
     Each column of a block has two values (any two: scaling moves 0 and 1), and in every row one
     column alone has its larger value, or none where a cell of the block is missing (NaN). Inside a
     block a column may have one value only: a level that the sample happens not to show.
-
-    >>> codes = 3 * torch.eye(3)[[0, 1, 2, 1]] - 1
-    >>> one_hot_blocks(torch.cat([torch.arange(4.0)[:, None], codes], 1))
-    [[1, 2, 3]]
     """
     missing = x.isnan()
     low = x.masked_fill(missing, torch.inf).amin(0)

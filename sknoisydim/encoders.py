@@ -129,11 +129,6 @@ class IndicateMissing(nn.Module):
 
     A row x becomes x, with missing values replaced by those of `fill` (p,), and for each of the k
     `columns` 1 where it is missing, 0 where it is not.
-
-    >>> layer = IndicateMissing(torch.nn.Identity(), torch.tensor([1]), torch.zeros(2))
-    >>> layer(torch.tensor([[5.0, float("nan")], [6.0, 7.0]]))
-    tensor([[5., 0., 1.],
-            [6., 7., 0.]])
     """
 
     def __init__(self, encoder: nn.Module, columns: torch.Tensor, fill: torch.Tensor) -> None:

@@ -241,9 +241,6 @@ def auto_levels(n_components: int, batch_size: int) -> int:
     """Return the number of cells 1/2e, at least 2, of the grid that a batch can just show.
 
     It makes the capacity d log(1 + 1/2e) as close to 0.8 log B as can be.
-
-    >>> auto_levels(1, 512), auto_levels(2, 512), auto_levels(16, 512)
-    (146, 11, 2)
     """
     nats = _nats(n_components, batch_size)
     below = max(2, math.floor(math.expm1(nats)))

@@ -48,11 +48,6 @@ def max_correlation(
     -------
     correlation : float
         From 0 to 1, or to 2 with a reference sample.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As of `energy_test`.
     """
     Z, Y = _samples.compare(Z, reference)
     correlation = _samples.correlation_matrix(Z)

@@ -119,11 +119,6 @@ def energy_distance(
     -------
     distance : float
         0 or more.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As of `energy_test`.
     """
     A, B, _ = _limited(Z, reference, random_state)
     within = sum(2.0 * pdist(part).sum() / len(part) ** 2 for part in (A, B))
@@ -167,8 +162,9 @@ def energy_test(
     Raises
     ------
     ValueError, TypeError
-        If Z or a sample is no table of finite numbers with two rows at least, if they have other
-        numbers of components, if a row of Z has no pre-image, or a parameter is not as above.
+        As other metrics of a sample: if Z or a sample is no table of finite numbers with two rows
+        at least, if they have other numbers of components, if a row of Z has no pre-image, or a
+        parameter is not as above.
 
     Examples
     --------
@@ -219,11 +215,6 @@ def mmd_test(
     -------
     test : JointTest
         The statistic T and its p-value.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As of `energy_test`.
     """
     distances, n, rng = _pooled_distances(Z, reference, n_permutations, random_state)
     size = len(distances)

@@ -196,7 +196,8 @@ def mutual_information(
     Raises
     ------
     NotFittedError, TypeError, ValueError
-        If there is no such fitted transformer, or more than one; if a parameter is not as above.
+        As scorers do: if there is no such fitted transformer, or more than one; if a parameter is
+        not as above.
     """
     check_name(units, UNITS, "units")
     check_integer(n_draws, "n_draws", minimum=2)
@@ -398,11 +399,6 @@ def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None
     -------
     share : float
         From 0, which tells nothing, to 1, which is perfect.
-
-    Raises
-    ------
-    NotFittedError, TypeError, ValueError
-        As of `mutual_information`.
     """
     from .._objective import information_share  # metrics of plain arrays need no torch
 

@@ -87,11 +87,6 @@ class _OfSamples(Display):
         -------
         display : object
             The display, drawn.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As of `plot`.
         """
         make: Any = cls  # a dataclass of these
         display: Self = make(Z, target, *args, **params)

@@ -96,12 +96,10 @@ class PushForward(Target):
 
     Raises
     ------
-    TypeError
-        By :meth:`bind`, if a parameter cannot be called.
-    ValueError
-        By :meth:`bind`, if `forward` fails on rows of `n_components` numbers or changes their
-        shape; by the other methods, if the function that they need is missing or gives another
-        shape; by :meth:`push`, if `forward` gives infinity or NaN for finite rows.
+    TypeError, ValueError
+        By :meth:`bind`, if a parameter cannot be called, or `forward` fails or changes the shape;
+        by the other methods, if the function that they need is missing or gives another shape; by
+        :meth:`push`, if `forward` gives infinity or NaN for finite rows.
 
     Notes
     -----
