@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -55,9 +56,9 @@ class Objective(nn.Module):
     :math:`\hat I` the bound: with `critic` for the view, with the channel's own density for the
     clean row; where that has no gradient (`channel.exact` is False), with `critic` too, which else
     may be None where w = 1. :math:`I_{lin}` is `linear_information` about reference features U of
-    the row, :math:`T` the `distance_to_normal` of the batch; w is `clean_weight`, :math:`\lambda_j`
-    are `linear_weights`, and :math:`\gamma` is `match_weight`. Each branch is normalised by its own
-    statistics, and dropout is part of the view.
+    the row, which counts up to `linear_limits`, :math:`T` the `distance_to_normal` of the batch; w
+    is `clean_weight`, :math:`\lambda_j` are `linear_weights`, and :math:`\gamma` is `match_weight`.
+    Each branch is normalised by its own statistics, and dropout is part of the view.
 
     A channel has `transmit`, `log_ratio` and `capacity`, one that is not exact also `for_critic`,
     what of a pair a critic is shown, and `deviation`, to which the embedding is normalised.
@@ -72,6 +73,8 @@ class Objective(nn.Module):
     precision: torch.dtype | None = None
     # What of the pairs of a batch this process computes in training.
     rows: Rows = ALL
+    # Nats of linear information that count at most, a block; None where all do.
+    linear_limits: tuple[float, ...] | None = None
 
     def __init__(
         self,
@@ -181,8 +184,9 @@ class Objective(nn.Module):
             view = rows.share(self.embed(changed, rows))
             in_view = self._nats(view, noisy, rows)
         total = information = (1 - w) * in_view + w * in_clean
-        for weight, features in zip(self.linear_weights, references, strict=True):
-            nats = linear_information(clean, features, self.channel.scale)
+        limits = self.linear_limits or (math.inf,) * len(references)
+        for weight, most, features in zip(self.linear_weights, limits, references, strict=True):
+            nats = linear_information(clean, features, self.channel.scale, most)
             total = total + weight * nats
             linear = linear + nats.detach()
         # A channel of another kind has another best distribution than N(0, I).
