@@ -152,6 +152,8 @@ WRONG = [
     ({"early_stopping": 0}, ValueError, r"early_stopping must be True.*integer >= 1, got 0"),
     ({"verbose": -1}, ValueError, r"verbose must be an integer >= 0, got -1"),
     ({"random_state": -1}, ValueError, r"random_state must be an integer in.*got -1"),
+    ({"n_components": X}, TypeError, r"n_components must be 'auto' or an integer.*\.\.\.\.$"),
+    ({"target": X}, TypeError, r"target=array\(.*\.\.\. of type ndarray is not understood"),
     # Targets.
     ({"target": torch.distributions.Beta(2, 5)}, TypeError, r"torch object.*scipy\.stats"),
     # Encoders.
@@ -231,7 +233,7 @@ WRONG = [
 TAKES_REAL = ["keep_weight", "lr", "match_weight", "noise", "supervision"]
 TAKES_NONE = ["augmentation", "callbacks", "checkpoint", "keep", "random_state", "decoder"]
 TAKES_NONE += ["refine", "scaling"]
-TAKES_TRUE = ["early_stopping", "random_state", "verbose", "warm_start"]
+TAKES_TRUE = ["early_stopping", "verbose", "warm_start"]
 PARAMETERS = list(NoisyDIMTransformer().get_params())
 WRONG_TYPES = [
     *((name, value) for name in PARAMETERS for value in ({"a": 1}, b"adamw", 1j)),
