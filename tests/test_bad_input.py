@@ -153,6 +153,7 @@ WRONG = [
     ({"verbose": -1}, ValueError, r"verbose must be an integer >= 0, got -1"),
     ({"random_state": -1}, ValueError, r"random_state must be an integer in.*got -1"),
     ({"n_components": X}, TypeError, r"n_components must be 'auto' or an integer.*\.\.\.\.$"),
+    ({"target": "beta"}, ValueError, r"target=scipy\.stats\.beta\(\.\.\.\), with its parameters"),
     ({"target": X}, TypeError, r"target=array\(.*\.\.\. of type ndarray is not understood"),
     # Targets.
     ({"target": torch.distributions.Beta(2, 5)}, TypeError, r"torch object.*scipy\.stats"),

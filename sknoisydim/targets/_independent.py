@@ -301,6 +301,13 @@ def as_target(value: object, name: str) -> Target | _Marginal:
     """Return the unbound target that `value` stands for, a list or tuple excepted."""
     if isinstance(value, str):
         also = ["a continuous distribution of scipy.stats", "a list of one per component"]
+        of_scipy = getattr(stats, value.lower(), None)
+        meant = value.lower() in {*TARGETS, "norm"}  # which the error for unknown names says
+        if not meant and isinstance(of_scipy, stats.rv_continuous):
+            raise ValueError(
+                f"{name}={value!r} is a name of scipy.stats: pass the distribution itself, as in "
+                f"{name}=scipy.stats.{of_scipy.name}(...), with its parameters."
+            )
         return TARGETS[check_name(value, TARGETS, name, also)]()
     if inspect.isclass(value) and issubclass(value, Target):
         return instance_of(value, name)
