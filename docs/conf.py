@@ -27,6 +27,7 @@ exclude_patterns = ["_build"]
 default_role = "literal"  # names in docstrings have single backticks
 templates_path = ["_templates"]
 nitpicky = False
+smartquotes = False  # docstrings quote values, such as default="auto"
 
 autosummary_generate = True
 toc_object_entries = False  # names of constants, too long for that column
@@ -93,7 +94,15 @@ html_sidebars = {"index": [], "quickstart": [], "switching_from": []}
 
 def mathml(latex, display):
     """Return a formula as MathML."""
+    # Names of several letters are upright, which in TeX takes a command.
+    latex = re.sub(r"(?<![\\A-Za-z{])KL(?![A-Za-z])|(?<=_\{)lin(?=\})", r"\\mathrm{\g<0>}", latex)
     found = convert(latex, display=display)
+    upright = r'<mi mathvariant="normal">(\w)</mi>'
+    found = re.sub(
+        f"(?:{upright}){{2,}}",
+        lambda run: f"<mi>{''.join(re.findall(upright, run[0]))}</mi>",
+        found,
+    )
     # latex2mathml leaves a bar that has a size (big) as it is.
     found = re.sub(r">\\(?:\||[lr]?Vert)<", ">&#x2016;<", found)
     found = found.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")  # has space around it
