@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import numbers
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -142,7 +143,9 @@ def in_our_words(X: object = None) -> Iterator[None]:
         if remedy is None:
             raise
         text = _UNREADABLE.search(said)
-        if text:
+        if isinstance(X, (str, os.PathLike)):
+            remedy = "If X is a file, read it in front, such as with pandas.read_csv."
+        elif text:
             remedy = _for_text(text[1])
         # Some show the whole table on the lines that follow.
         said = said.partition("\n")[0].rstrip(".")

@@ -3,6 +3,7 @@
 import copy
 import functools
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,7 +55,8 @@ NO_ROWS = [
     (holding("red", object), ValueError, r"string to float: 'red'.*encode categories"),
     (holding({}, object), TypeError, r"must be a string or a real number, not 'dict'"),
     (X[:, :, None], ValueError, r"array with dim 3, while dim <= 2 is required"),
-    ("rows", ValueError, r"could not convert string to float: 'rows'"),
+    ("rows.csv", ValueError, r"string to float: 'rows\.csv'\. If X is a file.*pandas\.read_csv"),
+    (Path("rows.csv"), TypeError, r"If X is a file, read it.*pandas\.read_csv"),
     (None, ValueError, r"Expected 2D array, got scalar array"),
 ]
 
