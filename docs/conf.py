@@ -4,6 +4,7 @@ import doctest
 import os
 import re
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
@@ -154,12 +155,23 @@ def show_what_is_printed(app, page, source):
     source[0] = "\n".join(lines)
 
 
+def drop_what_is_gone(app):
+    """Remove pages of names that the API no longer lists: an earlier build has left them."""
+    folder = Path(app.srcdir, "api")
+    listed = re.findall(r"^   ([\w.]+)$", (folder / "index.rst").read_text("utf-8"), re.MULTILINE)
+    for page in folder.glob("generated/*.rst"):
+        if page.stem.removeprefix("sknoisydim.") not in listed:
+            page.unlink()
+            Path(app.outdir, "api", "generated", f"{page.stem}.html").unlink(missing_ok=True)
+
+
 def keep_initials(app, what, name, value, options, lines):
     """Escape the point of an initial: else a line that starts with a name is an item of a list."""
     lines[:] = [re.sub(r"^(\s*[A-Z])\. ", r"\1\\. ", line) for line in lines]
 
 
 def setup(app):
+    app.connect("builder-inited", drop_what_is_gone, priority=100)
     app.connect("autodoc-process-docstring", keep_initials)
     app.connect("source-read", show_what_is_printed)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
