@@ -156,13 +156,17 @@ def show_what_is_printed(app, page, source):
 
 
 def drop_what_is_gone(app):
-    """Remove pages of names that the API no longer lists: an earlier build has left them."""
+    """Remove pages of names that the API no longer lists: an earlier build has left them.
+
+    All pages are then written anew, since others list them in the sidebar.
+    """
     folder = Path(app.srcdir, "api")
     listed = re.findall(r"^   ([\w.]+)$", (folder / "index.rst").read_text("utf-8"), re.MULTILINE)
     for page in folder.glob("generated/*.rst"):
         if page.stem.removeprefix("sknoisydim.") not in listed:
             page.unlink()
             Path(app.outdir, "api", "generated", f"{page.stem}.html").unlink(missing_ok=True)
+            app.connect("env-updated", lambda app, env: env.found_docs)
 
 
 def keep_initials(app, what, name, value, options, lines):
