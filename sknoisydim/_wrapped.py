@@ -63,7 +63,7 @@ class WrapsTransformer(HoldsTransformer):
             options["ensure_min_samples"] = 4
         if get_tags(self).input_tags.allow_nan:
             options["ensure_all_finite"] = "allow-nan"
-        with in_our_words():
+        with in_our_words(X):
             check_kinds(X, "X")
             checked: FloatArray = validate_data(self, X, reset=reset, dtype=np.float64, **options)
         return checked

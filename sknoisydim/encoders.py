@@ -174,9 +174,10 @@ def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -
         with torch.no_grad():
             output, alone = encoder(example), encoder(example[:1])
     except RuntimeError as error:
+        images = " For images without channels pass X[:, None]." if example.ndim == 3 else ""
         raise ValueError(
-            f"the encoder does not take a batch of shape {tuple(example.shape)}, rows by scaled "
-            f"columns: {error}"
+            f"the encoder does not take a batch of shape {tuple(example.shape)}, whose first "
+            f"dimension is that of samples: {error}.{images}"
         ) from error
     encoder.train(mode)
     for rows, result in ((example, output), (example[:1], alone)):

@@ -3,6 +3,7 @@
 import copy
 import functools
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,7 +55,8 @@ NO_ROWS = [
     (holding("red", object), ValueError, r"string to float: 'red'.*encode categories"),
     (holding({}, object), TypeError, r"must be a string or a real number, not 'dict'"),
     (X[:, :, None], ValueError, r"array with dim 3, while dim <= 2 is required"),
-    ("rows", ValueError, r"could not convert string to float: 'rows'"),
+    ("rows.csv", ValueError, r"string to float: 'rows\.csv'\. If X is a file.*pandas\.read_csv"),
+    (Path("rows.csv"), TypeError, r"If X is a file, read it.*pandas\.read_csv"),
     (None, ValueError, r"Expected 2D array, got scalar array"),
 ]
 
@@ -152,6 +154,9 @@ WRONG = [
     ({"early_stopping": 0}, ValueError, r"early_stopping must be True.*integer >= 1, got 0"),
     ({"verbose": -1}, ValueError, r"verbose must be an integer >= 0, got -1"),
     ({"random_state": -1}, ValueError, r"random_state must be an integer in.*got -1"),
+    ({"n_components": X}, TypeError, r"n_components must be 'auto' or an integer.*\.\.\.\.$"),
+    ({"target": "beta"}, ValueError, r"target=scipy\.stats\.beta\(\.\.\.\), with its parameters"),
+    ({"target": X}, TypeError, r"target=array\(.*\.\.\. of type ndarray is not understood"),
     # Targets.
     ({"target": torch.distributions.Beta(2, 5)}, TypeError, r"torch object.*scipy\.stats"),
     # Encoders.
@@ -231,7 +236,7 @@ WRONG = [
 TAKES_REAL = ["keep_weight", "lr", "match_weight", "noise", "supervision"]
 TAKES_NONE = ["augmentation", "callbacks", "checkpoint", "keep", "random_state", "decoder"]
 TAKES_NONE += ["refine", "scaling"]
-TAKES_TRUE = ["early_stopping", "random_state", "verbose", "warm_start"]
+TAKES_TRUE = ["early_stopping", "verbose", "warm_start"]
 PARAMETERS = list(NoisyDIMTransformer().get_params())
 WRONG_TYPES = [
     *((name, value) for name in PARAMETERS for value in ({"a": 1}, b"adamw", 1j)),

@@ -498,6 +498,7 @@ def relative_distance(
     distance : str or callable
         A key of `sknoisydim.metrics.DISTANCES`, or a function ``distance(Z, reference,
         random_state=..., **params)`` -> float, for a reference that is "normal" or a sample.
+        It comes before Z, unlike in the other metrics.
     Z : array-like of shape (n_samples, n_components)
         Embedded samples.
     reference : str, target or array-like of shape (m, n_components), default="normal"

@@ -427,9 +427,10 @@ def _faults(report: Bunch, fitted: BaseEstimator | None) -> Iterator[str]:
             "(whole numbers, categories) cannot follow a continuous distribution."
         )
     if flat:
+        least = max(1, round(seen))
         yield (
-            f"The samples seem to fill about {max(1, round(seen))} dimensions, and {d} components "
-            f"cannot be jointly independent on them: at most {max(1, round(seen))} can be."
+            f"The samples seem to fill about {least} dimension{'s' * (least > 1)}, and {d} "
+            f"components cannot be jointly independent on them: at most {least} can be."
         )
     if auc > chance_auc(n) or report.verdict == "different":
         how = "" if math.isnan(auc) else f", with AUC {auc:.2f}"

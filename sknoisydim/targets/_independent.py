@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 from sklearn.base import clone
 
 from sknoisydim._context import own_context
-from sknoisydim._validation import check_integer, check_name, instance_of, naming
+from sknoisydim._validation import check_integer, check_name, instance_of, naming, shown
 from sknoisydim.targets._base import Z_MAX, FloatArray, Normal, Target, Uniform
 from sknoisydim.targets._joint import MultivariateNormal
 
@@ -193,8 +193,9 @@ def distribution_methods(value: Any, name: str) -> tuple[str, ...]:
             if all(callable(getattr(value, method, None)) for method in names):
                 return names
     raise TypeError(
-        f"{name}={value!r} of type {type(value).__name__} is not understood: it takes {ALLOWED}. "
-        "For any other joint distribution give its map, by sknoisydim.targets.PushForward."
+        f"{name}={shown(value)} of type {type(value).__name__} is not understood: it takes "
+        f"{ALLOWED}. For any other joint distribution give its map, by "
+        "sknoisydim.targets.PushForward."
     )
 
 
@@ -300,6 +301,13 @@ def as_target(value: object, name: str) -> Target | _Marginal:
     """Return the unbound target that `value` stands for, a list or tuple excepted."""
     if isinstance(value, str):
         also = ["a continuous distribution of scipy.stats", "a list of one per component"]
+        of_scipy = getattr(stats, value.lower(), None)
+        meant = value.lower() in {*TARGETS, "norm"}  # which the error for unknown names says
+        if not meant and isinstance(of_scipy, stats.rv_continuous):
+            raise ValueError(
+                f"{name}={value!r} is a name of scipy.stats: pass the distribution itself, as in "
+                f"{name}=scipy.stats.{of_scipy.name}(...), with its parameters."
+            )
         return TARGETS[check_name(value, TARGETS, name, also)]()
     if inspect.isclass(value) and issubclass(value, Target):
         return instance_of(value, name)
