@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import gen_batches, get_tags
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, gen_batches, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
@@ -75,14 +73,18 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
     """
 
     def __init__(
-        self, transformer: Any = None, *, bits: int = 8, random_state: RandomState = None
+        self,
+        transformer: BaseEstimator | None = None,
+        *,
+        bits: int = 8,
+        random_state: RandomState = None,
     ) -> None:
         self.transformer = transformer
         self.bits = bits
         self.random_state = random_state
 
     @own_context()
-    def fit(self, X: Any, y: ArrayLike | None = None) -> UniformCodes:
+    def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> UniformCodes:
         """Fit the transformer.
 
         Parameters
@@ -100,7 +102,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         bits = check_integer(self.bits, "bits", minimum=1, maximum=MAX_BITS)
         base = self.transformer
         if base is None:
-            d = min((bits + 1) // 2, *np.shape(X)[1:])
+            d = min((bits + 1) // 2, *np.shape(X)[1:])  # type: ignore[arg-type]  # a sparse X has a shape, too
             base = NoisyDIMTransformer(d, keep="pca", match_weight=10.0)
         seed = {} if self.random_state is None else {"random_state": self.random_state}
         fitted = fitted_transformer(base, X, y, **seed)
@@ -228,7 +230,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         """Return the codes (n,) of slices (n, d)."""
         return self._bits(slices) @ (1 << np.arange(self._n_features_out)[::-1])
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         inner = get_tags(NoisyDIMTransformer() if self.transformer is None else self.transformer)
         tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, xlogy
+from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
@@ -115,7 +115,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 
     def __init__(
         self,
-        transformer: Any = None,
+        transformer: BaseEstimator | None = None,
         *,
         alpha: float = 0.05,
         calibration_fraction: float = 0.5,
@@ -229,7 +229,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 class _Features:
     """From samples to the bounded features whose means are compared."""
 
-    def __init__(self, transformer: Any, X: FloatArray, rng: np.random.Generator) -> None:
+    def __init__(self, transformer: BaseEstimator, X: FloatArray, rng: np.random.Generator) -> None:
         self.transformer, d = transformer, transformer.n_components_
         self.scaled = ScaledFeatures(transformer, X)
         features = self.scaled(X)
@@ -303,7 +303,7 @@ class _Features:
         return mean, np.maximum(np.asarray(squares) / len(X) - np.square(mean), 0.0)
 
     def squares(
-        self, batch: tuple[Any, int], rest: tuple[Any, int], variance: FloatArray
+        self, batch: tuple[np.ndarray, int], rest: tuple[np.ndarray, int], variance: np.ndarray
     ) -> FloatArray:
         """Return how unlike two samples are, of the means and the size of each: (..., D).
 
@@ -318,11 +318,10 @@ class _Features:
         found[..., :k] = _deviance(mean[..., :k], m, other[..., :k], n)
         return found
 
-    def statistics(self, squares: Any) -> FloatArray:
+    def statistics(self, squares: FloatArray) -> FloatArray:
         """Return the statistic of each part (..., 5), of squares (..., D)."""
-        kinds: tuple[Any, ...] = (np.max, np.max, np.max, np.sum, np.sum)
-        pairs = zip(kinds, self.parts, strict=True)
-        return np.stack([kind(squares[..., part], axis=-1) for kind, part in pairs], axis=-1)
+        of = [squares[..., part] for part in self.parts]
+        return np.stack([*(v.max(-1) for v in of[:3]), *(v.sum(-1) for v in of[3:])], axis=-1)
 
 
 class _Null:
@@ -398,10 +397,10 @@ def _largest(values: FloatArray, owner: NDArray[np.intp]) -> FloatArray:
     return largest
 
 
-def _deviance(share: Any, m: int, other: Any, n: int) -> Any:
+def _deviance(share: np.ndarray, m: int, other: np.ndarray, n: int) -> np.ndarray:
     """Return twice the log likelihood ratio of shares of m and of n samples being different."""
 
-    def negentropy(p: Any) -> Any:
+    def negentropy(p: np.ndarray) -> np.ndarray:
         return xlogy(p, p) + xlogy(1 - p, 1 - p)
 
     share, other = np.clip(share, 0.0, 1.0), np.clip(other, 0.0, 1.0)
@@ -410,7 +409,7 @@ def _deviance(share: Any, m: int, other: Any, n: int) -> Any:
     return np.maximum(2 * gain, 0.0)
 
 
-def _pvalues(statistics: Any, null: NDArray[np.float32], *, own: bool = False) -> FloatArray:
+def _pvalues(statistics: ArrayLike, null: NDArray[np.float32], *, own: bool = False) -> FloatArray:
     """Return the probability of statistics at least as large as these.
 
     `null` is sorted. P-values are ranks, and those of an exponential tail beyond the `TAIL`

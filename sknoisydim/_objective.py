@@ -14,6 +14,7 @@ from torch import nn
 from sknoisydim._linear import ALL, Rows, distance_to_normal, linear_information
 from sknoisydim._modules import make_generator
 from sknoisydim.bounds import infonce, takes_rows
+from sknoisydim.noise import Channel
 from sknoisydim.normalization import Normalizer
 
 
@@ -197,7 +198,7 @@ class Objective(nn.Module):
         return Nats(total, *(part.detach() for part in parts))
 
 
-def channel_nats(embedded: Iterable[torch.Tensor], channel: Any, seed: int) -> float:
+def channel_nats(embedded: Iterable[torch.Tensor], channel: Channel, seed: int) -> float:
     """Return the mean information, in nats, that batches of embeddings send through the channel.
 
     InfoNCE with the channel's own density, so at most the log of the batch size.
@@ -216,7 +217,7 @@ def channel_nats(embedded: Iterable[torch.Tensor], channel: Any, seed: int) -> f
 SCORE_ROWS, SCORE_DRAWS = 2**14, 2**8
 
 
-def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
+def information_share(z: np.ndarray, channel: Channel, batch_size: int) -> float:
     """Return the information of embeddings z (n, d) over that of the channel's best distribution.
 
     Both by batches of the same size, so that 1 is reached for every channel and size. What is above

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ class Components(nn.Module):
     mean: torch.Tensor
     weights: torch.Tensor
 
-    def __init__(self, center: Any, axes: Any, *kernel: Any) -> None:
+    def __init__(self, center: np.ndarray, axes: np.ndarray, *kernel: np.ndarray) -> None:
         super().__init__()
         names = ("center", "axes", "landmarks", "mean", "weights")
         for name, value in zip(names, (center, axes, *kernel), strict=False):
@@ -145,7 +146,7 @@ def _principal(x: np.ndarray, most: int, seed: int) -> tuple[PCA, np.ndarray]:
     return pca, np.sqrt(np.maximum(variances[: max(1, kept)], LEAST_VARIANCE**2))
 
 
-KEPT: Mapping[str, Any] = {"kernel_pca": KernelComponents, "pca": PrincipalComponents}
+KEPT: Mapping[str, type] = {"kernel_pca": KernelComponents, "pca": PrincipalComponents}
 
 
 def resolve_keep(keep: object) -> BaseEstimator | None:
@@ -164,7 +165,7 @@ class References:
     those of the blocks of features.
     """
 
-    def __init__(self, settings: Any, rows: Any, labelled: bool, seed: int) -> None:
+    def __init__(self, settings: SimpleNamespace, rows: Any, labelled: bool, seed: int) -> None:
         self.keep, self.labelled = settings.keep, labelled
         self.module: nn.Module | None = None
         self.weights = (settings.supervision,) if labelled else ()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from sklearn.base import BaseEstimator
@@ -31,8 +31,15 @@ DECAY = 0.9
 GAIN = 10.0
 
 
+class Channel(Protocol):
+    @property
+    def scale(self) -> float: ...
+    @property
+    def log_ratio(self) -> Callable[..., torch.Tensor]: ...
+
+
 class _Exact(nn.Module):
-    def __init__(self, channel: Any, n_components: int) -> None:
+    def __init__(self, channel: Channel, n_components: int) -> None:
         super().__init__()
         self.channel = channel
         # E |f(X') - f(X)|^2 per component; NaN before the first batch.
@@ -57,7 +64,7 @@ class _Exact(nn.Module):
 class _Critic(BaseEstimator):
     """What critics have in common."""
 
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module.
 
         Parameters
@@ -97,7 +104,7 @@ class ExactCritic(_Critic):
     """
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         if not getattr(channel, "exact", True):
             raise ValueError(
                 f"critic='exact' trains by the density of the noise, and that of a "
@@ -173,7 +180,7 @@ class BilinearCritic(_Critic):
         self.temperature = temperature
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         temperature = _temperature(self.temperature)
         return _Tempered(QuadraticRatio(n_components, channel.scale), temperature)
 
@@ -238,7 +245,7 @@ class SeparableCritic(_Critic):
         self.temperature = temperature
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         hidden = check_sizes(self.hidden_layer_sizes, "critic hidden_layer_sizes")
         temperature = _temperature(self.temperature)
         width = check_integer(self.width, "critic width", minimum=1)
@@ -308,7 +315,7 @@ class ConcatCritic(_Critic):
         self.hidden_layer_sizes = hidden_layer_sizes
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         sizes = check_sizes(self.hidden_layer_sizes, "critic hidden_layer_sizes")
         if not sizes:
             raise ValueError("critic hidden_layer_sizes must name one layer at least, got none.")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeGuard
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeGuard
 
 import torch
 from sklearn.base import BaseEstimator
@@ -99,11 +99,11 @@ class _UserEncoder:
     # Rows may be images: then `n_features` is their shape, a tuple.
     any_shape = True
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Callable[..., object]) -> None:
         self.source = source
 
     @own_context()
-    def build(self, n_features: Any, n_components: int, generator: torch.Generator) -> nn.Module:
+    def build(self, n_features: object, n_components: int, generator: torch.Generator) -> nn.Module:
         if isinstance(self.source, nn.Module):
             return copy.deepcopy(self.source)
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
@@ -151,13 +151,13 @@ class IndicateMissing(nn.Module):
 def resolve_encoder(encoder: object) -> BaseEstimator | _UserEncoder:
     """Return the component that a value of the parameter `encoder` stands for."""
     kind = encoder if inspect.isclass(encoder) else type(encoder)
-    if issubclass(kind, nn.Module) or (callable(encoder) and not hasattr(encoder, "build")):
+    if callable(encoder) and (issubclass(kind, nn.Module) or not hasattr(encoder, "build")):
         return _UserEncoder(encoder)
     also = ["a torch.nn.Module class, instance or factory (n_features, n_components) -> module"]
     return resolve(encoder, ENCODERS, "encoder", also=also)
 
 
-def _batch_norms(encoder: nn.Module) -> list[Any]:
+def _batch_norms(encoder: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     return [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
@@ -200,7 +200,7 @@ def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -
         )
 
 
-def recalibrate(encoder: nn.Module, batches: Any) -> None:
+def recalibrate(encoder: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     """Set the statistics of batch normalisation layers to those of batches of clean rows.
 
     Running averages of training mix rows and views; `transform` meets clean rows. These come in

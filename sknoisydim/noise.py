@@ -184,7 +184,7 @@ class GaussianChannel(_Channel):
 class _Noise(BaseEstimator):
     """What noises have in common."""
 
-    def build(self, n_components: int, batch_size: int) -> Any:
+    def build(self, n_components: int, batch_size: int) -> Channel:
         """Return the channel.
 
         Parameters

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -143,7 +142,7 @@ def _neighbor_entropy(W: FloatArray, n_neighbors: int) -> float:
 
 
 @own_context()
-def intrinsic_dimension(X: Any, *, random_state: RandomState = 0) -> float:
+def intrinsic_dimension(X: ArrayLike, *, random_state: RandomState = 0) -> float:
     r"""Intrinsic dimension, from the distances to two nearest neighbours (TwoNN).
 
     .. math:: \hat d = \frac{n - 1}{\sum_i \log (r_{i2} / r_{i1})}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection
-from typing import Any
 
 from sknoisydim.metrics._report import WIDTH, Report
 
@@ -74,6 +73,6 @@ def drift_verdict(report: Report) -> str:
     return f"Drift {found}: {where}."
 
 
-def _listed(names: Collection[Any]) -> str:
+def _listed(names: Collection[object]) -> str:
     shown, more = [str(name) for name in names][:MAX_NAMES], len(names) - MAX_NAMES
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -154,7 +154,7 @@ class InformationEstimate:
 
 @own_context()
 def mutual_information(
-    est: Any,
+    est: BaseEstimator,
     X: MatrixLike,
     *,
     units: str = "nats",
@@ -271,7 +271,7 @@ N_SHUFFLES = 199
 
 def about_labels(
     dim: BaseEstimator, z: FloatArray, labels: np.ndarray, rng: np.random.Generator
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """Return the linear information about labels, in order and shuffled, and its p-value."""
     import torch
 

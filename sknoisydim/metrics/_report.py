@@ -88,8 +88,7 @@ class Report(Bunch):
             Numbers, texts, lists and dictionaries by the names of the attributes; None for NaN.
         """
         text = json.dumps(self, default=vars)
-        values: dict[str, Any] = json.loads(text, parse_constant=lambda name: None)
-        return values
+        return json.loads(text, parse_constant=lambda name: None)
 
 
 class MatchReport(Report):
@@ -186,10 +185,10 @@ class MatchReport(Report):
         reachable = info.reachable
         if info.batch_size != dim.batch_size_:
             reachable = _information.reachable_information(dim.channel_, dim.batch_size_, rng)
-        values = {} if labels is None else _information.about_labels(dim, z, labels[chosen], rng)
+        told = {} if labels is None else _information.about_labels(dim, z, labels[chosen], rng)
         rows = rows[:MAX_JUDGED_SAMPLES]
         Z = _information.normal_embedding(dim, rows)
-        values |= {
+        values: dict[str, object] = told | {
             "information": info,
             "training_information": float(dim.mutual_information_),
             "training_reachable": reachable,
@@ -233,7 +232,7 @@ class MatchReport(Report):
         return cls._of(values, target)
 
     @classmethod
-    def _of(cls, values: dict[str, Any], target: object, fitted: Any = None) -> MatchReport:
+    def _of(cls, values: dict[str, object], target: object, fitted: object = None) -> MatchReport:
         """Judge by what was measured of a transformer, or of samples of unknown origin."""
         known: dict[str, Any] = dict.fromkeys(KEYS, NAN)
         report = cls(**known | {"information": None, "outside_support": 0.0} | values)
@@ -302,7 +301,7 @@ def chance_auc(n: int) -> float:
     return 0.5 + 4 / math.sqrt(6 * n)
 
 
-def measure(Z: FloatArray, rng: np.random.Generator, *, classifier: bool) -> dict[str, Any]:
+def measure(Z: FloatArray, rng: np.random.Generator, *, classifier: bool) -> dict[str, object]:
     """Compare embedded samples Z with N(0, I), under the names that a report has."""
     n, d = Z.shape
     ks = _distances.kolmogorov_smirnov(Z)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sknoisydim._context import own_context
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+
+Place: TypeAlias = "Axes | Sequence[Axes] | np.ndarray | None"  # where a user lets draw
 
 # Okabe and Ito's colours, which stay apart for colour-blind eyes; their yellow, too light for
 # points on white, comes last.
@@ -19,7 +24,7 @@ SMALL, TINY = 9, 8
 LEGEND = {"fontsize": TINY, "framealpha": 0.7, "edgecolor": "none"}
 
 
-def panels(ax: Any, n_rows: int, n_columns: int, size: tuple[float, float]) -> NDArray[np.object_]:
+def panels(ax: Place, n_rows: int, n_columns: int, size: tuple[float, float]) -> np.ndarray:
     """Return given axes, or those of a new figure, whose panels have this size in inches."""
     if ax is None:
         import matplotlib.pyplot as plt
@@ -41,14 +46,14 @@ def panels(ax: Any, n_rows: int, n_columns: int, size: tuple[float, float]) -> N
     return place.subgridspec(n_rows, n_columns).subplots(squeeze=False)
 
 
-def color_bar(drawn: Any, axes: list[Any], label: str) -> None:
+def color_bar(drawn: ScalarMappable, axes: list[Axes], label: str) -> None:
     """Add a colour bar at the right of some axes."""
     bar = axes[0].figure.colorbar(drawn, ax=axes, fraction=0.04, pad=0.02)
     bar.set_label(label, fontsize=SMALL)
     bar.ax.tick_params(labelsize=TINY)
 
 
-def outside(ax: Any, loc: str, anchor: tuple[float, float]) -> dict[str, object]:
+def outside(ax: Axes, loc: str, anchor: tuple[float, float]) -> dict[str, object]:
     """Return the place of a legend beside the axes, or inside where no layout makes space."""
     if ax.figure.get_layout_engine() is None:
         return {"loc": "best", **LEGEND}
@@ -58,10 +63,10 @@ def outside(ax: Any, loc: str, anchor: tuple[float, float]) -> dict[str, object]
 class Display:
     """What all displays share."""
 
-    _draw: Callable[[Any], NDArray[np.object_]]  # each display's own: to draw, and return the axes
+    _draw: Callable[[Place], np.ndarray]  # each display's own: to draw, and return the axes
 
     @own_context()
-    def plot(self, ax: Any = None) -> Self:
+    def plot(self, ax: Place = None) -> Self:
         """Draw on the given axes, or on a new figure.
 
         Parameters
@@ -79,7 +84,7 @@ class Display:
         ValueError, TypeError
             If what the display holds is not as documented, or `ax` has another number of axes.
         """
-        axes: Any = self._draw(ax)
+        axes = self._draw(ax)
         self.figure_ = axes.flat[0].figure
         for axis in axes.flat:
             axis.spines[["top", "right"]].set_visible(False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import ndtr, ndtri
 from sklearn.base import BaseEstimator
@@ -21,7 +21,10 @@ from sknoisydim.metrics._information import find_step
 from sknoisydim.metrics._samples import FloatArray
 from sknoisydim.targets import Target, resolve_target
 
-from ._axes import BAND, PALETTE, SAMPLES, TARGET, TINY, Display, color_bar, outside, panels
+from ._axes import BAND, PALETTE, SAMPLES, TARGET, TINY, Display, Place, color_bar, outside, panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MASSES = (0.5, 0.95)
 MAX_PAIRS, MAX_COMPONENTS = 3, 4
@@ -32,10 +35,14 @@ N_DRAWS = 1000
 MAX_POINTS = 400
 
 
+@dataclass(eq=False, repr=False)
 class _OfSamples(Display):
+    embedding: ArrayLike
+    target: object = "normal"
+
     @classmethod
     def from_estimator(
-        cls, estimator: BaseEstimator, X: MatrixLike, *args: object, **params: object
+        cls, estimator: BaseEstimator, X: MatrixLike, *args: object, **params: Any
     ) -> Self:
         """Embed samples with a fitted transformer, and draw them.
 
@@ -66,7 +73,7 @@ class _OfSamples(Display):
 
     @classmethod
     def from_embedding(
-        cls, Z: ArrayLike, target: object = "normal", *args: object, ax: Any = None, **params: Any
+        cls, Z: ArrayLike, target: object = "normal", *args: object, ax: Place = None, **params: Any
     ) -> Self:
         """Draw embedded samples.
 
@@ -88,9 +95,7 @@ class _OfSamples(Display):
         display : object
             The display, drawn.
         """
-        make: Any = cls  # a dataclass of these
-        display: Self = make(Z, target, *args, **params)
-        return display.plot(ax)
+        return cls(Z, target, *args, **params).plot(ax)
 
 
 @dataclass(eq=False, repr=False)
@@ -118,13 +123,11 @@ class EmbeddingDisplay(_OfSamples):
         Share of the samples inside the curves that hold 50 % and 95 %; NaN without curves.
     """
 
-    embedding: ArrayLike
-    target: object = "normal"
     y: ArrayLike | None = None
     _: KW_ONLY
-    pairs: object = None
+    pairs: Sequence[Sequence[int]] | None = None
 
-    def _draw(self, ax: Any) -> NDArray[np.object_]:
+    def _draw(self, ax: Place) -> np.ndarray:
         Z = _samples.check_sample(self.embedding)
         target = resolve_target(self.target, Z.shape[1])
         if self.y is not None:
@@ -157,7 +160,7 @@ class EmbeddingDisplay(_OfSamples):
         return self.axes_
 
 
-def _curves(axis: Any, target: Target, z: FloatArray, i: int, j: int) -> list[float]:
+def _curves(axis: Axes, target: Target, z: FloatArray, i: int, j: int) -> list[float]:
     """Draw the curves of `MASSES`; return the shares of normal samples z (n, d) inside."""
     radii = np.sqrt(stats.chi2.ppf(MASSES, 2))
     shares = [float((np.hypot(z[:, i], z[:, j]) <= radius).mean()) for radius in radii]
@@ -199,13 +202,11 @@ class TargetFitDisplay(_OfSamples):
         Share of the bars, and of the points, outside the band.
     """
 
-    embedding: ArrayLike
-    target: object = "normal"
     _: KW_ONLY
     level: float = 0.95
     components: Sequence[int] | None = None
 
-    def _draw(self, ax: Any) -> NDArray[np.object_]:
+    def _draw(self, ax: Place) -> np.ndarray:
         z = _samples.normal_preimage(self.embedding, self.target, test="TargetFitDisplay")
         chosen = self.components
         level = check_real(self.level, "level", minimum=0, maximum=1, closed="neither")
@@ -248,10 +249,7 @@ class DependenceDisplay(_OfSamples):
         The heat map.
     """
 
-    embedding: ArrayLike
-    target: object = "normal"
-
-    def _draw(self, ax: Any) -> NDArray[np.object_]:
+    def _draw(self, ax: Place) -> np.ndarray:
         z = _samples.normal_preimage(self.embedding, self.target, test="DependenceDisplay")
         n, d = z.shape
         if d < 2:
@@ -277,7 +275,7 @@ class DependenceDisplay(_OfSamples):
         return axes
 
 
-def _check_pairs(pairs: Any, d: int) -> list[tuple[int, int]]:
+def _check_pairs(pairs: Sequence[Sequence[int]] | None, d: int) -> list[tuple[int, int]]:
     if d < 2:
         raise ValueError("a pair needs at least two components, got one: see TargetFitDisplay.")
     if pairs is None:
@@ -288,7 +286,7 @@ def _check_pairs(pairs: Any, d: int) -> list[tuple[int, int]]:
     return [(check(i), check(j)) for i, j in pairs]
 
 
-def _groups(y: ArrayLike | None) -> list[tuple[Any, dict[str, Any]]]:
+def _groups(y: ArrayLike | None) -> list[tuple[slice | np.ndarray, dict[str, object]]]:
     """Return which samples are drawn alike, and how: classes, or all by their numbers, if any."""
     if y is None:
         return [(slice(None), {"c": SAMPLES, "alpha": 0.6})]
@@ -313,7 +311,7 @@ def _stands_alone(target: Target, i: int, j: int, d: int) -> bool:
     return bool(np.allclose(first, second, equal_nan=True))
 
 
-def _histogram(axis: Any, z: FloatArray, level: float) -> float:
+def _histogram(axis: Axes, z: FloatArray, level: float) -> float:
     """Draw the histogram of the PIT; return the share of bars outside the band."""
     n = len(z)
     bins = int(np.clip(n // 25, 5, 20))
@@ -327,7 +325,7 @@ def _histogram(axis: Any, z: FloatArray, level: float) -> float:
     return float(((counts < low) | (counts > high)).mean())
 
 
-def _qq(axis: Any, z: FloatArray, level: float) -> float:
+def _qq(axis: Axes, z: FloatArray, level: float) -> float:
     """Draw the Q-Q line; return the share of points outside the band."""
     n = len(z)
     rank = np.arange(1, n + 1)

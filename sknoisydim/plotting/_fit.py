@@ -8,13 +8,12 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from sknoisydim._validation import check_name
 from sknoisydim.metrics._information import find_step
 
-from ._axes import LEGEND, PALETTE, REFERENCE, TINY, Display, outside, panels
+from ._axes import LEGEND, PALETTE, REFERENCE, TINY, Display, Place, outside, panels
 
 # Keys of `history_`, with the name, colour and line style of their curves.
 CURVES = {
@@ -53,7 +52,7 @@ class TrainingDisplay(Display):
     batch_size: int
 
     @classmethod
-    def from_estimator(cls, estimator: BaseEstimator, *, ax: Any = None) -> TrainingDisplay:
+    def from_estimator(cls, estimator: BaseEstimator, *, ax: Place = None) -> TrainingDisplay:
         """Draw the history of a fitted transformer.
 
         Parameters
@@ -76,7 +75,7 @@ class TrainingDisplay(Display):
         step, _ = find_step(estimator)
         return cls(step.history_, step.capacity_, step.batch_size_).plot(ax)
 
-    def _draw(self, ax: Any) -> NDArray[np.object_]:
+    def _draw(self, ax: Place) -> np.ndarray:
         axes = panels(ax, 1, 1, (6.0, 3.6))
         axis = self.ax_ = axes[0, 0]
         self.lines_ = []
@@ -126,7 +125,7 @@ class TradeOffDisplay(Display):
 
     @classmethod
     def from_estimator(
-        cls, search: object, *, x: str = "match", y: str = "accuracy", ax: Any = None
+        cls, search: object, *, x: str = "match", y: str = "accuracy", ax: Place = None
     ) -> TradeOffDisplay:
         """Draw two scores of a fitted search.
 
@@ -156,7 +155,7 @@ class TradeOffDisplay(Display):
             raise TypeError(f"search must be a fitted grid search, got a {type(search).__name__}.")
         return cls(results, x=x, y=y).plot(ax)
 
-    def _draw(self, ax: Any) -> NDArray[np.object_]:
+    def _draw(self, ax: Place) -> np.ndarray:
         (x, x_error), (y, y_error) = self._score("x"), self._score("y")
         axes = panels(ax, 1, 1, (6.0, 4.0))
         axis = self.ax_ = axes[0, 0]

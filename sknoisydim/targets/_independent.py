@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.special import ndtr, ndtri
 from sklearn.base import clone
@@ -89,7 +89,7 @@ class _Marginal:
             self.z_low, self.z_high = self._reach(-1.0, caught), self._reach(1.0, caught)
         return self
 
-    def functions(self) -> list[Callable[[Any], Any]]:
+    def functions(self) -> list[Callable[[ArrayLike], FloatArray]]:
         return [getattr(self.distribution, name) for name in self.names]
 
     def _push(self, z: FloatArray) -> FloatArray:
@@ -166,10 +166,10 @@ def undamaged(distribution: object) -> Any:
     return stats.Normal(**parameters)
 
 
-def distribution_methods(value: Any, name: str) -> tuple[str, ...]:
+def distribution_methods(value: object, name: str) -> tuple[str, ...]:
     """Return the names of the functions of a distribution, or explain why `value` is none."""
     is_class = inspect.isclass(value)
-    kind = value if is_class else type(value)
+    kind = value if inspect.isclass(value) else type(value)
     if any(base.__module__.startswith(("torch.", "zuko.")) for base in kind.__mro__):
         raise TypeError(
             f"{name}={value!r} is a torch object, which is not supported: pass the same "
@@ -178,7 +178,7 @@ def distribution_methods(value: Any, name: str) -> tuple[str, ...]:
         )
     unfrozen = isinstance(value, UNFROZEN) and not hasattr(value, "xk")  # with xk: atoms
     if unfrozen or (is_class and callable(getattr(value, "icdf", None))):
-        label = value.__name__ if is_class else getattr(value, "name", "multivariate_normal")
+        label = kind.__name__ if is_class else getattr(value, "name", "multivariate_normal")
         raise TypeError(
             f"{name} is the distribution {label!r} of scipy.stats, but it is not frozen: call it "
             f"with its parameters, as in {label}(...), to say which distribution you mean."
