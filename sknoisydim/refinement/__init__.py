@@ -23,9 +23,7 @@ REFINEMENTS: Mapping[str, type] = {"rotation": RotationGaussianization}
 
 
 def resolve_refinement(refine: object) -> BaseEstimator | None:
-    """Return the component that a value of the parameter `refine` stands for.
-
-    What is wrong with it comes to light here, before training and not after it.
+    """Return the component that a value of `refine` stands for, and see that it can be built.
 
     Parameters
     ----------
