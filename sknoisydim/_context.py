@@ -4,8 +4,6 @@ numpy's and torch's contexts reach into every function that is called inside of 
 function returns must not depend on them, so it works in those that the libraries start with.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import sys

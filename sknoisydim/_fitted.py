@@ -81,10 +81,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     @own_context()
     def transform_to(self, X: MatrixLike, out: object) -> np.ndarray:
-        """Embed rows into an array that is there already, or into a file.
-
-        Neither the rows, if they are a memory map or sparse, nor the embedding need to fit into
-        memory: both are worked on 1,024 rows at a time.
+        """Embed rows into an array that is there already, or into a file, 1,024 rows at a time.
 
         Parameters
         ----------
@@ -92,15 +89,14 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Columns as in `fit`.
         out : ndarray of shape (n, d), str or path-like
             An array of float32 or float64, in any layout, a memory map too. Or the path of a file
-            in numpy's format, "Z.npy": it appears, in place of one that was there, when all rows
-            are embedded; until then, a file with another name beside it grows.
+            in numpy's format, which takes the place of one that was there when all rows are
+            embedded; until then, a file with another name beside it grows.
 
         Returns
         -------
         Z : ndarray of shape (n, d)
-            `out`; for a path, the file as a memory map that is only read, of the dtype that
-            `transform` returns. The same values as those of `transform`, bit for bit, rounded where
-            an array of float32 is given for rows of float64.
+            `out`; for a path, the file as a read-only memory map. The values of `transform`, bit
+            for bit, rounded where an array of float32 is given for rows of float64.
 
         Raises
         ------
@@ -138,11 +134,10 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     @available_if(_decodes)
     @own_context()
     def inverse_transform(self, Z: Any) -> np.ndarray:
-        """Return the samples that are expected for embeddings.
+        """Return the samples that are expected for embeddings, inside the range of training.
 
-        Target and refinement are inverted, and the decoder predicts the columns. So it is the mean
-        of the samples with such an embedding, which need not be a sample itself; `sample` draws
-        one. Values are kept inside the range of training.
+        Target and refinement are inverted, and the decoder predicts the columns: the mean of the
+        samples with such an embedding, which need not be a sample itself; `sample` draws one.
 
         Parameters
         ----------
@@ -177,9 +172,9 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """Draw samples like those of `fit`.
 
         A draw of the target is decoded, and the residual of one of the three nearest training
-        samples is added. Values are kept inside the range of training; a column of integers is
-        rounded, and one whose values repeat, such as a category, takes the nearest of them. No
-        value is missing. Parts of training samples are in them: they are not anonymous.
+        samples is added, so they are not anonymous. Values are kept inside the range of training; a
+        column of integers is rounded, and one whose values repeat, such as a category, takes the
+        nearest of them. No value is missing.
 
         Parameters
         ----------
@@ -249,29 +244,26 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         .. math:: \frac{\hat I(Z; Z + N)}{\hat I(Z^*; Z^* + N)} \cdot R^2(X \mid Z)
 
-        The first factor compares the information that the embedding Z sends through a channel with
-        that of draws :math:`Z^*` of the channel's best distribution, which is N(0, I) for Gaussian
-        noise. :math:`\hat I` is InfoNCE with the channel's own density, in batches of one size for
-        both, Z the embedding before the target's map, and N Gaussian noise of the size "auto",
-        whatever the fit had, or the uniform noise of the fit. The factor is 1 for a perfect match
-        at every `noise` and `n_components`, and less for a thin shell; a ratio above 1 counts as
-        its inverse. The second is the share of the variance of the scaled columns that a linear
-        model of Z predicts, adjusted for its coefficients. Deterministic: noise and draws come from
-        fixed seeds.
+        The first factor compares the information that Z, the embedding before the target's map,
+        sends through a channel with that of draws :math:`Z^*` of the channel's best distribution:
+        1 for a perfect match at every `noise` and `n_components`, less for a thin shell. A ratio
+        above 1 counts as its inverse. N is Gaussian noise of the size "auto", whatever the fit had,
+        or the uniform noise of the fit, and :math:`\hat I` InfoNCE with the channel's own density.
+        The second is the share of the variance of the scaled columns that a linear model of Z
+        predicts, adjusted for its coefficients. Noise and draws come from fixed seeds.
 
         Parameters
         ----------
         X : array-like of shape (n, p)
-            At least two rows; columns as in `fit`. The linear model needs `n_components_` + 2: of
-            fewer rows the score is 0, with a warning.
+            At least two rows; columns as in `fit`. Of fewer than `n_components_` + 2 rows the score
+            is 0, with a warning.
         y : None
             Ignored.
 
         Returns
         -------
         score : float
-            Between 0 and 1; about 0 for an embedding that tells nothing, or for one row over and
-            over.
+            Between 0 and 1; about 0 for an embedding that tells nothing.
 
         Raises
         ------
@@ -309,19 +301,16 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """Judge the embedding of held-out samples, and say what to change.
 
         Compares the information through the channel with what is reachable, and the distribution of
-        the embedding with the target, in the N(0, I) pre-image: the report is the same for every
-        target.
+        the embedding with N(0, I), before the target's map.
 
         Parameters
         ----------
         X : array-like of shape (n, p)
-            Samples that `fit` has not seen, at least two; on training samples the verdict is too
-            good. Of more than 4,000, 4,000 drawn at random are judged (`batch_size_` for the
-            information, if that is more).
+            Samples that `fit` has not seen, at least two. Of more than 4,000, 4,000 drawn at random
+            are judged (`batch_size_` for the information, if that is more).
         y : array-like of shape (n,) or (n, k), default=None
             As in `fit`, whether that was given one or not. The report then has the information that
-            the embedding has about `y`, and about `y` in random order, its control: with
-            `supervision`, training samples follow even labels that mean nothing.
+            the embedding has about `y`, and about `y` in random order, its control.
         random_state : int, RandomState instance or None, default=0
             Seed of every draw.
         classifier : bool, default=True
@@ -358,8 +347,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     @own_context()
     def retarget(self, target: object) -> Self:
         """Return a fitted copy with another target, without a second training.
-
-        The encoder's output is N(0, I) for every target, and the target's map comes last.
 
         Parameters
         ----------

@@ -1,7 +1,5 @@
 """What a user passes as rows, columns and weights, checked."""
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import numbers

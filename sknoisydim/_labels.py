@@ -1,7 +1,5 @@
 """What `fit` makes of y: codes of classes, or numbers, and which rows have none."""
 
-from __future__ import annotations
-
 import numbers
 import warnings
 from typing import Any

@@ -1,10 +1,8 @@
 """The chain of torch modules that a fitted transformer is, and rows through it by slices."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -85,7 +83,7 @@ class Embedder(nn.Module):
         except Exception:  # noqa: BLE001 (a user's module; what also fails in float32 is raised there)
             self.in_double = False
 
-    def for_inference(self, dtype: np.dtype, device: torch.device) -> Embedder:
+    def for_inference(self, dtype: np.dtype, device: torch.device) -> Self:
         """Return a copy that computes in `dtype`, with linear layers folded where that is possible.
 
         An encoder that cannot be cast to float64 computes in float32 for rows of either dtype.
@@ -141,7 +139,7 @@ class FittedModel(nn.Module):
         self.target: Any = identity if target is None else target
 
     @classmethod
-    def of(cls, estimator: BaseEstimator, target: bool) -> FittedModel:
+    def of(cls, estimator: BaseEstimator, target: bool) -> Self:
         """Return a copy of the chain of a fitted transformer in torch, which shares nothing."""
         embedder, refinement = estimator.encoder_, estimator.refinement_
         if isinstance(embedder.scaling, SklearnScaling):

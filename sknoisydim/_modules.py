@@ -1,7 +1,5 @@
 """Seeds and generators, and layers that draw from generators of ours."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import math

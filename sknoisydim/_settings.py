@@ -1,7 +1,5 @@
 """Parameters of a fit: validated numbers, resolved components, and what "auto" means."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import math

@@ -1,7 +1,5 @@
 """Rows that are read by index, whatever holds them: a block becomes dense, the rest stays put."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, TypeAlias

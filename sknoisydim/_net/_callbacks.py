@@ -1,7 +1,5 @@
 """Callbacks of a fit: ours, those of scikit-learn, and checks of a user's own."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math
@@ -9,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
@@ -206,7 +204,7 @@ class Tasks(Quiet):
         self.epoch: Any = None
 
     @classmethod
-    def asked_for(cls, estimator: BaseEstimator, **given: Any) -> list[Tasks]:
+    def asked_for(cls, estimator: BaseEstimator, **given: Any) -> list[Self]:
         """Return one in a list, or none if there is nobody to tell."""
         names = ("_skl_callbacks", "_parent_callback_ctx")
         asked = any(hasattr(estimator, name) for name in names)

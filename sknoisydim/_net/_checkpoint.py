@@ -4,8 +4,6 @@ Its first line has the format and a digest of the rest, which `torch.save` has m
 plain Python: reading it, with `weights_only=True`, runs no code.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import inspect

@@ -1,12 +1,10 @@
 """The skorch net: one step, one epoch, and what callbacks see of them."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -56,7 +54,7 @@ class DIMNet(NeuralNet):
         self.step_ = 0
 
     @classmethod
-    def at_rest(cls, module: nn.Module, history: Mapping[str, Any], **kwargs: Any) -> DIMNet:
+    def at_rest(cls, module: nn.Module, history: Mapping[str, Any], **kwargs: Any) -> Self:
         """Return a net as it is after training, without an optimizer; `history` is by column."""
         net = cls(module, generator=make_generator(0), n_steps=None, max_epochs=1, **kwargs)
         rows = zip(*history.values(), strict=True)
@@ -91,7 +89,7 @@ class DIMNet(NeuralNet):
         """Return the batches to train on, and those held out."""
         return X, self.held_out
 
-    def initialize_callbacks(self) -> DIMNet:
+    def initialize_callbacks(self) -> Self:
         """Initialise the callbacks, and see that each finds here what it reads."""
         super().initialize_callbacks()
         check_callbacks([callback for _, callback in self.callbacks_], self.held_out is not None)
@@ -102,7 +100,7 @@ class DIMNet(NeuralNet):
                 callback.batches_per_epoch = "count"  # it would take batches for rows
         return self
 
-    def initialize_optimizer(self, *args: object, **kwargs: object) -> DIMNet:
+    def initialize_optimizer(self, *args: object, **kwargs: object) -> Self:
         """Make the optimizer."""
         try:
             super().initialize_optimizer(*args, **kwargs)
@@ -118,7 +116,7 @@ class DIMNet(NeuralNet):
 
     def partial_fit(
         self, X: object, y: object = None, classes: object = None, **fit_params: object
-    ) -> DIMNet:
+    ) -> Self:
         """Train on X; an interrupt reaches the caller, which skorch takes for EarlyStopping's."""
         if not self.initialized_:
             self.initialize()

@@ -1,7 +1,5 @@
 """The methods that take a fitted transformer out of its process."""
 
-from __future__ import annotations
-
 import json
 import os
 import warnings

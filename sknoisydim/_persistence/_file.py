@@ -1,7 +1,5 @@
 """One file: a safetensors container, whose every byte is covered by a digest."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import json

@@ -4,8 +4,6 @@ Nothing runs, and only objects of known classes are made: an object is its class
 attributes.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import inspect

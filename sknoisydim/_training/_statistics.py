@@ -1,10 +1,8 @@
 """What follows training: exact statistics, and how much the embedding tells."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -49,7 +47,7 @@ class Prior(NamedTuple):
     layers: Mapping[str, torch.Tensor]
 
     @classmethod
-    def of(cls, objective: Objective, n_rows: float) -> Prior:
+    def of(cls, objective: Objective, n_rows: float) -> Self:
         """Return those of an objective whose statistics are final."""
         normalizer = objective.normalizer
         # The matrix made the covariance the identity, times the square of the deviation.

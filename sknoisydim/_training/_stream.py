@@ -1,7 +1,5 @@
 """Trains on one chunk of a stream, and keeps what the next one goes on from."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

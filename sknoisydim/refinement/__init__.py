@@ -4,8 +4,6 @@ Training leaves a gap in the joint distribution of eight and more components: st
 the noise, which a classifier sees. An invertible map closes much of it and loses no information.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +36,7 @@ def resolve_refinement(refine: object) -> BaseEstimator | None:
     Raises
     ------
     TypeError, ValueError
-        If it is none of these; if a name is unknown, or a parameter of it not as documented.
+        If it is none of these, or a parameter of it is not as documented.
     """
     if refine is None:
         return None

@@ -49,7 +49,6 @@ class InvertibleMap(nn.Module):
         Returns
         -------
         rows : Tensor of shape (n, d)
-            Of the dtype of z.
         """
         return z
 
@@ -64,7 +63,6 @@ class InvertibleMap(nn.Module):
         Returns
         -------
         moved : Tensor of shape (n, d)
-            Of the dtype of z.
         """
         return self._run(z, False)[0]
 
