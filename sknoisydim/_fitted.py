@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from typing import Any, Self
@@ -32,16 +33,11 @@ from sknoisydim.targets import resolve_target
 
 def _decodes(estimator: BaseEstimator) -> bool:
     """Whether there is a way back; the error says how to get one."""
-    if hasattr(estimator, "decoder_"):
-        return True
-    if estimator.decoder is None:
+    if estimator.decoder is None and not hasattr(estimator, "decoder_"):
         raise AttributeError("there is no decoder: decoder=None. Fit with decoder='kernel_ridge'.")
-    if hasattr(estimator, "net_"):
-        raise AttributeError(
-            "there is no decoder: `fit` fits one, with the parameter decoder set before, and "
-            "`partial_fit` fits none."
-        )
-    return True  # not fitted, which the method says
+    if hasattr(estimator, "net_") and not hasattr(estimator, "decoder_"):
+        raise AttributeError("there is no decoder: `fit` fits one, and `partial_fit` fits none.")
+    return True  # a method of one that is not fitted says so
 
 
 class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
@@ -192,17 +188,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         ------
         AttributeError, ValueError
             Without a decoder; if `n_samples` is not positive.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_iris
-        >>> from sknoisydim import NoisyDIMTransformer
-        >>> X = load_iris().data
-        >>> embedder = NoisyDIMTransformer(2, decoder="kernel_ridge", random_state=0).fit(X)
-        >>> embedder.sample(3, random_state=0).shape
-        (3, 4)
-        >>> embedder.inverse_transform(embedder.transform(X[:5])).shape
-        (5, 4)
         """
         check_is_fitted(self)
         n_samples = check_integer(n_samples, "n_samples", minimum=1)
@@ -329,16 +314,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         See Also
         --------
         sknoisydim.metrics.MatchReport.from_estimator : The same for a Pipeline or a search.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_iris
-        >>> from sknoisydim import NoisyDIMTransformer
-        >>> X = load_iris().data
-        >>> dim = NoisyDIMTransformer(2, noise=0.01, max_epochs=5, random_state=0).fit(X[::2])
-        >>> report = dim.diagnose(X[1::2], classifier=False)
-        >>> print(report.advice[0])
-        The capacity, 9.2 nats, is beyond what a batch of 75 can show (4.3)...
         """
         return MatchReport.from_estimator(
             self, X, y, random_state=random_state, classifier=classifier
@@ -417,19 +392,14 @@ def _check_out(out: np.ndarray, shape: tuple[int, ...], X: RowSource) -> None:
         shared = np.shares_memory(out, held, max_work=10_000)  # type: ignore[arg-type]  # the stubs know 0 and -1
     except np.exceptions.TooHardError:
         shared = True
-    if shared or _in_one_file(out, held):
-        raise ValueError("out shares memory with X, whose rows would be lost as they are read.")
-
-
-def _in_one_file(out: np.ndarray, held: object) -> bool:
-    """Whether two arrays are of overlapping bytes of one file, each by a memory map of its own."""
+    # Of one file there may be two memory maps.
     (one, first, last), (other, start, stop) = _place_in_file(out), _place_in_file(held)
-    if one is None or other is None or one is other or not (first < stop and start < last):
-        return False
-    try:
-        return os.path.samefile(str(one.filename), str(other.filename))
-    except OSError:  # one is gone, or has another name: as two files
-        return False
+    if one is not None and other is not None and one is not other:
+        with contextlib.suppress(OSError):  # where a file is gone, or has another name
+            same = os.path.samefile(str(one.filename), str(other.filename))
+            shared |= same and first < stop and start < last
+    if shared:
+        raise ValueError("out shares memory with X, whose rows would be lost as they are read.")
 
 
 def _place_in_file(array: Any) -> tuple[np.memmap | None, int, int]:

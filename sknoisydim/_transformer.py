@@ -140,9 +140,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
         information that training can see to log(batch_size) nats.
     optimizer : str, class or callable, default="adamw"
-        "adamw", "adam", "sgd", a `torch.optim` class, or a callable (parameters, lr) -> optimizer,
-        such as `functools.partial(torch.optim.AdamW, weight_decay=0.1)`. Not LBFGS, whose steps
-        need a closure.
+        "adamw", "adam", "sgd", a `torch.optim` class (not LBFGS), or a callable (parameters, lr) ->
+        optimizer, such as `functools.partial(torch.optim.AdamW, weight_decay=0.1)`.
     lr : float, default=0.003
         Peak of the one-cycle learning rate.
     early_stopping : bool or int, default=False
@@ -345,8 +344,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         -----
         ConvergenceWarning
             With at least 20 training rows, if the embedding tells less than 5 % of min(capacity,
-            log batch size) nats of them, or a component has no variance: it has collapsed, or the
-            rows hardly differ. Also if the channel passes next to nothing.
+            log batch size) nats of them, or a component has no variance. Also if the channel passes
+            next to nothing.
         UserWarning
             If `augmentation` or `critic` is set, and there is nothing that it is for.
         """
@@ -439,17 +438,6 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         `warm_start` and `decoder` play no part. `history_` has one entry for each call, up to
         1,000. A pickle, or a file of `save`, holds the rows that are kept and the moments of the
         optimizer, twice the size of the weights, and what is loaded goes on from there.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from sknoisydim import NoisyDIMTransformer
-        >>> rng = np.random.default_rng(0)
-        >>> embedder = NoisyDIMTransformer(2, batch_size=64, random_state=0)
-        >>> for _ in range(5):
-        ...     embedder = embedder.partial_fit(rng.normal(size=(200, 3)))
-        >>> embedder.n_samples_seen_, embedder.transform(rng.normal(size=(7, 3))).shape
-        (1000, (7, 2))
         """
         with self._all_or_nothing():
             start = self._last()
@@ -487,8 +475,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             Before `fit` and `partial_fit`.
         """
         check_is_fitted(self)
-        # Another dict: that of before may be a copy's, too. Older files have none.
-        state = getattr(self, "training_state_", {})
+        state = getattr(self, "training_state_", {})  # older files have none
         gone = ("kept", "n_streamed")
         self.training_state_ = {name: state[name] for name in state if name not in gone}
         return self

@@ -30,10 +30,8 @@ STREAM_WARM_UP = 50
 class DIMNet(NeuralNet):
     """A skorch net whose module returns nats, and whose loss is their negative.
 
-    Differs from skorch's net in the seams that cost time on tables (training mode is set once an
-    epoch, history is kept per epoch) and in what an interrupt does (it is not swallowed).
-
-    `generator` is that of noise and views, and `n_steps` is None for a stream, which has no end.
+    Training mode is set once an epoch, history is kept per epoch, and an interrupt is not
+    swallowed. `generator` is that of noise and views, and `n_steps` is None for a stream.
     """
 
     def __init__(
@@ -106,8 +104,7 @@ class DIMNet(NeuralNet):
             super().initialize_optimizer(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
-                f"optimizer={self.optimizer!r} was called with the parameters and lr, and failed: "
-                f"{error}"
+                f"optimizer={self.optimizer!r}, called with the parameters and lr: {error}"
             ) from error
         check_optimizer(self.optimizer_)
         for group in self.optimizer_.param_groups:
@@ -221,12 +218,8 @@ class DIMNet(NeuralNet):
                 "detach what they return, or compute it with something else than torch?"
             )
         loss.backward()
-        self.notify(
-            "on_grad_computed",
-            named_parameters=self.module_.named_parameters(),
-            batch=batch,
-            training=True,
-        )
+        named = self.module_.named_parameters()
+        self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
         self.optimizer_.step()
         self.step_ += 1
         return {"loss": loss, "y_pred": nats}
@@ -261,12 +254,12 @@ class DIMNet(NeuralNet):
     def predict(self, X: object) -> np.ndarray:
         """Return the embeddings (n, d) so far of the rows of batches, in the order of the table.
 
-        For scoring callbacks, which get such batches. Rows are normalised by their own statistics.
+        For scoring callbacks. Rows are normalised by their own statistics.
         """
         if not isinstance(X, Batches):
             raise TypeError(
-                "net_.predict takes the batches that callbacks get, got "
-                f"{type(X).__name__}; for rows there is the transform of the transformer."
+                f"net_.predict takes the batches that callbacks get, got {type(X).__name__}: use "
+                "transform of the transformer."
             )
         training = self.module_.training
         self._set_training(False)

@@ -137,8 +137,8 @@ def interpolate(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return g(x) (n, d), and g'(x), or anything without `slopes`.
 
-    `tables` (d, CELLS + 1) hold g for each column, at equidistant points from `start` to `end`. It
-    is linear between these, and a shift beyond.
+    `tables` (d, CELLS + 1) hold g of each column at equidistant points from `start` to `end`. It is
+    linear between these, and a shift beyond.
     """
     per_unit = CELLS / (end - start)
     inside = x.clamp(start, end)
@@ -263,13 +263,8 @@ class Couplings(InvertibleMap):
               z \mapsto A^\top \bigl( a, \; e^{\tanh s} b + t \bigr)
 
     where b is scaled within 5 of 0 and shifted beyond. `turns` are as those of `RotatedTables`;
-    `weights` are W, w, V and v, each for all layers.
-
-    References
-    ----------
-    L. Dinh, J. Sohl-Dickstein, S. Bengio, "Density Estimation Using Real NVP", ICLR 2017,
-    arXiv:1605.08803, equations 7 and 8; the rotations in place of masks are those of D. P. Kingma,
-    P. Dhariwal, "Glow", NeurIPS 2018, arXiv:1807.03039, section 3.2.
+    `weights` are W, w, V and v, each for all layers. Sources: Real NVP, arXiv:1605.08803, equations
+    7 and 8; rotations in place of masks, Glow, arXiv:1807.03039, section 3.2.
     """
 
     def __init__(self, turns: torch.Tensor, weights: Sequence[torch.Tensor]) -> None:

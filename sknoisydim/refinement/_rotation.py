@@ -124,8 +124,7 @@ class RotationGaussianization(BaseEstimator):
         Components of the Gaussian mixture, fewer where there are not ten rows for each of them and
         each component of the embedding. With 0 or 1 nothing is kept apart.
     validation_fraction : float, default=0.1
-        Share of the rows that is held out where none are passed to `build`. With less than 20 of
-        them the map is the identity.
+        Share of the rows that is held out where none are passed to `build`, 20 of them at least.
 
     References
     ----------
@@ -182,8 +181,7 @@ class RotationGaussianization(BaseEstimator):
         seed : int
             Seed of all draws.
         held_out : array-like of shape (m, d), default=None
-            Layers are added until these rows stop gaining; with less than 20 of them, until rows
-            held out of z do.
+            Rows that the map stops by; with less than 20 of them, rows held out of z.
 
         Returns
         -------
@@ -278,18 +276,11 @@ def find_clusters(parts: list[FloatArray], n_clusters: int, seed: int) -> list[N
     rows = parts[0]
     rows = rows[rng.choice(n, CLUSTER_ROWS, replace=False)] if n > CLUSTER_ROWS else rows
     rows = rows + CLUSTER_JITTER * rng.standard_normal(rows.shape)
-    # k-means would add in the order in which its threads come. Where it stops by itself before it
-    # has converged, scikit-learn warns, and filters belong to the whole process: so it goes one
-    # step at a time, each of which is as good as converged by this tolerance.
-    mixture = GaussianMixture(
-        n_clusters,
-        init_params="k-means++",
-        reg_covar=RIDGE,
-        max_iter=2,
-        tol=1e300,
-        warm_start=True,
-        random_state=seed % 2**32,
-    )
+    # One step at a time, as good as converged by this tolerance: where it stops by itself before it
+    # has converged, scikit-learn warns, and filters belong to the whole process. k-means would add
+    # in the order in which its threads come.
+    one_step = {"max_iter": 2, "tol": 1e300, "warm_start": True, "random_state": seed % 2**32}
+    mixture = GaussianMixture(n_clusters, init_params="k-means++", reg_covar=RIDGE, **one_step)
     before = -np.inf
     try:
         for _ in range(CLUSTER_STEPS):
@@ -516,32 +507,25 @@ def radial_map(norms: FloatArray, d: int) -> Radial:
     return radial
 
 
-def outlier_threshold(z: FloatArray) -> float:
-    """Return the mean square beyond which a row of z (n, d) is far out."""
-    return 1 + FAR * float(np.sqrt(2 / z.shape[1]))
-
-
-def mean_squares(z: FloatArray) -> FloatArray:
-    """Return the mean square of each row of z (n, d), without overflow."""
-    return np.square(np.clip(z, -1e9, 1e9)).mean(1)
+def mean_squares(z: FloatArray) -> tuple[FloatArray, float]:
+    """Return the mean square of each row of z (n, d), and the one beyond which a row is far out."""
+    return np.square(np.clip(z, -1e9, 1e9)).mean(1), 1 + FAR * float(np.sqrt(2 / z.shape[1]))
 
 
 def inlier_mask(z: FloatArray) -> NDArray[np.bool_]:
     """Return which rows of z (n, d) are not far out: as good as all, where z is about N(0, I)."""
-    return mean_squares(z) <= outlier_threshold(z)
+    squares, far = mean_squares(z)
+    return squares <= far
 
 
 def fit_rescaling(refined: FloatArray, held_out: FloatArray, fitted: FloatArray) -> float:
     """Return what takes the mean square to one, by held-out rows of which `refined` are the image.
 
-    A trained map stretches rows that it was not fitted to. That these few are by chance further out
-    than the others, or nearer, is taken off, and of the rest what may be chance (James and Stein
-    1961). Rows held out may follow another distribution: where their images are too far out,
-    nothing is pushed further. Single rows far out count as if they were nearer.
+    That these few are by chance further out than the others, or nearer, is taken off, and of the
+    rest what may be chance (James and Stein 1961). Rows held out may follow another distribution:
+    where their images are too far out, nothing is pushed further. Rows far out count as nearer.
     """
-    after, before, of_fit = (
-        np.minimum(mean_squares(z), outlier_threshold(z)) for z in (refined, held_out, fitted)
-    )
+    after, before, of_fit = (np.minimum(*mean_squares(z)) for z in (refined, held_out, fitted))
     moved = after - before
     excess = of_fit.mean() + moved.mean() - 1
     chance = moved.var() / len(moved) / max(excess**2, 1e-12)
