@@ -1,10 +1,8 @@
 """Input scaling: fitted once on the training rows, then a torch module in front of the encoder."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -285,7 +283,7 @@ class Moments(NamedTuple):
     variance: np.ndarray
     quartiles: np.ndarray
 
-    def merge(self, other: Moments) -> Moments:
+    def merge(self, other: Self) -> Self:
         """Return the moments of the rows of both.
 
         Source: T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for Computing the Sample
@@ -297,7 +295,8 @@ class Moments(NamedTuple):
         variance = (1 - share) * self.variance + share * other.variance
         with np.errstate(over="ignore"):
             variance = variance + share * (1 - share) * change**2
-        return Moments(n_rows, self.mean + share * change, variance, self.quartiles)
+        mean = self.mean + share * change
+        return self._replace(n_rows=n_rows, mean=mean, variance=variance)
 
 
 def column_moments(X: RowSource, weights: np.ndarray | None = None) -> Moments:

@@ -6,8 +6,6 @@ The objective is a sum over the processes, and each has the gradient of its part
 embeddings is added up where they are normalised, and that by the weights at the end.
 """
 
-from __future__ import annotations
-
 import copy
 import datetime
 import os
@@ -17,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from torch import nn
 from torch.nn import functional
@@ -44,7 +41,7 @@ OTHER_DROPOUTS = (functional.alpha_dropout, functional.feature_alpha_dropout)
 def fit_data_parallel(
     estimator: BaseEstimator,
     X: object,
-    y: ArrayLike | None = None,
+    y: object = None,
     *,
     accelerator: Any = None,
     timeout: float = 300.0,

@@ -1,13 +1,10 @@
 """Collections of Dask: embedded block by block, and trained on block by block."""
 
-from __future__ import annotations
-
 import copy
 import inspect
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
@@ -52,23 +49,13 @@ class DaskTransformer(
     ----------
     estimator_ : NoisyDIMTransformer
         The transformer that was trained, in this process.
-
-    Examples
-    --------
-    >>> import dask.array as da
-    >>> from sknoisydim import NoisyDIMTransformer
-    >>> from sknoisydim.distributed import DaskTransformer
-    >>> X = da.random.default_rng(0).normal(size=(1000, 5), chunks=(250, 5))
-    >>> embedder = DaskTransformer(NoisyDIMTransformer(2, random_state=0), max_epochs=2).fit(X)
-    >>> embedder.transform(X).chunks
-    ((250, 250, 250, 250), (2,))
     """
 
     def __init__(self, estimator: BaseEstimator, max_epochs: int = 10) -> None:
         self.estimator = estimator
         self.max_epochs = max_epochs
 
-    def fit(self, X: object, y: ArrayLike | None = None) -> DaskTransformer:
+    def fit(self, X: object, y: object = None) -> Self:
         """Train on the blocks of a collection.
 
         Parameters
@@ -194,8 +181,7 @@ def _collection(X: Any, name: str, dimensions: int = 2) -> Any:
         )
     if X.ndim < dimensions:
         raise TypeError(f"{name} is a Dask collection of one column; it takes one of several.")
-    is_frame = hasattr(X, "map_partitions")
-    return X if is_frame else X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
+    return X if hasattr(X, "map_partitions") else X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
 
 
 def _train_on(model: BaseEstimator, block: Any, labels: Any) -> Any:

@@ -1,7 +1,5 @@
 """Invertible maps of d components, as torch modules."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
