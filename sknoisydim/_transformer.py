@@ -108,8 +108,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         views only), another such object, or your own `torch.nn.Module`: a class or factory
         (n_features, n_components) -> module, or an instance, which is copied. With your own, rows
         may have any shape, such as images: a factory gets it, without the number of rows, as
-        n_features. Rows of float64 are embedded in float64, unless your module casts to float32, or
-        uses tensors that are neither parameters nor buffers.
+        n_features, and scaling is cell by cell. Rows of float64 are embedded in float64, unless
+        your module casts to float32, or uses tensors that are neither parameters nor buffers.
     normalization : str or object, default="whiten"
         How the encoder's output is normalised: "whiten" (identity covariance) or "batch" (each
         component by itself; enough for a few components only).
@@ -434,10 +434,10 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         "standard" follows mean and variance of all rows so far; any other is fitted to the first
         chunk, and stays. Read in every call: `lr`, `optimizer`, `keep`, `keep_weight`,
         `supervision`, `match_weight`, `callbacks`, `target`, `device`, `verbose` and `refine`,
-        which is fitted anew, so leave it None in a long stream. `max_epochs`, `early_stopping`,
-        `warm_start` and `decoder` play no part. `history_` has one entry for each call, up to
-        1,000. A pickle, or a file of `save`, holds the rows that are kept and the moments of the
-        optimizer, twice the size of the weights, and what is loaded goes on from there.
+        which is fitted anew, so leave it None in a long stream. `max_epochs`, `early_stopping` and
+        `warm_start` play no part; a decoder of `fit` is dropped. `history_` has one entry for each
+        call, up to 1,000. A pickle, or a file of `save`, holds the rows that are kept and the
+        moments of the optimizer, twice the size of the weights, and what is loaded goes on there.
         """
         with self._all_or_nothing():
             start = self._last()

@@ -181,7 +181,7 @@ class SklearnScaling(nn.Module):
         elif self.fill is not None and scaled.shape != missing.shape:
             wrong = (
                 f"makes {scaled.shape[1]} columns of {missing.shape[1]}, and missing='indicator' "
-                "needs one for each: use another scaling, or fill missing cells in front."
+                "needs one for each: use another scaling, or SimpleImputer in front."
             )
         if wrong is not None:
             raise ValueError(f"scaling={self.transformer!r} {wrong}")

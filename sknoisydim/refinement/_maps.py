@@ -270,16 +270,12 @@ class Couplings(InvertibleMap):
         self.turns = nn.Buffer(turns)
         self.inner, self.inner_bias, self.outer, self.outer_bias = map(nn.Buffer, weights)
 
-    def _tensors(self, dtype: torch.dtype) -> list[torch.Tensor]:
-        weights = self.inner, self.inner_bias, self.outer, self.outer_bias
-        return [tensor.to(dtype) for tensor in (self.turns, *weights)]
-
     def _run(self, z: torch.Tensor, ladj: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        turns, *weights = self._tensors(z.dtype)
+        turns, *weights = (tensor.to(z.dtype) for tensor in self.buffers())
         return couple(z, turns, weights, ladj)
 
     def inverse(self, z: torch.Tensor) -> torch.Tensor:
-        turns, *weights = self._tensors(z.dtype)
+        turns, *weights = (tensor.to(z.dtype) for tensor in self.buffers())
         z = z @ turns[-1].T
         for turn, *layer in reversed(list(zip(turns[:-1], *weights, strict=True))):
             a, b = z.tensor_split([self.n_components // 2], 1)

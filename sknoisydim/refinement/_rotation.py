@@ -426,6 +426,7 @@ def train_couplings(
     rows, judged = (torch.from_numpy(part).float() for part in (parts[0][some], parts[1]))
     known, told = map(torch.from_numpy, (codes[0][some], codes[1]))
     n, d = rows.shape
+    # Axes at random, weights of `Couplings` that make these the identity, and turns of the axes.
     kept, moved = d // 2, d - d // 2
     shapes = (d, d), (kept, HIDDEN), (HIDDEN,), (HIDDEN, 2 * moved), (2 * moved,), (d, d)
     start, *weights = [torch.zeros(n_layers, *shape, dtype=torch.float32) for shape in shapes]
