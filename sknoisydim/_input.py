@@ -35,8 +35,7 @@ REMEDIES = {
     "could not convert string": _NO_TEXT,
     "Cannot cast str": _NO_TEXT,
     "not 'Period'": _NO_DATES,
-    "must be a string or a real number": "Columns have to be numbers: convert these objects in "
-    "front, or leave them out.",
+    "must be a string or a real number": "Columns have to be numbers: convert these objects.",
     "Complex data not supported": "Pass real and imaginary parts as columns of their own.",
     "at least one array or dtype is required": "X has no columns.",
     "unsupported ScalarType": "numpy has no such numbers: pass X.float().",
@@ -128,10 +127,9 @@ def in_our_words() -> Iterator[None]:
             remedy = _for_text(text[1])
         # Some show the whole table on the lines that follow.
         said = said.partition("\n")[0].rstrip(".")
-        if remedy is SEEN_AS_MISSING:
-            said = "Input X contains NaN: cells are missing"
-            raise ValueError(f"{said}. {remedy}") from error
         kind = ValueError if isinstance(error, ValueError) else TypeError
+        if remedy is SEEN_AS_MISSING:
+            kind, said = ValueError, "Input X contains NaN: cells are missing"
         raise kind(f"{said}. {remedy}") from error
 
 

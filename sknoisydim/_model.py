@@ -170,8 +170,7 @@ class FittedModel(nn.Module):
             # A block, not a wrapped loop: the mode must not leak into the caller between slices.
             with torch.inference_mode():
                 z = embedder.embed(batch.to(device)).cpu().to(batch.dtype)
-                for after in (self.refinement, self.target):
-                    z = z if type(after) is InvertibleMap else after(z)
+                z = self.target(self.refinement(z))
             yield part, z
 
     def log_densities(self, X: RowSource, device: torch.device) -> np.ndarray:

@@ -1,9 +1,8 @@
 """Training in several processes, each of which embeds a part of every batch.
 
-What is drawn is of the whole batch in every process. Each embeds its rows, and computes their rows
-of the scores of all pairs; embeddings, and what of the scores is about several rows, are gathered.
-The objective is a sum over the processes, and each has the gradient of its part: that by the
-embeddings is added up where they are normalised, and that by the weights at the end.
+What is drawn is of the whole batch in every process. Each embeds its rows, which are gathered, and
+computes their rows of the scores of all pairs. The objective is a sum over the processes: gradients
+by the embeddings are added up where these are normalised, and those by the weights at the end.
 """
 
 import copy
@@ -57,7 +56,7 @@ def fit_data_parallel(
     estimator : NoisyDIMTransformer
         What to fit, with the same parameters in every process.
     X : array-like of shape (n_samples, n_features)
-        The whole table, the same in every process: a memory map of one file, for instance.
+        The whole table, the same in every process, such as a memory map of one file.
     y : array-like of shape (n_samples,), default=None
         As of `fit`.
     accelerator : accelerate.Accelerator, default=None
@@ -139,10 +138,8 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
         )
     # Of the launchers, Accelerate's for one CPU process alone leaves an address and no number.
     if "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
-        warnings.warn(
-            "`accelerate launch --cpu` starts one process: start several with mpirun or torchrun.",
-            stacklevel=4,  # the third is the decorator's
-        )
+        message = "`accelerate launch --cpu` starts one process; mpirun and torchrun start several."
+        warnings.warn(message, stacklevel=4)  # the third is the decorator's
     for name, value in {"mixed_precision": "no", "gradient_accumulation_steps": 1}.items():
         if (given := getattr(accelerator, name)) != value:
             raise ValueError(f"the accelerator has {name}={given!r}, and needs {value!r}.")
@@ -186,10 +183,8 @@ class SharedRows(Rows, Quiet):
 
     def part(self, n: int) -> slice:
         if n < self.n_ranks:
-            raise ValueError(
-                f"a batch of {n} samples is shared among {self.n_ranks} processes: use fewer of "
-                "these, or more samples in a batch."
-            )
+            message = f"a batch of {n} samples is shared among {self.n_ranks} processes, too many."
+            raise ValueError(message)
         return slice(self.rank * n // self.n_ranks, (self.rank + 1) * n // self.n_ranks)
 
     def encode(self, encoder: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -238,12 +233,12 @@ class WholeBatch(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _batch_norm(self, x: Any, *running: Any, momentum: float, eps: float, **layer: Any) -> Any:
-        dtype, count = x.dtype, self.n * x[0, 0].numel()
+        rows, dtype, count = self.rows, x.dtype, self.n * x[0, 0].numel()
         # In bfloat16 it would be neither the layer's nor exact.
         x, axes = x.float(), [0, *range(2, x.ndim)]
-        mean = self._total(x.sum(axes, keepdim=True)) / count
+        mean = rows.sum(rows.share(x.sum(axes, keepdim=True))) / count
         x = x - mean
-        variance = self._total(x.square().sum(axes, keepdim=True)) / count
+        variance = rows.sum(rows.share(x.square().sum(axes, keepdim=True))) / count
         unbiased = variance * count / max(1, count - 1)
         for average, value in zip(running, (mean, unbiased), strict=True):
             if average is not None:
@@ -252,6 +247,3 @@ class WholeBatch(TorchFunctionMode):
         if layer["weight"] is not None:
             z = z * layer["weight"].view_as(mean) + layer["bias"].view_as(mean)
         return z.to(dtype)
-
-    def _total(self, own: torch.Tensor) -> torch.Tensor:
-        return self.rows.sum(self.rows.share(own))
