@@ -1,10 +1,7 @@
-"""A context of our own at the doors of the package, whatever the caller's is.
+"""A context of our own in public functions, so that what they return never depends on the caller's.
 
-numpy's and torch's contexts reach into every function that is called inside of them. What a public
-function returns must not depend on them, so it works in those that the libraries start with.
+It is the one that numpy and torch start with.
 """
-
-from __future__ import annotations
 
 import contextlib
 import functools
@@ -23,10 +20,9 @@ def own_context(*, gradients: bool = True) -> Iterator[None]:
     """Compute as if the caller were in no context; as a decorator, a whole function.
 
     Floating-point errors are numpy's defaults, tensors are made on the CPU unless their device is
-    named, no autocast is on, and gradients are recorded. All of it belongs to the thread. The
-    default dtype of torch belongs to the process, and so it stays: name the dtype of each tensor.
-    Not for generators, which would take it along to their caller. With `gradients=False` it is left
-    to the caller whether they are recorded: for what is done to tensors that come from the caller.
+    named, no autocast is on, and gradients are recorded, unless with `gradients=False` that is left
+    to the caller, whose tensors they are. The default dtype of torch belongs to the process, and so
+    it stays: name the dtype of each tensor. Not for generators, which would leak to their caller.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(np.errstate(**ERRORS))

@@ -1,9 +1,8 @@
 """Rows by index: scaled float32 batches without any per-row Python."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -33,23 +32,20 @@ class Table:
     def __len__(self) -> int:
         return len(self.X)
 
-    def take(self, index: np.ndarray) -> Table:
+    def take(self, index: np.ndarray) -> Self:
         """Return the table of the rows at these positions, which are not copied."""
         targets, weights = (
             None if known is None else known[index] for known in (self.targets, self.weights)
         )
-        return Table(ChosenRows(self.X, index), targets, weights, self.shape)
+        return replace(self, X=ChosenRows(self.X, index), targets=targets, weights=weights)
 
-    def without_weightless(self) -> Table:
+    def without_weightless(self) -> Self:
         """Return the table without its rows of weight 0."""
         if self.weights is None or self.weights.all():
             return self
         some = np.flatnonzero(self.weights)
         if len(some) < 2:
-            raise ValueError(
-                "sample_weight leaves 1 sample with a weight above 0, and a minimum of 2 is "
-                "required."
-            )
+            raise ValueError("sample_weight leaves 1 sample; a minimum of 2 is required.")
         weights = check_weights(self.weights[some], len(some))
         return replace(self.take(some), weights=weights)
 

@@ -1,7 +1,5 @@
 """A file that is there as a whole, or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os
@@ -20,11 +18,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     if path.is_dir():  # renaming would say so, but only after all has been written
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not path.parent.is_dir():
-        raise FileNotFoundError(
-            errno.ENOENT,
-            f"no such folder to write {path.name!r} in; make it first",
-            str(path.parent),
-        )
+        message = f"no such folder to write {path.name!r} in; make it first"
+        raise FileNotFoundError(errno.ENOENT, message, str(path.parent))
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         yield part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from typing import Any, Self
@@ -32,16 +33,11 @@ from sknoisydim.targets import resolve_target
 
 def _decodes(estimator: BaseEstimator) -> bool:
     """Whether there is a way back; the error says how to get one."""
-    if hasattr(estimator, "decoder_"):
-        return True
-    if estimator.decoder is None:
+    if estimator.decoder is None and not hasattr(estimator, "decoder_"):
         raise AttributeError("there is no decoder: decoder=None. Fit with decoder='kernel_ridge'.")
-    if hasattr(estimator, "net_"):
-        raise AttributeError(
-            "there is no decoder: `fit` fits one, with the parameter decoder set before, and "
-            "`partial_fit` fits none."
-        )
-    return True  # not fitted, which the method says
+    if hasattr(estimator, "net_") and not hasattr(estimator, "decoder_"):
+        raise AttributeError("there is no decoder: `fit` fits one, and `partial_fit` fits none.")
+    return True  # a method of one that is not fitted says so
 
 
 class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
@@ -81,10 +77,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     @own_context()
     def transform_to(self, X: MatrixLike, out: object) -> np.ndarray:
-        """Embed rows into an array that is there already, or into a file.
-
-        Neither the rows, if they are a memory map or sparse, nor the embedding need to fit into
-        memory: both are worked on 1,024 rows at a time.
+        """Embed rows into an array that is there already, or into a file, 1,024 rows at a time.
 
         Parameters
         ----------
@@ -92,15 +85,14 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Columns as in `fit`.
         out : ndarray of shape (n, d), str or path-like
             An array of float32 or float64, in any layout, a memory map too. Or the path of a file
-            in numpy's format, "Z.npy": it appears, in place of one that was there, when all rows
-            are embedded; until then, a file with another name beside it grows.
+            in numpy's format, which takes the place of one that was there when all rows are
+            embedded; until then, a file with another name beside it grows.
 
         Returns
         -------
         Z : ndarray of shape (n, d)
-            `out`; for a path, the file as a memory map that is only read, of the dtype that
-            `transform` returns. The same values as those of `transform`, bit for bit, rounded where
-            an array of float32 is given for rows of float64.
+            `out`; for a path, the file as a read-only memory map. The values of `transform`, bit
+            for bit, rounded where an array of float32 is given for rows of float64.
 
         Raises
         ------
@@ -138,11 +130,10 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     @available_if(_decodes)
     @own_context()
     def inverse_transform(self, Z: Any) -> np.ndarray:
-        """Return the samples that are expected for embeddings.
+        """Return the samples that are expected for embeddings, inside the range of training.
 
-        Target and refinement are inverted, and the decoder predicts the columns. So it is the mean
-        of the samples with such an embedding, which need not be a sample itself; `sample` draws
-        one. Values are kept inside the range of training.
+        Target and refinement are inverted, and the decoder predicts the columns: the mean of the
+        samples with such an embedding, which need not be a sample itself; `sample` draws one.
 
         Parameters
         ----------
@@ -177,9 +168,9 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """Draw samples like those of `fit`.
 
         A draw of the target is decoded, and the residual of one of the three nearest training
-        samples is added. Values are kept inside the range of training; a column of integers is
-        rounded, and one whose values repeat, such as a category, takes the nearest of them. No
-        value is missing. Parts of training samples are in them: they are not anonymous.
+        samples is added, so they are not anonymous. Values are kept inside the range of training; a
+        column of integers is rounded, and one whose values repeat, such as a category, takes the
+        nearest of them. No value is missing.
 
         Parameters
         ----------
@@ -197,17 +188,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         ------
         AttributeError, ValueError
             Without a decoder; if `n_samples` is not positive.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_iris
-        >>> from sknoisydim import NoisyDIMTransformer
-        >>> X = load_iris().data
-        >>> embedder = NoisyDIMTransformer(2, decoder="kernel_ridge", random_state=0).fit(X)
-        >>> embedder.sample(3, random_state=0).shape
-        (3, 4)
-        >>> embedder.inverse_transform(embedder.transform(X[:5])).shape
-        (5, 4)
         """
         check_is_fitted(self)
         n_samples = check_integer(n_samples, "n_samples", minimum=1)
@@ -249,29 +229,26 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         .. math:: \frac{\hat I(Z; Z + N)}{\hat I(Z^*; Z^* + N)} \cdot R^2(X \mid Z)
 
-        The first factor compares the information that the embedding Z sends through a channel with
-        that of draws :math:`Z^*` of the channel's best distribution, which is N(0, I) for Gaussian
-        noise. :math:`\hat I` is InfoNCE with the channel's own density, in batches of one size for
-        both, Z the embedding before the target's map, and N Gaussian noise of the size "auto",
-        whatever the fit had, or the uniform noise of the fit. The factor is 1 for a perfect match
-        at every `noise` and `n_components`, and less for a thin shell; a ratio above 1 counts as
-        its inverse. The second is the share of the variance of the scaled columns that a linear
-        model of Z predicts, adjusted for its coefficients. Deterministic: noise and draws come from
-        fixed seeds.
+        The first factor compares the information that Z, the embedding before the target's map,
+        sends through a channel with that of draws :math:`Z^*` of the channel's best distribution:
+        1 for a perfect match at every `noise` and `n_components`, less for a thin shell. A ratio
+        above 1 counts as its inverse. N is Gaussian noise of the size "auto", whatever the fit had,
+        or the uniform noise of the fit, and :math:`\hat I` InfoNCE with the channel's own density.
+        The second is the share of the variance of the scaled columns that a linear model of Z
+        predicts, adjusted for its coefficients. Noise and draws come from fixed seeds.
 
         Parameters
         ----------
         X : array-like of shape (n, p)
-            At least two rows; columns as in `fit`. The linear model needs `n_components_` + 2: of
-            fewer rows the score is 0, with a warning.
+            At least two rows; columns as in `fit`. Of fewer than `n_components_` + 2 rows the score
+            is 0, with a warning.
         y : None
             Ignored.
 
         Returns
         -------
         score : float
-            Between 0 and 1; about 0 for an embedding that tells nothing, or for one row over and
-            over.
+            Between 0 and 1; about 0 for an embedding that tells nothing.
 
         Raises
         ------
@@ -309,19 +286,16 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """Judge the embedding of held-out samples, and say what to change.
 
         Compares the information through the channel with what is reachable, and the distribution of
-        the embedding with the target, in the N(0, I) pre-image: the report is the same for every
-        target.
+        the embedding with N(0, I), before the target's map.
 
         Parameters
         ----------
         X : array-like of shape (n, p)
-            Samples that `fit` has not seen, at least two; on training samples the verdict is too
-            good. Of more than 4,000, 4,000 drawn at random are judged (`batch_size_` for the
-            information, if that is more).
+            Samples that `fit` has not seen, at least two. Of more than 4,000, 4,000 drawn at random
+            are judged (`batch_size_` for the information, if that is more).
         y : array-like of shape (n,) or (n, k), default=None
             As in `fit`, whether that was given one or not. The report then has the information that
-            the embedding has about `y`, and about `y` in random order, its control: with
-            `supervision`, training samples follow even labels that mean nothing.
+            the embedding has about `y`, and about `y` in random order, its control.
         random_state : int, RandomState instance or None, default=0
             Seed of every draw.
         classifier : bool, default=True
@@ -340,16 +314,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         See Also
         --------
         sknoisydim.metrics.MatchReport.from_estimator : The same for a Pipeline or a search.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_iris
-        >>> from sknoisydim import NoisyDIMTransformer
-        >>> X = load_iris().data
-        >>> dim = NoisyDIMTransformer(2, noise=0.01, max_epochs=5, random_state=0).fit(X[::2])
-        >>> report = dim.diagnose(X[1::2], classifier=False)
-        >>> print(report.advice[0])
-        The capacity, 9.2 nats, is beyond what a batch of 75 can show (4.3)...
         """
         return MatchReport.from_estimator(
             self, X, y, random_state=random_state, classifier=classifier
@@ -358,8 +322,6 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     @own_context()
     def retarget(self, target: object) -> Self:
         """Return a fitted copy with another target, without a second training.
-
-        The encoder's output is N(0, I) for every target, and the target's map comes last.
 
         Parameters
         ----------
@@ -430,19 +392,14 @@ def _check_out(out: np.ndarray, shape: tuple[int, ...], X: RowSource) -> None:
         shared = np.shares_memory(out, held, max_work=10_000)  # type: ignore[arg-type]  # the stubs know 0 and -1
     except np.exceptions.TooHardError:
         shared = True
-    if shared or _in_one_file(out, held):
-        raise ValueError("out shares memory with X, whose rows would be lost as they are read.")
-
-
-def _in_one_file(out: np.ndarray, held: object) -> bool:
-    """Whether two arrays are of overlapping bytes of one file, each by a memory map of its own."""
+    # Of one file there may be two memory maps.
     (one, first, last), (other, start, stop) = _place_in_file(out), _place_in_file(held)
-    if one is None or other is None or one is other or not (first < stop and start < last):
-        return False
-    try:
-        return os.path.samefile(str(one.filename), str(other.filename))
-    except OSError:  # one is gone, or has another name: as two files
-        return False
+    if one is not None and other is not None and one is not other:
+        with contextlib.suppress(OSError):  # where a file is gone, or has another name
+            same = os.path.samefile(str(one.filename), str(other.filename))
+            shared |= same and first < stop and start < last
+    if shared:
+        raise ValueError("out shares memory with X, whose rows would be lost as they are read.")
 
 
 def _place_in_file(array: Any) -> tuple[np.memmap | None, int, int]:

@@ -1,7 +1,5 @@
 """What a user passes as rows, columns and weights, checked."""
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import numbers
@@ -22,18 +20,14 @@ from sknoisydim._validation import naming
 
 SEEN_AS_MISSING = (
     "Fill them in front, with sklearn.impute.SimpleImputer, or take "
-    "NoisyDIMTransformer(missing='indicator'), which fills them and shows the encoder where they "
-    "were."
+    "NoisyDIMTransformer(missing='indicator'), which shows the encoder where they were."
 )
 NO_INFINITY = "Replace infinite cells in front, or leave their rows out."
 _NO_TEXT = (
-    "X has text, and columns have to be numbers: encode categories in front, such as with "
-    "OneHotEncoder in a ColumnTransformer, or leave them out."
+    "Columns have to be numbers: encode categories in front, such as with OneHotEncoder in a "
+    "ColumnTransformer, or leave them out."
 )
-_NO_DATES = (
-    "Columns have to be numbers: turn dates and durations into numbers in front, such as days "
-    "since the first of them, or leave them out."
-)
+_NO_DATES = "Columns have to be numbers, such as days since the first date."
 # What to do, by a part of the message that says what is wrong.
 REMEDIES = {
     "contains NaN": SEEN_AS_MISSING,
@@ -42,8 +36,7 @@ REMEDIES = {
     "could not convert string": _NO_TEXT,
     "Cannot cast str": _NO_TEXT,
     "not 'Period'": _NO_DATES,
-    "must be a string or a real number": "Columns have to be numbers: convert these objects in "
-    "front, or leave them out.",
+    "must be a string or a real number": "Columns have to be numbers: convert these objects.",
     "Complex data not supported": "Pass real and imaginary parts as columns of their own.",
     "at least one array or dtype is required": "X has no columns.",
     "unsupported ScalarType": "numpy has no such numbers: pass X.float().",
@@ -70,15 +63,14 @@ def check_rows(
 ) -> tuple[RowSource, tuple[int, ...]]:
     """Return the rows (n, p) as a source of float32 or float64, and the shape of one of them.
 
-    An array of numbers is neither converted nor copied as a whole, and sparse rows stay sparse.
-    `known` is the shape of the rows that the estimator was fitted to; with `any_shape` rows of more
-    dimensions are flattened. `options` are those of `sklearn.utils.validation.validate_data`.
+    Arrays of numbers are not converted as a whole, and sparse rows stay sparse. `known` is the
+    shape of the rows of the fit; with `any_shape` rows of more dimensions are flattened. `options`
+    are those of `sklearn.utils.validation.validate_data`.
     """
     options = {"dtype": [np.float64, np.float32], "accept_sparse": "csr"} | options
     options["ensure_all_finite"] = "allow-nan" if missing else True
     shape: tuple[int, ...] | None = None
-    may_be_infinite = False
-    given = X
+    may_be_infinite, name, given = False, type(estimator).__name__, X
     if not isinstance(X, Source):
         with in_our_words():
             check_kinds(X, "X")
@@ -103,29 +95,22 @@ def check_rows(
                 shape = X.shape[1:]
                 if missing:
                     raise ValueError(
-                        f"X has rows of shape {shape}, and missing='indicator' is for rows of "
-                        "columns: use missing='error', and fill missing cells in front."
+                        f"X has rows of shape {shape}, and missing='indicator' is for tables: fill "
+                        "missing cells in front."
                     )
                 # In another layout, flattening is copying.
                 X = X.reshape(len(X), -1) if X.flags.c_contiguous else as_source(X)
         if shape is None or known is None or shape == known:
-            checked = isinstance(X, Source)
-            X = validate_data(
-                estimator, X, reset=known is None, skip_check_array=checked, **options
-            )
-            rows = as_source(X)
+            options |= {"reset": known is None, "skip_check_array": isinstance(X, Source)}
+            rows = as_source(validate_data(estimator, X, **options))
             shape = shape or rows.shape[1:]
             # Slice by slice; what is converted may be no more finite.
             for part in slices(*rows.shape) if may_be_infinite else ():
-                name = type(estimator).__name__
                 assert_all_finite(
                     rows[part], allow_nan=missing, estimator_name=name, input_name="X"
                 )
     if known is not None and shape != known:
-        raise ValueError(
-            f"X has rows of shape {shape}, but {type(estimator).__name__} was fitted to rows of "
-            f"shape {known}."
-        )
+        raise ValueError(f"X has rows of shape {shape}; {name} is fitted to rows of shape {known}.")
     return rows, shape
 
 
@@ -149,12 +134,12 @@ def in_our_words(X: object = None) -> Iterator[None]:
             remedy = _for_text(text[1])
         # Some show the whole table on the lines that follow.
         said = said.partition("\n")[0].rstrip(".")
-        if remedy is SEEN_AS_MISSING:
-            said = f"Input X contains NaN: cells are missing{_in_columns(X, _is_missing)}"
-            raise ValueError(f"{said}. {remedy}") from error
         if text:
             said += _in_columns(X, _is_text)
         kind = ValueError if isinstance(error, ValueError) else TypeError
+        if remedy is SEEN_AS_MISSING:
+            kind, where = ValueError, _in_columns(X, _is_missing)
+            said = f"Input X contains NaN: cells are missing{where}"
         raise kind(f"{said}. {remedy}") from error
 
 
@@ -205,8 +190,8 @@ def _for_text(text: str) -> str:
         )
     if _WITH_COMMA.fullmatch(text.strip()):
         return (
-            "It looks like a number with a comma, and numbers take a point alone: read the file "
-            "with pandas.read_csv(..., decimal=',') or thousands=',', whichever the comma is."
+            "It looks like a number with a comma: read the file with pandas.read_csv(..., "
+            "decimal=',') or thousands=',', whichever the comma is."
         )
     if _DATE.fullmatch(text.strip()):
         return f"It looks like a date, which pandas.to_datetime reads. {_NO_DATES}"
@@ -225,9 +210,8 @@ def check_kinds(X: object, name: str) -> None:
     fields = getattr(kinds[0], "names", None) if isinstance(seen, np.ndarray) else None
     if fields is not None:
         raise TypeError(
-            f"{name} is a structured array with the fields {list(fields)}; columns have to be "
-            f"those of a table. Pass numpy.lib.recfunctions.structured_to_unstructured({name}), or "
-            f"pandas.DataFrame({name})."
+            f"{name} is a structured array with the fields {list(fields)}: pass pandas.DataFrame("
+            f"{name}), or numpy.lib.recfunctions.structured_to_unstructured({name})."
         )
     of_objects = isinstance(seen, np.ndarray) and seen.dtype == object
     objects: Any = [seen] if of_objects else _object_columns(seen).values()
@@ -294,10 +278,7 @@ def _check_names(X: Any) -> None:
     times = [(name, n) for name, n in Counter(names).items() if n > 1]
     if times:
         said = ", ".join(f"{name!r} {n} times" for name, n in times)
-        raise ValueError(
-            f"Expected unique column names, got {said}. Give each column of X a name of its own, "
-            "or pass X.to_numpy()."
-        )
+        raise ValueError(f"Expected unique column names, got {said}. Give each column its own.")
 
 
 def check_same_columns(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -324,16 +305,11 @@ def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:
             weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
         )
     if weights.shape != (n_rows,):
-        raise ValueError(
-            f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: a weight for each row."
-        )
+        raise ValueError(f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}.")
     if (weights < 0).any():
         raise ValueError("Negative values in data passed to `sample_weight`: weights are >= 0.")
     if not weights.any():
-        raise ValueError(
-            "Sample weights must contain at least one non-zero number: a row of weight 0 is left "
-            "out, and that leaves none."
-        )
+        raise ValueError("Sample weights must contain at least one non-zero number.")
     if (weights == weights.max()).all():
         return None
     scaled: np.ndarray = weights / weights.max()  # their sum may be too large for float64

@@ -1,7 +1,5 @@
 """What `fit` makes of y: codes of classes, or numbers, and which rows have none."""
 
-from __future__ import annotations
-
 import numbers
 import warnings
 from typing import Any
@@ -24,14 +22,11 @@ def encode_target(X: Any, y: Any, *, whole: bool = True, stacklevel: int = 3) ->
     """Return the class code (n,) of each row, -1 where unlabelled, or the numbers (n, k) of y.
 
     Numbers have unit variance, and NaN in rows of which one is unknown. If all that y holds is -1
-    and one class, -1 is the name of the other class more often than not: an error, or a warning
-    where these are not the `whole` labels of a fit, which may hold one class by chance.
+    and one class, -1 may be the name of the other class: an error, or a warning where these are not
+    the `whole` labels of a fit.
     """
     if y is None:
-        raise ValueError(
-            "supervision > 0 keeps what y says, and requires y to be passed, but the target y is "
-            "None. Pass labels, or supervision=0."
-        )
+        raise ValueError("supervision > 0 requires y to be passed, but the target y is None.")
     if isinstance(y, (list, tuple)) and any(isinstance(label, str) for label in y):
         y = np.array(y, dtype=object)  # numpy would turn None and -1 among names into names
     if np.ma.is_masked(y):
@@ -42,13 +37,11 @@ def encode_target(X: Any, y: Any, *, whole: bool = True, stacklevel: int = 3) ->
     check_consistent_length(X, y)
     if y.dtype.kind in "mM":
         raise TypeError(
-            "y holds dates or durations; it takes classes or numbers. Turn them into numbers in "
-            "front, such as days since the first of them."
+            "y holds dates or durations; it takes classes or numbers, such as days since the first."
         )
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim == 2:
+    if y.ndim == 2 and y.shape[1] != 1:
         return _numbers(y)
+    y = y.ravel()
     known = np.array([not (_is_unknown(label) or label == UNLABELLED) for label in y])
     if not known.any():
         raise ValueError(f"supervision > 0 needs labelled rows; all {len(y)} of y are unlabelled.")
@@ -70,9 +63,8 @@ def encode_target(X: Any, y: Any, *, whole: bool = True, stacklevel: int = 3) ->
     if counted and len(classes) > max(MANY_CLASSES, len(labels) / ROWS_PER_CLASS):
         if labels.dtype.kind != "f":
             warnings.warn(
-                f"y holds {len(classes)} different integers in {len(labels)} rows: they are taken "
-                "for numbers, as of a regression. If they are, pass y.astype(float); if they are "
-                "classes, pass them as strings.",
+                f"y holds {len(classes)} different integers in {len(labels)} rows, which are taken "
+                "for numbers: pass y.astype(float) if they are, and strings if they are classes.",
                 stacklevel=stacklevel,
             )
         return _numbers(y[:, None])  # where -1 is a number like others
@@ -81,8 +73,7 @@ def encode_target(X: Any, y: Any, *, whole: bool = True, stacklevel: int = 3) ->
     if len(classes) == 1 and any(isinstance(label, numbers.Real) and label == -1 for label in y):
         message = (
             f"y holds -1 and one class, {classes[0]}, and -1 means unlabelled. If -1 is a class, "
-            "give the classes other names, such as 0 and 1; if it is none, write None or NaN for "
-            "rows without a label."
+            "use the names 0 and 1; if it is none, write None or NaN for rows without a label."
         )
         if whole:
             raise ValueError(message)

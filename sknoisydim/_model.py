@@ -1,10 +1,8 @@
 """The chain of torch modules that a fitted transformer is, and rows through it by slices."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -35,10 +33,8 @@ class Embedder(nn.Module):
     made another with `double()`. Rows of more dimensions are scaled cell by cell.
     """
 
-    # Whether a copy in float64 works: see `check_double`.
-    in_double = True
-    # Shape of a row for the encoder, where it has more dimensions than one.
-    row_shape: tuple[int, ...] | None = None
+    in_double = True  # as `check_double` finds
+    row_shape: tuple[int, ...] | None = None  # where it has more dimensions than one
 
     def __init__(self, scaling: nn.Module, encoder: nn.Module, normalizer: Normalizer) -> None:
         super().__init__()
@@ -48,8 +44,7 @@ class Embedder(nn.Module):
 
     def embed(self, x: torch.Tensor) -> torch.Tensor:
         """Return embeddings (n, d) of rows, close to N(0, I)."""
-        known = x.dtype in (torch.float32, torch.float64)
-        x = x if known else x.double()
+        x = x if x.dtype in (torch.float32, torch.float64) else x.double()
         if self.row_shape is not None:
             x = x.flatten(1)
         own = isinstance(self.scaling, SklearnScaling)  # which shows them the mean
@@ -85,11 +80,8 @@ class Embedder(nn.Module):
         except Exception:  # noqa: BLE001 (a user's module; what also fails in float32 is raised there)
             self.in_double = False
 
-    def for_inference(self, dtype: np.dtype, device: torch.device) -> Embedder:
-        """Return a copy that computes in `dtype`, with linear layers folded where that is possible.
-
-        An encoder that cannot be cast to float64 computes in float32 for rows of either dtype.
-        """
+    def for_inference(self, dtype: np.dtype, device: torch.device) -> Self:
+        """Return a copy that computes in `dtype` if it can, with linear layers folded."""
         copied = copy.deepcopy(self).to(device).eval()
         if dtype == np.float64 and self.in_double:
             copied.double()  # before they become one
@@ -141,14 +133,13 @@ class FittedModel(nn.Module):
         self.target: Any = identity if target is None else target
 
     @classmethod
-    def of(cls, estimator: BaseEstimator, target: bool) -> FittedModel:
+    def of(cls, estimator: BaseEstimator, target: bool) -> Self:
         """Return a copy of the chain of a fitted transformer in torch, which shares nothing."""
         embedder, refinement = estimator.encoder_, estimator.refinement_
         if isinstance(embedder.scaling, SklearnScaling):
             raise ValueError(
                 f"scaling={embedder.scaling.transformer!r} has no form in torch; 'squash', "
-                "'standard', 'quantile' and None have. Put your transformer into a Pipeline before "
-                "this one, and set scaling=None or another of these."
+                "'standard', 'quantile' and None have. Put yours in front, in a Pipeline."
             )
         if not isinstance(refinement, nn.Module | None):
             raise ValueError(f"the refinement {type(refinement).__name__} is no torch module.")
@@ -157,14 +148,12 @@ class FittedModel(nn.Module):
 
     @own_forward
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        embedded: torch.Tensor = self.embedder(x)
-        z: torch.Tensor = self.target(self.refinement(embedded))
-        return z.to(embedded.dtype)
+        z: torch.Tensor = self.embedder(x)
+        return self.target(self.refinement(z)).to(z.dtype)
 
     def inverse(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the embedder made of the rows whose embeddings x (n, d) are."""
-        z: torch.Tensor = self.refinement.inverse(self.target.inverse(x).clamp(-FAR, FAR))
-        return z
+        return self.refinement.inverse(self.target.inverse(x).clamp(-FAR, FAR))
 
     def in_slices(self, X: RowSource, device: torch.device) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield slices of rows and what forward makes of them, in the dtype of X where it can be.
@@ -181,8 +170,7 @@ class FittedModel(nn.Module):
             # A block, not a wrapped loop: the mode must not leak into the caller between slices.
             with torch.inference_mode():
                 z = embedder.embed(batch.to(device)).cpu().to(batch.dtype)
-                for after in (self.refinement, self.target):
-                    z = z if type(after) is InvertibleMap else after(z)
+                z = self.target(self.refinement(z))
             yield part, z
 
     def log_densities(self, X: RowSource, device: torch.device) -> np.ndarray:
@@ -190,11 +178,10 @@ class FittedModel(nn.Module):
         out, maps = np.empty(len(X)), self.refinement
         for part, z in FittedModel(self.embedder).in_slices(X, device):
             with torch.inference_mode():
-                z = z.double()
                 if isinstance(maps, InvertibleMap):
-                    refined, log_det = maps.call_and_ladj(z)
+                    refined, log_det = maps.call_and_ladj(z.double())
                 else:  # one of the user's
-                    refined, log_det = maps(z), maps.log_abs_det(z)
+                    refined, log_det = maps(z.double()), maps.log_abs_det(z.double())
             out[part] = normal_logpdf(refined.numpy()) + log_det.numpy()
         return out
 
@@ -205,11 +192,6 @@ def embeddings(
     """Return embeddings (n, d) before the target, in float64."""
     parts = [z.numpy() for _, z in FittedModel(embedder, refinement).in_slices(X, device)]
     return np.concatenate(parts).astype(np.float64, copy=False)
-
-
-# Normal scores beyond which a target with independent components stays where it is: one row in
-# 10^16 is there, and a float64 next to 1 knows no smaller tail.
-EDGE = 8.5
 
 
 class Affine(Float64):
@@ -231,9 +213,9 @@ def target_module(target: Target) -> nn.Module:
     if type(target) is MultivariateNormal:
         return Affine(target)
     if isinstance(target, (Independent, Uniform)):
-        return Table(lambda knots: target.push(np.repeat(knots, target.n_components_, 1)), EDGE)
+        # Beyond these scores is one row in 10^16, and a float64 next to 1 knows no smaller tail.
+        return Table(lambda knots: target.push(np.repeat(knots, target.n_components_, 1)), 8.5)
     raise ValueError(
         f"the target {target!r} has no form in torch; 'normal', MultivariateNormal and those with "
-        "independent components have. With target=False the module returns the embedding close to "
-        "N(0, I), and model.target_.push maps it to the target."
+        "independent components have. Use target=False, and model.target_.push."
     )

@@ -1,7 +1,5 @@
 """Seeds and generators, and layers that draw from generators of ours."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import math
@@ -23,10 +21,7 @@ _COMPILER = threading.Lock()
 
 
 def import_compiler() -> None:
-    """Import torch's compiler, as torch does for its first optimizer, and keep warning filters.
-
-    The compiler imports sympy, which adds a filter to those of the process.
-    """
+    """Import torch's compiler, as its first optimizer does, without the filter that sympy adds."""
     with _COMPILER:  # a thread that finds the import begun waits for its end
         if "torch._dynamo" not in sys.modules:
             with warnings.catch_warnings():
@@ -34,10 +29,7 @@ def import_compiler() -> None:
 
 
 def draw_seed(random_state: RandomState) -> int:
-    """Return a seed from scikit-learn's `random_state`.
-
-    None draws fresh entropy and leaves numpy's global generator alone.
-    """
+    """Return a seed from scikit-learn's `random_state`; None leaves numpy's generator alone."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
     try:
@@ -46,7 +38,7 @@ def draw_seed(random_state: RandomState) -> int:
         generator = check_random_state(random_state)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"random_state must be an integer in [0, 2**32 - 1], a numpy.random.RandomState or "
+            "random_state must be an integer in [0, 2**32 - 1], a numpy.random.RandomState or "
             f"None, got {random_state!r}."
         ) from error
     return int(generator.randint(np.iinfo(np.int32).max))
@@ -61,9 +53,8 @@ def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gener
 def fork_global_rng(seed: int) -> Iterator[None]:
     """Seed torch's global generators, and put them back as they were.
 
-    For code that is not ours and knows no other generator: a user's module draws its
-    weights, and its dropout, from the global one. Threads take turns, so that each gets
-    the numbers of its own seed.
+    For a user's module, which draws weights and dropout from the global one. Threads take turns, so
+    that each gets the numbers of its own seed.
     """
     # GPUs that nobody has used stay out of it: to read their state would start every one. torch
     # warns of that where there are several, and in a forked process it fails.

@@ -1,7 +1,5 @@
 """N(0, I), the distribution that embeddings are compared with."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

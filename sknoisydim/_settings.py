@@ -1,7 +1,5 @@
 """Parameters of a fit: validated numbers, resolved components, and what "auto" means."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import math
@@ -37,16 +35,12 @@ from sknoisydim.scaling import resolve_scaling
 
 # Components that "auto" takes at most.
 AUTO_COMPONENTS = 16
-
 # Steps of "auto" for n rows: so many times the root of n, within a range.
 AUTO_STEPS, AUTO_RANGE = 2.0, (67, 400)
-
 # What may be done with missing cells.
 MISSING: Mapping[str, bool] = {"error": False, "indicator": True}
-
 # Epochs without improvement that `early_stopping=True` waits for, as scikit-learn's networks do.
 PATIENCE = 10
-
 # What the encoder's matrix products are taken in; None is float32.
 PRECISIONS: Mapping[str, torch.dtype | None] = {"32": None, "bf16": torch.bfloat16}
 
@@ -54,24 +48,20 @@ PRECISIONS: Mapping[str, torch.dtype | None] = {"32": None, "bf16": torch.bfloat
 class Settings(SimpleNamespace):
     """Parameters of a fit, by their names: checked, and components in the place of names.
 
-    `max_epochs` is None for "auto", `early_stopping` None or a number of epochs, and `checkpoint`
-    None or a folder, which takes over the seed of a fit that was there where `any_seed` says so.
-    `takes_missing` tells whether cells may be missing, `uses_global_rng` whether the encoder draws
-    from torch's generators, and `precision` is the dtype of its matrix products in training where
-    that is not float32.
+    `max_epochs` is None for "auto", `early_stopping` None or a number of epochs. A checkpoint has
+    the seed of a fit that was there where `any_seed` says so. `takes_missing` tells whether cells
+    may be missing, `uses_global_rng` whether the encoder draws from torch's generators, and
+    `precision` is the dtype of its matrix products in training, None for float32.
     """
 
 
 def auto_steps(n_rows: int) -> int:
-    """Return the budget of optimisation steps for a table with so many rows.
-
-    Small tables overfit: they need few steps, large ones gain little beyond some hundred.
-    """
+    """Return how many steps to take: small tables overfit, large ones gain little from more."""
     return int(np.clip(AUTO_STEPS * math.sqrt(n_rows), *AUTO_RANGE))
 
 
 def auto_epochs(n_rows: int, batch_size: int) -> int:
-    """Return the epochs that spend the budget of steps, at least one."""
+    """Return the epochs that make so many steps, at least one."""
     return max(1, math.ceil(auto_steps(n_rows) / max(1, n_rows // batch_size)))
 
 
@@ -127,11 +117,7 @@ def _checkpoint(value: object) -> Path | None:
 
 
 def resolve_callbacks(callbacks: object) -> list[Any]:
-    """Return copies of callbacks: a fit initialises them, and they remember it.
-
-    What in one cannot be copied, such as an open file or a writer of logs, is shared by all copies:
-    it is where a user wants to find what was written.
-    """
+    """Return copies of callbacks, which a fit changes; what cannot be copied is shared."""
     if callbacks is None:
         return []
     if not isinstance(callbacks, (list, tuple)):
@@ -143,17 +129,13 @@ def resolve_callbacks(callbacks: object) -> list[Any]:
             raise TypeError(
                 f"callbacks holds {item!r}; it takes skorch callbacks, or (name, callback)."
             )
-        copies.append((*name, _copied(callback)) if name else _copied(callback))
+        copied = copy.copy(callback)
+        parts, memo = getattr(copied, "__dict__", {}), {id(callback): copied}
+        for attribute, part in parts.items():
+            with contextlib.suppress(Exception):  # of a user's object, which may raise anything
+                parts[attribute] = copy.deepcopy(part, memo)
+        copies.append((*name, copied) if name else copied)
     return copies
-
-
-def _copied(value: object) -> object:
-    copied = copy.copy(value)
-    parts, memo = getattr(copied, "__dict__", {}), {id(value): copied}
-    for name, part in parts.items():
-        with contextlib.suppress(Exception):  # the copying of a user's object may raise anything
-            parts[name] = copy.deepcopy(part, memo)
-    return copied
 
 
 def _augmentation(value: object) -> object:

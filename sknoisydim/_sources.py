@@ -1,7 +1,5 @@
 """Rows that are read by index, whatever holds them: a block becomes dense, the rest stays put."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, TypeAlias
@@ -20,9 +18,8 @@ MatrixLike: TypeAlias = ArrayLike | sparse.spmatrix | sparse.sparray
 
 
 class Source(ABC):
-    """A source that is no ndarray."""
+    """A source that is no ndarray; `is_sparse`: as one it would be far larger."""
 
-    # Whether all rows at once, as an array, would be far larger than what holds them.
     is_sparse = False
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, given: Any = None) -> None:
@@ -109,8 +106,7 @@ def is_sparse(source: RowSource) -> bool:
 def as_csr(matrix: Any) -> Any:
     """Return a sparse matrix or array in CSR format, with each cell once: itself, where it is so.
 
-    A slice of rows takes a pass over all of a CSC matrix, so it is converted once; and finite cells
-    that are added up may be no more finite.
+    Finite cells that are added up may be no more finite.
     """
     if matrix.format in ("csr", "csc", "bsr"):
         matrix.check_format()  # scipy would write its cells outside of the dense rows

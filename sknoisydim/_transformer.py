@@ -82,9 +82,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
     noise : "auto", float, str or object, default="auto"
         Standard deviation s of the noise relative to a unit-variance embedding, "gaussian" (as
         "auto"), "uniform" (the paper's uniform channel, for few components), or an object of
-        `sknoisydim.noise`. The capacity of Gaussian noise is C = d/2 log(1 + 1/s^2) nats. "auto"
-        makes it 0.8 log(batch size), which a batch can just show: with less noise training stops at
-        log(batch size), before the distribution matches.
+        `sknoisydim.noise`. The capacity of Gaussian noise is C = d/2 log(1 + 1/s^2) nats; "auto"
+        makes it 0.8 log(batch size), which a batch can just show.
     augmentation : str, callable, object or None, default="corruption"
         View X' of a row, where `clean_weight` is below 1: "corruption" (random cells take the
         column's value of another row), "jitter", "masking", "mixup", "neighbors" (one of the
@@ -92,9 +91,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         generator) -> batch on tensors of scaled rows.
     critic : str or object, default="separable"
         Scores a view's embedding against a noisy one: "separable", "bilinear", "concat", "exact",
-        or an object of `sknoisydim.critics`. The parameters of a component are set by passing the
-        object, `SeparableCritic(width=32)`; a name has none, so `set_params(critic__width=32)`
-        works only after an object was passed. The same goes for `encoder` and the others.
+        or an object of `sknoisydim.critics`, such as `SeparableCritic(width=32)`, whose parameters
+        `set_params(critic__width=16)` reaches. The same goes for `encoder` and the others.
     bound : str or callable, default="infonce"
         Turns scores (n, n) into nats: "infonce", "dv", "nwj", "smile", "jsd", or a callable.
     clean_weight : float, default=1.0
@@ -102,9 +100,9 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         At 1 there is no view and no critic. Smaller values keep what views have in common.
     keep : str, transformer or None, default="kernel_pca"
         Reference features U that a linear model of the embedding should predict:
-        "kernel_pca" (the first `n_components` components of a Gaussian kernel, which knows rings
-        and clusters; the linear ones, where there are no more columns than these), "pca", a
-        scikit-learn transformer of the rows, which is cloned, or None.
+        "kernel_pca" (the first `n_components` components of a Gaussian kernel; the linear ones,
+        where there are no more columns than these), "pca", a scikit-learn transformer of the rows,
+        which is cloned, or None.
     keep_weight : float, default=10.0
         Weight of the linear information about U, at least 0. More keeps more of what linear models
         and neighbours can use, and matches less well.
@@ -115,24 +113,22 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         columns, what counts is at most 1.1 times what ridge regression on a kernel of the columns
         knows of rows left out, so that noise in `y` is not learnt by heart.
     match_weight : float, default=1.0
-        Weight of the distance to N(0, I), at least 0. It does not apply to "uniform" noise, whose
-        best distribution is another.
+        Weight of the distance to N(0, I), at least 0. It does not apply to "uniform" noise.
     encoder : str, object, module or callable, default="mlp"
-        "mlp", a `sknoisydim.encoders.MLPEncoder`, or your own `torch.nn.Module`: a class or factory
-        (n_features, n_components) -> module, or an instance, which is copied. "mlp" is
-        `MLPEncoder((256, 256), dropout=0.3)`; dropout, also that of your own module, acts on views
-        only. With a module of your own rows may have any shape, such as images: a factory gets it,
-        without the number of rows, as n_features; scaling works cell by cell. Rows of float64 are
-        embedded in float64, unless your module casts to float32, or uses tensors that are neither
-        parameters nor buffers.
+        "mlp", which is `sknoisydim.encoders.MLPEncoder((256, 256), dropout=0.3)` (dropout acts on
+        views only), another such object, or your own `torch.nn.Module`: a class or factory
+        (n_features, n_components) -> module, or an instance, which is copied. With your own, rows
+        may have any shape, such as images: a factory gets it, without the number of rows, as
+        n_features, and scaling is cell by cell. Rows of float64 are embedded in float64, unless
+        your module casts to float32, or uses tensors that are neither parameters nor buffers.
     normalization : str or object, default="whiten"
         How the encoder's output is normalised: "whiten" (identity covariance) or "batch" (each
         component by itself; enough for a few components only).
     scaling : str, transformer or None, default="squash"
         Scaling of the columns, fitted inside. "squash" standardises u and bounds it softly,
-        u / sqrt(1 + (u / 3)^2), by quartiles where tails are so heavy that mean and deviation say
-        little; "standard", "quantile" (to normal scores), any scikit-learn transformer (an object,
-        which is cloned, or a class), or None.
+        u / sqrt(1 + (u / 3)^2), by quartiles where tails are heavy; "standard", "quantile" (to
+        normal scores), any scikit-learn transformer (an object, which is cloned, or a class), or
+        None.
     missing : {"error", "indicator"}, default="error"
         What to do with missing cells (NaN; NA of pandas, null of polars). "error" refuses them.
         "indicator" fills each with the mean of its column, and gives the encoder one more column,
@@ -143,13 +139,11 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         Invertible map that finishes the joint distribution after training, between encoder and
         target: "rotation" (Gaussianisation along rotated axes, then coupling layers), an object of
         `sknoisydim.refinement`, or None. It stops by rows that `fit` does not train on: `X_val`, or
-        a tenth of X (4,096 at most); with fewer than 20 of them it is the identity. Each call of
-        `partial_fit` fits it anew.
+        a tenth of X (4,096 at most); with fewer than 20 of them it is the identity.
     decoder : str, regressor or None, default=None
-        What `inverse_transform` and `sample` decode with, fitted after training to the embeddings
-        of 8,192 samples of X at most: "kernel_ridge", or a scikit-learn regressor of several
-        targets, which is cloned. None: neither method is there. For samples of columns only.
-        `partial_fit` fits none, and drops that of `fit`.
+        What `inverse_transform` and `sample` decode with, fitted by `fit` to the embeddings of
+        8,192 samples of X at most: "kernel_ridge", or a scikit-learn regressor of several targets,
+        which is cloned. None: neither method is there. For samples of columns only.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" takes as many as make 2 sqrt(n) optimisation steps for n
         training rows, at least 67 and at most 400, rounded up to whole passes.
@@ -157,9 +151,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
         information that training can see to log(batch_size) nats.
     optimizer : str, class or callable, default="adamw"
-        "adamw", "adam", "sgd", a `torch.optim` class, or a callable (parameters, lr) -> optimizer,
-        such as `functools.partial(torch.optim.AdamW, weight_decay=0.1)`. Not LBFGS, whose steps
-        need a closure.
+        "adamw", "adam", "sgd", a `torch.optim` class (not LBFGS), or a callable (parameters, lr) ->
+        optimizer, such as `functools.partial(torch.optim.AdamW, weight_decay=0.1)`.
     lr : float, default=0.003
         Peak of the one-cycle learning rate.
     early_stopping : bool or int, default=False
@@ -168,32 +161,30 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         `fit`, or a tenth of X; with fewer than 20 rows there, or of others, there is no split.
     warm_start : bool, default=False
         Start from the weights, the input scaling and the optimizer's moments of the last fit, on
-        the same columns. The learning rate starts a new cycle at its peak `lr` (a warm restart),
-        and the schedule of a `LRScheduler` goes on where it stood. The moments are kept with True
-        only: a pickle then holds twice the size of the weights besides.
+        the same columns. The learning rate starts a new cycle (a warm restart), and the schedule of
+        a `LRScheduler` goes on. A pickle then holds twice the size of the weights besides.
     callbacks : list, tuple or None, default=None
-        skorch callbacks, or pairs (name, callback). A fit works on deep copies, so what you pass
-        never changes: read what one has gathered from `net_.callbacks_`. What cannot be copied,
-        such as an open file or a writer of logs, is shared. Each epoch records `train_loss` (minus
-        the objective), and `valid_loss` with `early_stopping`; a callback that monitors the latter
-        without is refused. Scoring functions get (net, batches, None), and `net.predict(batches)`
-        is the embedding so far. A `LRScheduler` takes the place of the one-cycle rate.
-        scikit-learn's own callbacks (1.9 and later) are set with `set_callbacks`.
+        skorch callbacks, or pairs (name, callback). A fit works on deep copies: read what one has
+        gathered from `net_.callbacks_`. What cannot be copied, such as an open file, is shared.
+        Each epoch records `train_loss` (minus the objective), and `valid_loss` with
+        `early_stopping`, without which a callback that monitors it is refused. Scoring functions
+        get (net, batches, None), and `net.predict(batches)` is the embedding so far. A
+        `LRScheduler` takes the place of the one-cycle rate. scikit-learn's own callbacks (1.9 and
+        later) are set with `set_callbacks`.
     checkpoint : str, path-like or None, default=None
         Folder in which `fit` writes where it stands, at the end of epochs and at most every 10
         seconds. After a kill, `fit` with the same parameters and data goes on from there, to the
-        embedding that it would have had, bit for bit. The checkpoint is deleted on success; use one
-        folder per fit. A folder that cannot be written to is a warning. Not for `partial_fit`.
+        same embedding, bit for bit. The checkpoint is deleted on success; use one folder per fit. A
+        folder that cannot be written to is a warning. Not for `partial_fit`.
     device : str, default="auto"
         A torch device; "auto" takes CUDA where there is one.
     random_state : int, RandomState instance or None, default=None
         Fixes the embedding bit for bit, for one number of threads and one version of torch. No
         global generator is used or changed.
     verbose : int, default=0
-        1 shows a progress bar, with the linear information about reference features and `y` in
-        nats, which grows as the encoder learns; without these, with the mutual information and
-        what it can reach, min(capacity, log batch size). 2 shows a line per epoch. 0 is silent, but
-        for one line to the logger "sknoisydim" where training takes more than half a minute.
+        1 shows a progress bar, with the linear information in nats (the mutual information and what
+        it can reach, where there is none); 2 shows a line per epoch; 0 is silent, but for one line
+        to the logger "sknoisydim" where training takes more than half a minute.
 
     Attributes
     ----------
@@ -220,9 +211,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         What was used; the batch size is not more than the number of rows.
     history_ : dict of lists
         One entry per epoch: `train_information` and its parts `train_view_information` and
-        `train_clean_information`, and `train_linear_information`, in nats; `train_mismatch`, the
-        distance T to N(0, I), before `refine`, times the rows of the batch: draws of N(0, I) are
-        within about 1 of 0 in any batch, and for other distributions it grows with the batch;
+        `train_clean_information`, and `train_linear_information`, in nats; `train_mismatch`, T
+        times the rows of the batch, which is within about 1 of 0 for draws of N(0, I);
         `train_loss`, minus the weighted sum; the same with `valid_` if rows are held out; and what
         callbacks record.
     n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
@@ -334,26 +324,24 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         ----------
         X : array-like or sparse matrix of shape (n, p)
             Numbers, finite, or missing where `missing` allows it; any scale. An array of any dtype,
-            a memory map and sparse rows are read batch by batch; the zeros of sparse rows are
-            numbers like others. With an encoder of your own also (n, ...), such as images
-            (n, channels, height, width); columns are their cells then.
+            a memory map and sparse rows, zeros and all, are read batch by batch. With an encoder of
+            your own also (n, ...), such as images; columns are their cells then.
         y : array-like of shape (n,) or (n, k), default=None
             Ignored, unless `supervision` > 0. Then integer or string classes, where -1, None or NaN
-            means unlabelled (beside one class alone -1 is refused: it may be a class, too); or
-            numbers, of which one that is not an integer is enough, and integers with more values
-            than 20 and than a fifth of the rows; or columns of numbers, such as labels of 0 and 1.
-            Integers of fewer values, such as counts, are classes, also where their dtype is float:
-            pass log(1 + y) for numbers. A row with NaN is unlabelled.
+            means unlabelled (beside one class alone -1 is refused); or numbers, one of them not an
+            integer, or integers with more values than 20 and than a fifth of the rows; or columns
+            of numbers, such as labels of 0 and 1, where a row with NaN is unlabelled. Integers of
+            fewer values, such as counts, are classes, also where their dtype is float: pass
+            log(1 + y) for numbers.
         X_val : array-like or sparse matrix of shape (m, p), default=None
-            Rows to evaluate the objective on after each epoch, as `valid_information` in
-            `history_`, at least two. `early_stopping` and `refine` (it needs 20) stop by them, and
-            hold no rows of X out.
+            Rows to evaluate the objective on after each epoch, at least two. `early_stopping` and
+            `refine` (it needs 20) stop by them, and hold no rows of X out.
         y_val : array-like of shape (m,), default=None
             Their y, with `supervision` > 0.
         sample_weight : array-like of shape (n,), default=None
             How often a row is drawn, in proportion, and how much it counts in the statistics of the
-            embedding and of the columns. A row of weight 0 is left out. A scaling other than
-            "squash" and "standard" is fitted to rows that are drawn so.
+            embedding and of the columns; 0 leaves it out. A scaling other than "squash" and
+            "standard" is fitted to rows that are drawn so.
 
         Returns
         -------
@@ -369,8 +357,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         -----
         ConvergenceWarning
             With at least 20 training rows, if the embedding tells less than 5 % of min(capacity,
-            log batch size) nats of them, or a component has no variance: it has collapsed, or the
-            rows hardly differ. Also if the channel passes next to nothing.
+            log batch size) nats of them, or a component has no variance. Also if the channel passes
+            next to nothing.
         UserWarning
             If `augmentation` or `critic` is set, and there is nothing that it is for.
         """
@@ -427,13 +415,12 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         """Train on a chunk of rows, and go on from the chunks before, or from `fit`.
 
         One pass over the chunk in batches of `batch_size_`, the last one filled up with earlier
-        rows, and so at least one step. The learning rate rises to `lr` within the first 50 steps
-        and stays there; moments of the optimizer, and a `LRScheduler` of your own, go on. Then the
-        statistics that normalise the embedding are set for all rows so far: with the weights of
-        now, from this chunk and from a uniform sample of 2,048 earlier rows (`batch_size_` rows if
-        that is more, fewer where rows have more than 2,048 columns), which is all that is kept of
-        them. `fit` keeps no rows: its statistics count as those of 32 rows for each component,
-        until as many have come.
+        rows. The learning rate rises to `lr` within the first 50 steps and stays there; moments of
+        the optimizer, and a `LRScheduler` of your own, go on. Then the statistics that normalise
+        the embedding are set for all rows so far, from this chunk and from a uniform sample of
+        2,048 earlier rows (`batch_size_` rows if that is more, fewer where rows have more than
+        2,048 columns), which is all that is kept of them. `fit` keeps no rows: its statistics count
+        as those of 32 rows for each component, until as many have come.
 
         Parameters
         ----------
@@ -442,8 +429,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             number of rows limits `batch_size_` for all that follow.
         y : array-like of shape (n,), default=None
             Ignored, unless `supervision` > 0: then as of `fit`, or None where nothing is labelled.
-            It counts within a chunk, so classes may come at any time, and their names need not mean
-            the same in another chunk.
+            It counts within a chunk, so classes may come at any time.
 
         Returns
         -------
@@ -456,27 +442,15 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
 
         Notes
         -----
-        What the net is made of is fixed by the first call, or by `fit`: components, noise and batch
-        size. What `keep` stands for is fitted to each chunk and the rows that are kept. The scaling
-        "squash" or "standard" follows mean and variance of all rows so far; any other is fitted to
-        the first chunk, and stays. Read in every call: `lr`, `optimizer`, `keep`, `keep_weight`,
+        Components, noise, batch size and seed are fixed by the first call, or by `fit`. What `keep`
+        stands for is fitted to each chunk and the rows that are kept. The scaling "squash" or
+        "standard" follows mean and variance of all rows so far; any other is fitted to the first
+        chunk, and stays. Read in every call: `lr`, `optimizer`, `keep`, `keep_weight`,
         `supervision`, `match_weight`, `callbacks`, `target`, `device`, `verbose` and `refine`,
         which is fitted anew, so leave it None in a long stream. `max_epochs`, `early_stopping` and
-        `warm_start` play no part, and `random_state` in the first call only. `history_` has one
-        entry for each call, up to 1,000. A pickle, or a file of `save`, holds the rows that are
-        kept and the moments of the optimizer, twice the size of the weights; what is loaded goes on
-        as if nothing had happened. `forget_rows` takes the rows away.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from sknoisydim import NoisyDIMTransformer
-        >>> rng = np.random.default_rng(0)
-        >>> embedder = NoisyDIMTransformer(2, batch_size=64, random_state=0)
-        >>> for _ in range(5):
-        ...     embedder = embedder.partial_fit(rng.normal(size=(200, 3)))
-        >>> embedder.n_samples_seen_, embedder.transform(rng.normal(size=(7, 3))).shape
-        (1000, (7, 2))
+        `warm_start` play no part; a decoder of `fit` is dropped. `history_` has one entry for each
+        call, up to 1,000. A pickle, or a file of `save`, holds the rows that are kept and the
+        moments of the optimizer, twice the size of the weights, and what is loaded goes on there.
         """
         with self._all_or_nothing():
             start = self._last()
@@ -502,8 +476,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
     def forget_rows(self) -> NoisyDIMTransformer:
         """Release the rows that `partial_fit` keeps, such as before a model is passed on.
 
-        What the transformer does is the same. A stream can go on, as it goes on from `fit`: the
-        rows so far then count as 32 rows for each component.
+        The embedding stays as it is. A stream can go on, as it goes on from `fit`.
 
         Returns
         -------
@@ -515,23 +488,22 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             Before `fit` and `partial_fit`.
         """
         check_is_fitted(self)
-        # Another dict: that of before may be a copy's, too. Older files have none.
-        state = dict(getattr(self, "training_state_", {}))
-        for name in ("kept", "n_streamed"):
-            state.pop(name, None)
-        self.training_state_ = state
+        state = getattr(self, "training_state_", {})  # older files have none
+        gone = ("kept", "n_streamed")
+        self.training_state_ = {name: state[name] for name in state if name not in gone}
         return self
 
     def _unused(self) -> list[str]:
         """Return parameters of views that a user has set, where there are no views."""
         if self.clean_weight < 1:
             return []
-        # Without views: those of the default, and those that ask for what is done.
-        silent: dict[str, list[object]] = {"augmentation": ["corruption", None]}
-        if self.net_.module_.critic is None:  # one scores clean rows, too, where noise is uniform
-            silent["critic"] = ["separable", "exact"]
-        given = {name: getattr(self, name) for name in silent}
-        return [f"{name}={value!r}" for name, value in given.items() if value not in silent[name]]
+        found = []
+        if self.augmentation not in ("corruption", None):
+            found.append(f"augmentation={self.augmentation!r}")
+        # One scores clean rows, too, where noise is uniform.
+        if self.net_.module_.critic is None and self.critic not in ("separable", "exact"):
+            found.append(f"critic={self.critic!r}")
+        return found
 
     def _last(self) -> Trained | None:
         """Return what training goes on from, if there is anything."""

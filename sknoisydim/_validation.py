@@ -1,7 +1,5 @@
 """Checks of parameters, and one way from "a name, an object or a class" to a component."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import inspect

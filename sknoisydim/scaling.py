@@ -1,10 +1,8 @@
 """Input scaling: fitted once on the training rows, then a torch module in front of the encoder."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -30,9 +28,8 @@ __all__ = [
 # Standard deviations at which "squash" bounds a column.
 SQUASH_BOUND = 3.0
 # How many times the deviation of a column is that of its middle half, where the latter takes its
-# place. Of the tables of benchmarks/frontier.py two have such columns: 2 of 19 in segment, 9 of 784
-# in MNIST. Of lognormal columns (sigma 3) five neighbours tell more (TestHeavyTails in
-# tests/test_scaling.py).
+# place: so few columns of the tables of benchmarks/frontier.py have (2 of 19 in segment, 9 of 784
+# in MNIST), and five neighbours of lognormal ones tell more (TestHeavyTails).
 HEAVY = 10.0
 # The interquartile range of N(0, 1).
 NORMAL_RANGE = 1.349
@@ -86,10 +83,9 @@ class Standardize(Float64, Scaling):
     r"""Standardised columns, in the dtype of x, clipped or squashed.
 
     With :math:`u = (x - \mu) / \sigma`, returns u clipped to +-1e6, or, with a `bound` b,
-    :math:`u / \sqrt{1 + (u / b)^2}`, which is close to u in the middle and, up to rounding, keeps
-    the order of values and stays inside +-b. The subtraction is done in float64, because a column
-    at 1e6 +- 1 has nothing left of its variation after one in float32; bounded output keeps any
-    finite row finite in the layers that follow.
+    :math:`u / \sqrt{1 + (u / b)^2}`, which is close to u in the middle, and keeps the order of
+    values and stays inside +-b up to rounding. The subtraction is done in float64: one in float32
+    would leave nothing of the variation of a column at 1e6 +- 1.
 
     Parameters
     ----------
@@ -106,8 +102,7 @@ class Standardize(Float64, Scaling):
         self.scale = nn.Buffer(torch.as_tensor(scale, dtype=torch.float64))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # In place, without hypot, and no further in float64 than needed: in transform this is the
-        # largest piece beside the network.
+        # In place, and no further in float64 than needed: the largest piece beside the network.
         scale = self.scale if self.bound is None else self.scale * self.bound
         v = (x.double() - self.mean).div_(scale).to(x.dtype)
         if self.bound is None:
@@ -182,15 +177,11 @@ class SklearnScaling(nn.Module):
                 "to return as many rows, of real numbers, with at least one column."
             )
         elif not np.isfinite(scaled).all():
-            wrong = (
-                "returned NaN or infinite values, for finite rows. Use one that bounds them, such "
-                "as 'squash', or divide columns of large values."
-            )
+            wrong = "returned NaN or infinite values, for finite rows. Use one that bounds them."
         elif self.fill is not None and scaled.shape != missing.shape:
             wrong = (
                 f"makes {scaled.shape[1]} columns of {missing.shape[1]}, and missing='indicator' "
-                "needs one for each: use another scaling, or fill missing cells in front, with "
-                "sklearn.impute.SimpleImputer."
+                "needs one for each: use another scaling, or SimpleImputer in front."
             )
         if wrong is not None:
             raise ValueError(f"scaling={self.transformer!r} {wrong}")
@@ -210,7 +201,6 @@ class SklearnScaling(nn.Module):
         Returns
         -------
         x : Tensor of shape (n, p)
-            Of the dtype of y.
 
         Raises
         ------
@@ -283,9 +273,9 @@ class NormalScores(Float64, Scaling):
 class Moments(NamedTuple):
     """Mean and variance of each column, of so many rows: those in which it is observed.
 
-    Where their numbers differ, because cells are missing, `n_rows` is an array of shape (p,). A
-    column that is observed nowhere has the mean and the variance 0. `quartiles` (3, p) are those of
-    some rows: of a stream, of its first ones.
+    `n_rows` is an array of shape (p,) where cells are missing. A column that is observed nowhere
+    has the mean and the variance 0. `quartiles` (3, p) are those of some rows, of a stream the
+    first.
     """
 
     n_rows: Any
@@ -293,7 +283,7 @@ class Moments(NamedTuple):
     variance: np.ndarray
     quartiles: np.ndarray
 
-    def merge(self, other: Moments) -> Moments:
+    def merge(self, other: Self) -> Self:
         """Return the moments of the rows of both.
 
         Source: T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for Computing the Sample
@@ -305,7 +295,8 @@ class Moments(NamedTuple):
         variance = (1 - share) * self.variance + share * other.variance
         with np.errstate(over="ignore"):
             variance = variance + share * (1 - share) * change**2
-        return Moments(n_rows, self.mean + share * change, variance, self.quartiles)
+        mean = self.mean + share * change
+        return self._replace(n_rows=n_rows, mean=mean, variance=variance)
 
 
 def column_moments(X: RowSource, weights: np.ndarray | None = None) -> Moments:
@@ -331,12 +322,10 @@ def _quartiles(X: RowSource, weights: np.ndarray | None) -> np.ndarray:
     rows = np.array(X[some], dtype=np.float64)
     rows[:, np.isnan(rows).all(0)] = 0
     each = np.broadcast_to(1.0 if weights is None else weights[some][:, None], rows.shape)
+    shares = [0.25, 0.5, 0.75]
     with np.errstate(over="ignore", invalid="ignore"):
         # By the method under which a weight is a repetition.
-        found: np.ndarray = np.nanquantile(
-            rows, [0.25, 0.5, 0.75], axis=0, weights=each, method="inverted_cdf"
-        )
-    return found
+        return np.nanquantile(rows, shares, axis=0, weights=each, method="inverted_cdf")
 
 
 def from_moments(scaling: str, moments: Moments) -> nn.Module:
@@ -384,11 +373,10 @@ def _resampled(X: RowSource, weights: np.ndarray | None, seed: int) -> np.ndarra
             "X is sparse, and this scaling is fitted to all rows at once, zeros and all. Use "
             f"scaling={', '.join(map(repr, BY_MOMENTS))} or None, or pass X.toarray()."
         )
-    index: Any = slice(None)
-    if weights is not None:
-        drawn = np.random.default_rng(seed).choice(len(X), len(X), p=weights / weights.sum())
-        index = np.sort(drawn)
-    return X[index]
+    if weights is None:
+        return X[:]
+    drawn = np.random.default_rng(seed).choice(len(X), len(X), p=weights / weights.sum())
+    return X[np.sort(drawn)]
 
 
 def _by_moments(scaling: str, X: RowSource, seed: int, weights: np.ndarray | None) -> nn.Module:
@@ -409,7 +397,7 @@ def takes_sparse(scaling: object) -> bool:
 
 
 def resolve_scaling(scaling: object) -> Any:
-    """Return the name, or the transformer, that a value of the parameter `scaling` stands for.
+    """Return the name, or the transformer, that a value of `scaling` stands for.
 
     Parameters
     ----------
@@ -427,10 +415,10 @@ def resolve_scaling(scaling: object) -> Any:
         If it has no method `transform`, or is a class that needs arguments; if a name is unknown.
     """
     also = ["None", "a scikit-learn transformer"]
-    if scaling is None:
-        return None
     if isinstance(scaling, str):
         return check_name(scaling, SCALINGS, "scaling", also)
+    if scaling is None:
+        return None
     return resolve(scaling, SCALINGS, "scaling", method="transform", also=also)
 
 
@@ -450,8 +438,8 @@ def fit_scaling(
     weights : ndarray of shape (n,) or None, default=None
         How much rows count. A transformer is fitted to rows that are drawn in proportion.
     missing : bool, default=False
-        Whether cells may be missing (NaN). A transformer is shown the mean of their column, and
-        scaled, such cells are NaN again.
+        Whether cells may be missing (NaN), which scaled are NaN again. A transformer is shown the
+        mean of their column.
 
     Returns
     -------
@@ -461,8 +449,8 @@ def fit_scaling(
     Raises
     ------
     TypeError, ValueError
-        As of `resolve_scaling`; if values are too large for it, or X is sparse and the scaling is
-        fitted to all rows at once. What a transformer raises goes on.
+        As of `resolve_scaling`; if values are too large, or X is sparse and the scaling is fitted
+        to all rows at once. What a transformer raises goes on.
     """
     scaling = resolve_scaling(scaling)
     if scaling is None:

@@ -1,7 +1,5 @@
 """Callbacks of a fit: ours, those of scikit-learn, and checks of a user's own."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math
@@ -9,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
@@ -37,15 +35,11 @@ class Quiet(Callback):
     """One of ours, which reads no record of a batch, so that none is made for it."""
 
 
-# Improvement of the objective that counts.
-TOL = 1e-3
-
-
 class HeldOut(EarlyStopping, Quiet):
     """Stop when the objective of held-out rows stops improving, and go back to the best weights."""
 
     def __init__(self, patience: int) -> None:
-        absolute = {"threshold": TOL, "threshold_mode": "abs"}
+        absolute = {"threshold": 1e-3, "threshold_mode": "abs"}
         super().__init__(patience=patience, load_best=True, sink=noop, **absolute)
 
     def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
@@ -138,17 +132,13 @@ def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
         name = f"callbacks: {type(item).__name__}"
         asked, instead, monitor = "", "", getattr(item, "monitor", None)
         if isinstance(item, InputShapeSetter):
-            raise ValueError(
-                f"{name} has nothing to set here: an encoder is given its number of columns as "
-                "encoder(n_features, n_components)."
-            )
+            raise ValueError(f"{name} is not needed: write encoder(n_features, n_components).")
         if isinstance(item, (BatchScoring, EpochScoring)):
             home = type(item.scoring_).__module__
             if not callable(item.scoring_) or home.startswith("sklearn."):
                 raise ValueError(
-                    f"{name} has scoring={item.scoring!r}, which scores predictions of labels; it "
-                    "takes a function (net, batches, y) -> float here, in which "
-                    "net.predict(batches) gives the embedding so far."
+                    f"{name} has scoring={item.scoring!r}; it takes a function (net, batches, y) "
+                    "-> float here, in which net.predict(batches) gives the embedding so far."
                 )
         if isinstance(item, (BatchScoring, EpochScoring, PassthroughScoring)) and not item.on_train:
             asked, instead = "held-out rows", "on_train=True"
@@ -159,9 +149,8 @@ def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
             instead = f"monitor={monitor.replace('valid_', 'train_')!r}"
         if asked and not held_out:
             raise ValueError(
-                f"{name} reads {asked}, and no held-out rows are evaluated: use "
-                "early_stopping=True (with rows enough to hold some out), X_val in fit, or "
-                f"{instead}."
+                f"{name} reads {asked}, and no held-out rows are evaluated: use early_stopping=True"
+                f" (with rows enough to hold some out), X_val in fit, or {instead}."
             )
 
 
@@ -181,10 +170,9 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks, and then there is no
     WRAPPERS = 0
 
     class CallbackSupportMixin:  # type: ignore[no-redef]  # where scikit-learn has none (before 1.9)
-        """Stands for scikit-learn's mixin where there is none."""
+        pass
 
     def with_callbacks(method: object) -> Any:
-        """Return the method as it is."""
         return method
 
 
@@ -206,7 +194,7 @@ class Tasks(Quiet):
         self.epoch: Any = None
 
     @classmethod
-    def asked_for(cls, estimator: BaseEstimator, **given: Any) -> list[Tasks]:
+    def asked_for(cls, estimator: BaseEstimator, **given: Any) -> list[Self]:
         """Return one in a list, or none if there is nobody to tell."""
         names = ("_skl_callbacks", "_parent_callback_ctx")
         asked = any(hasattr(estimator, name) for name in names)

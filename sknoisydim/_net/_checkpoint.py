@@ -4,8 +4,6 @@ Its first line has the format and a digest of the rest, which `torch.save` has m
 plain Python: reading it, with `weights_only=True`, runs no code.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import inspect
@@ -55,8 +53,8 @@ class FitCheckpoint(Quiet):
         self.identity = new = {**identity, "random_state": f"of seed {self.seed}"}
         if self.saved is not None and (told := differences(self.saved["identity"], new)):
             raise ValueError(
-                f"checkpoint={str(self.folder)!r} holds a fit that has not ended, and it is "
-                f"another one: {told}. Use another folder, or delete {self.path} to give it up."
+                f"checkpoint={str(self.folder)!r} holds a fit that has not ended, another one: "
+                f"{told}. Use another folder, or delete {self.path} to give it up."
             )
         for part in self.folder.glob(f".{NAME}.*.part"):  # of a process that was killed
             part.unlink(missing_ok=True)
@@ -121,10 +119,8 @@ def _read(path: Path) -> Any:
     try:
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds something else than tensors and plain Python, which a fit does not "
-            "write. Delete it."
-        ) from error
+        message = f"{path} holds something else than tensors and plain Python: delete it."
+        raise ValueError(message) from error
 
 
 def _position(net: NeuralNet, shuffle: torch.Generator, uses_global_rng: bool) -> Any:

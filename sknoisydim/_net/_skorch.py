@@ -1,12 +1,10 @@
 """The skorch net: one step, one epoch, and what callbacks see of them."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -32,10 +30,8 @@ STREAM_WARM_UP = 50
 class DIMNet(NeuralNet):
     """A skorch net whose module returns nats, and whose loss is their negative.
 
-    Differs from skorch's net in the seams that cost time on tables (training mode is set once an
-    epoch, history is kept per epoch) and in what an interrupt does (it is not swallowed).
-
-    `generator` is that of noise and views, and `n_steps` is None for a stream, which has no end.
+    Training mode is set once an epoch, history is kept per epoch, and an interrupt is not
+    swallowed. `generator` is that of noise and views, and `n_steps` is None for a stream.
     """
 
     def __init__(
@@ -56,7 +52,7 @@ class DIMNet(NeuralNet):
         self.step_ = 0
 
     @classmethod
-    def at_rest(cls, module: nn.Module, history: Mapping[str, Any], **kwargs: Any) -> DIMNet:
+    def at_rest(cls, module: nn.Module, history: Mapping[str, Any], **kwargs: Any) -> Self:
         """Return a net as it is after training, without an optimizer; `history` is by column."""
         net = cls(module, generator=make_generator(0), n_steps=None, max_epochs=1, **kwargs)
         rows = zip(*history.values(), strict=True)
@@ -91,7 +87,7 @@ class DIMNet(NeuralNet):
         """Return the batches to train on, and those held out."""
         return X, self.held_out
 
-    def initialize_callbacks(self) -> DIMNet:
+    def initialize_callbacks(self) -> Self:
         """Initialise the callbacks, and see that each finds here what it reads."""
         super().initialize_callbacks()
         check_callbacks([callback for _, callback in self.callbacks_], self.held_out is not None)
@@ -102,14 +98,13 @@ class DIMNet(NeuralNet):
                 callback.batches_per_epoch = "count"  # it would take batches for rows
         return self
 
-    def initialize_optimizer(self, *args: object, **kwargs: object) -> DIMNet:
+    def initialize_optimizer(self, *args: object, **kwargs: object) -> Self:
         """Make the optimizer."""
         try:
             super().initialize_optimizer(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
-                f"optimizer={self.optimizer!r} was called with the parameters and lr, and failed: "
-                f"{error}"
+                f"optimizer={self.optimizer!r}, called with the parameters and lr: {error}"
             ) from error
         check_optimizer(self.optimizer_)
         for group in self.optimizer_.param_groups:
@@ -118,7 +113,7 @@ class DIMNet(NeuralNet):
 
     def partial_fit(
         self, X: object, y: object = None, classes: object = None, **fit_params: object
-    ) -> DIMNet:
+    ) -> Self:
         """Train on X; an interrupt reaches the caller, which skorch takes for EarlyStopping's."""
         if not self.initialized_:
             self.initialize()
@@ -223,12 +218,8 @@ class DIMNet(NeuralNet):
                 "detach what they return, or compute it with something else than torch?"
             )
         loss.backward()
-        self.notify(
-            "on_grad_computed",
-            named_parameters=self.module_.named_parameters(),
-            batch=batch,
-            training=True,
-        )
+        named = self.module_.named_parameters()
+        self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
         self.optimizer_.step()
         self.step_ += 1
         return {"loss": loss, "y_pred": nats}
@@ -263,12 +254,12 @@ class DIMNet(NeuralNet):
     def predict(self, X: object) -> np.ndarray:
         """Return the embeddings (n, d) so far of the rows of batches, in the order of the table.
 
-        For scoring callbacks, which get such batches. Rows are normalised by their own statistics.
+        For scoring callbacks. Rows are normalised by their own statistics.
         """
         if not isinstance(X, Batches):
             raise TypeError(
-                "net_.predict takes the batches that callbacks get, got "
-                f"{type(X).__name__}; for rows there is the transform of the transformer."
+                f"net_.predict takes the batches that callbacks get, got {type(X).__name__}: use "
+                "transform of the transformer."
             )
         training = self.module_.training
         self._set_training(False)

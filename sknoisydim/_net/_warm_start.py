@@ -1,7 +1,5 @@
 """What a warm start goes on from: the optimizer's moments, and where schedules stand."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import inspect

@@ -1,7 +1,5 @@
 """The methods that take a fitted transformer out of its process."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging
@@ -80,23 +78,21 @@ class Persistent:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted transformer to one file that is safe to load.
 
-        The file is a `safetensors` container: tensors, and a JSON header with the parameters, the
-        names of the columns, and the versions of the libraries and of the format. It leaves out
-        what `set_callbacks` set and the folder `checkpoint`.
+        The file is a `safetensors` container: tensors, and a JSON header with the rest and with the
+        versions of libraries and format; not what `set_callbacks` set, and not `checkpoint`.
 
         Parameters
         ----------
         path : path-like
-            A file there is replaced at once: a process that is killed meanwhile leaves the old file
-            or the new one.
+            A file there is replaced at once.
 
         Raises
         ------
         NotFittedError, OSError
             Before `fit`; if the file cannot be written.
         ValueError
-            If the estimator holds something that the file cannot hold and that the caller of `load`
-            could not name: a refinement of your own, for instance.
+            If the estimator holds something that neither the file can hold nor the caller of `load`
+            could name: a refinement of your own, for instance.
         """
         check_is_fitted(self)
         _file.write(path, *pack(self, APART))
@@ -104,20 +100,17 @@ class Persistent:
     @classmethod
     @own_context()
     def load(cls, path: str | os.PathLike[str], **own: object) -> Self:
-        """Return the transformer that a file holds, as it was when it was saved, on the CPU.
-
-        Nothing in a file is run: it holds numbers, and names of parts of sknoisydim, torch,
-        scikit-learn and scipy.
+        """Return the transformer that a file holds, on the CPU; nothing in the file is run.
 
         Parameters
         ----------
         path : path-like
             From `save`.
         **own : object
-            Components of your own, by parameter: `encoder` (what was passed to the estimator: its
-            weights come from the file), `target`, `scaling` (the fitted transformer), and likewise
-            `critic`, `noise`, `augmentation`, `bound`, `normalization`, `optimizer`, `callbacks`.
-            Exactly those that the file was saved with.
+            Components of your own, by parameter, those that the file was saved with: `encoder`
+            (what was passed to the estimator: its weights come from the file), `target`, `scaling`
+            (fitted), `critic`, `noise`, `augmentation`, `bound`, `normalization`, `optimizer`,
+            `callbacks`.
 
         Returns
         -------
@@ -129,9 +122,8 @@ class Persistent:
         OSError
             If the file cannot be read.
         ValueError
-            If it is not a whole and unchanged file of ours, if it has another format (the message
-            says which version reads it), or if components of your own are missing, too many, or do
-            not fit.
+            If it is not a whole and unchanged file of ours, has another format (the message says
+            what reads it), or if components of your own are missing, or do not fit.
         """
         header, arrays = _file.read(path)
         try:
@@ -146,11 +138,10 @@ class Persistent:
 
     @own_context()
     def to_torch(self, *, target: bool = True) -> nn.Module:
-        """Return the fitted transformer as a plain torch module.
+        """Return the fitted transformer as a torch module, on the CPU and independent of it.
 
-        Scaling, encoder, normalisation, refinement and target: samples (n, p), or (n, ...) as in
-        `fit`, to embeddings (n, d) of float32, or of float64 after `double()`. `torch.export` takes
-        it, with any n. It is on the CPU, and shares nothing with the transformer.
+        It maps samples (n, p), or (n, ...) as in `fit`, to embeddings (n, d) of float32, or of
+        float64 after `double()`. `torch.export` takes it, with any n.
 
         Parameters
         ----------
@@ -197,15 +188,11 @@ class Persistent:
         shape = self.encoder_.row_shape or (self.n_features_in_,)
         # Two rows: a dynamic dimension is not traced with one.
         example = torch.zeros(2, *shape, dtype=torch.float32)
+        names: Any = {"input_names": ["X"], "output_names": ["Z"]}
+        rows = ({0: torch.export.Dim("rows", min=1)},)
         # torch and onnxscript warn of their own insides.
         with warnings.catch_warnings(action="ignore"), _without_torchvision():
             program: Any = torch.onnx.export(
-                module,
-                (example,),
-                dynamo=True,
-                input_names=["X"],
-                output_names=["Z"],
-                dynamic_shapes=({0: torch.export.Dim("rows", min=1)},),
-                verbose=False,
+                module, (example,), dynamo=True, dynamic_shapes=rows, verbose=False, **names
             )
         write_bytes(path, program.model_proto.SerializeToString())

@@ -1,7 +1,5 @@
 """One file: a safetensors container, whose every byte is covered by a digest."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import json
@@ -18,9 +16,8 @@ import safetensors.numpy
 from sknoisydim._files import write_bytes
 from sknoisydim._version import __version__
 
-FORMAT = "sknoisydim"
-#: The version of the format that is written, and read.
-FORMAT_VERSION = 3
+# The name, and the version, of the format that is written and read.
+FORMAT, FORMAT_VERSION = "sknoisydim", 3
 # Stands in the place of the digest while it is computed.
 BLANK = "0" * 64
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "skorch", "torch")
@@ -62,9 +59,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.nda
     version = metadata.get("format_version")
     if version != str(FORMAT_VERSION):
         raise ValueError(
-            f"{path} has the format version {version}, and this is sknoisydim {__version__}, which "
-            f"reads version {FORMAT_VERSION}. Load it with what saved it: "
-            f"{metadata.get('versions')}."
+            f"{path} has the format version {version}, and sknoisydim {__version__} reads version "
+            f"{FORMAT_VERSION}. Load it with what saved it: {metadata.get('versions')}."
         )
     try:
         header = {name: json.loads(value) for name, value in metadata.items()}

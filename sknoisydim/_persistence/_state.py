@@ -4,8 +4,6 @@ Nothing runs, and only objects of known classes are made: an object is its class
 attributes.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import inspect
@@ -49,9 +47,9 @@ SCALERS = (
     *("MaxAbsScaler", "MinMaxScaler", "Normalizer", "PowerTransformer", "QuantileTransformer"),
     *("RobustScaler", "StandardScaler"),
 )
-# What a module is made of; of the rest of an empty one, hooks and the like, nothing may be in use.
+# Of an empty module all but what it is made of: hooks and the like, of which none may be in use.
 PARTS = {"training", "_parameters", "_buffers", "_modules"}
-EMPTY = vars(nn.Module())
+HOOKS = {name: value for name, value in vars(nn.Module()).items() if name not in PARTS}
 
 _Frozen = type(stats.norm())
 _MultivariateNormal = type(stats.multivariate_normal([0.0], [[1.0]]))
@@ -159,8 +157,8 @@ class Writer:
         if isinstance(value, tuple):
             return tuple(value)
         state = dict(value.__getstate__() or {})
-        for name in EMPTY.keys() - PARTS if isinstance(value, nn.Module) else ():
-            if state.pop(name, None) not in (None, EMPTY[name]):
+        for name, unused in HOOKS.items() if isinstance(value, nn.Module) else ():
+            if state.pop(name, None) not in (None, unused):
                 raise Unknown(f"{path} has hooks")
         state.pop("_sklearn_version", None)
         return state
@@ -241,8 +239,6 @@ def read(node: JSON, arrays: Arrays) -> Any:
 
 # Fitted attributes that are put together of parts.
 ASSEMBLED = ("net_", "encoder_", "refinement_", "target_", "channel_")
-# So many columns are believed, whatever the tensors of a file are.
-FEW_COLUMNS = 10**5
 # Of each part of a fit the parameter that it was made of, and how it is made of what the caller of
 # `load` passes for that, and of the parts before it.
 MADE: Mapping[str, tuple[str, Callable[[Any, dict[str, Any]], Any]]] = {
@@ -318,14 +314,9 @@ def unpack(
     """
     needed = left_out(header)
     if needed.keys() != named.keys():
-        kinds = ", ".join(f"{name}=<{kind}>" for name, kind in needed.items())
-        given = ", ".join(f"{name}=..." for name in needed)
-        raise ValueError(
-            f"the file holds all but {kinds}, which is no part of sknoisydim that files know: name "
-            f"it, as in load(path, {given}), and nothing else."
-            if needed
-            else f"the file holds all of its components: load it without {', '.join(named)}."
-        )
+        call = ", ".join(["path", *(f"{name}=..." for name in needed)])
+        kinds = list(needed.values())
+        raise ValueError(f"the file holds all components but {kinds}: write load({call}).")
     found, fitted = (
         {name: read(node, arrays) for name, node in header[part].items()}
         for part in ("parameters", "fitted")
@@ -333,8 +324,8 @@ def unpack(
     nodes = header["parts"]
     parts = {**fitted, "d": fitted["n_components_"], "rng": make_generator(0)}
     parts["width"] = read(nodes["width"], arrays)
-    # Components are made for so many columns: about as many as there are numbers in the file.
-    numbers = max(FEW_COLUMNS, sum(array.size for array in arrays.values()))
+    # Components are made for so many columns: not for more than there are numbers in the file.
+    numbers = max(10**5, sum(array.size for array in arrays.values()))
     for size in (*np.atleast_1d(parts["width"]).tolist(), fitted["n_features_in_"], parts["d"]):
         if type(size) is not int or not 1 <= size <= numbers:
             raise ValueError(f"{size!r} columns are not what its tensors are for.")

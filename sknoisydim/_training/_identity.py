@@ -1,7 +1,5 @@
 """What a fit follows from, in words: whether two fits are one."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import inspect

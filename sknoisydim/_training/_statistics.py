@@ -1,10 +1,8 @@
 """What follows training: exact statistics, and how much the embedding tells."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -20,12 +18,8 @@ from sknoisydim.encoders import recalibrate
 
 # Rows on which the information of a fit is measured: more do not move its third digit.
 INFORMATION_ROWS = 2**15
-# Rows that a refinement is fitted to: minutes for more would buy little.
-REFINEMENT_ROWS = 2**15
-# What the map that one builds has beside being called.
-MAP = ("inverse", "log_abs_det")
-# Rows that it stops by.
-HELD_OUT_ROWS = 2**12
+# Rows that a refinement is fitted to, and that it stops by: minutes for more would buy little.
+REFINEMENT_ROWS, HELD_OUT_ROWS = 2**15, 2**12
 # A channel with less capacity than this, in nats, cannot shape anything.
 LEAST_CAPACITY = 0.01
 # Share of the information that can be reached, below which an embedding tells nothing.
@@ -49,7 +43,7 @@ class Prior(NamedTuple):
     layers: Mapping[str, torch.Tensor]
 
     @classmethod
-    def of(cls, objective: Objective, n_rows: float) -> Prior:
+    def of(cls, objective: Objective, n_rows: float) -> Self:
         """Return those of an objective whose statistics are final."""
         normalizer = objective.normalizer
         # The matrix made the covariance the identity, times the square of the deviation.
@@ -91,7 +85,7 @@ def finalize_statistics(
     if not (mean.isfinite().all() and covariance.isfinite().all()):
         raise ValueError(
             "training diverged: the embedding of the training rows is not finite. Use a smaller "
-            "lr or a larger noise, and scale the rows (scaling='standard') if nothing does."
+            "lr, a larger noise, or scaling='standard'."
         )
     objective.normalizer.set_statistics(mean, covariance)
     matrix = objective.normalizer.matrix.double().cpu()
@@ -148,12 +142,11 @@ def check_collapse(
                 f"{limit:.2f} nats that it could be. The samples are nearly equal, or else change "
                 f"the training: a smaller lr, more epochs{view * (objective.clean_weight < 1)}."
             )
-    n_flat = int((variances < LEAST_VARIANCE).sum())
-    if n_flat:
+    if n_flat := int((variances < LEAST_VARIANCE).sum()):
         return (
-            f"{n_flat} of the {d} components have no variance, so the embedding does not follow "
-            "the target: the samples, or the encoder, have fewer dimensions, or training has "
-            "collapsed. Use fewer components, a wider encoder, or a smaller lr."
+            f"{n_flat} of the {d} components have no variance: samples or encoder have fewer "
+            "dimensions, or training has collapsed. Use fewer components, a wider encoder, or a "
+            "smaller lr."
         )
     return None
 
@@ -179,7 +172,8 @@ def refine(
         for part in (chosen, held_out)
     )
     built = settings.refine.build(clean, seed, unseen)
-    if not all(callable(getattr(built, name, None)) for name in MAP) or not callable(built):
+    methods = ("__call__", "inverse", "log_abs_det")
+    if not all(callable(getattr(built, name, None)) for name in methods):
         raise TypeError(
             f"refine={settings.refine!r} built a {type(built).__name__}; it has to build a torch "
             "module of embeddings, with inverse and log_abs_det."

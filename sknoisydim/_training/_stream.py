@@ -1,7 +1,5 @@
 """Trains on one chunk of a stream, and keeps what the next one goes on from."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,23 +18,14 @@ from sknoisydim._settings import Settings
 from sknoisydim._sources import RowSource, StackedRows
 from sknoisydim.scaling import Moments, Standardize, column_moments, from_moments
 
-from ._fit import (
-    Trained,
-    build,
-    conclude,
-    isolated_rng,
-    missing_cells,
-    scale,
-    train_net,
-)
+from ._fit import Trained, build, conclude, isolated_rng, missing_cells, scale, train_net
 from ._statistics import Prior
 
-# Earlier rows that are kept, at most, to embed them with the weights of today: they give each entry
-# of the covariance to 2 %. Fewer where rows are wide.
-KEPT_ROWS = 2**11
-KEPT_CELLS = 2**22
-# As so many rows, for each component, the statistics of a fit count at most in the stream that goes
-# on from it: enough for a covariance, and soon outweighed by rows that today's weights embed.
+# Earlier rows, and cells, that are kept at most, to embed them with the weights of today: they give
+# each entry of the covariance to 2 %.
+KEPT_ROWS, KEPT_CELLS = 2**11, 2**22
+# As so many rows, for each component, the statistics of a fit count at most: enough for a
+# covariance, and soon outweighed by rows that today's weights embed.
 PRIOR_ROWS = 32
 # Passes that the history of a stream reaches back.
 HISTORY = 1000
@@ -87,7 +76,6 @@ def train_chunk(
         )
         rows = Rows(both, scaling, device)
         batch_size = start.batch_size if start else min(settings.batch_size, len(rows))
-        size = min(batch_size, len(rows))
         if start is None:
             channel = settings.noise.build(settings.n_components, batch_size)
             front = missing_cells(settings, table, scaling)
@@ -100,7 +88,7 @@ def train_chunk(
         known = References(settings, rows, both.targets is not None, seeds[1])
         objective.linear_weights, objective.linear_limits = known.weights, None
         objective.match_weight = settings.match_weight
-        chunk = _Chunk(rows, size, make_generator(seeds[4]), known.of(rows), n_new=n_new)
+        chunk = _Chunk(rows, batch_size, make_generator(seeds[4]), known.of(rows), n_new=n_new)
         history = list(start.net.history)[-HISTORY + 1 :] if start else []
         net = train_net(
             objective,
@@ -114,11 +102,14 @@ def train_chunk(
             n_steps=None,
             max_epochs=len(history) + 1,
         )
-        state["optimizer"], state["step"] = training_state(net), net.step_
-        state["moments"] = None if moments is None else tuple(moments)
-        state["kept"] = _keep(kept, n_before, table.X, batch_size, seeds[1])
-        state["n_streamed"] = n_before + n_new
-        state["n_seen"] = state.get("n_seen", 0) + n_new
+        state |= {
+            "optimizer": training_state(net),
+            "step": net.step_,
+            "moments": None if moments is None else tuple(moments),
+            "kept": _keep(kept, n_before, table.X, batch_size, seeds[1]),
+            "n_streamed": n_before + n_new,
+            "n_seen": state.get("n_seen", 0) + n_new,
+        }
         trained = conclude(net, rows, settings, seeds[1], state, prior=prior)
         # A chunk of fewer rows leaves the size of batches as it is.
         return replace(trained, batch_size=batch_size)
@@ -141,9 +132,8 @@ def _prior(objective: Objective, start: Trained | None, n_before: int) -> Prior 
     """Return what a fit knew of its rows, as long as few rows have come since."""
     if start is None:
         return None
-    n_fitted = start.state.get("n_seen", 0) - n_before
-    limit = PRIOR_ROWS * objective.normalizer.mean.numel() - n_before
-    count = min(n_fitted, limit)
+    limit = PRIOR_ROWS * objective.normalizer.mean.numel()
+    count = min(start.state.get("n_seen", 0), limit) - n_before
     return Prior.of(objective, count) if count > 0 else None
 
 
@@ -158,10 +148,10 @@ def _and_unknown(targets: np.ndarray | None, n_kept: int) -> np.ndarray | None:
 def _keep(
     kept: np.ndarray | None, n_before: int, new: RowSource, batch_size: int, seed: int
 ) -> np.ndarray:
-    """Return a uniform sample of all rows of the stream (Vitter's algorithm R).
+    """Return a uniform sample of all rows of the stream.
 
-    Source: J. S. Vitter, "Random Sampling with a Reservoir", ACM Transactions on Mathematical
-    Software 11 (1985).
+    By algorithm R of J. S. Vitter, "Random Sampling with a Reservoir", ACM Transactions on
+    Mathematical Software 11 (1985).
     """
     capacity = max(min(KEPT_ROWS, KEPT_CELLS // new.shape[1]), batch_size)
     n_free = capacity if kept is None else max(0, capacity - len(kept))

@@ -1,13 +1,9 @@
 """Training in several processes, each of which embeds a part of every batch.
 
-What is drawn is of the whole batch in every process, so a fit is that of one process up to
-rounding. Each embeds its rows, and computes their rows of the scores of all pairs; embeddings, and
-what of the scores is about several rows, are gathered. The objective is a sum over the processes,
-and each has the gradient of its part: that by the embeddings is added up where they are normalised,
-and that by the weights at the end.
+What is drawn is of the whole batch in every process. Each embeds its rows, which are gathered, and
+computes their rows of the scores of all pairs. The objective is a sum over the processes: gradients
+by the embeddings are added up where these are normalised, and those by the weights at the end.
 """
-
-from __future__ import annotations
 
 import copy
 import datetime
@@ -18,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from torch import nn
 from torch.nn import functional
@@ -36,15 +31,16 @@ from ._dask import check_estimator
 
 # What is each process's own.
 APART = {"callbacks", "device", "verbose"}
-# These multiply by a mask; alpha_dropout and its kin do more.
+# These multiply by a mask, and those do more.
 DROPOUTS = (functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d)
+OTHER_DROPOUTS = (functional.alpha_dropout, functional.feature_alpha_dropout)
 
 
 @own_context()
 def fit_data_parallel(
     estimator: BaseEstimator,
     X: object,
-    y: ArrayLike | None = None,
+    y: object = None,
     *,
     accelerator: Any = None,
     timeout: float = 300.0,
@@ -52,52 +48,38 @@ def fit_data_parallel(
 ) -> BaseEstimator | None:
     """Fit a transformer in several processes, which Accelerate or torchrun has started.
 
-    Each process embeds its part of every batch, with batch normalisation and dropout of the whole
-    batch, and scores its noisy rows against all views: the fit is that of one process with the same
-    `batch_size`, up to rounding. A bound or a critic of your own is computed in full in every
-    process. In a single process it is `estimator.fit`.
+    Each embeds its part of every batch, and the fit is that of one process with the same
+    `batch_size`, up to rounding. In a single process it is `estimator.fit`.
 
     Parameters
     ----------
     estimator : NoisyDIMTransformer
         What to fit, with the same parameters in every process.
     X : array-like of shape (n_samples, n_features)
-        The whole table, the same in every process: a memory map of one file, for instance.
+        The whole table, the same in every process, such as a memory map of one file.
     y : array-like of shape (n_samples,), default=None
         As of `fit`.
     accelerator : accelerate.Accelerator, default=None
         Of this process. None makes one: on the GPUs where there are any, else on the CPU with gloo.
     timeout : float, default=300.0
-        Seconds that a process waits for the others before it gives up. For an accelerator of your
-        own, pass it one in `accelerate.InitProcessGroupKwargs`.
+        Seconds that a process waits for the others, without an accelerator of your own.
     **fit_params
         As of `fit`: `X_val`, `y_val`, `sample_weight`.
 
     Returns
     -------
     estimator : NoisyDIMTransformer or None
-        The estimator, fitted, in the main process (rank 0), which alone prints. None in every other
-        one, where `estimator` stays as it was. A callback of your own runs in every process.
+        The estimator, fitted, in the main process (rank 0), which alone prints; None in others,
+        where `estimator` stays as it was. A callback of your own runs in every process.
 
     Raises
     ------
     ImportError
         If accelerate is not installed: `pip install "sknoisydim[accelerate]"`.
     TypeError, ValueError
-        As of `fit`; if processes were given other tables or parameters, or with
-        `checkpoint`.
+        As of `fit`; if processes were given other tables or parameters, or with `checkpoint`.
     RuntimeError
         If another process has ended, or does not answer in time.
-
-    Examples
-    --------
-    In a script that ``torchrun --nproc-per-node 2 script.py`` starts; by itself it is one process:
-
-    >>> import numpy as np
-    >>> from sknoisydim import NoisyDIMTransformer
-    >>> from sknoisydim.distributed import fit_data_parallel
-    >>> X = np.random.default_rng(0).normal(size=(200, 5))
-    >>> fitted = fit_data_parallel(NoisyDIMTransformer(2, max_epochs=2, random_state=0), X)
     """
     check_estimator(estimator)
     accelerator = _resolve(accelerator, timeout)
@@ -105,10 +87,7 @@ def fit_data_parallel(
     if n_ranks == 1:
         return estimator.fit(X, y, **fit_params)
     if estimator.checkpoint is not None:
-        raise ValueError(
-            f"checkpoint={estimator.checkpoint!r} is for a fit in one process, and this one is in "
-            f"{n_ranks}: use checkpoint=None."
-        )
+        raise ValueError(f"checkpoint={estimator.checkpoint!r} is for one process: use None.")
     from accelerate.utils import broadcast_object_list
 
     worker, parameters = copy.copy(estimator), estimator.get_params(deep=False)
@@ -121,9 +100,7 @@ def fit_data_parallel(
                 seed = draw_seed(seed)
             # What the main process goes on from, others never got.
             last = estimator if estimator.warm_start and rank == 0 else None
-            last, seed = broadcast_object_list([last, seed])
-            worker.__dict__ = vars(last or worker) | parameters
-            worker.random_state = seed
+            last, worker.random_state = broadcast_object_list([last, seed])
             if estimator.device == "auto":
                 worker.device = str(accelerator.device)
             callbacks = resolve_callbacks(estimator.callbacks)
@@ -131,13 +108,11 @@ def fit_data_parallel(
                 worker.verbose = 0
                 callbacks = [item for item in callbacks if not only_prints(item)]
             worker.callbacks = [SharedRows(rank, n_ranks), *callbacks]
+            worker.__dict__ = vars(last or worker) | worker.get_params(deep=False)
             worker.fit(X, y, **fit_params)
             accelerator.wait_for_everyone()
         except RuntimeError as error:
-            error.add_note(
-                f"Process {rank} of {n_ranks} waited for the others: one of them has ended, or did "
-                "not answer within the time-out of the process group."
-            )
+            error.add_note(f"Process {rank} of {n_ranks} waited for the others: one has ended.")
             raise
     if rank > 0:
         return None
@@ -163,25 +138,18 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
         )
     # Of the launchers, Accelerate's for one CPU process alone leaves an address and no number.
     if "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
-        warnings.warn(
-            "`accelerate launch --cpu` starts one process: start several with mpirun, `torchrun "
-            "--nproc-per-node N` or `accelerate.debug_launcher(function, num_processes=N)`.",
-            stacklevel=4,  # the third is the decorator's
-        )
+        message = "`accelerate launch --cpu` starts one process; mpirun and torchrun start several."
+        warnings.warn(message, stacklevel=4)  # the third is the decorator's
     for name, value in {"mixed_precision": "no", "gradient_accumulation_steps": 1}.items():
         if (given := getattr(accelerator, name)) != value:
-            raise ValueError(
-                f"the accelerator has {name}={given!r}, and takes {value!r}: a step for each "
-                "batch, and MLPEncoder(precision='bf16') for another precision."
-            )
+            raise ValueError(f"the accelerator has {name}={given!r}, and needs {value!r}.")
     return accelerator
 
 
 class SharedRows(Rows, Quiet):
     """The rows of one of several processes; as a callback, it lets a net train on them.
 
-    One all-reduce adds gradients up before anything else reads them: DDP's buckets would hide
-    little of it, and a module that DDP wraps has no `encoder` and no `normalizer` for the net.
+    Not by DDP: a module that it wraps has no `encoder` and no `normalizer` for the net.
     """
 
     def __init__(self, rank: int, n_ranks: int) -> None:
@@ -194,9 +162,7 @@ class SharedRows(Rows, Quiet):
         own = {name: said for name, said in identity.items() if name not in APART}
         for rank, other in enumerate(gather_object([own])):
             if told := differences(other, own):
-                raise ValueError(
-                    f"process {rank} was given another fit than process {self.rank}: {told}."
-                )
+                raise ValueError(f"process {rank} was given another fit than {self.rank}: {told}.")
 
     def on_train_begin(self, net: Any, **kwargs: object) -> None:
         net.module_.rows = self
@@ -217,10 +183,8 @@ class SharedRows(Rows, Quiet):
 
     def part(self, n: int) -> slice:
         if n < self.n_ranks:
-            raise ValueError(
-                f"a batch of {n} samples is shared among {self.n_ranks} processes, and each needs "
-                "one at least: use more samples, a larger batch_size, or fewer processes."
-            )
+            message = f"a batch of {n} samples is shared among {self.n_ranks} processes, too many."
+            raise ValueError(message)
         return slice(self.rank * n // self.n_ranks, (self.rank + 1) * n // self.n_ranks)
 
     def encode(self, encoder: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -262,21 +226,19 @@ class WholeBatch(TorchFunctionMode):
             if func in DROPOUTS:
                 mask = func(args[0].new_ones(self.n, *args[0].shape[1:]), *args[1:], **kwargs)
                 return args[0] * mask[self.part]
-            if func in (functional.alpha_dropout, functional.feature_alpha_dropout):
-                raise TypeError(
-                    f"the encoder has {func.__name__}, which cannot be shared among processes."
-                )
+            if func in OTHER_DROPOUTS:
+                raise TypeError(f"the encoder has {func.__name__}, which cannot be shared.")
         if func is torch.rand and args and isinstance(args[0], torch.Size):  # in our own dropout
             return func((self.n, *args[0][1:]), **kwargs)[self.part]
         return func(*args, **kwargs)
 
     def _batch_norm(self, x: Any, *running: Any, momentum: float, eps: float, **layer: Any) -> Any:
-        dtype, count = x.dtype, self.n * x[0, 0].numel()
+        rows, dtype, count = self.rows, x.dtype, self.n * x[0, 0].numel()
         # In bfloat16 it would be neither the layer's nor exact.
         x, axes = x.float(), [0, *range(2, x.ndim)]
-        mean = self._total(x.sum(axes, keepdim=True)) / count
+        mean = rows.sum(rows.share(x.sum(axes, keepdim=True))) / count
         x = x - mean
-        variance = self._total(x.square().sum(axes, keepdim=True)) / count
+        variance = rows.sum(rows.share(x.square().sum(axes, keepdim=True))) / count
         unbiased = variance * count / max(1, count - 1)
         for average, value in zip(running, (mean, unbiased), strict=True):
             if average is not None:
@@ -285,6 +247,3 @@ class WholeBatch(TorchFunctionMode):
         if layer["weight"] is not None:
             z = z * layer["weight"].view_as(mean) + layer["bias"].view_as(mean)
         return z.to(dtype)
-
-    def _total(self, own: torch.Tensor) -> torch.Tensor:
-        return self.rows.sum(self.rows.share(own))

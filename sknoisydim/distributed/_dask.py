@@ -1,13 +1,10 @@
 """Collections of Dask: embedded block by block, and trained on block by block."""
 
-from __future__ import annotations
-
 import copy
 import inspect
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
@@ -23,8 +20,7 @@ def check_estimator(estimator: object) -> None:
     if is_class or not all(hasattr(estimator, name) for name in methods):
         raise TypeError(
             f"estimator is a {'class' if is_class else type(estimator).__name__}; it takes a "
-            "NoisyDIMTransformer. Of a pipeline, fit the steps before it first, and pass what they "
-            "return as X."
+            "NoisyDIMTransformer. Of a pipeline, pass what the steps before it return as X."
         )
 
 
@@ -37,16 +33,15 @@ class DaskTransformer(
 ):
     """Train on a Dask array or data frame block by block, and embed one without computing it.
 
-    `fit` is a stream of `partial_fit`: each pass goes through the blocks in another order, one
-    after the other, and the model goes from one to the next. `transform` is a task for each block.
-    A worker holds a block, the one that is read meanwhile, and the model. Blocks should have
-    `batch_size` samples at least.
+    `fit` is a stream of `partial_fit`: each pass goes through the blocks in another order, which
+    comes from the estimator's `random_state`, and the model goes from one to the next. `transform`
+    is a task for each block. A worker holds a block, the one that is read meanwhile, and the model.
+    Blocks should have `batch_size` samples at least.
 
     Parameters
     ----------
     estimator : NoisyDIMTransformer
-        What is trained; a clone of it is. One that is fitted embeds as it is, without `fit`. The
-        order of the blocks comes from its `random_state`.
+        What is trained; a clone of it is. One that is fitted embeds as it is, without `fit`.
     max_epochs : int, default=10
         Passes over the blocks in `fit`.
 
@@ -54,29 +49,19 @@ class DaskTransformer(
     ----------
     estimator_ : NoisyDIMTransformer
         The transformer that was trained, in this process.
-
-    Examples
-    --------
-    >>> import dask.array as da
-    >>> from sknoisydim import NoisyDIMTransformer
-    >>> from sknoisydim.distributed import DaskTransformer
-    >>> X = da.random.default_rng(0).normal(size=(1000, 5), chunks=(250, 5))
-    >>> embedder = DaskTransformer(NoisyDIMTransformer(2, random_state=0), max_epochs=2).fit(X)
-    >>> embedder.transform(X).chunks
-    ((250, 250, 250, 250), (2,))
     """
 
     def __init__(self, estimator: BaseEstimator, max_epochs: int = 10) -> None:
         self.estimator = estimator
         self.max_epochs = max_epochs
 
-    def fit(self, X: object, y: ArrayLike | None = None) -> DaskTransformer:
-        """Train on the blocks of a collection, which may be of any sizes, known or not.
+    def fit(self, X: object, y: object = None) -> Self:
+        """Train on the blocks of a collection.
 
         Parameters
         ----------
         X : dask Array of shape (n_samples, n_features), or dask DataFrame
-            Features.
+            In blocks of any sizes, known or not.
         y : dask Array of shape (n_samples,), or dask Series, default=None
             As of `partial_fit`, in the same blocks as X.
 
@@ -106,8 +91,8 @@ class DaskTransformer(
         seed = draw_seed(model.random_state)
         step = dask.delayed(_train_on, pure=False)
         trained = dask.delayed(model, pure=False)
-        rngs = [np.random.default_rng([seed, epoch]) for epoch in range(max_epochs)]
-        for number in np.concatenate([rng.permutation(n_blocks) for rng in rngs]):
+        passes = [np.random.default_rng([seed, i]).permutation(n_blocks) for i in range(max_epochs)]
+        for number in np.concatenate(passes):
             last, trained = trained, step(trained, blocks[number], labels[number]).persist()
             # Two blocks on their way at once: one is trained on, and the next is read meanwhile.
             for future in futures_of(last):  # none where dask's own threads have done it
@@ -135,8 +120,7 @@ class DaskTransformer(
         Raises
         ------
         NotFittedError, TypeError, ValueError
-            Before `fit`; as `transform` of the estimator. Columns are checked before anything is
-            computed.
+            Before `fit`; as `transform` of the estimator, before anything is computed.
         """
         model = self._model()
         if not hasattr(X, "__dask_graph__"):
@@ -197,8 +181,7 @@ def _collection(X: Any, name: str, dimensions: int = 2) -> Any:
         )
     if X.ndim < dimensions:
         raise TypeError(f"{name} is a Dask collection of one column; it takes one of several.")
-    is_frame = hasattr(X, "map_partitions")
-    return X if is_frame else X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
+    return X if hasattr(X, "map_partitions") else X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
 
 
 def _train_on(model: BaseEstimator, block: Any, labels: Any) -> Any:

@@ -4,8 +4,6 @@ Training leaves a gap in the joint distribution of eight and more components: st
 the noise, which a classifier sees. An invertible map closes much of it and loses no information.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,9 +21,7 @@ REFINEMENTS: Mapping[str, type] = {"rotation": RotationGaussianization}
 
 
 def resolve_refinement(refine: object) -> BaseEstimator | None:
-    """Return the component that a value of the parameter `refine` stands for.
-
-    What is wrong with it comes to light here, before training and not after it.
+    """Return the component that a value of `refine` stands for, and see that it can be built.
 
     Parameters
     ----------
@@ -40,7 +36,7 @@ def resolve_refinement(refine: object) -> BaseEstimator | None:
     Raises
     ------
     TypeError, ValueError
-        If it is none of these; if a name is unknown, or a parameter of it not as documented.
+        If it is none of these, or a parameter of it is not as documented.
     """
     if refine is None:
         return None

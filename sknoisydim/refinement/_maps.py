@@ -1,8 +1,8 @@
 """Invertible maps of d components, as torch modules."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -47,7 +47,6 @@ class InvertibleMap(nn.Module):
         Returns
         -------
         rows : Tensor of shape (n, d)
-            Of the dtype of z.
         """
         return z
 
@@ -62,7 +61,6 @@ class InvertibleMap(nn.Module):
         Returns
         -------
         moved : Tensor of shape (n, d)
-            Of the dtype of z.
         """
         return self._run(z, False)[0]
 
@@ -100,11 +98,9 @@ class InvertibleMap(nn.Module):
 class Scale(InvertibleMap):
     """Division by one number."""
 
-    factor: torch.Tensor
-
-    def __init__(self, n_components: int, factor: float = 1.0) -> None:
+    def __init__(self, n_components: int, factor: float) -> None:
         super().__init__(n_components)
-        self.register_buffer("factor", torch.tensor(factor, dtype=torch.float64))
+        self.factor = nn.Buffer(torch.tensor(factor, dtype=torch.float64))
 
     def _run(self, z: torch.Tensor, ladj: bool) -> tuple[torch.Tensor, torch.Tensor]:
         factor = self.factor.to(z.dtype)
@@ -119,141 +115,140 @@ class Composed(InvertibleMap):
 
     def __init__(self, maps: Sequence[InvertibleMap]) -> None:
         super().__init__(maps[0].n_components)
-        self.maps = nn.ModuleList(maps)
-
-    def parts(self) -> list[InvertibleMap]:
-        """Return the maps."""
-        return list(self.maps)  # type: ignore[arg-type]  # what a ModuleList holds is any module
+        self.maps: Any = nn.ModuleList(maps)
 
     def _run(self, z: torch.Tensor, ladj: bool) -> tuple[torch.Tensor, torch.Tensor]:
         total = torch.zeros_like(z[:, 0])
-        for part in self.parts():
+        for part in self.maps:
             z, more = part._run(z, ladj)
             total = total + more
         return z, total
 
     def inverse(self, z: torch.Tensor) -> torch.Tensor:
-        for part in reversed(self.parts()):
+        for part in reversed(self.maps):
             z = part.inverse(z)
         return z
 
 
+def interpolate(
+    tables: torch.Tensor, x: torch.Tensor, start: float, end: float, slopes: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return g(x) (n, d), and g'(x), or anything without `slopes`.
+
+    `tables` (d, CELLS + 1) hold g of each column at equidistant points from `start` to `end`. It is
+    linear between these, and a shift beyond.
+    """
+    per_unit = CELLS / (end - start)
+    inside = x.clamp(start, end)
+    position = (inside - start) * per_unit
+    cell = position.long().clamp(max=CELLS - 1)
+    low = tables.T.gather(0, cell)
+    rise = tables.T.gather(0, cell + 1) - low
+    y = low + rise * (position - cell) + (x - inside)
+    return y, torch.where(x == inside, rise * per_unit, 1.0) if slopes else y
+
+
+def interpolate_inverse(
+    tables: torch.Tensor, y: torch.Tensor, start: float, end: float
+) -> torch.Tensor:
+    """Return x (n, d) such that g(x) is y, with g as of `interpolate`, and increasing."""
+    inside = torch.minimum(torch.maximum(y, tables[:, 0]), tables[:, -1])
+    cell = torch.searchsorted(tables, inside.T.contiguous(), right=True).T - 1
+    cell = cell.clamp(0, CELLS - 1)
+    low = tables.T.gather(0, cell)
+    rise = tables.T.gather(0, cell + 1) - low
+    return (cell + (inside - low) / rise) * ((end - start) / CELLS) + start + (y - inside)
+
+
 class RotatedTables(InvertibleMap):
-    r"""Layers :math:`z \mapsto A^\top g(A z)`: orthogonal axes A, an increasing map g of each.
+    r"""Layers :math:`z \mapsto A^\top g(A z)`: orthogonal axes A, and a map g of each coordinate.
 
-    g is linear between the knots of a table, and a shift beyond them.
-
-    Attributes
-    ----------
-    turns : Tensor of shape (n_layers + 1, d, d)
-        What rows are multiplied by before each layer, and behind the last: the axes of one layer
-        undone, and those of the next.
-    values : Tensor of shape (n_layers, d, CELLS + 1)
-        g at equidistant points from -BOUND to BOUND, increasing.
+    `layers` are pairs of A (d, d), with an axis in each row, and the tables (d, CELLS + 1) of g
+    between -BOUND and BOUND. Rows are multiplied by `turns` (n_layers + 1, d, d) before each layer
+    and behind the last: the axes of one undone, and those of the next.
     """
 
-    turns: torch.Tensor
-    values: torch.Tensor
-
-    def __init__(self, n_components: int, n_layers: int) -> None:
+    def __init__(
+        self, n_components: int, layers: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    ) -> None:
         super().__init__(n_components)
         eye = torch.eye(n_components, dtype=torch.float64)
-        points = torch.linspace(-BOUND, BOUND, CELLS + 1, dtype=torch.float64)
-        self.register_buffer("turns", eye.repeat(n_layers + 1, 1, 1))
-        self.register_buffer("values", points.repeat(n_layers, n_components, 1))
-
-    @classmethod
-    def of(cls, layers: Sequence[tuple[torch.Tensor, torch.Tensor]], d: int) -> RotatedTables:
-        """Return the map of pairs of axes (d, d), one a row, and values (d, CELLS + 1)."""
-        made = cls(d, len(layers))
-        before = torch.eye(d, dtype=torch.float64)
-        for number, (axes, values) in enumerate(layers):
-            made.turns[number] = before @ axes.T
-            made.values[number] = values
-            before = axes
-        made.turns[-1] = before
-        return made
-
-    def _first_cells(self) -> torch.Tensor:
-        device = self.values.device
-        return torch.arange(self.n_components, dtype=torch.int64, device=device) * (CELLS + 1)
+        axes = [eye, *(axes for axes, _ in layers), eye]
+        tables = [tables for _, tables in layers]
+        self.turns = nn.Buffer(torch.stack([last @ to.T for last, to in pairwise(axes)]))
+        self.values = nn.Buffer(torch.stack(tables) if tables else eye[:0])
 
     def _run(self, z: torch.Tensor, ladj: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        turns, values, first = self.turns.to(z.dtype), self.values.to(z.dtype), self._first_cells()
-        per_unit = CELLS / (2 * BOUND)
+        turns = self.turns.to(z.dtype)
         log_det = torch.zeros_like(z[:, 0])
-        for turn, table in zip(turns[:-1], values.flatten(1), strict=True):
-            u = z @ turn
-            inside = u.clamp(-BOUND, BOUND)
-            position = (inside + BOUND) * per_unit
-            cell = position.long().clamp(max=CELLS - 1)
-            low = table[cell + first]
-            rise = table[cell + first + 1] - low
-            z = low + rise * (position - cell) + (u - inside)
+        for turn, tables in zip(turns[:-1], self.values.to(z.dtype), strict=True):
+            z, slopes = interpolate(tables, z @ turn, -BOUND, BOUND, ladj)
             if ladj:
-                slopes = torch.where(u == inside, rise * per_unit, 1.0)
                 log_det = log_det + slopes.log().sum(1)
         return z @ turns[-1], log_det
 
     def inverse(self, z: torch.Tensor) -> torch.Tensor:
-        turns, values, first = self.turns.to(z.dtype), self.values.to(z.dtype), self._first_cells()
+        turns, values = self.turns.to(z.dtype), self.values.to(z.dtype)
         z = z @ turns[-1].T
-        for turn, table in zip(turns[:-1].flip(0), values.flip(0), strict=True):
-            inside = torch.minimum(torch.maximum(z, table[:, 0]), table[:, -1])
-            cell = torch.searchsorted(table, inside.T.contiguous(), right=True).T - 1
-            cell = cell.clamp(0, CELLS - 1)
-            low = table.flatten()[cell + first]
-            rise = table.flatten()[cell + first + 1] - low
-            u = (cell + (inside - low) / rise) * (2 * BOUND / CELLS) - BOUND + (z - inside)
-            z = u @ turn.T
+        for turn, tables in zip(turns[:-1].flip(0), values.flip(0), strict=True):
+            z = interpolate_inverse(tables, z, -BOUND, BOUND) @ turn.T
         return z
 
 
 class Radial(InvertibleMap):
     r"""Rows moved along their own direction: :math:`z \mapsto g(r) z / r` with :math:`r = |z|`.
 
-    g is linear between the knots of a table, and a shift beyond them.
-
-    Attributes
-    ----------
-    values : Tensor of shape (CELLS + 1,)
-        g at equidistant points from 0 to :math:`\sqrt d` + BOUND, increasing, the first one 0.
+    `values` (CELLS + 1,) are g between 0 and :math:`\sqrt d` + BOUND, the first one 0.
     """
-
-    values: torch.Tensor
 
     def __init__(self, n_components: int) -> None:
         super().__init__(n_components)
         self.end = n_components**0.5 + BOUND
         points = torch.linspace(0, self.end, CELLS + 1, dtype=torch.float64)
-        self.register_buffer("values", points)
+        self.values = nn.Buffer(points)
+
+    def _norms(self, z: torch.Tensor) -> torch.Tensor:
+        # By the largest component first, since the square of a far row overflows.
+        far = z.abs().amax(1, keepdim=True).clamp(min=1e-30)
+        return (far * (z / far).norm(dim=1, keepdim=True)).clamp(min=1e-30)
 
     def _run(self, z: torch.Tensor, ladj: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        table, per_unit = self.values.to(z.dtype), CELLS / self.end
-        # By the largest component first, since the square of a far row overflows.
-        far = z.abs().amax(1).clamp(min=1e-30)
-        r = (far * (z / far[:, None]).norm(dim=1)).clamp(min=1e-30)
-        inside = r.clamp(max=self.end)
-        cell = (inside * per_unit).long().clamp(max=CELLS - 1)
-        low = table[cell]
-        rise = table[cell + 1] - low
+        r = self._norms(z)
+        moved, slope = interpolate(self.values.to(z.dtype)[None], r, 0, self.end, ladj)
         # In the first cell rows are multiplied by a number, the one at 0 too.
-        moved = low + rise * (inside * per_unit - cell) + (r - inside)
         stretch = moved / r
         if not ladj:
-            return z * stretch[:, None], r
-        slope = torch.where(r == inside, rise * per_unit, 1.0)
-        return z * stretch[:, None], slope.log() + (self.n_components - 1) * stretch.log()
+            return z * stretch, r
+        log_det = slope.log() + (self.n_components - 1) * stretch.log()
+        return z * stretch, log_det[:, 0]
 
     def inverse(self, z: torch.Tensor) -> torch.Tensor:
-        table = self.values.to(z.dtype)
-        far = z.abs().amax(1).clamp(min=1e-30)
-        r = (far * (z / far[:, None]).norm(dim=1)).clamp(min=1e-30)
-        inside = r.clamp(max=float(table[-1]))
-        cell = (torch.searchsorted(table, inside, right=True) - 1).clamp(0, CELLS - 1)
-        low = table[cell]
-        back = (cell + (inside - low) / (table[cell + 1] - low)) * (self.end / CELLS)
-        return z * ((back + (r - inside)) / r)[:, None]
+        r = self._norms(z)
+        return z * (interpolate_inverse(self.values.to(z.dtype)[None], r, 0, self.end) / r)
+
+
+def move(a: torch.Tensor, *layer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return log scales and shifts of the other coordinates by a layer of `Couplings`."""
+    inner, inner_bias, outer, outer_bias = layer
+    hidden = torch.addmm(inner_bias, a, inner).relu()
+    raw, shift = torch.addmm(outer_bias, hidden, outer).chunk(2, dim=1)
+    return torch.tanh(raw), shift
+
+
+def couple(
+    z: torch.Tensor, turns: torch.Tensor, weights: Sequence[torch.Tensor], ladj: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return rows (n, d) mapped as `Couplings` says, and log determinants of each, or anything."""
+    d = turns.shape[-1]
+    log_det = torch.zeros_like(z[:, d // 2 :])
+    for turn, *layer in zip(turns[:-1], *weights, strict=True):
+        a, b = (z @ turn).tensor_split([d // 2], 1)
+        log_scale, shift = move(a, *layer)
+        inside = b.clamp(-BOUND, BOUND)
+        if ladj:
+            log_det = log_det + torch.where(b == inside, log_scale, 0.0)
+        z = torch.cat([a, log_scale.exp() * inside + (b - inside) + shift], 1)
+    return z @ turns[-1], log_det.sum(1)
 
 
 class Couplings(InvertibleMap):
@@ -265,70 +260,28 @@ class Couplings(InvertibleMap):
     .. math:: (s, t) = \max(a W + w, 0) V + v, \qquad
               z \mapsto A^\top \bigl( a, \; e^{\tanh s} b + t \bigr)
 
-    where b is scaled within 5 of 0 and shifted beyond.
-
-    Attributes
-    ----------
-    turns : Tensor of shape (n_layers + 1, d, d)
-        As those of `RotatedTables`.
-    inner, inner_bias, outer, outer_bias : Tensor of shape (n_layers, ...)
-        W, w, V and v.
-
-    References
-    ----------
-    L. Dinh, J. Sohl-Dickstein, S. Bengio, "Density Estimation Using Real NVP", ICLR 2017,
-    arXiv:1605.08803, equations 7 and 8; the rotations in place of masks are those of D. P. Kingma,
-    P. Dhariwal, "Glow", NeurIPS 2018, arXiv:1807.03039, section 3.2.
+    where b is scaled within 5 of 0 and shifted beyond. `turns` are as those of `RotatedTables`;
+    `weights` are W, w, V and v, each for all layers. Sources: Real NVP, arXiv:1605.08803, equations
+    7 and 8; rotations in place of masks, Glow, arXiv:1807.03039, section 3.2.
     """
 
-    turns: torch.Tensor
-    inner: torch.Tensor
-    inner_bias: torch.Tensor
-    outer: torch.Tensor
-    outer_bias: torch.Tensor
-
-    def __init__(self, n_components: int, n_layers: int) -> None:
-        super().__init__(n_components)
-        kept, moved = self.halves = [n_components // 2, n_components - n_components // 2]
-        eye = torch.eye(n_components, dtype=torch.float64)
-        self.register_buffer("turns", eye.repeat(n_layers + 1, 1, 1))
-        shapes = {
-            "inner": (kept, HIDDEN),
-            "inner_bias": (HIDDEN,),
-            "outer": (HIDDEN, 2 * moved),
-            "outer_bias": (2 * moved,),
-        }
-        for name, shape in shapes.items():
-            self.register_buffer(name, torch.zeros(n_layers, *shape, dtype=torch.float64))
-
-    def _move(self, k: int, a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return log scales and shifts of the other coordinates by layer k."""
-        weights = (self.inner, self.inner_bias, self.outer, self.outer_bias)
-        inner, bias, outer, last = (part[k].to(a.dtype) for part in weights)
-        hidden = torch.addmm(bias, a, inner).relu()
-        raw, shift = torch.addmm(last, hidden, outer).chunk(2, dim=1)
-        return torch.tanh(raw), shift
+    def __init__(self, turns: torch.Tensor, weights: Sequence[torch.Tensor]) -> None:
+        super().__init__(turns.shape[-1])
+        self.turns = nn.Buffer(turns)
+        self.inner, self.inner_bias, self.outer, self.outer_bias = map(nn.Buffer, weights)
 
     def _run(self, z: torch.Tensor, ladj: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        turns = self.turns.to(z.dtype)
-        log_det = torch.zeros_like(z[:, self.halves[0] :])
-        for k in range(len(self.inner)):
-            a, b = (z @ turns[k]).split(self.halves, 1)
-            log_scale, shift = self._move(k, a)
-            inside = b.clamp(-BOUND, BOUND)
-            if ladj:
-                log_det = log_det + torch.where(b == inside, log_scale, 0.0)
-            z = torch.cat([a, log_scale.exp() * inside + (b - inside) + shift], 1)
-        return z @ turns[-1], log_det.sum(1)
+        turns, *weights = (tensor.to(z.dtype) for tensor in self.buffers())
+        return couple(z, turns, weights, ladj)
 
     def inverse(self, z: torch.Tensor) -> torch.Tensor:
-        turns = self.turns.to(z.dtype)
+        turns, *weights = (tensor.to(z.dtype) for tensor in self.buffers())
         z = z @ turns[-1].T
-        for k in reversed(range(len(self.inner))):
-            a, b = z.split(self.halves, 1)
-            log_scale, shift = self._move(k, a)
+        for turn, *layer in reversed(list(zip(turns[:-1], *weights, strict=True))):
+            a, b = z.tensor_split([self.n_components // 2], 1)
+            log_scale, shift = move(a, *layer)
             b = b - shift
             scale = log_scale.exp()
             inside = torch.minimum(torch.maximum(b, -BOUND * scale), BOUND * scale)
-            z = torch.cat([a, inside / scale + (b - inside)], 1) @ turns[k].T
+            z = torch.cat([a, inside / scale + (b - inside)], 1) @ turn.T
         return z
