@@ -33,7 +33,6 @@ MAX_LINES = 700
 DRAWS = ["bernoulli", "multinomial", "normal", "poisson", "rand", "randint", "randn", "randperm"]
 DRAWS = {"nn.init.normal_", "nn.init.uniform_", *(f"torch.{name}" for name in DRAWS)}
 
-
 # What each file holds, by its path in the package.
 MODULES = {
     path.relative_to(ROOT / PACKAGE): path.read_text(encoding="utf-8")

@@ -32,7 +32,6 @@ from sknoisydim.targets import MultivariateNormal
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = np.arange(60) % 3
 
-
 dim = small(clean_weight=0.5, batch_size=16)
 
 
@@ -120,7 +119,6 @@ class TwoArguments:
 
 FROZEN = nn.Linear(4, 4).requires_grad_(False)
 LBFGS = functools.partial(torch.optim.LBFGS, max_iter=2)
-
 
 # Parameters of the transformer that cannot be, and what the message has to say.
 WRONG = [
@@ -226,7 +224,6 @@ WRONG = [
     ({"checkpoint": __file__}, ValueError, "must be None or the path of a folder"),
 ]
 
-
 # Types that no parameter takes, and some that only some take.
 TAKES_REAL = ["keep_weight", "lr", "match_weight", "noise", "supervision"]
 TAKES_NONE = ["augmentation", "callbacks", "checkpoint", "keep", "random_state", "decoder"]
@@ -239,7 +236,6 @@ WRONG_TYPES = [
     *((name, None) for name in PARAMETERS if name not in TAKES_NONE),
     *((name, True) for name in PARAMETERS if name not in TAKES_TRUE),
 ]
-
 
 CLOSE = [
     {"scaling": RobustScaler},

@@ -17,7 +17,6 @@ from sknoisydim import NoisyDIMTransformer, UniformCodes
 SPACING = {1: 0.001, 2: 0.1, 3: 0.5, 4: 1.0}
 LAYOUTS = {"even": (6, 2), "uneven": (7, 3), "one": (5, 1), "a bit each": (4, 4)}
 
-
 quick = small(2, keep="pca", max_epochs=3, refine="rotation", random_state=None)
 
 

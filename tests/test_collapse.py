@@ -18,9 +18,7 @@ X = RNG.normal(size=(200, 6))
 IRIS = load_iris().data
 OUTLIER = X + 1e15 * (np.arange(200) == 7)[:, None]
 
-
 dim = small()
-
 
 TELLS_NOTHING = r"the embedding has collapsed.*nearly equal.*smaller lr, more epochs\.$"
 VIEWS = r"the embedding has collapsed.*nearly equal.*smaller lr.*a larger clean_weight\.$"

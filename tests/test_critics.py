@@ -167,7 +167,6 @@ CHANNELS = [
 PAIRS = [(critic, "infonce") for critic in CRITICS]
 PAIRS += [("bilinear", bound) for bound in BOUNDS if bound != "infonce"]
 
-
 dim = small(batch_size=128, max_epochs=15, keep=None)
 
 

@@ -21,7 +21,6 @@ from sknoisydim._settings import auto_epochs, auto_steps
 
 X = np.random.default_rng(0).normal(size=(40, 2))
 
-
 dim = small(2, batch_size=16)
 
 

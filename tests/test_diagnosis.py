@@ -30,7 +30,6 @@ from sknoisydim.targets import MultivariateNormal, PushForward, UniformBall
 X = np.random.default_rng(7).permutation(load_iris().data)
 TRAIN, TEST = X[:100], X[100:]
 
-
 quick = small(2)
 
 

@@ -5,7 +5,6 @@ import operator
 
 import pytest
 import sklearn
-import torch
 from over import over
 from scipy import stats
 from sklearn.base import clone
@@ -13,7 +12,7 @@ from sklearn.exceptions import SkipTestWarning
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.fixes import parse_version
-from torch import nn
+from small import Perceptron
 
 from sknoisydim import (
     NoisyDIMDriftMonitor,
@@ -22,26 +21,6 @@ from sknoisydim import (
     UniformCodes,
 )
 from sknoisydim.encoders import MLPEncoder
-
-
-class Perceptron(nn.Module):
-    """A user's encoder: a plain class that knows nothing of this package."""
-
-    def __init__(self, n_features, n_components):
-        super().__init__()
-        self.hidden = nn.Linear(n_features, 32)
-        self.output = nn.Linear(32, n_components)
-
-    def forward(self, x):
-        return self.output(torch.tanh(self.hidden(x)))
-
-
-def with_dropout(n_features, n_components):
-    """A user's factory, of a module that draws from torch's global generator in training."""
-    return nn.Sequential(
-        nn.Linear(n_features, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, n_components)
-    )
-
 
 # scikit-learn excuses its own estimators that draw batches, such as Perceptron and SGDClassifier:
 # repeating a row and weighing it have the same distribution, not the same numbers that are drawn.
@@ -80,7 +59,7 @@ ESTIMATORS = {
     ),
     "stopping": (
         dim(
-            {"early_stopping": 1, "encoder": with_dropout, "keep": None, "batch_size": 16},
+            {"early_stopping": 1, "encoder": Perceptron, "keep": None, "batch_size": 16},
             {"max_epochs": 3},
         ),
         55,
@@ -106,7 +85,6 @@ ESTIMATORS = {
     "outliers": (NoisyDIMOutlierDetector(dim({}), n_estimators=1, random_state=0), 46),
     "drift": (NoisyDIMDriftMonitor(dim({}), random_state=0), 41),
 }
-
 
 # Checks that scikit-learn runs on its own estimators only. The eleventh of this kind,
 # check_param_validation, asks for its private tables of constraints.

@@ -2,12 +2,11 @@
 
 import os
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from small import OFTEN, PowerCut, run_python
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._modules import make_generator, mlp
@@ -108,39 +107,25 @@ def test_loads_on_a_machine_without(tmp_path):
     assert {part.device.type for part in [*tensors, model.net_.generator]} == {"cpu"}
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(model))
     np.save(tmp_path / "X.npy", X)
-    code = (
-        "import pickle, sys, numpy as np, torch\n"
-        "assert not torch.cuda.is_available()\n"
-        "model = pickle.load(open(sys.argv[1] + '/model.pkl', 'rb')).set_params(device='auto')\n"
-        "np.save(sys.argv[1] + '/Z.npy', model.transform(np.load(sys.argv[1] + '/X.npy')))\n"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-        check=True,
-    )
+    code = """
+        import pickle, numpy as np, torch
+        assert not torch.cuda.is_available()
+        model = pickle.load(open("model.pkl", "rb")).set_params(device="auto")
+        np.save("Z.npy", model.transform(np.load("X.npy")))
+    """
+    run_python(code, cwd=tmp_path, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
     np.testing.assert_allclose(np.load(tmp_path / "Z.npy"), model.transform(X), atol=1e-4)
 
 
+@OFTEN
 def test_a_checkpoint_goes_on(tmp_path, monkeypatch):
-    from skorch.callbacks import Callback
-
-    monkeypatch.setattr(_checkpoint, "SECONDS", 0.0)  # written at the end of every epoch
-    monkeypatch.setattr(_checkpoint, "SHARE", np.inf)
-
-    class Stop(Callback):
-        at = 10
-
-        def on_epoch_end(self, net, **kwargs):
-            if len(net.history) == self.at:
-                raise RuntimeError("power cut")
-
     whole = dim().fit(X)
+    monkeypatch.setattr(PowerCut, "at", 10)
     with pytest.raises(RuntimeError, match="power cut"):
-        dim(checkpoint=tmp_path, callbacks=[Stop()]).fit(X)
-    assert len(_checkpoint._read(tmp_path / _checkpoint.NAME)["history"]) == Stop.at - 1
-    Stop.at = None
-    resumed = dim(checkpoint=tmp_path, callbacks=[Stop()]).fit(X)
+        dim(checkpoint=tmp_path, callbacks=[PowerCut()]).fit(X)
+    assert len(_checkpoint._read(tmp_path / _checkpoint.NAME)["history"]) == 9
+    PowerCut.at = None
+    resumed = dim(checkpoint=tmp_path, callbacks=[PowerCut()]).fit(X)
     np.testing.assert_allclose(resumed.transform(X), whole.transform(X), atol=1e-5)
 
 

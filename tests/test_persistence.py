@@ -18,6 +18,7 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
+from small import without_times
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -106,7 +107,7 @@ def choose(name):
 def packed(model):
     """All that a file of it would hold, but for times."""
     header, arrays = pack(model, APART)
-    header["fitted"]["history_"] = {n: v for n, v in model.history_.items() if n != "train_seconds"}
+    header["fitted"]["history_"] = without_times(model.history_)
     return header, {name: value.tolist() for name, value in arrays.items()}
 
 

@@ -2,9 +2,6 @@
 
 import copy
 import functools
-import subprocess
-import sys
-import textwrap
 from unittest import mock
 
 import numpy as np
@@ -16,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from scipy import stats
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
-from small import small
+from small import run_python, small
 from torch import nn
 
 from sknoisydim._model import target_module
@@ -48,7 +45,6 @@ SERVED = {
 }
 # What has a graph of its own; one of them is exported in the default run.
 EXPORTED = ["gaps", pytest.param("joint and couplings", marks=pytest.mark.slow)]
-
 
 dim = small(encoder=MLPEncoder((16,)), batch_size=64)
 
@@ -198,12 +194,5 @@ QUIET = """
 
 
 def test_fit_and_transform_use_no_network_no_process_and_no_file(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-B", "-W", "ignore", "-c", textwrap.dedent(QUIET), tmp_path / "folder"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
+    run_python(QUIET, tmp_path / "folder", cwd=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -25,7 +25,6 @@ RNG = np.random.default_rng(0)
 TABLE = np.exp(RNG.gamma(2.0, size=(2000, 4)) @ RNG.normal(size=(4, 6)) / 4)
 TRAIN, TEST = train_test_split(TABLE, train_size=1200, random_state=0)
 
-
 dim = small(batch_size=32, max_epochs="auto")
 
 

@@ -30,6 +30,7 @@ from skorch.callbacks import (
     PrintLog,
     Unfreezer,
 )
+from small import OFTEN, PowerCut, without_times
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -46,27 +47,11 @@ WEIGHTS = RNG.integers(0, 4, size=200).astype(float)
 NAME = _checkpoint.NAME
 
 
-class Crash(Exception):
-    pass
-
-
-class Bomb(Callback):
-    """Raises at the end of an epoch, once it is armed: the fit that goes on has the same one."""
-
-    at = None
-
-    def on_epoch_end(self, net, **kwargs):
-        if len(net.history) == Bomb.at:
-            raise Crash
-
-
 @pytest.fixture(autouse=True)
-def often(monkeypatch):
-    """Write at the end of every epoch, and break none unless a test asks for it."""
-    monkeypatch.setattr(_checkpoint, "SECONDS", 0.0)
-    monkeypatch.setattr(_checkpoint, "SHARE", np.inf)
-    yield
-    Bomb.at = None
+def often():
+    with OFTEN:
+        yield
+    PowerCut.at = None
 
 
 @pytest.fixture(scope="module")
@@ -143,21 +128,17 @@ def dim(**parameters):
     defaults = {"max_epochs": 8, "batch_size": 32, "refine": None, "random_state": 0}
     if "encoder" not in parameters:
         defaults["encoder"] = MLPEncoder((8,), dropout=0.3)
-    callbacks = [*parameters.pop("callbacks", []), Bomb()]
+    callbacks = [*parameters.pop("callbacks", []), PowerCut()]
     return NoisyDIMTransformer(callbacks=callbacks, **defaults | parameters)
 
 
 def break_at(epoch, model, rows=X, **given):
     """Let a fit break at the end of an epoch; the callback comes before the checkpoint."""
-    Bomb.at = epoch
-    with pytest.raises(Crash):
+    PowerCut.at = epoch
+    with pytest.raises(RuntimeError, match="power cut"):
         model.fit(rows, **given)
-    Bomb.at = None
+    PowerCut.at = None
     return model
-
-
-def without_times(history):
-    return {k: v for k, v in history.items() if not k.endswith(("seconds", "dur"))}
 
 
 def check_equal(model, other):
@@ -205,8 +186,8 @@ class TestGoingOn:
         assert "8/8" in capsys.readouterr().err
 
     def test_after_the_last_epoch(self, tmp_path):
-        failing = mock.patch("sknoisydim._training._fit.refine", side_effect=Crash)
-        with failing, pytest.raises(Crash):
+        failing = mock.patch("sknoisydim._training._fit.refine", side_effect=RuntimeError("broken"))
+        with failing, pytest.raises(RuntimeError, match="broken"):
             dim(refine="rotation", checkpoint=tmp_path).fit(X)
         model = dim(refine="rotation", checkpoint=tmp_path).fit(X)
         check_equal(model, dim(refine="rotation").fit(X))

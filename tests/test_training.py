@@ -22,7 +22,6 @@ X = RNG.normal(size=(256, 4))
 LATENT = RNG.gamma(2.0, size=(4000, 2))
 TABLE = np.exp(LATENT @ RNG.normal(size=(2, 6)) / 3)
 
-
 dim = small(2, max_epochs=5, batch_size=32)
 
 

@@ -25,9 +25,7 @@ NAMES = list("abcd")
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((300, 2)) @ RNG.standard_normal((2, 4)) + RNG.standard_normal((300, 4))
 
-
 quick = small(2, keep="pca", random_state=None)
-
 
 # Each kind with a transformer, and what it says of samples.
 KINDS = {

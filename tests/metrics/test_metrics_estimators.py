@@ -34,7 +34,6 @@ SCORERS = {
     "energy": make_match_scorer("energy_distance", n_repeats=3),
 }
 
-
 quick = small(2)
 
 
