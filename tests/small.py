@@ -24,6 +24,10 @@ def small(n_components="auto", **settings):
     return make
 
 
+# By what one number of a type may be off.
+EPS = {torch.float32: 1.2e-7, torch.float64: 2.3e-16}
+
+
 def generator(seed=0):
     return torch.Generator("cpu").manual_seed(seed)
 

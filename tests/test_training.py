@@ -1,20 +1,27 @@
-"""What a training does, by its effect: rates, gradients, records, held-out rows, statistics."""
+"""What a training does, by its effect, and that what was made fast is what its formula says."""
 
+import copy
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from over import over
 from skorch.callbacks import Callback
 from skorch.history import History
-from small import small
+from small import EPS, generator, small
 from torch import nn
 
+from sknoisydim._data import Batches, Rows, Table
+from sknoisydim._modules import Dropout
 from sknoisydim._net._callbacks import HeldOut
 from sknoisydim._optimizers import one_cycle
 from sknoisydim.augmentations import FeatureCorruption
-from sknoisydim.encoders import MLPEncoder
-from sknoisydim.metrics import classifier_auc, information_scorer, max_correlation
+from sknoisydim.encoders import MLPEncoder, fold, recalibrate
+from sknoisydim.metrics import information_scorer
+from sknoisydim.normalization import BatchNormalization, Whitening
+from sknoisydim.scaling import fit_scaling
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(256, 4))
@@ -175,17 +182,97 @@ class TestScore:
         assert model.score(rows) == pytest.approx(model.score(shuffled), abs=0.02)
 
 
-class TestEndToEnd:
-    def test_held_out_rows_follow_the_distribution(self):
-        """In two components: tests/test_linear.py."""
-        rows = np.random.default_rng(1).gamma(1.0, size=(3000, 8)) @ np.tril(np.ones((8, 8)))
-        found = []
-        for training in ({"max_epochs": 30}, {"max_epochs": 1, "lr": 1e-12}):
-            model = dim(n_components=8, batch_size=256, keep_weight=0.3, **training)
-            z = model.fit(rows[:2000]).transform(rows[2000:])
-            found.append((classifier_auc(z, random_state=0), max_correlation(z)))
-        (auc, correlation), (untrained, _) = found
-        # Of a normal embedding 0.5. Here 0.60, and 0.85 untrained.
-        assert auc < 0.68
-        assert untrained > 0.8
-        assert correlation < 0.15
+CPU = torch.device("cpu")
+ENCODERS = {
+    "default": MLPEncoder(),
+    "without batch_norm": MLPEncoder((32, 16), batch_norm=False),
+    "residual": MLPEncoder((32, 32, 32), residual=True),
+    "tanh": MLPEncoder((32, 16), activation="tanh"),
+    "dropout": MLPEncoder((32, 16), dropout=0.5),
+    "linear": MLPEncoder(()),
+    "no affine": [nn.Linear(10, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 4)],
+    "norm first": [nn.BatchNorm1d(10), nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 4, bias=False)],
+}
+
+
+class Bent(nn.Sequential):
+    def forward(self, x):
+        return torch.tanh(super().forward(x))
+
+
+class TestFold:
+    @over(normalization=[Whitening(), BatchNormalization()], encoder=ENCODERS)
+    @over(dtype=list(EPS))
+    @torch.no_grad()
+    def test_equals_the_modules(self, encoder, normalization, dtype):
+        rows = 3 * torch.randn(500, 10, generator=generator(0)) + 1
+        layers = isinstance(encoder, list)
+        network = nn.Sequential(*encoder) if layers else encoder.build(10, 4, generator(1))
+        network = copy.deepcopy(network).float()
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.3, generator=generator(2))
+        recalibrate(network, rows.split(100))
+        normalizer, z = normalization.build(4), network.eval()(rows).double()
+        normalizer.set_statistics(z.mean(0), z.T.cov(correction=0))
+        rows, network, normalizer = (x.to(dtype) for x in (rows, network, normalizer.eval()))
+        expected = normalizer(network(rows))
+        state = {name: value.clone() for name, value in network.state_dict().items()}
+        folded = fold(network, normalizer.mean, normalizer.matrix)
+        atol = 1e-5 if dtype == torch.float32 else 1e-12
+        torch.testing.assert_close(folded(rows), expected, rtol=1e-6, atol=atol)
+        torch.testing.assert_close(dict(network.state_dict()), state, rtol=0, atol=0)
+        torch.testing.assert_close(normalizer(network(rows)), expected, rtol=0, atol=0)
+
+    @torch.no_grad()
+    def test_in_place_steps_never_reach_the_input(self):
+        rows = torch.randn(20, 4, generator=generator())
+        before = rows.clone()
+        for network in (
+            nn.Sequential(nn.ReLU(), nn.Linear(4, 4)),
+            nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.ReLU(), nn.Linear(4, 4)),
+        ):
+            folded = fold(network.eval(), torch.zeros(4), torch.eye(4))
+            torch.testing.assert_close(folded(rows), network(rows))
+            torch.testing.assert_close(rows, before, rtol=0, atol=0)
+
+    def test_other_networks_are_left_alone(self):
+        linear = nn.Linear(3, 2)
+        for other in (linear, nn.Sequential(linear, nn.Tanh()), Bent(linear)):
+            assert fold(other, torch.zeros(2), torch.eye(2)) is None
+
+
+class TestDropout:
+    @over(p=[0.1, 0.5, 0.9], dtype=[torch.bfloat16, torch.float32, torch.float64])
+    def test_distribution(self, p, dtype):
+        x = torch.ones(300, 500, dtype=dtype, requires_grad=True)
+        layer = Dropout(p, seed=0).train()
+        y = layer(x)
+        assert y.dtype == dtype
+        kept = y != 0
+        share = kept.double().mean().item()
+        assert abs(share - (1 - p)) < 5 * math.sqrt(p * (1 - p) / x.numel())
+        torch.testing.assert_close(y[kept], torch.full_like(y[kept], 1 / (1 - p)))
+        y.sum().backward()
+        torch.testing.assert_close(x.grad, y.detach())
+        assert not torch.equal(layer(x), y)
+        assert layer.eval()(x) is x
+
+
+class TestBatches:
+    @over(size=[(100, 10), (103, 10), (7, 10), (10, 10)], shuffle=[True, False])
+    def test_every_row_once_and_only_full_batches(self, size, shuffle):
+        n_rows, batch_size = size
+        X = np.arange(n_rows, dtype=np.float64)[:, None]  # rows that hold their own position
+        rows = Rows(Table(X), fit_scaling(None, X, 0), CPU)
+        batches = Batches(rows, batch_size, generator(), shuffle=shuffle)
+        size = min(n_rows, batch_size)
+        seen = set()
+        for _ in range(60):
+            epoch = list(batches)
+            assert len(epoch) == len(batches) == n_rows // size
+            assert all(x.shape == (size, 1) and features == () for x, features in epoch)
+            positions = torch.cat([x for x, _ in epoch]).flatten().long().tolist()
+            assert len(set(positions)) == len(positions)
+            seen.update(positions)
+        # What one epoch drops, another holds.
+        assert seen == set(range(n_rows if shuffle else n_rows // size * size))

@@ -12,7 +12,6 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
-from scipy import stats
 from sklearn import config_context
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import NotFittedError
@@ -150,11 +149,6 @@ class TestScore:
         assert search.best_params_["n_components"] == 8
         scores = search.cv_results_["mean_test_score"].reshape(2, 2)
         assert_allclose(scores[:, 0], scores[:, 1], atol=0.03)  # finer noise is no better match
-
-    def test_score_samples_is_the_normal_log_density(self, fitted):
-        expected = stats.norm.logpdf(fitted.transform(X)).sum(1)
-        assert_allclose(fitted.score_samples(X), expected)
-        assert_allclose(fitted.retarget("uniform").score_samples(X), expected)
 
 
 def test_information_is_bounded_by_capacity_and_batch(fitted):

@@ -62,12 +62,6 @@ class TestSampleWeight:
             assert_allclose(covariance, np.eye(4), atol=1e-2)
         assert np.abs(z.mean(0)).max() > 0.01
 
-    def test_weight_is_repetition_for_the_statistics(self):
-        weighted = column_moments(X, WEIGHTS.astype(float))
-        repeated = column_moments(np.repeat(X, WEIGHTS, axis=0))
-        for one, other in zip(weighted, repeated, strict=True):
-            assert_allclose(one, other)
-
     @over(scaling=SCALINGS.keys())
     def test_scaling_leaves_light_rows_aside(self, scaling):
         rows, x = np.vstack([GARBAGE, X]), torch.from_numpy(X)
