@@ -1,7 +1,6 @@
 """More than one worker: grids over processes, and collections of Dask."""
 
 import copy
-import pickle
 import resource
 import sys
 
@@ -131,17 +130,6 @@ class TestTransform:
         limit = frame.a.nlargest(3).min()
         few = transformer.transform(X[X.a > limit])  # most partitions are empty
         np.testing.assert_allclose(few.compute(scheduler="threads"), found[frame.a > limit])
-
-    def test_model_is_one_node_and_a_task_has_one_block(self, blocks, bare, frame, fitted):
-        for X, model in ((blocks, bare), (frame, fitted)):
-            (Z,) = dask.optimize(DaskTransformer(model).transform(X))
-            graph = dict(Z.__dask_graph__())
-            weight = len(pickle.dumps(model))
-            heavy = {key for key, task in graph.items() if len(pickle.dumps(task)) > weight // 2}
-            assert len(heavy) == 1
-            embedding = [task for task in graph.values() if heavy & set(task.dependencies)]
-            assert len(embedding) >= 8
-            assert all(len(task.dependencies - heavy) <= 1 for task in embedding)
 
     def test_wrong_columns_are_refused_before_anything_is_computed(self, frame, bare, fitted):
         for model, X, error, message in (

@@ -11,7 +11,7 @@ import torch
 from over import over
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.preprocessing import StandardScaler
-from small import small
+from small import Perceptron, small
 from torch import nn
 
 from sknoisydim._data import Rows
@@ -208,11 +208,7 @@ class Recurrent(nn.LSTM):
         return super().forward(x[None])[0][0]
 
 
-def layer(n_features, n_components):
-    return nn.Sequential(nn.Linear(n_features, n_components), nn.Dropout(0.5))
-
-
-@over(encoder=[Functional, Attention, Recurrent, layer])
+@over(encoder=[Functional, Attention, Recurrent, Perceptron])
 def test_whatever_drops_leaves_clean_rows_alone(encoder, monkeypatch):
     """Clean rows are embedded as `transform` does; views drop."""
     monkeypatch.undo()
