@@ -19,6 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, RobustScaler
 from sklearn.svm import SVR
 from skorch.callbacks import Callback, EarlyStopping
 from small import small
+from test_persistence import TABLES
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -107,44 +108,19 @@ LBFGS = functools.partial(torch.optim.LBFGS, max_iter=2)
 
 # Parameters of the transformer that cannot be, and what the message has to say.
 WRONG = [
-    # Unknown names: what is allowed, and what may have been meant.
+    # Unknown names: what is allowed, and what may have been meant. More of them are below.
     ({"noise": "gausian"}, ValueError, r"noise='gausian'.*'auto'.*number > 0.*mean 'gaussian'\?"),
     ({"augmentation": "corupt"}, ValueError, r"augmentation.*'masking'.*mean 'corruption'\?"),
-    ({"critic": "seperable"}, ValueError, r"critic='seperable'.*'exact'.*mean 'separable'\?"),
-    ({"bound": "infoNCE"}, ValueError, r"bound='infoNCE'.*Did you mean 'infonce'\?"),
     ({"augmentation": "none"}, ValueError, r", None or a callable .*Did you mean None\?$"),
     ({"refine": "none"}, ValueError, r"'rotation', None or an object with .*mean None\?$"),
-    ({"optimizer": "rmsprop"}, ValueError, r"'sgd', a torch.optim class or a function"),
-    ({"encoder": "mpl"}, ValueError, r"encoder='mpl'.*Did you mean 'mlp'\?"),
-    ({"normalization": "whitne"}, ValueError, r"normalization.*'batch'.*mean 'whiten'\?"),
-    ({"scaling": "standart"}, ValueError, r"scaling.*'quantile'.*mean 'standard'\?"),
-    ({"optimizer": "adamW"}, ValueError, r"optimizer='adamW'.*'sgd'.*Did you mean 'adamw'\?"),
-    ({"device": "nonsense"}, ValueError, r"device='nonsense'.*'auto'.*'cpu'"),
     ({"device": "cuda:99"}, ValueError, r"device='cuda:99' is not usable.*this machine"),
-    # Numbers out of range.
-    ({"n_components": 0}, ValueError, r"n_components must be 'auto' or an integer >= 1, got 0"),
-    ({"noise": 0}, ValueError, r"noise must be 'auto' or a finite number >= 1e-18 .*, got 0"),
-    ({"noise": np.nan}, ValueError, r"noise must be.*>= 1e-18 .*, got nan"),
-    ({"noise": 1e39}, ValueError, r"noise must be.*<= 1e\+18, got 1e\+39"),
     ({"noise": UniformNoise(1e-320)}, ValueError, r"half_width must be.*>= 1e-18"),
-    ({"batch_size": 1}, ValueError, r"batch_size must be an integer >= 2, got 1"),
-    ({"max_epochs": 0}, ValueError, r"max_epochs must be 'auto' or an integer >= 1, got 0"),
-    ({"supervision": -0.1}, ValueError, r"supervision must be.*>= 0, got -0\.1"),
-    ({"clean_weight": 1.5}, ValueError, r"clean_weight must be.*>= 0 and <= 1, got 1\.5"),
-    ({"lr": 0.0}, ValueError, r"lr must be.*> 0, got 0\.0"),
-    ({"early_stopping": 0}, ValueError, r"early_stopping must be True.*integer >= 1, got 0"),
-    ({"verbose": -1}, ValueError, r"verbose must be an integer >= 0, got -1"),
-    ({"random_state": -1}, ValueError, r"random_state must be an integer in.*got -1"),
     # Targets.
     ({"target": torch.distributions.Beta(2, 5)}, TypeError, r"torch object.*scipy\.stats"),
     # Encoders.
     ({"encoder": nn.Linear(4, 3)}, ValueError, r"\(2, 4\) to \(2, 3\); n_components=4 needs"),
     ({"encoder": nn.Linear(3, 4)}, ValueError, r"does not take a batch of shape \(2, 4\)"),
-    (
-        {"encoder": ending_in(lambda x: (x, x))},
-        ValueError,
-        r"to tuple; n_components=4 needs",
-    ),
+    ({"encoder": ending_in(lambda x: (x, x))}, ValueError, "to tuple; n_components=4 needs"),
     ({"encoder": nn.BatchNorm1d(4, track_running_stats=False)}, ValueError, "track_running_stats"),
     ({"encoder": ending_in(lambda x: x.softmax(0))}, ValueError, "else for a row alone"),
     ({"encoder": ending_in(lambda x: x - x.mean(0))}, ValueError, "else for a row alone"),
@@ -187,9 +163,7 @@ WRONG = [
     # Precision, what is kept, the way back.
     ({"encoder": MLPEncoder(precision="bf61")}, ValueError, r"'bf61' is unknown.*mean 'bf16'"),
     ({"encoder": MLPEncoder(precision=32)}, TypeError, r"one of '32', 'bf16', got 32"),
-    ({"keep": "kernal_pca"}, ValueError, "Did you mean 'kernel_pca'"),
     ({"keep": LinearRegression()}, TypeError, "scikit-learn transformer"),
-    ({"decoder": "kernel_rigde"}, ValueError, "Did you mean 'kernel_ridge'"),
     ({"decoder": LinearRegression}, TypeError, "an object"),
     ({"decoder": SVR(), "max_epochs": 1}, ValueError, r"^decoder=SVR\(\): y should be a 1d array"),
     ({"keep": PCA(50)}, ValueError, r"^keep=PCA\(n_components=50\): n_components=50 must be"),
@@ -197,8 +171,6 @@ WRONG = [
     ({"device": "meta"}, ValueError, r"torch says: [^.]+(\.[^. ]+)*\.$"),
     ({"noise": UniformNoise(0.25), "critic": "exact"}, ValueError, "UniformChannel has no grad"),
     # The refinement.
-    ({"refine": "rotations"}, ValueError, "'rotation'"),
-    ({"refine": 3}, TypeError, "refine=3"),
     ({"refine": SimpleNamespace(build=lambda z, seed: None)}, TypeError, "held_out"),
     ({"refine": RotationGaussianization(layers=-1)}, ValueError, "refine layers"),
     ({"refine": RotationGaussianization(step=0)}, ValueError, "refine step"),
@@ -213,17 +185,22 @@ WRONG = [
     ({"checkpoint": __file__}, ValueError, "must be None or the path of a folder"),
 ]
 
-# Types that no parameter takes, and some that only some take.
+# Types that no parameter takes, and some that only some take; numbers out of range, and names.
 TAKES_REAL = ["keep_weight", "lr", "match_weight", "noise", "supervision"]
 TAKES_NONE = ["augmentation", "callbacks", "checkpoint", "keep", "random_state", "decoder"]
 TAKES_NONE += ["refine", "scaling"]
 TAKES_TRUE = ["early_stopping", "random_state", "verbose", "warm_start"]
 PARAMETERS = list(NoisyDIMTransformer().get_params())
-WRONG_TYPES = [
+WRONG_ALONE = [
     *((name, value) for name in PARAMETERS for value in ({"a": 1}, b"adamw", 1j)),
     *((name, 3.5) for name in PARAMETERS if name not in TAKES_REAL),
     *((name, None) for name in PARAMETERS if name not in TAKES_NONE),
     *((name, True) for name in PARAMETERS if name not in TAKES_TRUE),
+    *((name, 0) for name in ("n_components", "noise", "max_epochs", "lr", "early_stopping")),
+    *((name, -1) for name in ("supervision", "clean_weight", "verbose", "random_state")),
+    *(("noise", np.nan), ("noise", 1e39), ("batch_size", 1), ("clean_weight", 1.5)),
+    *((name, "nonsense") for name in PARAMETERS if name in TABLES),
+    *((name, "nonsense") for name in ("decoder", "device", "keep", "optimizer")),
 ]
 
 CLOSE = [
@@ -248,8 +225,8 @@ class TestParameters:
             dim(**{"max_epochs": 10**9} | parameters).fit(X, Y)
         assert "\n" not in str(raised.value)
 
-    @over(wrong=WRONG_TYPES)
-    def test_wrong_type(self, wrong):
+    @over(wrong=WRONG_ALONE)
+    def test_wrong_type_size_or_name(self, wrong):
         """The message names the parameter and shows what came."""
         name, value = wrong
         with pytest.raises((TypeError, ValueError), match=name) as raised:

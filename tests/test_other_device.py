@@ -1,15 +1,9 @@
 """What holds on a device that is not the CPU, on a machine that has no other.
 
 A device of torch's PrivateUse1 kind is set up in a child process: its tensors carry real values,
-an operation that mixes them with tensors of the CPU fails, as does a generator of the wrong device.
-Whole fits run on it, and since CPU kernels do the arithmetic, they have to be those of the CPU to
-the last bit.
-
-It shows where tensors and generators are. It does not show that any kernel
-of CUDA works, what is numerically different there, how fast it is, or what the code does for the
-type "cuda" alone (pinned rows, the free memory of a GPU, bfloat16): `test_gpu.py` has to run for
-that. It is stricter than CUDA in one thing: a CPU tensor without dimensions is let into pointwise
-operations only.
+and what mixes them with tensors or generators of the CPU fails. Whole fits on it are those of the
+CPU to the last bit. What CUDA alone does (its kernels, pinned rows, bfloat16) is in test_gpu.py;
+this is stricter in one thing: CPU tensors without dimensions enter pointwise operations only.
 """
 
 import contextlib

@@ -207,12 +207,6 @@ def test_joint_tests_reject(case):
     assert JOINT_TESTS[name](Z, "normal", random_state=0).pvalue <= 0.05
 
 
-@over(name=list(MARGINAL_TESTS))
-def test_marginal_tests_reject_a_lattice(name):
-    Z = ALTERNATIVES["lattice"](500, 4, np.random.default_rng(0))
-    assert (MARGINAL_TESTS[name](Z).pvalue_holm < 0.001).all()
-
-
 @over(case=[(50, 2), (200, 8), "uniform", "a sample"], name=list(DISTANCES))
 def test_one_under_the_target(name, case):
     n, d = case if isinstance(case, tuple) else (100, 3)
