@@ -124,7 +124,10 @@ def ends(process, seconds):
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_of_which_the_main_one_prints_and_returns(launch, tmp_path):
+@pytest.mark.usefixtures("one_thread")
+def test_two_processes_are_one_of_which_the_main_one_prints_and_returns(
+    launch, tmp_path, one_thread
+):
     ranks = launch(
         """
         import pickle
@@ -162,10 +165,7 @@ def test_two_processes_are_one_of_which_the_main_one_prints_and_returns(launch, 
     assert "fitted Sequential" in out
     assert "warm 2" in out
     found = np.load(tmp_path / "found.pkl", allow_pickle=True)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     wanted = list(every_case(lambda estimator, X, y: estimator.fit(X, y)))
-    torch.set_num_threads(before)
     for (case, loss, Z), (same, its_loss, its_Z) in zip(wanted, found, strict=True):
         assert case == same
         # Embeddings have unit variance; a loss is a weighted sum of nats, and of about 20 here.

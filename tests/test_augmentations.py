@@ -95,14 +95,6 @@ def test_a_view_of_ones_own_is_prepared_with_scaled_rows():
     assert max(sample.mean().abs() for sample in samples) < 0.1
 
 
-def test_a_group_comes_from_one_row():
-    rows = torch.arange(256.0)[:, None].expand(256, 5).contiguous()
-    seen = FeatureCorruption(0.5, groups=[[0, 2, 4]])(rows, generator())
-    assert torch.equal(seen[:, [0, 0]], seen[:, [2, 4]])
-    assert not torch.equal(seen[:, 0], seen[:, 1])
-    assert (((seen != rows).float().mean(0) - 0.5).abs() < 0.1).all()
-
-
 class TestOneHotBlocks:
     @pytest.fixture
     def table(self):

@@ -37,11 +37,6 @@ Y = np.arange(60) % 3
 dim = small(clean_weight=0.5, batch_size=16)
 
 
-@pytest.fixture(scope="module")
-def fitted():
-    return dim().fit(X)
-
-
 def holding(value, dtype=np.float64):
     table = X.astype(dtype)
     table[7, 2] = value

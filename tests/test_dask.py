@@ -10,7 +10,6 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from dask.distributed import Client, LocalCluster
 from scipy import sparse
 from sklearn import config_context
@@ -20,21 +19,13 @@ from sknoisydim.distributed import DaskTransformer
 from sknoisydim.distributed._dask import _train_on
 from sknoisydim.encoders import MLPEncoder
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 N_WORKERS = 2
 COLUMNS = list("abcde")
 dim = small(2, batch_size=64, max_epochs="auto")
 # A block of rows of the test on memory, and what a process may grow by beside two of them.
 BLOCK_ROWS, BLOCK_COLUMNS = 40_000, 50
 BLOCK_BYTES = 8 * BLOCK_ROWS * BLOCK_COLUMNS
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """What is drawn is the same bit for bit for one number of threads; workers have one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

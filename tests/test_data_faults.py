@@ -24,11 +24,6 @@ X = np.random.default_rng(0).normal(size=(40, 2))
 dim = small(2, batch_size=16)
 
 
-@pytest.fixture(scope="module")
-def fitted():
-    return dim().fit(X)
-
-
 Y = np.where(np.arange(40) % 2, 1, -1)
 
 

@@ -45,11 +45,6 @@ def dim(encoder=Convolutions, **parameters):
     return small(2, batch_size=64)(encoder=encoder, **parameters)
 
 
-@pytest.fixture(scope="module")
-def fitted():
-    return dim().fit(X)
-
-
 @over(encoder=[Convolutions, chain, Convolutions((1, 8, 8), 2), partial(Convolutions)])
 def test_images_are_embedded_and_scored(encoder):
     model = dim(encoder).fit(X)

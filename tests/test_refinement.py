@@ -55,11 +55,6 @@ class Keeper(BaseEstimator):
         return given
 
 
-@pytest.fixture(scope="module")
-def refined():
-    return RotationGaussianization().build(bent(4000), seed=0)
-
-
 def tables():
     rng = np.random.default_rng(0)
     values = torch.from_numpy(np.cumsum(rng.uniform(0.01, 0.2, (2, 3, 129)), axis=2) - 6)
@@ -94,20 +89,14 @@ def test_inverse_and_log_det(case):
     assert_allclose(layers.log_abs_det(z), jacobian.det().abs().log(), atol=atol)
 
 
-class TestMap:
-    def test_finite_for_finite_rows(self, refined):
-        rows = [[1e300, -1e300], [1e30, 0], [0, -1e30], [5, -5], [5.0, 1e-300], [0, 0]]
-        z = torch.tensor(rows, dtype=torch.float64)
-        for method in (refined, refined.inverse, refined.log_abs_det):
-            assert method(z).isfinite().all()
-        # A far row is moved by a bounded distance: no number of layers makes it much farther.
-        assert refined(z).abs().max() < 2.1e300
-
-    def test_the_distribution_comes_closer_on_held_out_rows(self, refined):
-        z = bent(3000, 6)
-        aucs = [classifier_auc(rows, random_state=0) for rows in (z, mapped(refined, z))]
-        assert aucs[0] > 0.75
-        assert aucs[1] < 0.6
+def test_finite_for_finite_rows():
+    refined = RotationGaussianization().build(bent(4000), seed=0)
+    rows = [[1e300, -1e300], [1e30, 0], [0, -1e30], [5, -5], [5.0, 1e-300], [0, 0]]
+    z = torch.tensor(rows, dtype=torch.float64)
+    for method in (refined, refined.inverse, refined.log_abs_det):
+        assert method(z).isfinite().all()
+    # A far row is moved by a bounded distance: no number of layers makes it much farther.
+    assert refined(z).abs().max() < 2.1e300
 
 
 @pytest.mark.parametrize("d", [1, 4])

@@ -48,14 +48,6 @@ class TestRetarget:
 
 
 class TestWarmStart:
-    def test_goes_on_from_the_last_weights(self):
-        model = NoisyDIMTransformer(max_epochs=20, warm_start=True, random_state=0).fit(X)
-        first = model.history_["train_loss"]
-        again = model.fit(X).history_["train_loss"]
-        assert again[0] < first[0] - 0.1
-        cold = model.set_params(warm_start=False).fit(X).history_["train_loss"]
-        assert cold == first
-
     def test_what_does_not_fit_is_refused(self):
         rows = pd.DataFrame(X, columns=list("abcd"))
         model = NoisyDIMTransformer(max_epochs=1, warm_start=True, random_state=0).fit(rows)
