@@ -1,26 +1,22 @@
 """What a training does, by its effect, and that what was made fast is what its formula says."""
 
-import copy
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from over import over
 from skorch.callbacks import Callback
-from skorch.history import History
 from small import EPS, generator, small
 from torch import nn
 
 from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._modules import Dropout
-from sknoisydim._net._callbacks import HeldOut
 from sknoisydim._optimizers import one_cycle
 from sknoisydim.augmentations import FeatureCorruption
-from sknoisydim.encoders import MLPEncoder, fold, recalibrate
+from sknoisydim.encoders import MLPEncoder
 from sknoisydim.metrics import information_scorer
-from sknoisydim.normalization import BatchNormalization, Whitening
+from sknoisydim.normalization import NORMALIZATIONS
 from sknoisydim.scaling import fit_scaling
 
 RNG = np.random.default_rng(0)
@@ -99,21 +95,6 @@ class TestStep:
 
 
 class TestHeldOutRows:
-    def test_patience_is_counted_from_the_last_improvement(self):
-        module = nn.Linear(1, 1, bias=False)
-        stop = HeldOut(patience=2)
-        net = SimpleNamespace(history=History(), module_=module, verbose=0)
-        stop.on_train_begin(net)
-        for epoch, nats in enumerate([1.0, 0.9, 1.2, 1.2005, 1.1]):
-            nn.init.constant_(module.weight, float(epoch))
-            net.history.append({"valid_loss": -nats, "epoch": epoch, "batches": []})
-            if epoch < 4:
-                stop.on_epoch_end(net)
-        with pytest.raises(KeyboardInterrupt):
-            stop.on_epoch_end(net)
-        stop.on_train_end(net)
-        assert module.weight.item() == 2
-
     def test_early_stopping_restores_the_best_epoch(self):
         class Wreck(Callback):
             """Lets the encoder tell nothing from the fourth epoch on."""
@@ -182,63 +163,39 @@ class TestScore:
         assert model.score(rows) == pytest.approx(model.score(shuffled), abs=0.02)
 
 
-CPU = torch.device("cpu")
+class Bent(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).sin()
+
+
+# What transform folds into fewer layers, and what has to stay as it is.
 ENCODERS = {
-    "default": MLPEncoder(),
+    "default": "mlp",
     "without batch_norm": MLPEncoder((32, 16), batch_norm=False),
     "residual": MLPEncoder((32, 32, 32), residual=True),
     "tanh": MLPEncoder((32, 16), activation="tanh"),
     "dropout": MLPEncoder((32, 16), dropout=0.5),
     "linear": MLPEncoder(()),
-    "no affine": [nn.Linear(10, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 4)],
-    "norm first": [nn.BatchNorm1d(10), nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 4, bias=False)],
+    "no affine": [nn.Linear(4, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 2)],
+    "norm first": [nn.BatchNorm1d(4), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2, bias=False)],
+    "in place": [nn.ReLU(), nn.Linear(4, 8), nn.ReLU(), nn.ReLU(), nn.Linear(8, 2)],
+    "another end": [nn.Linear(4, 2), nn.Tanh()],
+    "a subclass": Bent(nn.Linear(4, 2)),
 }
 
 
-class Bent(nn.Sequential):
-    def forward(self, x):
-        return torch.tanh(super().forward(x))
-
-
-class TestFold:
-    @over(normalization=[Whitening(), BatchNormalization()], encoder=ENCODERS)
-    @over(dtype=list(EPS))
-    @torch.no_grad()
-    def test_equals_the_modules(self, encoder, normalization, dtype):
-        rows = 3 * torch.randn(500, 10, generator=generator(0)) + 1
-        layers = isinstance(encoder, list)
-        network = nn.Sequential(*encoder) if layers else encoder.build(10, 4, generator(1))
-        network = copy.deepcopy(network).float()
-        for parameter in network.parameters():
-            nn.init.normal_(parameter, std=0.3, generator=generator(2))
-        recalibrate(network, rows.split(100))
-        normalizer, z = normalization.build(4), network.eval()(rows).double()
-        normalizer.set_statistics(z.mean(0), z.T.cov(correction=0))
-        rows, network, normalizer = (x.to(dtype) for x in (rows, network, normalizer.eval()))
-        expected = normalizer(network(rows))
-        state = {name: value.clone() for name, value in network.state_dict().items()}
-        folded = fold(network, normalizer.mean, normalizer.matrix)
-        atol = 1e-5 if dtype == torch.float32 else 1e-12
-        torch.testing.assert_close(folded(rows), expected, rtol=1e-6, atol=atol)
-        torch.testing.assert_close(dict(network.state_dict()), state, rtol=0, atol=0)
-        torch.testing.assert_close(normalizer(network(rows)), expected, rtol=0, atol=0)
-
-    @torch.no_grad()
-    def test_in_place_steps_never_reach_the_input(self):
-        rows = torch.randn(20, 4, generator=generator())
-        before = rows.clone()
-        for network in (
-            nn.Sequential(nn.ReLU(), nn.Linear(4, 4)),
-            nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.ReLU(), nn.Linear(4, 4)),
-        ):
-            folded = fold(network.eval(), torch.zeros(4), torch.eye(4))
-            torch.testing.assert_close(folded(rows), network(rows))
-            torch.testing.assert_close(rows, before, rtol=0, atol=0)
-
-    def test_other_networks_are_left_alone(self):
-        linear = nn.Linear(3, 2)
-        for other in (linear, nn.Sequential(linear, nn.Tanh()), Bent(linear)):
-            assert fold(other, torch.zeros(2), torch.eye(2)) is None
+@over(encoder=ENCODERS, normalization=NORMALIZATIONS, dtype=list(EPS))
+def test_transform_is_encoder_and_normalization(encoder, normalization, dtype):
+    encoder = nn.Sequential(*encoder) if isinstance(encoder, list) else encoder
+    model = dim(encoder=encoder, normalization=normalization, scaling=None, max_epochs=1).fit(X)
+    rows = torch.from_numpy(X).to(dtype)
+    before, module = rows.clone(), model.net_.module_.to(dtype).eval()
+    with torch.no_grad():
+        expected = module.normalizer(module.encoder(rows))
+    z = torch.from_numpy(model.transform(rows.numpy()))
+    atol = 1e-5 if dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(z, expected, rtol=1e-6, atol=atol)
+    torch.testing.assert_close(rows, before, rtol=0, atol=0)
 
 
 class TestDropout:
@@ -263,7 +220,7 @@ class TestBatches:
     def test_every_row_once_and_only_full_batches(self, size, shuffle):
         n_rows, batch_size = size
         X = np.arange(n_rows, dtype=np.float64)[:, None]  # rows that hold their own position
-        rows = Rows(Table(X), fit_scaling(None, X, 0), CPU)
+        rows = Rows(Table(X), fit_scaling(None, X, 0), torch.device("cpu"))
         batches = Batches(rows, batch_size, generator(), shuffle=shuffle)
         size = min(n_rows, batch_size)
         seen = set()

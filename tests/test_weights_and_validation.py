@@ -15,7 +15,7 @@ from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._input import check_weights
 from sknoisydim._training import _fit
 from sknoisydim.encoders import MLPEncoder
-from sknoisydim.scaling import SCALINGS, Clip, Moments, column_moments, fit_scaling
+from sknoisydim.scaling import SCALINGS, Clip, fit_scaling
 
 X, Y = load_iris(return_X_y=True)
 RNG = np.random.default_rng(0)
@@ -93,22 +93,6 @@ class TestSampleWeight:
     def test_unusable_weights_are_refused(self, case):
         with pytest.raises(ValueError, match=case[1]):
             dim().fit(X, sample_weight=case[0])
-
-
-@over(share_of_gaps=[0.0, 0.5])
-def test_moments_of_two_parts_are_those_of_the_whole(share_of_gaps):
-    rows = RNG.normal(1e6, RNG.uniform(0, 10, 5), size=(700, 5))
-    rows[RNG.random(rows.shape) < share_of_gaps] = np.nan
-    if share_of_gaps:
-        rows[:20, 1] = rows[51:, 2] = rows[:, 3] = np.nan
-    merged = column_moments(rows[:20])
-    for part in np.split(rows[20:], [1, 30, 600]):
-        merged = merged.merge(column_moments(part))
-    whole = column_moments(rows)
-    for one, other in zip(merged[:3], whole[:3], strict=True):
-        assert_allclose(one, other, rtol=1e-9)
-    assert_allclose(merged.quartiles, column_moments(rows[:20]).quartiles)
-    assert isinstance(merged, Moments)
 
 
 class TestValidationRows:
