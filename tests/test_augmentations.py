@@ -195,29 +195,26 @@ def test_compose_is_one_after_the_other(rows):
     assert_array_equal(Compose(views)(rows, generator()), expected)
 
 
-class TestCorruption:
-    """Each cell by itself takes the value of its column in a row of the batch, at random."""
-
-    def test_cells_are_independent_and_every_row_is_drawn_alike(self):
-        # A cell says where it came from: its row, and its column.
-        n, p, repeats = 40, 30, 400
-        row, column = torch.meshgrid(torch.arange(n), torch.arange(p), indexing="ij")
-        corrupt, draws, x = FeatureCorruption(0.5), generator(), (1000 * column + row).float()
-        stack = torch.stack([corrupt(x, draws) for _ in range(repeats)]).long()
-        sources = stack % 1000
-        assert (stack // 1000 == column).all()
-        changed = (sources != row).double()
-        expected = 0.5 * (1 - 1 / n)  # a row may draw itself
-        for mean, deviations in ((changed.mean(), 5), (changed.mean(0), 6)):
-            spread = math.sqrt(expected * (1 - expected) * mean.numel() / changed.numel())
-            assert (mean - expected).abs().max() <= deviations * spread
-        counts = torch.bincount(sources[changed.bool()], minlength=n).double()
-        mean = counts.sum() / n
-        statistic = ((counts - mean).square() / mean).sum().item()
-        assert abs(statistic - (n - 1)) < 5 * math.sqrt(2 * n)
-        cells = repeats * n
-        for other in (changed[:, :, 1], changed.roll(1, 1)[:, :, 0]):
-            together = torch.stack([changed[:, :, 0].flatten(), other.flatten()])
-            assert abs(torch.corrcoef(together)[0, 1].item()) < 5 / math.sqrt(cells)
-        same = (sources[:, :, 0] == sources[:, :, 1]).double().mean().item()
-        assert abs(same - 0.25 - 0.75 / n) < 5 * math.sqrt(0.25 / cells)
+def test_corrupted_cells_are_independent_and_come_from_every_row_alike():
+    # A cell says where it came from: its row, and its column.
+    n, p, repeats = 40, 30, 400
+    row, column = torch.meshgrid(torch.arange(n), torch.arange(p), indexing="ij")
+    corrupt, draws, x = FeatureCorruption(0.5), generator(), (1000 * column + row).float()
+    stack = torch.stack([corrupt(x, draws) for _ in range(repeats)]).long()
+    sources = stack % 1000
+    assert (stack // 1000 == column).all()
+    changed = (sources != row).double()
+    expected = 0.5 * (1 - 1 / n)  # a row may draw itself
+    for mean, deviations in ((changed.mean(), 5), (changed.mean(0), 6)):
+        spread = math.sqrt(expected * (1 - expected) * mean.numel() / changed.numel())
+        assert (mean - expected).abs().max() <= deviations * spread
+    counts = torch.bincount(sources[changed.bool()], minlength=n).double()
+    mean = counts.sum() / n
+    statistic = ((counts - mean).square() / mean).sum().item()
+    assert abs(statistic - (n - 1)) < 5 * math.sqrt(2 * n)
+    cells = repeats * n
+    for other in (changed[:, :, 1], changed.roll(1, 1)[:, :, 0]):
+        together = torch.stack([changed[:, :, 0].flatten(), other.flatten()])
+        assert abs(torch.corrcoef(together)[0, 1].item()) < 5 / math.sqrt(cells)
+    same = (sources[:, :, 0] == sources[:, :, 1]).double().mean().item()
+    assert abs(same - 0.25 - 0.75 / n) < 5 * math.sqrt(0.25 / cells)

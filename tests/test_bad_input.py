@@ -314,20 +314,19 @@ class Exploding(nn.Module):
         return self.linear(x) / (self.start == 0) if self.start else self.linear(x) + self.start
 
 
-class TestDivergence:
-    @over(
-        parameters=[
-            {"lr": 1e300, "optimizer": "adam", "normalization": "batch"},
-            {"lr": 1e9, "optimizer": "sgd", "encoder": nn.Linear},
-            {"lr": 1e300, "optimizer": "adamw", "early_stopping": True},
-            # In the very last step.
-            {"encoder": Exploding, "max_epochs": 1, "batch_size": 60, "normalization": "batch"},
-        ]
-    )
-    def test_is_an_error_that_says_what_to_change(self, parameters):
-        message = r"training diverged.*(epoch [12] |training rows).*a smaller lr"
-        with pytest.raises(ValueError, match=message):
-            dim(**{"max_epochs": 5} | parameters).fit(X)
+@over(
+    parameters=[
+        {"lr": 1e300, "optimizer": "adam", "normalization": "batch"},
+        {"lr": 1e9, "optimizer": "sgd", "encoder": nn.Linear},
+        {"lr": 1e300, "optimizer": "adamw", "early_stopping": True},
+        # In the very last step.
+        {"encoder": Exploding, "max_epochs": 1, "batch_size": 60, "normalization": "batch"},
+    ]
+)
+def test_divergence_is_an_error_that_says_what_to_change(parameters):
+    message = r"training diverged.*(epoch [12] |training rows).*a smaller lr"
+    with pytest.raises(ValueError, match=message):
+        dim(**{"max_epochs": 5} | parameters).fit(X)
 
 
 @pytest.fixture
@@ -339,17 +338,14 @@ def listening():
 
 
 @pytest.mark.usefixtures("listening")
-class TestInterrupt:
-    """That of a whole process in training: tests/test_survival.py."""
-
-    @over(
-        how=[raise_interrupt, press_ctrl_c],
-        when=["begin", "batch", "epoch", "end"],
-    )
-    def test_reaches_the_caller(self, how, when):
-        parameters = {"begin": {}, "epoch": {"verbose": 1}}.get(when, {"early_stopping": True})
-        quiet = EarlyStopping(monitor="train_loss", patience=10**6, sink=lambda text: None)
-        model = dim(callbacks=[quiet, Interrupt(how, when)], **parameters)
-        with pytest.raises(KeyboardInterrupt):
-            model.fit(X)
-        assert not hasattr(model, "net_")
+@over(
+    how=[raise_interrupt, press_ctrl_c],
+    when=["begin", "batch", "epoch", "end"],
+)
+def test_an_interrupt_reaches_the_caller(how, when):
+    parameters = {"begin": {}, "epoch": {"verbose": 1}}.get(when, {"early_stopping": True})
+    quiet = EarlyStopping(monitor="train_loss", patience=10**6, sink=lambda text: None)
+    model = dim(callbacks=[quiet, Interrupt(how, when)], **parameters)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    assert not hasattr(model, "net_")

@@ -128,19 +128,18 @@ class TestPieces:
             assert_allclose(module(torch.from_numpy(rows)).numpy(), scores, rtol=1e-12)
 
 
-class TestOnnx:
-    @pytest.mark.parametrize("name", EXPORTED)
-    def test_gives_the_rows_of_transform(self, name, tmp_path):
-        model, rows = served(name)
-        model.to_onnx(tmp_path / "model.onnx")
-        assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
-        onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"))
-        session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-        assert [value.name for value in session.get_inputs()] == ["X"]
-        assert [value.name for value in session.get_outputs()] == ["Z"]
-        for n in (1, 2, len(rows)):
-            (z,) = session.run(["Z"], {"X": rows[:n]})
-            assert_allclose(z, model.transform(rows[:n]), rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("name", EXPORTED)
+def test_onnx_gives_the_rows_of_transform(name, tmp_path):
+    model, rows = served(name)
+    model.to_onnx(tmp_path / "model.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"))
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert [value.name for value in session.get_inputs()] == ["X"]
+    assert [value.name for value in session.get_outputs()] == ["Z"]
+    for n in (1, 2, len(rows)):
+        (z,) = session.run(["Z"], {"X": rows[:n]})
+        assert_allclose(z, model.transform(rows[:n]), rtol=1e-5, atol=1e-5)
 
 
 QUIET = """

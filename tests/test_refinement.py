@@ -129,20 +129,19 @@ def test_repeated_rows(rows):
     assert_allclose(refined.inverse(torch.from_numpy(moved)), rows, atol=1e-5)
 
 
-class TestEstimator:
-    def test_comes_between_encoder_and_target(self):
-        model = NoisyDIMTransformer(3, max_epochs=2, random_state=0).fit(TABLE)
-        plain = clone(model).set_params(refine=Keeper()).fit(TABLE)
-        z, refined = plain.transform(X), model.transform(X)
-        assert_allclose(refined, mapped(model.refinement_, z))
-        assert np.abs(refined - z).max() > 0.01
-        assert model.mutual_information_ == plain.mutual_information_
-        assert_allclose(model.retarget("uniform").transform(X), stats.norm.cdf(refined), atol=1e-6)
-        expected = stats.norm.logpdf(refined).sum(1) + apply(model.refinement_, z)[1]
-        for target in ("normal", stats.beta(2, 5)):
-            assert_allclose(model.retarget(target).score_samples(X), expected, atol=1e-6)
-        assert_array_equal(pickle.loads(pickle.dumps(model)).transform(X), refined)
-        assert_array_equal(clone(model).fit(TABLE).transform(X), refined)
+def test_it_comes_between_encoder_and_target():
+    model = NoisyDIMTransformer(3, max_epochs=2, random_state=0).fit(TABLE)
+    plain = clone(model).set_params(refine=Keeper()).fit(TABLE)
+    z, refined = plain.transform(X), model.transform(X)
+    assert_allclose(refined, mapped(model.refinement_, z))
+    assert np.abs(refined - z).max() > 0.01
+    assert model.mutual_information_ == plain.mutual_information_
+    assert_allclose(model.retarget("uniform").transform(X), stats.norm.cdf(refined), atol=1e-6)
+    expected = stats.norm.logpdf(refined).sum(1) + apply(model.refinement_, z)[1]
+    for target in ("normal", stats.beta(2, 5)):
+        assert_allclose(model.retarget(target).score_samples(X), expected, atol=1e-6)
+    assert_array_equal(pickle.loads(pickle.dumps(model)).transform(X), refined)
+    assert_array_equal(clone(model).fit(TABLE).transform(X), refined)
 
 
 class TestRowsThatTrainingDoesNotSee:

@@ -76,7 +76,7 @@ class TestDistribution:
         rows = np.column_stack([TRAIN[:203], 1e6 + TRAIN[:203, 0], np.full(203, 1e6)])
         rows[np.random.default_rng(0).random(rows.shape) < share_of_gaps] = np.nan
         if share_of_gaps:
-            rows[:50, 1] = rows[60:, 2] = np.nan
+            rows[:100, 1] = rows[60:, 2] = np.nan
         model = streamed(rows[:200], 4, scaling=scaling, n_components=2, missing="indicator")
         for row in rows[200:]:
             model.partial_fit(row[None])

@@ -328,17 +328,16 @@ class TestTheFile:
         check_equal(dim(checkpoint=tmp_path).fit(X), plain)
 
 
-class TestTheParameter:
-    def test_is_left_out_of_a_file_and_kept_in_a_pickle(self, tmp_path):
-        model = dim(checkpoint=str(tmp_path / "a")).set_params(callbacks=None).fit(X)
-        model.save(tmp_path / "model")
-        assert (tmp_path / "a").as_posix().encode() not in (tmp_path / "model").read_bytes()
-        assert pickle.loads(pickle.dumps(model)).checkpoint == model.checkpoint
-        header, arrays = _file.read(tmp_path / "model")
-        header["parameters"]["checkpoint"] = str(tmp_path / "a")
-        _file.write(tmp_path / "crafted", header, arrays)
-        for name in ("model", "crafted"):
-            assert NoisyDIMTransformer.load(tmp_path / name).checkpoint is None
+def test_the_parameter_is_left_out_of_a_file_and_kept_in_a_pickle(tmp_path):
+    model = dim(checkpoint=str(tmp_path / "a")).set_params(callbacks=None).fit(X)
+    model.save(tmp_path / "model")
+    assert (tmp_path / "a").as_posix().encode() not in (tmp_path / "model").read_bytes()
+    assert pickle.loads(pickle.dumps(model)).checkpoint == model.checkpoint
+    header, arrays = _file.read(tmp_path / "model")
+    header["parameters"]["checkpoint"] = str(tmp_path / "a")
+    _file.write(tmp_path / "crafted", header, arrays)
+    for name in ("model", "crafted"):
+        assert NoisyDIMTransformer.load(tmp_path / name).checkpoint is None
 
 
 def fit_that_is_killed(folder, mode, out):

@@ -335,17 +335,16 @@ class TestPush:
         )
 
 
-class TestLogpdf:
-    @each
-    def test_is_that_of_the_map(self, case):
-        """log p(T(z)) = log n(z) - log |det J(z)|, the Jacobian by central differences."""
-        bound, eye, step = case.bind(), np.eye(case.n_components), 1e-5
-        z = np.clip(np.random.default_rng(6).standard_normal((20, len(eye))), -2.5, 2.5)
-        z = z[:5] if case.target is HISTOGRAM else z
-        columns = [(bound.push(z + step * e) - bound.push(z - step * e)) / (2 * step) for e in eye]
-        jacobian = np.stack(columns, axis=-1)
-        expected = stats.norm.logpdf(z).sum(1) - np.linalg.slogdet(jacobian)[1]
-        np.testing.assert_allclose(bound.logpdf(bound.push(z)), expected, rtol=0, atol=1e-5)
+@each
+def test_logpdf_is_that_of_the_map(case):
+    """log p(T(z)) = log n(z) - log |det J(z)|, the Jacobian by central differences."""
+    bound, eye, step = case.bind(), np.eye(case.n_components), 1e-5
+    z = np.clip(np.random.default_rng(6).standard_normal((20, len(eye))), -2.5, 2.5)
+    z = z[:5] if case.target is HISTOGRAM else z
+    columns = [(bound.push(z + step * e) - bound.push(z - step * e)) / (2 * step) for e in eye]
+    jacobian = np.stack(columns, axis=-1)
+    expected = stats.norm.logpdf(z).sum(1) - np.linalg.slogdet(jacobian)[1]
+    np.testing.assert_allclose(bound.logpdf(bound.push(z)), expected, rtol=0, atol=1e-5)
 
 
 @each

@@ -151,16 +151,15 @@ class TestStatistics:
         np.testing.assert_allclose(np.cov(z.T, bias=True), np.eye(2), atol=5e-3)
 
 
-class TestScore:
-    def test_hardly_depends_on_the_order_of_rows(self):
-        # A batch of 16 rows says little: of one alone the deviation is 0.08, not 0.013.
-        model = dim(batch_size=16).fit(X[:64])
-        orders = [np.random.default_rng(seed).permutation(X[:64]) for seed in range(8)]
-        assert np.std([information_scorer(model, rows) for rows in orders]) < 0.03
-        rows = np.concatenate([X - 10, X + 10])  # sorted
-        model = dim(batch_size=256, max_epochs=10).fit(rows)
-        shuffled = np.random.default_rng(0).permutation(rows)
-        assert model.score(rows) == pytest.approx(model.score(shuffled), abs=0.02)
+def test_a_score_hardly_depends_on_the_order_of_rows():
+    # A batch of 16 rows says little: of one alone the deviation is 0.08, not 0.013.
+    model = dim(batch_size=16).fit(X[:64])
+    orders = [np.random.default_rng(seed).permutation(X[:64]) for seed in range(8)]
+    assert np.std([information_scorer(model, rows) for rows in orders]) < 0.03
+    rows = np.concatenate([X - 10, X + 10])  # sorted
+    model = dim(batch_size=256, max_epochs=10).fit(rows)
+    shuffled = np.random.default_rng(0).permutation(rows)
+    assert model.score(rows) == pytest.approx(model.score(shuffled), abs=0.02)
 
 
 class Bent(nn.Sequential):
@@ -198,38 +197,36 @@ def test_transform_is_encoder_and_normalization(encoder, normalization, dtype):
     torch.testing.assert_close(rows, before, rtol=0, atol=0)
 
 
-class TestDropout:
-    @over(p=[0.1, 0.5, 0.9], dtype=[torch.bfloat16, torch.float32, torch.float64])
-    def test_distribution(self, p, dtype):
-        x = torch.ones(300, 500, dtype=dtype, requires_grad=True)
-        layer = Dropout(p, seed=0).train()
-        y = layer(x)
-        assert y.dtype == dtype
-        kept = y != 0
-        share = kept.double().mean().item()
-        assert abs(share - (1 - p)) < 5 * math.sqrt(p * (1 - p) / x.numel())
-        torch.testing.assert_close(y[kept], torch.full_like(y[kept], 1 / (1 - p)))
-        y.sum().backward()
-        torch.testing.assert_close(x.grad, y.detach())
-        assert not torch.equal(layer(x), y)
-        assert layer.eval()(x) is x
+@over(p=[0.1, 0.5, 0.9], dtype=[torch.bfloat16, torch.float32, torch.float64])
+def test_distribution_of_dropout(p, dtype):
+    x = torch.ones(300, 500, dtype=dtype, requires_grad=True)
+    layer = Dropout(p, seed=0).train()
+    y = layer(x)
+    assert y.dtype == dtype
+    kept = y != 0
+    share = kept.double().mean().item()
+    assert abs(share - (1 - p)) < 5 * math.sqrt(p * (1 - p) / x.numel())
+    torch.testing.assert_close(y[kept], torch.full_like(y[kept], 1 / (1 - p)))
+    y.sum().backward()
+    torch.testing.assert_close(x.grad, y.detach())
+    assert not torch.equal(layer(x), y)
+    assert layer.eval()(x) is x
 
 
-class TestBatches:
-    @over(size=[(100, 10), (103, 10), (7, 10), (10, 10)], shuffle=[True, False])
-    def test_every_row_once_and_only_full_batches(self, size, shuffle):
-        n_rows, batch_size = size
-        X = np.arange(n_rows, dtype=np.float64)[:, None]  # rows that hold their own position
-        rows = Rows(Table(X), fit_scaling(None, X, 0), torch.device("cpu"))
-        batches = Batches(rows, batch_size, generator(), shuffle=shuffle)
-        size = min(n_rows, batch_size)
-        seen = set()
-        for _ in range(60):
-            epoch = list(batches)
-            assert len(epoch) == len(batches) == n_rows // size
-            assert all(x.shape == (size, 1) and features == () for x, features in epoch)
-            positions = torch.cat([x for x, _ in epoch]).flatten().long().tolist()
-            assert len(set(positions)) == len(positions)
-            seen.update(positions)
-        # What one epoch drops, another holds.
-        assert seen == set(range(n_rows if shuffle else n_rows // size * size))
+@over(size=[(100, 10), (103, 10), (7, 10), (10, 10)], shuffle=[True, False])
+def test_every_row_once_and_only_full_batches(size, shuffle):
+    n_rows, batch_size = size
+    X = np.arange(n_rows, dtype=np.float64)[:, None]  # rows that hold their own position
+    rows = Rows(Table(X), fit_scaling(None, X, 0), torch.device("cpu"))
+    batches = Batches(rows, batch_size, generator(), shuffle=shuffle)
+    size = min(n_rows, batch_size)
+    seen = set()
+    for _ in range(60):
+        epoch = list(batches)
+        assert len(epoch) == len(batches) == n_rows // size
+        assert all(x.shape == (size, 1) and features == () for x, features in epoch)
+        positions = torch.cat([x for x, _ in epoch]).flatten().long().tolist()
+        assert len(set(positions)) == len(positions)
+        seen.update(positions)
+    # What one epoch drops, another holds.
+    assert seen == set(range(n_rows if shuffle else n_rows // size * size))
