@@ -17,6 +17,7 @@ import pytest
 import torch
 from over import over
 from small import small
+from test_images import Convolutions
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -30,16 +31,6 @@ from sknoisydim.encoders import MLPEncoder
 ROOT = Path(__file__).parents[1]
 # Seconds: to start a process and import all that it needs, on a machine with other work.
 START = 180
-
-
-class Conv(nn.Sequential):
-    """Batch normalisation and dropout over images, from torch."""
-
-    def __init__(self, shape, n_components):
-        channels, height, width = shape
-        layers = [nn.Conv2d(channels, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()]
-        layers += [nn.Dropout2d(0.2), nn.Flatten()]
-        super().__init__(*layers, nn.Linear(4 * (height - 2) * (width - 2), n_components))
 
 
 def table():
@@ -62,7 +53,7 @@ FITS = {
     "classes, rows held out": {"supervision": 0.5, "early_stopping": True, "random_state": 1},
     "uneven shares": {"batch_size": 101},
     "batch normalisation of the output": {"normalization": "batch"} | mixed("mixup"),
-    "images": {"encoder": Conv, "max_epochs": 3} | mixed("jitter"),
+    "images": {"encoder": Convolutions, "max_epochs": 3} | mixed("jitter"),
 }
 
 

@@ -88,11 +88,6 @@ def ending_in(last):
     return Encoder
 
 
-class Diagonal(nn.Module):
-    def forward(self, view, noisy):
-        return (view * noisy).sum(1)
-
-
 def building(made):
     """A critic that is what it is given."""
     return SimpleNamespace(build=lambda n_components, channel, generator: made)
@@ -138,7 +133,11 @@ WRONG = [
     ({"augmentation": lambda x, g: x.numpy()}, TypeError, r"augmentation.*ndarray, not a torch"),
     ({"augmentation": lambda x, g: x.double()}, ValueError, r"augmentation.*to be .*float32"),
     ({"bound": lambda s: s.diagonal()}, ValueError, r"the bound.*\(16,\).*to be of shape \(\)"),
-    ({"critic": building(Diagonal())}, ValueError, r"the critic.*\(16,\).*to be .*\(16, 16\)"),
+    (
+        {"critic": building(nn.CosineSimilarity())},
+        ValueError,
+        r"critic.*\(16,\).*be .*\(16, 16\)",
+    ),
     ({"critic": building(3)}, TypeError, r"critic=.* built a int, not a torch module"),
     ({"encoder": FROZEN, "clean_weight": 1}, ValueError, r"nothing to train.*requires_grad"),
     # Scaling.

@@ -134,17 +134,6 @@ def embedded(dim, rows=X):
     return dim.transform(rows), dim.score_samples(rows), dim.mutual_information_, weights
 
 
-class OfOnes(nn.Module):
-    """A module of the user's, whose weights have torch's default dtype."""
-
-    def __init__(self, n_features, n_components):
-        super().__init__()
-        self.weight = nn.Parameter(torch.eye(n_features)[:, :n_components] + 1)
-
-    def forward(self, x):
-        return x @ self.weight
-
-
 def fit(rows=X, y=None, **parameters):
     return lambda: embedded(new(**parameters).fit(rows, y), rows)
 
@@ -223,7 +212,7 @@ VIEWS = {"clean_weight": 0.5, "critic": "concat"}
 FITS = {
     "of float32": fit(verbose=1),
     "of columns of 1e-300": fit(TINY),
-    "of a user's module": fit(encoder=OfOnes),
+    "of a user's module": fit(encoder=nn.Linear),
     "in bfloat16": fit(encoder=MLPEncoder(precision="bf16"), bound="dv", **VIEWS),
     "with labels": fit(X, Y, supervision=0.5, early_stopping=True),
     "with gaps": fit(GAPS, missing="indicator", augmentation="mixup", **VIEWS),

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from small import OFTEN, PowerCut, run_python
+from small import OFTEN, Perceptron, PowerCut, run_python
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._modules import make_generator, mlp
@@ -95,9 +95,7 @@ def test_a_step_waits_for_nothing(normalization, bound):
 
 def test_a_users_module_leaves_the_global_generators_alone():
     before = torch.cuda.get_rng_state_all()
-    dim(encoder=lambda p, d: torch.nn.Sequential(torch.nn.Dropout(0.1), torch.nn.Linear(p, d))).fit(
-        X
-    )
+    dim(encoder=Perceptron).fit(X)
     assert all(map(torch.equal, torch.cuda.get_rng_state_all(), before))
 
 

@@ -28,7 +28,7 @@ class Convolutions(nn.Module):
         super().__init__()
         channels, height, width = shape
         layers = [nn.Conv2d(channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()]
-        layers += [nn.MaxPool2d(2), nn.Flatten()]
+        layers += [nn.Dropout2d(0.2), nn.MaxPool2d(2), nn.Flatten()]
         layers += [nn.Linear(4 * (height // 2) * (width // 2), n_components)]
         self.layers = nn.Sequential(*layers)
 

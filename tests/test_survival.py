@@ -28,8 +28,7 @@ from skorch.callbacks import (
     PrintLog,
     Unfreezer,
 )
-from small import OFTEN, PowerCut, without_times
-from torch import nn
+from small import OFTEN, Perceptron, PowerCut, without_times
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._net import _checkpoint
@@ -58,13 +57,11 @@ def plain():
     return dim().fit(X)
 
 
-class Dropping(nn.Module):
-    """A user's encoder: weights and dropout from torch's global generator, and a state beside."""
+class Dropping(Perceptron):
+    """One with a state beside its weights."""
 
     def __init__(self, n_features, n_components):
-        super().__init__()
-        layers = [nn.Linear(n_features, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3)]
-        self.layers = nn.Sequential(*layers, nn.Linear(16, n_components))
+        super().__init__(n_features, n_components)
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("late", None)
         self.calls = 0
@@ -75,7 +72,7 @@ class Dropping(nn.Module):
             self.scale = self.scale + 1e-2
             self.late = torch.full((2,), 1e-2 * self.calls)
         late = 0 if self.late is None else self.late.mean()
-        return self.layers(x * self.scale + late * (1 + self.calls % 3))
+        return super().forward(x * self.scale + late * (1 + self.calls % 3))
 
     def get_extra_state(self):
         return {"calls": self.calls}
