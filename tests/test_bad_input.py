@@ -56,9 +56,8 @@ NO_ROWS = [
 
 
 class TestRows:
-    @over(case=NO_ROWS)
-    def test_that_are_none(self, fitted, case):
-        table, error, message = case
+    @over("table, error, message", NO_ROWS)
+    def test_that_are_none(self, fitted, table, error, message):
         for call in (dim().fit, fitted.transform, fitted.score, fitted.score_samples):
             with pytest.raises(error, match=message):
                 call(table)
@@ -70,9 +69,8 @@ class TestRows:
             with pytest.raises(NotFittedError, match="NoisyDIMTransformer instance is not fitted"):
                 getattr(dim(), method)(X)
 
-    @over(case=[(None, 1e39), (None, -1e39), ("squash", 1e200), ("standard", 1e200)])
-    def test_too_large(self, case):
-        scaling, value = case
+    @over("scaling, value", [(None, 1e39), (None, -1e39), ("squash", 1e200), ("standard", 1e200)])
+    def test_too_large(self, scaling, value):
         float32, float64 = r"X holds 1e\+39.*float32.*'standard'", "column 2 overflows.*'quantile'"
         with pytest.raises(ValueError, match=float64 if scaling else float32):
             dim(scaling=scaling).fit(holding(value))
@@ -212,17 +210,15 @@ CLOSE = [
 
 
 class TestParameters:
-    @over(case=WRONG)
-    def test_wrong_value(self, case):
-        parameters, error, message = case
+    @over("parameters, error, message", WRONG)
+    def test_wrong_value(self, parameters, error, message):
         with pytest.raises(error, match=message) as raised:  # before training, or in its first step
             dim(**{"max_epochs": 10**9} | parameters).fit(X, Y)
         assert "\n" not in str(raised.value)
 
-    @over(wrong=WRONG_ALONE)
-    def test_wrong_type_size_or_name(self, wrong):
+    @over("name, value", WRONG_ALONE)
+    def test_wrong_type_size_or_name(self, name, value):
         """The message names the parameter and shows what came."""
-        name, value = wrong
         with pytest.raises((TypeError, ValueError), match=name) as raised:
             dim(**{name: value}).fit(X, Y)
         assert repr(value) in str(raised.value)
@@ -280,9 +276,8 @@ def state(model):
 
 
 class TestAFitThatFails:
-    @over(case=FAILURES)
-    def test_leaves_all_as_it_was(self, case, fitted):
-        parameters, table, error = case
+    @over("parameters, table, error", FAILURES)
+    def test_leaves_all_as_it_was(self, parameters, table, error, fitted):
         embedding, share = fitted.transform(X), fitted.score(X)
         fresh, model = dim(**parameters), copy.copy(fitted).set_params(**parameters)
         for call in (fresh.fit, fresh.partial_fit, model.fit):

@@ -134,6 +134,13 @@ def embedded(dim, rows=X):
     return dim.transform(rows), dim.score_samples(rows), dim.mutual_information_, weights
 
 
+def of_ones(n_features, n_components):
+    """A module of the user's, whose weights have torch's default dtype."""
+    layer = nn.Linear(n_features, n_components, bias=False)
+    nn.init.eye_(layer.weight)
+    return layer
+
+
 def fit(rows=X, y=None, **parameters):
     return lambda: embedded(new(**parameters).fit(rows, y), rows)
 
@@ -212,7 +219,7 @@ VIEWS = {"clean_weight": 0.5, "critic": "concat"}
 FITS = {
     "of float32": fit(verbose=1),
     "of columns of 1e-300": fit(TINY),
-    "of a user's module": fit(encoder=nn.Linear),
+    "of a user's module": fit(encoder=of_ones),
     "in bfloat16": fit(encoder=MLPEncoder(precision="bf16"), bound="dv", **VIEWS),
     "with labels": fit(X, Y, supervision=0.5, early_stopping=True),
     "with gaps": fit(GAPS, missing="indicator", augmentation="mixup", **VIEWS),

@@ -131,9 +131,8 @@ SAYS = [
 ]
 
 
-@over(case=SAYS)
-def test_a_table_that_cannot_be_read_is_told_what_to_do(case):
-    table, error, message = case
+@over("table, error, message", SAYS)
+def test_a_table_that_cannot_be_read_is_told_what_to_do(table, error, message):
     for call in (dim().fit, dim().partial_fit):
         with pytest.raises(error, match=message) as raised:
             call(table)

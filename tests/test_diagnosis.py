@@ -153,9 +153,8 @@ ADVICE = [
 ]
 
 
-@over(case=ADVICE)
-def test_advice(case, perfect):
-    changed, params, said, unsaid = case
+@over("changed, params, said, unsaid", ADVICE)
+def test_advice(changed, params, said, unsaid, perfect):
     values = perfect | (changed(perfect) if callable(changed) else changed)
     fit = {"refine": None, "normalization": "whiten", "supervision": 0.0}
     fit |= {"early_stopping": False, "batch_size_": 512, "n_samples_seen_": 1000}

@@ -85,9 +85,8 @@ def test_a_stream_of_images():
 
 
 # Encoders and scalings that meet.
-@over(pair=[(Convolutions, "squash"), (chain, "quantile")])
-def test_a_file_and_a_module_of_torch_give_the_same(pair, tmp_path):
-    encoder, scaling = pair
+@over("encoder, scaling", [(Convolutions, "squash"), (chain, "quantile")])
+def test_a_file_and_a_module_of_torch_give_the_same(encoder, scaling, tmp_path):
     model = dim(encoder, scaling=scaling).fit(X)
     model.save(tmp_path / "model")
     # A chain of torch's own layers is held by the file, and its factory is a function.

@@ -21,12 +21,11 @@ SIZES = {"gaussian": (0.3, 1.0), "uniform": (0.125, 0.25)}
 assert SIZES.keys() == NOISES.keys()
 CASES = [(name, size) for name, sizes in SIZES.items() for size in sizes]
 
-each_case = over(case=CASES)
+each_case = over("name, size", CASES)
 
 
 @each_case
-def test_what_is_added_has_the_distribution(case):
-    name, size = case
+def test_what_is_added_has_the_distribution(name, size):
     sent = NOISES[name](size).build(2, 512).transmit(torch.zeros(4000, 2), generator())
     # The uniform channel adds to the distribution function of zero.
     expected = {"gaussian": stats.norm(0, size), "uniform": stats.uniform(0.5 - size, 2 * size)}
@@ -37,9 +36,8 @@ def test_what_is_added_has_the_distribution(case):
 
 @each_case
 @over(d=[1, 2])
-def test_capacity_is_what_the_best_input_sends(case, d):
+def test_capacity_is_what_the_best_input_sends(name, size, d):
     """InfoNCE with the channel's own ratio, in batches of some e^capacity rows times forty."""
-    name, size = case
     channel = NOISES[name](size).build(d, 512)
     draws = generator(d)
     n = int(min(4096, 40 * math.exp(channel.capacity)))
@@ -61,8 +59,7 @@ def test_auto_is_close_to_what_a_batch_can_show(name, d):
 
 
 @each_case
-def test_what_is_sent_is_what_is_scored(case):
-    name, size = case
+def test_what_is_sent_is_what_is_scored(name, size):
     channel = NOISES[name](size).build(3, 64)
     clean = torch.empty(64, 3).normal_(generator=generator())
     noisy, same, other = (channel.transmit(clean, generator(seed)) for seed in (1, 1, 2))

@@ -155,12 +155,10 @@ class TestSeed:
         assert process() == before
 
 
-@over(
-    target=["uniform", stats.t(1)], encoder=["mlp", nn.Linear], limit=[("f8", 1e300), ("f4", 1e38)]
-)
-def test_rows_far_outside_training_are_finite(target, encoder, limit):
+@over("dtype, value", [("f8", 1e300), ("f4", 1e38)], target=["uniform", stats.t(1)])
+@over(encoder=["mlp", nn.Linear])
+def test_rows_far_outside_training_are_finite(target, encoder, dtype, value):
     """Tables of all kinds: tests/test_hostile_tables.py."""
-    dtype, value = limit
     model = dim(target=target, encoder=encoder, max_epochs=1).fit(X.astype(dtype))
     for rows in (np.full((2, 6), value), np.full((2, 6), -1e20), np.diag(np.full(6, -value))):
         z = model.transform(rows.astype(dtype))

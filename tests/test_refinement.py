@@ -77,9 +77,8 @@ MAPS = {
 }
 
 
-@over(case=MAPS)
-def test_inverse_and_log_det(case):
-    make, d, atol = case
+@over("make, d, atol", MAPS)
+def test_inverse_and_log_det(make, d, atol):
     layers, rng = make(), np.random.default_rng(1)
     z = torch.from_numpy(np.r_[rng.standard_normal((100, d)), 10 * rng.standard_normal((20, d))])
     assert (layers(z) - z).abs().max() > 0.1

@@ -136,9 +136,8 @@ class TestSparseRows:
             found = dim().fit(make(table)).transform(make(table))
             assert_array_equal(found, expected, err_msg=make.__name__)
 
-    @over(case=[("f4", "squash"), ("f8", "standard"), ("i2", None), ("?", "squash")])
-    def test_in_every_dtype(self, case, monkeypatch):
-        dtype, scaling = case
+    @over("dtype, scaling", [("f4", "squash"), ("f8", "standard"), ("i2", None), ("?", "squash")])
+    def test_in_every_dtype(self, dtype, scaling, monkeypatch):
         table = X.astype(dtype)
         expected = dim(scaling=scaling).fit_transform(table)
         with monkeypatch.context() as patch:
@@ -298,7 +297,8 @@ class TestTransformTo:
         assert os.listdir(tmp_path) == ["Z.npy"]
 
     @over(
-        case=[
+        "out, error, message",
+        [
             (np.empty((300, 3)), ValueError, r"shape \(300, 2\).*got \(300, 3\) and float64"),
             (np.empty((299, 2)), ValueError, r"shape \(300, 2\).*got \(299, 2\)"),
             (np.empty((300, 2), "f2"), ValueError, "float32 or float64, got .* and float16"),
@@ -307,10 +307,9 @@ class TestTransformTo:
             (X[:, :2], ValueError, "out shares memory with X"),
             ([[0.0, 0.0]], TypeError, r"array of shape \(300, 2\) or a path, got a list"),
             (None, TypeError, r"array of shape \(300, 2\) or a path, got a NoneType"),
-        ]
+        ],
     )
-    def test_what_cannot_be_written(self, model, case):
-        out, error, message = case
+    def test_what_cannot_be_written(self, model, out, error, message):
         before = X.copy()
         with pytest.raises(error, match=message):
             model.transform_to(X, out)

@@ -152,9 +152,8 @@ def seal(path, held):
 
 
 class TestGoingOn:
-    @over(case=FITS)
-    def test_gives_what_was_to_come(self, case, tmp_path, capsys):
-        epoch, parameters, given = case
+    @over("epoch, parameters, given", FITS)
+    def test_gives_what_was_to_come(self, epoch, parameters, given, tmp_path, capsys):
         expected = dim(**parameters).fit(X, **given)
         assert expected.n_epochs_ >= epoch
         broken = break_at(epoch, dim(checkpoint=tmp_path, **parameters), **given)

@@ -438,14 +438,14 @@ def test_rows_that_are_refused(rows):
 
 class TestPushForward:
     @over(
-        case=[
+        "method, given, missing",
+        [
             ("pull", {}, "inverse"),
             ("logpdf", {}, "inverse"),
             ("logpdf", {"inverse": np.log}, "log_abs_det_jacobian"),
-        ]
+        ],
     )
-    def test_needs_what_it_was_not_given(self, case):
-        method, given, missing = case
+    def test_needs_what_it_was_not_given(self, method, given, missing):
         with pytest.raises(ValueError, match=f"without {missing}"):
             getattr(PushForward(np.exp, **given).bind(2), method)(np.ones((3, 2)))
 

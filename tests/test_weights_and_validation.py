@@ -27,14 +27,14 @@ dim = small(max_epochs=3)
 
 class TestSampleWeight:
     @over(
-        case=[
+        "parameters, weights",
+        [
             ({}, np.ones(150)),
             ({"supervision": 0.5, "early_stopping": True}, WEIGHTS),
             ({"scaling": "quantile", "refine": "rotation"}, WEIGHTS),
-        ]
+        ],
     )
-    def test_a_row_of_weight_zero_is_not_there(self, case, monkeypatch):
-        parameters, weights = case
+    def test_a_row_of_weight_zero_is_not_there(self, parameters, weights, monkeypatch):
         monkeypatch.setattr(_fit, "HELD_OUT_SHARE", 0.2)
         rows, labels = np.vstack([GARBAGE, X]), np.append(np.zeros(60, int), Y)
         padded = np.append(np.zeros(60), weights)

@@ -139,9 +139,8 @@ WRONG = [
 ]
 
 
-@over(case=WRONG)
-def test_what_is_wrong_is_said(case, Z):
-    name, params, error, message = case
+@over("name, params, error, message", WRONG)
+def test_what_is_wrong_is_said(name, params, error, message, Z):
     given = {"Z": Z, "distance": "energy_distance"}
     taken = inspect.signature(getattr(metrics, name)).parameters
     with pytest.raises(error, match=message):
@@ -194,9 +193,8 @@ UNSEEN = {("henze_zirkler", "correlated"), ("energy_test", "mixture"), ("energy_
 SEEN = set(itertools.product(JOINT_TESTS, ["mixture", "copula", "correlated", "lattice"])) - UNSEEN
 
 
-@over(case=sorted(SEEN))
-def test_joint_tests_reject(case):
-    name, alternative = case
+@over("name, alternative", sorted(SEEN))
+def test_joint_tests_reject(name, alternative):
     n = 500 if name == "mmd_test" else 2000
     Z = ALTERNATIVES[alternative](n, 4, np.random.default_rng(0))
     assert JOINT_TESTS[name](Z, "normal", random_state=0).pvalue <= 0.05
