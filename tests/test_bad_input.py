@@ -13,7 +13,7 @@ from over import over
 from scipy import stats
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer, RobustScaler
 from sklearn.svm import SVR
@@ -103,9 +103,7 @@ WRONG = [
     ({"refine": "none"}, ValueError, r"'rotation', None or an object with .*mean None\?$"),
     ({"device": "cuda:99"}, ValueError, r"device='cuda:99' is not usable.*this machine"),
     ({"noise": UniformNoise(1e-320)}, ValueError, r"half_width must be.*>= 1e-18"),
-    # Targets.
     ({"target": torch.distributions.Beta(2, 5)}, TypeError, r"torch object.*scipy\.stats"),
-    # Encoders.
     ({"encoder": nn.Linear(4, 3)}, ValueError, r"\(2, 4\) to \(2, 3\); n_components=4 needs"),
     ({"encoder": nn.Linear(3, 4)}, ValueError, r"does not take a batch of shape \(2, 4\)"),
     ({"encoder": ending_in(lambda x: (x, x))}, ValueError, "to tuple; n_components=4 needs"),
@@ -117,7 +115,6 @@ WRONG = [
     ({"encoder": ending_in(lambda x: x * 1j)}, ValueError, r"torch\.complex64.*real numbers"),
     ({"encoder": lambda p, d: [p, d]}, TypeError, r"returned a list.*returns a torch\.nn\.Module"),
     ({"encoder": lambda p: nn.Linear(p, 4)}, TypeError, r"^encoder=.*as \(n_features, n_comp"),
-    # Hyper-parameters of components.
     ({"encoder": MLPEncoder((0,))}, ValueError, r"hidden_layer_sizes must be.*>= 1, got 0"),
     ({"encoder": MLPEncoder(activation="rleu")}, ValueError, r"activation.*mean 'relu'\?"),
     ({"encoder": MLPEncoder(dropout=1.0)}, ValueError, r"dropout must be.*< 1, got 1\.0"),
@@ -138,21 +135,17 @@ WRONG = [
     ),
     ({"critic": building(3)}, TypeError, r"critic=.* built a int, not a torch module"),
     ({"encoder": FROZEN, "clean_weight": 1}, ValueError, r"nothing to train.*requires_grad"),
-    # Scaling.
     ({"scaling": FunctionTransformer(lambda x: x[:, :0])}, ValueError, r"\(1, 0\); .*one column"),
     ({"scaling": FunctionTransformer(lambda x: x.astype(str))}, ValueError, "to <U.*of real num"),
     ({"scaling": ColumnTransformer}, TypeError, r"class ColumnTransformer, which needs param"),
-    # Optimizers.
     ({"optimizer": torch.optim.LBFGS}, ValueError, r"LBFGS.*closure.*'adamw'"),
     ({"optimizer": torch.optim.SparseAdam}, ValueError, r"SparseAdam needs sparse gradients"),
     ({"optimizer": dict}, TypeError, r"optimizer made a dict: it takes.*torch\.optim class"),
-    # Groups of columns.
     ({"augmentation": FeatureCorruption(groups=[[0, 9]])}, ValueError, "numbers from 0 to 3"),
     ({"augmentation": FeatureCorruption(groups=[[0.5]])}, ValueError, "numbers from 0 to 3"),
     ({"augmentation": FeatureCorruption(groups=[[0, 1], [1, 2]])}, ValueError, "share a column"),
     ({"augmentation": FeatureCorruption(groups=[[0, 0]])}, ValueError, "share a column"),
     ({"augmentation": FeatureCorruption(groups="all")}, ValueError, "'all' is unknown"),
-    # Precision, what is kept, the way back.
     ({"encoder": MLPEncoder(precision="bf61")}, ValueError, r"'bf61' is unknown.*mean 'bf16'"),
     ({"encoder": MLPEncoder(precision=32)}, TypeError, r"one of '32', 'bf16', got 32"),
     ({"keep": LinearRegression()}, TypeError, "scikit-learn transformer"),
@@ -162,7 +155,6 @@ WRONG = [
     ({"target": MultivariateNormal(0, -np.eye(4))}, ValueError, r"^target=Multi.*: cov must be"),
     ({"device": "meta"}, ValueError, r"torch says: [^.]+(\.[^. ]+)*\.$"),
     ({"noise": UniformNoise(0.25), "critic": "exact"}, ValueError, "UniformChannel has no grad"),
-    # The refinement.
     ({"refine": SimpleNamespace(build=lambda z, seed: None)}, TypeError, "held_out"),
     ({"refine": RotationGaussianization(layers=-1)}, ValueError, "refine layers"),
     ({"refine": RotationGaussianization(step=0)}, ValueError, "refine step"),
@@ -171,7 +163,6 @@ WRONG = [
     ({"refine": RotationGaussianization(separation=-1)}, ValueError, "refine separation"),
     ({"refine": RotationGaussianization(clusters=-1)}, ValueError, "refine clusters"),
     ({"refine": RotationGaussianization(validation_fraction=1)}, ValueError, "fraction"),
-    # Callbacks, and where to write.
     ({"callbacks": EarlyStopping()}, TypeError, r"callbacks must be None or a list"),
     ({"checkpoint": ""}, ValueError, "must be None or the path of a folder"),
     ({"checkpoint": __file__}, ValueError, "must be None or the path of a folder"),
@@ -242,6 +233,7 @@ FAILURES = {
     "parameter": ({"critic": "seperable"}, X, ValueError),
     "view": ({"augmentation": failing}, X, Failing),
     "encoder": ({"encoder": nn.Linear(3, 4)}, X, ValueError),
+    "collapse": ({}, np.full((60, 4), 0.1), ConvergenceWarning),
     "divergence": ({"lr": 1e30, "optimizer": "sgd"}, X, ValueError),
 }
 

@@ -6,11 +6,10 @@ import operator
 import pytest
 import sklearn
 from over import over
-from scipy import stats
 from sklearn.base import clone
 from sklearn.exceptions import SkipTestWarning
 from sklearn.utils import estimator_checks
-from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.fixes import parse_version
 from small import Perceptron
 
@@ -20,6 +19,7 @@ from sknoisydim import (
     NoisyDIMTransformer,
     UniformCodes,
 )
+from sknoisydim.targets import Uniform
 
 # scikit-learn excuses its own estimators that draw batches, such as Perceptron and SGDClassifier:
 # repeating a row and weighing it have the same distribution, not the same numbers that are drawn.
@@ -51,7 +51,7 @@ ESTIMATORS = {
     # One less: the tag says that sparse rows are refused, and they are.
     "quantile": (
         dim(
-            {"n_components": 1, "target": [stats.beta(2, 5)], "noise": 0.5, "critic": "exact"},
+            {"n_components": 1, "target": [Uniform(1, 2)], "noise": 0.5, "critic": "exact"},
             {"augmentation": None, "clean_weight": 1.0, "refine": "rotation"},
             {"scaling": "quantile", "batch_size": 1000, "max_epochs": 1},
         ),
@@ -86,48 +86,24 @@ FURTHER_CHECKS = [
 ]
 
 
-def yielded(name):
-    """What `parametrize_with_checks` takes its cases from; its ids hold addresses of objects."""
-    return [check for _, check in estimator_checks_generator(clone(ESTIMATORS[name][0]))]
-
-
-def label(check):
-    words = [check.func.__name__.removeprefix("check_")]
-    words += [f"{key}={value}" for key, value in check.keywords.items()]
-    return "-".join(words)
-
-
-def excused(check):
-    reason = EXPECTED_FAILURES.get(check.func.__name__)
-    if reason is None:
-        return []
-    # Its rows have fewer dimensions than there are components, which we say.
-    quiet = pytest.mark.filterwarnings("ignore:.*have no variance:UserWarning")
-    return [pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason), quiet]
-
-
-def run(check, name):
+def run(check, estimator):
     """Run a check; one that skips itself has checked nothing, and so fails."""
     try:
-        check(clone(ESTIMATORS[name][0]))
+        check(clone(estimator))
     except estimator_checks.SkipTest as reason:
-        pytest.fail(f"{label(check)} skipped itself: {reason}")
+        pytest.fail(f"it skipped itself: {reason}")
 
 
 # What detector, monitor and score say of so few rows.
 @pytest.mark.filterwarnings("ignore:no p-value is below:UserWarning")
 @pytest.mark.filterwarnings("ignore:with .* samples held out:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*so the score is 0:UserWarning")
-@pytest.mark.parametrize(
-    ("name", "check"),
-    [
-        pytest.param(name, check, id=f"{name}-{label(check)}", marks=excused(check))
-        for name in ESTIMATORS
-        for check in yielded(name)
-    ],
+@parametrize_with_checks(
+    [estimator for estimator, _ in ESTIMATORS.values()],
+    expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
 )
-def test_check(name, check):
-    run(check, name)
+def test_check(estimator, check):
+    run(check, estimator)
 
 
 # What checks of data frames provoke: they fit on a frame and transform an array, or the reverse.
@@ -135,16 +111,13 @@ def test_check(name, check):
 @pytest.mark.parametrize("name", ["defaults", "supervised"])  # what containers do not depend on
 @pytest.mark.parametrize("check", FURTHER_CHECKS)
 def test_further_check(name, check):
-    run(functools.partial(getattr(estimator_checks, check), NoisyDIMTransformer.__name__), name)
+    found = functools.partial(getattr(estimator_checks, check), NoisyDIMTransformer.__name__)
+    run(found, ESTIMATORS[name][0])
 
 
-@over(name=ESTIMATORS.keys())
-def test_number_of_checks(name):
+@over("estimator, number", ESTIMATORS)
+def test_number_of_checks(estimator, number, recwarn):
     # scikit-learn 1.8 has one check less than 1.9.
     fewer = parse_version(sklearn.__version__) < parse_version("1.9")
-    assert len(yielded(name)) >= ESTIMATORS[name][1] - fewer
-
-
-def test_nothing_is_announced_as_skipped(recwarn):
-    yielded("defaults")
+    assert len(list(estimator_checks.estimator_checks_generator(estimator))) >= number - fewer
     assert not [w for w in recwarn if issubclass(w.category, SkipTestWarning)]

@@ -1,12 +1,11 @@
 """What holds on a CUDA device, and between one and the CPU; skipped where there is none."""
 
-import os
 import pickle
 
 import numpy as np
 import pytest
 import torch
-from small import OFTEN, Perceptron, PowerCut, run_python
+from small import OFTEN, Perceptron, PowerCut
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._modules import make_generator, mlp
@@ -97,22 +96,6 @@ def test_a_users_module_leaves_the_global_generators_alone():
     before = torch.cuda.get_rng_state_all()
     dim(encoder=Perceptron).fit(X)
     assert all(map(torch.equal, torch.cuda.get_rng_state_all(), before))
-
-
-def test_loads_on_a_machine_without(tmp_path):
-    model = dim(bound="dv", critic="exact", clean_weight=0.5).fit(X)
-    tensors = model.net_.module_.state_dict().values()
-    assert {part.device.type for part in [*tensors, model.net_.generator]} == {"cpu"}
-    (tmp_path / "model.pkl").write_bytes(pickle.dumps(model))
-    np.save(tmp_path / "X.npy", X)
-    code = """
-        import pickle, numpy as np, torch
-        assert not torch.cuda.is_available()
-        model = pickle.load(open("model.pkl", "rb")).set_params(device="auto")
-        np.save("Z.npy", model.transform(np.load("X.npy")))
-    """
-    run_python(code, cwd=tmp_path, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
-    np.testing.assert_allclose(np.load(tmp_path / "Z.npy"), model.transform(X), atol=1e-4)
 
 
 @OFTEN

@@ -41,13 +41,12 @@ def chain(shape, n_components):
     return Convolutions(shape, n_components).layers
 
 
-def dim(encoder=Convolutions, **parameters):
-    return small(2, batch_size=64)(encoder=encoder, **parameters)
+dim = small(2, batch_size=64, encoder=Convolutions)
 
 
 @over(encoder=[Convolutions, chain, Convolutions((1, 8, 8), 2), partial(Convolutions)])
 def test_images_are_embedded_and_scored(encoder):
-    model = dim(encoder).fit(X)
+    model = dim(encoder=encoder).fit(X)
     z = model.transform(X)
     assert z.shape == (300, 2)
     assert_allclose(z.mean(0), 0, atol=1e-5)
@@ -70,7 +69,7 @@ def test_other_shapes_are_refused(fitted):
 @over(scaling=["squash", "quantile", MinMaxScaler()])
 def test_cells_are_scaled_as_columns(scaling):
     flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
-    images, table = (dim(flat, scaling=scaling).fit(rows) for rows in (X, TABLE))
+    images, table = (dim(encoder=flat, scaling=scaling).fit(rows) for rows in (X, TABLE))
     assert_allclose(images.transform(X), table.transform(TABLE), atol=1e-6)
 
 
@@ -84,10 +83,9 @@ def test_a_stream_of_images():
         model.partial_fit(TABLE)
 
 
-# Encoders and scalings that meet.
 @over("encoder, scaling", [(Convolutions, "squash"), (chain, "quantile")])
 def test_a_file_and_a_module_of_torch_give_the_same(encoder, scaling, tmp_path):
-    model = dim(encoder, scaling=scaling).fit(X)
+    model = dim(encoder=encoder, scaling=scaling).fit(X)
     model.save(tmp_path / "model")
     # A chain of torch's own layers is held by the file, and its factory is a function.
     loaded = NoisyDIMTransformer.load(tmp_path / "model", encoder=encoder)

@@ -64,17 +64,15 @@ class TestError:
 
     @over(kind=KINDS | {"float32": np.float32})
     def test_names_both_ways_out(self, kind):
-        model = plain()
         with pytest.raises(ValueError, match=r"NaN.*SimpleImputer.*missing='indicator'"):
-            model.fit(kind(self.table))
+            plain().fit(kind(self.table))
 
-    def test_after_a_fit_too(self):
-        model = plain().fit(FULL)
+    @over(method=["transform", "score", "score_samples", "partial_fit", "diagnose"])
+    def test_after_a_fit_too(self, method):
         # What a net takes is settled when it is made.
-        model.set_params(missing="indicator")
-        for method in ("transform", "score", "score_samples", "partial_fit", "diagnose"):
-            with pytest.raises(ValueError, match=r"NaN.*SimpleImputer"):
-                getattr(model, method)(self.table)
+        model = plain().fit(FULL).set_params(missing="indicator")
+        with pytest.raises(ValueError, match=r"NaN.*SimpleImputer"):
+            getattr(model, method)(self.table)
 
 
 @over(kind=[np.asarray, pd.DataFrame, sparse.csr_array, np.float32])

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Callback, EpochScoring, LRScheduler
-from small import OFTEN, Perceptron, PowerCut, without_times
+from small import OFTEN, Perceptron, PowerCut, small, without_times
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -181,10 +181,7 @@ Y = (X[:, 0] > 0).astype(int)
 HOLES = np.where(RNG.random(X.shape) < 0.1, np.float32(np.nan), X)
 
 
-def dim(device, **parameters):
-    defaults = {"max_epochs": 2, "batch_size": 64, "random_state": 0, "device": device}
-    defaults["refine"] = None
-    return NoisyDIMTransformer(2, **defaults | parameters)
+dim = small(2, batch_size=64)
 
 
 def left_there(value, path="", seen=None):
@@ -269,7 +266,7 @@ for name, (critic, bound, normalization) in zip(FITS, TURNS, strict=False):
 
 def fitted(device, parameters, arguments=None):
     given = {k: v() if k == "callbacks" else v for k, v in parameters.items()}
-    return dim(device, **given).fit(**{"X": X} | (arguments or {}))
+    return dim(device=device, **given).fit(**{"X": X} | (arguments or {}))
 
 
 def both(parameters, arguments=None):
@@ -397,19 +394,16 @@ def test_on_another_device(tmp_path):
     assert not failed, "".join(f"\n{name}:\n{failure}" for name, failure in failed.items())
 
 
+RANDOM = ("get_rng_state", "set_rng_state", "manual_seed_all")
+
+
 @pytest.mark.parametrize("started", [False, True], ids=["unused", "used"])
 def test_borrowing_generators_starts_no_gpu(monkeypatch, started):
     """`torch.cuda` is that of a machine with two GPUs."""
-    calls = []
-    for name, value in (("is_available", True), ("device_count", 2), ("is_initialized", started)):
-        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
-    for name in ("get_rng_state", "set_rng_state", "manual_seed_all"):
-
-        def note(*args, name=name, **kwargs):
-            calls.append(name)
-            return torch.zeros(1, dtype=torch.uint8)
-
-        monkeypatch.setattr(torch.cuda, name, note)
+    cuda = mock.Mock(**{"device_count.return_value": 2, "is_initialized.return_value": started})
+    for name in ("is_available", "device_count", "is_initialized", *RANDOM):
+        monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
+    cuda.get_rng_state.return_value = torch.zeros(1, dtype=torch.uint8)
     before = torch.get_rng_state()
     expected = torch.rand(3, generator=torch.Generator().manual_seed(5))
     with fork_global_rng(5):
@@ -417,6 +411,7 @@ def test_borrowing_generators_starts_no_gpu(monkeypatch, started):
     assert torch.equal(torch.get_rng_state(), before)
     # torch warns, which is an error here, where it is left to take all of several GPUs.
     seen = ["get_rng_state"] * 2 + ["manual_seed_all"] + ["set_rng_state"] * 2
+    calls = [name for name, *_ in cuda.method_calls if name in RANDOM]
     assert calls == (seen if started else [])
 
 

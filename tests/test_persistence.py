@@ -6,6 +6,7 @@ Of components of the user's own the caller of `load` names what a file leaves ou
 import importlib
 import pickle
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -232,13 +233,11 @@ class Scale(nn.Module):
         return self.factor * noisy @ view.T
 
 
-class ScaleCritic:
-    def build(self, n_components, channel, generator):
-        return Scale()
-
-
 OWN = {"encoder": Perceptron, "bound": own_bound, "augmentation": lambda x, generator: 0.9 * x}
-OWN |= {"critic": ScaleCritic(), "target": LOGNORMAL}
+OWN |= {
+    "critic": SimpleNamespace(build=lambda n_components, channel, generator: Scale()),
+    "target": LOGNORMAL,
+}
 
 
 class TestOwnComponents:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from over import over
+from small import small
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._persistence import _file
@@ -19,14 +20,13 @@ from sknoisydim.refinement import RotationGaussianization
 
 SAVED = Path(__file__).parent / "saved_models"
 X = np.random.default_rng(0).normal(size=(240, 3)) ** 3
-SMALL = {"encoder": MLPEncoder((8,)), "max_epochs": 2, "batch_size": 64, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
 def model():
     refinement = RotationGaussianization(2, couplings=2)
     given = {"critic": "bilinear", "clean_weight": 0.5, "refine": refinement}
-    return NoisyDIMTransformer(**SMALL | given).fit(X)
+    return small(encoder=MLPEncoder((8,)), batch_size=64)(**given).fit(X)
 
 
 @pytest.fixture(scope="module")

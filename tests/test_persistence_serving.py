@@ -44,7 +44,8 @@ SERVED = {
     },
 }
 # What has a graph of its own; one of them is exported in the default run.
-EXPORTED = ["gaps", pytest.param("joint and couplings", marks=pytest.mark.slow)]
+SLOW = ("rotation", "joint and couplings")
+EXPORTED = ["gaps", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 dim = small(encoder=MLPEncoder((16,)), batch_size=64)
 
@@ -73,16 +74,6 @@ class TestTorch:
         assert_allclose(double, model.transform(wide), rtol=1e-8, atol=1e-8)
         if "couplings" in name:
             assert any(isinstance(part, Couplings) for part in model.refinement_.modules())
-
-    def test_is_exported_for_any_number_of_rows(self):
-        """Of the others the export to ONNX, which begins with it, says so."""
-        model, rows = served("rotation")
-        program = torch.export.export(
-            model.to_torch(), (torch.zeros(3, 4),), dynamic_shapes=({0: torch.export.Dim("rows")},)
-        ).module()
-        for n in (1, 2, len(rows)):
-            z = program(torch.from_numpy(rows[:n])).numpy()
-            assert_allclose(z, model.transform(rows[:n]), rtol=1e-5, atol=1e-5)
 
     def test_shares_nothing_with_the_estimator(self):
         model, rows = served("plain")

@@ -1,6 +1,5 @@
 """Fits that are killed, interrupted, or run out of disk: what is left, and how they go on."""
 
-import collections
 import copy
 import errno
 import hashlib
@@ -336,27 +335,20 @@ def test_the_parameter_is_left_out_of_a_file_and_kept_in_a_pickle(tmp_path):
         assert NoisyDIMTransformer.load(tmp_path / name).checkpoint is None
 
 
-def fit_that_is_killed(folder, mode, out):
-    """Fit, in a process that is killed in the middle of writing, or is not."""
-    calls, counts = {"fsync": os.fsync, "replace": os.replace}, collections.Counter()
+def fit_that_is_killed(folder, name, number, out):
+    """Fit, in a process that is killed by a function of `os`, at a call that has this number."""
+    real, count = getattr(os, name), itertools.count(1)
 
-    def called(name):
-        def call(*arguments):
-            counts[name] += 1
-            # Of the syncs of each write the first is that of the file, the second of its folder.
-            if mode == name and counts[name] == 35:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return calls[name](*arguments)
+    def called(*arguments):
+        if next(count) == int(number):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments)
 
-        return call
-
-    os.fsync, os.replace = called("fsync"), called("replace")
     callbacks = [LRScheduler("StepLR", step_size=20, gamma=0.7)]
     given = {"early_stopping": 40, "supervision": 0.5, "encoder": Dropping, "callbacks": callbacks}
     model = dim(max_epochs=120, refine="rotation", checkpoint=folder or None, **given)
-    with OFTEN:
+    with OFTEN, mock.patch.object(os, name, called):
         model.fit(X, Y, X_val=X_VAL, y_val=Y[:80])
-    os.fsync, os.replace = calls["fsync"], calls["replace"]
     np.save(out, model.transform(X))
 
 
@@ -366,17 +358,18 @@ def test_a_kill_in_the_middle_of_writing(tmp_path):
     """Between two writes it is the end of an epoch that breaks, or of the one before."""
     folder, out = tmp_path / "checkpoint", tmp_path / "embedding.npy"
 
-    def ended(folder, mode):
-        command = [sys.executable, "-W", "error", __file__, folder, mode, out]
+    def ended(folder, name="fsync", number="0"):
+        command = [sys.executable, "-W", "error", __file__, folder, name, number, out]
         return subprocess.run(command, check=False, timeout=240).returncode
 
-    assert ended("", "plain") == 0
+    assert ended("") == 0
     expected = np.load(out)
-    for mode in ("fsync", "replace"):
-        assert ended(folder, mode) == -signal.SIGKILL
+    # Of the syncs of each write the first is that of the file, the second of its folder.
+    for name in ("fsync", "replace"):
+        assert ended(folder, name, "35") == -signal.SIGKILL
         assert any(path.name.endswith(".part") for path in folder.iterdir())
         assert len(_checkpoint._read(folder / NAME)["history"]) > 0
-    assert ended(folder, "plain") == 0
+    assert ended(folder) == 0
     assert_array_equal(np.load(out), expected)
     assert list(folder.iterdir()) == []
 
