@@ -56,6 +56,13 @@ def test_is_told(parameters, table, message):
     assert np.isfinite([model.score(twice), model.mutual_information_]).all()
 
 
+def test_is_an_error_where_warnings_are():
+    model = dim()
+    with pytest.raises(ConvergenceWarning):
+        model.fit(np.ones((40, 2)))
+    assert not hasattr(model, "net_")
+
+
 # No warning: they are errors in these tests.
 ENOUGH = {
     "one epoch": ({"max_epochs": 1}, IRIS),
