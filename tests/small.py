@@ -24,7 +24,7 @@ def small(n_components="auto", **settings):
     return make
 
 
-# By what one number of a type may be off.
+# The rounding error of one number, relative to it.
 EPS = {torch.float32: 1.2e-7, torch.float64: 2.3e-16}
 
 

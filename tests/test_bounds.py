@@ -20,7 +20,6 @@ CHANNELS = [(d, s) for d in (1, 4, 16) for s in (0.3, 1.0, 3.0)] + [(1, 0.05), (
 CLIP = 5.0
 
 each_bound = over(name=sorted(BOUNDS))
-each_channel = over("d, scale", CHANNELS)
 
 
 @functools.cache
@@ -71,7 +70,7 @@ def value(name, scores):
 
 
 @each_bound
-@each_channel
+@over("d, scale", CHANNELS)
 def test_is_within_its_known_bias_of_the_closed_form(name, d, scale):
     capacity, scores = batches(d, scale)
     low, high = known_bias(capacity, d, scores)[name]

@@ -44,6 +44,7 @@ from sknoisydim.targets import TARGETS, MultivariateNormal, PushForward, resolve
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(80, 4)).astype(np.float32)
+TENSORS = torch.from_numpy(X)
 Y = np.arange(80) % 2
 GAPS = np.where(RNG.random(X.shape) < 0.1, np.nan, X)
 CLUSTERS = np.r_[RNG.normal(size=(100, 4)), RNG.normal(size=(100, 4)) + 100]
@@ -174,10 +175,6 @@ def drawn(display):
     return picture
 
 
-def tensors():
-    return torch.from_numpy(X)
-
-
 def called(module, *rows):
     """Return what a module makes of rows, and its weights."""
     return module(*rows), list(module.state_dict().values())
@@ -267,9 +264,9 @@ for kind, call, members in [
     ("targets", of_target, MANY_TARGETS),
     ("noise", of_noise, NOISES),
     ("critics", lambda n: of_critic(CRITICS[n]), CRITICS),
-    ("normalization", lambda n: called(NORMALIZATIONS[n]().build(4), tensors()), NORMALIZATIONS),
-    ("augmentations", lambda n: resolve_augmentation(n)(tensors(), generator()), AUGMENTATIONS),
-    ("bounds", lambda n: resolve_bound(n)(tensors()[:4]), BOUNDS),
+    ("normalization", lambda n: called(NORMALIZATIONS[n]().build(4), TENSORS), NORMALIZATIONS),
+    ("augmentations", lambda n: resolve_augmentation(n)(TENSORS, generator()), AUGMENTATIONS),
+    ("bounds", lambda n: resolve_bound(n)(TENSORS[:4]), BOUNDS),
     ("metrics", of_function, METRICS),
     (
         "metrics classifier_auc",
@@ -332,7 +329,7 @@ ERRORS = {
     "load": lambda: NoisyDIMTransformer.load("no such file"),
     "metrics": lambda: metrics.energy_test(Z, "no such distribution"),
     "targets": lambda: resolve_target("no such distribution", 2),
-    "encoder_": lambda: model().encoder_(tensors()[:, :3]),
+    "encoder_": lambda: model().encoder_(TENSORS[:, :3]),
 }
 
 
@@ -346,7 +343,7 @@ def test_an_error_leaves_the_context_as_it_was(call):
 
 
 def test_gradients_go_through_what_takes_tensors():
-    rows = tensors().requires_grad_()
+    rows = torch.from_numpy(X).requires_grad_()
 
     def score(rows):
         return model().channel_.log_ratio(rows[:, :2], rows[:, 2:])

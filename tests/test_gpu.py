@@ -5,9 +5,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from small import OFTEN, Perceptron, PowerCut
+from small import OFTEN, Perceptron, PowerCut, small
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim._modules import make_generator, mlp
 from sknoisydim._net import _checkpoint
 from sknoisydim._objective import Objective
@@ -34,9 +33,7 @@ VARIANTS = {
 variants = pytest.mark.parametrize("parameters", VARIANTS.values(), ids=VARIANTS)
 
 
-def dim(**parameters):
-    defaults = {"max_epochs": 30, "device": "cuda", "random_state": 0}
-    return NoisyDIMTransformer(6, **defaults | parameters)
+dim = small(6, max_epochs=30, refine="rotation", device="cuda")
 
 
 @variants

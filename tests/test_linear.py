@@ -12,8 +12,8 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures
+from small import small
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim._labels import encode_target
 from sknoisydim._linear import distance_to_normal, gaussian_mmd, linear_information
 from sknoisydim._references import KernelComponents, PrincipalComponents, of_targets
@@ -21,14 +21,11 @@ from sknoisydim._settings import auto_steps
 from sknoisydim.metrics import classifier_auc
 
 X, Y = load_iris(return_X_y=True)
+dim = small(max_epochs="auto", refine="rotation")
 
 
 def normal(*shape, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape)).float()
-
-
-def dim(*args, **parameters):
-    return NoisyDIMTransformer(*args, **({"random_state": 0} | parameters))
 
 
 def streamed(model, rows, y, known):
@@ -196,7 +193,7 @@ class TestLabels:
         with pytest.warns(UserWarning, match="taken for numbers"):
             codes = encode_target(rows, y)
         assert codes.shape == (442, 1)
-        model = NoisyDIMTransformer(2, supervision=1, refine=None, max_epochs=1, random_state=0)
+        model = dim(2, supervision=1, refine=None, max_epochs=1)
         for call in (model.fit, model.partial_fit, partial(model.diagnose, classifier=False)):
             with pytest.warns(UserWarning, match="taken for numbers") as told:
                 call(rows, y)

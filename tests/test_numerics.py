@@ -185,7 +185,6 @@ class TestSupervision:
 
 
 LOW_RANK = (RNG.normal(size=(600, 4)) @ RNG.normal(size=(4, 8))).astype(np.float32)
-LABELS = (LOW_RANK[:, 0] > 0).astype(int)
 four = small(4, max_epochs=15)
 
 
@@ -198,7 +197,7 @@ class TestBfloat16:
     )
     def test_tells_as_much_as_float32(self, parameters):
         plain, half = (
-            four(encoder=MLPEncoder(precision=p), **parameters).fit(LOW_RANK, LABELS)
+            four(encoder=MLPEncoder(precision=p), **parameters).fit(LOW_RANK, LOW_RANK[:, 0] > 0)
             for p in ("32", "bf16")
         )
         for model in (plain, half):

@@ -19,7 +19,7 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
-from small import Perceptron, without_times
+from small import Perceptron, small, without_times
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer, targets
@@ -38,9 +38,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(260, 4)) ** 3
 X_NEW = RNG.normal(size=(70, 4)) * 2
 
-SMALL = {"encoder": MLPEncoder((8,)), "max_epochs": 2, "batch_size": 64, "random_state": 0}
-SMALL["refine"] = None
-
+plain = small(encoder=MLPEncoder((8,)), batch_size=64)
 # A member of a table is here by itself; the rest are what a user may write besides.
 TABLES = {"augmentation": AUGMENTATIONS, "bound": BOUNDS, "critic": CRITICS, "encoder": ENCODERS}
 TABLES |= {"noise": NOISES, "normalization": NORMALIZATIONS, "refine": REFINEMENTS}
@@ -90,7 +88,7 @@ def rows_for(parameters, rows):
 
 def fit(**parameters):
     views = {"clean_weight": 0.5} if parameters.keys() & {"augmentation", "critic"} else {}
-    return NoisyDIMTransformer(**SMALL | views | parameters).fit(rows_for(parameters, X))
+    return plain(**views | parameters).fit(rows_for(parameters, X))
 
 
 def choose(name):
@@ -197,7 +195,7 @@ class TestLoaded:
 def test_columns_for_which_float32_is_too_narrow(reload):
     # Their rows of float32 are scaled in float64, and those of others are not.
     rows = X * [1.0, 1e-35, 1.0, 1.0] + [0.0, 0.0, 1e35, 0.0]
-    model, single = NoisyDIMTransformer(**SMALL).fit(rows), rows.astype(np.float32)
+    model, single = plain().fit(rows), rows.astype(np.float32)
     for again in (unpickled(model), reload(model)):
         assert_array_equal(again.transform(single), model.transform(single))
 

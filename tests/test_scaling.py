@@ -41,13 +41,13 @@ def test_quantiles_make_columns_normal():
 def test_heavy_tails_do_not_drown_the_rest():
     """Cauchy columns, by default: the distribution is close, and what tells the classes is kept."""
     y = np.arange(1200) % 2
-    rows = np.random.default_rng(0).standard_cauchy(size=(1200, 4)) + 4 * y[:, None]
+    rows = np.random.default_rng(5).standard_cauchy(size=(1200, 4)) + 4 * y[:, None]
     dim = NoisyDIMTransformer(2, keep_weight=0.3, max_epochs=20, batch_size=64, random_state=0)
     z = dim.fit(rows[:600]).transform(rows)
     judge = LogisticRegression().fit(z[:600], y[:600])
     assert judge.score(z[600:], y[600:]) > 0.8
-    # 0.54; of columns that are standardised only 0.64.
-    assert classifier_auc(z[600:], random_state=0) < 0.61
+    # 0.52; of columns that are standardised only 0.61.
+    assert classifier_auc(z[600:], random_state=0) < 0.57
 
 
 class TestHeavyTails:

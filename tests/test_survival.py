@@ -355,7 +355,7 @@ def fit_that_is_killed(folder, name, number, out):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
 def test_a_kill_in_the_middle_of_writing(tmp_path):
-    """Between two writes it is the end of an epoch that breaks, or of the one before."""
+    """Between two writes a kill leaves what an error at the end of an epoch does."""
     folder, out = tmp_path / "checkpoint", tmp_path / "embedding.npy"
 
     def ended(folder, name="fsync", number="0"):

@@ -12,10 +12,10 @@ import pytest
 import torch
 from over import over
 from scipy import special, stats
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from sknoisydim import targets
+from sknoisydim import NoisyDIMTransformer, targets
 from sknoisydim._model import TargetMap
 from sknoisydim.targets import (
     TARGETS,
@@ -179,13 +179,6 @@ def test_every_public_target_is_a_case():
     assert set(TARGETS.values()) <= public
 
 
-class Holder(BaseEstimator):
-    """An estimator that has a target as a parameter."""
-
-    def __init__(self, target="normal"):
-        self.target = target
-
-
 class TestObject:
     @each
     def test_copies_give_the_same(self, case):
@@ -196,7 +189,7 @@ class TestObject:
         assert repr(bound).startswith(type(bound).__name__ + "(")
         copies = [one.bind(case.n_components) for one in (cloned, bound)] + [copy.deepcopy(bound)]
         if case.copyable:  # scipy 1.17 makes a standard normal of each copy of scipy.stats.Normal
-            held = clone(clone(Holder(case.target))).target
+            held = clone(clone(NoisyDIMTransformer(target=case.target))).target
             copies.append(resolve_target(held, case.n_components))
         if case.picklable:
             copies.append(pickle.loads(pickle.dumps(bound)))
@@ -216,9 +209,9 @@ class TestObject:
 
     def test_a_distribution_that_scipy_cannot_copy(self):
         with pytest.raises(ValueError, match=r"damaged.*Put the distribution into"):
-            resolve_target(clone(Holder(LOGNORMAL)).target, 1)
+            resolve_target(clone(NoisyDIMTransformer(target=LOGNORMAL)).target, 1)
         target = Independent([LOGNORMAL, Uniform(0, 2)])
-        cloned = clone(Holder(target)).target
+        cloned = clone(NoisyDIMTransformer(target=target)).target
         assert cloned.marginals[0] is target.marginals[0]
         assert cloned.marginals[1] is not target.marginals[1]
         np.testing.assert_allclose(cloned.bind(2).push([[0.0, 0.0]]), [[math.exp(0.5), 1.0]])
