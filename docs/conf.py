@@ -4,6 +4,7 @@ import doctest
 import os
 import re
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
@@ -27,6 +28,7 @@ exclude_patterns = ["_build"]
 default_role = "literal"  # names in docstrings have single backticks
 templates_path = ["_templates"]
 nitpicky = False
+smartquotes = False  # docstrings quote values, such as default="auto"
 
 autosummary_generate = True
 toc_object_entries = False  # names of constants, too long for that column
@@ -93,7 +95,15 @@ html_sidebars = {"index": [], "quickstart": [], "switching_from": []}
 
 def mathml(latex, display):
     """Return a formula as MathML."""
+    # Names of several letters are upright, which in TeX takes a command.
+    latex = re.sub(r"(?<![\\A-Za-z{])KL(?![A-Za-z])|(?<=_\{)lin(?=\})", r"\\mathrm{\g<0>}", latex)
     found = convert(latex, display=display)
+    upright = r'<mi mathvariant="normal">(\w)</mi>'
+    found = re.sub(
+        f"(?:{upright}){{2,}}",
+        lambda run: f"<mi>{''.join(re.findall(upright, run[0]))}</mi>",
+        found,
+    )
     # latex2mathml leaves a bar that has a size (big) as it is.
     found = re.sub(r">\\(?:\||[lr]?Vert)<", ">&#x2016;<", found)
     found = found.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")  # has space around it
@@ -145,12 +155,27 @@ def show_what_is_printed(app, page, source):
     source[0] = "\n".join(lines)
 
 
+def drop_what_is_gone(app):
+    """Remove pages of names that the API no longer lists: an earlier build has left them.
+
+    All pages are then written anew, since others list them in the sidebar.
+    """
+    folder = Path(app.srcdir, "api")
+    listed = re.findall(r"^   ([\w.]+)$", (folder / "index.rst").read_text("utf-8"), re.MULTILINE)
+    for page in folder.glob("generated/*.rst"):
+        if page.stem.removeprefix("sknoisydim.") not in listed:
+            page.unlink()
+            Path(app.outdir, "api", "generated", f"{page.stem}.html").unlink(missing_ok=True)
+            app.connect("env-updated", lambda app, env: env.found_docs)
+
+
 def keep_initials(app, what, name, value, options, lines):
     """Escape the point of an initial: else a line that starts with a name is an item of a list."""
     lines[:] = [re.sub(r"^(\s*[A-Z])\. ", r"\1\\. ", line) for line in lines]
 
 
 def setup(app):
+    app.connect("builder-inited", drop_what_is_gone, priority=100)
     app.connect("autodoc-process-docstring", keep_initials)
     app.connect("source-read", show_what_is_printed)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))

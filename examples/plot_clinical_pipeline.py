@@ -50,7 +50,7 @@ import numpy as np
 
 print(f"largest correlation of two columns: {np.tril(X.corr(), -1).max():.2f}")
 display = DependenceDisplay.from_estimator(pipe[:-1], X_test)
-lower = display.dependence[np.tril_indices(4, -1)]
+lower = display.dependence_[np.tril_indices(4, -1)]
 print(f"largest correlation of two components: {lower.max():.2f}")
 
 # %%

@@ -26,7 +26,7 @@ X, X_test, y, y_test = train_test_split(
 # -----------------
 #
 # Two components, so that the cells can be drawn: six bits make 8 x 8 of them. The samples are held
-# out of the fit. The darkest cell has three times its share.
+# out of the fit. The darkest colour stands for three times the equal share.
 
 square = NoisyDIMTransformer(2, keep="pca", match_weight=10)
 flat = UniformCodes(square, bits=6, random_state=0).fit(X)

@@ -2,8 +2,9 @@
 Your own convolutional encoder
 ==============================
 
-Any ``torch.nn.Module`` can be the encoder. It gets scaled rows of 64 pixels and reshapes them to
-images. Scaling before it, whitening after it, noise, critic and training stay the same.
+Any ``torch.nn.Module`` can be the encoder. Here it gets scaled rows of 64 pixels and reshapes them
+to images, so that the built-in network can take the same table; an encoder of your own may also be
+given images as they are. Scaling before it, whitening after it, noise and training stay the same.
 """
 
 import matplotlib.pyplot as plt

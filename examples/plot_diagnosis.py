@@ -3,7 +3,7 @@ Reading a diagnosis
 ===================
 
 ``diagnose`` judges a fit on held-out samples: the mutual information, the distance of the
-distribution to the target, and what to change. Here it finds the most common mistake, and its
+distribution to the target, and what to change. Here it finds too little noise, and its
 advice improves the fit.
 """
 
@@ -48,7 +48,8 @@ print(f"AUC of a neural network: {report.auc_mlp:.2f}")
 print("\n".join(textwrap.fill(sentence, 68, initial_indent="- ") for sentence in report.advice))
 
 # %%
-# A picture of what the classifier detects: regions of the target without samples.
+# Pairs of components look right in a picture. What the classifier detects is in the joint
+# distribution of all four.
 
 EmbeddingDisplay.from_estimator(quiet, X_test)
 

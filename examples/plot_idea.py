@@ -28,7 +28,7 @@ INPUTS = {
     "Laplace": stats.laplace(scale=1 / np.sqrt(2)),
     "two clusters": [stats.norm(-0.98, 0.2), stats.norm(0.98, 0.2)],
 }
-x = np.linspace(-9, 9, 6001)
+x = np.linspace(-20, 20, 8001)
 step = x[1] - x[0]
 
 

@@ -50,7 +50,9 @@ print(f"{file.metadata.num_rows:,} rows in {file.metadata.num_row_groups} row gr
 #
 # ``to_pandas`` hands the names of the columns on. Rows of the file are in random order; of a sorted
 # file, a chunk would differ from the next one, so shuffle it before it is written. ``score`` on
-# held-out rows shows the progress; it is 1 for a perfect match with N(0, I), and at most 1.
+# held-out rows is the match with N(0, I), which is 1 at best, times the share of the columns'
+# variance that a linear model reads back from the embedding. The share changes from chunk to chunk:
+# the reference features (``keep``) are fitted to each of them.
 
 held_out = pd.DataFrame(rows(4_000), columns=names)
 D = 3

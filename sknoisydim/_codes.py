@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import gen_batches, get_tags
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, gen_batches, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
@@ -29,19 +27,17 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
     r"""Integer codes of samples, from cells of equal probability of a uniform embedding.
 
     The unit cube of a uniform embedding is cut into :math:`2^b` boxes, with b the `bits`; the code
-    of a sample is the number of its box. The edges are known before `fit`. As far as the embedding
-    is jointly uniform, all boxes have the same probability, for unseen samples, too.
+    of a sample is the number of its box. The edges are known before `fit`.
 
     Bits are dealt to the components in turn. A component with m bits has :math:`2^m` slices,
-    numbered in Gray code: slices beside each other differ in one bit (Faloutsos, IEEE Transactions
-    on Software Engineering 14, 1988). A code of fewer bits is the beginning of one of more, so
-    ``codes(X) >> 1`` joins cells in pairs.
+    numbered in Gray code (Faloutsos, IEEE Transactions on Software Engineering 14, 1988). A code of
+    fewer bits is the beginning of one of more, so ``codes(X) >> 1`` joins cells in pairs.
 
     Parameters
     ----------
     transformer : NoisyDIMTransformer, FrozenEstimator or None, default=None
-        What embeds samples; whatever its `target`, the uniform one is taken. It has at most as many
-        components as bits. It is cloned and fitted, unless it is fitted already and comes in a
+        What embeds samples, with the target "uniform" and at most as many components as bits. It is
+        cloned and fitted, unless it is fitted already and comes in a
         `sklearn.frozen.FrozenEstimator`. None takes ``keep="pca", match_weight=10`` with half as
         many components as bits, or as many as features if these are fewer.
     bits : int, default=8
@@ -54,9 +50,17 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
     transformer_ : NoisyDIMTransformer
         The fitted transformer, with the target "uniform".
     n_slices_ : ndarray of shape (d,)
-        Slices of each component of ``transformer_.transform``, at multiples of one over it.
+        Slices of each component.
     n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
         Number of features seen in `fit`, and their names, where all are strings.
+
+    Raises
+    ------
+    ValueError, TypeError
+        By each method, if a parameter, or X, is not as documented, or `NoisyDIMTransformer` raises
+        them; by `nearest_cells`, for more than 16 bits.
+    NotFittedError
+        By all but `fit`, before it.
 
     Examples
     --------
@@ -69,14 +73,18 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
     """
 
     def __init__(
-        self, transformer: Any = None, *, bits: int = 8, random_state: RandomState = None
+        self,
+        transformer: BaseEstimator | None = None,
+        *,
+        bits: int = 8,
+        random_state: RandomState = None,
     ) -> None:
         self.transformer = transformer
         self.bits = bits
         self.random_state = random_state
 
     @own_context()
-    def fit(self, X: Any, y: ArrayLike | None = None) -> UniformCodes:
+    def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> UniformCodes:
         """Fit the transformer.
 
         Parameters
@@ -84,23 +92,17 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         X : array-like of shape (n_samples, n_features)
             Samples, as the transformer takes them.
         y : array-like of shape (n_samples,) or (n_samples, k), default=None
-            As of `NoisyDIMTransformer.fit`: ignored, unless its `supervision` > 0.
+            As of `NoisyDIMTransformer.fit`.
 
         Returns
         -------
         self : UniformCodes
             The fitted codes.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter is not as documented; if the transformer has more components than there
-            are bits; as of `NoisyDIMTransformer.fit`.
         """
         bits = check_integer(self.bits, "bits", minimum=1, maximum=MAX_BITS)
         base = self.transformer
         if base is None:
-            d = min((bits + 1) // 2, *np.shape(X)[1:])
+            d = min((bits + 1) // 2, *np.shape(X)[1:])  # type: ignore[arg-type]  # a sparse X has a shape, too
             base = NoisyDIMTransformer(d, keep="pca", match_weight=10.0)
         seed = {} if self.random_state is None else {"random_state": self.random_state}
         fitted = fitted_transformer(base, X, y, **seed)
@@ -130,11 +132,6 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         -------
         bits : ndarray of shape (n_samples, bits) of uint8
             0 or 1, the most significant first. Cells beside each other differ in one bit.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            Before `fit`; if X is not usable, see `NoisyDIMTransformer.transform`.
         """
         return self._bits(self._slices(X))
 
@@ -151,38 +148,24 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         -------
         codes : ndarray of shape (n_samples,) of int64
             From 0 to ``2**bits - 1``.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            As of `transform`.
         """
         return self._pack(self._slices(X))
 
     @own_context()
     def nearest_cells(self, X: MatrixLike, n_cells: int = 8) -> Integers:
-        """Codes of the cells that are nearest to each sample.
-
-        By the distance from the embedded sample to the nearest point of a cell, both mapped from
-        the uniform distribution to N(0, I).
+        """Codes of the cells that are nearest to each sample, both mapped to N(0, I).
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Samples, with features as in `fit`.
         n_cells : int, default=8
-            Number of cells, from 1 to ``2**bits``.
+            Number of cells, from 1 to ``2**bits``, all of which are compared.
 
         Returns
         -------
         codes : ndarray of shape (n_samples, n_cells) of int64
             The nearest cells, the own one first.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            As of `transform`; if `n_cells` is not as above; for more than 16 bits, since the
-            distance to each of the ``2**bits`` cells is computed.
         """
         z, bits = self._embed(X), self._n_features_out
         if bits > MAX_LISTED_BITS:
@@ -208,18 +191,12 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         X : array-like of shape (n_samples, n_features)
             Samples, with features as in `fit`.
         min_samples : int, default=10
-            Cells with fewer samples are joined with the next ones, in order of codes. A stratified
-            split can have as many folds, and a `test_size` as small as one over it.
+            Cells with fewer samples are joined with the next ones, in order of codes.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,) of int64
             From 0 on.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            As of `transform`; if `min_samples` is no positive integer.
         """
         check_integer(min_samples, "min_samples", minimum=1)
         _, cell, counts = np.unique(self.codes(X), return_inverse=True, return_counts=True)
@@ -253,7 +230,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         """Return the codes (n,) of slices (n, d)."""
         return self._bits(slices) @ (1 << np.arange(self._n_features_out)[::-1])
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         inner = get_tags(NoisyDIMTransformer() if self.transformer is None else self.transformer)
         tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags

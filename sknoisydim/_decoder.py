@@ -8,97 +8,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 from scipy.spatial import cKDTree
-from scipy.spatial.distance import cdist
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import cross_val_predict
 
+from sknoisydim._kernel_ridge import FloatArray, KernelRidge
 from sknoisydim._model import Embedder, embeddings
 from sknoisydim._sources import RowSource
 from sknoisydim._validation import allowed, check_name, naming
 
-FloatArray = NDArray[np.float64]
-
 # Training samples that a decoder is fitted to, and keeps the residuals of: at most so many, and
 # fewer, down to the least, where they have more values than this.
 MOST_SAMPLES, LEAST_SAMPLES, MOST_VALUES = 2**13, 2**10, 2**22
-# Embeddings that the kernel is centred at.
-CENTERS = 2**10
-# Widths of the kernel, relative to the root of the number of components, and penalties to try.
-WIDTHS = (0.5, 1.0, 2.0, 4.0)
-PENALTIES = 10.0 ** np.arange(-5, 3, 0.5)
-# Least share that leaving a sample out leaves of its weight, so that its residual is finite.
-LEAST_SHARE = 1e-6
 # Training samples near a draw, one of which lends it its residual.
 NEIGHBORS = 3
 # Samples that are decoded at once.
 SLICE_SAMPLES = 4096
-
-
-class KernelRidge:
-    r"""Ridge regression on a multiquadric and a linear kernel, tuned by leaving one out.
-
-    .. math:: k(z, z') = (1 + |z - z'|^2 / (w^2 d))^{-1/2} + z^\top z' / d
-
-    The first is a mixture of Gaussian kernels of all widths, since the way back is not equally
-    smooth everywhere. Centred at 1,024 of the samples at most (Nystroem's approximation). Width w
-    and penalty are those whose squared leave-one-out residuals are smallest, which the hat matrix
-    gives in closed form. One penalty for all targets: a linear relation that holds among them holds
-    among what is predicted.
-
-    References
-    ----------
-    C. Williams, M. Seeger, "Using the Nystroem Method to Speed Up Kernel Machines", NIPS 2000.
-    """
-
-    kernel = "gaussian"  # of files that were saved when there was no other
-
-    def __init__(self) -> None:
-        self.kernel = "multiquadric"
-        self.centers: FloatArray = np.empty((0, 0))
-        self.weights: FloatArray = np.empty((0, 0))
-        self.width = 1.0
-
-    def fit(self, z: FloatArray, targets: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Fit to samples (n, d) and centred targets (n, p).
-
-        Returns their leave-one-out residuals (n, p).
-        """
-        chosen = rng.permutation(len(z))[:CENTERS]
-        self.centers = z[np.sort(chosen)]
-        best, found = np.inf, targets
-        for width in WIDTHS:
-            kernel = self._kernel(self.centers, width)
-            kernel[np.diag_indices_from(kernel)] += 1e-6 * kernel.diagonal().max()
-            root = np.linalg.cholesky(kernel)
-            features = solve_triangular(root, self._kernel(z, width).T, lower=True).T
-            values, axes = np.linalg.eigh(features.T @ features)
-            values, turned = np.maximum(values, 0), features @ axes
-            moments, squares = turned.T @ targets, turned**2
-            for penalty in PENALTIES:
-                shrink = 1 / (values + penalty)
-                left = np.maximum(1 - squares @ shrink, LEAST_SHARE)
-                residuals = (targets - turned @ (shrink[:, None] * moments)) / left[:, None]
-                error = np.square(residuals).mean()
-                if error < best:
-                    best, found, self.width = error, residuals, width
-                    weights = axes @ (shrink[:, None] * moments)
-                    self.weights = solve_triangular(root, weights, lower=True, trans="T")
-        return found
-
-    def predict(self, z: FloatArray) -> FloatArray:
-        """Return predicted targets (n, p)."""
-        predicted: FloatArray = self._kernel(z, self.width) @ self.weights
-        return predicted
-
-    def _kernel(self, z: FloatArray, width: float) -> FloatArray:
-        d = z.shape[1]
-        squares = cdist(z, self.centers, "sqeuclidean") / (width**2 * d)
-        near = np.exp(-squares / 2) if self.kernel == "gaussian" else 1 / np.sqrt(1 + squares)
-        kernel: FloatArray = near + z @ self.centers.T / d
-        return kernel
 
 
 class Regressor:

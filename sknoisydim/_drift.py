@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, xlogy
+from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
@@ -16,7 +16,7 @@ from sknoisydim._modules import RandomState
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real
 from sknoisydim._wrapped import FloatArray, ScaledFeatures, WrapsTransformer, without_names
-from sknoisydim.metrics._drift import PARTS, DriftReport
+from sknoisydim.metrics._drift import PARTS, DriftReport, drift_verdict
 from sknoisydim.metrics._information import normal_embedding
 
 # Levels at which distribution functions are compared.
@@ -51,22 +51,17 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     .. math:: t_k = (\bar\varphi_k^{batch} - \bar\varphi_k^{held\,out})
               \, / \, \sigma_k \sqrt{1/m + 1/n}
 
-    For a feature of 0 and 1, such as whether a value is at most a quantile, twice the log
-    likelihood ratio takes the place of :math:`t_k^2`: its tail is that of a chi-square for rare
-    values, too. The features are of five parts. Of these the largest :math:`t_k^2` counts:
+    or, for a feature of 0 and 1, twice the log likelihood ratio in place of :math:`t_k^2`. Of three
+    parts of the features the largest :math:`t_k^2` counts, of two their sum:
 
     - *columns*: whether a column is at most one of its quantiles.
     - *columns given the others*: the same of residuals of a linear model, and their squares.
     - *components*: the same of the components of z, and quantiles of N(0, 1).
-
-    And of these the sum of :math:`t_k^2`:
-
-    - *embedding*: random Fourier features of z, for Gaussian kernels of three widths.
-    - *second moments*: products of components of z and of whitened principal components.
+    - *embedding* (sum): random Fourier features of z, for Gaussian kernels of three widths.
+    - *second moments* (sum): products of components of z and of whitened principal components.
 
     Splits of the held-out samples at random, into a batch and the rest, give each statistic its
-    p-value, and the smallest of the five p-values its own. So the misfit of the embedding to its
-    target is in what a batch is compared with, and the p-value knows both sizes.
+    p-value, and the smallest of the five p-values its own.
 
     Parameters
     ----------
@@ -74,11 +69,9 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         What embeds samples, as for `NoisyDIMOutlierDetector`.
     alpha : float, default=0.05
         Level, between 0 and 1: the probability of a false alarm for one batch, or with
-        `batch_number` for all batches together, as far as the p-values are exact: with few samples
-        held out there are more.
+        `batch_number` for all batches together. With few samples held out there are more.
     calibration_fraction : float, default=0.5
-        Share of the samples of `fit` that are held out of training, between 0 and 1. More of them
-        find smaller drifts of large batches.
+        Share of the samples of `fit` that are held out of training, between 0 and 1.
     random_state : int, RandomState instance or None, default=None
         Which samples are held out, the splits, and the `random_state` of the transformer.
 
@@ -90,6 +83,13 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         Number of held-out samples.
     n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
         Number of features seen in `fit`, and their names, where all are strings.
+
+    Raises
+    ------
+    ValueError, TypeError
+        By each method, if a parameter, or X, is not as documented.
+    NotFittedError
+        By `check`, before `fit`.
 
     See Also
     --------
@@ -108,16 +108,14 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     >>> from sknoisydim import NoisyDIMDriftMonitor
     >>> rng = np.random.default_rng(0)
     >>> monitor = NoisyDIMDriftMonitor(random_state=0).fit(rng.normal(size=(1000, 3)))
-    >>> monitor.check(rng.normal(size=(200, 3))).drift
-    False
-    >>> moved = rng.normal(size=(200, 3)) + [0, 0, 1]
-    >>> list(monitor.check(moved).columns)
-    [2]
+    >>> report = monitor.check(rng.normal(size=(200, 3)) + [0, 0, 1])
+    >>> report.drift, list(report.columns)
+    (True, [2])
     """
 
     def __init__(
         self,
-        transformer: Any = None,
+        transformer: BaseEstimator | None = None,
         *,
         alpha: float = 0.05,
         calibration_fraction: float = 0.5,
@@ -143,11 +141,6 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         -------
         self : NoisyDIMDriftMonitor
             The fitted monitor.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter, or X, is not as documented.
         """
         X, order, n_held_out, rng = self._to_split(X, least=2)
         held_out, others = X[order[:n_held_out]], X[order[n_held_out:]]
@@ -166,7 +159,6 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         return self
 
     def _calibrate(self, held_out: FloatArray, rng: np.random.Generator) -> None:
-        """Summarise held-out samples (n, p), and find what is usual of random splits of them."""
         self.n_reference_ = len(held_out)
         self._mean, self._variance = self._features.moments(held_out)
         self._null = _Null(self._features, held_out[:MAX_SPLIT_SAMPLES], rng)
@@ -180,26 +172,19 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         X : array-like of shape (m, n_features)
             At least two samples, with features as in `fit`.
         batch_number : int or None, default=None
-            k for the k-th batch since `fit`, from 1: the level of its test is then
-            :math:`\alpha / (k (k + 1))`. These add up to `alpha`, so that the probability of any
-            false alarm in a sequence of batches, however long, is at most `alpha`. None: the level
-            is `alpha` for each batch by itself.
+            k for the k-th batch since `fit`, from 1, whose level is :math:`\alpha / (k (k + 1))`.
+            These add up to `alpha`, so that the probability of any false alarm in a sequence of
+            batches is at most `alpha`. None: the level is `alpha` for each batch by itself.
 
         Returns
         -------
         report : sknoisydim.metrics.DriftReport
             P-values, effect sizes, what moved, and a sentence.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            Before `fit`; if X is no table of numbers with these features, or `batch_number` no
-            positive integer.
         """
         check_is_fitted(self)
         level = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
         if batch_number is not None:
-            k = check_integer(batch_number, "batch_number", minimum=1, also="None")
+            batch_number = k = check_integer(batch_number, "batch_number", minimum=1, also="None")
             level /= k * (k + 1)
         X = self._samples(X, ensure_min_samples=2)
         m, n, features = len(X), self.n_reference_, self._features
@@ -220,7 +205,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
             distance = _largest(distances[part[is_share]], owner[is_share])
             clearest = [i for i in np.argsort(-t, kind="stable") if p[i] <= level]
             moved.append({label[i]: float(distance[i]) for i in clearest})
-        return DriftReport(
+        report = DriftReport(
             drift=pvalue <= level,
             pvalue=pvalue,
             level=level,
@@ -234,6 +219,8 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
             n_reference=n,
             batch_number=batch_number,
         )
+        report.verdict = drift_verdict(report)
+        return report
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_null")
@@ -242,7 +229,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 class _Features:
     """From samples to the bounded features whose means are compared."""
 
-    def __init__(self, transformer: Any, X: FloatArray, rng: np.random.Generator) -> None:
+    def __init__(self, transformer: BaseEstimator, X: FloatArray, rng: np.random.Generator) -> None:
         self.transformer, d = transformer, transformer.n_components_
         self.scaled = ScaledFeatures(transformer, X)
         features = self.scaled(X)
@@ -316,7 +303,7 @@ class _Features:
         return mean, np.maximum(np.asarray(squares) / len(X) - np.square(mean), 0.0)
 
     def squares(
-        self, batch: tuple[Any, int], rest: tuple[Any, int], variance: FloatArray
+        self, batch: tuple[np.ndarray, int], rest: tuple[np.ndarray, int], variance: np.ndarray
     ) -> FloatArray:
         """Return how unlike two samples are, of the means and the size of each: (..., D).
 
@@ -331,11 +318,10 @@ class _Features:
         found[..., :k] = _deviance(mean[..., :k], m, other[..., :k], n)
         return found
 
-    def statistics(self, squares: Any) -> FloatArray:
+    def statistics(self, squares: FloatArray) -> FloatArray:
         """Return the statistic of each part (..., 5), of squares (..., D)."""
-        kinds: tuple[Any, ...] = (np.max, np.max, np.max, np.sum, np.sum)
-        pairs = zip(kinds, self.parts, strict=True)
-        return np.stack([kind(squares[..., part], axis=-1) for kind, part in pairs], axis=-1)
+        of = [squares[..., part] for part in self.parts]
+        return np.stack([*(v.max(-1) for v in of[:3]), *(v.sum(-1) for v in of[3:])], axis=-1)
 
 
 class _Null:
@@ -411,10 +397,10 @@ def _largest(values: FloatArray, owner: NDArray[np.intp]) -> FloatArray:
     return largest
 
 
-def _deviance(share: Any, m: int, other: Any, n: int) -> Any:
+def _deviance(share: np.ndarray, m: int, other: np.ndarray, n: int) -> np.ndarray:
     """Return twice the log likelihood ratio of shares of m and of n samples being different."""
 
-    def negentropy(p: Any) -> Any:
+    def negentropy(p: np.ndarray) -> np.ndarray:
         return xlogy(p, p) + xlogy(1 - p, 1 - p)
 
     share, other = np.clip(share, 0.0, 1.0), np.clip(other, 0.0, 1.0)
@@ -423,7 +409,7 @@ def _deviance(share: Any, m: int, other: Any, n: int) -> Any:
     return np.maximum(2 * gain, 0.0)
 
 
-def _pvalues(statistics: Any, null: NDArray[np.float32], *, own: bool = False) -> FloatArray:
+def _pvalues(statistics: ArrayLike, null: NDArray[np.float32], *, own: bool = False) -> FloatArray:
     """Return the probability of statistics at least as large as these.
 
     `null` is sorted. P-values are ranks, and those of an exponential tail beyond the `TAIL`

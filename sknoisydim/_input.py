@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import numbers
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ def check_rows(
     options["ensure_all_finite"] = "allow-nan" if missing else True
     shape: tuple[int, ...] | None = None
     may_be_infinite = False
+    given = X
     if not isinstance(X, Source):
         with in_our_words():
             check_kinds(X, "X")
@@ -93,7 +95,7 @@ def check_rows(
         X = _with_nan(X)
     _check_names(X)
     # scikit-learn looks for infinities by a sum, and that of both signs is NaN with a warning.
-    with np.errstate(invalid="ignore", over="ignore"), in_our_words():
+    with np.errstate(invalid="ignore", over="ignore"), in_our_words(given):
         if any_shape:
             if isinstance(X, (list, tuple)) or getattr(X, "ndim", 2) > 2:
                 X = check_array(X, allow_nd=True, **options)
@@ -128,8 +130,11 @@ def check_rows(
 
 
 @contextlib.contextmanager
-def in_our_words() -> Iterator[None]:
-    """Say what to do where numpy, scikit-learn and pandas only say what is wrong."""
+def in_our_words(X: object = None) -> Iterator[None]:
+    """Say what to do where numpy, scikit-learn and pandas only say what is wrong.
+
+    Of a data frame X also which columns are the reason.
+    """
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -138,15 +143,57 @@ def in_our_words() -> Iterator[None]:
         if remedy is None:
             raise
         text = _UNREADABLE.search(said)
-        if text:
+        if isinstance(X, (str, os.PathLike)):
+            remedy = "If X is a file, read it in front, such as with pandas.read_csv."
+        elif text:
             remedy = _for_text(text[1])
         # Some show the whole table on the lines that follow.
         said = said.partition("\n")[0].rstrip(".")
         if remedy is SEEN_AS_MISSING:
-            said = "Input X contains NaN: cells are missing"
+            said = f"Input X contains NaN: cells are missing{_in_columns(X, _is_missing)}"
             raise ValueError(f"{said}. {remedy}") from error
+        if text:
+            said += _in_columns(X, _is_text)
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"{said}. {remedy}") from error
+
+
+def _in_columns(X: Any, blamed: Callable[[np.ndarray], bool]) -> str:
+    """Return which columns of a frame are to blame, for a message; nothing for other tables."""
+    names: Any = getattr(X, "column_names", getattr(X, "columns", ()))
+    found = []
+    with contextlib.suppress(Exception):  # a frame of any package: the message can do without
+        found = [repr(name) for name in names if blamed(np.asarray(X[name]))]
+    if not found:
+        return ""
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return f", in the column{'s' * (len(found) > 1)} {', '.join(found[:5])}{more}"
+
+
+def _is_text(column: np.ndarray) -> bool:
+    return column.dtype.kind in "SUT" or (
+        column.dtype == object and any(map(_is_word, column.flat))
+    )
+
+
+def _is_word(cell: object) -> bool:
+    if not isinstance(cell, (str, bytes)):
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return True
+    return False
+
+
+def _is_missing(column: np.ndarray) -> bool:
+    if column.dtype.kind == "f":
+        return bool(np.isnan(column).any())
+    return column.dtype == object and any(map(_is_gone, column))
+
+
+def _is_gone(cell: object) -> bool:
+    return cell is None or type(cell).__name__ == "NAType" or cell != cell
 
 
 def _for_text(text: str) -> str:
@@ -187,7 +234,18 @@ def check_kinds(X: object, name: str) -> None:
     if any(map(_is_of_time, kinds)) or any(
         isinstance(cell, _TIMES) for cells in objects for cell in cells.flat
     ):
-        raise TypeError(f"{name} holds dates or durations. {_NO_DATES}")
+        where = _in_columns(X, _holds_times)
+        raise TypeError(f"{name} holds dates or durations{where}. {_NO_DATES}")
+
+
+def _holds_times(column: np.ndarray) -> bool:
+    return column.dtype.kind in "mM" or (
+        column.dtype == object and any(_is_time(cell) for cell in column.flat)
+    )
+
+
+def _is_time(cell: object) -> bool:  # of pandas, a Period is none of numpy's
+    return isinstance(cell, _TIMES) or type(cell).__name__ == "Period"
 
 
 def _is_of_time(kind: object) -> bool:

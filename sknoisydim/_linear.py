@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -57,7 +58,9 @@ class Rows:
 ALL = Rows()
 
 
-def linear_information(z: torch.Tensor, features: torch.Tensor, scale: float) -> torch.Tensor:
+def linear_information(
+    z: torch.Tensor, features: torch.Tensor, scale: float, most: float = math.inf
+) -> torch.Tensor:
     r"""Return the Gaussian information that noisy embeddings have about features, in nats.
 
     .. math:: I_{lin}(U; f(X) + Z) = \frac{1}{2} \log
@@ -69,7 +72,8 @@ def linear_information(z: torch.Tensor, features: torch.Tensor, scale: float) ->
     model, at most :math:`\min(d, k) / 2 \cdot \log(1 + 1 / s^2)`. No linear map of features or
     embeddings changes it. Since U, X, f(X) and f(X) + Z are a Markov chain, the channel's capacity
     bounds what it estimates. A row of features with a NaN is left out, and counts as one that says
-    nothing.
+    nothing. What is above `most`, and above what n rows show of features that are independent of
+    them, does not count: in the mean d k / 2 n, as of a likelihood ratio (Wilks 1938).
     """
     known = ~features.isnan().any(1, keepdim=True)
     weights = known.to(z) / known.sum().clamp(min=1)
@@ -87,6 +91,11 @@ def linear_information(z: torch.Tensor, features: torch.Tensor, scale: float) ->
     # others, which says nothing of u.
     whole = (1 + scale**2) * (weighted.T @ z + RIDGE * eye_z)
     nats: torch.Tensor = 0.5 * (slogdet(whole).logabsdet - slogdet(whole - explained).logabsdet)
+    if most < math.inf:
+        # Features need not be independent: their number is the trace of a projection.
+        rank = u.shape[1] - RIDGE * torch.linalg.inv_ex(within_u)[0].trace()
+        by_chance = z.shape[1] * rank / (2 * known.sum().clamp(min=1))
+        nats = torch.minimum(nats, most + by_chance)
     return nats * known.to(z).mean()
 
 

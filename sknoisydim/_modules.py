@@ -41,6 +41,8 @@ def draw_seed(random_state: RandomState) -> int:
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
     try:
+        if isinstance(random_state, (bool, np.bool_)):  # a seed of 1 is not what True asks for
+            raise TypeError
         generator = check_random_state(random_state)
     except (TypeError, ValueError) as error:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import nn
 from sknoisydim._linear import ALL, Rows, distance_to_normal, linear_information
 from sknoisydim._modules import make_generator
 from sknoisydim.bounds import infonce, takes_rows
+from sknoisydim.noise import Channel
 from sknoisydim.normalization import Normalizer
 
 
@@ -55,9 +57,9 @@ class Objective(nn.Module):
     :math:`\hat I` the bound: with `critic` for the view, with the channel's own density for the
     clean row; where that has no gradient (`channel.exact` is False), with `critic` too, which else
     may be None where w = 1. :math:`I_{lin}` is `linear_information` about reference features U of
-    the row, :math:`T` the `distance_to_normal` of the batch; w is `clean_weight`, :math:`\lambda_j`
-    are `linear_weights`, and :math:`\gamma` is `match_weight`. Each branch is normalised by its own
-    statistics, and dropout is part of the view.
+    the row, which counts up to `linear_limits`, :math:`T` the `distance_to_normal` of the batch; w
+    is `clean_weight`, :math:`\lambda_j` are `linear_weights`, and :math:`\gamma` is `match_weight`.
+    Each branch is normalised by its own statistics, and dropout is part of the view.
 
     A channel has `transmit`, `log_ratio` and `capacity`, one that is not exact also `for_critic`,
     what of a pair a critic is shown, and `deviation`, to which the embedding is normalised.
@@ -72,6 +74,8 @@ class Objective(nn.Module):
     precision: torch.dtype | None = None
     # What of the pairs of a batch this process computes in training.
     rows: Rows = ALL
+    # Nats of linear information that count at most, a block; None where all do.
+    linear_limits: tuple[float, ...] | None = None
 
     def __init__(
         self,
@@ -181,8 +185,9 @@ class Objective(nn.Module):
             view = rows.share(self.embed(changed, rows))
             in_view = self._nats(view, noisy, rows)
         total = information = (1 - w) * in_view + w * in_clean
-        for weight, features in zip(self.linear_weights, references, strict=True):
-            nats = linear_information(clean, features, self.channel.scale)
+        limits = self.linear_limits or (math.inf,) * len(references)
+        for weight, most, features in zip(self.linear_weights, limits, references, strict=True):
+            nats = linear_information(clean, features, self.channel.scale, most)
             total = total + weight * nats
             linear = linear + nats.detach()
         # A channel of another kind has another best distribution than N(0, I).
@@ -193,7 +198,7 @@ class Objective(nn.Module):
         return Nats(total, *(part.detach() for part in parts))
 
 
-def channel_nats(embedded: Iterable[torch.Tensor], channel: Any, seed: int) -> float:
+def channel_nats(embedded: Iterable[torch.Tensor], channel: Channel, seed: int) -> float:
     """Return the mean information, in nats, that batches of embeddings send through the channel.
 
     InfoNCE with the channel's own density, so at most the log of the batch size.
@@ -212,7 +217,7 @@ def channel_nats(embedded: Iterable[torch.Tensor], channel: Any, seed: int) -> f
 SCORE_ROWS, SCORE_DRAWS = 2**14, 2**8
 
 
-def information_share(z: np.ndarray, channel: Any, batch_size: int) -> float:
+def information_share(z: np.ndarray, channel: Channel, batch_size: int) -> float:
     """Return the information of embeddings z (n, d) over that of the channel's best distribution.
 
     Both by batches of the same size, so that 1 is reached for every channel and size. What is above

@@ -38,41 +38,36 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
     r"""Find samples that are unlike those of `fit`, with p-values.
 
     The score of a sample x is, up to a constant, the log density of its embedding z = f(x), and of
-    what the embedding does not hold:
+    what the embedding does not hold, averaged over `n_estimators` transformers:
 
     .. math:: \log p(z) - \tfrac13 \sum_{i=1}^3 \tfrac12 r_i^\top \Sigma_i^{-1} r_i
 
     with three residuals :math:`r_i` of covariances :math:`\Sigma_i`: of the standardised features,
     and of the scaled features that the encoder is given, each after a linear decoder of z; and of
-    the scaled features after their mean alone. So a sample far beyond those of `fit` is an outlier
-    wherever the encoder puts it. The mean over `n_estimators` transformers is taken.
+    the scaled features after their mean alone.
 
-    A share of the samples of `fit` is held out of the training of each transformer, another one for
-    each. Its scores of them give a score its p-value: the probability that a sample like those of
-    `fit` is as unusual. The geometric mean over the transformers is taken. That is approximate: a
-    mean of scores varies less than the scores of one transformer, and of geometric means of
-    p-values only e times as much is a p-value for certain. `calibration="conformal"` is exact.
+    A share of the samples of `fit` is held out of the training of each transformer. Their scores
+    give a score its p-value: the probability that a sample like those of `fit` is as unusual. The
+    geometric mean over the transformers is taken, which is approximate: only e times as much is a
+    p-value for certain. `calibration="conformal"` is exact.
 
     Parameters
     ----------
     transformer : NoisyDIMTransformer, FrozenEstimator or None, default=None
-        What embeds samples. It is cloned and fitted. None takes
-        ``NoisyDIMTransformer(keep="pca", keep_weight=10, refine="rotation")``. One that is fitted
-        already is used as it is if it comes in a `sklearn.frozen.FrozenEstimator`; `fit` then has
-        to be given samples that it was not trained on.
+        What embeds samples. It is cloned and fitted, unless it is fitted already and comes in a
+        `sklearn.frozen.FrozenEstimator`; `fit` then takes samples that it was not trained on. None
+        takes ``NoisyDIMTransformer(keep="pca", keep_weight=10, refine="rotation")``.
     alpha : float, default=0.05
         Level of `predict`, between 0 and 1: the share of usual samples that are called outliers.
     fdr : float or None, default=None
         If not None, `predict` controls the false discovery rate over the samples of a call in place
-        of the level (Benjamini and Hochberg): of those called outliers, at most this share is
-        expected to be usual. What is said of a sample then depends on the others.
+        of the level (Benjamini and Hochberg): the expected share of usual samples among outliers.
     calibration : {"auto", "distribution", "conformal"}, default="auto"
-        Where p-values come from. "conformal": the rank of a score among the n held-out ones, where
-        `fit` holds the same samples out for all transformers, so that the level is exact whatever
-        the distribution, and no p-value is below 1 / (n + 1). "distribution": a generalised Pareto
-        distribution, fitted to the tenth of the held-out scores that are the most unusual (at least
-        20), which gives any small p-value and is as true as that tail. "auto": ranks, and the
-        distribution where fewer than ten held-out scores are more unusual.
+        Where p-values come from. "conformal": the rank of a score among the n held-out ones, the
+        same for all transformers: the level is exact, and no p-value is below 1 / (n + 1).
+        "distribution": a generalised Pareto distribution, fitted to the tenth of the held-out
+        scores that are the most unusual (at least 20). "auto": ranks, and the distribution where
+        fewer than ten held-out scores are more unusual.
     calibration_fraction : float, default=0.25
         Share of the samples of `fit` that are held out of training, between 0 and 1.
     n_estimators : int, default=3
@@ -85,16 +80,21 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
     transformers_ : list of NoisyDIMTransformer
         The fitted transformers.
     calibration_scores_ : list of ndarray of shape (n,)
-        Sorted scores of the samples held out of each transformer; a single array where the same
-        are held out of all.
+        Sorted scores of the samples held out of each transformer, or of all.
     tails_ : list of tuple of float or None
         Threshold, scale and shape of the distribution of minus each of these scores beyond the
         threshold; None where they are too few for it.
     offset_ : float
-        `decision_function` is `score_samples` minus this, so that it is negative where the
-        p-value is at most `alpha`. Minus infinity where no p-value is that small.
+        Score of the p-value `alpha`; minus infinity where no p-value is that small.
     n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
         Number of features seen in `fit`, and their names, where all are strings.
+
+    Raises
+    ------
+    ValueError, TypeError
+        By each method, if a parameter, or X, is not as documented.
+    NotFittedError
+        By all but `fit`, before it.
 
     See Also
     --------
@@ -103,16 +103,10 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     References
     ----------
-    V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", Springer 2005,
-    chapter 4: split conformal p-values.
-
-    S. Bates, E. Candes, L. Lei, Y. Romano, M. Sesia, "Testing for Outliers with Conformal
-    p-values", Annals of Statistics 51 (2023): the false discovery rate of such p-values.
-
-    V. Vovk, R. Wang, "Combining p-values via averaging", Biometrika 107 (2020): geometric means.
-
-    J. Zhang, M. A. Stephens, "A New and Efficient Estimation Method for the Generalized Pareto
-    Distribution", Technometrics 51 (2009).
+    Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", Springer 2005, chapter 4.
+    Bates et al., "Testing for Outliers with Conformal p-values", Annals of Statistics 51 (2023).
+    Vovk, Wang, "Combining p-values via averaging", Biometrika 107 (2020). Zhang, Stephens, "A New
+    and Efficient Estimation Method for the Generalized Pareto Distribution", Technometrics 51.
 
     Examples
     --------
@@ -158,11 +152,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         -------
         self : NoisyDIMOutlierDetector
             The fitted detector.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter, or X, is not as documented.
         """
         self._check_levels()
         n_members = check_integer(self.n_estimators, "n_estimators", minimum=1)
@@ -213,11 +202,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         -------
         scores : ndarray of shape (n_samples,)
             In nats, finite; the smaller, the more unusual.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            Before `fit`; if X is no table of numbers with these features.
         """
         check_is_fitted(self)
         X = self._samples(X)
@@ -236,11 +220,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         -------
         decision : ndarray of shape (n_samples,)
             `score_samples` minus `offset_`, in nats; negative for outliers.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            As of `p_values`.
         """
         return self.score_samples(X) - self.offset_
 
@@ -262,11 +241,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         -------
         pvalues : ndarray of shape (n_samples,)
             From 0 to 1; the smaller a score, the smaller its p-value, or the same.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            As of `score_samples`; if a parameter that was set after `fit` is not as documented.
         """
         return _p_values(self.score_samples(X), *self._calibration())
 
@@ -283,11 +257,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         -------
         labels : ndarray of shape (n_samples,)
             -1 for outliers, 1 for usual samples.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            As of `p_values`.
         """
         self._check_levels()
         if self.fdr is None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.linalg import eigh
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.kernel_approximation import Nystroem
 from sklearn.metrics.pairwise import rbf_kernel
 from torch import nn
 
+from sknoisydim._kernel_ridge import KernelRidge
+from sknoisydim._linear import RIDGE
 from sknoisydim._validation import naming, resolve
 
 from ._labels import standardised
@@ -36,6 +41,18 @@ WIDTH, POWER = 0.3, 0.25
 LEAST_VARIANCE = 1e-6
 
 
+# Linear information about y counts up to this times what ridge regression on a kernel of the
+# columns has of samples that are left out: the rest would be learnt by heart. R2 of Ridge on the
+# embedding of diabetes is 0.41, and was -0.08 without a limit (benchmarks/frontier.py --regression
+# --methods "labels 100.0"); with 1.0 tables whose y has no noise lose 0.01.
+BEYOND_RIDGE = 1.1
+# Samples and cells of a table up to which that is so: more are not learnt by heart, and a network
+# may know them better than such a regression does.
+LIMITED_ROWS, LIMITED_CELLS = 2**14, 2**24
+# Samples that its kernel is centred at, and widths: fewer than a decoder's, for the time.
+CENTERS, WIDTHS = 2**9, (1.0, 4.0)
+
+
 class Components(nn.Module):
     """Principal components of scaled rows, or those of a Gaussian kernel: (n, ...) -> (n, k).
 
@@ -49,7 +66,7 @@ class Components(nn.Module):
     mean: torch.Tensor
     weights: torch.Tensor
 
-    def __init__(self, center: Any, axes: Any, *kernel: Any) -> None:
+    def __init__(self, center: np.ndarray, axes: np.ndarray, *kernel: np.ndarray) -> None:
         super().__init__()
         names = ("center", "axes", "landmarks", "mean", "weights")
         for name, value in zip(names, (center, axes, *kernel), strict=False):
@@ -129,7 +146,7 @@ def _principal(x: np.ndarray, most: int, seed: int) -> tuple[PCA, np.ndarray]:
     return pca, np.sqrt(np.maximum(variances[: max(1, kept)], LEAST_VARIANCE**2))
 
 
-KEPT: Mapping[str, Any] = {"kernel_pca": KernelComponents, "pca": PrincipalComponents}
+KEPT: Mapping[str, type] = {"kernel_pca": KernelComponents, "pca": PrincipalComponents}
 
 
 def resolve_keep(keep: object) -> BaseEstimator | None:
@@ -148,7 +165,7 @@ class References:
     those of the blocks of features.
     """
 
-    def __init__(self, settings: Any, rows: Any, labelled: bool, seed: int) -> None:
+    def __init__(self, settings: SimpleNamespace, rows: Any, labelled: bool, seed: int) -> None:
         self.keep, self.labelled = settings.keep, labelled
         self.module: nn.Module | None = None
         self.weights = (settings.supervision,) if labelled else ()
@@ -181,6 +198,20 @@ class References:
             found.append(of_targets(rows.targets, rows.device) if known else unknown)
         return found
 
+    def limits(self, rows: Any, scale: float, seed: int) -> tuple[float, ...]:
+        """Return the nats of linear information about each block that count at most.
+
+        `scale` is the standard deviation of the noise, relative to that of the embedding.
+        """
+        limits = [math.inf] * len(self.weights)
+        n, p = len(rows), rows.X.shape[1]
+        if self.labelled and rows.shape is None and n <= LIMITED_ROWS and n * p <= LIMITED_CELLS:
+            order = torch.arange(n)
+            y = of_targets(rows.targets, torch.device("cpu"))(order, order.float())
+            known = torch.nonzero(~y.isnan().any(1))[:, 0]
+            limits[-1] = BEYOND_RIDGE * _ridge_information(rows.take(known), y[known], scale, seed)
+        return tuple(limits)
+
     def _transformed(self, rows: Any, positions: np.ndarray) -> np.ndarray:
         made = self.fitted.transform(rows.X[positions])
         made = np.asarray(made.toarray() if hasattr(made, "toarray") else made, np.float64)
@@ -190,6 +221,26 @@ class References:
                 f"and made an array of shape {made.shape}, or NaN or infinity."
             )
         return made
+
+
+def _ridge_information(x: torch.Tensor, y: torch.Tensor, scale: float, seed: int) -> float:
+    """Return the information, in nats, about features y (n, k) of left-out scaled rows (n, ...).
+
+    That of a channel with noise of this scale, of which they are predicted in white components.
+    """
+    if len(y) < 2:
+        return math.inf
+    rows = x.cpu().flatten(1).nan_to_num(0.0).double().numpy()
+    first, deviations = _principal(rows, KERNEL_COLUMNS, seed)
+    scores = (rows - first.mean_) @ first.components_[: len(deviations)].T
+    scores /= np.sqrt(np.square(scores).mean()) or 1.0
+    u = y.double().numpy()
+    u = u - u.mean(0)
+    left = KernelRidge().fit(scores, u, np.random.default_rng(seed), CENTERS, WIDTHS)
+    within, without = (v.T @ v / len(v) + RIDGE * np.eye(u.shape[1]) for v in (u, left))
+    # Shares of the variance of the best predicted combinations of y, then of others.
+    shares = np.clip(1 - eigh(without, within, eigvals_only=True), 0, 1)
+    return float(-0.5 * np.log1p(-shares / (1 + scale**2)).sum())
 
 
 def by_position(values: np.ndarray, device: torch.device) -> Reference:

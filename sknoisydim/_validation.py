@@ -56,12 +56,24 @@ def _within(
         limits.append(f"{'<=' if right else '<'} {maximum:g}")
     message = f"{name} must be {also and also + ' or '}{kind} {' and '.join(limits)}".rstrip()
     if isinstance(value, bool) or not isinstance(value, number):
-        raise TypeError(f"{message}, got {value!r}.")
+        raise TypeError(f"{message}, got {shown(value)}.")
     above = value >= minimum if left else value > minimum
     below = value <= maximum if right else value < maximum
     if not (above and below and -math.inf < value < math.inf):
         raise ValueError(f"{message}, got {value!r}.")
     return value
+
+
+def shown(value: object) -> str:
+    """Return the repr of a value for a message: on one line, and the beginning of a long one.
+
+    Examples
+    --------
+    >>> len(shown(list(range(1000))))
+    100
+    """
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 100 else text[:97] + "..."
 
 
 def is_auto(value: object) -> bool:
@@ -89,8 +101,7 @@ def naming(parameter: str, value: object) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # what a value of the user's raises may be anything
-        shown = " ".join(repr(value).split())
-        source = f"{parameter}={shown if len(shown) <= 100 else shown[:97] + '...'}"
+        source = f"{parameter}={shown(value)}"
         for kind in (ValueError, TypeError):
             if isinstance(error, kind):
                 raise kind(f"{source}: {error}") from error
@@ -127,8 +138,8 @@ def resolve(
     found: Any = instance_of(value, parameter) if is_kind else value
     if not callable(getattr(found, method, None)):
         raise TypeError(
-            f"{parameter}={value!r} of type {type(value).__name__} is not understood: it takes "
-            f"{allowed(table, also)}."
+            f"{parameter}={shown(value)} of type {type(value).__name__} is not understood: "
+            f"it takes {allowed(table, also)}."
         )
     to_copy = method != "__call__" or isinstance(found, BaseEstimator)
     return clone(found, safe=False) if to_copy else found
@@ -150,7 +161,7 @@ def check_name(
 ) -> str:
     """Return a name, which has to be one of a table; `also` is as of `resolve`."""
     if not isinstance(value, str):
-        raise TypeError(f"{parameter} must be {allowed(table, also)}, got {value!r}.")
+        raise TypeError(f"{parameter} must be {allowed(table, also)}, got {shown(value)}.")
     if value in table:
         return value
     meant = SYNONYMS.get(value.lower(), value.lower())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Self
+from typing import Self, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from sknoisydim._transformer import NoisyDIMTransformer
 from sknoisydim._validation import check_real
 
 FloatArray = NDArray[np.float64]
+Split: TypeAlias = tuple[FloatArray, NDArray[np.int64], int, np.random.Generator]
 
 # Scaled values beyond this are as far out as it takes, and their squares stay finite.
 LIMIT = 1e6
@@ -28,26 +29,9 @@ LIMIT = 1e6
 class HoldsTransformer(BaseEstimator):
     """An estimator with a parameter `transformer`: one to fit, a frozen one, or None."""
 
-    transformer: Any
+    transformer: BaseEstimator | None
 
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters, those of the transformer by names such as `transformer__max_epochs`.
-
-        Parameters
-        ----------
-        **params : dict
-            Parameters by name.
-
-        Returns
-        -------
-        self : estimator
-            This estimator.
-
-        Raises
-        ------
-        ValueError
-            If there is no such parameter, or one of the transformer is set where that is None.
-        """
+    def set_params(self, **params: object) -> Self:
         inner = [name for name in params if name.startswith("transformer__")]
         if inner and params.get("transformer", self.transformer) is None:
             raise ValueError(
@@ -75,17 +59,16 @@ class WrapsTransformer(HoldsTransformer):
     def _embedder(self, X: FloatArray, seed: int) -> NoisyDIMTransformer:
         return fitted_transformer(self._base(), X, random_state=seed)
 
-    def _samples(self, X: MatrixLike, *, reset: bool = False, **options: Any) -> FloatArray:
+    def _samples(self, X: MatrixLike, *, reset: bool = False, **options: object) -> FloatArray:
         if reset:
             options["ensure_min_samples"] = 4
         if get_tags(self).input_tags.allow_nan:
             options["ensure_all_finite"] = "allow-nan"
-        with in_our_words():
+        with in_our_words(X):
             check_kinds(X, "X")
-            checked: FloatArray = validate_data(self, X, reset=reset, dtype=np.float64, **options)
-        return checked
+            return validate_data(self, X, reset=reset, dtype=np.float64, **options)
 
-    def _to_split(self, X: MatrixLike, least: int) -> tuple[FloatArray, Any, int, Any]:
+    def _to_split(self, X: MatrixLike, least: int) -> Split:
         """Return samples, a random order of them, how many to hold out, and a generator."""
         transformer = checked_transformer(self._base())
         check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
@@ -113,7 +96,7 @@ class WrapsTransformer(HoldsTransformer):
 
 
 def fitted_transformer(
-    base: Any, X: MatrixLike, y: ArrayLike | None = None, **parameters: Any
+    base: BaseEstimator, X: MatrixLike, y: ArrayLike | None = None, **parameters: object
 ) -> NoisyDIMTransformer:
     """Return a copy with these parameters, fitted; or the one that is fitted and frozen already."""
     transformer = checked_transformer(base)
@@ -122,7 +105,7 @@ def fitted_transformer(
     return clone(transformer).set_params(**parameters).fit(X, y)
 
 
-def checked_transformer(base: Any) -> NoisyDIMTransformer:
+def checked_transformer(base: BaseEstimator) -> NoisyDIMTransformer:
     """Return a transformer, or the one in a FrozenEstimator, which has to be fitted."""
     frozen = isinstance(base, FrozenEstimator)
     transformer = base.estimator if frozen else base
@@ -136,7 +119,7 @@ def checked_transformer(base: Any) -> NoisyDIMTransformer:
     return transformer
 
 
-def without_names(transformer: Any) -> Any:
+def without_names(transformer: NoisyDIMTransformer) -> NoisyDIMTransformer:
     """Return a transformer that takes arrays without a warning: names were checked before."""
     if hasattr(transformer, "feature_names_in_"):
         transformer = copy.copy(transformer)
@@ -147,7 +130,7 @@ def without_names(transformer: Any) -> Any:
 class ScaledFeatures:
     """Features (n, p) of samples as the encoder is given them, means where they are missing."""
 
-    def __init__(self, transformer: Any, X: FloatArray) -> None:
+    def __init__(self, transformer: NoisyDIMTransformer, X: FloatArray) -> None:
         self.scaling = transformer.encoder_.scaling
         self.fill = np.ma.masked_invalid(self._scaled(X)).mean(0).filled(0.0)
 

@@ -3,10 +3,8 @@
 A view is a callable `(batch, generator) -> batch` on float32 tensors (n, ...) of scaled rows. One
 that has to know the table has a method `prepare`: given a sample of scaled rows, before training,
 it returns the callable that is used in its place. If that keeps rows of the sample, it has a method
-`release`, which is called when training ends.
-
-With `missing="indicator"` a missing cell is NaN, in batches as in the sample, and one that is given
-a value counts as observed. A view may leave cells missing, or make them so.
+`release`, which is called when training ends. With `missing="indicator"` missing cells are NaN, in
+batches as in the sample, and a view may leave, fill or make them.
 """
 
 from __future__ import annotations
@@ -30,10 +28,6 @@ __all__ = [
     "GaussianJitter",
     "Mixup",
     "Neighbors",
-    "identity",
-    "one_hot_blocks",
-    "prepare_view",
-    "resolve_augmentation",
 ]
 
 View = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -44,7 +38,7 @@ def _rate(value: float) -> float:
 
 
 def has_missing(x: torch.Tensor) -> bool:
-    """Tell whether a cell is NaN, by a sum: scaling bounds cells, so it does not overflow."""
+    """Tell whether a cell is NaN; the sum does not overflow, since scaling bounds cells."""
     return bool(x.sum().isnan())
 
 
@@ -67,15 +61,13 @@ class _View(BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If a parameter that says what to do with the table is not valid.
+            If a parameter is not valid.
         """
         return self
 
 
 class FeatureMasking(_View):
-    """Replace random cells by zero, the column's mean where `scaling` centres it.
-
-    A missing cell is replaced like any other.
+    """Replace random cells, missing ones too, by zero: the mean where `scaling` centres columns.
 
     Parameters
     ----------
@@ -88,13 +80,12 @@ class FeatureMasking(_View):
 
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view."""
         u = torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32)
         return x.masked_fill(u < _rate(self.rate), 0.0)
 
 
 class GaussianJitter(_View):
-    r"""Add normal noise to every cell; missing ones stay missing.
+    """Add normal noise to every cell; missing ones stay missing.
 
     Parameters
     ----------
@@ -107,7 +98,6 @@ class GaussianJitter(_View):
 
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view."""
         scale = check_real(self.scale, "augmentation scale", minimum=0)
         noise = torch.empty_like(x).normal_(generator=generator)
         return torch.add(x, noise, alpha=scale)
@@ -119,14 +109,12 @@ class Mixup(_View):
     .. math:: x' = \lambda x + (1 - \lambda) x_{\text{other}}, \qquad
         \lambda = \max(b, 1 - b), \quad b \sim \operatorname{Beta}(\alpha, \alpha)
 
-    The larger share is the row's own, so that the view belongs to it. A cell that is missing in
-    either row stays as it is.
+    The larger share is the row's own. A cell that is missing in either row stays as it is.
 
     Parameters
     ----------
     alpha : float, default=0.4
-        :math:`\alpha` > 0. The smaller, the closer views stay to their rows; 1 draws the row's
-        share uniformly from [1/2, 1].
+        :math:`\alpha` > 0. The smaller, the closer views stay to their rows.
     """
 
     def __init__(self, alpha: float = 0.4) -> None:
@@ -134,12 +122,11 @@ class Mixup(_View):
 
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view."""
         others = x[torch.randint(len(x), (len(x),), generator=generator, device=x.device)]
         alpha = check_real(self.alpha, "augmentation alpha", minimum=0, closed="neither")
         u = torch.rand(len(x), generator=generator, device=x.device, dtype=torch.float32)
-        # torch draws beta variates from its global generator alone; the quantile function takes
-        # ours. The distribution is symmetric, so its upper half is that of the larger share.
+        # torch draws beta variates from its global generator alone. The distribution is symmetric,
+        # so its upper half is that of the larger share.
         share = betaincinv(alpha, alpha, 0.5 + 0.5 * u.double().cpu().numpy())
         weight = torch.as_tensor(share).to(x).view(-1, *[1] * (x.ndim - 1))
         mixed = torch.lerp(others, x, weight)
@@ -148,30 +135,11 @@ class Mixup(_View):
 
 @own_context(gradients=False)
 def one_hot_blocks(x: torch.Tensor) -> list[list[int]]:
-    """Return the blocks of adjacent columns of scaled rows that look like one-hot codes.
+    """Return the blocks of adjacent columns of scaled rows (n, p) that look like one-hot codes.
 
     Each column of a block has two values (any two: scaling moves 0 and 1), and in every row one
-    column alone has its larger value. A column with one value only is a level that the sample
-    happens not to show, where it stands inside a block. Where a cell of the block is missing (NaN),
-    at most one of the others has its larger value.
-
-    Parameters
-    ----------
-    x : Tensor of shape (n, p)
-        Scaled rows.
-
-    Returns
-    -------
-    blocks : list of lists of int
-        Numbers of the columns of each block.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.augmentations import one_hot_blocks
-    >>> codes = 3 * torch.eye(3)[[0, 1, 2, 1]] - 1
-    >>> one_hot_blocks(torch.cat([torch.arange(4.0)[:, None], codes], 1))
-    [[1, 2, 3]]
+    column alone has its larger value, or none where a cell of the block is missing (NaN). Inside a
+    block a column may have one value only: a level that the sample happens not to show.
     """
     missing = x.isnan()
     low = x.masked_fill(missing, torch.inf).amin(0)
@@ -256,10 +224,9 @@ class BlockCorruption:
 class FeatureCorruption(_View):
     """Replace random cells by the same column's value in a random row of the batch.
 
-    Each cell is replaced with probability `rate`, each from a row of its own, so a corrupted cell
-    follows the column's marginal distribution (SCARF: Bahri et al., ICLR 2022, section 3). Columns
-    of a group, such as a one-hot block, are replaced together, from one row: one in which all of
-    them are observed. Without any in the batch the cell stays as it is.
+    A corrupted cell follows the column's marginal distribution (SCARF: Bahri et al., ICLR 2022,
+    section 3). Columns of a group, such as a one-hot block, are replaced together, from one row in
+    which all of them are observed; without any in the batch they stay as they are.
 
     Parameters
     ----------
@@ -267,7 +234,7 @@ class FeatureCorruption(_View):
         Probability that a cell, or a group, is replaced, in [0, 1].
     groups : None, "auto" or list of lists of int, default=None
         Columns that are replaced as one, by number; columns in no group stand for themselves.
-        "auto" finds one-hot blocks in a sample of the rows: see `one_hot_blocks`.
+        "auto" finds one-hot blocks, also scaled ones, in a sample of the rows.
 
     Examples
     --------
@@ -300,34 +267,30 @@ class FeatureCorruption(_View):
         return BlockCorruption(_rate(self.rate), groups, sample[0].numel())
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view."""
         return self.prepare(x)(x, generator)
 
 
-# Distances by a matrix product are exact to rounding only: so many candidates beyond those that are
-# asked for are looked at again, by subtraction, the row itself and its doubles among them.
+# Distances by a matrix product are inexact: so many more candidates than are asked for, the row
+# itself and its doubles among them, are looked at again, by subtraction.
 _SPARE = 16
 
 
 class Neighbors(_View):
     """Take one of the nearest other rows in the place of a row.
 
-    What neighbours have in common is kept, and what tells them apart may be lost. Classifiers on
-    the embedding gain or lose by it, table by table (Dwibedi et al., ICCV 2021, section 3.2, take
-    neighbours in the embedding).
+    What neighbours have in common is kept, and what tells them apart may be lost (Dwibedi et al.,
+    ICCV 2021, section 3.2, take neighbours in the embedding).
 
-    Neighbours are looked for among the rows that training shows to a view before it starts, up to
-    4,096 of them, by the Euclidean distance of the scaled rows; used by itself, or in a stream
-    after its first call, among those of the batch. Rows that are equal are no neighbours, and a row
-    with `n_neighbors` + 15 doubles stays as it is. A missing cell counts as the column's mean, and
-    a cell that is missing in the neighbour stays as it is. In `Compose` it belongs in front: the
-    nearest to a row that another view has changed may be that row itself.
+    Neighbours are looked for by the Euclidean distance of the scaled rows, among up to 4,096 rows
+    of the table; used by itself, or in a stream after its first call, among those of the batch.
+    Rows that are equal are no neighbours, and a row with `n_neighbors` + 15 doubles stays as it is.
+    A missing cell counts as the column's mean, and a cell that is missing in the neighbour stays as
+    it is. In `Compose` it belongs in front: the nearest to a changed row may be that row itself.
 
     Parameters
     ----------
     n_neighbors : int, default=10
-        How many of the nearest are drawn from, all alike. The larger, the less of a row is left,
-        and the more of its group.
+        How many of the nearest are drawn from, all alike.
     rate : float, default=1.0
         Probability that a row is replaced, in [0, 1].
 
@@ -340,8 +303,7 @@ class Neighbors(_View):
     [1.0, 0.0, 12.0, 10.0]
     """
 
-    # A sample of the table, for as long as training lasts: it is rows of the user's.
-    _candidates: torch.Tensor | None = None
+    _candidates: torch.Tensor | None = None  # rows of the user's, while training lasts
 
     def __init__(self, n_neighbors: int = 10, rate: float = 1.0) -> None:
         self.n_neighbors = n_neighbors
@@ -363,17 +325,14 @@ class Neighbors(_View):
 
     @own_context(gradients=False)
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view."""
         count = check_integer(self.n_neighbors, "augmentation n_neighbors", minimum=1)
         rate = _rate(self.rate)
         candidates = x if self._candidates is None else self._candidates.to(x.device)
         distance, near = _nearest(x.flatten(1), candidates.flatten(1), count)
         found = distance.isfinite().sum(1)
         # In float64, where no draw is rounded up to 1.
-        shape = (2, len(x))
-        replaced, chosen = torch.rand(
-            shape, generator=generator, device=x.device, dtype=torch.float64
-        )
+        u = torch.rand(2, len(x), generator=generator, device=x.device, dtype=torch.float64)
+        replaced, chosen = u
         position = (chosen * found).long()[:, None]
         partners = candidates[near.gather(1, position)[:, 0]]
         keep = ((replaced >= rate) | (found == 0)).view(-1, *[1] * (x.ndim - 1))
@@ -428,25 +387,11 @@ class Compose(_View):
         return Chain([prepare_view(resolve_augmentation(view), sample) for view in self.views])
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a view."""
         return Chain([resolve_augmentation(view) for view in self.views])(x, generator)
 
 
 def identity(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return the rows themselves: what `augmentation=None` means.
-
-    Parameters
-    ----------
-    x : Tensor of shape (n, ...)
-        Scaled rows.
-    generator : torch.Generator
-        Not used.
-
-    Returns
-    -------
-    x : Tensor of shape (n, ...)
-        The same.
-    """
+    """Return the rows themselves: what `augmentation=None` means."""
     return x
 
 
@@ -460,42 +405,13 @@ AUGMENTATIONS: Mapping[str, type] = {
 
 
 def prepare_view(view: View, sample: torch.Tensor) -> View:
-    """Return the view for a table: what its `prepare` makes, or itself where it has none.
-
-    Parameters
-    ----------
-    view : callable
-        (batch, generator) -> batch, as from `resolve_augmentation`.
-    sample : Tensor of shape (n, ...)
-        Scaled rows of the table.
-
-    Returns
-    -------
-    view : callable
-        (batch, generator) -> batch.
-    """
+    """Return the view for a table: what its `prepare` makes, or itself where it has none."""
     prepare = getattr(view, "prepare", None)
     return view if prepare is None else prepare(sample)
 
 
 def resolve_augmentation(augmentation: object) -> View:
-    """Return the view that a value of the parameter `augmentation` stands for.
-
-    Parameters
-    ----------
-    augmentation : str, class, object, callable or None
-        As of `NoisyDIMTransformer`; a class is called without arguments.
-
-    Returns
-    -------
-    view : callable
-        (batch, generator) -> batch; of an estimator a copy.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it cannot be called, or is a class that needs arguments; if a name is unknown.
-    """
+    """Return the view that a value of the parameter `augmentation` stands for."""
     if augmentation is None:
         return identity
     also = ["None", "a callable (batch, generator) -> batch"]

@@ -22,7 +22,7 @@ from torch.nn.functional import softplus
 from sknoisydim._linear import ALL, Rows
 from sknoisydim._validation import check_name, check_real, resolve
 
-__all__ = ["BOUNDS", "DonskerVaradhan", "dv", "infonce", "jsd", "nwj", "resolve_bound", "smile"]
+__all__ = ["BOUNDS", "DonskerVaradhan", "dv", "infonce", "jsd", "nwj", "smile"]
 
 # exp goes on as its tangent from here: e^5 is far outside what a critic near its optimum shows
 # (E_q e^T = 1), and beyond e^88 float32 has no number for it.
@@ -70,10 +70,8 @@ def infonce(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 
     The first term asks which view belongs to a noisy embedding, the second which noisy embedding
     belongs to a view (arXiv:1807.03748, section 2.3 and appendix A.1, for either). With the
-    channel's own density, whose `log_ratio` is relative to the distribution of the output at
-    capacity, the second is tight for that distribution alone, so training moves the embedding
-    towards it. Close to log n, where both saturate, a thin shell can have a larger value than
-    N(0, I).
+    channel's own density the second is tight for the output's distribution at capacity alone. Close
+    to log n, where both saturate, a thin shell can have a larger value than N(0, I).
 
     Parameters
     ----------
@@ -123,12 +121,10 @@ def nwj(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     .. math:: 1 + E_p[T] - E_q[e^T] \le I
 
     (IEEE Transactions on Information Theory 56 (11), 2010, section II; in this form Poole et al.,
-    "On Variational Bounds of Mutual Information", ICML 2019, section 2.1.) It is an equality for
-    the log density ratio alone, :math:`T = \log p(y \mid x) - \log p(y)`, to which a constant must
-    not be added. In a batch the standard error of its second mean is about :math:`e^I / n`, so log
-    n nats are its practical limit too, though no strict one. Where the log of :math:`E_q[e^T]`
-    exceeds 5, exp goes on as its tangent: the value then lies between this bound and `dv`, so it
-    stays a bound, and numbers and gradients stay finite.
+    ICML 2019, section 2.1.) An equality for :math:`T = \log p(y \mid x) - \log p(y)` alone. The
+    standard error of its second mean is about :math:`e^I / n`, so log n nats are its practical
+    limit, too. Where the log of :math:`E_q[e^T]` exceeds 5, exp goes on as its tangent: the value
+    then lies between this bound and `dv`, and gradients stay finite.
 
     Parameters
     ----------
@@ -151,9 +147,9 @@ def dv(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     .. math:: E_p[T] - \log E_q[e^T] \le I
 
     (1983; Belghazi et al., "MINE", ICML 2018, theorem 1.) It does not change when a constant is
-    added to T. The log of a mean over a batch is biased: it is too small on average, so the value
-    is too large by about half the variance of the mean where that is small, :math:`e^{2 I} / 2 n^2`
-    for a Gaussian channel at capacity. `DonskerVaradhan` removes that bias from the gradient.
+    added to T. The log of a mean over a batch is biased, so the value is too large by about half
+    the variance of the mean, :math:`e^{2 I} / 2 n^2` for a Gaussian channel at capacity.
+    `DonskerVaradhan` removes that bias from the gradient.
 
     Parameters
     ----------
@@ -173,15 +169,13 @@ def dv(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 class DonskerVaradhan(nn.Module):
     r"""`dv`, with the moving-average gradient of MINE while it trains.
 
-    The value is that of `dv`. Its gradient has :math:`E_q[e^T]` of the batch in the denominator,
-    which is biased; here an exponential moving average a of it over the batches stands there
-    (Belghazi et al., ICML 2018, section 3.2):
+    The value is that of `dv`. In the denominator of its gradient stands an exponential moving
+    average a of :math:`E_q[e^T]` over the batches (Belghazi et al., ICML 2018, section 3.2):
 
     .. math:: \nabla E_p[T] - \frac{\nabla E_q[e^T]}{a}
 
     That is the gradient of :math:`E_p[T] - E_q[e^T] / a - \log a + 1`, a bound for any a > 0 (Poole
-    et al., ICML 2019, section 2.1), so a may lag behind, or be shared by the two terms of the
-    objective.
+    et al., ICML 2019, section 2.1), so a may lag behind.
 
     Parameters
     ----------
@@ -215,8 +209,7 @@ class DonskerVaradhan(nn.Module):
         # that holds the rivals down meanwhile; their share stays between 1 - decay and its inverse.
         average = torch.minimum(average, batch - fresh)
         self.log_average.copy_(average)
-        # The gradient of E_q[e^T] / a is that of its log times their ratio: a step of DV's own
-        # gradient, longer or shorter. The bracket is zero.
+        # The gradient of E_q[e^T] / a is that of its log times their ratio. The bracket is zero.
         ratio = (batch - average).exp()
         return value - (ratio - 1) * (rivals - batch)
 
@@ -238,10 +231,8 @@ def jsd(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 
     .. math:: E_p[-\log(1 + e^{-T})] - E_q[\log(1 + e^T)]
 
-    the log likelihood of a classifier that tells pairs that belong together from pairs that do not,
-    with bounded gradients and small variance. Its optimal critic is the log density ratio, so the
-    value that is returned is `nwj` of the same scores, which is in nats (Hjelm et al., ICLR 2019,
-    equation 4; for the value Poole et al., ICML 2019, section 2.1).
+    (Hjelm et al., ICLR 2019, equation 4). Its optimal critic is the log density ratio, so the value
+    is `nwj` of the same scores, in nats (Poole et al., ICML 2019, section 2.1).
 
     Parameters
     ----------
@@ -263,12 +254,10 @@ def smile(scores: torch.Tensor, clip: float = 5.0, rows: Rows = ALL) -> torch.Te
 
     .. math:: E_p[T] - \log E_q[\min(\max(e^T, e^{-\tau}), e^{\tau})]
 
-    The variance of the mean is at most :math:`e^{2 \tau} / n`. For the log density ratio the value
-    is too large by at most :math:`-\log P_p(T \le \tau)` and too small by at most
-    :math:`e^{-\tau}`: beyond :math:`\tau` nats it is an estimate and no bound any more. Rivals with
-    scores beyond the clip would have no gradient, so it is that of `jsd`, as in the authors' code.
-
-    (Song, Ermon, ICLR 2020, section 4.)
+    (Song, Ermon, ICLR 2020, section 4.) The variance of the mean is at most
+    :math:`e^{2 \tau} / n`. For the log density ratio the value is too large by at most
+    :math:`-\log P_p(T \le \tau)` and too small by at most :math:`e^{-\tau}`: beyond :math:`\tau`
+    nats it is no bound any more. The gradient is that of `jsd`, as in the authors' code.
 
     Parameters
     ----------
@@ -307,26 +296,11 @@ BOUNDS: Mapping[str, Bound | type[nn.Module]] = {
 
 
 def resolve_bound(bound: object) -> Bound:
-    """Return the function that a value of the parameter `bound` stands for.
-
-    Parameters
-    ----------
-    bound : str, class or callable
-        As of `NoisyDIMTransformer`; a class is called without arguments.
-
-    Returns
-    -------
-    bound : callable
-        Scores (n, n) -> nats. A module is copied, so that a fit keeps its own state.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it cannot be called, or is a class that needs arguments; if a name is unknown.
-    """
+    """Return the function that a value of the parameter `bound` stands for."""
     also = ["a callable (scores) -> nats"]
     found = BOUNDS[check_name(bound, BOUNDS, "bound", also)] if isinstance(bound, str) else bound
     found = resolve(found, BOUNDS, "bound", method="__call__", also=also)
+    # A fit keeps the state of a module to itself.
     return copy.deepcopy(found) if isinstance(found, nn.Module) else found
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from sklearn.base import BaseEstimator
@@ -21,14 +21,7 @@ from sknoisydim._context import own_context, own_forward
 from sknoisydim._modules import linear, mlp
 from sknoisydim._validation import check_integer, check_real, check_sizes, resolve
 
-__all__ = [
-    "CRITICS",
-    "BilinearCritic",
-    "ConcatCritic",
-    "ExactCritic",
-    "SeparableCritic",
-    "resolve_critic",
-]
+__all__ = ["CRITICS", "BilinearCritic", "ConcatCritic", "ExactCritic", "SeparableCritic"]
 
 # Variance of a view about its row, per component of unit variance, that critics start from.
 SPREAD = 0.2
@@ -38,8 +31,15 @@ DECAY = 0.9
 GAIN = 10.0
 
 
+class Channel(Protocol):
+    @property
+    def scale(self) -> float: ...
+    @property
+    def log_ratio(self) -> Callable[..., torch.Tensor]: ...
+
+
 class _Exact(nn.Module):
-    def __init__(self, channel: Any, n_components: int) -> None:
+    def __init__(self, channel: Channel, n_components: int) -> None:
         super().__init__()
         self.channel = channel
         # E |f(X') - f(X)|^2 per component; NaN before the first batch.
@@ -64,8 +64,8 @@ class _Exact(nn.Module):
 class _Critic(BaseEstimator):
     """What critics have in common."""
 
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
-        """Return the module, (view, noisy) -> scores.
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
+        """Return the module.
 
         Parameters
         ----------
@@ -79,14 +79,12 @@ class _Critic(BaseEstimator):
         Returns
         -------
         critic : nn.Module
-            Maps views (n, d) and noisy embeddings (n, d) to scores (n, n), with ``scores[i, j]``
-            for noisy embedding i and view j.
+            Maps views (n, d) and noisy embeddings (n, d) to scores (n, n), a row per noisy one.
 
         Raises
         ------
         TypeError, ValueError
-            If a parameter is not valid; by `ExactCritic`, if the density of the channel's noise has
-            no gradient.
+            If a parameter is not valid; by `ExactCritic`, if the noise's density has no gradient.
         """
         raise NotImplementedError  # described here once: each subclass has its own
 
@@ -97,19 +95,16 @@ class ExactCritic(_Critic):
     .. math:: T(x, y) = \log N(y; r \odot x, \operatorname{diag}(1 - r^2) + \sigma^2 I)
         - \log N(y; 0, (1 + \sigma^2) I), \qquad r_k = 1 - v_k / 2
 
-    Without augmentation the spread v is zero and r is one, and this is the optimal critic, at the
-    price of one matrix product. With it, f(X') is not f(X), and the bare density of the noise would
-    punish each pair by :math:`v / 2 \sigma^2` per component: minus 50 nats with little noise. The
-    spread :math:`v_k = E (f_k(X') - f_k(X))^2` is a running mean over the batches of training: the
-    mean square of (noisy - view) of pairs that belong together, less :math:`\sigma^2`. For jointly
-    normal f(X) and f(X') the critic is optimal again; it has no parameters and no gradient by v.
+    The spread :math:`v_k = E (f_k(X') - f_k(X))^2` is a running mean over the batches of training:
+    the mean square of (noisy - view) of pairs that belong together, less :math:`\sigma^2`. The
+    critic is optimal for jointly normal f(X) and f(X'), and without augmentation, where v is zero.
+    It has no parameters, no gradient by v, and costs one matrix product.
 
-    Use it where views stay close to their rows. A learned critic knows better what corrupted cells
-    do. The density of a `UniformNoise` is a box, without a gradient: there is none for it.
+    Use it where views stay close to their rows. The density of `UniformNoise` has no gradient.
     """
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         if not getattr(channel, "exact", True):
             raise ValueError(
                 f"critic='exact' trains by the density of the noise, and that of a "
@@ -120,10 +115,9 @@ class ExactCritic(_Critic):
 
 
 class QuadraticRatio(nn.Module):
-    r"""Log density ratio of jointly normal pairs, every coefficient a parameter.
+    """Log density ratio of jointly normal pairs, with each coefficient a parameter.
 
-    Starts as the density ratio of the channel for views about their rows with the precision
-    :math:`1 / (\sigma^2 + 0.2)`.
+    Starts as that of the channel, for views that vary about their rows by `SPREAD`.
     """
 
     def __init__(self, n_components: int, scale: float) -> None:
@@ -149,6 +143,10 @@ class QuadraticRatio(nn.Module):
         return torch.addmm(of_view, precision * (noisy @ self.product), view.T) + 0.5 * of_noisy
 
 
+def _temperature(value: float) -> float:
+    return check_real(value, "critic temperature", minimum=0, closed="neither")
+
+
 class _Tempered(nn.Module):
     by_pair = True
 
@@ -168,11 +166,9 @@ class BilinearCritic(_Critic):
     .. math:: T(x, y) = \frac{1}{\tau} \left( y^T W x - \frac{1}{2} x^T A x - \frac{1}{2} y^T B y
         + c \right)
 
-    The family of all density ratios of jointly normal pairs, so with embeddings on their way to
-    N(0, I) it comes close to the optimum, with 3 d^2 + 2 parameters and one matrix product. The
-    bilinear term alone (arXiv:1807.03748, equation 3) cannot: an inner product also grows with the
-    length of a rival, and :math:`y^T W x` shows d / (2 (1 + s^2)) nats at most with a noise of s,
-    1.0 of 5.1 at d = 2 and s = 0.08.
+    The family of all density ratios of jointly normal pairs, so it comes close to the optimum as
+    embeddings come close to N(0, I), with 3 d^2 + 2 parameters and one matrix product. The bilinear
+    term alone (arXiv:1807.03748, equation 3) shows at most d / (2 (1 + s^2)) nats, with noise s.
 
     Parameters
     ----------
@@ -184,10 +180,8 @@ class BilinearCritic(_Critic):
         self.temperature = temperature
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
-        temperature = check_real(
-            self.temperature, "critic temperature", minimum=0, closed="neither"
-        )
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
+        temperature = _temperature(self.temperature)
         return _Tempered(QuadraticRatio(n_components, channel.scale), temperature)
 
 
@@ -222,8 +216,7 @@ class _Separable(nn.Module):
 class SeparableCritic(_Critic):
     r"""Inner product of two small networks, :math:`T(x, y) = g(x) \cdot h(y) / \tau`.
 
-    Costs 2n evaluations of a network and one matrix product for the n x n scores, and stays sound
-    when view and row differ.
+    Costs 2n evaluations of a network and one matrix product for the n x n scores.
 
     Parameters
     ----------
@@ -232,8 +225,7 @@ class SeparableCritic(_Critic):
     width : int, default=64
         Dimension in which the inner product is taken.
     temperature : float, default=1.0
-        :math:`\tau`. The scores that training starts from do not depend on it; with larger values
-        they follow a change of g and h less.
+        :math:`\tau`. The scores that training starts from do not depend on it.
 
     Examples
     --------
@@ -253,15 +245,12 @@ class SeparableCritic(_Critic):
         self.temperature = temperature
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         hidden = check_sizes(self.hidden_layer_sizes, "critic hidden_layer_sizes")
-        temperature = check_real(
-            self.temperature, "critic temperature", minimum=0, closed="neither"
-        )
+        temperature = _temperature(self.temperature)
         width = check_integer(self.width, "critic width", minimum=1)
         # Both towers start as one linear map A, with A'A close to I / (noise variance + SPREAD), as
-        # in the exact critic for views that far from their rows. Bounds then start near their value
-        # instead of some nats below zero.
+        # in the exact critic for such views. Bounds then do not start some nats below zero.
         first = linear(n_components, width, generator, bias=False)
         limit = math.sqrt(3 * temperature / width / (channel.scale**2 + SPREAD))
         nn.init.uniform_(first.weight, -limit, limit, generator=generator)
@@ -309,14 +298,12 @@ class _Concat(nn.Module):
 class ConcatCritic(_Critic):
     """All pairs through one network, :math:`T(x, y) = T_0(x, y) + h([x, y])`.
 
-    :math:`T_0` is the form of `BilinearCritic`, and h starts at zero, so that training starts at
-    the density ratio of the channel and not at no information. The most general critic (Belghazi et
-    al., ICML 2018; Poole et al., ICML 2019, section 3), and the dearest: n^2 evaluations of a
-    network per batch, where a separable critic takes 2n.
+    :math:`T_0` is the form of `BilinearCritic`, and h starts at zero. The most general critic
+    (Belghazi et al., ICML 2018; Poole et al., ICML 2019, section 3), and the dearest: n^2
+    evaluations of a network per batch, where a separable critic takes 2n.
 
-    Memory is bounded: pairs are taken in chunks of rows, and the backward pass computes a chunk
-    again. At the peak there are the n x n scores and the layers of one chunk, 2^20 numbers each
-    (4 MB), whatever the batch size.
+    Memory is bounded: pairs are taken in chunks of rows, which the backward pass computes again. At
+    the peak there are the n x n scores and layers of one chunk, 2^20 numbers each (4 MB).
 
     Parameters
     ----------
@@ -328,7 +315,7 @@ class ConcatCritic(_Critic):
         self.hidden_layer_sizes = hidden_layer_sizes
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         sizes = check_sizes(self.hidden_layer_sizes, "critic hidden_layer_sizes")
         if not sizes:
             raise ValueError("critic hidden_layer_sizes must name one layer at least, got none.")
@@ -349,21 +336,5 @@ CRITICS: Mapping[str, type] = {
 
 
 def resolve_critic(critic: object) -> BaseEstimator:
-    """Return the component that a value of the parameter `critic` stands for.
-
-    Parameters
-    ----------
-    critic : str, class or object
-        As of `NoisyDIMTransformer`; a class is called without arguments.
-
-    Returns
-    -------
-    component : object
-        With ``build(n_components, channel, generator)``; of an object a copy.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it has no method `build`, or is a class that needs arguments; if a name is unknown.
-    """
+    """Return the component that a value of the parameter `critic` stands for."""
     return resolve(critic, CRITICS, "critic")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeGuard
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeGuard
 
 import torch
 from sklearn.base import BaseEstimator
@@ -14,6 +14,8 @@ from torch import nn
 from sknoisydim._context import own_context
 from sknoisydim._modules import ACTIVATIONS, Residual, fork_global_rng, mlp
 from sknoisydim._validation import check_name, check_real, check_sizes, resolve
+
+__all__ = ["MLPEncoder"]
 
 
 class MLPEncoder(BaseEstimator):
@@ -28,25 +30,14 @@ class MLPEncoder(BaseEstimator):
     batch_norm : bool, default=True
         Batch normalisation between a hidden layer and its activation.
     dropout : float, default=0.3
-        Probability that a hidden unit is dropped where a view is embedded, in [0, 1). Clean rows
-        are embedded without, in training as in `transform`.
+        Probability that a hidden unit is dropped where a view is embedded, in [0, 1).
     residual : bool, default=False
         Add its input to each hidden layer that keeps the width.
     precision : {"32", "bf16"}, default="32"
-        What matrix products are taken in while it trains; "bf16" saves time where the hardware has
-        such products. All else is in float32; `transform` is as without.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.encoders import MLPEncoder
-    >>> encoder = MLPEncoder((32,)).build(10, 2, torch.Generator().manual_seed(0))
-    >>> encoder(torch.zeros(5, 10)).shape
-    torch.Size([5, 2])
+        Of matrix products in training; "bf16" saves time where the hardware has such products.
     """
 
-    # Draws from the generator that it is given, and from no other.
-    own_generator = True
+    own_generator = True  # draws from the one that it is given, and from no other
 
     def __init__(
         self,
@@ -75,7 +66,7 @@ class MLPEncoder(BaseEstimator):
         n_components : int
             Number d of components of the embedding.
         generator : torch.Generator
-            What the weights, and the seeds of dropout, are drawn from.
+            Of the weights, and of dropout.
 
         Returns
         -------
@@ -102,20 +93,17 @@ class MLPEncoder(BaseEstimator):
 
 
 class _UserEncoder:
-    """A module class, an instance or a factory, behind the same `build`.
-
-    For rows of more than one dimension, `n_features` is their shape, a tuple.
-    """
+    """A module class, an instance or a factory, behind the same `build`."""
 
     own_generator = False
-    #: Whether rows may have more dimensions than one, as images have.
+    # Rows may be images: then `n_features` is their shape, a tuple.
     any_shape = True
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Callable[..., object]) -> None:
         self.source = source
 
     @own_context()
-    def build(self, n_features: Any, n_components: int, generator: torch.Generator) -> nn.Module:
+    def build(self, n_features: object, n_components: int, generator: torch.Generator) -> nn.Module:
         if isinstance(self.source, nn.Module):
             return copy.deepcopy(self.source)
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
@@ -137,28 +125,10 @@ ENCODERS: Mapping[str, type] = {"mlp": MLPEncoder}
 
 
 class IndicateMissing(nn.Module):
-    """An encoder of rows with missing cells: it is shown where they were.
+    """An encoder (n, p + k) -> (n, d) of rows with missing values: it is shown where they were.
 
-    A row x becomes (x with its missing cells filled, 1 for each of the `columns` that is missing
-    and 0 for each that is not). A missing cell of any other column is filled, and leaves no trace.
-
-    Parameters
-    ----------
-    encoder : nn.Module
-        What gets such rows: (n, p + k) -> (n, d).
-    columns : Tensor of shape (k,)
-        Numbers of the columns that it is shown.
-    fill : Tensor of shape (p,)
-        What a missing cell is filled with, in each column.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.encoders import IndicateMissing
-    >>> layer = IndicateMissing(torch.nn.Identity(), torch.tensor([1]), torch.zeros(2))
-    >>> layer(torch.tensor([[5.0, float("nan")], [6.0, 7.0]]))
-    tensor([[5., 0., 1.],
-            [6., 7., 0.]])
+    A row x becomes x, with missing values replaced by those of `fill` (p,), and for each of the k
+    `columns` 1 where it is missing, 0 where it is not.
     """
 
     def __init__(self, encoder: nn.Module, columns: torch.Tensor, fill: torch.Tensor) -> None:
@@ -167,18 +137,7 @@ class IndicateMissing(nn.Module):
         self.columns, self.fill = nn.Buffer(columns), nn.Buffer(fill)
 
     def widen(self, x: torch.Tensor) -> torch.Tensor:
-        """Return rows without missing cells, as the encoder takes them.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n, p)
-            Scaled rows; a missing cell is NaN.
-
-        Returns
-        -------
-        widened : Tensor of shape (n, p + k)
-            The rows, filled, and which cells of the `columns` are missing.
-        """
+        """Return rows (n, p), in which missing values are NaN, as the encoder takes them."""
         missing = x.isnan()
         filled = torch.where(missing, self.fill.to(x.dtype), x)
         if not len(self.columns):
@@ -190,52 +149,20 @@ class IndicateMissing(nn.Module):
 
 
 def resolve_encoder(encoder: object) -> BaseEstimator | _UserEncoder:
-    """Return the component that a value of the parameter `encoder` stands for.
-
-    Parameters
-    ----------
-    encoder : str, object, module or callable
-        As of `NoisyDIMTransformer`.
-
-    Returns
-    -------
-    component : object
-        With ``build(n_features, n_components, generator)``; of an object a copy.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is none of these; if a name is unknown.
-    """
+    """Return the component that a value of the parameter `encoder` stands for."""
     kind = encoder if inspect.isclass(encoder) else type(encoder)
-    if issubclass(kind, nn.Module) or (callable(encoder) and not hasattr(encoder, "build")):
+    if callable(encoder) and (issubclass(kind, nn.Module) or not hasattr(encoder, "build")):
         return _UserEncoder(encoder)
     also = ["a torch.nn.Module class, instance or factory (n_features, n_components) -> module"]
     return resolve(encoder, ENCODERS, "encoder", also=also)
 
 
-def _batch_norms(encoder: nn.Module) -> list[Any]:
+def _batch_norms(encoder: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     return [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -> None:
-    """Run an encoder, and see that it embeds rows, each by itself.
-
-    Parameters
-    ----------
-    encoder : nn.Module
-        (n, p) -> (n, d).
-    example : Tensor of shape (2, p)
-        Two scaled rows.
-    n_components : int
-        The d that is wanted.
-
-    Raises
-    ------
-    ValueError
-        If it does not take the rows, does not return finite real numbers of shape (2, d), or
-        something else for a row alone.
-    """
+    """Raise ValueError where an encoder does not embed two scaled rows (2, p), each by itself."""
     if not all(layer.track_running_stats for layer in _batch_norms(encoder)):
         raise ValueError(
             "the encoder has a batch normalisation with track_running_stats=False, so a row's "
@@ -247,9 +174,10 @@ def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -
         with torch.no_grad():
             output, alone = encoder(example), encoder(example[:1])
     except RuntimeError as error:
+        images = " For images without channels pass X[:, None]." if example.ndim == 3 else ""
         raise ValueError(
-            f"the encoder does not take a batch of shape {tuple(example.shape)}, rows by scaled "
-            f"columns: {error}"
+            f"the encoder does not take a batch of shape {tuple(example.shape)}, whose first "
+            f"dimension is that of samples: {error}.{images}"
         ) from error
     encoder.train(mode)
     for rows, result in ((example, output), (example[:1], alone)):
@@ -272,17 +200,11 @@ def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -
         )
 
 
-def recalibrate(encoder: nn.Module, batches: Any) -> None:
+def recalibrate(encoder: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     """Set the statistics of batch normalisation layers to those of batches of clean rows.
 
-    Running averages of training mix rows and views; `transform` meets clean rows.
-
-    Parameters
-    ----------
-    encoder : nn.Module
-        Is changed in place, and put into evaluation.
-    batches : iterable of Tensor of shape (n, p)
-        Scaled rows, in random order: the variance inside a batch of a sorted table is too small.
+    Running averages of training mix rows and views; `transform` meets clean rows. These come in
+    random order: the variance inside a batch of a sorted table is too small.
     """
     layers = [m for m in _batch_norms(encoder) if m.track_running_stats]
     if not layers:
@@ -304,20 +226,7 @@ def recalibrate(encoder: nn.Module, batches: Any) -> None:
 def fold(encoder: nn.Module, mean: torch.Tensor, matrix: torch.Tensor) -> nn.Module | None:
     """Return the encoder and `matrix @ (output - mean)` behind it as one chain of linear layers.
 
-    Parameters
-    ----------
-    encoder : nn.Module
-        (n, p) -> (n, d), in evaluation.
-    mean : Tensor of shape (d,)
-        What is subtracted from its output.
-    matrix : Tensor of shape (d, d)
-        What that is multiplied by.
-
-    Returns
-    -------
-    folded : nn.Module or None
-        None if the encoder is no plain chain that ends in a linear layer, in front of which missing
-        cells may be filled.
+    Return None if the encoder is no plain chain, or does not end in a linear layer.
     """
     if type(encoder) is IndicateMissing:
         inner = fold(encoder.encoder, mean, matrix)

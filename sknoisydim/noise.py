@@ -25,25 +25,20 @@ __all__ = [
     "GaussianNoise",
     "UniformChannel",
     "UniformNoise",
-    "auto_levels",
     "auto_scale",
-    "resolve_noise",
 ]
 
-# Share of log(batch size) that the capacity takes when the size of the noise is "auto": InfoNCE
-# cannot show more than log(batch size) nats, and a channel with more than that is never filled.
+# Share of log(batch size), which is all that InfoNCE can show, that a capacity takes with "auto".
 AUTO_SHARE = 0.8
 # Sizes of noise whose squares float32 holds, as it does those of many components of such noise.
 SMALLEST, LARGEST = 1e-18, 1e18
 
 
 def _size(value: object, name: str) -> float:
-    """Return the size of the noise as a float that its channel can work with."""
     return check_real(value, name, minimum=SMALLEST, maximum=LARGEST, also="'auto'")
 
 
 def _nats(n_components: int, batch_size: int) -> float:
-    """Return the nats per component that "auto" aims at."""
     n_components = check_integer(n_components, "n_components", minimum=1)
     batch_size = check_integer(batch_size, "batch_size", minimum=2)
     return AUTO_SHARE * math.log(batch_size) / n_components
@@ -52,9 +47,7 @@ def _nats(n_components: int, batch_size: int) -> float:
 def auto_scale(n_components: int, batch_size: int) -> float:
     r"""Return the noise scale whose capacity a batch can just show, relative to unit variance.
 
-    .. math:: \sigma^2 = \frac{1}{\exp(2 \cdot 0.8 \log(B) / d) - 1}
-
-    solves :math:`\frac{d}{2} \log(1 + \sigma^{-2}) = 0.8 \log B`.
+    It solves :math:`\frac{d}{2} \log(1 + \sigma^{-2}) = 0.8 \log B`.
 
     Parameters
     ----------
@@ -93,7 +86,7 @@ class _Channel:
         clean : Tensor of shape (n, d)
             Normalised embeddings.
         generator : torch.Generator
-            What the noise is drawn from, on the device of `clean`.
+            Of the noise, on the device of `clean`.
 
         Returns
         -------
@@ -110,13 +103,13 @@ class _Channel:
         n_samples : int
             How many.
         generator : torch.Generator
-            What they are drawn from, on its device.
+            Of the draws, with their device.
 
         Returns
         -------
         clean : Tensor of shape (n_samples, d)
-            For Gaussian noise draws of N(0, I); for uniform noise of the grid, whose ends are 1 %
-            of a cell inside.
+            For Gaussian noise draws of N(0, I); for uniform noise of the grid, with its ends moved
+            inwards by 1 % of a cell, since their normal quantiles are infinite.
         """
         raise NotImplementedError  # each subclass has its own
 
@@ -156,8 +149,8 @@ class GaussianChannel(_Channel):
 
         .. math:: T_{ij} = \log p(y_i \mid f_j) - \log p^*(y_i)
 
-        where :math:`p(y \mid f) = N(f, \sigma^2 I)`, and :math:`p^* = N(0, (1 + \sigma^2) I)` is
-        the distribution of the output at capacity.
+        with :math:`p(y \mid f) = N(f, \sigma^2 I)`, and at capacity
+        :math:`p^* = N(0, (1 + \sigma^2) I)`.
 
         Parameters
         ----------
@@ -166,7 +159,7 @@ class GaussianChannel(_Channel):
         noisy : Tensor of shape (n, d)
             Embeddings y with noise.
         spread : Tensor of shape (d,) or None, default=None
-            A variance per component that is added to the noise's (of a view about its row).
+            Of a view about its row: variances that are added to the noise's.
 
         Returns
         -------
@@ -191,7 +184,7 @@ class GaussianChannel(_Channel):
 class _Noise(BaseEstimator):
     """What noises have in common."""
 
-    def build(self, n_components: int, batch_size: int) -> Any:
+    def build(self, n_components: int, batch_size: int) -> Channel:
         """Return the channel.
 
         Parameters
@@ -209,8 +202,7 @@ class _Noise(BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If one of these, or the size of the noise, is no number in its range: that of the noise
-            is from 1e-18 to 1e18.
+            If one of these is too small, or the size of the noise is not from 1e-18 to 1e18.
         """
         raise NotImplementedError  # each subclass has its own
 
@@ -219,8 +211,7 @@ class GaussianNoise(_Noise):
     r"""Gaussian channel: noise N(0, :math:`\sigma^2 I`) on an embedding with unit variance.
 
     Its capacity, :math:`\frac{d}{2} \log(1 + \sigma^{-2})` nats for d components, is reached by
-    N(0, I) alone, so information pressed through it makes the embedding normal (Butakov et al.,
-    arXiv:2410.06993).
+    N(0, I) alone (Butakov et al., arXiv:2410.06993).
 
     Parameters
     ----------
@@ -234,50 +225,22 @@ class GaussianNoise(_Noise):
 
     def build(self, n_components: int, batch_size: int) -> GaussianChannel:
         auto = auto_scale(n_components, batch_size)
-        return GaussianChannel(
-            n_components, auto if is_auto(self.scale) else _size(self.scale, "noise")
-        )
+        scale = auto if is_auto(self.scale) else _size(self.scale, "noise")
+        return GaussianChannel(n_components, scale)
 
 
 # Log density ratio where there is no noise: exp of it is zero, and sums of it are still numbers.
 NEVER = -1e4
-# How far from 0 and 1 the ends of the grid lie, in cells. They cannot be there: their normal
-# quantiles are infinite.
+# How far from 0 and 1 the ends of the grid lie, in cells.
 END = 0.01
-# Cells that normal quantiles are worked out for, at most: with more, the grid is U[0, 1].
+# Cells of the grid, at most: with more, it is U[0, 1].
 MAX_CELLS = 10_000
 
 
 def auto_levels(n_components: int, batch_size: int) -> int:
-    r"""Return the number of cells 1/2e, at least 2, of the grid that a batch can just show.
+    """Return the number of cells 1/2e, at least 2, of the grid that a batch can just show.
 
-    .. math:: k = \max(2, [B^{0.8 / d}] - 1)
-
-    makes :math:`d \log(1 + k)` close to :math:`0.8 \log B`. Of the two integers around the real
-    solution the one with the closer capacity is taken; with one cell, the grid would be the corners
-    of the cube.
-
-    Parameters
-    ----------
-    n_components : int
-        Number d of components, at least 1.
-    batch_size : int
-        Rows B of a batch, at least 2.
-
-    Returns
-    -------
-    levels : int
-        The number of cells k.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is no integer, or too small.
-
-    Examples
-    --------
-    >>> auto_levels(1, 512), auto_levels(2, 512), auto_levels(16, 512)
-    (146, 11, 2)
+    It makes the capacity d log(1 + 1/2e) as close to 0.8 log B as can be.
     """
     nats = _nats(n_components, batch_size)
     below = max(2, math.floor(math.expm1(nats)))
@@ -288,9 +251,8 @@ def auto_levels(n_components: int, batch_size: int) -> int:
 class UniformChannel(_Channel):
     r"""Additive uniform noise on a bounded head, :math:`y = \Phi(z) + u`; see `UniformNoise`.
 
-    z is the normal-space embedding, :math:`\Phi` the normal distribution function by component, and
-    u uniform on :math:`[-e, e]^d`. The head :math:`\Phi(z)` lies in the unit cube, and y in
-    :math:`[-e, 1 + e]^d`.
+    z is the embedding whose target is N(0, I), :math:`\Phi` the normal distribution function by
+    component, so that :math:`\Phi(z)` lies in the unit cube, and u uniform on :math:`[-e, e]^d`.
 
     Parameters
     ----------
@@ -300,7 +262,6 @@ class UniformChannel(_Channel):
         e, half the width of the noise.
     """
 
-    # For measuring: without a gradient, so training takes a learned critic.
     exact: ClassVar[bool] = False
 
     half_width: float
@@ -349,7 +310,7 @@ class UniformChannel(_Channel):
         Returns
         -------
         view, noisy : Tensor of shape (n, d)
-            For a head of U[0, 1]; the noise then has the standard deviation `scale`.
+            With noise of the standard deviation `scale`.
         """
         unit = math.sqrt(12)
         return unit * (torch.special.ndtr(view) - 0.5), unit * (noisy - 0.5)
@@ -373,8 +334,7 @@ class UniformChannel(_Channel):
         Returns
         -------
         scores : Tensor of shape (n, m)
-            In nats: the capacity where y is in the box, and -10,000 in place of minus infinity
-            elsewhere.
+            In nats: the capacity where y is in the box, -10,000 (for minus infinity) elsewhere.
         """
         f = torch.special.ndtr(clean)
         # What was added and is taken away again differs by a rounding or two.
@@ -389,19 +349,16 @@ class UniformNoise(_Noise):
     The paper's own channel for a uniform distribution (Butakov et al., arXiv:2410.06993), for one
     or two components. Its capacity, :math:`d \log(1 + 1/2e)` nats, is reached where 1/2e is an
     integer, by the uniform distribution on the grid :math:`\{0, 2e, \dots, 1\}^d` alone, which
-    comes close to :math:`U[0, 1]^d` when e is small. Use it with ``target="uniform"``: the
-    embedding is then what the noise was added to. A fit learns a critic for all terms of the
-    objective, since the density of the noise has no gradient.
+    comes close to :math:`U[0, 1]^d` when e is small. Use it with ``target="uniform"``. A fit learns
+    a critic for all terms of the objective, since the density of the noise has no gradient.
 
-    What a batch of B rows can show, log B nats, is shared by the components: from :math:`d \log 3 >
-    \log B` on (d = 6 at B = 512) no grid with a point inside the cube can be shown, of which
-    `build` warns. For more components take `GaussianNoise` and ``target="uniform"``.
+    `build` warns where :math:`d \log 3 > \log B` (d = 6 at B = 512): a batch of B rows cannot show
+    a grid with a point inside the cube. Take `GaussianNoise` and ``target="uniform"`` there.
 
     Parameters
     ----------
     half_width : "auto" or float, default="auto"
-        e, > 0. "auto" takes 1/2e an integer, at least 2, with a capacity as close to
-        0.8 log(batch size) as can be: see `auto_levels`.
+        e, > 0. "auto" takes an integer 1/2e >= 2, for a capacity close to 0.8 log(batch size).
     """
 
     def __init__(self, half_width: float | str = "auto") -> None:
@@ -431,23 +388,7 @@ NOISES: Mapping[str, type] = {"gaussian": GaussianNoise, "uniform": UniformNoise
 
 
 def resolve_noise(noise: object) -> BaseEstimator:
-    """Return the component that a value of the parameter `noise` stands for.
-
-    Parameters
-    ----------
-    noise : "auto", float, str, class or object
-        As of `NoisyDIMTransformer`.
-
-    Returns
-    -------
-    component : object
-        With ``build(n_components, batch_size)``; of an object a copy.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is none of these; if a name is unknown, or a number not from 1e-18 to 1e18.
-    """
+    """Return the component that a value of the parameter `noise` stands for."""
     if isinstance(noise, numbers.Real):
         return GaussianNoise(_size(noise, "noise"))
     return resolve(noise, {"auto": GaussianNoise, **NOISES}, "noise", also=["a number > 0"])

@@ -12,6 +12,8 @@ from torch import nn
 from sknoisydim._context import own_context, own_forward
 from sknoisydim._validation import check_real, resolve
 
+__all__ = ["BatchNormalization", "Normalizer", "Whitening"]
+
 # Variances below it count as none: the matrix is kept in float32, where its inverse must be finite.
 SMALLEST = torch.finfo(torch.float32).tiny
 
@@ -20,8 +22,7 @@ class Normalizer(nn.Module):
     """Map x (n, d) to (x - mean) @ matrix.T.
 
     In training, mean and matrix come from the batch, and gradients flow through them; in
-    evaluation, from `set_statistics`. No running average is kept: the distribution of clean rows
-    has to match, and running averages over augmented batches do not describe it.
+    evaluation, from `set_statistics`. Running averages over views would not describe clean rows.
 
     Parameters
     ----------
@@ -57,16 +58,13 @@ class Normalizer(nn.Module):
 
         Parameters
         ----------
-        mean : Tensor of shape (d,)
-            Mean of the encoder's outputs, in float64.
-        covariance : Tensor of shape (d, d)
-            Their covariance, in float64.
+        mean, covariance : Tensor of shape (d,), Tensor of shape (d, d)
+            Of the encoder's outputs, in float64.
         """
         self.mean.copy_(mean)
         self.matrix.copy_(self.deviation * self._from_covariance(covariance))
 
     def _from_covariance(self, covariance: torch.Tensor) -> torch.Tensor:
-        """Return the matrix (d, d) that normalises outputs with this covariance (d, d)."""
         raise NotImplementedError  # each subclass has its own
 
     @own_forward
@@ -174,14 +172,6 @@ class BatchNormalization(_Normalization):
     ----------
     ridge : float, default=1e-4
         :math:`\rho`, relative to the mean variance :math:`\bar\sigma^2` of the components.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sknoisydim.normalization import BatchNormalization
-    >>> z = BatchNormalization().build(1)(torch.tensor([[1.0], [3.0]]))
-    >>> z.round(decimals=2).flatten().tolist()
-    [-1.0, 1.0]
     """
 
     module = _PerComponent
@@ -191,21 +181,5 @@ NORMALIZATIONS: Mapping[str, type] = {"whiten": Whitening, "batch": BatchNormali
 
 
 def resolve_normalization(normalization: object) -> BaseEstimator:
-    """Return the component that a value of the parameter `normalization` stands for.
-
-    Parameters
-    ----------
-    normalization : str, class or object
-        As of `NoisyDIMTransformer`; a class is called without arguments.
-
-    Returns
-    -------
-    component : object
-        With ``build(n_components)``; of an object a copy.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it has no method `build`, or is a class that needs arguments; if a name is unknown.
-    """
+    """Return the component that a value of the parameter `normalization` stands for."""
     return resolve(normalization, NORMALIZATIONS, "normalization")

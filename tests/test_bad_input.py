@@ -3,6 +3,7 @@
 import copy
 import functools
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -50,7 +51,8 @@ NO_ROWS = [
     (holding("red", object), ValueError, r"string to float: 'red'.*encode categories"),
     (holding({}, object), TypeError, r"must be a string or a real number, not 'dict'"),
     (X[:, :, None], ValueError, r"array with dim 3, while dim <= 2 is required"),
-    ("rows", ValueError, r"could not convert string to float: 'rows'"),
+    ("rows.csv", ValueError, r"string to float: 'rows\.csv'\. If X is a file.*pandas\.read_csv"),
+    (Path("rows.csv"), TypeError, r"If X is a file, read it.*pandas\.read_csv"),
     (None, ValueError, r"Expected 2D array, got scalar array"),
 ]
 
@@ -103,6 +105,9 @@ WRONG = [
     ({"refine": "none"}, ValueError, r"'rotation', None or an object with .*mean None\?$"),
     ({"device": "cuda:99"}, ValueError, r"device='cuda:99' is not usable.*this machine"),
     ({"noise": UniformNoise(1e-320)}, ValueError, r"half_width must be.*>= 1e-18"),
+    ({"n_components": X}, TypeError, r"n_components must be 'auto' or an integer.*\.\.\.\.$"),
+    ({"target": "beta"}, ValueError, r"target=scipy\.stats\.beta\(\.\.\.\), with its parameters"),
+    ({"target": X}, TypeError, r"target=array\(.*\.\.\. of type ndarray is not understood"),
     ({"target": torch.distributions.Beta(2, 5)}, TypeError, r"torch object.*scipy\.stats"),
     ({"encoder": nn.Linear(4, 3)}, ValueError, r"\(2, 4\) to \(2, 3\); n_components=4 needs"),
     ({"encoder": nn.Linear(3, 4)}, ValueError, r"does not take a batch of shape \(2, 4\)"),
@@ -172,7 +177,7 @@ WRONG = [
 TAKES_REAL = ["keep_weight", "lr", "match_weight", "noise", "supervision"]
 TAKES_NONE = ["augmentation", "callbacks", "checkpoint", "keep", "random_state", "decoder"]
 TAKES_NONE += ["refine", "scaling"]
-TAKES_TRUE = ["early_stopping", "random_state", "verbose", "warm_start"]
+TAKES_TRUE = ["early_stopping", "verbose", "warm_start"]
 PARAMETERS = list(NoisyDIMTransformer().get_params())
 WRONG_ALONE = [
     *((name, value) for name in PARAMETERS for value in ({"a": 1}, b"adamw", 1j)),

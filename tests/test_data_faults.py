@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from small import Perceptron, small
 from torch import nn
 
+from sknoisydim import NoisyDIMOutlierDetector
 from sknoisydim._data import Rows
 from sknoisydim._labels import encode_target
 from sknoisydim._objective import Objective
@@ -137,6 +138,28 @@ def test_a_table_that_cannot_be_read_is_told_what_to_do(table, error, message):
         with pytest.raises(error, match=message) as raised:
             call(table)
         assert "\n" not in str(raised.value)
+
+
+FRAME = pd.DataFrame(X, columns=["a", "b"])
+BLAMED = [
+    (FRAME.assign(city="Oslo", x="3"), r"'Oslo', in the column 'city'\. X has text"),
+    (FRAME.assign(**dict.fromkeys("stuvwxyz", "red")), "in the columns 's', 't', .* and 3 more"),
+    (FRAME.assign(c=pd.Categorical(["u"] * 40)), "in the column 'c'"),
+    (FRAME.assign(day="2026-01-31"), "in the column 'day'.*looks like a date"),
+    (FRAME.assign(day=pd.Timestamp("2026-01-31")), "dates or durations, in the column 'day'"),
+    (FRAME.assign(days=DAYS["in"].dt.to_period("D").to_numpy()), "in the column 'days'"),
+    (FRAME.assign(c=[1.0, np.nan] * 20, d=[1, None] * 20), "missing, in the columns 'c', 'd'"),
+    (FRAME.assign(c=pd.array([1, None] * 20, dtype="Int64")), "missing, in the column 'c'"),
+    (pl.DataFrame({"a": X[:, 0], "t": ["u"] * 40}), "in the column 't'"),
+]
+
+
+@over(case=BLAMED)
+def test_the_columns_of_a_frame_are_named(case):
+    table, message = case
+    for call in (dim().fit, NoisyDIMOutlierDetector(dim()).fit):
+        with pytest.raises((TypeError, ValueError), match=message):
+            call(table)
 
 
 @over(columns={"names": ["a", "b"], "rule": make_column_selector("a")})

@@ -266,7 +266,8 @@ class TestLabels:
         ]
         assert stats.kstest(values, "uniform").pvalue > 0.001
 
-    def test_an_embedding_of_shuffled_labels_is_found_out(self):
+    def test_an_embedding_of_shuffled_labels_is_found_out(self, monkeypatch):
+        monkeypatch.setattr("sknoisydim._references.LIMITED_ROWS", 0)  # so that it memorises
         rng = np.random.default_rng(0)
         rows, y = rng.standard_normal((300, 20)), rng.integers(2, size=300)
         dim = quick(supervision=100.0, max_epochs=60, refine="rotation").fit(rows[:150], y[:150])

@@ -61,6 +61,8 @@ def test_other_shapes_are_refused(fitted):
         for method in (fitted.transform, fitted.score):
             with pytest.raises(ValueError, match="shape"):
                 method(rows)
+    with pytest.raises(ValueError, match=r"shape \(2, 8, 8\).*channels pass X\[:, None\]\.$"):
+        dim(encoder=Convolutions((1, 8, 8), 2)).fit(X[:, 0])
     table = NoisyDIMTransformer(2, encoder=nn.Linear, max_epochs=1).fit(TABLE)
     with pytest.raises(ValueError, match="Found array with dim 4"):
         table.transform(X)

@@ -1,6 +1,7 @@
 """Linear information about reference features, the match to N(0, I), and what y becomes."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,19 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures
 from small import small
 
+from sknoisydim._data import Rows, Table
 from sknoisydim._labels import encode_target
 from sknoisydim._linear import distance_to_normal, gaussian_mmd, linear_information
-from sknoisydim._references import KernelComponents, PrincipalComponents, of_targets
+from sknoisydim._references import (
+    BEYOND_RIDGE,
+    KernelComponents,
+    PrincipalComponents,
+    References,
+    of_targets,
+)
 from sknoisydim._settings import auto_steps
 from sknoisydim.metrics import classifier_auc
+from sknoisydim.scaling import fit_scaling
 
 X, Y = load_iris(return_X_y=True)
 dim = small(max_epochs="auto", refine="rotation")
@@ -54,6 +63,15 @@ class TestLinearInformation:
         some[100:, 0] = torch.nan
         whole = linear_information(z[:100], u[:100], 0.2) / 3
         torch.testing.assert_close(linear_information(z, some, 0.2), whole, rtol=1e-4, atol=1e-4)
+
+    def test_what_chance_shows_counts_above_a_limit(self):
+        """Of features that say nothing (here of rank two), d * rank / 2 n nats in the mean."""
+        draws = [(normal(400, 5, seed=2 * i), normal(400, 2, seed=2 * i + 1)) for i in range(40)]
+        draws = [(z, torch.cat([u, u.sum(1, keepdim=True)], 1)) for z, u in draws]
+        nats = [float(linear_information(z, u, 0.1)) for z, u in draws]
+        assert np.mean(nats) == pytest.approx(5 * 2 / 800, rel=0.2)
+        limited = [float(linear_information(z, u, 0.1, 0.0)) for z, u in draws]
+        np.testing.assert_allclose(limited, np.minimum(nats, 5 * 2 / 800), atol=1e-4)
 
     def test_few_known_rows_give_finite_gradients(self):
         for known in (0, 1, 2):
@@ -184,6 +202,36 @@ class TestLabels:
         ridge = Ridge().fit(model.transform(train), y_train)
         raw = Ridge().fit(train, y_train).score(test, y_test)
         assert ridge.score(model.transform(test), y_test) > raw + 0.05
+
+    def test_noise_in_y_is_not_learnt_by_heart(self):
+        rows, y = make_friedman1(1400, noise=5, random_state=0)
+        train, test, y_train, y_test = train_test_split(rows, y, random_state=0)
+        model = dim(supervision=100.0).fit(train, y_train)
+        ridge = Ridge().fit(model.transform(train), y_train)
+        raw = Ridge().fit(train, y_train).score(test, y_test)
+        assert ridge.score(model.transform(test), y_test) > raw - 0.05  # 0.2 less without a limit
+
+    def test_information_about_y_is_limited_where_it_could_be_learnt_by_heart(self, monkeypatch):
+        rows, y = normal(300, 4).numpy(), normal(300, 1, seed=1).numpy()
+
+        def limits(y=y, shape=None, **parameters):
+            parameters = {"keep": None, "supervision": 1.0, "n_components": 4} | parameters
+            table = Table(rows, y, shape=shape)
+            table = Rows(table, fit_scaling("standard", rows, 0), torch.device("cpu"))
+            return References(SimpleNamespace(**parameters), table, y is not None, 0).limits(
+                table, 0.5, 0
+            )
+
+        assert limits(y=None) == ()
+        assert limits()[0] < 0.01  # y says nothing
+        told = np.where(np.arange(300)[:, None] < 200, rows[:, :2], np.nan).astype(np.float32)
+        assert limits(told)[0] == pytest.approx(BEYOND_RIDGE * np.log(1 + 1 / 0.5**2), rel=0.01)
+        classes = (rows[:, 0] > 0).astype(int)
+        assert 0.2 < limits(classes)[0] < 0.5 * np.log(1 + 1 / 0.5**2)
+        assert limits(keep=PrincipalComponents(), keep_weight=1.0)[0] == np.inf
+        assert limits(shape=(2, 2)) == (np.inf,)
+        monkeypatch.setattr("sknoisydim._references.LIMITED_ROWS", 299)
+        assert limits() == (np.inf,)
 
     def test_integers_of_a_regression_are_numbers(self):
         rows, y = load_diabetes(return_X_y=True)

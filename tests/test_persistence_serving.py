@@ -120,9 +120,11 @@ class TestPieces:
 
 
 @pytest.mark.parametrize("name", EXPORTED)
-def test_onnx_gives_the_rows_of_transform(name, tmp_path):
+def test_onnx_gives_the_rows_of_transform(name, tmp_path, caplog):
     model, rows = served(name)
     model.to_onnx(tmp_path / "model.onnx")
+    warned = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert not warned  # such as that torchvision is not installed
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"))
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")

@@ -114,7 +114,7 @@ def test_what_colours_mean_is_shown():
 @over(level=[0.5, 0.95])
 def test_bands_of_the_fit_hold_their_level(level):
     axes = Figure().subplots(2, 60)
-    display = TargetFitDisplay(normal(300, 60), level=level).plot(range(60), ax=axes)
+    display = TargetFitDisplay(normal(300, 60), level=level, components=range(60)).plot(axes)
     bars, points = display.outside_.mean(axis=1)
     assert bars < 1 - level + 0.03  # counts are whole numbers: the band holds its level
     assert points == pytest.approx(1 - level, abs=0.05)
@@ -133,7 +133,7 @@ def test_dependence_sees_what_correlation_does_not(ax):
     z = normal(2000, 3)
     z[:, 1] = np.random.default_rng(1).choice([-1, 1], 2000) * z[:, 0]
     z[:, 2] = 0  # a constant component
-    dependence = DependenceDisplay.from_embedding(z, ax=ax).dependence
+    dependence = DependenceDisplay.from_embedding(z, ax=ax).dependence_
     assert dependence[1, 0] < 0.1
     assert dependence[0, 1] > 0.9
     assert (dependence[:2, 2] == 0).all()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import warnings
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -33,6 +36,21 @@ def _check_works(model: BaseEstimator) -> None:
     z = embeddings(model.encoder_, rows, torch.device("cpu"), model.refinement_)
     if not np.isfinite(model.target_.push(z)).all():
         raise ValueError("it embeds rows of zeros as NaN or infinity.")
+
+
+@contextlib.contextmanager
+def _without_torchvision() -> Iterator[None]:
+    """Leave out what torch logs of a package that no model here needs."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "torchvision is not installed" not in record.getMessage()
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 class Persistent:
@@ -180,7 +198,7 @@ class Persistent:
         # Two rows: a dynamic dimension is not traced with one.
         example = torch.zeros(2, *shape, dtype=torch.float32)
         # torch and onnxscript warn of their own insides.
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), _without_torchvision():
             program: Any = torch.onnx.export(
                 module,
                 (example,),

@@ -34,16 +34,16 @@ from sknoisydim.normalization import resolve_normalization
 from sknoisydim.scaling import SklearnScaling
 from sknoisydim.targets import Target, resolve_target
 
-# Parameters that older files call otherwise.
-RENAMED = {"laws": "marginals"}
+# Parameters and classes that older files call otherwise.
+RENAMED = {"laws": "marginals", "_decoder.KernelRidge": "_kernel_ridge.KernelRidge"}
 
 JSON: TypeAlias = Any
 Arrays = dict[str, np.ndarray]
 
 # Where classes come from whose objects a file can hold.
 MODULES = (
-    *("_decoder", "_modules", "augmentations", "bounds", "critics", "encoders", "noise"),
-    *("normalization", "refinement", "scaling", "targets"),
+    *("_decoder", "_kernel_ridge", "_modules", "augmentations", "bounds", "critics", "encoders"),
+    *("noise", "normalization", "refinement", "scaling", "targets"),
 )
 SCALERS = (
     *("MaxAbsScaler", "MinMaxScaler", "Normalizer", "PowerTransformer", "QuantileTransformer"),
@@ -212,7 +212,7 @@ def read(node: JSON, arrays: Arrays) -> Any:
             tensor = torch.from_numpy(np.array(arrays[name], order="C"))
             return nn.Parameter(tensor, requires_grad) if is_parameter else tensor
         case "object":
-            kind, state = known()[content[0]], content[1]
+            kind, state = known()[RENAMED.get(content[0], content[0])], content[1]
             if issubclass(kind, Target):  # older files hold what `bind` makes besides
                 pairs = [[RENAMED.get(name, name), node] for name, node in state["dict"]]
                 state = {"dict": [pair for pair in pairs if pair[0] in kind._get_param_names()]}

@@ -272,6 +272,7 @@ def train(
         channel = settings.noise.build(settings.n_components, batch_size)
         known = References(settings, rows, table.targets is not None, seeds[1])
         objective = build(settings, rows, channel, make_generator(seeds[2]), front, known.weights)
+        objective.linear_limits = known.limits(rows, objective.channel.scale, seeds[1])
         if start is not None:
             load(objective, start.net.module_.state_dict())
         objective = objective.to(device, torch.float32)

@@ -98,7 +98,7 @@ def train_chunk(
         prior = _prior(objective, start, n_before)
         objective = objective.to(device, torch.float32).train()
         known = References(settings, rows, both.targets is not None, seeds[1])
-        objective.linear_weights = known.weights
+        objective.linear_weights, objective.linear_limits = known.weights, None
         objective.match_weight = settings.match_weight
         chunk = _Chunk(rows, size, make_generator(seeds[4]), known.of(rows), n_new=n_new)
         history = list(start.net.history)[-HISTORY + 1 :] if start else []

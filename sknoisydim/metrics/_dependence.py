@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,18 +13,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from sknoisydim._context import own_context
 from sknoisydim._validation import check_integer
-from sknoisydim.metrics._samples import (
-    FloatArray,
-    RandomState,
-    Reference,
-    check_sample,
-    compare,
-    correlation_matrix,
-    generator,
-    normal_preimage,
-    subsample,
-    whiten,
-)
+from sknoisydim.metrics import _samples
+from sknoisydim.metrics._samples import FloatArray, RandomState, Reference
 
 #: Samples whose nearest neighbours are searched, at most: for the entropy, and for the dimension.
 MAX_ENTROPY_SAMPLES, MAX_DIMENSION_SAMPLES = 10_000, 4_000
@@ -43,8 +32,7 @@ def max_correlation(
     .. math:: \max_{i < j} \, | r_{ij}(Z) - r_{ij} |
 
     with :math:`r_{ij}(Z)` Pearson's correlation of components i and j, and :math:`r_{ij}` the same
-    of the reference sample, or 0 for a target in its N(0, I) pre-image. It is 0 for one component
-    and for constant ones, and blind to dependence that is not linear.
+    of the reference sample, or 0 for a target in its N(0, I) pre-image. 0 for constant components.
 
     Parameters
     ----------
@@ -59,16 +47,11 @@ def max_correlation(
     -------
     correlation : float
         From 0 to 1, or to 2 with a reference sample.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As of `energy_test`.
     """
-    Z, Y = compare(Z, reference)
-    correlation = correlation_matrix(Z)
+    Z, Y = _samples.compare(Z, reference)
+    correlation = _samples.correlation_matrix(Z)
     if Y is not None:
-        correlation -= correlation_matrix(Y)
+        correlation -= _samples.correlation_matrix(Y)
     np.fill_diagonal(correlation, 0.0)
     return float(np.abs(correlation).max())
 
@@ -91,7 +74,7 @@ def total_correlation(
     through the quantile function of N(0, 1)), W those scores whitened by R, G a sample of N(0, I)
     treated in the same way, and :math:`\hat H` the Kozachenko-Leonenko entropy (Probl. Inf. Transm.
     23, 1987) from the distance to the k-th neighbour, of at most 10,000 samples. Exact on average
-    for a Gaussian copula; other dependence is underestimated, more so with each component.
+    for a Gaussian copula; other dependence is underestimated.
 
     Parameters
     ----------
@@ -112,8 +95,7 @@ def total_correlation(
     Raises
     ------
     ValueError, TypeError
-        As of `kolmogorov_smirnov`; if there are too few samples, or `n_neighbors` is no positive
-        integer.
+        As of `kolmogorov_smirnov`; if there are too few samples; by `n_neighbors` below 1.
 
     Examples
     --------
@@ -124,7 +106,7 @@ def total_correlation(
     0.5
     """
     check_integer(n_neighbors, "n_neighbors", minimum=1)
-    Z = normal_preimage(Z, reference, test="total_correlation")
+    Z = _samples.normal_preimage(Z, reference, test="total_correlation")
     n, d = Z.shape
     if n <= max(d, n_neighbors):
         raise ValueError(
@@ -133,12 +115,12 @@ def total_correlation(
         )
     if d == 1:
         return 0.0
-    rng = generator(random_state)
-    found = whiten(_normal_scores(Z, rng))
+    rng = _samples.generator(random_state)
+    found = _samples.whiten(_normal_scores(Z, rng))
     if found is None:
         return float("inf")
     white, gaussian = found
-    null = whiten(_normal_scores(rng.standard_normal((n, d)), rng))
+    null = _samples.whiten(_normal_scores(rng.standard_normal((n, d)), rng))
     if null is None:
         return gaussian
     chosen = rng.permutation(n)[:MAX_ENTROPY_SAMPLES]
@@ -160,22 +142,20 @@ def _neighbor_entropy(W: FloatArray, n_neighbors: int) -> float:
 
 
 @own_context()
-def intrinsic_dimension(X: Any, *, random_state: RandomState = 0) -> float:
+def intrinsic_dimension(X: ArrayLike, *, random_state: RandomState = 0) -> float:
     r"""Intrinsic dimension, from the distances to two nearest neighbours (TwoNN).
 
     .. math:: \hat d = \frac{n - 1}{\sum_i \log (r_{i2} / r_{i1})}
 
     with :math:`r_{i1} \le r_{i2}` the distances of sample i to its two nearest neighbours (Facco,
-    d'Errico, Rodriguez, Laio, Sci. Rep. 7, 12140, 2017). An embedding with more components than
-    that cannot have independent ones. Its standard deviation is about d / sqrt(n); above about 10
-    dimensions it is too low, so compare it with that of a sample of known dimension. Noise on the
-    samples counts as dimensions.
+    d'Errico, Rodriguez, Laio, Sci. Rep. 7, 12140, 2017). Its standard deviation is about
+    d / sqrt(n); above about 10 dimensions it is too low, so compare it with that of a sample of
+    known dimension. Noise on the samples counts as dimensions.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Samples, with features on comparable scales. Repeated ones count once; of more than 4,000,
-        4,000 drawn at random are used.
+        Samples, with features on comparable scales: 4,000 at most, of which repeated count once.
     random_state : int, Generator, RandomState or None, default=0
         Seed of which samples are used.
 
@@ -197,8 +177,8 @@ def intrinsic_dimension(X: Any, *, random_state: RandomState = 0) -> float:
     >>> round(intrinsic_dimension(np.column_stack([u, v, u * v, np.sin(3 * u), v**2])))
     2
     """
-    X = subsample(check_sample(X, "X"), MAX_DIMENSION_SAMPLES, generator(random_state))
-    X = np.unique(X, axis=0)
+    X, rng = _samples.check_sample(X, "X"), _samples.generator(random_state)
+    X = np.unique(_samples.subsample(X, MAX_DIMENSION_SAMPLES, rng), axis=0)
     if len(X) < MIN_DIMENSION_SAMPLES:
         return float("nan")
     distances = NearestNeighbors(n_neighbors=2).fit(X).kneighbors()[0]
@@ -216,8 +196,7 @@ class Consistency:
     Attributes
     ----------
     cka : float
-        Linear centred kernel alignment (CKA): 1 where one is the other, turned and scaled; about 0
-        where no linear map tells one by the other. The largest components count most.
+        Linear centred kernel alignment (CKA): 1 where one is the other, turned and scaled.
     procrustes : float
         Share of the variance of one that the other explains, turned and scaled as it fits best.
     """
@@ -228,7 +207,7 @@ class Consistency:
 
 @own_context()
 def consistency(Z1: ArrayLike, Z2: ArrayLike) -> Consistency:
-    r"""Compare two embeddings of the same samples, up to a rotation, such as those of two seeds.
+    r"""Compare two embeddings of the same samples, up to a rotation.
 
     .. math:: \mathrm{CKA} = \frac{\|Z_1^\top Z_2\|_F^2}
               {\|Z_1^\top Z_1\|_F \, \|Z_2^\top Z_2\|_F}, \qquad
@@ -240,8 +219,7 @@ def consistency(Z1: ArrayLike, Z2: ArrayLike) -> Consistency:
     Parameters
     ----------
     Z1, Z2 : array-like of shape (n_samples, n_components)
-        Embeddings of the same samples, two at least, in the same order. Their numbers of components
-        may differ.
+        Embeddings of the same samples, two at least; their numbers of components may differ.
 
     Returns
     -------
@@ -277,12 +255,10 @@ def align(Z1: ArrayLike, Z2: ArrayLike) -> FloatArray:
 
     .. math:: \min_{R^\top R = I} \|(Z_1 - \bar Z_1) R - (Z_2 - \bar Z_2)\|_F
 
-    A turned N(0, I) is N(0, I): embeddings of two seeds can be compared by component, and match.
-
     Parameters
     ----------
     Z1, Z2 : array-like of shape (n_samples, n_components)
-        Embeddings of the same samples, two at least, in the same order.
+        Embeddings of the same samples, two at least.
 
     Returns
     -------
@@ -307,8 +283,7 @@ def effective_rank(Z: ArrayLike) -> float:
 
     .. math:: \exp \Bigl( -\sum_i p_i \log p_i \Bigr), \qquad p_i = \sigma_i / \sum_j \sigma_j
 
-    with :math:`\sigma_i` the singular values of the centred embedding (Roy, Vetterli, EUSIPCO
-    2007).
+    with the singular values :math:`\sigma_i` of the centred embedding (Roy, Vetterli, 2007).
 
     Parameters
     ----------
@@ -318,20 +293,19 @@ def effective_rank(Z: ArrayLike) -> float:
     Returns
     -------
     rank : float
-        From 1 to the number of components, which a whitened embedding has; 0 where all samples are
-        the same.
+        From 1 to the number of components; 0 where all samples are the same.
 
     Raises
     ------
     ValueError, TypeError
         If Z is no table of finite numbers with two rows at least.
     """
-    values = np.linalg.svd(_unit(check_sample(Z)), compute_uv=False)
+    values = np.linalg.svd(_unit(_samples.check_sample(Z)), compute_uv=False)
     return float(np.exp(entropy(values))) if values.any() else 0.0
 
 
 def _same_samples(Z1: ArrayLike, Z2: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    A, B = check_sample(Z1, "Z1"), check_sample(Z2, "Z2")
+    A, B = _samples.check_sample(Z1, "Z1"), _samples.check_sample(Z2, "Z2")
     if len(A) != len(B):
         raise ValueError(f"Z1 has {len(A)} samples and Z2 {len(B)}: they must be the same ones.")
     return A, B

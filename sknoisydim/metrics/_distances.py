@@ -23,30 +23,14 @@ from sklearn.preprocessing import StandardScaler
 
 from sknoisydim._context import own_context
 from sknoisydim._validation import allowed, check_integer, check_name, resolve
+from sknoisydim.metrics import _samples
 from sknoisydim.metrics._dependence import max_correlation
-from sknoisydim.metrics._samples import (
-    FloatArray,
-    JointTest,
-    MarginalTest,
-    RandomState,
-    Reference,
-    compare,
-    draw,
-    generator,
-    holm,
-    is_sample,
-    normal_preimage,
-    seed_of,
-    subsample,
-    whiten,
-)
+from sknoisydim.metrics._samples import FloatArray, JointTest, MarginalTest, RandomState, Reference
 
-#: Samples on each side that a pairwise method uses, at most. Its largest array is then
-#: (4,000, 4,000) float64, 128 MB.
+#: Samples on each side that a pairwise method uses, at most: its largest array then has 128 MB.
 MAX_PAIRWISE_SAMPLES = 2_000
 
-#: Draws of a target for each sample, in a permutation test: draws cost little, and the noise of the
-#: reference takes power.
+#: Draws of a target for each sample, in a permutation test: with fewer it has less power.
 DRAWS_PER_SAMPLE = 4
 
 #: Widths of Gaussian kernels: the median distance, its half, its quarter and its eighth.
@@ -67,9 +51,8 @@ def sliced_wasserstein(
 
     with :math:`u_k` uniform on the unit sphere, Y as many draws of a target as there are samples,
     and :math:`W_2` the 2-Wasserstein distance on the line (Bonneel et al., J. Math. Imaging Vis.
-    51, 2015, section 3). In the units of Z, and not zero for a finite sample of the target: see
-    `relative_distance`. From 8 dimensions on, projections of almost anything look normal, and it
-    hardly sees more than mean and covariance.
+    51, 2015, section 3). Not zero for a finite sample of the target: see `relative_distance`. From
+    8 dimensions on it hardly sees more than mean and covariance.
 
     Parameters
     ----------
@@ -93,12 +76,12 @@ def sliced_wasserstein(
         As of `energy_test`; if `n_projections` is no positive integer.
     """
     check_integer(n_projections, "n_projections", minimum=1)
-    rng = generator(random_state)
-    Z, Y = compare(Z, reference)
+    rng = _samples.generator(random_state)
+    Z, Y = _samples.compare(Z, reference)
     directions = rng.standard_normal((Z.shape[1], n_projections))
     directions /= np.linalg.norm(directions, axis=0)
     projected = np.sort(directions.T @ Z.T, axis=1)
-    draws = draw(Y, len(Z) if Y is None else len(Y), Z.shape[1], rng)
+    draws = _samples.draw(Y, len(Z) if Y is None else len(Y), Z.shape[1], rng)
     drawn = np.sort(directions.T @ draws.T, axis=1)
     n, m = projected.shape[1], drawn.shape[1]
     # Both quantile functions are constant between these levels, in units of 1 / (n m).
@@ -121,8 +104,7 @@ def energy_distance(
 
     .. math:: E = \bigl( 2\, E|Z - Y| - E|Z - Z'| - E|Y - Y'| \bigr)^{1/2}
 
-    with as many draws of the reference, and else as in :func:`energy_test`. It sees mean, scales
-    and correlation, and little else.
+    as in :func:`energy_test`, with as many draws as samples. It sees mean, scales, correlation.
 
     Parameters
     ----------
@@ -137,11 +119,6 @@ def energy_distance(
     -------
     distance : float
         0 or more.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As of `energy_test`.
     """
     A, B, _ = _limited(Z, reference, random_state)
     within = sum(2.0 * pdist(part).sum() / len(part) ** 2 for part in (A, B))
@@ -163,9 +140,8 @@ def energy_test(
 
     with Z, Z' of the n samples, Y, Y' of m draws of the reference, and each mean taken over all
     pairs (Szekely, Rizzo, J. Stat. Plan. Inference 143, 2013, equation 2.1 and section 6). The
-    p-value is :math:`(1 + \#\{T_b \ge T\}) / (1 + B)` over B random permutations of all n + m:
-    exact for every n, d and distribution. At most 2,000 on each side are used; m = min(4 n, 2000)
-    for a target.
+    p-value is :math:`(1 + \#\{T_b \ge T\}) / (1 + B)` over B random permutations of all n + m, and
+    exact. At most 2,000 on each side are used; m = min(4 n, 2000) for a target.
 
     Parameters
     ----------
@@ -186,9 +162,9 @@ def energy_test(
     Raises
     ------
     ValueError, TypeError
-        If Z or a sample is no table of finite numbers with two rows at least, if they have other
-        numbers of components, if a name is unknown, a row of Z has no pre-image, or
-        `n_permutations` is no positive integer.
+        As other metrics of a sample: if Z or a sample is no table of finite numbers with two rows
+        at least, if they have other numbers of components, if a row of Z has no pre-image, or a
+        parameter is not as above.
 
     Examples
     --------
@@ -221,9 +197,8 @@ def mmd_test(
 
     with :math:`k_c(a, b) = \exp(-|a - b|^2 / (2 (c s)^2))` for c = 1, 1/2, 1/4 and 1/8, s the
     median distance in the pooled sample, and :math:`\mu_c, \sigma_c` mean and standard deviation of
-    :math:`M_c` over the permutations (Gretton et al., JMLR 13, 2012, sections 2 and 8). Blind to
-    structure that is fine compared with the distance between neighbours. Samples, draws and the
-    p-value are as of :func:`energy_test`.
+    :math:`M_c` over the permutations (Gretton et al., JMLR 13, 2012, sections 2 and 8), and else as
+    in :func:`energy_test`. Blind to structure finer than the distance between neighbours.
 
     Parameters
     ----------
@@ -240,11 +215,6 @@ def mmd_test(
     -------
     test : JointTest
         The statistic T and its p-value.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As of `energy_test`.
     """
     distances, n, rng = _pooled_distances(Z, reference, n_permutations, random_state)
     size = len(distances)
@@ -267,12 +237,11 @@ def mmd_test(
 def _limited(
     Z: ArrayLike, reference: Reference, random_state: RandomState, draws_per_sample: int = 1
 ) -> tuple[FloatArray, FloatArray, np.random.Generator]:
-    """Return at most 2,000 samples and as many draws, and the generator that they came from."""
-    rng = generator(random_state)
-    Z, Y = compare(Z, reference)
-    Z = subsample(Z, MAX_PAIRWISE_SAMPLES, rng)
+    rng = _samples.generator(random_state)
+    Z, Y = _samples.compare(Z, reference)
+    Z = _samples.subsample(Z, MAX_PAIRWISE_SAMPLES, rng)
     m = draws_per_sample * len(Z) if Y is None else len(Y)
-    return Z, draw(Y, min(m, MAX_PAIRWISE_SAMPLES), Z.shape[1], rng), rng
+    return Z, _samples.draw(Y, min(m, MAX_PAIRWISE_SAMPLES), Z.shape[1], rng), rng
 
 
 def _pooled_distances(
@@ -318,7 +287,7 @@ def kolmogorov_smirnov(Z: ArrayLike, reference: Reference = "normal") -> Margina
     .. math:: D_i = \sup_x | F_{n,i}(x) - \Phi(x) |
 
     with :math:`F_{n,i}` the empirical distribution function of component i of the N(0, I)
-    pre-image and :math:`\Phi` that of N(0, 1). Blind to dependence between components.
+    pre-image and :math:`\Phi` that of N(0, 1).
 
     Parameters
     ----------
@@ -337,9 +306,9 @@ def kolmogorov_smirnov(Z: ArrayLike, reference: Reference = "normal") -> Margina
     ValueError, TypeError
         As of `energy_test`; if the reference is a sample.
     """
-    Z = normal_preimage(Z, reference, test="kolmogorov_smirnov")
+    Z = _samples.normal_preimage(Z, reference, test="kolmogorov_smirnov")
     found: Any = stats.ks_1samp(Z, ndtr)
-    return MarginalTest(found.statistic, found.pvalue, holm(found.pvalue))
+    return MarginalTest(found.statistic, found.pvalue, _samples.holm(found.pvalue))
 
 
 # Below max(500, 20 d) samples the asymptotic distributions are off: with n = 50 and d = 16 the
@@ -358,12 +327,11 @@ def henze_zirkler(
 
     with :math:`\hat\varphi` the characteristic function of the n samples after whitening by their
     own mean and covariance, and :math:`\beta = ((2d + 1) n / 4)^{1 / (d + 4)} / \sqrt 2` (Commun.
-    Stat. Theory Methods 19, 1990, theorem 3.1 and section 4). Blind to the mean, to scales and to
-    correlation. A singular covariance gives the statistic 4 n and p-value 0.
+    Stat. Theory Methods 19, 1990, theorem 3.1 and section 4). A singular covariance gives the
+    statistic 4 n and p-value 0. At most 2,000 samples are used.
 
     The p-value comes from a log-normal distribution with the asymptotic mean and variance; with
-    fewer than max(500, 20 d) samples from 199 simulated ones of the same size. Above 2,000 samples,
-    2,000 drawn at random are used.
+    fewer than max(500, 20 d) samples from 199 simulated ones of the same size.
 
     Parameters
     ----------
@@ -384,20 +352,20 @@ def henze_zirkler(
     ValueError, TypeError
         As of `kolmogorov_smirnov`; if there are no more samples than components.
     """
-    rng = generator(random_state)
-    Z = normal_preimage(Z, reference, test="henze_zirkler")
+    rng = _samples.generator(random_state)
+    Z = _samples.normal_preimage(Z, reference, test="henze_zirkler")
     if len(Z) <= Z.shape[1]:
         raise ValueError(f"henze_zirkler needs more rows than columns, got the shape {Z.shape}.")
-    Z = subsample(Z, MAX_PAIRWISE_SAMPLES, rng)
+    Z = _samples.subsample(Z, MAX_PAIRWISE_SAMPLES, rng)
     n, d = Z.shape
-    white = whiten(Z)
+    white = _samples.whiten(Z)
     if white is None:
         return JointTest(4.0 * n, 0.0)
     beta_squared = 0.5 * ((2 * d + 1) * n / 4) ** (2 / (d + 4))
     statistic = _hz_statistic(white[0], beta_squared)
     if n >= max(ENOUGH_SAMPLES, ENOUGH_SAMPLES_PER_COMPONENT * d):
         return JointTest(statistic, _hz_survival(statistic, d, beta_squared))
-    null = (whiten(rng.standard_normal((n, d))) for _ in range(N_RESAMPLES))
+    null = (_samples.whiten(rng.standard_normal((n, d))) for _ in range(N_RESAMPLES))
     reached = sum(w is None or _hz_statistic(w[0], beta_squared) >= statistic for w in null)
     return JointTest(statistic, (1 + reached) / (1 + N_RESAMPLES))
 
@@ -433,8 +401,6 @@ CLASSIFIERS: dict[str, Callable[..., Any]] = {
     "boosting": partial(HistGradientBoostingClassifier, max_iter=200, early_stopping=False),
     "mlp": _mlp,
 }
-
-
 CLASSIFIER = ["a scikit-learn classifier"]
 
 
@@ -450,9 +416,8 @@ def classifier_auc(
     """Area under the ROC curve of a classifier of samples against draws of the reference.
 
     The classifier is cross-validated on as many draws as there are samples, and the scores of all
-    folds are pooled (Lopez-Paz, Oquab, ICLR 2017, section 3). It is the only metric that learns
-    where to look. Trees see single values and components, and so repeated samples and lattices; the
-    network sees what is smooth in all of them; report both.
+    folds are pooled (Lopez-Paz, Oquab, ICLR 2017, section 3). Trees see repeated samples and
+    lattices, the network what is smooth in all components: report both.
 
     Parameters
     ----------
@@ -480,9 +445,9 @@ def classifier_auc(
         `classifier` is an unknown name, or no classifier.
     """
     check_integer(cv, "cv", minimum=2)
-    rng = generator(random_state)
-    Z, Y = compare(Z, reference, min_samples=cv)
-    seed = seed_of(rng)
+    rng = _samples.generator(random_state)
+    Z, Y = _samples.compare(Z, reference, min_samples=cv)
+    seed = _samples.seed_of(rng)
     named = {name: partial(make, random_state=seed) for name, make in CLASSIFIERS.items()}
     # Its 20 samples in a leaf are more than a third of few samples: it would never split.
     leaf = int(np.clip(len(Z) // 5, 1, 20))
@@ -490,10 +455,10 @@ def classifier_auc(
     model = resolve(classifier, named, "classifier", method="predict", also=CLASSIFIER)
     if not is_classifier(model):
         raise TypeError(f"classifier must be {allowed(named, CLASSIFIER)}, got {classifier!r}.")
-    draws = draw(Y, len(Z), Z.shape[1], rng)
-    sample = subsample(Z, len(draws), rng)
+    draws = _samples.draw(Y, len(Z), Z.shape[1], rng)
+    sample = _samples.subsample(Z, len(draws), rng)
     label = np.repeat([1, 0], [len(sample), len(draws)])
-    folds = StratifiedKFold(cv, shuffle=True, random_state=seed_of(rng))
+    folds = StratifiedKFold(cv, shuffle=True, random_state=_samples.seed_of(rng))
     method = "predict_proba" if hasattr(model, "predict_proba") else "decision_function"
     with warnings.catch_warnings():
         # The MLP stops after a set number of epochs; that is its regularisation.
@@ -526,22 +491,21 @@ def relative_distance(
     .. math:: \frac{\sum_{r=1}^{R} D(Z, Y_r)}{\sum_{r=1}^{R} D(Y'_r, Y_r)}
 
     with D the distance and :math:`Y_r, Y'_r` independent samples of the target of the size of Z. A
-    sample of the target has about 1, whatever n and d, and a few percent below and above are
-    chance.
+    sample of the target has 1, give or take a few percent, whatever n and d.
 
     Parameters
     ----------
     distance : str or callable
-        A key of `sknoisydim.metrics.DISTANCES`, or a function
-        ``distance(Z, reference, random_state=..., **params)`` that returns a float, for a
-        reference that is "normal" or a sample.
+        A key of `sknoisydim.metrics.DISTANCES`, or a function ``distance(Z, reference,
+        random_state=..., **params)`` -> float, for a reference that is "normal" or a sample.
+        It comes before Z, unlike in the other metrics.
     Z : array-like of shape (n_samples, n_components)
         Embedded samples.
     reference : str, target or array-like of shape (m, n_components), default="normal"
-        As of `energy_test`. Of a sample, disjoint parts take the place of :math:`Y_r, Y'_r`; all
-        three then have min(n, m // 2) samples.
+        As of `energy_test`. :math:`Y_r, Y'_r` are disjoint parts of a sample, and of Z as many are
+        used: min(n, m // 2).
     n_repeats : int, default=10
-        Number R of repeats.
+        Number R of repeats, at least 1.
     random_state : int, Generator, RandomState or None, default=None
         Seed of all draws.
     **params : keyword arguments
@@ -555,8 +519,7 @@ def relative_distance(
     Raises
     ------
     ValueError, TypeError
-        As of `energy_test`, with four rows of a sample and of Z at least; if `distance` is an
-        unknown name, or `n_repeats` no positive integer.
+        As of `energy_test`, with four rows of a sample and of Z at least; if `distance` is unknown.
 
     Examples
     --------
@@ -569,8 +532,8 @@ def relative_distance(
     """
     measure = _distance(distance)
     check_integer(n_repeats, "n_repeats", minimum=1)
-    rng = generator(random_state)
-    Z, Y = compare(Z, reference, min_samples=4 if is_sample(reference) else 2)
+    rng = _samples.generator(random_state)
+    Z, Y = _samples.compare(Z, reference, min_samples=4 if _samples.is_sample(reference) else 2)
     above = below = 0.0
     for _ in range(n_repeats):
         against: Reference = "normal"
@@ -578,9 +541,9 @@ def relative_distance(
             sample, twin = Z, rng.standard_normal(Z.shape)
         else:
             k, parts = min(len(Z), len(Y) // 2), rng.permutation(Y)
-            sample, twin, against = subsample(Z, k, rng), parts[:k], parts[k : 2 * k]
+            sample, twin, against = _samples.subsample(Z, k, rng), parts[:k], parts[k : 2 * k]
         # One seed for both: they see the same directions and the same draws.
-        seed = seed_of(rng)
+        seed = _samples.seed_of(rng)
         above += measure(sample, against, random_state=seed, **params)
         below += measure(twin, against, random_state=seed, **params)
     return above / below if below > 0.0 else float("nan")
@@ -600,8 +563,7 @@ def monte_carlo_test(
 
     .. math:: p = \frac{1 + \#\{b : D(Y_b) \ge D(Z)\}}{1 + B}
 
-    with D the distance to the target and :math:`Y_b` one of B samples of the target of the size of
-    Z: exact for every n and d.
+    with D the distance to the target and :math:`Y_b` one of B samples of it, of the size of Z.
 
     Parameters
     ----------
@@ -612,7 +574,7 @@ def monte_carlo_test(
     reference : str or target, default="normal"
         As of `energy_test`, but no sample.
     n_resamples : int, default=99
-        Number B of samples of the target; the smallest p-value is 1 / (1 + B).
+        Number B of samples of the target, at least 1; the smallest p-value is 1 / (1 + B).
     random_state : int, Generator, RandomState or None, default=None
         Seed of all draws.
     **params : keyword arguments
@@ -626,8 +588,7 @@ def monte_carlo_test(
     Raises
     ------
     ValueError, TypeError
-        As of `energy_test`; if the reference is a sample, `distance` is an unknown name, or
-        `n_resamples` no positive integer.
+        As of `relative_distance`; if the reference is a sample.
 
     Examples
     --------
@@ -640,16 +601,17 @@ def monte_carlo_test(
     """
     measure = _distance(distance)
     check_integer(n_resamples, "n_resamples", minimum=1)
-    Z, rng = normal_preimage(Z, reference, test="monte_carlo_test"), generator(random_state)
-    observed = measure(Z, "normal", random_state=seed_of(rng), **params)
+    Z = _samples.normal_preimage(Z, reference, test="monte_carlo_test")
+    rng = _samples.generator(random_state)
+    observed = measure(Z, "normal", random_state=_samples.seed_of(rng), **params)
     reached = 0
     for _ in range(n_resamples):
-        draws = rng.standard_normal(Z.shape)
-        reached += measure(draws, "normal", random_state=seed_of(rng), **params) >= observed
+        draws, seed = rng.standard_normal(Z.shape), _samples.seed_of(rng)
+        reached += measure(draws, "normal", random_state=seed, **params) >= observed
     return JointTest(observed, float((1 + reached) / (1 + n_resamples)))
 
 
 def _distance(distance: str | Callable[..., float]) -> Callable[..., float]:
-    return (
-        distance if callable(distance) else DISTANCES[check_name(distance, DISTANCES, "distance")]
-    )
+    if callable(distance):
+        return distance
+    return DISTANCES[check_name(distance, DISTANCES, "distance")]

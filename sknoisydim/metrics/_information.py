@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 
 def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstimator, Any]:
-    """Return the one fitted NoisyDIMTransformer of an estimator, and X as it reaches it, checked.
-
-    X has to have two samples at least.
-    """
+    """Return the one fitted NoisyDIMTransformer of an estimator, and X, checked, as it gets it."""
     transformer, before = find_step(estimator)
     for steps in before:
         X = steps.transform(X)
@@ -38,8 +35,7 @@ def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstim
 def find_step(estimator: BaseEstimator) -> tuple[BaseEstimator, list[BaseEstimator]]:
     """Return the one fitted NoisyDIMTransformer of an estimator, and the steps before it.
 
-    The estimator is a transformer, a Pipeline that has one at any place, also inside another
-    Pipeline, or a fitted search over these. TypeError if there is none, ValueError for several.
+    The estimator is a transformer, a Pipeline that has one, or a fitted search over these.
     """
     whole = getattr(estimator, "best_estimator_", estimator)
     found = list(_transformers(whole, "", []))
@@ -79,10 +75,7 @@ def _steps(estimator: object) -> list[tuple[str, BaseEstimator]]:
 def normal_embedding(
     transformer: BaseEstimator, X: RowSource, *, refined: bool = True
 ) -> FloatArray:
-    """Embed validated X without the target's map: float64 (n, d), close to N(0, I).
-
-    It is the pre-image of what `transform` returns, without its rounding to the dtype of X.
-    """
+    """Embed validated X without the target's map: float64 (n, d), close to N(0, I)."""
     # Imported here: metrics of plain arrays need no torch.
     from sknoisydim._model import embeddings
     from sknoisydim._settings import resolve_device
@@ -106,11 +99,10 @@ class InformationEstimate:
     Attributes
     ----------
     value, low, high : float
-        The estimate, a lower bound, in `units`, and the ends of its confidence interval over draws
-        of the noise.
+        The estimate, a lower bound, and its confidence interval over draws of noise, in `units`.
     reachable : float
-        The same estimate for N(0, I), with the same channel and batches: compare `value` with it.
-        More is chance, or samples that spread wider than N(0, I).
+        The same estimate for N(0, I), with the same channel and batches. A larger `value` is
+        chance, or due to samples that spread wider than N(0, I).
     capacity, cap : float
         Capacity of the channel, and the log of the batch size, which the estimate cannot exceed.
     units : str
@@ -162,7 +154,7 @@ class InformationEstimate:
 
 @own_context()
 def mutual_information(
-    est: Any,
+    est: BaseEstimator,
     X: MatrixLike,
     *,
     units: str = "nats",
@@ -178,16 +170,15 @@ def mutual_information(
 
     (InfoNCE in both directions, arXiv:1807.03748, section 2.3) averaged over batches of B samples,
     with f the encoder before any refinement, :math:`T_{ij} = \log p(y_i | f(x_j)) - \log p^*(y_i)`
-    the density ratio of the channel and :math:`y_i = f(x_i) + z_i`. Nothing is learned here, so
-    nothing can overfit. It is the lower bound that the fit reports as `mutual_information_`.
+    the density ratio of the channel and :math:`y_i = f(x_i) + z_i`. Nothing is learned here. It is
+    the lower bound that the fit reports as `mutual_information_`.
 
     Parameters
     ----------
     est : NoisyDIMTransformer, Pipeline or fitted search
-        Fitted. A Pipeline has one NoisyDIMTransformer at any place; X goes through the steps
-        before it.
+        Fitted. A Pipeline has one NoisyDIMTransformer, which gets X through the steps before it.
     X : array-like of shape (n_samples, n_features)
-        At least two samples. Each draw uses at most 8,192 of them (or a batch, if larger).
+        At least two samples. Each draw uses at most 8,192 of them, or a batch.
     units : {"nats", "bits"}, default="nats"
         Unit of everything in the result.
     n_draws : int, default=20
@@ -205,8 +196,8 @@ def mutual_information(
     Raises
     ------
     NotFittedError, TypeError, ValueError
-        If there is no such fitted transformer, or more than one; if X is not usable, see
-        `NoisyDIMTransformer.transform`; if another parameter is not as above.
+        As scorers do: if there is no such fitted transformer, or more than one; if a parameter is
+        not as above.
     """
     check_name(units, UNITS, "units")
     check_integer(n_draws, "n_draws", minimum=2)
@@ -280,7 +271,7 @@ N_SHUFFLES = 199
 
 def about_labels(
     dim: BaseEstimator, z: FloatArray, labels: np.ndarray, rng: np.random.Generator
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """Return the linear information about labels, in order and shuffled, and its p-value."""
     import torch
 
@@ -317,8 +308,8 @@ def match_scorer(
 ) -> float:
     """Minus the relative sliced Wasserstein distance of the embedding to its target.
 
-    For ``scoring=`` of a search. From eight components on it hardly sees the joint distribution:
-    use ``make_match_scorer("classifier_auc")`` there.
+    For ``scoring=`` of a search; from eight components on ``make_match_scorer("classifier_auc")``
+    sees more of the joint distribution.
 
     Parameters
     ----------
@@ -329,10 +320,9 @@ def match_scorer(
     y : None, default=None
         Ignored.
     metric : str, default="sliced_wasserstein"
-        A key of `sknoisydim.metrics.DISTANCES`: the score is minus the relative distance (-1 is
-        perfect). Or "classifier_auc": the score is minus that (-0.5 is perfect).
+        A key of `sknoisydim.metrics.DISTANCES` (-1 is perfect), or "classifier_auc" (-0.5 is).
     random_state : int, default=0
-        Seed of all draws, the same in every call, so candidates of a grid are compared alike.
+        Seed of all draws, in every call.
     **params : keyword arguments
         Passed to `relative_distance` and the distance, or to `classifier_auc`.
 
@@ -391,11 +381,10 @@ def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None
 
     .. math:: \hat I(f(X); f(X) + Z) \, / \, \hat I(X^*; X^* + Z)
 
-    for ``scoring=`` of a search, with :math:`X^*` draws of the best distribution for the channel of
-    the fit, which is N(0, I) for Gaussian noise, and InfoNCE in batches of the same size. A ratio
-    above 1, which is chance or a distribution that is too wide, counts as its inverse. It compares
-    values of `noise` only from "auto" upwards: with far less noise any distribution reaches the cap
-    of a batch.
+    for ``scoring=`` of a search, with :math:`X^*` draws of the best distribution for the channel,
+    which is N(0, I) for Gaussian noise, and InfoNCE in batches of the same size. A ratio above 1
+    counts as its inverse. It compares values of `noise` only from "auto" upwards: with far less
+    noise any distribution reaches the cap of a batch.
 
     Parameters
     ----------
@@ -410,11 +399,6 @@ def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None
     -------
     share : float
         From 0, which tells nothing, to 1, which is perfect.
-
-    Raises
-    ------
-    NotFittedError, TypeError, ValueError
-        As of `mutual_information`.
     """
     from .._objective import information_share  # metrics of plain arrays need no torch
 

@@ -20,29 +20,9 @@ from sknoisydim._labels import encode_target
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_boolean
 
-from . import _information
+from . import _distances, _information, _samples
 from ._dependence import intrinsic_dimension, total_correlation
-from ._distances import (
-    CLASSIFIERS,
-    classifier_auc,
-    energy_test,
-    henze_zirkler,
-    kolmogorov_smirnov,
-    marginal_wasserstein,
-    mmd_test,
-    monte_carlo_test,
-    relative_distance,
-)
-from ._samples import (
-    FloatArray,
-    RandomState,
-    check_sample,
-    correlation_matrix,
-    generator,
-    holm,
-    normal_preimage,
-    outside_support,
-)
+from ._samples import FloatArray, RandomState
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,8 +35,7 @@ VERDICTS = {
     "unclear": "too few samples to tell",
 }
 NAN, LEVEL, WIDTH = math.nan, 0.05, 86
-#: Lines of the data frame: group, quantity, and the names of its value, of its value for the target
-#: (or that value), and of its p-value.
+#: Lines of the data frame: group, quantity, and names of value, perfect (or itself) and p-value.
 LINES = (
     ("information", "given samples, nats", "value", "reachable", ""),
     ("information", "capacity of the channel, nats", "capacity", NAN, ""),
@@ -77,7 +56,7 @@ LINES = (
     ("dimension", "of the scaled samples, about", "intrinsic_dimension", NAN, ""),
     ("dimension", "needed for {n_components} components", "intrinsic_dimension_needed", NAN, ""),
 )
-#: Values of a report, which are NaN where they cannot be had: all lines' but `information`'s own.
+#: Values that are NaN where they cannot be had: all but those of `information`.
 KEYS = ["training_reachable", *(key for line in LINES[3:] for key in (line[2], line[4]) if key)]
 #: The p-values that a verdict takes together, and what they test.
 TESTS = {test: quantity for _, quantity, _, _, test in LINES if test not in ("", "label_pvalue")}
@@ -86,7 +65,7 @@ MIN_CLASSIFIER_SAMPLES = 50
 #: Fewer samples than this, or than so many for each component, cannot clear a fit.
 FEW_SAMPLES, SAMPLES_PER_COMPONENT = 100, 10
 #: Up to which a difference is small: an AUC, or without classifiers relative distances and a
-#: correlation, because distances hardly see one pair of many components.
+#: correlation, as distances hardly see one pair of many components.
 CLOSE_AUC, CLOSE_DISTANCE, CLOSE_CORRELATION = 0.6, 1.5, 0.2
 #: Shares of the reachable information: less than the first is little; such a gap is overfitting.
 LITTLE, GAP = 0.9, 0.1
@@ -97,7 +76,22 @@ REPEATED, OUTSIDE, FLAT = 0.05, 0.005, 0.7
 MAX_JUDGED_SAMPLES = 4_000
 
 
-class MatchReport(Bunch):
+class Report(Bunch):
+    """A dictionary whose keys are attributes, too."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all values in a form that JSON can hold.
+
+        Returns
+        -------
+        values : dict
+            Numbers, texts, lists and dictionaries by the names of the attributes; None for NaN.
+        """
+        text = json.dumps(self, default=vars)
+        return json.loads(text, parse_constant=lambda name: None)
+
+
+class MatchReport(Report):
     """How well samples are embedded: information, match with the target, and what to change.
 
     ``print(report)`` shows the verdict, the main values and advice, `to_frame` all values. What
@@ -108,10 +102,9 @@ class MatchReport(Bunch):
     ----------
     verdict : {"match", "close", "different", "unclear"}
         "match": no test rejects at level 0.05 with Holm's correction, and no classifier tells the
-        samples from the target beyond chance. "close": the difference is small: AUC at most 0.6
-        or, without classifiers, relative distances of at most 1.5 and no correlation above 0.2.
-        "different": more than that. "unclear": nothing was seen, with fewer samples than 100 or
-        than 10 per component.
+        samples from the target beyond chance; "unclear": the same, with fewer samples than 100 or
+        than 10 per component. "close": the AUC is at most 0.6 or, without classifiers, relative
+        distances are at most 1.5 and no correlation is above 0.2. "different": else.
     advice : tuple of str
         Sentences: what is wrong, and what to change.
     target, n_rows, n_components : str, int, int
@@ -121,11 +114,9 @@ class MatchReport(Bunch):
     training_information, training_reachable : float
         Of the training samples (`mutual_information_`), and of N(0, I) with their batches, in nats.
     relative_marginal_distance, relative_sliced_wasserstein, relative_energy_distance : float
-        Of the components (root mean square of the Wasserstein distances) and of the joint
-        distribution: 1 for a sample of the target, see `relative_distance`.
+        `relative_distance` of the components (root mean square of Wasserstein's) and of all.
     worst_component, worst_ks, worst_ks_pvalue : int, float, float
-        Component with the largest Kolmogorov-Smirnov statistic, the statistic, and its p-value with
-        Holm's correction for all components.
+        Component with the largest Kolmogorov-Smirnov statistic, this, and Holm's p-value for it.
     energy_pvalue, mmd_pvalue, henze_zirkler_pvalue : float
         P-values of the three tests of the joint distribution.
     max_correlation, max_correlation_pair, max_correlation_pvalue : float, tuple of int, float
@@ -133,13 +124,20 @@ class MatchReport(Bunch):
     total_correlation, auc_boosting, auc_mlp : float
         Dependence of all components, in nats; `classifier_auc` of trees and of a neural network.
     intrinsic_dimension, intrinsic_dimension_needed : float
-        Of the scaled samples before the encoder, and of as many draws of N(0, I): a hint.
+        Of the scaled samples before the encoder, and of as many draws of N(0, I).
     repeated_rows, outside_support : float
-        Share of embedded samples that repeat another one; by `from_arrays`, of those outside of the
-        support of the target.
+        Shares of samples that repeat another one, and (by `from_arrays`) outside of the support.
     label_information, shuffled_label_information, label_pvalue : float
         Information of a linear model about `y` through the channel, in nats; its mean over random
-        orders of `y`, which is what chance adds; and the share of orders with at least as much.
+        orders of `y`; and the share of orders with at least as much.
+
+    Raises
+    ------
+    ValueError, TypeError
+        By `from_estimator`, as of `mutual_information`, and if y has another number of samples; by
+        `from_arrays`, as of `kolmogorov_smirnov`; by both, if `classifier` is no bool.
+    NotFittedError, ImportError
+        By `from_estimator`; by `to_frame`, without pandas.
     """
 
     @classmethod
@@ -158,7 +156,7 @@ class MatchReport(Bunch):
         Parameters
         ----------
         estimator : NoisyDIMTransformer, Pipeline or fitted search
-            As of `mutual_information`: X goes through the steps before the transformer.
+            As of `mutual_information`.
         X : array-like of shape (n_samples, n_features)
             Held-out samples, as of `NoisyDIMTransformer.diagnose`.
         y : array-like of shape (n_samples,) or (n_samples, k), default=None
@@ -172,12 +170,6 @@ class MatchReport(Bunch):
         -------
         report : MatchReport
             With all values.
-
-        Raises
-        ------
-        NotFittedError, TypeError, ValueError
-            As of `mutual_information`; if y has another number of samples or `classifier` is no
-            bool.
         """
         from sknoisydim._modules import draw_seed  # here: metrics of plain arrays need no torch
 
@@ -193,10 +185,10 @@ class MatchReport(Bunch):
         reachable = info.reachable
         if info.batch_size != dim.batch_size_:
             reachable = _information.reachable_information(dim.channel_, dim.batch_size_, rng)
-        values = {} if labels is None else _information.about_labels(dim, z, labels[chosen], rng)
+        told = {} if labels is None else _information.about_labels(dim, z, labels[chosen], rng)
         rows = rows[:MAX_JUDGED_SAMPLES]
         Z = _information.normal_embedding(dim, rows)
-        values |= {
+        values: dict[str, object] = told | {
             "information": info,
             "training_information": float(dim.mutual_information_),
             "training_reachable": reachable,
@@ -232,20 +224,15 @@ class MatchReport(Bunch):
         -------
         report : MatchReport
             With `information` None, and no value of training or labels.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As of `kolmogorov_smirnov`, or if `classifier` is no bool.
         """
         check_boolean(classifier, "classifier")
-        normal = normal_preimage(Z, target, test="MatchReport.from_arrays")
-        values = measure(normal, generator(random_state), classifier=classifier)
-        values["outside_support"] = outside_support(check_sample(Z), target)
+        normal = _samples.normal_preimage(Z, target, test="MatchReport.from_arrays")
+        values = measure(normal, _samples.generator(random_state), classifier=classifier)
+        values["outside_support"] = _samples.outside_support(_samples.check_sample(Z), target)
         return cls._of(values, target)
 
     @classmethod
-    def _of(cls, values: dict[str, Any], target: object, fitted: Any = None) -> MatchReport:
+    def _of(cls, values: dict[str, object], target: object, fitted: object = None) -> MatchReport:
         """Judge by what was measured of a transformer, or of samples of unknown origin."""
         known: dict[str, Any] = dict.fromkeys(KEYS, NAN)
         report = cls(**known | {"information": None, "outside_support": 0.0} | values)
@@ -255,32 +242,14 @@ class MatchReport(Bunch):
         report.advice = tuple(advise(report, fitted))
         return report
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return all values in a form that JSON can hold.
-
-        Returns
-        -------
-        values : dict
-            Numbers, texts, lists and dictionaries by the names of the attributes; None for NaN.
-        """
-        text = json.dumps(self, default=vars)
-        values: dict[str, Any] = json.loads(text, parse_constant=lambda name: None)
-        return values
-
     def to_frame(self) -> pd.DataFrame:
         """Return a data frame of all values but NaN, indexed by group and quantity.
 
         Returns
         -------
         frame : pandas.DataFrame
-            With columns "value", "perfect" (of samples of the target; what is reachable, of
-            information), "pvalue", and "rejected": whether a p-value counts, which is at most 0.05
-            after Holm's correction for all of them.
-
-        Raises
-        ------
-        ImportError
-            Without pandas.
+            With columns "value", "perfect" (of samples of the target, or what is reachable),
+            "pvalue", and "rejected": whether it is at most 0.05 with Holm's correction for all.
         """
         import pandas as pd
 
@@ -321,7 +290,7 @@ class MatchReport(Bunch):
 def rejected(report: Bunch) -> list[str]:
     """Return the p-values that count after Holm's correction for all that are known."""
     known = [name for name in TESTS if not math.isnan(report[name])]
-    corrected = holm(np.array([report[name] for name in known]))
+    corrected = _samples.holm(np.array([report[name] for name in known]))
     return [name for name, pvalue in zip(known, corrected, strict=True) if pvalue <= LEVEL]
 
 
@@ -332,38 +301,39 @@ def chance_auc(n: int) -> float:
     return 0.5 + 4 / math.sqrt(6 * n)
 
 
-def measure(Z: FloatArray, rng: np.random.Generator, *, classifier: bool) -> dict[str, Any]:
+def measure(Z: FloatArray, rng: np.random.Generator, *, classifier: bool) -> dict[str, object]:
     """Compare embedded samples Z with N(0, I), under the names that a report has."""
     n, d = Z.shape
-    ks = kolmogorov_smirnov(Z)
+    ks = _distances.kolmogorov_smirnov(Z)
     worst = int(np.argmax(ks.statistic))
-    relative = partial(relative_distance, Z=Z, random_state=rng)
+    relative = partial(_distances.relative_distance, Z=Z, random_state=rng)
     values = {
         "n_rows": n,
         "n_components": d,
-        "relative_marginal_distance": relative(marginal_wasserstein),
+        "relative_marginal_distance": relative(_distances.marginal_wasserstein),
         "worst_component": worst,
         "worst_ks": float(ks.statistic[worst]),
         "worst_ks_pvalue": float(ks.pvalue_holm.min()),
         "relative_sliced_wasserstein": relative("sliced_wasserstein"),
         "relative_energy_distance": relative("energy_distance"),
-        "energy_pvalue": energy_test(Z, random_state=rng).pvalue,
-        "mmd_pvalue": mmd_test(Z, random_state=rng).pvalue,
-        "henze_zirkler_pvalue": henze_zirkler(Z, random_state=rng).pvalue if n > d + 1 else NAN,
+        "energy_pvalue": _distances.energy_test(Z, random_state=rng).pvalue,
+        "mmd_pvalue": _distances.mmd_test(Z, random_state=rng).pvalue,
         "max_correlation_pair": (),
         "repeated_rows": 1.0 - len(np.unique(Z, axis=0)) / n,
     }
+    if n > d + 1:
+        values["henze_zirkler_pvalue"] = _distances.henze_zirkler(Z, random_state=rng).pvalue
     if d > 1:
-        largest = monte_carlo_test("max_correlation", Z, n_resamples=199, random_state=rng)
+        test = _distances.monte_carlo_test("max_correlation", Z, n_resamples=199, random_state=rng)
         # Below the diagonal nothing counts, so that it is the first pair where nothing correlates.
-        upper = np.abs(correlation_matrix(Z)) - 2 * np.tri(d)
+        upper = np.abs(_samples.correlation_matrix(Z)) - 2 * np.tri(d)
         values["max_correlation_pair"] = divmod(int(upper.argmax()), d)
-        values["max_correlation"], values["max_correlation_pvalue"] = astuple(largest)
+        values["max_correlation"], values["max_correlation_pvalue"] = astuple(test)
     if 1 < d < n - 3:
         values["total_correlation"] = total_correlation(Z, random_state=rng)
     if classifier and n >= MIN_CLASSIFIER_SAMPLES:
-        for name in CLASSIFIERS:
-            values[f"auc_{name}"] = classifier_auc(Z, classifier=name, random_state=rng)
+        for name in _distances.CLASSIFIERS:
+            values[f"auc_{name}"] = _distances.classifier_auc(Z, classifier=name, random_state=rng)
     return values
 
 
@@ -456,9 +426,10 @@ def _faults(report: Bunch, fitted: BaseEstimator | None) -> Iterator[str]:
             "(whole numbers, categories) cannot follow a continuous distribution."
         )
     if flat:
+        least = max(1, round(seen))
         yield (
-            f"The samples seem to fill about {max(1, round(seen))} dimensions, and {d} components "
-            f"cannot be jointly independent on them: at most {max(1, round(seen))} can be."
+            f"The samples seem to fill about {least} dimension{'s' * (least > 1)}, and {d} "
+            f"components cannot be jointly independent on them: at most {least} can be."
         )
     if auc > chance_auc(n) or report.verdict == "different":
         how = "" if math.isnan(auc) else f", with AUC {auc:.2f}"

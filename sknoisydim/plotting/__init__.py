@@ -1,8 +1,7 @@
 """Pictures of a fit, as scikit-learn Display classes.
 
-Each display holds the numbers that its `plot` draws, on given axes or on a new figure, which are
-`figure_` and `ax_`, or an array `axes_`, afterwards. matplotlib (the extra `plot`) is imported when
-something is drawn.
+Each display holds what its `plot` draws, on given axes or on a new figure. matplotlib (the extra
+`plot`) is imported when something is drawn.
 """
 
 from ._embedding import DependenceDisplay, EmbeddingDisplay, TargetFitDisplay

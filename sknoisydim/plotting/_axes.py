@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sknoisydim._context import own_context
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colorizer import ColorizingArtist
+    from matplotlib.cm import ScalarMappable
+
+Place: TypeAlias = "Axes | Sequence[Axes] | np.ndarray | None"  # where a user lets draw
 
 # Okabe and Ito's colours, which stay apart for colour-blind eyes; their yellow, too light for
 # points on white, comes last.
@@ -23,41 +24,29 @@ SMALL, TINY = 9, 8
 LEGEND = {"fontsize": TINY, "framealpha": 0.7, "edgecolor": "none"}
 
 
-def panels(ax: Any, n_rows: int, n_columns: int, size: tuple[float, float]) -> NDArray[np.object_]:
-    """Return axes (n_rows, n_columns): of a new figure, inside one Axes, or those that were given.
-
-    `size` is that of one panel of a new figure, in inches.
-    """
-    if isinstance(ax, (list, tuple, np.ndarray)) or (ax is not None and n_rows == n_columns == 1):
-        given = np.asarray(ax, dtype=object)
-        if given.size != n_rows * n_columns:
-            raise ValueError(
-                f"ax has {given.size} axes, but the display draws {n_rows * n_columns} panels "
-                f"({n_rows} x {n_columns})."
-            )
-        return given.reshape(n_rows, n_columns)
+def panels(ax: Place, n_rows: int, n_columns: int, size: tuple[float, float]) -> np.ndarray:
+    """Return given axes, or those of a new figure, whose panels have this size in inches."""
     if ax is None:
         import matplotlib.pyplot as plt
 
         figure = plt.figure(figsize=(size[0] * n_columns, size[1] * n_rows), layout="constrained")
-        grid = figure.add_gridspec(n_rows, n_columns)
-    else:
-        if ax.get_subplotspec() is None:
-            raise ValueError("ax is not in a grid and cannot be divided: pass an array of Axes.")
-        ax.set_axis_off()
-        grid = ax.get_subplotspec().subgridspec(n_rows, n_columns)
-    return grid.subplots(squeeze=False)
+        return figure.subplots(n_rows, n_columns, squeeze=False)
+    given: Any = np.array(ax, dtype=object, ndmin=1)
+    if given.size == n_rows * n_columns:
+        return given.reshape(n_rows, n_columns)
+    if given.size > 1:
+        raise ValueError(
+            f"ax has {given.size} axes, but the display draws {n_rows * n_columns} panels "
+            f"({n_rows} x {n_columns})."
+        )
+    place = given.item().get_subplotspec()
+    if place is None:
+        raise ValueError("ax is not in a grid and cannot be divided: pass an array of Axes.")
+    given.item().set_axis_off()
+    return place.subgridspec(n_rows, n_columns).subplots(squeeze=False)
 
 
-def tidy(ax: Axes) -> None:
-    """Hide the upper and right spine, and set font sizes."""
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(labelsize=TINY)
-    for text in (ax.xaxis.label, ax.yaxis.label, ax.title):
-        text.set_fontsize(SMALL)
-
-
-def color_bar(drawn: ColorizingArtist, axes: list[Axes], label: str) -> None:
+def color_bar(drawn: ScalarMappable, axes: list[Axes], label: str) -> None:
     """Add a colour bar at the right of some axes."""
     bar = axes[0].figure.colorbar(drawn, ax=axes, fraction=0.04, pad=0.02)
     bar.set_label(label, fontsize=SMALL)
@@ -71,33 +60,35 @@ def outside(ax: Axes, loc: str, anchor: tuple[float, float]) -> dict[str, object
     return {"loc": loc, "bbox_to_anchor": anchor, **LEGEND}
 
 
-class OnOneAxes:
-    """A display that takes one Axes."""
+class Display:
+    """What all displays share."""
 
-    _size: ClassVar[tuple[float, float]]  # of a new figure, in inches
-    _draw: Callable[[Any], None]  # that of each display
+    _draw: Callable[[Place], np.ndarray]  # each display's own: to draw, and return the axes
 
     @own_context()
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw on the given Axes, or on a new figure.
+    def plot(self, ax: Place = None) -> Self:
+        """Draw on the given axes, or on a new figure.
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+        ax : matplotlib Axes or array of them, default=None
+            Where to draw: one for each panel, or one that is divided; None makes a figure.
 
         Returns
         -------
         self : object
-            The display, with `ax_` and `figure_`.
+            The display, with `figure_`, and `axes_` or for one panel `ax_`.
 
         Raises
         ------
-        ValueError
-            If `ax` is an array of several.
+        ValueError, TypeError
+            If what the display holds is not as documented, or `ax` has another number of axes.
         """
-        self.ax_ = panels(ax, 1, 1, self._size)[0, 0]
-        self.figure_ = self.ax_.figure
-        self._draw(self.ax_)
-        tidy(self.ax_)
+        axes = self._draw(ax)
+        self.figure_ = axes.flat[0].figure
+        for axis in axes.flat:
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.tick_params(labelsize=TINY)
+            for text in (axis.xaxis.label, axis.yaxis.label, axis.title):
+                text.set_fontsize(SMALL)
         return self

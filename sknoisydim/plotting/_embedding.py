@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,19 +14,14 @@ from scipy.special import ndtr, ndtri
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from sknoisydim._context import own_context
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real
+from sknoisydim.metrics import _samples
 from sknoisydim.metrics._information import find_step
-from sknoisydim.metrics._samples import (
-    FloatArray,
-    check_sample,
-    correlation_matrix,
-    normal_preimage,
-)
+from sknoisydim.metrics._samples import FloatArray
 from sknoisydim.targets import Target, resolve_target
 
-from ._axes import BAND, PALETTE, SAMPLES, TARGET, TINY, OnOneAxes, color_bar, outside, panels, tidy
+from ._axes import BAND, PALETTE, SAMPLES, TARGET, TINY, Display, Place, color_bar, outside, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,17 +35,21 @@ N_DRAWS = 1000
 MAX_POINTS = 400
 
 
-class _FromEstimator:
+@dataclass(eq=False, repr=False)
+class _OfSamples(Display):
+    embedding: ArrayLike
+    target: object = "normal"
+
     @classmethod
     def from_estimator(
-        cls, estimator: BaseEstimator, X: MatrixLike, *args: object, **params: object
-    ) -> Any:
-        """Embed samples with a transformer, or that of a Pipeline or a search, and draw them.
+        cls, estimator: BaseEstimator, X: MatrixLike, *args: object, **params: Any
+    ) -> Self:
+        """Embed samples with a fitted transformer, and draw them.
 
         Parameters
         ----------
         estimator : NoisyDIMTransformer, Pipeline or fitted search
-            Fitted; X goes through the steps before the transformer.
+            As of `sknoisydim.metrics.mutual_information`.
         X : array-like of shape (n_samples, n_features)
             Samples, at least two.
         *args, **params : object
@@ -64,139 +63,85 @@ class _FromEstimator:
         Raises
         ------
         NotFittedError, ValueError, TypeError
-            As of `sknoisydim.metrics.mutual_information` and of `from_embedding`.
+            As of `sknoisydim.metrics.mutual_information` and of `plot`.
         """
         transformer, before = find_step(estimator)
         for steps in before:
             X = steps.transform(X)
-        draw: Any = cls.from_embedding  # type: ignore[attr-defined]  # that of each display
-        return draw(transformer.transform(X), transformer.target_, *args, **params)
-
-
-@dataclass(eq=False, repr=False)
-class EmbeddingDisplay(_FromEstimator):
-    """Scatter plots of pairs of components, over regions that hold a known share of the target.
-
-    The inner curve holds 50 %, the outer 95 % of the target's mass: images of circles of N(0, I)
-    under the target's map. The title says which share of the samples lies inside each. Where the
-    map mixes more than the two components, draws of the target in grey stand in for the curves.
-
-    Parameters
-    ----------
-    embedding : ndarray of shape (n_samples, n_components)
-        Embedded samples.
-    target : Target
-        Their target, bound to the components.
-    y : array-like of shape (n_samples,), default=None
-        Classes or numbers that colour the samples.
-
-    Attributes
-    ----------
-    coverage_ : ndarray of shape (n_pairs, 2)
-        Share of the samples inside the curves that hold 50 % and 95 %; NaN without curves.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from matplotlib.figure import Figure
-    >>> from sknoisydim.plotting import EmbeddingDisplay
-    >>> Z = np.random.default_rng(0).uniform(size=(2000, 2))
-    >>> display = EmbeddingDisplay.from_embedding(Z, "uniform", ax=Figure().subplots())
-    >>> bool((abs(display.coverage_ - [0.5, 0.95]) < 0.05).all())
-    True
-    """
-
-    embedding: ArrayLike
-    target: Target
-    _: KW_ONLY
-    y: ArrayLike | None = None
+        Z = transformer.transform(X)
+        return cls.from_embedding(Z, transformer.target_, *args, **params)
 
     @classmethod
     def from_embedding(
-        cls,
-        Z: ArrayLike,
-        target: object = "normal",
-        y: ArrayLike | None = None,
-        *,
-        pairs: object = None,
-        ax: Axes | None = None,
-    ) -> EmbeddingDisplay:
-        """Draw embedded samples Z (n_samples, n_components) of two components at least.
+        cls, Z: ArrayLike, target: object = "normal", *args: object, ax: Place = None, **params: Any
+    ) -> Self:
+        """Draw embedded samples.
 
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_components)
             Embedded samples.
         target : str, object or sequence, default="normal"
-            As for `NoisyDIMTransformer`.
-        y : array-like of shape (n_samples,), default=None
-            At most 24 classes, which is what colours tell apart, or numbers.
-        pairs : list of pairs of int, default=None
-            Components to draw against each other; None takes the first three pairs.
+            Their target, as for `NoisyDIMTransformer`.
+        *args : object
+            Other parameters of the class, in their order.
         ax : matplotlib Axes or array of them, default=None
-            Where to draw, one per pair; one Axes is divided; None makes a figure.
+            As of `plot`.
+        **params : object
+            Other parameters of the class, by name.
 
         Returns
         -------
-        display : EmbeddingDisplay
+        display : object
             The display, drawn.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If Z is no table of finite numbers with two rows at least, if the target is unknown or
-            of another number of components, if y has another number of samples; as of `plot`.
         """
-        Z = check_sample(Z)
-        target = resolve_target(target, Z.shape[1])
-        if y is not None:
-            y = column_or_1d(y)
-            check_consistent_length(Z, y)
-        return cls(Z, target, y=y).plot(pairs, ax=ax)
+        return cls(Z, target, *args, **params).plot(ax)
 
-    @own_context()
-    def plot(self, pairs: object = None, *, ax: Axes | None = None) -> EmbeddingDisplay:
-        """Draw the samples.
 
-        Parameters
-        ----------
-        pairs, ax : list of pairs of int, matplotlib Axes or array of them, default=None
-            As of `from_embedding`.
+@dataclass(eq=False, repr=False)
+class EmbeddingDisplay(_OfSamples):
+    """Scatter plots of pairs of components, over regions that hold a known share of the target.
 
-        Returns
-        -------
-        self : EmbeddingDisplay
-            With `coverage_`, `axes_` and `figure_`.
+    The inner curve holds 50 %, the outer 95 % of the target's mass; the title says which share of
+    the samples lies inside each. Where the target's map mixes more than the two components, draws
+    of the target in grey stand in for the curves.
 
-        Raises
-        ------
-        ValueError, TypeError
-            If there is one component, `pairs` are no pairs of components, y has more classes than
-            24, or `ax` another number of axes.
-        """
-        Z = np.asarray(self.embedding, dtype=np.float64)
-        d = Z.shape[1]
-        pairs = _check_pairs(pairs, d)
+    Parameters
+    ----------
+    embedding : array-like of shape (n_samples, n_components)
+        Embedded samples, of two components at least.
+    target : str, object or sequence, default="normal"
+        Their target, as for `NoisyDIMTransformer`.
+    y : array-like of shape (n_samples,), default=None
+        What colours the samples: numbers, or at most 24 classes, which is what colours tell apart.
+    pairs : list of pairs of int, default=None
+        Components to draw against each other; None takes the first three pairs.
+
+    Attributes
+    ----------
+    coverage_ : ndarray of shape (n_pairs, 2)
+        Share of the samples inside the curves that hold 50 % and 95 %; NaN without curves.
+    """
+
+    y: ArrayLike | None = None
+    _: KW_ONLY
+    pairs: Sequence[Sequence[int]] | None = None
+
+    def _draw(self, ax: Place) -> np.ndarray:
+        Z = _samples.check_sample(self.embedding)
+        target = resolve_target(self.target, Z.shape[1])
+        if self.y is not None:
+            check_consistent_length(Z, column_or_1d(self.y))
+        pairs = _check_pairs(self.pairs, Z.shape[1])
         groups, size = _groups(self.y), float(np.clip(6000 / len(Z), 3, 14))
         self.axes_ = panels(ax, 1, len(pairs), (3.6, 3.6))[0]
-        self.figure_ = self.axes_[0].figure
-        z = np.asarray(self.target.pull(Z), dtype=np.float64)
-        radii = np.sqrt(stats.chi2.ppf(MASSES, 2))
+        z = target.pull(Z)
         self.coverage_ = np.full((len(pairs), len(MASSES)), np.nan)
         for number, ((i, j), axis) in enumerate(zip(pairs, self.axes_, strict=True)):
-            if _stands_alone(self.target, i, j, d):
-                shares = [(np.hypot(z[:, i], z[:, j]) <= radius).mean() for radius in radii]
-                self.coverage_[number] = shares
-                texts = (f"{s:.0%} (of {mass:.0%})" for s, mass in zip(shares, MASSES, strict=True))
-                axis.set_title(f"samples inside: {', '.join(texts)}")
-                angle = np.linspace(0, 2 * np.pi, 361)
-                circle = np.zeros((len(angle), d))
-                circle[:, i], circle[:, j] = np.cos(angle), np.sin(angle)
-                for radius, width in zip(radii, (1.6, 1.0), strict=True):
-                    curve = np.asarray(self.target.push(radius * circle))
-                    axis.plot(curve[:, i], curve[:, j], color="black", linewidth=width, zorder=3)
+            if _stands_alone(target, i, j, Z.shape[1]):
+                self.coverage_[number] = _curves(axis, target, z, i, j)
             else:
-                draws = self.target.sample(N_DRAWS, random_state=0)
+                draws = target.sample(N_DRAWS, random_state=0)
                 axis.scatter(draws[:, i], draws[:, j], s=6, c="0.8", linewidths=0, zorder=1)
                 axis.set_title("grey: draws of the target")
             for of, look in groups:
@@ -205,7 +150,6 @@ class EmbeddingDisplay(_FromEstimator):
             axis.set(xlabel=f"component {i}", ylabel=f"component {j}")
             if 0.67 < np.ptp(axis.get_xlim()) / np.ptp(axis.get_ylim()) < 1.5:
                 axis.set_aspect("equal", adjustable="datalim")
-            tidy(axis)
         # Beside the last pair, what the colours mean.
         if "label" in look:
             scale = {"markerscale": np.sqrt(25 / size), "ncols": -(-len(groups) // 12)}
@@ -213,26 +157,44 @@ class EmbeddingDisplay(_FromEstimator):
             axis.legend(**scale, **tight, **outside(axis, "upper left", (1.0, 1.0)))
         elif self.y is not None:
             color_bar(drawn, list(self.axes_), "y")
-        return self
+        return self.axes_
+
+
+def _curves(axis: Axes, target: Target, z: FloatArray, i: int, j: int) -> list[float]:
+    """Draw the curves of `MASSES`; return the shares of normal samples z (n, d) inside."""
+    radii = np.sqrt(stats.chi2.ppf(MASSES, 2))
+    shares = [float((np.hypot(z[:, i], z[:, j]) <= radius).mean()) for radius in radii]
+    texts = (f"{s:.0%} (of {mass:.0%})" for s, mass in zip(shares, MASSES, strict=True))
+    axis.set_title(f"samples inside: {', '.join(texts)}")
+    angle = np.linspace(0, 2 * np.pi, 361)
+    circle = np.zeros((len(angle), z.shape[1]))
+    circle[:, i], circle[:, j] = np.cos(angle), np.sin(angle)
+    for radius, width in zip(radii, (1.6, 1.0), strict=True):
+        curve = np.asarray(target.push(radius * circle))
+        axis.plot(curve[:, i], curve[:, j], color="black", linewidth=width, zorder=3)
+    return shares
 
 
 @dataclass(eq=False, repr=False)
-class TargetFitDisplay(_FromEstimator):
+class TargetFitDisplay(_OfSamples):
     r"""Histogram of the PIT and Q-Q line of each component, with sampling bands.
 
-    Both look at component :math:`z_i` of the N(0, I) pre-image, so they read alike for every
-    target. Above, the histogram of the probability integral transform :math:`\Phi(z_i)`, flat for
-    a perfect match; below, its sorted values against the quantiles of N(0, 1), on the diagonal for
-    a perfect match. Each bar and each point of a sample of the target stays inside the grey band
-    with probability `level` or more, by itself. They say nothing about the joint distribution: see
-    `sknoisydim.metrics.classifier_auc`.
+    Above, the histogram of the probability integral transform :math:`\Phi(z_i)` of component
+    :math:`z_i` of the N(0, I) pre-image, flat for a perfect match; below, its sorted values against
+    the quantiles of N(0, 1), on the diagonal for a perfect match. Each bar and each point of a
+    sample of the target stays inside the grey band with probability `level` or more, by itself.
+    They say nothing about the joint distribution: see `sknoisydim.metrics.classifier_auc`.
 
     Parameters
     ----------
-    preimage : ndarray of shape (n_samples, n_components)
-        Embedded samples where the target is N(0, I).
+    embedding : array-like of shape (n_samples, n_components)
+        Embedded samples.
+    target : str, object or sequence, default="normal"
+        Their target, as for `NoisyDIMTransformer`.
     level : float, default=0.95
-        Probability of the bands.
+        Probability of the bands, between 0 and 1.
+    components : list of int, default=None
+        Components to draw; None takes the first four.
 
     Attributes
     ----------
@@ -240,93 +202,32 @@ class TargetFitDisplay(_FromEstimator):
         Share of the bars, and of the points, outside the band.
     """
 
-    preimage: ArrayLike
     _: KW_ONLY
     level: float = 0.95
+    components: Sequence[int] | None = None
 
-    @classmethod
-    def from_embedding(
-        cls,
-        Z: ArrayLike,
-        target: object = "normal",
-        *,
-        components: Sequence[int] | None = None,
-        level: float = 0.95,
-        ax: Axes | None = None,
-    ) -> TargetFitDisplay:
-        """Draw embedded samples against their target.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-            Embedded samples.
-        target : str, object or sequence, default="normal"
-            As for `NoisyDIMTransformer`.
-        components : list of int, default=None
-            Components to draw; None takes the first four.
-        level : float, default=0.95
-            Probability of the bands, between 0 and 1.
-        ax : matplotlib Axes or array of them, default=None
-            Where to draw, two for each component; one Axes is divided; None makes a figure.
-
-        Returns
-        -------
-        display : TargetFitDisplay
-            The display, drawn.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If Z or the target is not usable, see `EmbeddingDisplay.from_embedding`; as of `plot`.
-        """
-        z = normal_preimage(Z, target, test="TargetFitDisplay")
-        return cls(z, level=level).plot(components, ax=ax)
-
-    @own_context()
-    def plot(
-        self, components: Sequence[int] | None = None, *, ax: Axes | None = None
-    ) -> TargetFitDisplay:
-        """Draw histograms and Q-Q lines.
-
-        Parameters
-        ----------
-        components, ax : list of int, matplotlib Axes or array of them, default=None
-            As of `from_embedding`.
-
-        Returns
-        -------
-        self : TargetFitDisplay
-            With `outside_`, `axes_` and `figure_`.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If `level` or `components` are not as above, or `ax` has another number of axes.
-        """
-        z = np.asarray(self.preimage, dtype=np.float64)
+    def _draw(self, ax: Place) -> np.ndarray:
+        z = _samples.normal_preimage(self.embedding, self.target, test="TargetFitDisplay")
+        chosen = self.components
         level = check_real(self.level, "level", minimum=0, maximum=1, closed="neither")
-        if components is None:
-            components = range(min(z.shape[1], MAX_COMPONENTS))
-        if np.ndim(components) != 1 or len(components) == 0:
-            raise TypeError(f"components must be a list of positions or None, got {components!r}.")
-        last = z.shape[1] - 1
-        check = partial(check_integer, name="each of components", minimum=0, maximum=last)
-        chosen = [check(position) for position in components]
+        if chosen is None:
+            chosen = range(min(z.shape[1], MAX_COMPONENTS))
+        if np.ndim(chosen) != 1 or len(chosen) == 0:
+            raise TypeError(f"components must be a list of positions or None, got {chosen!r}.")
+        for i in chosen:
+            check_integer(i, "each of components", minimum=0, maximum=z.shape[1] - 1)
         self.axes_ = panels(ax, 2, len(chosen), (2.5 if len(chosen) > 1 else 3.4, 2.4))
-        self.figure_ = self.axes_[0, 0].figure
         self.outside_ = np.empty((2, len(chosen)))
         for column, i in enumerate(chosen):
             above, below = self.axes_[:, column]
             self.outside_[:, column] = _histogram(above, z[:, i], level), _qq(below, z[:, i], level)
             above.set(title=f"component {i}", xlabel="PIT", ylabel="" if column else "density")
             below.set(xlabel="normal quantile", ylabel="" if column else "quantile of the samples")
-            tidy(above)
-            tidy(below)
-        return self
+        return self.axes_
 
 
 @dataclass(eq=False, repr=False)
-class DependenceDisplay(_FromEstimator, OnOneAxes):
+class DependenceDisplay(_OfSamples):
     r"""Heat map of the dependence between components, in the N(0, I) pre-image.
 
     Below the diagonal Pearson's correlation :math:`|r(z_i, z_j)|`, above it that of the squares,
@@ -335,75 +236,46 @@ class DependenceDisplay(_FromEstimator, OnOneAxes):
 
     Parameters
     ----------
-    dependence : ndarray of shape (n_components, n_components)
-        Absolute correlations: of the components below the diagonal, of their squares above.
-    n_samples : int
-        Samples that they were computed from.
+    embedding : array-like of shape (n_samples, n_components)
+        Embedded samples, of two components at least.
+    target : str, object or sequence, default="normal"
+        Their target, as for `NoisyDIMTransformer`.
 
     Attributes
     ----------
+    dependence_ : ndarray of shape (n_components, n_components)
+        Absolute correlations: of the components below the diagonal, of their squares above.
     image_ : matplotlib AxesImage
         The heat map.
     """
 
-    dependence: ArrayLike
-    n_samples: int
-    _size = (5.0, 4.2)
-
-    @classmethod
-    @own_context()
-    def from_embedding(
-        cls, Z: ArrayLike, target: object = "normal", *, ax: Axes | None = None
-    ) -> DependenceDisplay:
-        """Draw the dependence of embedded samples.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-            Embedded samples, of two components at least.
-        target : str, object or sequence, default="normal"
-            As for `NoisyDIMTransformer`.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        display : DependenceDisplay
-            The display, drawn.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If Z or the target is not usable, see `EmbeddingDisplay.from_embedding`.
-        """
-        z = normal_preimage(Z, target, test="DependenceDisplay")
-        if z.shape[1] < 2:
+    def _draw(self, ax: Place) -> np.ndarray:
+        z = _samples.normal_preimage(self.embedding, self.target, test="DependenceDisplay")
+        n, d = z.shape
+        if d < 2:
             raise ValueError("dependence needs at least two components, got one.")
-        below, above = (np.abs(correlation_matrix(values)) for values in (z, np.square(z)))
-        dependence = np.tril(below, -1) + np.triu(above, 1)
-        np.fill_diagonal(dependence, np.nan)
-        return cls(dependence, len(z)).plot(ax)
-
-    def _draw(self, axis: Any) -> None:
-        values = np.asarray(self.dependence, dtype=float)
-        d = len(values)
+        below, above = (np.abs(_samples.correlation_matrix(of)) for of in (z, np.square(z)))
+        self.dependence_ = values = np.tril(below, -1) + np.triu(above, 1)
+        np.fill_diagonal(values, np.nan)
+        axes = panels(ax, 1, 1, (5.0, 4.2))
+        axis = self.ax_ = axes[0, 0]
         self.image_ = axis.imshow(values, cmap="cividis", vmin=0, vmax=1)
         axis.set_facecolor("0.9")
         ticks = range(0, d, max(1, -(-d // 10)))
         # Largest of d (d - 1) / 2 independent correlations, each close to N(0, 1 / n).
-        left = stats.norm.isf(0.05 / (d * (d - 1))) / np.sqrt(self.n_samples)
-        title = (
-            f"below the diagonal: correlation; above: of squares\nsampling leaves up to {left:.2f}"
-        )
-        axis.set(xticks=ticks, yticks=ticks, xlabel="component", ylabel="component", title=title)
+        left = stats.norm.isf(0.05 / (d * (d - 1))) / np.sqrt(n)
+        axis.set(xticks=ticks, yticks=ticks, xlabel="component", ylabel="component")
+        said = f"sampling leaves up to {left:.2f}"
+        axis.set_title(f"below the diagonal: correlation; above: of squares\n{said}")
         for i, j in np.argwhere(np.isfinite(values)) if d <= 8 else ():
             look = {"fontsize": TINY, "ha": "center", "va": "center"}
             color = "white" if values[i, j] < 0.5 else "black"
             axis.text(j, i, f"{values[i, j]:.2f}", color=color, **look)
         color_bar(self.image_, [axis], "absolute correlation")
+        return axes
 
 
-def _check_pairs(pairs: Any, d: int) -> list[tuple[int, int]]:
+def _check_pairs(pairs: Sequence[Sequence[int]] | None, d: int) -> list[tuple[int, int]]:
     if d < 2:
         raise ValueError("a pair needs at least two components, got one: see TargetFitDisplay.")
     if pairs is None:
@@ -414,7 +286,7 @@ def _check_pairs(pairs: Any, d: int) -> list[tuple[int, int]]:
     return [(check(i), check(j)) for i, j in pairs]
 
 
-def _groups(y: ArrayLike | None) -> list[tuple[Any, dict[str, Any]]]:
+def _groups(y: ArrayLike | None) -> list[tuple[slice | np.ndarray, dict[str, object]]]:
     """Return which samples are drawn alike, and how: classes, or all by their numbers, if any."""
     if y is None:
         return [(slice(None), {"c": SAMPLES, "alpha": 0.6})]

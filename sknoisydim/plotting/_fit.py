@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -13,10 +13,7 @@ from sklearn.base import BaseEstimator
 from sknoisydim._validation import check_name
 from sknoisydim.metrics._information import find_step
 
-from ._axes import LEGEND, PALETTE, REFERENCE, TINY, OnOneAxes, outside
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from ._axes import LEGEND, PALETTE, REFERENCE, TINY, Display, Place, outside, panels
 
 # Keys of `history_`, with the name, colour and line style of their curves.
 CURVES = {
@@ -29,11 +26,11 @@ CURVES = {
 
 
 @dataclass(eq=False, repr=False)
-class TrainingDisplay(OnOneAxes):
+class TrainingDisplay(Display):
     r"""Information by epoch, with what bounds it: the capacity, and :math:`\log B`.
 
-    A batch of B samples cannot show more than :math:`\log B` nats. A curve that is still rising at
-    its end wants more epochs; one that lies at the cap, below the capacity, wants more noise.
+    A curve that is still rising at its end wants more epochs; one that lies at :math:`\log B`,
+    which a batch of B samples cannot exceed, wants more noise.
 
     Parameters
     ----------
@@ -53,18 +50,17 @@ class TrainingDisplay(OnOneAxes):
     history: Mapping[str, Sequence[float]]
     capacity: float
     batch_size: int
-    _size = (6.0, 3.6)
 
     @classmethod
-    def from_estimator(cls, estimator: BaseEstimator, *, ax: Axes | None = None) -> TrainingDisplay:
-        """Draw the history of a fitted transformer, or of that of a Pipeline or a search.
+    def from_estimator(cls, estimator: BaseEstimator, *, ax: Place = None) -> TrainingDisplay:
+        """Draw the history of a fitted transformer.
 
         Parameters
         ----------
         estimator : NoisyDIMTransformer, Pipeline or fitted search
-            Fitted.
+            Fitted, or with such a transformer.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            As of `plot`.
 
         Returns
         -------
@@ -79,7 +75,9 @@ class TrainingDisplay(OnOneAxes):
         step, _ = find_step(estimator)
         return cls(step.history_, step.capacity_, step.batch_size_).plot(ax)
 
-    def _draw(self, axis: Any) -> None:
+    def _draw(self, ax: Place) -> np.ndarray:
+        axes = panels(ax, 1, 1, (6.0, 3.6))
+        axis = self.ax_ = axes[0, 0]
         self.lines_ = []
         for key, (name, color, style) in CURVES.items():
             nats = np.asarray(self.history.get(key, ()), dtype=float)
@@ -88,24 +86,22 @@ class TrainingDisplay(OnOneAxes):
                 look: dict[str, Any] = {"color": color, "marker": marker, "label": name}
                 self.lines_ += axis.plot(np.arange(1, len(nats) + 1), nats, style, **look)
         # The two levels lie close together by default, so each says what it is in the legend.
-        for name, level, style in [
-            (f"log({self.batch_size})", math.log(self.batch_size), ":"),
-            ("capacity", self.capacity, "-"),
-        ]:
+        levels = {f"log({self.batch_size})": math.log(self.batch_size), "capacity": self.capacity}
+        for (name, level), style in zip(levels.items(), ":-", strict=True):
             label = f"{name} = {level:.2f}"
             axis.axhline(level, color=REFERENCE, linestyle=style, linewidth=1, label=label)
         axis.locator_params(axis="x", integer=True)
         axis.set(xlabel="epoch", ylabel="information (nats)")
         axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
         axis.legend(loc="best", **LEGEND)
+        return axes
 
 
 @dataclass(eq=False, repr=False)
-class TradeOffDisplay(OnOneAxes):
+class TradeOffDisplay(Display):
     """Two scores of a grid search against each other, with the settings that no other beats.
 
-    Settings for which no other is at least as good in both scores, and better in one, are joined
-    by a line and labelled; the others are grey. Bars are standard errors over the folds.
+    These are joined by a line and labelled; the others are grey. Bars are standard errors.
 
     Parameters
     ----------
@@ -126,14 +122,10 @@ class TradeOffDisplay(OnOneAxes):
     _: KW_ONLY
     x: str = "match"
     y: str = "accuracy"
-    _size = (6.0, 4.0)
-
-    def __post_init__(self) -> None:
-        self._scores = self._score("x"), self._score("y")
 
     @classmethod
     def from_estimator(
-        cls, search: object, *, x: str = "match", y: str = "accuracy", ax: Axes | None = None
+        cls, search: object, *, x: str = "match", y: str = "accuracy", ax: Place = None
     ) -> TradeOffDisplay:
         """Draw two scores of a fitted search.
 
@@ -142,11 +134,11 @@ class TradeOffDisplay(OnOneAxes):
         search : GridSearchCV or another search
             Fitted, with several scores.
         x : str, default="match"
-            Name of a score, a key of its `scoring`; more is better.
+            As of the class.
         y : str, default="accuracy"
-            Name of the other score.
+            As of the class.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            As of `plot`.
 
         Returns
         -------
@@ -155,30 +147,31 @@ class TradeOffDisplay(OnOneAxes):
 
         Raises
         ------
-        TypeError
-            If it is no fitted search.
-        ValueError
-            If it has no score of the name `x` or `y`.
+        TypeError, ValueError
+            If it is no fitted search; if it has no score of the name `x` or `y`.
         """
         results = getattr(search, "cv_results_", None)
         if results is None:
             raise TypeError(f"search must be a fitted grid search, got a {type(search).__name__}.")
         return cls(results, x=x, y=y).plot(ax)
 
-    def _draw(self, axis: Any) -> None:
-        (x, x_error), (y, y_error) = self._scores
+    def _draw(self, ax: Place) -> np.ndarray:
+        (x, x_error), (y, y_error) = self._score("x"), self._score("y")
+        axes = panels(ax, 1, 1, (6.0, 4.0))
+        axis = self.ax_ = axes[0, 0]
         settings = self.results["params"]
         self.best_ = best = _unbeaten(x, y)
         axis.errorbar(x, y, y_error, x_error, fmt="o", color="0.7", markersize=4, lw=0.8)
         axis.plot(x[best], y[best], "-", color=REFERENCE, lw=1, zorder=3)
         # A number at the point and its setting in the legend: labels of neighbours would overlap.
+        centre = {"ha": "center", "va": "center", "color": "white", "fontsize": TINY}
         for number, k in enumerate(best, start=1):
             label = f"{number}: {_label(settings[k], settings)}"
             axis.plot(x[k], y[k], "o", color=PALETTE[0], markersize=13, zorder=4, label=label)
-            centre = {"ha": "center", "va": "center", "color": "white", "fontsize": TINY}
             axis.annotate(str(number), (x[k], y[k]), zorder=5, **centre)
         axis.set(xlabel=self.x, ylabel=self.y)
         axis.legend(markerscale=0.4, **outside(axis, "lower left", (0, 1.01)))
+        return axes
 
     def _score(self, parameter: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the means of a score over the folds, and their standard errors."""

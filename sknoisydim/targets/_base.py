@@ -29,13 +29,19 @@ class Target(BaseEstimator):
     r"""Base class of the distributions that embeddings can have.
 
     A target is the distribution of :math:`T(Z)`, where :math:`Z \sim N(0, I_d)` has as many
-    components :math:`d` as the embedding, and :math:`T` is an invertible map. A trained encoder
-    gives rows close to :math:`N(0, I_d)`, and :math:`T` (:meth:`push`) turns them into the target
-    without losing information (Butakov et al., arXiv:2410.06993). What the methods return is
-    float64.
+    components :math:`d` as the embedding, and :math:`T` (:meth:`push`) is an invertible map, which
+    loses no information (Butakov et al., arXiv:2410.06993). What the methods return is float64.
 
     A new target is a subclass with the hooks ``_bind`` (optional), ``_push``, ``_pull`` and
     ``_logpdf``, which receive checked rows of their own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        By :meth:`bind`, if a parameter is not valid, or made for another number of components; by
+        the other methods, if rows are no real numbers, or have another shape.
+    NotFittedError
+        By the other methods, before :meth:`bind`.
     """
 
     # Whether `_push` takes rows of float32 as well as those of float64.
@@ -53,12 +59,7 @@ class Target(BaseEstimator):
         Returns
         -------
         bound : Target
-            With the attribute `n_components_`. The target itself does not change.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a parameter is not valid, or made for another number of components.
+            With the attribute `n_components_`.
         """
         n_components = check_integer(n_components, "n_components", minimum=1)
         bound: Self = clone(self)
@@ -68,7 +69,7 @@ class Target(BaseEstimator):
 
     @own_context()
     def push(self, z: ArrayLike) -> FloatArray:
-        """Map rows of N(0, I), as the encoder gives them, to the target.
+        """Map rows of N(0, I) to the target.
 
         Parameters
         ----------
@@ -79,11 +80,6 @@ class Target(BaseEstimator):
         -------
         x : ndarray of shape (n_samples, n_components)
             Finite wherever `z` is; NaN stays NaN.
-
-        Raises
-        ------
-        NotFittedError, TypeError, ValueError
-            Before :meth:`bind`; if rows are no real numbers, or have another shape.
         """
         return self._push(self._rows(z, "z"))
 
@@ -99,13 +95,7 @@ class Target(BaseEstimator):
         Returns
         -------
         z : ndarray of shape (n_samples, n_components)
-            At an edge of the support and beyond it the finite row nearest to that edge; NaN stays
-            NaN.
-
-        Raises
-        ------
-        NotFittedError, TypeError, ValueError
-            Before :meth:`bind`; if rows are no real numbers, or have another shape.
+            Of a row beyond the support, the finite one nearest to its edge; NaN stays NaN.
         """
         return self._pull(self._rows(x, "x"))
 
@@ -126,11 +116,6 @@ class Target(BaseEstimator):
         -------
         x : ndarray of shape (n_samples, n_components)
             Rows of the target.
-
-        Raises
-        ------
-        NotFittedError, TypeError, ValueError
-            Before :meth:`bind`; if a parameter is not valid.
         """
         shape = check_integer(n_samples, "n_samples", minimum=1), self._bound_n_components()
         return self._push(check_random_state(random_state).standard_normal(shape))
@@ -148,11 +133,6 @@ class Target(BaseEstimator):
         -------
         log_density : ndarray of shape (n_samples,)
             In nats; -inf outside the support.
-
-        Raises
-        ------
-        NotFittedError, TypeError, ValueError
-            Before :meth:`bind`; if rows are no real numbers, or have another shape.
         """
         return self._logpdf(self._rows(x, "x"))
 
@@ -190,7 +170,7 @@ class Target(BaseEstimator):
 
 
 def check_vector(value: object, name: str, n_components: int) -> FloatArray:
-    """Return one number per component, of a scalar the same, as a float64 array of its own."""
+    """Return one number per component as a float64 array of its own."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be a number or one per component, got {value!r}.")
@@ -240,10 +220,9 @@ class Uniform(Target):
 
     .. math:: T(z)_i = a_i + (b_i - a_i)\,\Phi(z_i)
 
-    where :math:`a` is `low`, :math:`b` is `high` and :math:`\Phi` is the distribution function of
-    N(0, 1). The log density inside the box is :math:`-\sum_i \log(b_i - a_i)` nats. The image is
-    the closed box: the float64 nearest to :math:`\Phi(z)` is 1 for z > 8.3. :meth:`pull` maps an
-    edge to the outermost component that still rounds to it.
+    with :math:`a` for `low`, :math:`b` for `high` and :math:`\Phi` the distribution function of
+    N(0, 1). The log density inside the box is :math:`-\sum_i \log(b_i - a_i)` nats. :meth:`pull`
+    maps an edge to the outermost component that still rounds to it, such as 8.3.
 
     Parameters
     ----------

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.special import ndtr, ndtri
 from sklearn.base import clone
 
 from sknoisydim._context import own_context
-from sknoisydim._validation import check_integer, check_name, instance_of, naming
+from sknoisydim._validation import check_integer, check_name, instance_of, naming, shown
 from sknoisydim.targets._base import Z_MAX, FloatArray, Normal, Target, Uniform
 from sknoisydim.targets._joint import MultivariateNormal
 
@@ -42,17 +42,15 @@ _FILTERS_LOCK = threading.Lock()
 
 _SCIPY = os.path.dirname(scipy.__file__)
 
-# Two normal scores that differ by more than this are not one rounded by a numerical inversion.
-AGREEMENT = 0.05
-# To so much the range of normal scores is found in which a quantile function is right.
-STEP = 0.1
+# Normal scores that differ by more are not one, rounded by a numerical inversion; and the precision
+# of the range of normal scores in which a quantile function is right.
+AGREEMENT, STEP = 0.05, 0.1
 
 
 class _Marginal:
     """One distribution of scipy.stats for any number of components, behind the hooks of a target.
 
-    Between `z_low` and `z_high` the quantile function is not constant, and agrees with the
-    distribution function; outside, `z` is clipped.
+    `z` is clipped to where the quantile function varies, and agrees with the distribution function.
     """
 
     def __init__(self, distribution: Any, names: tuple[str, ...]) -> None:
@@ -91,8 +89,7 @@ class _Marginal:
             self.z_low, self.z_high = self._reach(-1.0, caught), self._reach(1.0, caught)
         return self
 
-    def functions(self) -> list[Callable[[Any], Any]]:
-        """Return what `GENERATIONS` lists."""
+    def functions(self) -> list[Callable[[ArrayLike], FloatArray]]:
         return [getattr(self.distribution, name) for name in self.names]
 
     def _push(self, z: FloatArray) -> FloatArray:
@@ -142,7 +139,7 @@ class _Marginal:
 
 
 def describe(distribution: Any) -> str:
-    """Write a distribution as its user did, which the repr of scipy's older generation does not."""
+    """Write a distribution as its user did; the repr of scipy's older generation does not."""
     name = getattr(getattr(distribution, "dist", None), "name", None)
     if name is None:
         return repr(distribution)
@@ -154,8 +151,7 @@ def describe(distribution: Any) -> str:
 def undamaged(distribution: object) -> Any:
     """Return a distribution of scipy.stats as it was before it was copied or pickled.
 
-    scipy 1.17 makes of each copy of ``scipy.stats.Normal(mu=1, sigma=2)`` a standard normal,
-    which only its repr tells from a real one; scikit-learn's `clone` copies.
+    scipy 1.17 makes a standard normal of a copied ``scipy.stats.Normal``: only its repr tells.
     """
     if "StandardNormal(mu" not in repr(distribution):
         return distribution
@@ -170,10 +166,10 @@ def undamaged(distribution: object) -> Any:
     return stats.Normal(**parameters)
 
 
-def distribution_methods(value: Any, name: str) -> tuple[str, ...]:
+def distribution_methods(value: object, name: str) -> tuple[str, ...]:
     """Return the names of the functions of a distribution, or explain why `value` is none."""
     is_class = inspect.isclass(value)
-    kind = value if is_class else type(value)
+    kind = value if inspect.isclass(value) else type(value)
     if any(base.__module__.startswith(("torch.", "zuko.")) for base in kind.__mro__):
         raise TypeError(
             f"{name}={value!r} is a torch object, which is not supported: pass the same "
@@ -182,7 +178,7 @@ def distribution_methods(value: Any, name: str) -> tuple[str, ...]:
         )
     unfrozen = isinstance(value, UNFROZEN) and not hasattr(value, "xk")  # with xk: atoms
     if unfrozen or (is_class and callable(getattr(value, "icdf", None))):
-        label = value.__name__ if is_class else getattr(value, "name", "multivariate_normal")
+        label = kind.__name__ if is_class else getattr(value, "name", "multivariate_normal")
         raise TypeError(
             f"{name} is the distribution {label!r} of scipy.stats, but it is not frozen: call it "
             f"with its parameters, as in {label}(...), to say which distribution you mean."
@@ -197,8 +193,9 @@ def distribution_methods(value: Any, name: str) -> tuple[str, ...]:
             if all(callable(getattr(value, method, None)) for method in names):
                 return names
     raise TypeError(
-        f"{name}={value!r} of type {type(value).__name__} is not understood: it takes {ALLOWED}. "
-        "For any other joint distribution give its map, by sknoisydim.targets.PushForward."
+        f"{name}={shown(value)} of type {type(value).__name__} is not understood: it takes "
+        f"{ALLOWED}. For any other joint distribution give its map, by "
+        "sknoisydim.targets.PushForward."
     )
 
 
@@ -221,10 +218,9 @@ class Independent(Target):
 
     .. math:: T(z)_i = Q_i(\Phi(z_i))
 
-    where :math:`Q_i` is the quantile function of component :math:`i` and :math:`\Phi` is the
-    distribution function of N(0, 1). In the upper half both are taken through their survival
-    functions, which keep their digits in the tail. The log density of a sample :math:`x` is
-    :math:`\sum_i \log p_i(x_i)` nats, where :math:`p_i` is the density of component :math:`i`.
+    with the quantile function :math:`Q_i` of component :math:`i` and the distribution function
+    :math:`\Phi` of N(0, 1), both through survival functions in the upper half. The log density of a
+    sample :math:`x` is :math:`\sum_i \log p_i(x_i)` nats, :math:`p_i` the density of component i.
 
     Parameters
     ----------
@@ -243,18 +239,14 @@ class Independent(Target):
     Notes
     -----
     `z` is clipped to the range in which the quantile function is finite, agrees with the
-    distribution function and is not yet constant, and to [-37.5, 37.5] at most, beyond which the
-    tail probability of N(0, 1) is no longer a normal float64. :meth:`bind` finds this range, once
-    per distribution. It is [-8.3, 8.3] where a distribution computes its survival function as
-    1 - cdf, or has an edge that is not 0, because of the precision of floats. :meth:`push` is as
-    monotone, and :meth:`pull` as exact, as the functions of the distribution.
+    distribution function and is not yet constant, and to [-37.5, 37.5] at most. It is [-8.3, 8.3]
+    where a distribution computes its survival function as 1 - cdf, or has an edge that is not 0.
+    :meth:`push` is as monotone, and :meth:`pull` as exact, as the functions of the distribution.
 
     Examples
     --------
     >>> from scipy import stats
     >>> from sknoisydim.targets import Independent
-    >>> Independent(stats.expon()).bind(3).push([[-1.0, 0.0, 1.0]])
-    array([[0.17275378, 0.69314718, 1.84102165]])
     >>> mixed = Independent(["normal", stats.beta(2, 5)]).bind(2)
     >>> mixed.push([[0.0, 0.0]])
     array([[0.       , 0.26444998]])
@@ -309,6 +301,13 @@ def as_target(value: object, name: str) -> Target | _Marginal:
     """Return the unbound target that `value` stands for, a list or tuple excepted."""
     if isinstance(value, str):
         also = ["a continuous distribution of scipy.stats", "a list of one per component"]
+        of_scipy = getattr(stats, value.lower(), None)
+        meant = value.lower() in {*TARGETS, "norm"}  # which the error for unknown names says
+        if not meant and isinstance(of_scipy, stats.rv_continuous):
+            raise ValueError(
+                f"{name}={value!r} is a name of scipy.stats: pass the distribution itself, as in "
+                f"{name}=scipy.stats.{of_scipy.name}(...), with its parameters."
+            )
         return TARGETS[check_name(value, TARGETS, name, also)]()
     if inspect.isclass(value) and issubclass(value, Target):
         return instance_of(value, name)
@@ -350,33 +349,23 @@ def resolve_target(target: object, n_components: int) -> Target:
     ----------
     target : str, Target, scipy.stats distribution, or list or tuple of these
         A name ("normal", "uniform"); an object or a class of `sknoisydim.targets`; a frozen
-        ``scipy.stats.multivariate_normal``; what `Independent` takes: a frozen continuous
-        distribution of scipy.stats, of the older generation (``scipy.stats.beta(2, 5)``) or the
-        newer (``scipy.stats.Normal(mu=1, sigma=2)``), or a ``scipy.stats.rv_histogram``, for all
-        components, or a list or tuple with one of all these for each.
+        ``scipy.stats.multivariate_normal``; a frozen continuous distribution of scipy.stats, such
+        as ``scipy.stats.beta(2, 5)``, ``scipy.stats.Normal(mu=1, sigma=2)`` or a
+        ``scipy.stats.rv_histogram``, for all components; or one of these for each.
     n_components : int
         Number of components of the embedding, at least 1.
 
     Returns
     -------
     target : Target
-        A bound copy: what the caller passed does not change.
+        A bound copy.
 
     Raises
     ------
-    TypeError
-        If `target` is not understood: for example a distribution that is not frozen, or one of
-        `torch.distributions`.
-    ValueError
-        If a name is unknown, a distribution is discrete or has invalid parameters, or the number of
-        components does not fit.
-
-    Examples
-    --------
-    >>> from scipy import stats
-    >>> from sknoisydim.targets import resolve_target
-    >>> resolve_target(["uniform", stats.expon()], 2).push([[0.0, 1.0]])
-    array([[0.5       , 1.84102165]])
+    TypeError, ValueError
+        If `target` is not understood, such as a distribution that is not frozen or one of
+        `torch.distributions`; if a name is unknown, a distribution is discrete or has invalid
+        parameters, or the number of components does not fit.
     """
     n_components = check_integer(n_components, "n_components", minimum=1)
     if isinstance(target, (list, tuple)):

@@ -15,7 +15,7 @@ from sknoisydim._normal import normal_logpdf
 from sknoisydim._validation import check_real
 from sknoisydim.targets._base import EPS, Z_MAX, FloatArray, Target, check_vector
 
-# Far beyond any embedding; a linear map and a square of numbers up to here do not overflow.
+# A linear map and a square of numbers up to here do not overflow.
 HUGE = 1e150
 
 
@@ -24,8 +24,8 @@ class MultivariateNormal(Target):
 
     .. math:: T(z) = \mu + L z, \qquad \Sigma = L L^\top
 
-    where :math:`\mu` is `mean`, :math:`\Sigma` is `cov` and :math:`L`, the attribute `factor_`, is
-    its Cholesky factor. The log density of a row :math:`x` is
+    with :math:`\mu` for `mean`, :math:`\Sigma` for `cov` and its Cholesky factor :math:`L`, the
+    attribute `factor_`. The log density of a row :math:`x` is
     :math:`\log n(L^{-1}(x - \mu)) - \sum_i \log L_{ii}` nats, where :math:`n` is that of N(0, I).
 
     Parameters
@@ -41,8 +41,6 @@ class MultivariateNormal(Target):
     >>> target = MultivariateNormal(mean=[1.0, 0.0], cov=[[4.0, 2.0], [2.0, 2.0]]).bind(2)
     >>> target.push([[1.0, 1.0]])
     array([[3., 2.]])
-    >>> target.pull([[3.0, 2.0]])
-    array([[1., 1.]])
     """
 
     def __init__(self, mean: ArrayLike, cov: ArrayLike) -> None:
@@ -90,27 +88,22 @@ class PushForward(Target):
     Parameters
     ----------
     forward : callable
-        The map :math:`T` of rows: (n_samples, n_components) -> (n_samples, n_components), on
-        numpy arrays. It must treat each row by itself.
+        :math:`T`, on arrays of shape (n_samples, n_components), each row by itself.
     inverse : callable or None, default=None
-        :math:`T^{-1}`, of the same shapes. :meth:`pull` and :meth:`logpdf` need it.
+        :math:`T^{-1}`, of the same shape. :meth:`pull` and :meth:`logpdf` need it.
     log_abs_det_jacobian : callable or None, default=None
-        :math:`\log|\det J_T|` at rows **z** of N(0, I) (not at rows of the target), in nats:
-        (n_samples, n_components) -> (n_samples,). :meth:`logpdf` needs it.
+        :math:`\log|\det J_T|` at **z** (n_samples,), in nats. :meth:`logpdf` needs it.
 
     Raises
     ------
-    TypeError
-        By :meth:`bind`, if a parameter cannot be called.
-    ValueError
-        By :meth:`bind`, if `forward` fails on rows of `n_components` numbers or changes their
-        shape; by the other methods, if the function that they need is missing or gives another
-        shape; by :meth:`push`, if `forward` gives infinity or NaN for finite rows.
+    TypeError, ValueError
+        By :meth:`bind`, if a parameter cannot be called, or `forward` fails or changes the shape;
+        by the other methods, if the function that they need is missing or gives another shape; by
+        :meth:`push`, if `forward` gives infinity or NaN for finite rows.
 
     Notes
     -----
-    :meth:`push` clips `z` to the range [-37.5, 37.5], in which the tails of N(0, 1) have a
-    probability that a float can hold, so that a map such as exp stays finite. Rows for which
+    :meth:`push` clips `z` to [-37.5, 37.5], so that a map such as exp stays finite. Rows for which
     `inverse` gives infinity or NaN are outside the support: their log density is -inf, and
     :meth:`pull` clips infinity to that range and leaves NaN.
 
@@ -190,9 +183,9 @@ class SphericalShell(Target):
     .. math:: T(z) = \frac{z}{\lVert z \rVert} \left(r^d + (R^d - r^d)\,
               F_d(\lVert z \rVert^2)\right)^{1/d}
 
-    where :math:`r` is `inner`, :math:`R` is `outer` and :math:`F_d` is the distribution function
-    of the chi-squared distribution with d degrees of freedom. The log density inside is minus the
-    log of the volume, :math:`-\log\frac{\pi^{d/2} (R^d - r^d)}{\Gamma(d/2 + 1)}` nats.
+    with :math:`r` for `inner`, :math:`R` for `outer` and :math:`F_d` the distribution function of
+    the chi-squared distribution with d degrees of freedom. The log density inside is minus the log
+    of the volume, :math:`-\log\frac{\pi^{d/2} (R^d - r^d)}{\Gamma(d/2 + 1)}` nats.
 
     Parameters
     ----------
@@ -203,10 +196,9 @@ class SphericalShell(Target):
 
     Notes
     -----
-    A float has few digits left close to a sphere, where almost all the volume of many components
-    is: :meth:`pull` gives a row back to 1e-6 while both tail probabilities of its
-    :math:`\lVert z \rVert^2` are above 1e-9, which all rows but one in 500 million have. The
-    digits that a thin shell lacks, :math:`\log_{10}(R / (R - r))`, come off that.
+    A float has few digits left close to a sphere: :meth:`pull` gives a row back to 1e-6 while both
+    tail probabilities of its :math:`\lVert z \rVert^2` are above 1e-9, as for all rows but one in
+    500 million; of a thin shell :math:`\log_{10}(R / (R - r))` digits come off that.
 
     Examples
     --------
