@@ -8,7 +8,26 @@ os.environ["SCIPY_ARRAY_API"] = "1"
 # No test opens a window.
 os.environ["MPLBACKEND"] = "Agg"
 
+from collections.abc import Iterator
+
 import pytest
+
+
+@pytest.fixture(scope="module")
+def fitted(request: pytest.FixtureRequest) -> object:
+    """What `dim` of a module makes of its X, for tests that only look at it."""
+    return request.module.dim().fit(request.module.X)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """What is drawn is the same bit for bit for one number of threads; other processes have one."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # noqa: TID251 (it is put back)
+    yield
+    torch.set_num_threads(before)  # noqa: TID251
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

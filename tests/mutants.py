@@ -1,10 +1,9 @@
 """Faults on purpose: each has to make a test fail that is named beside it.
 
-`make mutants` copies the repository to a temporary folder, makes one of the changes of mutants.txt
-at a time in the package, runs the tests named with it, and prints which changes they let pass, and
-the share that they find. Tests run in forks of a process that has loaded torch and its like, which
-take longer than most tests. A text that does not stand in its file exactly once is an error, in the
-default run too (tests/test_mutants.py): if you change such a line, change the entry, too.
+`make mutants` makes each change of mutants.txt in a copy of the repository, runs the tests named
+with it, and prints which changes they let pass. Tests run in forks of a process that has loaded
+torch and its like, which take longer than most tests. A text that is not in its file exactly once
+is an error, in the default run too (tests/test_mutants.py).
 """
 
 from __future__ import annotations

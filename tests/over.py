@@ -5,30 +5,35 @@ import inspect
 import itertools
 
 
-def over(**tables):
+def over(names="", rows=(), /, **tables):
     """Run a test for each member of a table, or each combination of members of several.
 
-    A table is a dict, whose values the test gets, or anything that yields them.
+    A table is a dict, whose values the test gets, or anything that yields them. With several names
+    in one text, as in "value, error", each member is a row of as many values.
     """
+    tables = ({names: rows} if names else {}) | tables
     members = [
         list(table.items()) if isinstance(table, dict) else [(value, value) for value in table]
         for table in tables.values()
     ]
+    named = [name for table in tables for name in table.split(", ")]
 
     def decorate(test):
         @functools.wraps(test)
         def for_each(*args, **kwargs):
             for combination in itertools.product(*members):
-                names = ", ".join(str(name) for name, _ in combination)
-                given = dict(zip(tables, (value for _, value in combination), strict=True))
+                values = []
+                for table, (_, value) in zip(tables, combination, strict=True):
+                    values += value if ", " in table else [value]
                 try:
-                    test(*args, **kwargs, **given)
+                    test(*args, **kwargs, **dict(zip(named, values, strict=True)))
                 except BaseException as error:
-                    error.add_note(f"with {', '.join(tables)} = {names}")
+                    keys = ", ".join(str(key) for key, _ in combination)
+                    error.add_note(f"with {', '.join(tables)} = {keys}")
                     raise
 
         fixtures = inspect.signature(test)
-        rest = [p for p in fixtures.parameters.values() if p.name not in tables]
+        rest = [p for p in fixtures.parameters.values() if p.name not in named]
         for_each.__signature__ = fixtures.replace(parameters=rest)
         return for_each
 

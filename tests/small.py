@@ -1,9 +1,17 @@
-"""Transformers that are fitted in a moment, which most tests want, and what they are fitted to."""
+"""Transformers that are fitted in a moment, what they are fitted to, and what users bring along."""
+
+import subprocess
+import sys
+import textwrap
+from unittest import mock
 
 import numpy as np
 import torch
+from skorch.callbacks import Callback
+from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
+from sknoisydim._net import _checkpoint
 
 
 def small(n_components="auto", **settings):
@@ -14,6 +22,10 @@ def small(n_components="auto", **settings):
         return NoisyDIMTransformer(n_components, **settings | parameters)
 
     return make
+
+
+# The rounding error of one number, relative to it.
+EPS = {torch.float32: 1.2e-7, torch.float64: 2.3e-16}
 
 
 def generator(seed=0):
@@ -38,3 +50,37 @@ class Recording(NoisyDIMTransformer):
     def unseen(self, X):
         """Which samples of X are no part of it."""
         return ~(X[:, None] == self.seen_).all(2).any(1)
+
+
+class Perceptron(nn.Sequential):
+    """A user's encoder: weights and dropout are drawn from torch's global generator."""
+
+    def __init__(self, n_features, n_components):
+        layers = nn.Linear(n_features, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, n_components)
+        super().__init__(*layers)
+
+
+class PowerCut(Callback):
+    """Breaks a fit at the end of an epoch, if one is set: a fit that goes on has the same one."""
+
+    at = None
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == PowerCut.at:
+            raise RuntimeError("power cut")
+
+
+# A checkpoint at the end of every epoch.
+OFTEN = mock.patch.multiple(_checkpoint, SECONDS=0.0, SHARE=np.inf)
+
+
+def without_times(history):
+    return {k: v for k, v in history.items() if not k.endswith(("seconds", "dur"))}
+
+
+def run_python(code, *given, **options):
+    """Return what a program in a process of its own prints, which a warning ends."""
+    command = [sys.executable, "-B", "-W", "error", "-c", textwrap.dedent(code), *given]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

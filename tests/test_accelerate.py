@@ -17,6 +17,7 @@ import pytest
 import torch
 from over import over
 from small import small
+from test_images import Convolutions
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -32,26 +33,13 @@ ROOT = Path(__file__).parents[1]
 START = 180
 
 
-class Conv(nn.Sequential):
-    """Batch normalisation and dropout over images, from torch."""
-
-    def __init__(self, shape, n_components):
-        channels, height, width = shape
-        layers = [nn.Conv2d(channels, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()]
-        layers += [nn.Dropout2d(0.2), nn.Flatten()]
-        super().__init__(*layers, nn.Linear(4 * (height - 2) * (width - 2), n_components))
-
-
 def table():
     rng = np.random.default_rng(0)
     return rng.normal(size=(600, 6)) @ rng.normal(size=(6, 6)), np.arange(600) % 3
 
 
 model = small(3, batch_size=128, max_epochs=5)
-
-
-def mixed(view):
-    return {"augmentation": view, "clean_weight": 0.5}
+VIEWS = {"clean_weight": 0.5}
 
 
 # Whole fits: the loss to 1e-5 and the embedding to 1e-3. Training is chaotic: for some seeds a
@@ -61,20 +49,15 @@ FITS = {
     "default": {"random_state": 1},
     "classes, rows held out": {"supervision": 0.5, "early_stopping": True, "random_state": 1},
     "uneven shares": {"batch_size": 101},
-    "batch normalisation of the output": {"normalization": "batch"} | mixed("mixup"),
-    "images": {"encoder": Conv, "max_epochs": 3} | mixed("jitter"),
+    "batch normalisation": {"normalization": "batch", "augmentation": "mixup"} | VIEWS,
+    "images": {"encoder": Convolutions, "max_epochs": 3, "augmentation": "jitter"} | VIEWS,
 }
-
-
-def own_bound(scores):
-    """A bound that knows nothing of processes."""
-    return infonce(scores)
 
 
 # Objectives beside the default one with each bound.
 OBJECTIVES = {
     **{name: {"bound": name} for name in BOUNDS},
-    "bound of your own": {"bound": own_bound},
+    "bound that knows nothing of processes": {"bound": lambda scores: infonce(scores)},
     "clean rows alone": {"clean_weight": 1.0, "augmentation": None},
     "views alone": {"clean_weight": 0.0},
     "exact, nwj": {"critic": "exact", "bound": "nwj"},
@@ -129,7 +112,10 @@ def ends(process, seconds):
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_of_which_the_main_one_prints_and_returns(launch, tmp_path):
+@pytest.mark.usefixtures("one_thread")
+def test_two_processes_are_one_of_which_the_main_one_prints_and_returns(
+    launch, tmp_path, one_thread
+):
     ranks = launch(
         """
         import pickle
@@ -167,10 +153,7 @@ def test_two_processes_are_one_of_which_the_main_one_prints_and_returns(launch, 
     assert "fitted Sequential" in out
     assert "warm 2" in out
     found = np.load(tmp_path / "found.pkl", allow_pickle=True)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     wanted = list(every_case(lambda estimator, X, y: estimator.fit(X, y)))
-    torch.set_num_threads(before)
     for (case, loss, Z), (same, its_loss, its_Z) in zip(wanted, found, strict=True):
         assert case == same
         # Embeddings have unit variance; a loss is a weighted sum of nats, and of about 20 here.

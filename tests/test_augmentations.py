@@ -1,5 +1,6 @@
 """Properties of every view, discovered from the table, and what each promises by itself."""
 
+import math
 import pickle
 
 import numpy as np
@@ -14,28 +15,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder
 from small import generator, small
 
+import sknoisydim.augmentations as views
 from sknoisydim import NoisyDIMTransformer
-from sknoisydim.augmentations import (
-    AUGMENTATIONS,
-    Compose,
-    FeatureCorruption,
-    FeatureMasking,
-    GaussianJitter,
-    Mixup,
-    Neighbors,
-    one_hot_blocks,
-    prepare_view,
-)
 from sknoisydim.scaling import fit_scaling
 
 dim = small(2, max_epochs=1, clean_weight=0.5)
 
 # Every named view, and each other way to build one.
 VIEWS = {
-    **{name: view() for name, view in AUGMENTATIONS.items()},
-    "grouped": FeatureCorruption(0.5, groups=[[0, 2], [3]]),
-    "auto": FeatureCorruption(0.5, groups="auto"),
-    "composed": Compose(["jitter", FeatureCorruption(0.5, groups="auto"), Mixup]),
+    **{name: view() for name, view in views.AUGMENTATIONS.items()},
+    "grouped": views.FeatureCorruption(0.5, groups=[[0, 2], [3]]),
+    "auto": views.FeatureCorruption(0.5, groups="auto"),
+    "composed": views.Compose(["jitter", views.FeatureCorruption(0.5, groups="auto"), views.Mixup]),
 }
 
 each_view = over(name=sorted(VIEWS))
@@ -49,7 +40,7 @@ def rows():
 @each_view
 def test_keeps_shape_and_type_and_leaves_the_rows_alone(name, rows):
     before = rows.clone()
-    for view in (VIEWS[name], prepare_view(VIEWS[name], rows)):
+    for view in (VIEWS[name], views.prepare_view(VIEWS[name], rows)):
         seen = view(rows, generator())
         assert (seen.shape, seen.dtype) == (rows.shape, rows.dtype)
         assert seen.isfinite().all()
@@ -88,19 +79,10 @@ def test_a_view_of_ones_own_is_prepared_with_scaled_rows():
 
     samples = []
     X = 5 + np.random.default_rng(0).normal(size=(100, 3))
-    for augmentation in (Own(), Compose([Own(), "jitter"])):
+    for augmentation in (Own(), views.Compose([Own(), "jitter"])):
         dim(augmentation=augmentation).fit(X)
     assert [sample.shape for sample in samples] == [(100, 3)] * 2
     assert max(sample.mean().abs() for sample in samples) < 0.1
-
-
-def test_a_group_comes_from_one_row():
-    """Single cells: tests/test_speed_invariants.py."""
-    rows = torch.arange(256.0)[:, None].expand(256, 5).contiguous()
-    seen = FeatureCorruption(0.5, groups=[[0, 2, 4]])(rows, generator())
-    assert torch.equal(seen[:, [0, 0]], seen[:, [2, 4]])
-    assert not torch.equal(seen[:, 0], seen[:, 1])
-    assert (((seen != rows).float().mean(0) - 0.5).abs() < 0.1).all()
 
 
 class TestOneHotBlocks:
@@ -119,19 +101,19 @@ class TestOneHotBlocks:
     def test_are_found_after_scaling(self, table, scaling):
         X, blocks = table
         scaled = fit_scaling(scaling, X, 0)(torch.as_tensor(X)).float()
-        assert one_hot_blocks(scaled) == blocks
+        assert views.one_hot_blocks(scaled) == blocks
 
     def test_numbers_and_flags_and_constants_are_none(self):
         draws = generator()
         numbers = torch.empty(500, 4).normal_(generator=draws)
         flags = torch.randint(2, (500, 4), generator=draws).float()
-        assert one_hot_blocks(torch.cat([numbers, flags, torch.ones(500, 3)], 1)) == []
+        assert views.one_hot_blocks(torch.cat([numbers, flags, torch.ones(500, 3)], 1)) == []
 
     def test_a_corrupted_block_is_a_category(self, table):
         X, blocks = table
-        x, view = torch.as_tensor(X).float(), FeatureCorruption(0.5, groups="auto")
-        seen = prepare_view(view, x)(x, generator())
-        alone = FeatureCorruption(0.5)(x, generator())
+        x, view = torch.as_tensor(X).float(), views.FeatureCorruption(0.5, groups="auto")
+        seen = views.prepare_view(view, x)(x, generator())
+        alone = views.FeatureCorruption(0.5)(x, generator())
         model = dim(augmentation=view).fit(X)
         unit = model.net_.module_.augmentation.unit
         for block in blocks:
@@ -143,7 +125,7 @@ class TestOneHotBlocks:
 
 
 def test_the_larger_share_of_mixup_is_the_rows_own_and_follows_its_distribution():
-    share = Mixup(alpha=0.7)(torch.eye(2000), generator()).diagonal().double().numpy()
+    share = views.Mixup(alpha=0.7)(torch.eye(2000), generator()).diagonal().double().numpy()
     share = share[share < 1 - 1e-6]  # a row that was mixed with itself
     assert share.min() >= 0.5 - 1e-6
     folded = stats.kstest(share, lambda t: 2 * stats.beta(0.7, 0.7).cdf(t) - 1)
@@ -153,12 +135,12 @@ def test_the_larger_share_of_mixup_is_the_rows_own_and_follows_its_distribution(
 class TestNeighbors:
     def test_takes_the_nearest_of_the_sample(self, rows):
         sample = torch.empty(1000, 5).normal_(generator=generator(2))
-        seen = prepare_view(Neighbors(3), sample)(rows, generator())
+        seen = views.prepare_view(views.Neighbors(3), sample)(rows, generator())
         distance = torch.cdist(rows, seen).diagonal()[:, None]
         rank = (torch.cdist(rows, sample) < distance - 1e-4).sum(1)
         assert {0, 1, 2} == set(rank.tolist())
         assert (seen[:, None] == sample).all(2).any(1).all()
-        replaced = (Neighbors(rate=0.3)(rows, generator()) != rows).any(1)
+        replaced = (views.Neighbors(rate=0.3)(rows, generator()) != rows).any(1)
         assert replaced.float().mean().item() == pytest.approx(0.3, abs=0.1)
 
     @over(offset=[0.0, 1000.0])
@@ -166,17 +148,17 @@ class TestNeighbors:
         # Distances of 1e-3 beside norms of 1, and of 1,000.
         centres = torch.empty(20, 5).normal_(generator=generator(3))
         near = centres.repeat(50, 1) + 1e-3 * torch.empty(1000, 5).normal_(generator=generator(4))
-        seen = Neighbors(5)(near + offset, generator()) - offset
+        seen = views.Neighbors(5)(near + offset, generator()) - offset
         assert (seen != near).any(1).all()
         assert (seen - near).norm(dim=1).max() < 0.02
 
     def test_gaps_stay_out_of_distance_and_view(self):
         x = torch.tensor([[5.0, torch.nan], [5.0, 0.1], [-5.0, 0.0], [-5.1, torch.nan]])
-        seen = Neighbors(1)(x, generator())
+        seen = views.Neighbors(1)(x, generator())
         expected = torch.tensor([[5.0, 0.1], [5.0, 0.1], [-5.1, 0.0], [-5.0, 0.0]])
         assert torch.equal(seen, expected)
 
-    @over(view=[Neighbors(), Compose([Neighbors(), "corruption"])])
+    @over(view=[views.Neighbors(), views.Compose([views.Neighbors(), "corruption"])])
     def test_a_fitted_transformer_holds_no_rows(self, view):
         X = np.random.default_rng(0).standard_normal((1000, 5), dtype=np.float32)
         plain = len(pickle.dumps(dim().fit(X)))
@@ -196,8 +178,33 @@ class TestNeighbors:
 
 
 def test_compose_is_one_after_the_other(rows):
-    views = [GaussianJitter(0.1), Mixup(0.5), FeatureMasking(0.2)]
+    parts = [views.GaussianJitter(0.1), views.Mixup(0.5), views.FeatureMasking(0.2)]
     draws, expected = generator(), rows
-    for view in views:
+    for view in parts:
         expected = view(expected, draws)
-    assert_array_equal(Compose(views)(rows, generator()), expected)
+    assert_array_equal(views.Compose(parts)(rows, generator()), expected)
+
+
+def test_corrupted_cells_are_independent_and_come_from_every_row_alike():
+    # A cell says where it came from: its row, and its column.
+    n, p, repeats = 40, 30, 400
+    row, column = torch.meshgrid(torch.arange(n), torch.arange(p), indexing="ij")
+    corrupt, draws, x = views.FeatureCorruption(0.5), generator(), (1000 * column + row).float()
+    stack = torch.stack([corrupt(x, draws) for _ in range(repeats)]).long()
+    sources = stack % 1000
+    assert (stack // 1000 == column).all()
+    changed = (sources != row).double()
+    expected = 0.5 * (1 - 1 / n)  # a row may draw itself
+    for mean, deviations in ((changed.mean(), 5), (changed.mean(0), 6)):
+        spread = math.sqrt(expected * (1 - expected) * mean.numel() / changed.numel())
+        assert (mean - expected).abs().max() <= deviations * spread
+    counts = torch.bincount(sources[changed.bool()], minlength=n).double()
+    mean = counts.sum() / n
+    statistic = ((counts - mean).square() / mean).sum().item()
+    assert abs(statistic - (n - 1)) < 5 * math.sqrt(2 * n)
+    cells = repeats * n
+    for other in (changed[:, :, 1], changed.roll(1, 1)[:, :, 0]):
+        together = torch.stack([changed[:, :, 0].flatten(), other.flatten()])
+        assert abs(torch.corrcoef(together)[0, 1].item()) < 5 / math.sqrt(cells)
+    same = (sources[:, :, 0] == sources[:, :, 1]).double().mean().item()
+    assert abs(same - 0.25 - 0.75 / n) < 5 * math.sqrt(0.25 / cells)

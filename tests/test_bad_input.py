@@ -4,6 +4,7 @@ import copy
 import functools
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from sklearn.preprocessing import FunctionTransformer, RobustScaler
 from sklearn.svm import SVR
 from skorch.callbacks import Callback, EarlyStopping
 from small import small
+from test_persistence import TABLES
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -33,13 +35,7 @@ from sknoisydim.targets import MultivariateNormal
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = np.arange(60) % 3
 
-
 dim = small(clean_weight=0.5, batch_size=16)
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    return dim().fit(X)
 
 
 def holding(value, dtype=np.float64):
@@ -62,9 +58,8 @@ NO_ROWS = [
 
 
 class TestRows:
-    @over(case=NO_ROWS)
-    def test_that_are_none(self, fitted, case):
-        table, error, message = case
+    @over("table, error, message", NO_ROWS)
+    def test_that_are_none(self, fitted, table, error, message):
         for call in (dim().fit, fitted.transform, fitted.score, fitted.score_samples):
             with pytest.raises(error, match=message):
                 call(table)
@@ -76,9 +71,8 @@ class TestRows:
             with pytest.raises(NotFittedError, match="NoisyDIMTransformer instance is not fitted"):
                 getattr(dim(), method)(X)
 
-    @over(case=[(None, 1e39), (None, -1e39), ("squash", 1e200), ("standard", 1e200)])
-    def test_too_large(self, case):
-        scaling, value = case
+    @over("scaling, value", [(None, 1e39), (None, -1e39), ("squash", 1e200), ("standard", 1e200)])
+    def test_too_large(self, scaling, value):
         float32, float64 = r"X holds 1e\+39.*float32.*'standard'", "column 2 overflows.*'quantile'"
         with pytest.raises(ValueError, match=float64 if scaling else float32):
             dim(scaling=scaling).fit(holding(value))
@@ -94,75 +88,30 @@ def ending_in(last):
     return Encoder
 
 
-class Pair(nn.Linear):
-    def forward(self, x):
-        return super().forward(x), x
-
-
-class Building:
-    """A critic whose `build` returns what it was given."""
-
-    def __init__(self, made):
-        self.made = made
-
-    def build(self, n_components, channel, generator):
-        return self.made
-
-
-class Diagonal(nn.Module):
-    def forward(self, view, noisy):
-        return (view * noisy).sum(1)
-
-
-class TwoArguments:
-    """A refinement that takes no held-out rows."""
-
-    def build(self, z, seed): ...
+def building(made):
+    """A critic that is what it is given."""
+    return SimpleNamespace(build=lambda n_components, channel, generator: made)
 
 
 FROZEN = nn.Linear(4, 4).requires_grad_(False)
 LBFGS = functools.partial(torch.optim.LBFGS, max_iter=2)
 
-
 # Parameters of the transformer that cannot be, and what the message has to say.
 WRONG = [
-    # Unknown names: what is allowed, and what may have been meant.
+    # Unknown names: what is allowed, and what may have been meant. More of them are below.
     ({"noise": "gausian"}, ValueError, r"noise='gausian'.*'auto'.*number > 0.*mean 'gaussian'\?"),
     ({"augmentation": "corupt"}, ValueError, r"augmentation.*'masking'.*mean 'corruption'\?"),
-    ({"critic": "seperable"}, ValueError, r"critic='seperable'.*'exact'.*mean 'separable'\?"),
-    ({"bound": "infoNCE"}, ValueError, r"bound='infoNCE'.*Did you mean 'infonce'\?"),
     ({"augmentation": "none"}, ValueError, r", None or a callable .*Did you mean None\?$"),
     ({"refine": "none"}, ValueError, r"'rotation', None or an object with .*mean None\?$"),
-    ({"optimizer": "rmsprop"}, ValueError, r"'sgd', a torch.optim class or a function"),
-    ({"encoder": "mpl"}, ValueError, r"encoder='mpl'.*Did you mean 'mlp'\?"),
-    ({"normalization": "whitne"}, ValueError, r"normalization.*'batch'.*mean 'whiten'\?"),
-    ({"scaling": "standart"}, ValueError, r"scaling.*'quantile'.*mean 'standard'\?"),
-    ({"optimizer": "adamW"}, ValueError, r"optimizer='adamW'.*'sgd'.*Did you mean 'adamw'\?"),
-    ({"device": "nonsense"}, ValueError, r"device='nonsense'.*'auto'.*'cpu'"),
     ({"device": "cuda:99"}, ValueError, r"device='cuda:99' is not usable.*this machine"),
-    # Numbers out of range.
-    ({"n_components": 0}, ValueError, r"n_components must be 'auto' or an integer >= 1, got 0"),
-    ({"noise": 0}, ValueError, r"noise must be 'auto' or a finite number >= 1e-18 .*, got 0"),
-    ({"noise": np.nan}, ValueError, r"noise must be.*>= 1e-18 .*, got nan"),
-    ({"noise": 1e39}, ValueError, r"noise must be.*<= 1e\+18, got 1e\+39"),
     ({"noise": UniformNoise(1e-320)}, ValueError, r"half_width must be.*>= 1e-18"),
-    ({"batch_size": 1}, ValueError, r"batch_size must be an integer >= 2, got 1"),
-    ({"max_epochs": 0}, ValueError, r"max_epochs must be 'auto' or an integer >= 1, got 0"),
-    ({"supervision": -0.1}, ValueError, r"supervision must be.*>= 0, got -0\.1"),
-    ({"clean_weight": 1.5}, ValueError, r"clean_weight must be.*>= 0 and <= 1, got 1\.5"),
-    ({"lr": 0.0}, ValueError, r"lr must be.*> 0, got 0\.0"),
-    ({"early_stopping": 0}, ValueError, r"early_stopping must be True.*integer >= 1, got 0"),
-    ({"verbose": -1}, ValueError, r"verbose must be an integer >= 0, got -1"),
-    ({"random_state": -1}, ValueError, r"random_state must be an integer in.*got -1"),
     ({"n_components": X}, TypeError, r"n_components must be 'auto' or an integer.*\.\.\.\.$"),
     ({"target": "beta"}, ValueError, r"target=scipy\.stats\.beta\(\.\.\.\), with its parameters"),
     ({"target": X}, TypeError, r"target=array\(.*\.\.\. of type ndarray is not understood"),
-    # Targets.
     ({"target": torch.distributions.Beta(2, 5)}, TypeError, r"torch object.*scipy\.stats"),
-    # Encoders.
     ({"encoder": nn.Linear(4, 3)}, ValueError, r"\(2, 4\) to \(2, 3\); n_components=4 needs"),
     ({"encoder": nn.Linear(3, 4)}, ValueError, r"does not take a batch of shape \(2, 4\)"),
-    ({"encoder": Pair}, ValueError, r"to tuple; n_components=4 needs \(2, 4\)"),
+    ({"encoder": ending_in(lambda x: (x, x))}, ValueError, "to tuple; n_components=4 needs"),
     ({"encoder": nn.BatchNorm1d(4, track_running_stats=False)}, ValueError, "track_running_stats"),
     ({"encoder": ending_in(lambda x: x.softmax(0))}, ValueError, "else for a row alone"),
     ({"encoder": ending_in(lambda x: x - x.mean(0))}, ValueError, "else for a row alone"),
@@ -171,7 +120,6 @@ WRONG = [
     ({"encoder": ending_in(lambda x: x * 1j)}, ValueError, r"torch\.complex64.*real numbers"),
     ({"encoder": lambda p, d: [p, d]}, TypeError, r"returned a list.*returns a torch\.nn\.Module"),
     ({"encoder": lambda p: nn.Linear(p, 4)}, TypeError, r"^encoder=.*as \(n_features, n_comp"),
-    # Hyper-parameters of components.
     ({"encoder": MLPEncoder((0,))}, ValueError, r"hidden_layer_sizes must be.*>= 1, got 0"),
     ({"encoder": MLPEncoder(activation="rleu")}, ValueError, r"activation.*mean 'relu'\?"),
     ({"encoder": MLPEncoder(dropout=1.0)}, ValueError, r"dropout must be.*< 1, got 1\.0"),
@@ -185,39 +133,34 @@ WRONG = [
     ({"augmentation": lambda x, g: x.numpy()}, TypeError, r"augmentation.*ndarray, not a torch"),
     ({"augmentation": lambda x, g: x.double()}, ValueError, r"augmentation.*to be .*float32"),
     ({"bound": lambda s: s.diagonal()}, ValueError, r"the bound.*\(16,\).*to be of shape \(\)"),
-    ({"critic": Building(Diagonal())}, ValueError, r"the critic.*\(16,\).*to be .*\(16, 16\)"),
-    ({"critic": Building(3)}, TypeError, r"critic=.* built a int, not a torch module"),
+    (
+        {"critic": building(nn.CosineSimilarity())},
+        ValueError,
+        r"critic.*\(16,\).*be .*\(16, 16\)",
+    ),
+    ({"critic": building(3)}, TypeError, r"critic=.* built a int, not a torch module"),
     ({"encoder": FROZEN, "clean_weight": 1}, ValueError, r"nothing to train.*requires_grad"),
-    # Scaling.
     ({"scaling": FunctionTransformer(lambda x: x[:, :0])}, ValueError, r"\(1, 0\); .*one column"),
     ({"scaling": FunctionTransformer(lambda x: x.astype(str))}, ValueError, "to <U.*of real num"),
     ({"scaling": ColumnTransformer}, TypeError, r"class ColumnTransformer, which needs param"),
-    # Optimizers.
     ({"optimizer": torch.optim.LBFGS}, ValueError, r"LBFGS.*closure.*'adamw'"),
     ({"optimizer": torch.optim.SparseAdam}, ValueError, r"SparseAdam needs sparse gradients"),
     ({"optimizer": dict}, TypeError, r"optimizer made a dict: it takes.*torch\.optim class"),
-    # Groups of columns.
     ({"augmentation": FeatureCorruption(groups=[[0, 9]])}, ValueError, "numbers from 0 to 3"),
     ({"augmentation": FeatureCorruption(groups=[[0.5]])}, ValueError, "numbers from 0 to 3"),
     ({"augmentation": FeatureCorruption(groups=[[0, 1], [1, 2]])}, ValueError, "share a column"),
     ({"augmentation": FeatureCorruption(groups=[[0, 0]])}, ValueError, "share a column"),
     ({"augmentation": FeatureCorruption(groups="all")}, ValueError, "'all' is unknown"),
-    # Precision, what is kept, the way back.
     ({"encoder": MLPEncoder(precision="bf61")}, ValueError, r"'bf61' is unknown.*mean 'bf16'"),
     ({"encoder": MLPEncoder(precision=32)}, TypeError, r"one of '32', 'bf16', got 32"),
-    ({"keep": "kernal_pca"}, ValueError, "Did you mean 'kernel_pca'"),
     ({"keep": LinearRegression()}, TypeError, "scikit-learn transformer"),
-    ({"decoder": "kernel_rigde"}, ValueError, "Did you mean 'kernel_ridge'"),
     ({"decoder": LinearRegression}, TypeError, "an object"),
     ({"decoder": SVR(), "max_epochs": 1}, ValueError, r"^decoder=SVR\(\): y should be a 1d array"),
     ({"keep": PCA(50)}, ValueError, r"^keep=PCA\(n_components=50\): n_components=50 must be"),
     ({"target": MultivariateNormal(0, -np.eye(4))}, ValueError, r"^target=Multi.*: cov must be"),
     ({"device": "meta"}, ValueError, r"torch says: [^.]+(\.[^. ]+)*\.$"),
     ({"noise": UniformNoise(0.25), "critic": "exact"}, ValueError, "UniformChannel has no grad"),
-    # The refinement.
-    ({"refine": "rotations"}, ValueError, "'rotation'"),
-    ({"refine": 3}, TypeError, "refine=3"),
-    ({"refine": TwoArguments()}, TypeError, "held_out"),
+    ({"refine": SimpleNamespace(build=lambda z, seed: None)}, TypeError, "held_out"),
     ({"refine": RotationGaussianization(layers=-1)}, ValueError, "refine layers"),
     ({"refine": RotationGaussianization(step=0)}, ValueError, "refine step"),
     ({"refine": RotationGaussianization(couplings=1.5)}, TypeError, "refine couplings"),
@@ -225,26 +168,28 @@ WRONG = [
     ({"refine": RotationGaussianization(separation=-1)}, ValueError, "refine separation"),
     ({"refine": RotationGaussianization(clusters=-1)}, ValueError, "refine clusters"),
     ({"refine": RotationGaussianization(validation_fraction=1)}, ValueError, "fraction"),
-    # Callbacks, and where to write.
     ({"callbacks": EarlyStopping()}, TypeError, r"callbacks must be None or a list"),
     ({"checkpoint": ""}, ValueError, "must be None or the path of a folder"),
     ({"checkpoint": __file__}, ValueError, "must be None or the path of a folder"),
 ]
 
-
-# Types that no parameter takes, and some that only some take.
+# Types that no parameter takes, and some that only some take; numbers out of range, and names.
 TAKES_REAL = ["keep_weight", "lr", "match_weight", "noise", "supervision"]
 TAKES_NONE = ["augmentation", "callbacks", "checkpoint", "keep", "random_state", "decoder"]
 TAKES_NONE += ["refine", "scaling"]
 TAKES_TRUE = ["early_stopping", "verbose", "warm_start"]
 PARAMETERS = list(NoisyDIMTransformer().get_params())
-WRONG_TYPES = [
+WRONG_ALONE = [
     *((name, value) for name in PARAMETERS for value in ({"a": 1}, b"adamw", 1j)),
     *((name, 3.5) for name in PARAMETERS if name not in TAKES_REAL),
     *((name, None) for name in PARAMETERS if name not in TAKES_NONE),
     *((name, True) for name in PARAMETERS if name not in TAKES_TRUE),
+    *((name, 0) for name in ("n_components", "noise", "max_epochs", "lr", "early_stopping")),
+    *((name, -1) for name in ("supervision", "clean_weight", "verbose", "random_state")),
+    *(("noise", np.nan), ("noise", 1e39), ("batch_size", 1), ("clean_weight", 1.5)),
+    *((name, "nonsense") for name in PARAMETERS if name in TABLES),
+    *((name, "nonsense") for name in ("decoder", "device", "keep", "optimizer")),
 ]
-
 
 CLOSE = [
     {"scaling": RobustScaler},
@@ -261,17 +206,15 @@ CLOSE = [
 
 
 class TestParameters:
-    @over(case=WRONG)
-    def test_wrong_value(self, case):
-        parameters, error, message = case
+    @over("parameters, error, message", WRONG)
+    def test_wrong_value(self, parameters, error, message):
         with pytest.raises(error, match=message) as raised:  # before training, or in its first step
             dim(**{"max_epochs": 10**9} | parameters).fit(X, Y)
         assert "\n" not in str(raised.value)
 
-    @over(wrong=WRONG_TYPES)
-    def test_wrong_type(self, wrong):
+    @over("name, value", WRONG_ALONE)
+    def test_wrong_type_size_or_name(self, name, value):
         """The message names the parameter and shows what came."""
-        name, value = wrong
         with pytest.raises((TypeError, ValueError), match=name) as raised:
             dim(**{name: value}).fit(X, Y)
         assert repr(value) in str(raised.value)
@@ -281,19 +224,11 @@ class TestParameters:
         assert np.isfinite(dim(**parameters).fit(X).transform(X)).all()
 
 
-class Failing(Exception):
-    pass
-
-
-def failing(x, generator):
-    raise Failing("from the view")
-
-
 FAILURES = {
     "rows": ({}, holding(np.nan), ValueError),
     "width": ({"noise": -1}, X[:, :2], ValueError),
     "parameter": ({"critic": "seperable"}, X, ValueError),
-    "view": ({"augmentation": failing}, X, Failing),
+    "view": ({"augmentation": lambda x, generator: 1 / 0}, X, ZeroDivisionError),
     "encoder": ({"encoder": nn.Linear(3, 4)}, X, ValueError),
     "divergence": ({"lr": 1e30, "optimizer": "sgd"}, X, ValueError),
 }
@@ -316,10 +251,7 @@ class Interrupt(Callback):
     on_train_end = functools.partialmethod(act, "end")
 
 
-def raise_interrupt():
-    raise KeyboardInterrupt
-
-
+raise_interrupt = functools.partial(signal.default_int_handler, signal.SIGINT, None)
 press_ctrl_c = functools.partial(signal.raise_signal, signal.SIGINT)
 FAILURES["interrupt"] = ({"callbacks": [Interrupt(raise_interrupt, "batch")]}, X, KeyboardInterrupt)
 
@@ -329,9 +261,8 @@ def state(model):
 
 
 class TestAFitThatFails:
-    @over(case=FAILURES)
-    def test_leaves_all_as_it_was(self, case, fitted):
-        parameters, table, error = case
+    @over("parameters, table, error", FAILURES)
+    def test_leaves_all_as_it_was(self, parameters, table, error, fitted):
         embedding, share = fitted.transform(X), fitted.score(X)
         fresh, model = dim(**parameters), copy.copy(fitted).set_params(**parameters)
         for call in (fresh.fit, fresh.partial_fit, model.fit):
@@ -343,8 +274,8 @@ class TestAFitThatFails:
         assert model.score(X) == share
 
     def test_says_where_an_error_came_from(self):
-        with pytest.raises(Failing, match="from the view"):
-            dim(augmentation=failing).fit(X)
+        with pytest.raises(ZeroDivisionError, match="division by zero"):
+            dim(augmentation=lambda x, generator: 1 / 0).fit(X)
         with pytest.raises(TypeError) as raised:
             dim(encoder=lambda p, d: nn.Linear(p, str(d))).fit(X)
         assert raised.value.__notes__ == ["It came from encoder(4, 4)."]
@@ -362,20 +293,19 @@ class Exploding(nn.Module):
         return self.linear(x) / (self.start == 0) if self.start else self.linear(x) + self.start
 
 
-class TestDivergence:
-    @over(
-        parameters=[
-            {"lr": 1e300, "optimizer": "adam", "normalization": "batch"},
-            {"lr": 1e9, "optimizer": "sgd", "encoder": nn.Linear},
-            {"lr": 1e300, "optimizer": "adamw", "early_stopping": True},
-            # In the very last step.
-            {"encoder": Exploding, "max_epochs": 1, "batch_size": 60, "normalization": "batch"},
-        ]
-    )
-    def test_is_an_error_that_says_what_to_change(self, parameters):
-        message = r"training diverged.*(epoch [12] |training rows).*a smaller lr"
-        with pytest.raises(ValueError, match=message):
-            dim(**{"max_epochs": 5} | parameters).fit(X)
+@over(
+    parameters=[
+        {"lr": 1e300, "optimizer": "adam", "normalization": "batch"},
+        {"lr": 1e9, "optimizer": "sgd", "encoder": nn.Linear},
+        {"lr": 1e300, "optimizer": "adamw", "early_stopping": True},
+        # In the very last step.
+        {"encoder": Exploding, "max_epochs": 1, "batch_size": 60, "normalization": "batch"},
+    ]
+)
+def test_divergence_is_an_error_that_says_what_to_change(parameters):
+    message = r"training diverged.*(epoch [12] |training rows).*a smaller lr"
+    with pytest.raises(ValueError, match=message):
+        dim(**{"max_epochs": 5} | parameters).fit(X)
 
 
 @pytest.fixture
@@ -387,14 +317,14 @@ def listening():
 
 
 @pytest.mark.usefixtures("listening")
-class TestInterrupt:
-    """That of a whole process in training: tests/test_survival.py."""
-
-    @over(how=[raise_interrupt, press_ctrl_c], when=["begin", "batch", "epoch", "end"])
-    def test_reaches_the_caller(self, how, when):
-        parameters = {"begin": {}, "epoch": {"verbose": 1}}.get(when, {"early_stopping": True})
-        quiet = EarlyStopping(monitor="train_loss", patience=10**6, sink=lambda text: None)
-        model = dim(callbacks=[quiet, Interrupt(how, when)], **parameters)
-        with pytest.raises(KeyboardInterrupt):
-            model.fit(X)
-        assert not hasattr(model, "net_")
+@over(
+    how=[raise_interrupt, press_ctrl_c],
+    when=["begin", "batch", "epoch", "end"],
+)
+def test_an_interrupt_reaches_the_caller(how, when):
+    parameters = {"begin": {}, "epoch": {"verbose": 1}}.get(when, {"early_stopping": True})
+    quiet = EarlyStopping(monitor="train_loss", patience=10**6, sink=lambda text: None)
+    model = dim(callbacks=[quiet, Interrupt(how, when)], **parameters)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    assert not hasattr(model, "net_")

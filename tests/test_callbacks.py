@@ -5,26 +5,13 @@ import re
 
 import numpy as np
 import pytest
+import skorch.callbacks as ready
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from skorch.callbacks import (
-    BatchScoring,
-    Callback,
-    Checkpoint,
-    EarlyStopping,
-    EpochScoring,
-    EpochTimer,
-    Freezer,
-    GradientNormClipping,
-    InputShapeSetter,
-    LRScheduler,
-    PassthroughScoring,
-    TrainEndCheckpoint,
-)
-from small import small
+from small import PowerCut, small
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.encoders import MLPEncoder
@@ -48,29 +35,31 @@ def constant(net, batches, y):
 
 PLATEAU = "ReduceLROnPlateau"
 WORK = {
-    "epoch scoring": lambda path: EpochScoring(constant, on_train=True),
-    "uncached": lambda path: EpochScoring(constant, on_train=True, use_caching=False),
-    "batch scoring": lambda path: BatchScoring(constant, on_train=True),
-    "passthrough": lambda path: PassthroughScoring("train_loss", on_train=True),
-    "early stopping": lambda path: EarlyStopping(monitor="train_loss", sink=str),
-    "plateau": lambda path: LRScheduler(PLATEAU, monitor="train_loss"),
-    "by batch": lambda path: LRScheduler(PLATEAU, monitor="train_loss", step_every="batch"),
-    "steps": lambda path: LRScheduler("StepLR", step_size=1, step_every="batch"),
-    "restarts": lambda path: LRScheduler(),
-    "clipping": lambda path: GradientNormClipping(1.0),
-    "timer": lambda path: EpochTimer(),
-    "freezer": lambda path: Freezer("critic.*"),
-    "checkpoint": lambda path: Checkpoint(monitor="train_loss_best", dirname=path, load_best=True),
-    "every epoch": lambda path: Checkpoint(monitor=None, dirname=path),
-    "last epoch": lambda path: TrainEndCheckpoint(dirname=path),
+    "epoch scoring": lambda path: ready.EpochScoring(constant, on_train=True),
+    "uncached": lambda path: ready.EpochScoring(constant, on_train=True, use_caching=False),
+    "batch scoring": lambda path: ready.BatchScoring(constant, on_train=True),
+    "passthrough": lambda path: ready.PassthroughScoring("train_loss", on_train=True),
+    "early stopping": lambda path: ready.EarlyStopping(monitor="train_loss", sink=str),
+    "plateau": lambda path: ready.LRScheduler(PLATEAU, monitor="train_loss"),
+    "by batch": lambda path: ready.LRScheduler(PLATEAU, monitor="train_loss", step_every="batch"),
+    "steps": lambda path: ready.LRScheduler("StepLR", step_size=1, step_every="batch"),
+    "restarts": lambda path: ready.LRScheduler(),
+    "clipping": lambda path: ready.GradientNormClipping(1.0),
+    "timer": lambda path: ready.EpochTimer(),
+    "freezer": lambda path: ready.Freezer("critic.*"),
+    "checkpoint": lambda path: ready.Checkpoint(
+        monitor="train_loss_best", dirname=path, load_best=True
+    ),
+    "every epoch": lambda path: ready.Checkpoint(monitor=None, dirname=path),
+    "last epoch": lambda path: ready.TrainEndCheckpoint(dirname=path),
 }
 HELD_OUT = {
-    "epoch scoring": lambda path: EpochScoring(constant),
-    "batch scoring": lambda path: BatchScoring(constant),
-    "passthrough": lambda path: PassthroughScoring("valid_loss"),
-    "early stopping": lambda path: EarlyStopping(),
-    "plateau": lambda path: LRScheduler("ReduceLROnPlateau", monitor="valid_loss"),
-    "checkpoint": lambda path: Checkpoint(dirname=path),
+    "epoch scoring": lambda path: ready.EpochScoring(constant),
+    "batch scoring": lambda path: ready.BatchScoring(constant),
+    "passthrough": lambda path: ready.PassthroughScoring("valid_loss"),
+    "early stopping": lambda path: ready.EarlyStopping(),
+    "plateau": lambda path: ready.LRScheduler("ReduceLROnPlateau", monitor="valid_loss"),
+    "checkpoint": lambda path: ready.Checkpoint(dirname=path),
 }
 
 
@@ -95,7 +84,7 @@ class TestThatWork:
                 dim(make(str(tmp_path)), max_epochs=10**9, **parameters).fit(X)
 
     def test_checkpoint_writes_the_best_epoch(self, tmp_path):
-        model = dim(Checkpoint(monitor="train_loss_best", dirname=str(tmp_path))).fit(X)
+        model = dim(ready.Checkpoint(monitor="train_loss_best", dirname=str(tmp_path))).fit(X)
         assert (tmp_path / "params.pt").exists()
         losses = model.history_["train_loss"]
         best = [loss < min(losses[:epoch], default=np.inf) for epoch, loss in enumerate(losses)]
@@ -108,7 +97,7 @@ class TestThatWork:
             seen.append(net.predict(batches))
             return float(y is None)
 
-        model = dim(EpochScoring(first_column, on_train=True)).fit(X)
+        model = dim(ready.EpochScoring(first_column, on_train=True)).fit(X)
         assert model.history_["first_column"] == [1.0, 1.0, 1.0]
         assert [z.shape for z in seen] == [(60, 4)] * 3
         assert_allclose(seen[-1].mean(0), 0, atol=1e-5)
@@ -125,7 +114,10 @@ class TestThatWork:
             assert torch.equal(rows, batches.rows.take(torch.arange(len(rows))))
             return float(net.predict(batches).std())
 
-        scores = EpochScoring(score, on_train=True), BatchScoring(constant, on_train=True)
+        scores = (
+            ready.EpochScoring(score, on_train=True),
+            ready.BatchScoring(constant, on_train=True),
+        )
         for call in ("fit", "partial_fit"):
             watched, plain = (getattr(dim(*given), call)(X) for given in (scores, ()))
             assert_array_equal(watched.transform(X), plain.transform(X))
@@ -137,12 +129,12 @@ class TestThatWork:
 
 @over(
     case=[
-        (EpochScoring("accuracy", on_train=True), r"scoring='accuracy'.*\(net, batches, y\)"),
-        (EpochScoring(None, on_train=True), r"scoring=None.*net\.predict\(batches\)"),
-        (PassthroughScoring("train_loss"), r"'train_loss'.*needs on_train=True"),
-        (InputShapeSetter(), r"encoder\(n_features, n_components\)"),
-        (EarlyStopping(monitor="trian_loss"), r"monitors 'trian_loss'.*'train_loss'"),
-        (Checkpoint(monitor="loss"), r"monitors 'loss'.*'train_loss'"),
+        (ready.EpochScoring("accuracy", on_train=True), r"scoring='accuracy'.*\(net, batches, y\)"),
+        (ready.EpochScoring(None, on_train=True), r"scoring=None.*net\.predict\(batches\)"),
+        (ready.PassthroughScoring("train_loss"), r"'train_loss'.*needs on_train=True"),
+        (ready.InputShapeSetter(), r"encoder\(n_features, n_components\)"),
+        (ready.EarlyStopping(monitor="trian_loss"), r"monitors 'trian_loss'.*'train_loss'"),
+        (ready.Checkpoint(monitor="loss"), r"monitors 'loss'.*'train_loss'"),
     ]
 )
 def test_others_are_refused(case):
@@ -150,7 +142,7 @@ def test_others_are_refused(case):
         dim(case[0]).fit(X)
 
 
-class Gather(Callback):
+class Gather(ready.Callback):
     def __init__(self):
         self.seen = []
 
@@ -159,7 +151,7 @@ class Gather(Callback):
 
 
 def test_what_was_passed_is_unchanged():
-    gather, stop = Gather(), EarlyStopping(monitor="train_loss", sink=str)
+    gather, stop = Gather(), ready.EarlyStopping(monitor="train_loss", sink=str)
     before = dict(vars(stop))
     model = dim(gather, ("stop", stop)).fit(X)
     assert gather.seen == []
@@ -199,7 +191,7 @@ class TestTheBar:
         given = {"patience": 2, "threshold": 1e9, "threshold_mode": "abs", "sink": str}
         for parameters in (
             {"early_stopping": 2, "lr": 1e-30, "encoder": MLPEncoder(batch_norm=False)},
-            {"callbacks": [EarlyStopping(monitor="train_loss", **given)]},
+            {"callbacks": [ready.EarlyStopping(monitor="train_loss", **given)]},
         ):
             model = dim(verbose=1, max_epochs=500).set_params(**parameters).fit(ROWS)
             assert model.n_epochs_ < 10
@@ -207,13 +199,10 @@ class TestTheBar:
             assert "100%" in last
             assert f"{model.n_epochs_}/{model.n_epochs_}" in last
 
-    def test_an_error_closes_it(self, capsys):
-        class Broken(Callback):
-            def on_epoch_end(self, net, **kwargs):
-                raise RuntimeError("broken")
-
-        with pytest.raises(RuntimeError, match="broken") as caught:
-            dim(Broken(), verbose=1).fit(X)
+    def test_an_error_closes_it(self, capsys, monkeypatch):
+        monkeypatch.setattr(PowerCut, "at", 1)
+        with pytest.raises(RuntimeError, match="power cut") as caught:
+            dim(PowerCut(), verbose=1).fit(X)
         assert capsys.readouterr().err.endswith("\n")
         del caught  # with the net, whose bar would close when nobody knows it any more
 

@@ -44,6 +44,7 @@ from sknoisydim.targets import TARGETS, MultivariateNormal, PushForward, resolve
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(80, 4)).astype(np.float32)
+TENSORS = torch.from_numpy(X)
 Y = np.arange(80) % 2
 GAPS = np.where(RNG.random(X.shape) < 0.1, np.nan, X)
 CLUSTERS = np.r_[RNG.normal(size=(100, 4)), RNG.normal(size=(100, 4)) + 100]
@@ -134,15 +135,11 @@ def embedded(dim, rows=X):
     return dim.transform(rows), dim.score_samples(rows), dim.mutual_information_, weights
 
 
-class OfOnes(nn.Module):
+def of_ones(n_features, n_components):
     """A module of the user's, whose weights have torch's default dtype."""
-
-    def __init__(self, n_features, n_components):
-        super().__init__()
-        self.weight = nn.Parameter(torch.eye(n_features)[:, :n_components] + 1)
-
-    def forward(self, x):
-        return x @ self.weight
+    layer = nn.Linear(n_features, n_components, bias=False)
+    nn.init.eye_(layer.weight)
+    return layer
 
 
 def fit(rows=X, y=None, **parameters):
@@ -176,10 +173,6 @@ def drawn(display):
     picture = np.array(figure.canvas.buffer_rgba())
     plt.close(figure)
     return picture
-
-
-def tensors():
-    return torch.from_numpy(X)
 
 
 def called(module, *rows):
@@ -223,7 +216,7 @@ VIEWS = {"clean_weight": 0.5, "critic": "concat"}
 FITS = {
     "of float32": fit(verbose=1),
     "of columns of 1e-300": fit(TINY),
-    "of a user's module": fit(encoder=OfOnes),
+    "of a user's module": fit(encoder=of_ones),
     "in bfloat16": fit(encoder=MLPEncoder(precision="bf16"), bound="dv", **VIEWS),
     "with labels": fit(X, Y, supervision=0.5, early_stopping=True),
     "with gaps": fit(GAPS, missing="indicator", augmentation="mixup", **VIEWS),
@@ -271,9 +264,9 @@ for kind, call, members in [
     ("targets", of_target, MANY_TARGETS),
     ("noise", of_noise, NOISES),
     ("critics", lambda n: of_critic(CRITICS[n]), CRITICS),
-    ("normalization", lambda n: called(NORMALIZATIONS[n]().build(4), tensors()), NORMALIZATIONS),
-    ("augmentations", lambda n: resolve_augmentation(n)(tensors(), generator()), AUGMENTATIONS),
-    ("bounds", lambda n: resolve_bound(n)(tensors()[:4]), BOUNDS),
+    ("normalization", lambda n: called(NORMALIZATIONS[n]().build(4), TENSORS), NORMALIZATIONS),
+    ("augmentations", lambda n: resolve_augmentation(n)(TENSORS, generator()), AUGMENTATIONS),
+    ("bounds", lambda n: resolve_bound(n)(TENSORS[:4]), BOUNDS),
     ("metrics", of_function, METRICS),
     (
         "metrics classifier_auc",
@@ -336,7 +329,7 @@ ERRORS = {
     "load": lambda: NoisyDIMTransformer.load("no such file"),
     "metrics": lambda: metrics.energy_test(Z, "no such distribution"),
     "targets": lambda: resolve_target("no such distribution", 2),
-    "encoder_": lambda: model().encoder_(tensors()[:, :3]),
+    "encoder_": lambda: model().encoder_(TENSORS[:, :3]),
 }
 
 
@@ -350,7 +343,7 @@ def test_an_error_leaves_the_context_as_it_was(call):
 
 
 def test_gradients_go_through_what_takes_tensors():
-    rows = tensors().requires_grad_()
+    rows = torch.from_numpy(X).requires_grad_()
 
     def score(rows):
         return model().channel_.log_ratio(rows[:, :2], rows[:, 2:])

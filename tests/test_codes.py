@@ -17,7 +17,6 @@ from sknoisydim import NoisyDIMTransformer, UniformCodes
 SPACING = {1: 0.001, 2: 0.1, 3: 0.5, 4: 1.0}
 LAYOUTS = {"even": (6, 2), "uneven": (7, 3), "one": (5, 1), "a bit each": (4, 4)}
 
-
 quick = small(2, keep="pca", max_epochs=3, refine="rotation", random_state=None)
 
 
@@ -49,9 +48,8 @@ def test_edges_are_those_of_the_target(layout):
     assert len(np.unique(np.c_[one, other], axis=0)) == one.max() + 1 == other.max() + 1
 
 
-@over(layout=LAYOUTS)
-def test_codes_are_the_bits_and_those_of_fewer_bits_their_beginning(layout):
-    bits, d = layout
+@over("bits, d", LAYOUTS)
+def test_codes_are_the_bits_and_those_of_fewer_bits_their_beginning(bits, d):
     model, Z = cells_of(bits, d)
     found = model.transform(Z)
     assert found.shape == (len(Z), bits)
@@ -74,9 +72,8 @@ def test_cells_beside_each_other_differ_in_one_bit(layout):
     assert (steps == 1).all()
 
 
-@over(layout=LAYOUTS)
-def test_nearest_cells_are_those_of_the_shortest_distance(layout):
-    bits, d = layout
+@over("bits, d", LAYOUTS)
+def test_nearest_cells_are_those_of_the_shortest_distance(bits, d):
     model, Z = cells_of(bits, d)
     near = model.nearest_cells(Z[:50], 2**bits)
     np.testing.assert_array_equal(near[:, 0], model.codes(Z[:50]))
@@ -129,9 +126,11 @@ def test_a_fit_spreads_unseen_samples_more_evenly_than_the_columns_are():
     assert imbalance(model.codes(new)) < 1.15 < imbalance(by_column.astype(int))
 
 
-@over(case={"half the bits": (7, 4, 4), "no more than features": (16, 3, 3), "a column": (4, 1, 1)})
-def test_default_transformer(case):
-    bits, n_features, n_components = case
+@over(
+    "bits, n_features, n_components",
+    {"half the bits": (7, 4, 4), "no more than features": (16, 3, 3), "a column": (4, 1, 1)},
+)
+def test_default_transformer(bits, n_features, n_components):
     X = samples(60, 2)[:, :n_features]
     model = UniformCodes(bits=bits, random_state=0).fit(X)
     assert model.transformer_.n_components_ == n_components

@@ -18,9 +18,7 @@ X = RNG.normal(size=(200, 6))
 IRIS = load_iris().data
 OUTLIER = X + 1e15 * (np.arange(200) == 7)[:, None]
 
-
 dim = small()
-
 
 TELLS_NOTHING = r"the embedding has collapsed.*nearly equal.*smaller lr, more epochs\.$"
 VIEWS = r"the embedding has collapsed.*nearly equal.*smaller lr.*a larger clean_weight\.$"
@@ -47,9 +45,8 @@ LITTLE = {
 }
 
 
-@over(case=LITTLE)
-def test_is_told(case):
-    parameters, table, message = case
+@over("parameters, table, message", LITTLE)
+def test_is_told(parameters, table, message):
     kind = UserWarning if "no part" in message else ConvergenceWarning
     with pytest.warns(kind, match=message) as told:
         model = dim(**parameters).fit(table)
@@ -85,9 +82,8 @@ ENOUGH = {
 }
 
 
-@over(case=ENOUGH)
-def test_is_silent(case):
-    parameters, table = case
+@over("parameters, table", ENOUGH)
+def test_is_silent(parameters, table):
     assert np.isfinite(dim(**parameters).fit_transform(table)).all()
 
 

@@ -167,7 +167,6 @@ CHANNELS = [
 PAIRS = [(critic, "infonce") for critic in CRITICS]
 PAIRS += [("bilinear", bound) for bound in BOUNDS if bound != "infonce"]
 
-
 dim = small(batch_size=128, max_epochs=15, keep=None)
 
 
@@ -182,9 +181,8 @@ def test_noise_critic_and_bound(choice):
 
 
 @pytest.mark.slow
-@over(pair=PAIRS)
-def test_training_raises_what_critic_and_bound_report(pair):
-    critic, bound = pair
+@over("critic, bound", PAIRS)
+def test_training_raises_what_critic_and_bound_report(critic, bound):
     model = dim(8, critic=critic, bound=bound, augmentation=None, clean_weight=0).fit(DIGITS)
     shown = model.history_["train_information"]
     assert shown[-1] > shown[0]

@@ -1,7 +1,6 @@
 """More than one worker: grids over processes, and collections of Dask."""
 
 import copy
-import pickle
 import resource
 import sys
 
@@ -11,7 +10,6 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from dask.distributed import Client, LocalCluster
 from scipy import sparse
 from sklearn import config_context
@@ -21,21 +19,13 @@ from sknoisydim.distributed import DaskTransformer
 from sknoisydim.distributed._dask import _train_on
 from sknoisydim.encoders import MLPEncoder
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 N_WORKERS = 2
 COLUMNS = list("abcde")
 dim = small(2, batch_size=64, max_epochs="auto")
 # A block of rows of the test on memory, and what a process may grow by beside two of them.
 BLOCK_ROWS, BLOCK_COLUMNS = 40_000, 50
 BLOCK_BYTES = 8 * BLOCK_ROWS * BLOCK_COLUMNS
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """What is drawn is the same bit for bit for one number of threads; workers have one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -131,17 +121,6 @@ class TestTransform:
         limit = frame.a.nlargest(3).min()
         few = transformer.transform(X[X.a > limit])  # most partitions are empty
         np.testing.assert_allclose(few.compute(scheduler="threads"), found[frame.a > limit])
-
-    def test_model_is_one_node_and_a_task_has_one_block(self, blocks, bare, frame, fitted):
-        for X, model in ((blocks, bare), (frame, fitted)):
-            (Z,) = dask.optimize(DaskTransformer(model).transform(X))
-            graph = dict(Z.__dask_graph__())
-            weight = len(pickle.dumps(model))
-            heavy = {key for key, task in graph.items() if len(pickle.dumps(task)) > weight // 2}
-            assert len(heavy) == 1
-            embedding = [task for task in graph.values() if heavy & set(task.dependencies)]
-            assert len(embedding) >= 8
-            assert all(len(task.dependencies - heavy) <= 1 for task in embedding)
 
     def test_wrong_columns_are_refused_before_anything_is_computed(self, frame, bare, fitted):
         for model, X, error, message in (

@@ -11,7 +11,7 @@ import torch
 from over import over
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.preprocessing import StandardScaler
-from small import small
+from small import Perceptron, small
 from torch import nn
 
 from sknoisydim import NoisyDIMOutlierDetector
@@ -22,13 +22,7 @@ from sknoisydim._settings import auto_epochs, auto_steps
 
 X = np.random.default_rng(0).normal(size=(40, 2))
 
-
 dim = small(2, batch_size=16)
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    return dim().fit(X)
 
 
 Y = np.where(np.arange(40) % 2, 1, -1)
@@ -138,9 +132,8 @@ SAYS = [
 ]
 
 
-@over(case=SAYS)
-def test_a_table_that_cannot_be_read_is_told_what_to_do(case):
-    table, error, message = case
+@over("table, error, message", SAYS)
+def test_a_table_that_cannot_be_read_is_told_what_to_do(table, error, message):
     for call in (dim().fit, dim().partial_fit):
         with pytest.raises(error, match=message) as raised:
             call(table)
@@ -232,11 +225,7 @@ class Recurrent(nn.LSTM):
         return super().forward(x[None])[0][0]
 
 
-def layer(n_features, n_components):
-    return nn.Sequential(nn.Linear(n_features, n_components), nn.Dropout(0.5))
-
-
-@over(encoder=[Functional, Attention, Recurrent, layer])
+@over(encoder=[Functional, Attention, Recurrent, Perceptron])
 def test_whatever_drops_leaves_clean_rows_alone(encoder, monkeypatch):
     """Clean rows are embedded as `transform` does; views drop."""
     monkeypatch.undo()

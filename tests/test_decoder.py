@@ -12,6 +12,7 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeRegressor
+from small import small
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._decoder import Decoder, KernelRidge
@@ -20,12 +21,7 @@ from sknoisydim.targets import TARGETS
 
 IRIS = load_iris().data
 RNG = np.random.default_rng(0)
-
-
-def new(decoder="kernel_ridge", **parameters):
-    return NoisyDIMTransformer(
-        **{"n_components": 2, "random_state": 0, "device": "cpu", "decoder": decoder} | parameters
-    )
+new = small(2, max_epochs="auto", refine="rotation", device="cpu", decoder="kernel_ridge")
 
 
 @pytest.fixture(scope="module")
@@ -143,12 +139,12 @@ class TestRegressions:
 
     def test_a_regressor_of_the_users(self):
         tree = DecisionTreeRegressor()
-        dim = new(tree, max_epochs=2).fit(IRIS)
+        dim = new(decoder=tree, max_epochs=2).fit(IRIS)
         assert not hasattr(tree, "tree_")
-        again = new(tree, max_epochs=2).fit(IRIS)
+        again = new(decoder=tree, max_epochs=2).fit(IRIS)
         assert_array_equal(dim.sample(9, 0), again.sample(9, 0))
         assert np.abs(dim.decoder_.residuals).mean() > 0.05  # those of training are 0
-        one = new(LinearRegression(), max_epochs=2, n_components=1).fit(IRIS[:, :1])
+        one = new(decoder=LinearRegression(), max_epochs=2, n_components=1).fit(IRIS[:, :1])
         assert one.inverse_transform(one.transform(IRIS[:, :1])).shape == (150, 1)
 
     def test_no_more_than_some_samples_are_kept(self, monkeypatch):
@@ -161,7 +157,7 @@ class TestRegressions:
 
 class TestFits:
     def test_a_way_to_get_one_is_said(self, dim):
-        plain = new(None, max_epochs=1).fit(IRIS)
+        plain = new(decoder=None, max_epochs=1).fit(IRIS)
         stream = pickle.loads(pickle.dumps(dim)).partial_fit(IRIS)
         said = {"decoder='kernel_ridge'": plain, "`partial_fit` fits none": stream}
         for message, model in said.items():
@@ -176,7 +172,7 @@ class TestFits:
         for copy in (NoisyDIMTransformer.load(tmp_path / "model"), pickle.loads(pickle.dumps(dim))):
             assert_array_equal(copy.sample(9, 0), dim.sample(9, 0))
         assert not hasattr(clone(dim), "decoder_")
-        own = new(LinearRegression(), max_epochs=1).fit(IRIS)
+        own = new(decoder=LinearRegression(), max_epochs=1).fit(IRIS)
         assert_array_equal(pickle.loads(pickle.dumps(own)).sample(9, 0), own.sample(9, 0))
         with pytest.raises(ValueError, match="Pickle the estimator"):
             own.save(tmp_path / "own")

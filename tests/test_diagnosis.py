@@ -30,7 +30,6 @@ from sknoisydim.targets import MultivariateNormal, PushForward, UniformBall
 X = np.random.default_rng(7).permutation(load_iris().data)
 TRAIN, TEST = X[:100], X[100:]
 
-
 quick = small(2)
 
 
@@ -154,9 +153,8 @@ ADVICE = [
 ]
 
 
-@over(case=ADVICE)
-def test_advice(case, perfect):
-    changed, params, said, unsaid = case
+@over("changed, params, said, unsaid", ADVICE)
+def test_advice(changed, params, said, unsaid, perfect):
     values = perfect | (changed(perfect) if callable(changed) else changed)
     fit = {"refine": None, "normalization": "whiten", "supervision": 0.0}
     fit |= {"early_stopping": False, "batch_size_": 512, "n_samples_seen_": 1000}

@@ -85,7 +85,6 @@ def same(text, default):
 
 CALLABLES = dict(public_callables())
 CLASSES = [name for name, member in CALLABLES.items() if inspect.isclass(member)]
-# A function whose one line says it all needs no list of parameters; with a list, it is whole.
 LISTING = [name for name, member in CALLABLES.items() if name in CLASSES or documented(member)]
 
 

@@ -1,15 +1,12 @@
 """What holds on a CUDA device, and between one and the CPU; skipped where there is none."""
 
-import os
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from small import OFTEN, Perceptron, PowerCut, small
 
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim._modules import make_generator, mlp
 from sknoisydim._net import _checkpoint
 from sknoisydim._objective import Objective
@@ -36,9 +33,7 @@ VARIANTS = {
 variants = pytest.mark.parametrize("parameters", VARIANTS.values(), ids=VARIANTS)
 
 
-def dim(**parameters):
-    defaults = {"max_epochs": 30, "device": "cuda", "random_state": 0}
-    return NoisyDIMTransformer(6, **defaults | parameters)
+dim = small(6, max_epochs=30, refine="rotation", device="cuda")
 
 
 @variants
@@ -96,51 +91,19 @@ def test_a_step_waits_for_nothing(normalization, bound):
 
 def test_a_users_module_leaves_the_global_generators_alone():
     before = torch.cuda.get_rng_state_all()
-    dim(encoder=lambda p, d: torch.nn.Sequential(torch.nn.Dropout(0.1), torch.nn.Linear(p, d))).fit(
-        X
-    )
+    dim(encoder=Perceptron).fit(X)
     assert all(map(torch.equal, torch.cuda.get_rng_state_all(), before))
 
 
-def test_loads_on_a_machine_without(tmp_path):
-    model = dim(bound="dv", critic="exact", clean_weight=0.5).fit(X)
-    tensors = model.net_.module_.state_dict().values()
-    assert {part.device.type for part in [*tensors, model.net_.generator]} == {"cpu"}
-    (tmp_path / "model.pkl").write_bytes(pickle.dumps(model))
-    np.save(tmp_path / "X.npy", X)
-    code = (
-        "import pickle, sys, numpy as np, torch\n"
-        "assert not torch.cuda.is_available()\n"
-        "model = pickle.load(open(sys.argv[1] + '/model.pkl', 'rb')).set_params(device='auto')\n"
-        "np.save(sys.argv[1] + '/Z.npy', model.transform(np.load(sys.argv[1] + '/X.npy')))\n"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-        check=True,
-    )
-    np.testing.assert_allclose(np.load(tmp_path / "Z.npy"), model.transform(X), atol=1e-4)
-
-
+@OFTEN
 def test_a_checkpoint_goes_on(tmp_path, monkeypatch):
-    from skorch.callbacks import Callback
-
-    monkeypatch.setattr(_checkpoint, "SECONDS", 0.0)  # written at the end of every epoch
-    monkeypatch.setattr(_checkpoint, "SHARE", np.inf)
-
-    class Stop(Callback):
-        at = 10
-
-        def on_epoch_end(self, net, **kwargs):
-            if len(net.history) == self.at:
-                raise RuntimeError("power cut")
-
     whole = dim().fit(X)
+    monkeypatch.setattr(PowerCut, "at", 10)
     with pytest.raises(RuntimeError, match="power cut"):
-        dim(checkpoint=tmp_path, callbacks=[Stop()]).fit(X)
-    assert len(_checkpoint._read(tmp_path / _checkpoint.NAME)["history"]) == Stop.at - 1
-    Stop.at = None
-    resumed = dim(checkpoint=tmp_path, callbacks=[Stop()]).fit(X)
+        dim(checkpoint=tmp_path, callbacks=[PowerCut()]).fit(X)
+    assert len(_checkpoint._read(tmp_path / _checkpoint.NAME)["history"]) == 9
+    PowerCut.at = None
+    resumed = dim(checkpoint=tmp_path, callbacks=[PowerCut()]).fit(X)
     np.testing.assert_allclose(resumed.transform(X), whole.transform(X), atol=1e-5)
 
 

@@ -28,7 +28,7 @@ class Convolutions(nn.Module):
         super().__init__()
         channels, height, width = shape
         layers = [nn.Conv2d(channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()]
-        layers += [nn.MaxPool2d(2), nn.Flatten()]
+        layers += [nn.Dropout2d(0.2), nn.MaxPool2d(2), nn.Flatten()]
         layers += [nn.Linear(4 * (height // 2) * (width // 2), n_components)]
         self.layers = nn.Sequential(*layers)
 
@@ -41,18 +41,12 @@ def chain(shape, n_components):
     return Convolutions(shape, n_components).layers
 
 
-def dim(encoder=Convolutions, **parameters):
-    return small(2, batch_size=64)(encoder=encoder, **parameters)
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    return dim().fit(X)
+dim = small(2, batch_size=64, encoder=Convolutions)
 
 
 @over(encoder=[Convolutions, chain, Convolutions((1, 8, 8), 2), partial(Convolutions)])
 def test_images_are_embedded_and_scored(encoder):
-    model = dim(encoder).fit(X)
+    model = dim(encoder=encoder).fit(X)
     z = model.transform(X)
     assert z.shape == (300, 2)
     assert_allclose(z.mean(0), 0, atol=1e-5)
@@ -68,7 +62,7 @@ def test_other_shapes_are_refused(fitted):
             with pytest.raises(ValueError, match="shape"):
                 method(rows)
     with pytest.raises(ValueError, match=r"shape \(2, 8, 8\).*channels pass X\[:, None\]\.$"):
-        dim(Convolutions((1, 8, 8), 2)).fit(X[:, 0])
+        dim(encoder=Convolutions((1, 8, 8), 2)).fit(X[:, 0])
     table = NoisyDIMTransformer(2, encoder=nn.Linear, max_epochs=1).fit(TABLE)
     with pytest.raises(ValueError, match="Found array with dim 4"):
         table.transform(X)
@@ -77,7 +71,7 @@ def test_other_shapes_are_refused(fitted):
 @over(scaling=["squash", "quantile", MinMaxScaler()])
 def test_cells_are_scaled_as_columns(scaling):
     flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
-    images, table = (dim(flat, scaling=scaling).fit(rows) for rows in (X, TABLE))
+    images, table = (dim(encoder=flat, scaling=scaling).fit(rows) for rows in (X, TABLE))
     assert_allclose(images.transform(X), table.transform(TABLE), atol=1e-6)
 
 
@@ -91,11 +85,9 @@ def test_a_stream_of_images():
         model.partial_fit(TABLE)
 
 
-# Encoders and scalings that meet.
-@over(pair=[(Convolutions, "squash"), (chain, "quantile")])
-def test_a_file_and_a_module_of_torch_give_the_same(pair, tmp_path):
-    encoder, scaling = pair
-    model = dim(encoder, scaling=scaling).fit(X)
+@over("encoder, scaling", [(Convolutions, "squash"), (chain, "quantile")])
+def test_a_file_and_a_module_of_torch_give_the_same(encoder, scaling, tmp_path):
+    model = dim(encoder=encoder, scaling=scaling).fit(X)
     model.save(tmp_path / "model")
     # A chain of torch's own layers is held by the file, and its factory is a function.
     loaded = NoisyDIMTransformer.load(tmp_path / "model", encoder=encoder)

@@ -1,18 +1,11 @@
 """`import sknoisydim` costs nothing, and everything public is reached through it."""
 
 import importlib.metadata
-import subprocess
-import sys
 
 import pytest
+from small import run_python
 
 import sknoisydim
-
-
-def run(code, *given):
-    command = [sys.executable, "-W", "error", "-c", code, *given]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
 
 HEAVY = {"torch", "sklearn", "skorch", "numpy", "scipy", "matplotlib"}
 METRICS = "import sknoisydim.metrics as m, numpy as np; m.sliced_wasserstein(np.eye(3), 'uniform')"
@@ -23,7 +16,7 @@ METRICS = "import sknoisydim.metrics as m, numpy as np; m.sliced_wasserstein(np.
     [("import sknoisydim; dir(sknoisydim)", HEAVY), (METRICS, {"torch", "skorch", "matplotlib"})],
 )
 def test_import_loads_nothing_heavy(code, heavy):
-    loaded = run(f"{code}; import sys; print(*sys.modules, sep='\\n')").split()
+    loaded = run_python(f"{code}; import sys; print(*sys.modules, sep='\\n')").split()
     assert "sknoisydim" in loaded
     assert heavy.isdisjoint(loaded)
 
@@ -44,7 +37,7 @@ def test_the_first_load_and_fit_of_a_process_leave_its_warning_filters(tmp_path)
     X = [[float(i % 7), float(i % 5), i / 9] for i in range(50)]
     path = tmp_path / "model"
     sknoisydim.NoisyDIMTransformer(2, max_epochs=1, random_state=0).fit(X).save(path)
-    assert run(FIRST, path).split() == ["True", "True", "True", "False"]
+    assert run_python(FIRST, path).split() == ["True", "True", "True", "False"]
 
 
 def test_version_is_the_installed_one():

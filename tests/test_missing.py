@@ -21,10 +21,9 @@ from torch import nn
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._persistence import _file
 from sknoisydim._persistence._state import pack
-from sknoisydim._sources import missing_columns
 from sknoisydim.augmentations import FeatureCorruption, prepare_view
 from sknoisydim.encoders import IndicateMissing, MLPEncoder
-from sknoisydim.scaling import SCALINGS, column_moments, fit_scaling, from_moments
+from sknoisydim.scaling import SCALINGS, fit_scaling
 
 RNG = np.random.default_rng(0)
 FULL = RNG.normal(size=(120, 5)) * [1.0, 10.0, 0.1, 1.0, 1.0] + [0.0, 50.0, 0.0, 3.0, -2.0]
@@ -37,18 +36,6 @@ dim = functools.partial(plain, missing="indicator")
 
 SCALED = {**{name: name for name in SCALINGS}, "none": None, "robust": RobustScaler()}
 each_scaling = over(scaling=SCALED)
-
-
-class Perceptron(nn.Linear):
-    """A user's encoder, which knows nothing of missing cells."""
-
-    def __init__(self, n_features, n_components):
-        super().__init__(n_features, n_components)
-        self.n_features = n_features
-
-    def forward(self, x):
-        assert x.isfinite().all()
-        return super().forward(x).sin()
 
 
 @functools.cache
@@ -77,17 +64,15 @@ class TestError:
 
     @over(kind=KINDS | {"float32": np.float32})
     def test_names_both_ways_out(self, kind):
-        model = plain()
         with pytest.raises(ValueError, match=r"NaN.*SimpleImputer.*missing='indicator'"):
-            model.fit(kind(self.table))
+            plain().fit(kind(self.table))
 
-    def test_after_a_fit_too(self):
-        model = plain().fit(FULL)
+    @over(method=["transform", "score", "score_samples", "partial_fit", "diagnose"])
+    def test_after_a_fit_too(self, method):
         # What a net takes is settled when it is made.
-        model.set_params(missing="indicator")
-        for method in ("transform", "score", "score_samples", "partial_fit", "diagnose"):
-            with pytest.raises(ValueError, match=r"NaN.*SimpleImputer"):
-                getattr(model, method)(self.table)
+        model = plain().fit(FULL).set_params(missing="indicator")
+        with pytest.raises(ValueError, match=r"NaN.*SimpleImputer"):
+            getattr(model, method)(self.table)
 
 
 @over(kind=[np.asarray, pd.DataFrame, sparse.csr_array, np.float32])
@@ -146,9 +131,9 @@ class TestIndicator:
         table = X.copy()
         table[:, 2] = table[::7] = np.nan
         weights = RNG.random(len(X)) if scaling == "squash" else None
-        model = dim(scaling=scaling, encoder=Perceptron).fit(table, sample_weight=weights)
+        model = dim(scaling=scaling, encoder=nn.Linear).fit(table, sample_weight=weights)
         assert front(model).columns.tolist() == [0, 1, 2, 3, 4]
-        assert front(model).encoder.n_features == 10
+        assert front(model).encoder.in_features == 10
         for rows in (table, FULL, X, X.astype(np.float32)):
             z = model.transform(rows)
             assert z.dtype == rows.dtype
@@ -179,6 +164,23 @@ class TestIndicator:
         assert np.isfinite(model.diagnose(X, classifier=False).intrinsic_dimension)
         assert_allclose(model.retarget("normal").transform(X), z)
 
+    @over(weights={"none": None, "random": RNG.random(120)})
+    def test_scaling_is_that_of_observed_cells(self, weights, monkeypatch):
+        monkeypatch.setattr("sknoisydim._sources._SLICE_CELLS", 50)  # ten rows at a time
+        table = X.copy()
+        table[:25, 1] = np.nan  # not seen before the third slice
+        table[:, 3] = np.nan
+        model = dim(scaling="standard").fit(table, sample_weight=weights)
+        assert front(model).columns.tolist() == SHOWN
+        found = model.encoder_.scaling
+        for column in (0, 1, 2, 4):
+            seen = ~np.isnan(table[:, column])
+            w = (np.ones(120) if weights is None else weights)[seen]
+            mean = np.average(table[seen, column], weights=w)
+            variance = np.average((table[seen, column] - mean) ** 2, weights=w)
+            assert_allclose([found.mean[column], found.scale[column] ** 2], [mean, variance])
+        assert (found.mean[3], found.scale[3]) == (0, 1)
+
     def test_a_large_value_behind_missing_cells_alone(self, monkeypatch):
         monkeypatch.setattr("sknoisydim._sources._SLICE_CELLS", 10)
         rows = np.full((20, 1), np.nan)
@@ -189,26 +191,6 @@ class TestIndicator:
     def test_a_scaling_that_makes_other_columns(self):
         with pytest.raises(ValueError, match=r"3 columns of 5.*SimpleImputer"):
             dim(scaling=PCA(3)).fit(X)
-
-
-class TestStatistics:
-    @over(weights={"none": None, "random": RNG.random(120)})
-    def test_moments_are_those_of_observed_cells(self, weights, monkeypatch):
-        monkeypatch.setattr("sknoisydim._sources._SLICE_CELLS", 50)  # ten rows at a time
-        table = X.copy()
-        table[:25, 1] = np.nan  # not seen before the third slice
-        table[:, 3] = np.nan
-        moments = column_moments(table, weights)
-        for column in (0, 1, 2, 4):
-            seen = ~np.isnan(table[:, column])
-            w = (np.ones(120) if weights is None else weights)[seen]
-            mean = np.average(table[seen, column], weights=w)
-            variance = np.average((table[seen, column] - mean) ** 2, weights=w)
-            found = [moments.n_rows[column], moments.mean[column], moments.variance[column]]
-            assert_allclose(found, [w.sum(), mean, variance], atol=1e-12)
-        assert_allclose([moments.n_rows[3], moments.mean[3], moments.variance[3]], 0)
-        assert missing_columns(table).tolist() == SHOWN
-        assert from_moments("standard", moments).scale[3] == 1
 
 
 class TestViews:

@@ -109,9 +109,11 @@ def test_conformal_p_values_are_ranks(fitted):
     np.testing.assert_allclose(model.p_values(X), stats.gmean(ranks), rtol=1e-12)
 
 
-@over(tail={"exponential": (stats.expon(), 0.0), "heavy": (stats.genpareto(0.5), 0.5)})
-def test_the_tail_is_found(tail):
-    distribution, shape = tail
+@over(
+    "distribution, shape",
+    {"exponential": (stats.expon(), 0.0), "heavy": (stats.genpareto(0.5), 0.5)},
+)
+def test_the_tail_is_found(distribution, shape):
     draws = np.sort(distribution.rvs(20_000, random_state=0))
     threshold, scale, found = _fit_tail(draws)
     assert abs(found - shape) < 0.08
@@ -161,9 +163,8 @@ UNREACHED = [
 ]
 
 
-@over(case=UNREACHED)
-def test_a_level_that_no_p_value_reaches_is_said(case):
-    parameters, said = case
+@over("parameters, said", UNREACHED)
+def test_a_level_that_no_p_value_reaches_is_said(parameters, said):
     message = f"no p-value is below 0.0909 with 10 samples held out, .*{said}"
     with pytest.warns(UserWarning, match=message) as told:
         model = detector(**parameters).fit(samples(40, 17))

@@ -6,6 +6,7 @@ Of components of the user's own the caller of `load` names what a file leaves ou
 import importlib
 import pickle
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
+from small import Perceptron, small, without_times
 from torch import nn
 
-from sknoisydim import NoisyDIMTransformer
+from sknoisydim import NoisyDIMTransformer, targets
 from sknoisydim._persistence._estimator import APART
 from sknoisydim._persistence._state import pack
 from sknoisydim.augmentations import AUGMENTATIONS, Compose, FeatureCorruption
@@ -31,27 +33,16 @@ from sknoisydim.noise import NOISES, GaussianNoise, UniformNoise
 from sknoisydim.normalization import NORMALIZATIONS
 from sknoisydim.refinement import REFINEMENTS, InvertibleMap, RotationGaussianization
 from sknoisydim.scaling import SCALINGS
-from sknoisydim.targets import (
-    TARGETS,
-    Independent,
-    MultivariateNormal,
-    PushForward,
-    SphericalShell,
-    Uniform,
-    UniformBall,
-)
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(260, 4)) ** 3
 X_NEW = RNG.normal(size=(70, 4)) * 2
 
-SMALL = {"encoder": MLPEncoder((8,)), "max_epochs": 2, "batch_size": 64, "random_state": 0}
-SMALL["refine"] = None
-
+plain = small(encoder=MLPEncoder((8,)), batch_size=64)
 # A member of a table is here by itself; the rest are what a user may write besides.
 TABLES = {"augmentation": AUGMENTATIONS, "bound": BOUNDS, "critic": CRITICS, "encoder": ENCODERS}
 TABLES |= {"noise": NOISES, "normalization": NORMALIZATIONS, "refine": REFINEMENTS}
-TABLES |= {"scaling": SCALINGS, "target": TARGETS}
+TABLES |= {"scaling": SCALINGS, "target": targets.TARGETS}
 CHOICES = {
     **{f"{table}-{name}": {table: name} for table, names in TABLES.items() for name in names},
     "no-scaling": {"scaling": None},
@@ -71,14 +62,16 @@ CHOICES = {
     "rotation-object": {"refine": RotationGaussianization(3, couplings=0)},
     "one component": {"refine": "rotation", "n_components": 1},
     "frozen": {"target": stats.beta(2, b=5, scale=np.float64(3))},
-    "newer": {"target": Independent(stats.Normal(mu=1.0, sigma=2.0))},
+    "newer": {"target": targets.Independent(stats.Normal(mu=1.0, sigma=2.0))},
     "newer-uniform": {"target": stats.Uniform(a=-1.0, b=2.0)},
     "joint": {"target": stats.multivariate_normal([1.0, 0.0], [[2.0, 0.5], [0.5, 1.0]])},
-    "covariance": {"target": MultivariateNormal([1.0, 0.0], [[2.0, 0.5], [0.5, 1.0]])},
-    "box": {"target": Uniform([-1, 0], [1.0, 2.0])},
-    "ball": {"target": UniformBall(2.0)},
-    "shell": {"target": SphericalShell(1.0, 2.0), "early_stopping": True},
-    "product": {"target": ["uniform", stats.expon(), Uniform(-1, 1), UniformBall()]},
+    "covariance": {"target": targets.MultivariateNormal([1.0, 0.0], [[2.0, 0.5], [0.5, 1.0]])},
+    "box": {"target": targets.Uniform([-1, 0], [1.0, 2.0])},
+    "ball": {"target": targets.UniformBall(2.0)},
+    "shell": {"target": targets.SphericalShell(1.0, 2.0), "early_stopping": True},
+    "product": {
+        "target": ["uniform", stats.expon(), targets.Uniform(-1, 1), targets.UniformBall()]
+    },
     "random-state-object": {"random_state": np.random.RandomState(3)},
     "odd-numbers": {"match_weight": np.float32(0.1), "batch_size": np.int64(40)},
 }
@@ -95,7 +88,7 @@ def rows_for(parameters, rows):
 
 def fit(**parameters):
     views = {"clean_weight": 0.5} if parameters.keys() & {"augmentation", "critic"} else {}
-    return NoisyDIMTransformer(**SMALL | views | parameters).fit(rows_for(parameters, X))
+    return plain(**views | parameters).fit(rows_for(parameters, X))
 
 
 def choose(name):
@@ -106,7 +99,7 @@ def choose(name):
 def packed(model):
     """All that a file of it would hold, but for times."""
     header, arrays = pack(model, APART)
-    header["fitted"]["history_"] = {n: v for n, v in model.history_.items() if n != "train_seconds"}
+    header["fitted"]["history_"] = without_times(model.history_)
     return header, {name: value.tolist() for name, value in arrays.items()}
 
 
@@ -202,7 +195,7 @@ class TestLoaded:
 def test_columns_for_which_float32_is_too_narrow(reload):
     # Their rows of float32 are scaled in float64, and those of others are not.
     rows = X * [1.0, 1e-35, 1.0, 1.0] + [0.0, 0.0, 1e35, 0.0]
-    model, single = NoisyDIMTransformer(**SMALL).fit(rows), rows.astype(np.float32)
+    model, single = plain().fit(rows), rows.astype(np.float32)
     for again in (unpickled(model), reload(model)):
         assert_array_equal(again.transform(single), model.transform(single))
 
@@ -222,31 +215,11 @@ def test_a_missing_package_is_named(package, fitted, tmp_path, monkeypatch):
         fitted.to_onnx(tmp_path / "model")
 
 
-class Tower(nn.Module):
-    width = 8
-
-    def __init__(self, n_features, n_components):
-        super().__init__()
-        self.first = nn.Linear(n_features, self.width)
-        self.last = nn.Linear(self.width, n_components)
-
-    def forward(self, x):
-        return self.last(self.first(x).sin())
-
-
-class Narrow(Tower):
-    width = 7
-
-
 def own_bound(scores):
     return scores.diagonal().mean() - scores.logsumexp(1).mean()
 
 
-def own_view(x, generator):
-    return x * 0.9
-
-
-LOGNORMAL = PushForward(np.exp, np.log, log_abs_det_jacobian=lambda z: z.sum(1))
+LOGNORMAL = targets.PushForward(np.exp, np.log, log_abs_det_jacobian=lambda z: z.sum(1))
 
 
 class Scale(nn.Module):
@@ -258,13 +231,11 @@ class Scale(nn.Module):
         return self.factor * noisy @ view.T
 
 
-class ScaleCritic:
-    def build(self, n_components, channel, generator):
-        return Scale()
-
-
-OWN = {"encoder": Tower, "bound": own_bound, "augmentation": own_view}
-OWN |= {"critic": ScaleCritic(), "target": LOGNORMAL}
+OWN = {"encoder": Perceptron, "bound": own_bound, "augmentation": lambda x, generator: 0.9 * x}
+OWN |= {
+    "critic": SimpleNamespace(build=lambda n_components, channel, generator: Scale()),
+    "target": LOGNORMAL,
+}
 
 
 class TestOwnComponents:
@@ -288,7 +259,7 @@ class TestOwnComponents:
         assert not hasattr(loaded.scaling[0], "mean_")
 
     def test_loading_runs_no_code_of_the_file(self, reload, monkeypatch):
-        model = fit(encoder=Tower)
+        model = fit(encoder=Perceptron)
 
         def refuse(*args, **kwargs):
             raise AssertionError("a file decides what is imported or unpickled")
@@ -298,17 +269,17 @@ class TestOwnComponents:
             monkeypatch.setattr(module, "Unpickler", refuse)
         monkeypatch.setattr(importlib, "import_module", refuse)
         monkeypatch.setattr(torch, "load", refuse)
-        reload(model, encoder=Tower)
-        for other in (Narrow, "mlp"):
+        reload(model, encoder=Perceptron)
+        for other in (nn.Linear, "mlp"):
             with pytest.raises(ValueError, match="do not fit encoder"):
                 reload(model, encoder=other)
 
     def test_is_carried_along_by_a_pickle(self, reload):
-        model = fit(encoder=Tower, bound=own_bound, callbacks=[])
+        model = fit(encoder=Perceptron, bound=own_bound, callbacks=[])
         assert len(pickle.dumps(model)) < 1.5 * len(pickle.dumps(model.net_.module_)) + 2**13
         again = unpickled(model)
         check_same(model, again)
-        check_same(model, reload(again, encoder=Tower, bound=own_bound))
+        check_same(model, reload(again, encoder=Perceptron, bound=own_bound))
 
     def test_what_cannot_be_named(self, tmp_path):
         refined, noted = fit(refine=OwnRefinement()), fit()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from over import over
+from small import small
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._persistence import _file
@@ -19,14 +20,13 @@ from sknoisydim.refinement import RotationGaussianization
 
 SAVED = Path(__file__).parent / "saved_models"
 X = np.random.default_rng(0).normal(size=(240, 3)) ** 3
-SMALL = {"encoder": MLPEncoder((8,)), "max_epochs": 2, "batch_size": 64, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
 def model():
     refinement = RotationGaussianization(2, couplings=2)
     given = {"critic": "bilinear", "clean_weight": 0.5, "refine": refinement}
-    return NoisyDIMTransformer(**SMALL | given).fit(X)
+    return small(encoder=MLPEncoder((8,)), batch_size=64)(**given).fit(X)
 
 
 @pytest.fixture(scope="module")
@@ -42,35 +42,17 @@ def refused(path, data):
         NoisyDIMTransformer.load(path)
 
 
-def corruptions(data, number):
-    """Yield files that are not what was saved: cut, flipped, overwritten, doubled, foreign."""
-    rng = np.random.default_rng(number)
-    head = 8 + int.from_bytes(data[:8], "little")
-    for i in range(number):
-        start, end = sorted(rng.integers(len(data), size=2))
-        noise, flipped = rng.bytes(rng.integers(1, 100)), bytearray(data)
-        flipped[start if i % 2 else start % head] ^= 1 << rng.integers(8)
-        kinds = [
-            data[:start],
-            flipped,
-            data[:start] + noise + data[start + len(noise) :],
-            data + noise,
-            int(rng.integers(2**63)).to_bytes(8, "little") + data[8:],
-            noise,
-            data[:start] + data[end:] + data[start:end],
-        ]
-        bad = bytes(kinds[i % len(kinds)])
-        if bad != data:
-            yield bad
-
-
 class TestDamage:
     def test_is_found(self, data, tmp_path):
-        n_refused = 0
-        for bad in corruptions(data, 100):
-            refused(tmp_path / "model", bad)
-            n_refused += 1
-        assert n_refused > 90
+        """Cut, flipped in the header or behind it, overwritten, doubled, foreign."""
+        rng, head = np.random.default_rng(0), 8 + int.from_bytes(data[:8], "little")
+        for at in (*rng.integers(1, head, size=10), *rng.integers(head, len(data), size=10)):
+            flipped, noise = bytes([data[at] ^ 1 << rng.integers(8)]), rng.bytes(8)
+            for bad in (
+                *(data[:at], data[:at] + flipped + data[at + 1 :], data + data[:at]),
+                *(noise + data[8:], noise, data[:at] + noise + data[at:]),
+            ):
+                refused(tmp_path / "model", bad)
 
     def test_a_huge_file_is_not_read(self, tmp_path):
         foreign = json.dumps({"__metadata__": {"format": "pt"}}).encode()

@@ -2,9 +2,6 @@
 
 import copy
 import functools
-import subprocess
-import sys
-import textwrap
 from unittest import mock
 
 import numpy as np
@@ -16,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from scipy import stats
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
-from small import small
+from small import run_python, small
 from torch import nn
 
 from sknoisydim._model import target_module
@@ -47,8 +44,8 @@ SERVED = {
     },
 }
 # What has a graph of its own; one of them is exported in the default run.
-EXPORTED = ["gaps", pytest.param("joint and couplings", marks=pytest.mark.slow)]
-
+SLOW = ("rotation", "joint and couplings")
+EXPORTED = ["gaps", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 dim = small(encoder=MLPEncoder((16,)), batch_size=64)
 
@@ -77,16 +74,6 @@ class TestTorch:
         assert_allclose(double, model.transform(wide), rtol=1e-8, atol=1e-8)
         if "couplings" in name:
             assert any(isinstance(part, Couplings) for part in model.refinement_.modules())
-
-    def test_is_exported_for_any_number_of_rows(self):
-        """Of the others the export to ONNX, which begins with it, says so."""
-        model, rows = served("rotation")
-        program = torch.export.export(
-            model.to_torch(), (torch.zeros(3, 4),), dynamic_shapes=({0: torch.export.Dim("rows")},)
-        ).module()
-        for n in (1, 2, len(rows)):
-            z = program(torch.from_numpy(rows[:n])).numpy()
-            assert_allclose(z, model.transform(rows[:n]), rtol=1e-5, atol=1e-5)
 
     def test_shares_nothing_with_the_estimator(self):
         model, rows = served("plain")
@@ -132,21 +119,20 @@ class TestPieces:
             assert_allclose(module(torch.from_numpy(rows)).numpy(), scores, rtol=1e-12)
 
 
-class TestOnnx:
-    @pytest.mark.parametrize("name", EXPORTED)
-    def test_gives_the_rows_of_transform(self, name, tmp_path, caplog):
-        model, rows = served(name)
-        model.to_onnx(tmp_path / "model.onnx")
-        warned = [record for record in caplog.records if record.levelname == "WARNING"]
-        assert not warned  # such as that torchvision is not installed
-        assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
-        onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"))
-        session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-        assert [value.name for value in session.get_inputs()] == ["X"]
-        assert [value.name for value in session.get_outputs()] == ["Z"]
-        for n in (1, 2, len(rows)):
-            (z,) = session.run(["Z"], {"X": rows[:n]})
-            assert_allclose(z, model.transform(rows[:n]), rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("name", EXPORTED)
+def test_onnx_gives_the_rows_of_transform(name, tmp_path, caplog):
+    model, rows = served(name)
+    model.to_onnx(tmp_path / "model.onnx")
+    warned = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert not warned  # such as that torchvision is not installed
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"))
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert [value.name for value in session.get_inputs()] == ["X"]
+    assert [value.name for value in session.get_outputs()] == ["Z"]
+    for n in (1, 2, len(rows)):
+        (z,) = session.run(["Z"], {"X": rows[:n]})
+        assert_allclose(z, model.transform(rows[:n]), rtol=1e-5, atol=1e-5)
 
 
 QUIET = """
@@ -200,12 +186,5 @@ QUIET = """
 
 
 def test_fit_and_transform_use_no_network_no_process_and_no_file(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-B", "-W", "ignore", "-c", textwrap.dedent(QUIET), tmp_path / "folder"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
+    run_python(QUIET, tmp_path / "folder", cwd=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -91,9 +91,8 @@ WRONG = [
 ]
 
 
-@over(case=WRONG)
-def test_wrong_input_leaves_no_figure(case):
-    display, d, params, error, message = case
+@over("display, d, params, error, message", WRONG)
+def test_wrong_input_leaves_no_figure(display, d, params, error, message):
     before = pyplot.get_fignums()
     with pytest.raises(error, match=message):
         display.from_embedding(np.zeros((30, d)), **params)

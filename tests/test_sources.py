@@ -6,9 +6,6 @@ The numbers are those of the dense table, which is never in memory.
 import itertools
 import os
 import pickle
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +17,7 @@ from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils import get_tags
-from small import small
+from small import run_python, small
 
 from sknoisydim import _data
 from sknoisydim._sources import ChosenRows, ConvertedRows, SparseRows, StackedRows
@@ -33,7 +30,6 @@ X[:, 3] += 5.0
 Y = np.arange(300) % 3
 # What torch reads as it is, and what has to be converted.
 DTYPES = ["f4", "f8", "f2", ">f4", ">f8", "longdouble", "i1", "u2", "i8", "?"]
-
 
 SCALINGS = ["squash", "standard", None]
 METHODS = ["fit", "transform", "partial_fit", "score", "score_samples", "diagnose"]
@@ -140,9 +136,8 @@ class TestSparseRows:
             found = dim().fit(make(table)).transform(make(table))
             assert_array_equal(found, expected, err_msg=make.__name__)
 
-    @over(case=[("f4", "squash"), ("f8", "standard"), ("i2", None), ("?", "squash")])
-    def test_in_every_dtype(self, case, monkeypatch):
-        dtype, scaling = case
+    @over("dtype, scaling", [("f4", "squash"), ("f8", "standard"), ("i2", None), ("?", "squash")])
+    def test_in_every_dtype(self, dtype, scaling, monkeypatch):
         table = X.astype(dtype)
         expected = dim(scaling=scaling).fit_transform(table)
         with monkeypatch.context() as patch:
@@ -269,11 +264,8 @@ def test_memory_does_not_grow_with_the_table(tmp_path):
     # As float64 the table takes 320 MB. What grows: 4,096 rows for the views, slices of 16 MB for
     # the statistics, batches, and rows that a stream keeps.
     benchmarks = Path(__file__).parents[1] / "benchmarks"
-    command = [sys.executable, "-c", textwrap.dedent(GROWTH), benchmarks, tmp_path]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
-    assert done.returncode == 0, done.stderr
-    fit, partial_fit, transform_to = map(float, done.stdout.split())
+    out = run_python(GROWTH, benchmarks, tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    fit, partial_fit, transform_to = map(float, out.split())
     assert max(fit, partial_fit) < 130
     assert transform_to < 30
 
@@ -305,7 +297,8 @@ class TestTransformTo:
         assert os.listdir(tmp_path) == ["Z.npy"]
 
     @over(
-        case=[
+        "out, error, message",
+        [
             (np.empty((300, 3)), ValueError, r"shape \(300, 2\).*got \(300, 3\) and float64"),
             (np.empty((299, 2)), ValueError, r"shape \(300, 2\).*got \(299, 2\)"),
             (np.empty((300, 2), "f2"), ValueError, "float32 or float64, got .* and float16"),
@@ -314,10 +307,9 @@ class TestTransformTo:
             (X[:, :2], ValueError, "out shares memory with X"),
             ([[0.0, 0.0]], TypeError, r"array of shape \(300, 2\) or a path, got a list"),
             (None, TypeError, r"array of shape \(300, 2\) or a path, got a NoneType"),
-        ]
+        ],
     )
-    def test_what_cannot_be_written(self, model, case):
-        out, error, message = case
+    def test_what_cannot_be_written(self, model, out, error, message):
         before = X.copy()
         with pytest.raises(error, match=message):
             model.transform_to(X, out)

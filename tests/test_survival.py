@@ -1,6 +1,5 @@
 """Fits that are killed, interrupted, or run out of disk: what is left, and how they go on."""
 
-import collections
 import copy
 import errno
 import hashlib
@@ -8,11 +7,9 @@ import io
 import itertools
 import os
 import pickle
-import random
 import signal
 import subprocess
 import sys
-import time
 from unittest import mock
 
 import numpy as np
@@ -30,7 +27,7 @@ from skorch.callbacks import (
     PrintLog,
     Unfreezer,
 )
-from torch import nn
+from small import OFTEN, Perceptron, PowerCut, without_times
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._net import _checkpoint
@@ -46,27 +43,11 @@ WEIGHTS = RNG.integers(0, 4, size=200).astype(float)
 NAME = _checkpoint.NAME
 
 
-class Crash(Exception):
-    pass
-
-
-class Bomb(Callback):
-    """Raises at the end of an epoch, once it is armed: the fit that goes on has the same one."""
-
-    at = None
-
-    def on_epoch_end(self, net, **kwargs):
-        if len(net.history) == Bomb.at:
-            raise Crash
-
-
 @pytest.fixture(autouse=True)
-def often(monkeypatch):
-    """Write at the end of every epoch, and break none unless a test asks for it."""
-    monkeypatch.setattr(_checkpoint, "SECONDS", 0.0)
-    monkeypatch.setattr(_checkpoint, "SHARE", np.inf)
-    yield
-    Bomb.at = None
+def often():
+    with OFTEN:
+        yield
+    PowerCut.at = None
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +56,11 @@ def plain():
     return dim().fit(X)
 
 
-class Dropping(nn.Module):
-    """A user's encoder: weights and dropout from torch's global generator, and a state beside."""
+class Dropping(Perceptron):
+    """One with a state beside its weights."""
 
     def __init__(self, n_features, n_components):
-        super().__init__()
-        layers = [nn.Linear(n_features, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3)]
-        self.layers = nn.Sequential(*layers, nn.Linear(16, n_components))
+        super().__init__(n_features, n_components)
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("late", None)
         self.calls = 0
@@ -92,7 +71,7 @@ class Dropping(nn.Module):
             self.scale = self.scale + 1e-2
             self.late = torch.full((2,), 1e-2 * self.calls)
         late = 0 if self.late is None else self.late.mean()
-        return self.layers(x * self.scale + late * (1 + self.calls % 3))
+        return super().forward(x * self.scale + late * (1 + self.calls % 3))
 
     def get_extra_state(self):
         return {"calls": self.calls}
@@ -143,21 +122,17 @@ def dim(**parameters):
     defaults = {"max_epochs": 8, "batch_size": 32, "refine": None, "random_state": 0}
     if "encoder" not in parameters:
         defaults["encoder"] = MLPEncoder((8,), dropout=0.3)
-    callbacks = [*parameters.pop("callbacks", []), Bomb()]
+    callbacks = [*parameters.pop("callbacks", []), PowerCut()]
     return NoisyDIMTransformer(callbacks=callbacks, **defaults | parameters)
 
 
 def break_at(epoch, model, rows=X, **given):
     """Let a fit break at the end of an epoch; the callback comes before the checkpoint."""
-    Bomb.at = epoch
-    with pytest.raises(Crash):
+    PowerCut.at = epoch
+    with pytest.raises(RuntimeError, match="power cut"):
         model.fit(rows, **given)
-    Bomb.at = None
+    PowerCut.at = None
     return model
-
-
-def without_times(history):
-    return {k: v for k, v in history.items() if not k.endswith(("seconds", "dur"))}
 
 
 def check_equal(model, other):
@@ -176,9 +151,8 @@ def seal(path, held):
 
 
 class TestGoingOn:
-    @over(case=FITS)
-    def test_gives_what_was_to_come(self, case, tmp_path, capsys):
-        epoch, parameters, given = case
+    @over("epoch, parameters, given", FITS)
+    def test_gives_what_was_to_come(self, epoch, parameters, given, tmp_path, capsys):
         expected = dim(**parameters).fit(X, **given)
         assert expected.n_epochs_ >= epoch
         broken = break_at(epoch, dim(checkpoint=tmp_path, **parameters), **given)
@@ -205,8 +179,8 @@ class TestGoingOn:
         assert "8/8" in capsys.readouterr().err
 
     def test_after_the_last_epoch(self, tmp_path):
-        failing = mock.patch("sknoisydim._training._fit.refine", side_effect=Crash)
-        with failing, pytest.raises(Crash):
+        failing = mock.patch("sknoisydim._training._fit.refine", side_effect=RuntimeError("broken"))
+        with failing, pytest.raises(RuntimeError, match="broken"):
             dim(refine="rotation", checkpoint=tmp_path).fit(X)
         model = dim(refine="rotation", checkpoint=tmp_path).fit(X)
         check_equal(model, dim(refine="rotation").fit(X))
@@ -349,87 +323,55 @@ class TestTheFile:
         check_equal(dim(checkpoint=tmp_path).fit(X), plain)
 
 
-class TestTheParameter:
-    def test_is_left_out_of_a_file_and_kept_in_a_pickle(self, tmp_path):
-        model = dim(checkpoint=str(tmp_path / "a")).set_params(callbacks=None).fit(X)
-        model.save(tmp_path / "model")
-        assert (tmp_path / "a").as_posix().encode() not in (tmp_path / "model").read_bytes()
-        assert pickle.loads(pickle.dumps(model)).checkpoint == model.checkpoint
-        header, arrays = _file.read(tmp_path / "model")
-        header["parameters"]["checkpoint"] = str(tmp_path / "a")
-        _file.write(tmp_path / "crafted", header, arrays)
-        for name in ("model", "crafted"):
-            assert NoisyDIMTransformer.load(tmp_path / name).checkpoint is None
+def test_the_parameter_is_left_out_of_a_file_and_kept_in_a_pickle(tmp_path):
+    model = dim(checkpoint=str(tmp_path / "a")).set_params(callbacks=None).fit(X)
+    model.save(tmp_path / "model")
+    assert (tmp_path / "a").as_posix().encode() not in (tmp_path / "model").read_bytes()
+    assert pickle.loads(pickle.dumps(model)).checkpoint == model.checkpoint
+    header, arrays = _file.read(tmp_path / "model")
+    header["parameters"]["checkpoint"] = str(tmp_path / "a")
+    _file.write(tmp_path / "crafted", header, arrays)
+    for name in ("model", "crafted"):
+        assert NoisyDIMTransformer.load(tmp_path / name).checkpoint is None
 
 
-class Pace(Callback):
-    """Lets a kill hit any epoch."""
+def fit_that_is_killed(folder, name, number, out):
+    """Fit, in a process that is killed by a function of `os`, at a call that has this number."""
+    real, count = getattr(os, name), itertools.count(1)
 
-    def on_train_begin(self, net, **kwargs):
-        print("begun", flush=True)
+    def called(*arguments):
+        if next(count) == int(number):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments)
 
-    def on_epoch_end(self, net, **kwargs):
-        time.sleep(0.005)
-
-
-def fit_that_is_killed(folder, mode, out):
-    """Fit, in a process that is killed in the middle of writing, writes slowly, or neither."""
-    _checkpoint.SECONDS, _checkpoint.SHARE = 0.0, np.inf
-    calls, counts = {"fsync": os.fsync, "replace": os.replace}, collections.Counter()
-
-    def called(name):
-        def call(*arguments):
-            counts[name] += 1
-            # Of the syncs of each write the first is that of the file, the second of its folder.
-            if mode == name and counts[name] == 35:
-                os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(0.02 if mode == "slow" else 0)
-            return calls[name](*arguments)
-
-        return call
-
-    os.fsync, os.replace = called("fsync"), called("replace")
-    callbacks = [LRScheduler("StepLR", step_size=20, gamma=0.7), Pace()]
+    callbacks = [LRScheduler("StepLR", step_size=20, gamma=0.7)]
     given = {"early_stopping": 40, "supervision": 0.5, "encoder": Dropping, "callbacks": callbacks}
     model = dim(max_epochs=120, refine="rotation", checkpoint=folder or None, **given)
-    model.fit(X, Y, X_val=X_VAL, y_val=Y[:80])
-    os.fsync, os.replace = calls["fsync"], calls["replace"]
+    with OFTEN, mock.patch.object(os, name, called):
+        model.fit(X, Y, X_val=X_VAL, y_val=Y[:80])
     np.save(out, model.transform(X))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
-class TestKill:
-    def run(self, folder, out, mode, seconds=None):
-        """Return the embedding, or None where the process was killed."""
-        out.unlink(missing_ok=True)
-        command = [sys.executable, "-W", "error", __file__, folder, mode, out]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdout.readline().strip() == "begun"
-            if seconds is not None:
-                time.sleep(seconds)
-                child.kill()
-            child.communicate(timeout=240)
-        assert child.returncode in (0, -signal.SIGKILL)
-        return np.load(out) if child.returncode == 0 else None
+def test_a_kill_in_the_middle_of_writing(tmp_path):
+    """Between two writes a kill leaves what an error at the end of an epoch does."""
+    folder, out = tmp_path / "checkpoint", tmp_path / "embedding.npy"
 
-    def test_at_any_moment(self, tmp_path):
-        """In the middle of writing, and anywhere: some kills hit a run of the fit one by one."""
-        folder, out, moments = tmp_path / "checkpoint", tmp_path / "embedding.npy", random.Random(0)
-        expected = self.run("", out, "plain")
-        for mode in ("fsync", "replace"):
-            assert self.run(folder, out, mode) is None
-            assert any(path.name.endswith(".part") for path in folder.iterdir())
-            assert len(_checkpoint._read(folder / NAME)["history"]) > 0
-        n_kills = 0
-        while n_kills < 2:
-            mode = ("plain", "slow")[n_kills % 2]
-            embedding = self.run(folder, out, mode, moments.uniform(0, 1.2))
-            n_kills += embedding is None
-            if embedding is not None:  # it came to its end before
-                assert_array_equal(embedding, expected)
-        assert_array_equal(self.run(folder, out, "plain"), expected)
-        assert list(folder.iterdir()) == []
+    def ended(folder, name="fsync", number="0"):
+        command = [sys.executable, "-W", "error", __file__, folder, name, number, out]
+        return subprocess.run(command, check=False, timeout=240).returncode
+
+    assert ended("") == 0
+    expected = np.load(out)
+    # Of the syncs of each write the first is that of the file, the second of its folder.
+    for name in ("fsync", "replace"):
+        assert ended(folder, name, "35") == -signal.SIGKILL
+        assert any(path.name.endswith(".part") for path in folder.iterdir())
+        assert len(_checkpoint._read(folder / NAME)["history"]) > 0
+    assert ended(folder) == 0
+    assert_array_equal(np.load(out), expected)
+    assert list(folder.iterdir()) == []
 
 
 if __name__ == "__main__":

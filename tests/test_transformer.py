@@ -12,26 +12,21 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
-from scipy import stats
 from sklearn import config_context
-from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
-from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import LRScheduler
+from small import small
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._objective import information_share
 from sknoisydim.noise import GaussianChannel, GaussianNoise, auto_scale
 
-X, Y = load_iris(return_X_y=True)
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    return NoisyDIMTransformer(max_epochs=5, random_state=0).fit(X)
+X = load_iris().data
+dim = small(max_epochs=5, refine="rotation")
 
 
 class TestRetarget:
@@ -39,28 +34,20 @@ class TestRetarget:
         other = fitted.retarget("uniform")
         assert other.net_ is fitted.net_
         assert (fitted.target, other.target) == ("normal", "uniform")
-        again = NoisyDIMTransformer(target="uniform", max_epochs=5, random_state=0).fit(X)
+        again = dim(target="uniform").fit(X)
         assert_array_equal(other.transform(X), again.transform(X))
 
     def test_refuses_what_fit_refuses(self, fitted):
         with pytest.raises(ValueError, match="Did you mean 'uniform'"):
             fitted.retarget("unifrom")
         with pytest.raises(NotFittedError):
-            NoisyDIMTransformer().retarget("uniform")
+            dim().retarget("uniform")
 
 
 class TestWarmStart:
-    def test_goes_on_from_the_last_weights(self):
-        model = NoisyDIMTransformer(max_epochs=20, warm_start=True, random_state=0).fit(X)
-        first = model.history_["train_loss"]
-        again = model.fit(X).history_["train_loss"]
-        assert again[0] < first[0] - 0.1
-        cold = model.set_params(warm_start=False).fit(X).history_["train_loss"]
-        assert cold == first
-
     def test_what_does_not_fit_is_refused(self):
         rows = pd.DataFrame(X, columns=list("abcd"))
-        model = NoisyDIMTransformer(max_epochs=1, warm_start=True, random_state=0).fit(rows)
+        model = dim(max_epochs=1, warm_start=True).fit(rows)
         before = model.transform(rows)
         for table, parameters, message in (
             (X[:, :3], {}, "X has 3 columns, and warm_start=True goes on from a fit on 4 columns"),
@@ -76,7 +63,7 @@ class TestWarmStart:
     def test_a_critic_or_bound_may_come_and_go(self):
         ways = {"clean_weight": 0.5}, {"clean_weight": 1.0, "bound": "dv"}
         for before, after in (ways, ways[::-1]):
-            model = NoisyDIMTransformer(max_epochs=5, warm_start=True, random_state=0)
+            model = dim(warm_start=True)
             first = model.set_params(**before).fit_transform(X)
             # With such steps weights stay where they start.
             again = model.set_params(**after, lr=1e-12, max_epochs=2).fit_transform(X)
@@ -143,19 +130,6 @@ class TestScore:
         match = information_share(z, channel, fitted.batch_size_)
         assert fitted.score(X) == pytest.approx(match * adjusted, rel=1e-3)
 
-    def test_a_search_by_it_alone_keeps_most_columns_and_no_fine_noise(self):
-        grid = {"n_components": [2, 8], "noise": [0.1, "auto"]}
-        search = GridSearchCV(NoisyDIMTransformer(random_state=0), grid, cv=2, refit=False)
-        search.fit(load_breast_cancer().data)
-        assert search.best_params_["n_components"] == 8
-        scores = search.cv_results_["mean_test_score"].reshape(2, 2)
-        assert_allclose(scores[:, 0], scores[:, 1], atol=0.03)  # finer noise is no better match
-
-    def test_score_samples_is_the_normal_log_density(self, fitted):
-        expected = stats.norm.logpdf(fitted.transform(X)).sum(1)
-        assert_allclose(fitted.score_samples(X), expected)
-        assert_allclose(fitted.retarget("uniform").score_samples(X), expected)
-
 
 def test_information_is_bounded_by_capacity_and_batch(fitted):
     bound = min(fitted.capacity_, np.log(fitted.batch_size_))
@@ -176,19 +150,18 @@ def test_a_notebook_shows_the_steps_of_transform_in_order():
         assert list(model._repr_mimebundle_()) == ["text/plain"]
 
 
-def test_a_users_schedule_takes_the_place_of_ours():
+def test_a_users_schedule_takes_the_place_of_ours(fitted):
     frozen = LRScheduler("StepLR", step_size=1, gamma=1e-9)
-    given = {"max_epochs": 5, "random_state": 0}
-    model = NoisyDIMTransformer(callbacks=[frozen], **given).fit(X)
+    model = dim(callbacks=[frozen]).fit(X)
     assert model.net_.optimizer_.param_groups[0]["lr"] < 1e-9
-    assert not np.allclose(model.transform(X), NoisyDIMTransformer(**given).fit(X).transform(X))
+    assert not np.allclose(model.transform(X), fitted.transform(X))
 
 
 def test_a_compiled_encoder_learns_the_same():
     X = np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32)
     network = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 2))
     plain, compiled = (
-        NoisyDIMTransformer(2, encoder=encoder, refine=None, max_epochs=2, random_state=0).fit(X)
+        dim(2, encoder=encoder, refine=None, max_epochs=2).fit(X)
         for encoder in (network, torch.compile(network, backend="eager"))
     )
     np.testing.assert_allclose(compiled.transform(X), plain.transform(X), atol=1e-4)

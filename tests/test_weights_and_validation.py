@@ -15,27 +15,26 @@ from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._input import check_weights
 from sknoisydim._training import _fit
 from sknoisydim.encoders import MLPEncoder
-from sknoisydim.scaling import SCALINGS, Clip, Moments, column_moments, fit_scaling
+from sknoisydim.scaling import SCALINGS, Clip, fit_scaling
 
 X, Y = load_iris(return_X_y=True)
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.integers(1, 5, size=150)
 GARBAGE = 100 * RNG.standard_cauchy((60, 4))
 
-
 dim = small(max_epochs=3)
 
 
 class TestSampleWeight:
     @over(
-        case=[
+        "parameters, weights",
+        [
             ({}, np.ones(150)),
             ({"supervision": 0.5, "early_stopping": True}, WEIGHTS),
             ({"scaling": "quantile", "refine": "rotation"}, WEIGHTS),
-        ]
+        ],
     )
-    def test_a_row_of_weight_zero_is_not_there(self, case, monkeypatch):
-        parameters, weights = case
+    def test_a_row_of_weight_zero_is_not_there(self, parameters, weights, monkeypatch):
         monkeypatch.setattr(_fit, "HELD_OUT_SHARE", 0.2)
         rows, labels = np.vstack([GARBAGE, X]), np.append(np.zeros(60, int), Y)
         padded = np.append(np.zeros(60), weights)
@@ -62,12 +61,6 @@ class TestSampleWeight:
         if normalization == "whiten":
             assert_allclose(covariance, np.eye(4), atol=1e-2)
         assert np.abs(z.mean(0)).max() > 0.01
-
-    def test_weight_is_repetition_for_the_statistics(self):
-        weighted = column_moments(X, WEIGHTS.astype(float))
-        repeated = column_moments(np.repeat(X, WEIGHTS, axis=0))
-        for one, other in zip(weighted, repeated, strict=True):
-            assert_allclose(one, other)
 
     @over(scaling=SCALINGS.keys())
     def test_scaling_leaves_light_rows_aside(self, scaling):
@@ -100,22 +93,6 @@ class TestSampleWeight:
     def test_unusable_weights_are_refused(self, case):
         with pytest.raises(ValueError, match=case[1]):
             dim().fit(X, sample_weight=case[0])
-
-
-@over(share_of_gaps=[0.0, 0.5])
-def test_moments_of_two_parts_are_those_of_the_whole(share_of_gaps):
-    rows = RNG.normal(1e6, RNG.uniform(0, 10, 5), size=(700, 5))
-    rows[RNG.random(rows.shape) < share_of_gaps] = np.nan
-    if share_of_gaps:
-        rows[:20, 1] = rows[51:, 2] = rows[:, 3] = np.nan
-    merged = column_moments(rows[:20])
-    for part in np.split(rows[20:], [1, 30, 600]):
-        merged = merged.merge(column_moments(part))
-    whole = column_moments(rows)
-    for one, other in zip(merged[:3], whole[:3], strict=True):
-        assert_allclose(one, other, rtol=1e-9)
-    assert_allclose(merged.quartiles, column_moments(rows[:20]).quartiles)
-    assert isinstance(merged, Moments)
 
 
 class TestValidationRows:

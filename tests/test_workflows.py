@@ -28,7 +28,6 @@ from sknoisydim.targets import Independent
 COLUMNS = list("abcde")
 X, Y = make_classification(n_samples=150, n_features=5, random_state=0)
 
-
 dim = small(2, batch_size=32)
 
 
@@ -61,19 +60,16 @@ def test_global_output_does_not_reach_the_scaling_inside(library):
     assert_array_equal(framed.to_numpy(), dim(scaling=PowerTransformer()).fit_transform(X))
 
 
-class TestGridSearch:
-    def test_over_parameters_of_components(self):
-        pipe = Pipeline([("dim", with_every_component()), ("model", LogisticRegression())])
-        rate, sizes = "dim__augmentation__rate", "dim__encoder__hidden_layer_sizes"
-        grid = [{rate: [0.1], sizes: [(4,)]}, {rate: [0.4], sizes: [(6, 6)]}]
-        search = GridSearchCV(pipe, grid, cv=2, error_score="raise").fit(X, Y)
-        best = search.best_estimator_["dim"]
-        sizes = [
-            m.out_features for m in best.net_.module_.encoder.modules() if type(m) is nn.Linear
-        ]
-        assert tuple(sizes[:-1]) == search.best_params_["dim__encoder__hidden_layer_sizes"]
-        assert best.augmentation.rate == search.best_params_["dim__augmentation__rate"]
-        assert pipe["dim"].augmentation.rate == 0.2
+def test_grid_search_over_parameters_of_components():
+    pipe = Pipeline([("dim", with_every_component()), ("model", LogisticRegression())])
+    rate, sizes = "dim__augmentation__rate", "dim__encoder__hidden_layer_sizes"
+    grid = [{rate: [0.1], sizes: [(4,)]}, {rate: [0.4], sizes: [(6, 6)]}]
+    search = GridSearchCV(pipe, grid, cv=2, error_score="raise").fit(X, Y)
+    best = search.best_estimator_["dim"]
+    sizes = [m.out_features for m in best.net_.module_.encoder.modules() if type(m) is nn.Linear]
+    assert tuple(sizes[:-1]) == search.best_params_["dim__encoder__hidden_layer_sizes"]
+    assert best.augmentation.rate == search.best_params_["dim__augmentation__rate"]
+    assert pipe["dim"].augmentation.rate == 0.2
 
 
 class TestCopies:

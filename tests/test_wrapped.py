@@ -25,9 +25,7 @@ NAMES = list("abcd")
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((300, 2)) @ RNG.standard_normal((2, 4)) + RNG.standard_normal((300, 4))
 
-
 quick = small(2, keep="pca", random_state=None)
-
 
 # Each kind with a transformer, and what it says of samples.
 KINDS = {
@@ -38,7 +36,7 @@ KINDS = {
     ),
     "drift": (NoisyDIMDriftMonitor, lambda model, X: model.check(X).pvalue),
 }
-each = over(kind=KINDS)
+each = over("make, said", KINDS)
 
 
 def transformer_of(model):
@@ -46,23 +44,20 @@ def transformer_of(model):
 
 
 @each
-def test_the_seed_decides_and_a_pickle_says_the_same(kind):
-    make, said = kind
+def test_the_seed_decides_and_a_pickle_says_the_same(make, said):
     model = make(quick(), random_state=0).fit(X)
     for same in (clone(model).fit(X), pickle.loads(pickle.dumps(model))):
         np.testing.assert_array_equal(said(same, X[:50]), said(model, X[:50]))
 
 
 @each
-def test_before_fit_nothing_is_said(kind):
-    make, said = kind
+def test_before_fit_nothing_is_said(make, said):
     with pytest.raises(NotFittedError):
         said(make(quick()), X)
 
 
 @each
-def test_the_transformer_is_copied_and_takes_the_seed(kind):
-    make, _ = kind
+def test_the_transformer_is_copied_and_takes_the_seed(make, said):
     base = quick(random_state=2)
     assert transformer_of(make(base, random_state=1).fit(X)).random_state != 2
     assert base.random_state == 2
@@ -72,8 +67,7 @@ def test_the_transformer_is_copied_and_takes_the_seed(kind):
 
 
 @each
-def test_a_frozen_transformer_is_not_trained_again(kind):
-    make, said = kind
+def test_a_frozen_transformer_is_not_trained_again(make, said):
     frame = pd.DataFrame(X, columns=NAMES)
     dim = quick(target="uniform", random_state=0).fit(frame[:150])
     with warnings.catch_warnings(action="error"):
@@ -92,8 +86,7 @@ def test_a_frozen_transformer_is_not_trained_again(kind):
 
 
 @each
-def test_parameters_are_reached_through_a_pipeline(kind):
-    make, said = kind
+def test_parameters_are_reached_through_a_pipeline(make, said):
     pipe = make_pipeline(StandardScaler().set_output(transform="pandas"), make(quick()))
     name = pipe.steps[-1][0]
     pipe.set_params(**{f"{name}__transformer__max_epochs": 1}).fit(pd.DataFrame(X, columns=NAMES))
@@ -102,8 +95,7 @@ def test_parameters_are_reached_through_a_pipeline(kind):
 
 
 @each
-def test_missing_values_are_for_the_transformer_to_allow(kind):
-    make, said = kind
+def test_missing_values_are_for_the_transformer_to_allow(make, said):
     rows = np.where(np.arange(1200).reshape(300, 4) % 31 == 5, np.nan, X)
     with pytest.raises(ValueError, match=r"NaN.*NoisyDIMTransformer\(missing='indicator'\)"):
         make(quick()).fit(rows)
@@ -118,12 +110,11 @@ COLUMNS = {
 
 
 @each
-@over(column=COLUMNS)
-def test_what_columns_may_not_hold_is_said(kind, column):
-    values, error, message = column
+@over("values, error, message", COLUMNS)
+def test_what_columns_may_not_hold_is_said(make, said, values, error, message):
     for table in (pd.DataFrame({"a": values}), pd.DataFrame({"a": range(50), "b": values})):
         with pytest.raises(error, match=message):
-            kind[0](quick()).fit(table)
+            make(quick()).fit(table)
 
 
 WRONG = {

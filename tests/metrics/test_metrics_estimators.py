@@ -34,13 +34,7 @@ SCORERS = {
     "energy": make_match_scorer("energy_distance", n_repeats=3),
 }
 
-
-quick = small(2)
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    return quick().fit(X)
+dim = small(2)
 
 
 def channel_of(z, scale):
@@ -57,10 +51,8 @@ class TestInformation:
         # A lower bound, so above the capacity by chance alone.
         assert found.value < found.capacity + 0.1
         assert found.value == pytest.approx(found.reachable, rel=0.05, abs=0.02)
-
-    def test_is_the_capacity_where_a_batch_can_show_it(self):
-        z = np.random.default_rng(1).standard_normal((4096, 2))
-        assert channel_of(z, 1.0).value == pytest.approx(math.log(2), abs=0.02)
+        if (d, scale) == (1, 1.0):  # a batch can show all of it
+            assert found.value == pytest.approx(math.log(2) / 2, abs=0.02)
 
     def test_two_points_tell_one_bit(self):
         z = np.random.default_rng(1).choice([-1.0, 1.0], (2000, 1))
@@ -95,7 +87,7 @@ class TestInformation:
 
     def test_neither_target_nor_refinement_matters(self, fitted):
         assert mutual_information(fitted.retarget("uniform"), X) == mutual_information(fitted, X)
-        refined = quick(refine="rotation").fit(X)
+        refined = dim(refine="rotation").fit(X)
         plain = copy.copy(refined)
         plain.refinement_ = None
         assert np.abs(refined.transform(X) - plain.transform(X)).max() > 0.01
@@ -117,7 +109,7 @@ class TestWhereTheTransformerIs:
     @over(measure=[mutual_information, *SCORERS.values()])
     def test_in_a_pipeline(self, measure):
         scaler = StandardScaler().fit(X)
-        alone = quick().fit(scaler.transform(X))
+        alone = dim().fit(scaler.transform(X))
         expected = measure(alone, scaler.transform(X))
         for steps in (
             [("scale", scaler), ("dim", alone)],
@@ -132,14 +124,14 @@ class TestWhereTheTransformerIs:
     @over(measure=[mutual_information, match_scorer])
     def test_nowhere_or_twice_or_not_fitted(self, fitted, measure):
         without = make_pipeline(StandardScaler(), LogisticRegression())
-        twice = Pipeline([("a", quick()), ("rest", Pipeline([("b", quick())]))])
-        search = GridSearchCV(quick(), {"n_components": [1]})
+        twice = Pipeline([("a", dim()), ("rest", Pipeline([("b", dim())]))])
+        search = GridSearchCV(dim(), {"n_components": [1]})
         for estimator, error, message in (
             (without, TypeError, "got a Pipeline of StandardScaler, LogisticRegression"),
             (LogisticRegression(), TypeError, "got a LogisticRegression"),
             (search, TypeError, "or a fitted search over these; got a GridSearchCV"),
             (twice, ValueError, r"2 NoisyDIMTransformer steps \('a', 'rest__b'\)"),
-            (quick(), NotFittedError, "not fitted"),
+            (dim(), NotFittedError, "not fitted"),
         ):
             with pytest.raises(error, match=message):
                 measure(estimator, X)
@@ -149,7 +141,7 @@ class TestWhereTheTransformerIs:
 
 class TestScorers:
     def test_in_a_grid_with_a_classifier(self):
-        pipe = Pipeline([("dim", quick()), ("classify", LogisticRegression())])
+        pipe = Pipeline([("dim", dim()), ("classify", LogisticRegression())])
         given = {"cv": 2, "scoring": {**SCORERS, "accuracy": "accuracy"}, "refit": "accuracy"}
         search = GridSearchCV(pipe, {"dim__n_components": [1, 3]}, error_score="raise", **given)
         results = search.fit(X, y).cv_results_
@@ -184,5 +176,5 @@ class TestScorers:
             def forward(self, x):
                 return torch.sign(x[:, :1]) * self.weight.sum(1)
 
-        sign = quick(encoder=Sign, normalization="batch").fit(X)
+        sign = dim(encoder=Sign, normalization="batch").fit(X)
         assert 0 < information_scorer(sign, X) < information_scorer(fitted, X) < 1.05
