@@ -1,21 +1,24 @@
 """What a training does, by its effect, and that what was made fast is what its formula says."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from over import over
 from skorch.callbacks import Callback
+from skorch.history import History
 from small import EPS, generator, small
 from torch import nn
 
 from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._modules import Dropout
+from sknoisydim._net._callbacks import HeldOut
 from sknoisydim._optimizers import one_cycle
 from sknoisydim.augmentations import FeatureCorruption
 from sknoisydim.encoders import MLPEncoder
-from sknoisydim.metrics import information_scorer
+from sknoisydim.metrics import classifier_auc, information_scorer, max_correlation
 from sknoisydim.normalization import NORMALIZATIONS
 from sknoisydim.scaling import fit_scaling
 
@@ -230,3 +233,34 @@ def test_every_row_once_and_only_full_batches(size, shuffle):
         seen.update(positions)
     # What one epoch drops, another holds.
     assert seen == set(range(n_rows if shuffle else n_rows // size * size))
+
+
+def test_patience_is_counted_from_the_last_improvement():
+    module = nn.Linear(1, 1, bias=False)
+    stop = HeldOut(patience=2)
+    net = SimpleNamespace(history=History(), module_=module, verbose=0)
+    stop.on_train_begin(net)
+    for epoch, nats in enumerate([1.0, 0.9, 1.2, 1.2005, 1.1]):
+        nn.init.constant_(module.weight, float(epoch))
+        net.history.append({"valid_loss": -nats, "epoch": epoch, "batches": []})
+        if epoch < 4:
+            stop.on_epoch_end(net)
+    with pytest.raises(KeyboardInterrupt):
+        stop.on_epoch_end(net)
+    stop.on_train_end(net)
+    assert module.weight.item() == 2
+
+
+def test_held_out_rows_follow_the_distribution():
+    """In two components: tests/test_linear.py."""
+    rows = np.random.default_rng(1).gamma(1.0, size=(3000, 8)) @ np.tril(np.ones((8, 8)))
+    found = []
+    for training in ({"max_epochs": 30}, {"max_epochs": 1, "lr": 1e-12}):
+        z = dim(8, **{"batch_size": 256, "keep_weight": 0.3} | training).fit(rows[:2000])
+        z = z.transform(rows[2000:])
+        found.append((classifier_auc(z, random_state=0), max_correlation(z)))
+    (auc, correlation), (untrained, _) = found
+    # Of a normal embedding 0.5. Here 0.60, and 0.85 untrained.
+    assert auc < 0.68
+    assert untrained > 0.8
+    assert correlation < 0.15

@@ -75,6 +75,17 @@ def call(name, Z, reference="normal", **params):
 
 
 @each
+def test_one_component(name, Z):
+    assert np.isfinite(call(name, Z[:, :1])).all()
+
+
+@over(name=list(MARGINAL_TESTS))
+def test_marginal_tests_reject_a_lattice(name):
+    Z = ALTERNATIVES["lattice"](500, 4, np.random.default_rng(0))
+    assert (MARGINAL_TESTS[name](Z).pvalue_holm < 0.001).all()
+
+
+@each
 def test_a_target_is_compared_in_its_normal_preimage(name, Z):
     independent = Independent([stats.expon(), stats.t(3), stats.norm(5, 2)])
     joint = MultivariateNormal([1.0, 2.0, 3.0], [[2.0, 1.0, 0], [1.0, 2.0, 1.0], [0, 1.0, 2.0]])
