@@ -206,10 +206,12 @@ class References:
         limits = [math.inf] * len(self.weights)
         n, p = len(rows), rows.X.shape[1]
         if self.labelled and rows.shape is None and n <= LIMITED_ROWS and n * p <= LIMITED_CELLS:
-            order = torch.arange(n)
+            # Once each: of a row that is drawn again, its copy would know y.
+            order = rows.draw(n, make_generator(seed)).long().unique()
             y = of_targets(rows.targets, torch.device("cpu"))(order, order.float())
-            known = torch.nonzero(~y.isnan().any(1))[:, 0]
-            limits[-1] = BEYOND_RIDGE * _ridge_information(rows.take(known), y[known], scale, seed)
+            known = ~y.isnan().any(1)
+            x, y = rows.take(order[known]), y[known]
+            limits[-1] = BEYOND_RIDGE * _ridge_information(x, y, scale, seed)
         return tuple(limits)
 
     def _transformed(self, rows: Any, positions: np.ndarray) -> np.ndarray:
@@ -231,7 +233,8 @@ def _ridge_information(x: torch.Tensor, y: torch.Tensor, scale: float, seed: int
     if len(y) < 2:
         return math.inf
     rows = x.cpu().flatten(1).nan_to_num(0.0).double().numpy()
-    first, deviations = _principal(rows, KERNEL_COLUMNS, seed)
+    # All that its centres tell apart: y may be in the least components of many columns.
+    first, deviations = _principal(rows, CENTERS, seed)
     scores = (rows - first.mean_) @ first.components_[: len(deviations)].T
     scores /= np.sqrt(np.square(scores).mean()) or 1.0
     u = y.double().numpy()

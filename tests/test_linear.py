@@ -23,6 +23,7 @@ from sknoisydim._references import (
     KernelComponents,
     PrincipalComponents,
     References,
+    _ridge_information,
     of_targets,
 )
 from sknoisydim._settings import auto_steps
@@ -214,9 +215,9 @@ class TestLabels:
     def test_information_about_y_is_limited_where_it_could_be_learnt_by_heart(self, monkeypatch):
         rows, y = normal(300, 4).numpy(), normal(300, 1, seed=1).numpy()
 
-        def limits(y=y, shape=None, **parameters):
+        def limits(y=y, shape=None, weights=None, **parameters):
             parameters = {"keep": None, "supervision": 1.0, "n_components": 4} | parameters
-            table = Table(rows, y, shape=shape)
+            table = Table(rows, y, weights, shape)
             table = Rows(table, fit_scaling("standard", rows, 0), torch.device("cpu"))
             return References(SimpleNamespace(**parameters), table, y is not None, 0).limits(
                 table, 0.5, 0
@@ -229,9 +230,16 @@ class TestLabels:
         classes = (rows[:, 0] > 0).astype(int)
         assert 0.2 < limits(classes)[0] < 0.5 * np.log(1 + 1 / 0.5**2)
         assert limits(keep=PrincipalComponents(), keep_weight=1.0)[0] == np.inf
+        some = np.where(np.arange(300)[:, None] < 200, rows[:, :1], y)  # the others hardly count
+        weights = np.repeat([1.4999, 0.0002], [200, 100])
+        assert limits(some)[0] < 0.5 < 0.8 < limits(some, weights=weights)[0]
         assert limits(shape=(2, 2)) == (np.inf,)
         monkeypatch.setattr("sknoisydim._references.LIMITED_ROWS", 299)
         assert limits() == (np.inf,)
+
+    def test_y_may_be_in_any_of_many_columns(self):
+        rows = normal(600, 100)
+        assert _ridge_information(rows, rows[:, -1:], 0.5, 0) > 0.95 * 0.5 * np.log(1 + 1 / 0.5**2)
 
     def test_integers_of_a_regression_are_numbers(self):
         rows, y = load_diabetes(return_X_y=True)
