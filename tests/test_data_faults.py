@@ -142,7 +142,10 @@ def test_a_table_that_cannot_be_read_is_told_what_to_do(table, error, message):
 
 FRAME = pd.DataFrame(X, columns=["a", "b"])
 BLAMED = [
-    (FRAME.assign(city="Oslo", x="3"), r"'Oslo', in the column 'city'\. Columns have to be numbers"),
+    (
+        FRAME.assign(city="Oslo", x="3"),
+        r"'Oslo', in the column 'city'\. Columns have to be numbers",
+    ),
     (FRAME.assign(**dict.fromkeys("stuvwxyz", "red")), "in the columns 's', 't', .* and 3 more"),
     (FRAME.assign(c=pd.Categorical(["u"] * 40)), "in the column 'c'"),
     (FRAME.assign(day="2026-01-31"), "in the column 'day'.*looks like a date"),
