@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
-from scipy.spatial.distance import cdist
+from sklearn.metrics.pairwise import euclidean_distances
 
 FloatArray = NDArray[np.float64]
 
@@ -55,11 +55,12 @@ class KernelRidge:
         chosen = rng.permutation(len(z))[:n_centers]
         self.centers = z[np.sort(chosen)]
         best, found = np.inf, targets
+        among, across = self._squares(self.centers), self._squares(z)
         for width in widths:
-            kernel = self._kernel(self.centers, width)
+            kernel = self._kernel(self.centers, among, width)
             kernel[np.diag_indices_from(kernel)] += 1e-6 * kernel.diagonal().max()
             root = np.linalg.cholesky(kernel)
-            features = solve_triangular(root, self._kernel(z, width).T, lower=True).T
+            features = solve_triangular(root, self._kernel(z, across, width).T, lower=True).T
             values, axes = np.linalg.eigh(features.T @ features)
             values, turned = np.maximum(values, 0), features @ axes
             moments, squares = turned.T @ targets, turned**2
@@ -76,12 +77,16 @@ class KernelRidge:
 
     def predict(self, z: FloatArray) -> FloatArray:
         """Return predicted targets (n, p)."""
-        predicted: FloatArray = self._kernel(z, self.width) @ self.weights
+        predicted: FloatArray = self._kernel(z, self._squares(z), self.width) @ self.weights
         return predicted
 
-    def _kernel(self, z: FloatArray, width: float) -> FloatArray:
+    def _squares(self, z: FloatArray) -> FloatArray:
+        squares: FloatArray = euclidean_distances(z, self.centers, squared=True)
+        return squares
+
+    def _kernel(self, z: FloatArray, squares: FloatArray, width: float) -> FloatArray:
         d = z.shape[1]
-        squares = cdist(z, self.centers, "sqeuclidean") / (width**2 * d)
+        squares = squares / (width**2 * d)
         near = np.exp(-squares / 2) if self.kernel == "gaussian" else 1 / np.sqrt(1 + squares)
         kernel: FloatArray = near + z @ self.centers.T / d
         return kernel

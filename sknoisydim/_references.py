@@ -48,7 +48,7 @@ LEAST_VARIANCE = 1e-6
 BEYOND_RIDGE = 1.1
 # Samples and cells of a table up to which that is so: more are not learnt by heart, and a network
 # may know them better than such a regression does.
-LIMITED_ROWS, LIMITED_CELLS = 2**14, 2**24
+LIMITED_ROWS, LIMITED_CELLS = 2**14, 2**22
 # Samples that its kernel is centred at, and widths: fewer than a decoder's, for the time.
 CENTERS, WIDTHS = 2**9, (1.0, 4.0)
 
@@ -166,7 +166,7 @@ class References:
     """
 
     def __init__(self, settings: SimpleNamespace, rows: Any, labelled: bool, seed: int) -> None:
-        self.keep, self.labelled = settings.keep, labelled
+        self.keep, self.labelled, self.d = settings.keep, labelled, settings.n_components
         self.module: nn.Module | None = None
         self.weights = (settings.supervision,) if labelled else ()
         if self.keep is None:
@@ -211,7 +211,8 @@ class References:
             y = of_targets(rows.targets, torch.device("cpu"))(order, order.float())
             known = ~y.isnan().any(1)
             x, y = rows.take(order[known]), y[known]
-            limits[-1] = BEYOND_RIDGE * _ridge_information(x, y, scale, seed)
+            if 8 * y.numel() <= LIMITED_CELLS:  # a column of y takes more time than one of rows
+                limits[-1] = BEYOND_RIDGE * _ridge_information(x, y, self.d, scale, seed)
         return tuple(limits)
 
     def _transformed(self, rows: Any, positions: np.ndarray) -> np.ndarray:
@@ -225,24 +226,22 @@ class References:
         return made
 
 
-def _ridge_information(x: torch.Tensor, y: torch.Tensor, scale: float, seed: int) -> float:
-    """Return the information, in nats, about features y (n, k) of left-out scaled rows (n, ...).
+def _ridge_information(x: torch.Tensor, y: torch.Tensor, d: int, scale: float, seed: int) -> float:
+    """Return the information, in nats, about features y (n, k) of left-out scaled rows (n, p).
 
-    That of a channel with noise of this scale, of which they are predicted in white components.
+    That of a channel with noise of this scale, of which d white components predict them.
     """
     if len(y) < 2:
         return math.inf
     rows = x.cpu().flatten(1).nan_to_num(0.0).double().numpy()
-    # All that its centres tell apart: y may be in the least components of many columns.
-    first, deviations = _principal(rows, CENTERS, seed)
-    scores = (rows - first.mean_) @ first.components_[: len(deviations)].T
-    scores /= np.sqrt(np.square(scores).mean()) or 1.0
+    rows -= rows.mean(0)
+    rows /= np.sqrt(np.square(rows).mean()) or 1.0
     u = y.double().numpy()
     u = u - u.mean(0)
-    left = KernelRidge().fit(scores, u, np.random.default_rng(seed), CENTERS, WIDTHS)
+    left = KernelRidge().fit(rows, u, np.random.default_rng(seed), CENTERS, WIDTHS)
     within, without = (v.T @ v / len(v) + RIDGE * np.eye(u.shape[1]) for v in (u, left))
-    # Shares of the variance of the best predicted combinations of y, then of others.
-    shares = np.clip(1 - eigh(without, within, eigvals_only=True), 0, 1)
+    # Shares of the variance of the best predicted combinations of y: d components carry d of them.
+    shares = np.clip(1 - eigh(without, within, eigvals_only=True), 0, 1)[:d]
     return float(-0.5 * np.log1p(-shares / (1 + scale**2)).sum())
 
 

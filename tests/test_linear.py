@@ -227,6 +227,8 @@ class TestLabels:
         assert limits()[0] < 0.01  # y says nothing
         told = np.where(np.arange(300)[:, None] < 200, rows[:, :2], np.nan).astype(np.float32)
         assert limits(told)[0] == pytest.approx(BEYOND_RIDGE * np.log(1 + 1 / 0.5**2), rel=0.01)
+        one = limits(told, n_components=1)[0]  # carries one of the two
+        assert one == pytest.approx(BEYOND_RIDGE * np.log(1 + 1 / 0.5**2) / 2, rel=0.01)
         classes = (rows[:, 0] > 0).astype(int)
         assert 0.2 < limits(classes)[0] < 0.5 * np.log(1 + 1 / 0.5**2)
         assert limits(keep=PrincipalComponents(), keep_weight=1.0)[0] == np.inf
@@ -239,7 +241,7 @@ class TestLabels:
 
     def test_y_may_be_in_any_of_many_columns(self):
         rows = normal(600, 100)
-        assert _ridge_information(rows, rows[:, -1:], 0.5, 0) > 0.95 * 0.5 * np.log(1 + 1 / 0.5**2)
+        assert _ridge_information(rows, rows[:, -1:], 8, 0.5, 0) > 0.95 * 0.5 * np.log(5)
 
     def test_integers_of_a_regression_are_numbers(self):
         rows, y = load_diabetes(return_X_y=True)
