@@ -27,7 +27,7 @@ def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # noqa: TID251 (it is put back)
     yield
-    torch.set_num_threads(before)  # noqa: TID251
+    torch.set_num_threads(before)  # noqa: TID251 (as it was)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import validate_data
 
+from sknoisydim._labels import is_unknown
 from sknoisydim._sources import RowSource, Source, as_csr, as_source, slices
 from sknoisydim._validation import naming
 
@@ -174,11 +175,7 @@ def _is_word(cell: object) -> bool:
 def _is_missing(column: np.ndarray) -> bool:
     if column.dtype.kind == "f":
         return bool(np.isnan(column).any())
-    return column.dtype == object and any(map(_is_gone, column))
-
-
-def _is_gone(cell: object) -> bool:
-    return cell is None or type(cell).__name__ == "NAType" or cell != cell
+    return column.dtype == object and any(map(is_unknown, column))
 
 
 def _for_text(text: str) -> str:

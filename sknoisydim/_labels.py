@@ -13,7 +13,7 @@ UNLABELLED = -1
 MANY_CLASSES, ROWS_PER_CLASS = 20, 5
 
 
-def _is_unknown(value: object) -> bool:
+def is_unknown(value: object) -> bool:
     # NaN differs from itself, and what pandas calls NA answers neither yes nor no.
     return value is None or type(value).__name__ == "NAType" or value != value
 
@@ -42,7 +42,7 @@ def encode_target(X: Any, y: Any, *, whole: bool = True, stacklevel: int = 3) ->
     if y.ndim == 2 and y.shape[1] != 1:
         return _numbers(y)
     y = y.ravel()
-    known = np.array([not (_is_unknown(label) or label == UNLABELLED) for label in y])
+    known = np.array([not (is_unknown(label) or label == UNLABELLED) for label in y])
     if not known.any():
         raise ValueError(f"supervision > 0 needs labelled rows; all {len(y)} of y are unlabelled.")
     labels = y[known]
@@ -85,7 +85,7 @@ def _numbers(values: np.ndarray) -> np.ndarray:
     """Return columns (n, k) of unit variance, in float32."""
     try:
         if values.dtype.kind == "O":  # None and NA beside numbers; -1 is one like others
-            values = np.array([[np.nan if _is_unknown(v) else v for v in row] for row in values])
+            values = np.array([[np.nan if is_unknown(v) else v for v in row] for row in values])
         numbers_: np.ndarray = values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(

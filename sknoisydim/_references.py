@@ -48,7 +48,7 @@ LEAST_VARIANCE = 1e-6
 BEYOND_RIDGE = 1.1
 # Samples and cells of a table up to which that is so: more are not learnt by heart, and a network
 # may know them better than such a regression does.
-LIMITED_ROWS, LIMITED_CELLS = 2**14, 2**22
+LIMITED_ROWS, LIMITED_CELLS = 2**14, 2**23
 # Samples that its kernel is centred at, and widths: fewer than a decoder's, for the time.
 CENTERS, WIDTHS = 2**9, (1.0, 4.0)
 
@@ -211,7 +211,7 @@ class References:
             y = of_targets(rows.targets, torch.device("cpu"))(order, order.float())
             known = ~y.isnan().any(1)
             x, y = rows.take(order[known]), y[known]
-            if 8 * y.numel() <= LIMITED_CELLS:  # a column of y takes more time than one of rows
+            if 16 * y.numel() <= LIMITED_CELLS:  # a column of y takes more time than one of rows
                 limits[-1] = BEYOND_RIDGE * _ridge_information(x, y, self.d, scale, seed)
         return tuple(limits)
 

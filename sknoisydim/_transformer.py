@@ -110,7 +110,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         Weight of the linear information about `y`, at least 0: classes, numbers, or several columns
         of them. 0 ignores `y`. 100 outweighs what is kept of the columns, and costs some of
         the match; where few rows have a label, 10 is enough. In a `fit` to at most 16,384 training
-        rows and 2**22 numbers in them, what counts is at most 1.1 times what ridge regression on a
+        rows and 2**23 numbers in them, what counts is at most 1.1 times what ridge regression on a
         kernel of the columns knows of rows left out, so that noise in `y` is not learnt by heart.
         There is no such limit for more, for rows of another shape, and in `partial_fit`.
     match_weight : float, default=1.0
