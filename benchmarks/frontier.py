@@ -16,7 +16,8 @@ Boosted trees on the columns stand under LR. With --regression R^2 of Ridge and 
 the place of accuracies; with --outliers the area under the ROC curve of -score_samples, fitted on
 half of the normal rows, is all (a whitened embedding by itself has the density of N(0, I)). With
 --wrong 0.3 three in ten of what is known of the fitted rows is in random order, held-out rows as
-they are: what a method learns by heart it loses.
+they are: what a method learns by heart it loses. With --known 50 only so many fitted rows have a
+class, and classifiers are fitted to these.
 
     OMP_NUM_THREADS=1 python benchmarks/frontier.py
     OMP_NUM_THREADS=1 python benchmarks/frontier.py --quick          one seed of two small tables
@@ -24,6 +25,7 @@ they are: what a method learns by heart it loses.
     OMP_NUM_THREADS=1 python benchmarks/frontier.py --regression
     OMP_NUM_THREADS=1 python benchmarks/frontier.py --outliers
     OMP_NUM_THREADS=1 python benchmarks/frontier.py --wrong 0.3 --methods raw boosted "labels 100.0"
+    OMP_NUM_THREADS=1 python benchmarks/frontier.py --known 50 --methods raw spreading labels
     OMP_NUM_THREADS=1 python benchmarks/frontier.py --csv runs.csv   one row a fit, appended
     python benchmarks/frontier.py --csv runs.csv --picture frontier.png      from the file alone
 
@@ -66,6 +68,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from sklearn.semi_supervised import LabelSpreading
 
 import sknoisydim
 from sknoisydim import NoisyDIMTransformer
@@ -94,6 +97,7 @@ HELD_OUT = {"synthetic": 8000}
 JUDGED_ROWS = 4000
 UNIT_STEPS = 30
 WARM_UP_ROWS = 150
+UNKNOWN = -1  # the class of a row that has none
 # A package that is absent, or a table that is not for this method.
 REFUSALS = (ImportError, TypeError, ValueError)
 KEYS = ("table", "d", "method", "weight", "seed")
@@ -159,7 +163,18 @@ class KernelPCA:
 
 def predictor(make: Callable[..., Any]) -> Fit:
     """Return a method that predicts from the columns, without any embedding."""
-    return lambda X, y, d, seed, weight: make(random_state=seed).fit(X, y)
+
+    def fit(X, y, d, seed, weight):
+        known = slice(None) if y is None else y != UNKNOWN
+        return make(random_state=seed).fit(X[known], None if y is None else y[known])
+
+    return fit
+
+
+def label_spreading(X, y, d, seed, weight):
+    """Classes handed on along a graph of neighbours."""
+    with np.errstate(invalid="ignore"):  # rows that no class reaches
+        return make_pipeline(StandardScaler(), LabelSpreading(kernel="knn", max_iter=100)).fit(X, y)
 
 
 def ours(X, y, d, seed, weight, *, parameters):
@@ -171,7 +186,8 @@ def ours(X, y, d, seed, weight, *, parameters):
 def accuracies(Z, y, Z_test, y_test) -> list[float]:
     """Accuracy of three classifiers that are fitted to one embedding."""
     models = (LogisticRegression(max_iter=2000), KNeighborsClassifier(5), GaussianNB())
-    return [model.fit(Z, y).score(Z_test, y_test) for model in models]
+    known = y != UNKNOWN
+    return [model.fit(Z[known], y[known]).score(Z_test, y_test) for model in models]
 
 
 def determinations(Z, y, Z_test, y_test) -> list[float]:
@@ -251,7 +267,11 @@ TASKS = {
         split_classes,
         partial(judge_embedding, accuracies),
         ("LR", "kNN", "NB", "AUC", "var", "R2"),
-        {"boosted trees": predictor(HistGradientBoostingClassifier), "raw": raw},
+        {
+            "boosted trees": predictor(HistGradientBoostingClassifier),
+            "label spreading": label_spreading,
+            "raw": raw,
+        },
     ),
     "regression": Task(
         datasets.REGRESSION,
@@ -322,10 +342,23 @@ def with_wrong(data: Split, share: float, seed: int) -> Split:
     return X, X_test, y, y_test
 
 
+def with_unknown(data: Split, n_known: int, seed: int) -> Split:
+    """Return a split in which all but so many fitted rows have no class, one of each at least."""
+    X, X_test, y, y_test = data
+    order = np.random.default_rng(seed).permutation(len(y))
+    first = np.unique(y[order], return_index=True)[1]
+    order = np.concatenate([order[first], np.delete(order, first)])
+    y = y.copy()
+    y[order[max(n_known, len(first)) :]] = UNKNOWN
+    return X, X_test, y, y_test
+
+
 @cache
 def load(kind: str, table: str) -> tuple[np.ndarray, np.ndarray]:
     """Rows in float32, and what is known of them."""
     X, y = TASKS[kind].tables[table]()
+    if kind == "classes":
+        y = np.unique(y, return_inverse=True)[1]
     return X.astype(np.float32), y
 
 
@@ -403,6 +436,8 @@ def measure(kind: str, table: str, lines: list[Line], options) -> dict[str, np.n
         splits = [task.split(table, X, y, seed) for seed in range(options.seeds)]
         if options.wrong:
             splits = [with_wrong(data, options.wrong, i) for i, data in enumerate(splits)]
+        if options.known:
+            splits = [with_unknown(data, options.known, i) for i, data in enumerate(splits)]
         try:
             runs = [run(line, task, data, d, seed) for seed, data in enumerate(splits)]
         except REFUSALS as error:
@@ -441,6 +476,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", help="those that hold one of these texts")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--wrong", type=float, default=0.0, help="share of y in random order")
+    parser.add_argument("--known", type=int, default=0, help="rows with a class; 0 is all")
     parser.add_argument("--csv", type=Path, help="file to which a row a fit is appended")
     parser.add_argument("--picture", type=Path, help="draw what --csv has, and measure nothing")
     parser.add_argument("--rst", type=Path, help="write the guide's table of what --csv has")
@@ -454,6 +490,8 @@ def parse() -> argparse.Namespace:
         parser.error("--picture and --rst show what the file of --csv has")
     if options.wrong and options.kind == "outliers":
         parser.error("--outliers fits no y, so none of it can be wrong")
+    if options.known and options.kind != "classes":
+        parser.error("--known hides classes, and there are none here")
     known = TASKS[options.kind].tables
     if options.quick:
         options.seeds = 1
