@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import ndtri
 from sklearn.base import BaseEstimator
+from torch import Tensor
 
 from sknoisydim._context import own_context
 from sknoisydim._validation import check_integer, check_real, is_auto, resolve
@@ -30,12 +31,11 @@ __all__ = [
 
 # Share of log(batch size), which is all that InfoNCE can show, that a capacity takes with "auto".
 AUTO_SHARE = 0.8
-# Sizes of noise whose squares float32 holds, as it does those of many components of such noise.
-SMALLEST, LARGEST = 1e-18, 1e18
 
 
 def _size(value: object, name: str) -> float:
-    return check_real(value, name, minimum=SMALLEST, maximum=LARGEST, also="'auto'")
+    """Return a size whose square float32 holds, as it does those of many components of it."""
+    return check_real(value, name, minimum=1e-18, maximum=1e18, also="'auto'")
 
 
 def _nats(n_components: int, batch_size: int) -> float:
@@ -78,8 +78,8 @@ class _Channel:
 
     n_components: int
 
-    def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Add noise to embeddings.
+    def transmit(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the output y of the channel: embeddings with noise.
 
         Parameters
         ----------
@@ -91,11 +91,10 @@ class _Channel:
         Returns
         -------
         noisy : Tensor of shape (n, d)
-            The output y of the channel.
         """
         raise NotImplementedError  # each subclass has its own
 
-    def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
+    def sample_input(self, n_samples: int, generator: torch.Generator) -> Tensor:
         """Draw embeddings of the distribution that reaches the capacity.
 
         Parameters
@@ -133,19 +132,17 @@ class GaussianChannel(_Channel):
         """Capacity in nats."""
         return 0.5 * self.n_components * math.log1p(self.scale**-2)
 
-    def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def transmit(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.empty_like(clean).normal_(generator=generator)
         return torch.add(clean, noise, alpha=self.scale)
 
-    def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
+    def sample_input(self, n_samples: int, generator: torch.Generator) -> Tensor:
         shape, device = (n_samples, self.n_components), generator.device
         return torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
 
     @own_context(gradients=False)
-    def log_ratio(
-        self, clean: torch.Tensor, noisy: torch.Tensor, spread: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        r"""Return the log density ratio of each noisy row to each clean row.
+    def log_ratio(self, clean: Tensor, noisy: Tensor, spread: Tensor | None = None) -> Tensor:
+        r"""Return the log density ratio of each noisy row to each clean row, in nats.
 
         .. math:: T_{ij} = \log p(y_i \mid f_j) - \log p^*(y_i)
 
@@ -154,17 +151,14 @@ class GaussianChannel(_Channel):
 
         Parameters
         ----------
-        clean : Tensor of shape (m, d)
-            Embeddings f without noise.
-        noisy : Tensor of shape (n, d)
-            Embeddings y with noise.
+        clean, noisy : Tensors of shape (m, d) and (n, d)
+            Embeddings f without noise, and y with it.
         spread : Tensor of shape (d,) or None, default=None
-            Of a view about its row: variances that are added to the noise's.
+            Variances of a view about its row, which are added to the noise's.
 
         Returns
         -------
         scores : Tensor of shape (n, m)
-            In nats.
         """
         # |y - f|^2 as one matrix product: no (n, m, d) array, and no square root to differentiate.
         # It cancels: an error of eps * d / scale^2 nats, too much for float32 below this scale.
@@ -231,10 +225,9 @@ class GaussianNoise(_Noise):
 
 # Log density ratio where there is no noise: exp of it is zero, and sums of it are still numbers.
 NEVER = -1e4
-# How far from 0 and 1 the ends of the grid lie, in cells.
-END = 0.01
-# Cells of the grid, at most: with more, it is U[0, 1].
-MAX_CELLS = 10_000
+# How far from 0 and 1 the ends of the grid lie, in cells, and how many these are at most: with more
+# it is U[0, 1].
+END, MAX_CELLS = 0.01, 10_000
 
 
 def auto_levels(n_components: int, batch_size: int) -> int:
@@ -286,21 +279,18 @@ class UniformChannel(_Channel):
         """Standard deviation that a component of z is normalised to: 2.1 for a grid of 3 points."""
         return float(np.sqrt(np.square(self._grid()).mean()))
 
-    def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def transmit(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         e = self.half_width
         noise = torch.empty_like(clean).uniform_(-e, e, generator=generator)
         return torch.special.ndtr(clean) + noise
 
-    def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
+    def sample_input(self, n_samples: int, generator: torch.Generator) -> Tensor:
         grid = torch.as_tensor(self._grid(), device=generator.device, dtype=torch.float32)
-        shape = (n_samples, self.n_components)
-        cells = torch.randint(len(grid), shape, generator=generator, device=generator.device)
-        return grid[cells]
+        shape, device = (n_samples, self.n_components), generator.device
+        return grid[torch.randint(len(grid), shape, generator=generator, device=device)]
 
-    def for_critic(
-        self, view: torch.Tensor, noisy: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a view and a noisy embedding as critics want them: of mean 0 and variance 1.
+    def for_critic(self, view: Tensor, noisy: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both as critics want them: of mean 0, variance 1 and noise `scale`.
 
         Parameters
         ----------
@@ -310,13 +300,12 @@ class UniformChannel(_Channel):
         Returns
         -------
         view, noisy : Tensor of shape (n, d)
-            With noise of the standard deviation `scale`.
         """
         unit = math.sqrt(12)
         return unit * (torch.special.ndtr(view) - 0.5), unit * (noisy - 0.5)
 
     @own_context(gradients=False)
-    def log_ratio(self, clean: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+    def log_ratio(self, clean: Tensor, noisy: Tensor) -> Tensor:
         r"""Return the log density ratio of each noisy row to each clean row; it has no gradient.
 
         .. math:: T_{ij} = \log p(y_i \mid z_j) - \log p^*(y_i)
@@ -326,10 +315,8 @@ class UniformChannel(_Channel):
 
         Parameters
         ----------
-        clean : Tensor of shape (m, d)
-            Embeddings z without noise.
-        noisy : Tensor of shape (n, d)
-            y, from `transmit`.
+        clean, noisy : Tensors of shape (m, d) and (n, d)
+            Embeddings z without noise, and y from `transmit`.
 
         Returns
         -------
@@ -351,7 +338,6 @@ class UniformNoise(_Noise):
     integer, by the uniform distribution on the grid :math:`\{0, 2e, \dots, 1\}^d` alone, which
     comes close to :math:`U[0, 1]^d` when e is small. Use it with ``target="uniform"``. A fit learns
     a critic for all terms of the objective, since the density of the noise has no gradient.
-
     `build` warns where :math:`d \log 3 > \log B` (d = 6 at B = 512): a batch of B rows cannot show
     a grid with a point inside the cube. Take `GaussianNoise` and ``target="uniform"`` there.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, Self
 
 import numpy as np
@@ -18,9 +19,7 @@ from sknoisydim._validation import check_integer
 
 FloatArray = NDArray[np.float64]
 
-TINY = float(np.finfo(np.float64).tiny)
-EPS = float(np.finfo(np.float64).eps)
-
+TINY, EPS, LARGEST = sys.float_info.min, sys.float_info.epsilon, sys.float_info.max
 # Beyond it (37.5) the tail probability of N(0, 1) loses its digits, and soon is 0.
 Z_MAX = -float(ndtri(TINY))
 
@@ -30,9 +29,8 @@ class Target(BaseEstimator):
 
     A target is the distribution of :math:`T(Z)`, where :math:`Z \sim N(0, I_d)` has as many
     components :math:`d` as the embedding, and :math:`T` (:meth:`push`) is an invertible map, which
-    loses no information (Butakov et al., arXiv:2410.06993). What the methods return is float64.
-
-    A new target is a subclass with the hooks ``_bind`` (optional), ``_push``, ``_pull`` and
+    loses no information (Butakov et al., arXiv:2410.06993). What the methods return is float64. A
+    new target is a subclass with the hooks ``_bind`` (optional), ``_push``, ``_pull`` and
     ``_logpdf``, which receive checked rows of their own.
 
     Raises
@@ -49,7 +47,7 @@ class Target(BaseEstimator):
 
     @own_context()
     def bind(self, n_components: int) -> Self:
-        """Return a copy that can push, pull, sample and give densities.
+        """Return a copy with `n_components_`, which can push, pull, sample and give densities.
 
         Parameters
         ----------
@@ -59,7 +57,6 @@ class Target(BaseEstimator):
         Returns
         -------
         bound : Target
-            With the attribute `n_components_`.
         """
         n_components = check_integer(n_components, "n_components", minimum=1)
         bound: Self = clone(self)
@@ -115,14 +112,13 @@ class Target(BaseEstimator):
         Returns
         -------
         x : ndarray of shape (n_samples, n_components)
-            Rows of the target.
         """
         shape = check_integer(n_samples, "n_samples", minimum=1), self._bound_n_components()
         return self._push(check_random_state(random_state).standard_normal(shape))
 
     @own_context()
     def logpdf(self, x: ArrayLike) -> FloatArray:
-        """Return the joint log density of each row.
+        """Return the joint log density of each row, in nats; -inf outside the support.
 
         Parameters
         ----------
@@ -132,21 +128,16 @@ class Target(BaseEstimator):
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            In nats; -inf outside the support.
         """
         return self._logpdf(self._rows(x, "x"))
 
     def _bind(self, n_components: int) -> None:
         """Check the parameters against `n_components` and precompute, on the copy."""
 
-    def _push(self, z: FloatArray) -> FloatArray:
+    def _push(self, rows: FloatArray) -> FloatArray:
         raise NotImplementedError  # each subclass has its own
 
-    def _pull(self, x: FloatArray) -> FloatArray:
-        raise NotImplementedError  # each subclass has its own
-
-    def _logpdf(self, x: FloatArray) -> FloatArray:
-        raise NotImplementedError  # each subclass has its own
+    _pull = _logpdf = _push
 
     def _bound_n_components(self) -> int:
         if not hasattr(self, "n_components_"):
@@ -182,9 +173,6 @@ def check_vector(value: object, name: str, n_components: int) -> FloatArray:
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got {value!r}.")
     return np.full(n_components, array, dtype=np.float64)
-
-
-LARGEST = float(np.finfo(np.float64).max)
 
 
 class Normal(Target):
