@@ -7,8 +7,6 @@ it returns the callable that is used in its place. If that keeps rows of the sam
 view may leave, fill or make them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -38,8 +36,6 @@ def _rate(value: float) -> float:
 
 
 class _View(BaseEstimator):
-    """What the views of this module have in common."""
-
     def prepare(self, sample: Tensor) -> View:
         """Return the view for a table.
 

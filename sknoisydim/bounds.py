@@ -6,8 +6,6 @@ and pairs that belong together stand on the diagonal: :math:`E_p` is the mean ov
 matrix, and says which by `rows`; a bound without that parameter is given the whole matrix in each.
 """
 
-from __future__ import annotations
-
 import copy
 import inspect
 import math

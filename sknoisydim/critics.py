@@ -4,8 +4,6 @@ Where a module says `by_pair = True`, a score depends on its pair alone, and a f
 processes passes each some of the noisy embeddings.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Mapping, Sequence
@@ -54,8 +52,6 @@ class _Exact(nn.Module):
 
 
 class _Critic(BaseEstimator):
-    """What critics have in common."""
-
     def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
         """Return the module.
 

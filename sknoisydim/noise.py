@@ -1,7 +1,5 @@
 """Channels: the noise that is added to a normalised embedding, and what it lets through."""
 
-from __future__ import annotations
-
 import math
 import numbers
 import warnings
@@ -51,10 +49,8 @@ def auto_scale(n_components: int, batch_size: int) -> float:
 
     Parameters
     ----------
-    n_components : int
-        Number d of components, at least 1.
-    batch_size : int
-        Rows B of a batch, at least 2.
+    n_components, batch_size : int
+        Number d of components, at least 1, and rows B of a batch, at least 2.
 
     Returns
     -------
@@ -71,8 +67,6 @@ def auto_scale(n_components: int, batch_size: int) -> float:
 
 @dataclass(eq=False)
 class _Channel:
-    """What channels have in common."""
-
     #: Whether `log_ratio` has a gradient to train by, so that no critic has to be learned.
     exact: ClassVar[bool] = True
 
@@ -112,6 +106,30 @@ class _Channel:
         """
         raise NotImplementedError  # each subclass has its own
 
+    def log_ratio(self, clean: Tensor, noisy: Tensor) -> Tensor:
+        r"""Return the log density ratio of each noisy row to each clean row.
+
+        .. math:: T_{ij} = \log p(y_i \mid f_j) - \log p^*(y_i)
+
+        For Gaussian noise :math:`p(y \mid f) = N(f, \sigma^2 I)` and, at capacity,
+        :math:`p^* = N(0, (1 + \sigma^2) I)`. For uniform noise :math:`p(y \mid f)` is uniform on
+        the box of half width e about :math:`\Phi(f)`, and :math:`p^*` on :math:`[-e, 1 + e]^d`.
+
+        Parameters
+        ----------
+        clean, noisy : Tensors of shape (m, d) and (n, d)
+            Embeddings f without noise, and y from `transmit`.
+        spread : Tensor of shape (d,) or None, default=None
+            Of Gaussian noise alone: variances of a view about its row, added to the noise's.
+
+        Returns
+        -------
+        scores : Tensor of shape (n, m)
+            In nats. Those of uniform noise have no gradient: the capacity where y is in the box,
+            -10,000 (for minus infinity) elsewhere.
+        """
+        raise NotImplementedError  # each subclass has its own
+
 
 @dataclass(eq=False)
 class GaussianChannel(_Channel):
@@ -142,24 +160,6 @@ class GaussianChannel(_Channel):
 
     @own_context(gradients=False)
     def log_ratio(self, clean: Tensor, noisy: Tensor, spread: Tensor | None = None) -> Tensor:
-        r"""Return the log density ratio of each noisy row to each clean row, in nats.
-
-        .. math:: T_{ij} = \log p(y_i \mid f_j) - \log p^*(y_i)
-
-        with :math:`p(y \mid f) = N(f, \sigma^2 I)`, and at capacity
-        :math:`p^* = N(0, (1 + \sigma^2) I)`.
-
-        Parameters
-        ----------
-        clean, noisy : Tensors of shape (m, d) and (n, d)
-            Embeddings f without noise, and y with it.
-        spread : Tensor of shape (d,) or None, default=None
-            Variances of a view about its row, which are added to the noise's.
-
-        Returns
-        -------
-        scores : Tensor of shape (n, m)
-        """
         # |y - f|^2 as one matrix product: no (n, m, d) array, and no square root to differentiate.
         # It cancels: an error of eps * d / scale^2 nats, too much for float32 below this scale.
         work = torch.float64 if self.scale < 0.02 else clean.dtype
@@ -176,17 +176,13 @@ class GaussianChannel(_Channel):
 
 
 class _Noise(BaseEstimator):
-    """What noises have in common."""
-
-    def build(self, n_components: int, batch_size: int) -> Channel:
+    def build(self, n_components: int, batch_size: int) -> "Channel":
         """Return the channel.
 
         Parameters
         ----------
-        n_components : int
-            Number of components of the embedding, at least 1.
-        batch_size : int
-            Rows of a batch that are really used, at least 2.
+        n_components, batch_size : int
+            Components of the embedding, at least 1, and rows of a batch that are used, at least 2.
 
         Returns
         -------
@@ -306,23 +302,6 @@ class UniformChannel(_Channel):
 
     @own_context(gradients=False)
     def log_ratio(self, clean: Tensor, noisy: Tensor) -> Tensor:
-        r"""Return the log density ratio of each noisy row to each clean row; it has no gradient.
-
-        .. math:: T_{ij} = \log p(y_i \mid z_j) - \log p^*(y_i)
-
-        with :math:`p(y \mid z)` uniform on the box of half width e about :math:`\Phi(z)`, and
-        :math:`p^*` on :math:`[-e, 1 + e]^d`.
-
-        Parameters
-        ----------
-        clean, noisy : Tensors of shape (m, d) and (n, d)
-            Embeddings z without noise, and y from `transmit`.
-
-        Returns
-        -------
-        scores : Tensor of shape (n, m)
-            In nats: the capacity where y is in the box, -10,000 (for minus infinity) elsewhere.
-        """
         f = torch.special.ndtr(clean)
         # What was added and is taken away again differs by a rounding or two.
         reach = self.half_width + 4 * torch.finfo(f.dtype).eps
@@ -356,15 +335,14 @@ class UniformNoise(_Noise):
             return UniformChannel(n_components, _size(self.half_width, "half_width"))
         channel = UniformChannel(n_components, 0.5 / levels)
         if channel.capacity > math.log(batch_size):
-            warnings.warn(
-                f"uniform noise on {n_components} components passes {channel.capacity:.1f} nats "
-                f"at its strongest (1/2e = 2), and a batch of {batch_size} rows shows "
+            message = (
+                f"uniform noise on {n_components} components passes {channel.capacity:.1f} nats at "
+                f"its strongest (1/2e = 2), and a batch of {batch_size} rows shows "
                 f"{math.log(batch_size):.1f} at most: the joint distribution will not match. Use "
-                "noise='auto' (GaussianNoise) with target='uniform', fewer components, or a "
-                "larger batch_size.",
-                UserWarning,
-                stacklevel=2,
+                "noise='auto' (GaussianNoise) with target='uniform', fewer components, or a larger "
+                "batch_size."
             )
+            warnings.warn(message, UserWarning, stacklevel=2)
         return channel
 
 
