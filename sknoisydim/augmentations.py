@@ -3,8 +3,7 @@
 A view is a callable `(batch, generator) -> batch` on float32 tensors (n, ...) of scaled rows. One
 that has to know the table has a method `prepare`: given a sample of scaled rows, before training,
 it returns the callable that is used in its place. If that keeps rows of the sample, its method
-`release` is called when training ends. Missing cells are NaN, in batches as in the sample, and a
-view may leave, fill or make them.
+`release` is called when training ends. Missing cells are NaN, which a view may leave, fill or make.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -169,17 +168,12 @@ class BlockCorruption:
     def __init__(self, rate: float, groups: Sequence[Sequence[int]], n_columns: int) -> None:
         self.rate = rate
         self.unit = torch.full((n_columns,), -1)
-        for number, group in enumerate(groups):
-            columns = np.array(list(group))
+        for number, group in enumerate(map(list, groups)):
+            columns, last = np.array(group), n_columns - 1
             if columns.dtype.kind not in "iu" or not np.isin(columns, np.arange(n_columns)).all():
-                raise ValueError(
-                    f"augmentation groups must hold column numbers from 0 to {n_columns - 1}, got "
-                    f"{list(group)}."
-                )
+                raise ValueError(f"augmentation groups hold numbers from 0 to {last}, got {group}.")
             if (self.unit[columns] >= 0).any() or len(np.unique(columns)) < len(columns):
-                raise ValueError(
-                    f"augmentation groups must not share a column, and {list(group)} does."
-                )
+                raise ValueError(f"augmentation groups must not share a column, {group} does.")
             self.unit[columns] = number
         alone = self.unit < 0
         self.unit[alone] = torch.arange(int(alone.sum())) + len(groups)
@@ -235,10 +229,8 @@ class FeatureCorruption(_View):
     def prepare(self, sample: Tensor) -> BlockCorruption:
         groups = () if self.groups is None else self.groups
         if self.groups is not None and sample.ndim != 2:
-            raise ValueError(
-                "augmentation groups are groups of columns, and rows here have the shape "
-                f"{tuple(sample.shape[1:])}."
-            )
+            shape = tuple(sample.shape[1:])
+            raise ValueError(f"augmentation groups are of columns, and rows are of shape {shape}.")
         if isinstance(groups, str):
             also = ["None", "a list of lists of column numbers"]
             check_name(groups, {"auto": one_hot_blocks}, "augmentation groups", also)
@@ -258,12 +250,11 @@ class Neighbors(_View):
     """Take one of the nearest other rows in the place of a row.
 
     What neighbours have in common is kept, and what tells them apart may be lost (Dwibedi et al.,
-    ICCV 2021, section 3.2, take neighbours in the embedding). They are the nearest by the Euclidean
-    distance of the scaled rows, among up to 4,096 rows of the table; used by itself, or in a stream
-    after its first call, among those of the batch. Rows that are equal are no neighbours, and a row
-    with `n_neighbors` + 15 doubles stays as it is. A missing cell counts as the column's mean, and
-    a cell that is missing in the neighbour stays as it is. In `Compose` it belongs in front: the
-    nearest to a changed row may be that row itself.
+    ICCV 2021, section 3.2, take those in the embedding). They are the nearest by the Euclidean
+    distance of scaled rows, among up to 4,096 rows of the table; used by itself, or in a stream
+    after its first call, of the batch. Equal rows are no neighbours, and a row with `n_neighbors` +
+    15 doubles stays as it is. A missing cell counts as the column's mean; one that is missing in
+    the neighbour stays as it is. In `Compose` it belongs in front, where rows are still unchanged.
 
     Parameters
     ----------

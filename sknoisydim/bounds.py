@@ -93,7 +93,7 @@ def infonce(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     The first term asks which view belongs to a noisy embedding, the second which noisy embedding
     belongs to a view (arXiv:1807.03748, section 2.3 and appendix A.1, for either). With the
     channel's own density the second is tight for the output's distribution at capacity alone. Close
-    to log n, where both saturate, a thin shell can have a larger value than N(0, I).
+    to log n, a thin shell can have a larger value than N(0, I) (:doc:`/guide/idea`).
     """
     return math.log(scores.shape[1]) + _OwnAmongRivals.apply(scores, rows)
 
@@ -136,9 +136,9 @@ def dv(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     .. math:: E_p[T] - \log E_q[e^T] \le I
 
     (1983; Belghazi et al., "MINE", ICML 2018, theorem 1.) It does not change when a constant is
-    added to T. The log of a mean over a batch is biased, so the value is too large by about half
-    the variance of the mean, :math:`e^{2 I} / 2 n^2` for a Gaussian channel at capacity.
-    `DonskerVaradhan` removes that bias from the gradient.
+    added to T. The log of a mean is biased: the value is too large by about half the variance of
+    the mean, :math:`e^{2 I} / 2 n^2` for a Gaussian channel at capacity. `DonskerVaradhan` removes
+    that bias from the gradient.
     """
     return mean_own(scores, rows) - log_mean_exp_rivals(scores, rows)
 
@@ -146,8 +146,8 @@ def dv(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 class DonskerVaradhan(nn.Module):
     r"""`dv`, with the moving-average gradient of MINE while it trains.
 
-    The value is that of `dv`. In the denominator of its gradient stands an exponential moving
-    average a of :math:`E_q[e^T]` over the batches (Belghazi et al., ICML 2018, section 3.2):
+    In the denominator of its gradient stands an exponential moving average a of :math:`E_q[e^T]`
+    over the batches (Belghazi et al., ICML 2018, section 3.2):
 
     .. math:: \nabla E_p[T] - \frac{\nabla E_q[e^T]}{a}
 

@@ -94,9 +94,8 @@ class ExactCritic(_Critic):
     def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
         if not getattr(channel, "exact", True):
             raise ValueError(
-                f"critic='exact' trains by the density of the noise, and that of a "
-                f"{type(channel).__name__} has no gradient. Use critic='separable', 'bilinear' or "
-                "'concat', or Gaussian noise (noise='auto')."
+                f"critic='exact' trains by the noise's density, that of {type(channel).__name__} "
+                "has no gradient: use 'separable', 'bilinear' or 'concat', or noise='auto'."
             )
         return _Exact(channel, n_components)
 
@@ -232,8 +231,8 @@ class SeparableCritic(_Critic):
         return _Separable(view=view, noisy=noisy, temperature=tau)
 
 
-# Numbers that the first hidden layer of a chunk of pairs may hold (4 MB in float32): large enough
-# to keep matrix products busy, small enough to stay in cache with what the backward pass needs.
+# Numbers that the first hidden layer of a chunk of pairs may hold (4 MB): large enough to keep
+# matrix products busy, small enough to stay in cache with what the backward pass needs.
 CHUNK = 2**20
 
 
@@ -260,9 +259,8 @@ class ConcatCritic(_Critic):
 
     :math:`T_0` is the form of `BilinearCritic`, and h starts at zero. The most general critic
     (Belghazi et al., ICML 2018; Poole et al., ICML 2019, section 3), and the dearest: n^2
-    evaluations of a network per batch, where a separable critic takes 2n. Memory is bounded: the
-    backward pass computes chunks of pairs again. At the peak there are the n x n scores and layers
-    of one chunk, 2^20 numbers each (4 MB).
+    evaluations of a network per batch, where a separable critic takes 2n. Memory is bounded by the
+    n x n scores and the layers of one chunk of pairs at a time, 2^20 numbers each (4 MB).
 
     Parameters
     ----------

@@ -125,8 +125,7 @@ class _Channel:
         Returns
         -------
         scores : Tensor of shape (n, m)
-            In nats. Those of uniform noise have no gradient: the capacity where y is in the box,
-            -10,000 (for minus infinity) elsewhere.
+            In nats. Of uniform noise, without gradient: the capacity in the box, else -10,000.
         """
         raise NotImplementedError  # each subclass has its own
 
@@ -221,16 +220,12 @@ class GaussianNoise(_Noise):
 
 # Log density ratio where there is no noise: exp of it is zero, and sums of it are still numbers.
 NEVER = -1e4
-# How far from 0 and 1 the ends of the grid lie, in cells, and how many these are at most: with more
-# it is U[0, 1].
+# Cells that the ends of the grid lie from 0 and 1, and its cells at most: with more it is U[0, 1].
 END, MAX_CELLS = 0.01, 10_000
 
 
 def auto_levels(n_components: int, batch_size: int) -> int:
-    """Return the number of cells 1/2e, at least 2, of the grid that a batch can just show.
-
-    It makes the capacity d log(1 + 1/2e) as close to 0.8 log B as can be.
-    """
+    """Return the 1/2e >= 2 that brings the capacity d log(1 + 1/2e) closest to 0.8 log B."""
     nats = _nats(n_components, batch_size)
     below = max(2, math.floor(math.expm1(nats)))
     return min(below, below + 1, key=lambda levels: abs(math.log1p(levels) - nats))
@@ -312,13 +307,11 @@ class UniformChannel(_Channel):
 class UniformNoise(_Noise):
     r"""Uniform channel: noise :math:`U[-e, e]^d` on an embedding in the unit cube.
 
-    The paper's own channel for a uniform distribution (Butakov et al., arXiv:2410.06993), for one
-    or two components. Its capacity, :math:`d \log(1 + 1/2e)` nats, is reached where 1/2e is an
-    integer, by the uniform distribution on the grid :math:`\{0, 2e, \dots, 1\}^d` alone, which
-    comes close to :math:`U[0, 1]^d` when e is small. Use it with ``target="uniform"``. A fit learns
-    a critic for all terms of the objective, since the density of the noise has no gradient.
-    `build` warns where :math:`d \log 3 > \log B` (d = 6 at B = 512): a batch of B rows cannot show
-    a grid with a point inside the cube. Take `GaussianNoise` and ``target="uniform"`` there.
+    The paper's own channel (Butakov et al., arXiv:2410.06993; :doc:`/guide/method`), for one or two
+    components and ``target="uniform"``. Its capacity, :math:`d \log(1 + 1/2e)` nats, is reached
+    where 1/2e is an integer, by the uniform distribution on the grid
+    :math:`\{0, 2e, \dots, 1\}^d` alone. `build` warns where :math:`d \log 3 > \log B` (d = 6 at
+    B = 512): a batch of B rows cannot show a grid with a point inside the cube.
 
     Parameters
     ----------
@@ -339,8 +332,7 @@ class UniformNoise(_Noise):
                 f"uniform noise on {n_components} components passes {channel.capacity:.1f} nats at "
                 f"its strongest (1/2e = 2), and a batch of {batch_size} rows shows "
                 f"{math.log(batch_size):.1f} at most: the joint distribution will not match. Use "
-                "noise='auto' (GaussianNoise) with target='uniform', fewer components, or a larger "
-                "batch_size."
+                "noise='auto' and target='uniform', fewer components, or a larger batch_size."
             )
             warnings.warn(message, UserWarning, stacklevel=2)
         return channel

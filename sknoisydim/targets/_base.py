@@ -163,10 +163,10 @@ def check_vector(value: object, name: str, n_components: int) -> FloatArray:
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be a number or one per component, got {value!r}.")
-    if array.ndim > 1 or (array.ndim == 1 and array.size != n_components):
+    if array.shape not in ((), (n_components,)):
         raise ValueError(
-            f"{name} has shape {array.shape}, but n_components={n_components}: it must be a "
-            "number or one per component."
+            f"{name} has shape {array.shape}, but n_components={n_components}: it must be a number "
+            "or one per component."
         )
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got {value!r}.")

@@ -50,10 +50,7 @@ class _Marginal:
         levels = np.array([0.25, 0.5, 0.75])
         with np.errstate(all="ignore"):
             if np.shape(quantile(0.5)) != ():
-                raise ValueError(
-                    f"{said} has arrays as parameters: give a list of distributions instead, one "
-                    "per component."
-                )
+                raise ValueError(f"{said} has arrays as parameters: give a list of distributions.")
             quartiles = np.asarray(quantile(levels), dtype=np.float64)
             back = np.asarray(cdf(quartiles), dtype=np.float64)
         if not ((np.diff(quartiles) > 0).all() and (np.abs(back - levels) < 1e-3).all()):
@@ -106,9 +103,8 @@ class _Marginal:
             below, above = self._pull(np.nextafter([x, x], [-np.inf, np.inf]))
         except (ArithmeticError, RuntimeError, ValueError):
             return False
-        scipy_folder = os.path.dirname(scipy.__file__)
         # Those of other threads arrive here too.
-        warned = any(warning.filename.startswith(scipy_folder) for warning in caught)
+        warned = any(w.filename.startswith(os.path.dirname(scipy.__file__)) for w in caught)
         agrees = below - AGREEMENT <= sign * z <= above + AGREEMENT
         return bool(np.isfinite(x) and x != before and agrees and not warned)
 
@@ -132,9 +128,8 @@ def undamaged(distribution: object) -> Any:
     if type(distribution).__name__ != "StandardNormal" or not parameters:
         raise ValueError(
             f"{distribution!r} was damaged when it was copied or pickled: scipy makes a standard "
-            "normal of a copied scipy.stats.Normal. Put the distribution into "
-            "sknoisydim.targets.Independent, which scikit-learn clones without copying the "
-            "distribution, or use the older scipy.stats.norm."
+            "normal of a copied scipy.stats.Normal. Put the distribution into an object of "
+            "sknoisydim.targets.Independent, whose clones share it, or use scipy.stats.norm."
         )
     return stats.Normal(**parameters)
 
@@ -145,9 +140,8 @@ def distribution_methods(value: object, name: str) -> tuple[str, ...]:
     kind = value if inspect.isclass(value) else type(value)
     if any(base.__module__.startswith(("torch.", "zuko.")) for base in kind.__mro__):
         raise TypeError(
-            f"{name}={value!r} is a torch object, which is not supported: pass the same "
-            "distribution from scipy.stats, as in scipy.stats.beta(2, 5), or wrap the map of a "
-            "flow in sknoisydim.targets.PushForward."
+            f"{name}={value!r} is a torch object: pass the same distribution from scipy.stats, as "
+            "in scipy.stats.beta(2, 5), or wrap a flow in sknoisydim.targets.PushForward."
         )
     unfrozen = isinstance(value, UNFROZEN) and not hasattr(value, "xk")  # with xk: atoms
     if unfrozen or (is_class and callable(getattr(value, "icdf", None))):
@@ -158,10 +152,7 @@ def distribution_methods(value: object, name: str) -> tuple[str, ...]:
         )
     if not is_class:
         if _is_discrete(value):
-            raise ValueError(
-                f"{name}={describe(value)} is discrete, and a target must be continuous: no "
-                "invertible map turns N(0, I) into a discrete distribution."
-            )
+            raise ValueError(f"{name}={describe(value)} is discrete, and a target is continuous.")
         for names in GENERATIONS:
             if all(callable(getattr(value, method, None)) for method in names):
                 return names
@@ -169,9 +160,8 @@ def distribution_methods(value: object, name: str) -> tuple[str, ...]:
         f"{name}={shown(value)} of type {type(value).__name__} is not understood: it takes a name "
         "('normal', 'uniform'), a target of sknoisydim.targets, a frozen continuous distribution "
         "of scipy.stats such as scipy.stats.beta(2, 5) or scipy.stats.Normal(mu=0, sigma=2), a "
-        "frozen scipy.stats.multivariate_normal, or a list or tuple of these with one per "
-        "component. For any other joint distribution give its map, by "
-        "sknoisydim.targets.PushForward."
+        "frozen scipy.stats.multivariate_normal, a list or tuple of these with one per component, "
+        "or the map of any other distribution, as sknoisydim.targets.PushForward."
     )
 
 
@@ -205,8 +195,8 @@ class Independent(Target):
     marginals : distribution, or list or tuple of n_components distributions
         One distribution for all components, or one for each: a frozen continuous distribution of
         scipy.stats (``scipy.stats.beta(2, 5)``, ``scipy.stats.Normal(mu=1, sigma=2)``), a name
-        ("normal", "uniform"), a target with one component, or an object of your own with the
-        methods `ppf`, `isf`, `cdf`, `sf` and `logpdf`.
+        ("normal", "uniform"), a target with one component, or an object of your own with methods
+        `ppf`, `isf`, `cdf`, `sf` and `logpdf`.
 
     Raises
     ------
@@ -291,8 +281,8 @@ def as_components(distributions: object, n_components: int, name: str) -> list[T
         return [as_target(distributions, name)] * n_components
     if len(distributions) != n_components:
         raise ValueError(
-            f"{name} has {len(distributions)} distributions, but n_components={n_components}: it "
-            "takes one distribution for all components, or a list or tuple with one per component."
+            f"{name} has {len(distributions)} distributions, but n_components={n_components}: give "
+            "one distribution, or one per component."
         )
     known: dict[int, Target | _Marginal] = {}
     return [
@@ -303,7 +293,7 @@ def as_components(distributions: object, n_components: int, name: str) -> list[T
 
 @own_context()
 def resolve_target(target: object, n_components: int) -> Target:
-    """Return the target that `target` stands for, bound to a number of components.
+    """Return a bound copy of the target that `target` stands for.
 
     Parameters
     ----------
@@ -318,14 +308,12 @@ def resolve_target(target: object, n_components: int) -> Target:
     Returns
     -------
     target : Target
-        A bound copy.
 
     Raises
     ------
     TypeError, ValueError
-        If `target` is not understood, such as a distribution that is not frozen or one of
-        `torch.distributions`; if a name is unknown, a distribution is discrete or has invalid
-        parameters, or the number of components does not fit.
+        If `target` is not understood, such as a distribution that is not frozen or is of torch; if
+        a name is unknown, a distribution discrete, or parameters or number of components not valid.
     """
     n_components = check_integer(n_components, "n_components", minimum=1)
     if isinstance(target, (list, tuple)):

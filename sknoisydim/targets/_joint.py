@@ -50,18 +50,14 @@ class MultivariateNormal(Target):
         self.mean_ = check_vector(self.mean, "mean", n_components)
         cov = check_array(self.cov, dtype=np.float64, input_name="cov")
         if cov.shape != (n_components, n_components):
-            raise ValueError(
-                f"cov has shape {cov.shape}, but n_components={n_components}: it must have the "
-                f"shape ({n_components}, {n_components})."
-            )
+            raise ValueError(f"cov must have {n_components} rows and columns, got {cov.shape}.")
         if np.abs(cov - cov.T).max() > 1e-8 * np.abs(cov).max():
             raise ValueError("cov must be symmetric, but it differs from its transpose.")
         try:
             self.factor_ = np.linalg.cholesky(cov)
         except np.linalg.LinAlgError:
             raise ValueError(
-                "cov must be positive definite, but its smallest eigenvalue is "
-                f"{np.linalg.eigvalsh(cov)[0]:.3g}."
+                f"cov must be positive definite: an eigenvalue is {np.linalg.eigvalsh(cov)[0]:.3g}."
             ) from None
 
     def _push(self, z: FloatArray) -> FloatArray:
@@ -83,9 +79,8 @@ class PushForward(Target):
     :math:`T` is `forward`. The log density of a row :math:`x` is
     :math:`\log n(z) - \log|\det J_T(z)|` nats, where :math:`z = T^{-1}(x)`, :math:`n` is the
     density of N(0, I) and :math:`J_T` is the Jacobian matrix of :math:`T`. :meth:`push` clips `z`
-    to [-37.5, 37.5], so that a map such as exp stays finite. Rows for which `inverse` gives
-    infinity or NaN are outside the support: their log density is -inf, and :meth:`pull` clips
-    infinity to that range and leaves NaN.
+    to [-37.5, 37.5], so that a map such as exp stays finite. Rows for which `inverse` gives NaN, or
+    infinity, which :meth:`pull` clips to it, are outside the support, with the log density -inf.
 
     Parameters
     ----------
