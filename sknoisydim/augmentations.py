@@ -140,23 +140,23 @@ def one_hot_blocks(x: Tensor) -> list[list[int]]:
     # True for columns of two values, and for those of one, or none.
     usable = (ones | (x <= low + slack) | missing).all(0).tolist()
     constant = (low >= high).tolist()
-    blocks, start, p = [], 0, x.shape[1]
-    while start < p:
-        stop = start
+    blocks, start = [], 0
+    while start < len(usable):
         total = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        settled = gaps = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        while stop < p and usable[stop] and not constant[start]:
+        gaps, settled, stop = missing.new_zeros(len(x)), False, start
+        while not settled and stop < len(usable) and usable[stop] and not constant[start]:
             total += ones[:, stop]
-            gaps = gaps | missing[:, stop]
-            settled = (total == 1) | (gaps & (total == 0))
+            gaps |= missing[:, stop]
             stop += 1
-            if total.max() > 1 or settled.all():
+            if total.max() > 1:
                 break
+            settled = bool(((total == 1) | gaps).all())
         # Rows with gaps agree with many a block: some without have to say that it is one.
-        found = stop - start > 1 and bool(settled.all() and not gaps.all())
-        if found:
+        if settled and stop - start > 1 and not gaps.all():
             blocks.append(list(range(start, stop)))
-        start = stop if found else start + 1
+            start = stop
+        else:
+            start += 1
     return blocks
 
 

@@ -339,7 +339,6 @@ class UniformNoise(_Noise):
 
 
 Channel = GaussianChannel | UniformChannel
-
 NOISES: Mapping[str, type] = {"gaussian": GaussianNoise, "uniform": UniformNoise}
 
 

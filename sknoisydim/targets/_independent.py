@@ -22,12 +22,11 @@ from sknoisydim.targets._joint import MultivariateNormal
 # How the two generations of scipy.stats call quantile function, that of the upper tail,
 # distribution function, survival function and log density.
 GENERATIONS = (("ppf", "isf", "cdf", "sf", "logpdf"), ("icdf", "iccdf", "cdf", "ccdf", "logpdf"))
-
+TARGETS: Mapping[str, type[Target]] = {"normal": Normal, "uniform": Uniform}
 UNFROZEN = (stats.rv_continuous, stats.rv_discrete, type(stats.multivariate_normal))
-
+_FrozenMultivariateNormal = type(stats.multivariate_normal([0.0], [[1.0]]))
 # Warning filters belong to the whole process, so only one thread at a time may change them.
 _FILTERS_LOCK = threading.Lock()
-
 # Normal scores that differ by more are not one, rounded by a numerical inversion; and the precision
 # of the range of normal scores in which a quantile function is right.
 AGREEMENT, STEP = 0.05, 0.1
@@ -114,9 +113,8 @@ def describe(distribution: Any) -> str:
     name = getattr(getattr(distribution, "dist", None), "name", None)
     if name is None:
         return repr(distribution)
-    arguments = [repr(value) for value in distribution.args]
-    arguments += [f"{key}={value!r}" for key, value in distribution.kwds.items()]
-    return f"{name}({', '.join(arguments)})"
+    keywords = [f"{key}={value!r}" for key, value in distribution.kwds.items()]
+    return f"{name}({', '.join([*map(repr, distribution.args), *keywords])})"
 
 
 def undamaged(distribution: object) -> Any:
@@ -170,11 +168,6 @@ def _is_discrete(distribution: Any) -> bool:
         return isinstance(getattr(distribution, "dist", distribution), stats.rv_discrete)
     # Discrete ones of the newer generation have all the methods, and infinite density at an atom.
     return bool(np.isposinf(distribution.logpdf(distribution.icdf(0.5))).any())
-
-
-TARGETS: Mapping[str, type[Target]] = {"normal": Normal, "uniform": Uniform}
-
-_FrozenMultivariateNormal = type(stats.multivariate_normal([0.0], [[1.0]]))
 
 
 class Independent(Target):

@@ -114,9 +114,7 @@ class PushForward(Target):
         try:
             self._apply("forward", np.zeros((2, n_components)), (2, n_components))
         except Exception as error:
-            raise ValueError(
-                f"forward failed on rows with n_components={n_components} numbers: {error}"
-            ) from error
+            raise ValueError(f"forward failed for n_components={n_components}: {error}") from error
 
     def _push(self, z: FloatArray) -> FloatArray:
         known = ~np.isnan(z).any(axis=1)
