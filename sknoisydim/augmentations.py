@@ -241,8 +241,7 @@ class FeatureCorruption(_View):
         return self.prepare(x)(x, generator)
 
 
-# Distances by a matrix product are inexact: so many more candidates than are asked for, the row
-# itself and its doubles among them, are looked at again, by subtraction.
+# Distances by a matrix product are inexact: those of so many more rows are taken by subtraction.
 _SPARE = 16
 
 

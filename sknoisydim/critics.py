@@ -231,8 +231,7 @@ class SeparableCritic(_Critic):
         return _Separable(view=view, noisy=noisy, temperature=tau)
 
 
-# Numbers that the first hidden layer of a chunk of pairs may hold (4 MB): large enough to keep
-# matrix products busy, small enough to stay in cache with what the backward pass needs.
+# Numbers in the first hidden layer of a chunk of pairs (4 MB): they stay in cache, going back too.
 CHUNK = 2**20
 
 
@@ -259,8 +258,8 @@ class ConcatCritic(_Critic):
 
     :math:`T_0` is the form of `BilinearCritic`, and h starts at zero. The most general critic
     (Belghazi et al., ICML 2018; Poole et al., ICML 2019, section 3), and the dearest: n^2
-    evaluations of a network per batch, where a separable critic takes 2n. Memory is bounded by the
-    n x n scores and the layers of one chunk of pairs at a time, 2^20 numbers each (4 MB).
+    evaluations of a network per batch, where a separable critic takes 2n. Memory holds n x n scores
+    and layers of one chunk of pairs, 2^20 numbers each (4 MB): they are computed again going back.
 
     Parameters
     ----------

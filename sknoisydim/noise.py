@@ -310,8 +310,9 @@ class UniformNoise(_Noise):
     The paper's own channel (Butakov et al., arXiv:2410.06993; :doc:`/guide/method`), for one or two
     components and ``target="uniform"``. Its capacity, :math:`d \log(1 + 1/2e)` nats, is reached
     where 1/2e is an integer, by the uniform distribution on the grid
-    :math:`\{0, 2e, \dots, 1\}^d` alone. `build` warns where :math:`d \log 3 > \log B` (d = 6 at
-    B = 512): a batch of B rows cannot show a grid with a point inside the cube.
+    :math:`\{0, 2e, \dots, 1\}^d` alone. Its density has no gradient: a fit learns a critic for all
+    terms. `build` warns where :math:`d \log 3 > \log B` (d = 6 at B = 512): B rows cannot show a
+    grid with a point inside the cube. Take `GaussianNoise` there.
 
     Parameters
     ----------

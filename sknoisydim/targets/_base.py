@@ -16,6 +16,7 @@ from sknoisydim._normal import normal_logpdf
 from sknoisydim._validation import check_integer
 
 FloatArray = NDArray[np.float64]
+RandomState = int | np.random.RandomState | None
 
 TINY, EPS, LARGEST = sys.float_info.min, sys.float_info.epsilon, sys.float_info.max
 # Beyond it (37.5) the tail probability of N(0, 1) loses its digits, and soon is 0.
@@ -95,9 +96,7 @@ class Target(BaseEstimator):
         return self._pull(self._rows(x, "x"))
 
     @own_context()
-    def sample(
-        self, n_samples: int, random_state: int | np.random.RandomState | None = None
-    ) -> FloatArray:
+    def sample(self, n_samples: int, random_state: RandomState = None) -> FloatArray:
         """Draw rows of the target: pushed normal draws.
 
         Parameters

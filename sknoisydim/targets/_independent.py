@@ -19,16 +19,14 @@ from sknoisydim._validation import check_integer, check_name, instance_of, namin
 from sknoisydim.targets._base import Z_MAX, FloatArray, Normal, Target, Uniform
 from sknoisydim.targets._joint import MultivariateNormal
 
-# How the two generations of scipy.stats call quantile function, that of the upper tail,
-# distribution function, survival function and log density.
+# Quantiles of the lower and upper tail, and their inverses, as old and new scipy.stats call them.
 GENERATIONS = (("ppf", "isf", "cdf", "sf", "logpdf"), ("icdf", "iccdf", "cdf", "ccdf", "logpdf"))
 TARGETS: Mapping[str, type[Target]] = {"normal": Normal, "uniform": Uniform}
 UNFROZEN = (stats.rv_continuous, stats.rv_discrete, type(stats.multivariate_normal))
 _FrozenMultivariateNormal = type(stats.multivariate_normal([0.0], [[1.0]]))
 # Warning filters belong to the whole process, so only one thread at a time may change them.
 _FILTERS_LOCK = threading.Lock()
-# Normal scores that differ by more are not one, rounded by a numerical inversion; and the precision
-# of the range of normal scores in which a quantile function is right.
+# What a numerical inversion may change of a normal score; precision of the range that is right.
 AGREEMENT, STEP = 0.05, 0.1
 
 
@@ -219,8 +217,7 @@ class Independent(Target):
             columns.setdefault(component, []).append(index)
         self.parts_: list[tuple[NDArray[np.intp], Target | _Marginal]] = []
         for component, alike in columns.items():
-            together = isinstance(component, _Marginal)
-            for block in [alike] if together else [[column] for column in alike]:
+            for block in [alike] if isinstance(component, _Marginal) else [[one] for one in alike]:
                 try:
                     part = component.bind(len(block))
                 except (TypeError, ValueError) as error:
@@ -277,11 +274,8 @@ def as_components(distributions: object, n_components: int, name: str) -> list[T
             f"{name} has {len(distributions)} distributions, but n_components={n_components}: give "
             "one distribution, or one per component."
         )
-    known: dict[int, Target | _Marginal] = {}
-    return [
-        known.setdefault(id(one), as_target(one, f"{name}[{index}]"))
-        for index, one in enumerate(distributions)
-    ]
+    known = {id(one): as_target(one, f"{name}[{i}]") for i, one in enumerate(distributions)}
+    return [known[id(one)] for one in distributions]
 
 
 @own_context()
