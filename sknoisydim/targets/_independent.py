@@ -1,13 +1,11 @@
 """Independent components with distributions of scipy.stats; what a user may write."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import threading
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import scipy
@@ -21,59 +19,35 @@ from sknoisydim._validation import check_integer, check_name, instance_of, namin
 from sknoisydim.targets._base import Z_MAX, FloatArray, Normal, Target, Uniform
 from sknoisydim.targets._joint import MultivariateNormal
 
-ALLOWED = (
-    "a name ('normal', 'uniform'), a target of sknoisydim.targets, a frozen continuous "
-    "distribution of scipy.stats such as scipy.stats.beta(2, 5) or scipy.stats.Normal(mu=0, "
-    "sigma=2), a frozen scipy.stats.multivariate_normal, or a list or tuple of these with one per "
-    "component"
-)
-
-# How the two generations of scipy.stats call quantile function, that of the upper tail,
-# distribution function, survival function and log density.
-GENERATIONS = (
-    ("ppf", "isf", "cdf", "sf", "logpdf"),
-    ("icdf", "iccdf", "cdf", "ccdf", "logpdf"),
-)
-
+# Quantiles of the lower and upper tail, and their inverses, as old and new scipy.stats call them.
+GENERATIONS = (("ppf", "isf", "cdf", "sf", "logpdf"), ("icdf", "iccdf", "cdf", "ccdf", "logpdf"))
+TARGETS: Mapping[str, type[Target]] = {"normal": Normal, "uniform": Uniform}
 UNFROZEN = (stats.rv_continuous, stats.rv_discrete, type(stats.multivariate_normal))
-
+_FrozenMultivariateNormal = type(stats.multivariate_normal([0.0], [[1.0]]))
 # Warning filters belong to the whole process, so only one thread at a time may change them.
 _FILTERS_LOCK = threading.Lock()
-
-_SCIPY = os.path.dirname(scipy.__file__)
-
-# Normal scores that differ by more are not one, rounded by a numerical inversion; and the precision
-# of the range of normal scores in which a quantile function is right.
+# What a numerical inversion may change of a normal score; precision of the range that is right.
 AGREEMENT, STEP = 0.05, 0.1
 
 
 class _Marginal:
-    """One distribution of scipy.stats for any number of components, behind the hooks of a target.
-
-    `z` is clipped to where the quantile function varies, and agrees with the distribution function.
-    """
+    """One distribution of scipy.stats, for any number of components, with the hooks of a target."""
 
     def __init__(self, distribution: Any, names: tuple[str, ...]) -> None:
         self.distribution = distribution
         self.names = names
 
-    def __deepcopy__(self, memo: dict[int, object]) -> _Marginal:
-        return self  # scipy cannot copy each distribution: see `undamaged`
-
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
         self.distribution = undamaged(self.distribution)
 
-    def bind(self, n_components: int) -> _Marginal:
+    def bind(self, n_components: int) -> Self:
         """Check the distribution, and find the range of its quantile function."""
         (quantile, _, cdf, *_), said = self.functions(), describe(self.distribution)
         levels = np.array([0.25, 0.5, 0.75])
         with np.errstate(all="ignore"):
             if np.shape(quantile(0.5)) != ():
-                raise ValueError(
-                    f"{said} has arrays as parameters: give a list of distributions instead, one "
-                    "per component."
-                )
+                raise ValueError(f"{said} has arrays as parameters: give a list of distributions.")
             quartiles = np.asarray(quantile(levels), dtype=np.float64)
             back = np.asarray(cdf(quartiles), dtype=np.float64)
         if not ((np.diff(quartiles) > 0).all() and (np.abs(back - levels) < 1e-3).all()):
@@ -81,7 +55,7 @@ class _Marginal:
                 f"{said} is not a continuous distribution: its quartiles are {quartiles.tolist()}, "
                 f"and its distribution function there is {back.tolist()}. Check its parameters."
             )
-        self.median = float(quartiles[1])
+        self.median, self.z_low, self.z_high = float(quartiles[1]), -np.inf, np.inf
         # The quantile functions of scipy give infinity, NaN, the wrong sign (t(3) at 1e-290) or
         # a wrong value with a warning (beta at 1e-110) in tails that nobody asks for but us.
         with _FILTERS_LOCK, warnings.catch_warnings(record=True) as caught:
@@ -93,28 +67,22 @@ class _Marginal:
         return [getattr(self.distribution, name) for name in self.names]
 
     def _push(self, z: FloatArray) -> FloatArray:
-        return self._quantile(np.clip(z, self.z_low, self.z_high))
+        lower, upper, *_ = self.functions()
+        # Each half goes through its small tail probability, which keeps all its digits.
+        halves = [lambda z: upper(ndtr(-z)), lambda z: lower(ndtr(z))]
+        z = np.clip(z, self.z_low, self.z_high)
+        with np.errstate(all="ignore"):
+            return np.piecewise(z, [z > 0.0], halves)
 
     def _pull(self, x: FloatArray) -> FloatArray:
-        return np.clip(self._normal_score(x), self.z_low, self.z_high)
+        *_, cdf, sf, _ = self.functions()
+        halves = [lambda x: -ndtri(sf(x)), lambda x: ndtri(cdf(x))]
+        with np.errstate(all="ignore"):
+            return np.clip(np.piecewise(x, [x > self.median], halves), self.z_low, self.z_high)
 
     def _logpdf(self, x: FloatArray) -> FloatArray:
         with np.errstate(all="ignore"):
             return np.asarray(self.distribution.logpdf(x)).sum(axis=1)
-
-    # Each half goes through its small tail probability, which keeps all its digits.
-
-    def _quantile(self, z: FloatArray) -> FloatArray:
-        lower, upper, *_ = self.functions()
-        halves = [lambda z: upper(ndtr(-z)), lambda z: lower(ndtr(z))]
-        with np.errstate(all="ignore"):
-            return np.piecewise(z, [z > 0.0], halves)
-
-    def _normal_score(self, x: FloatArray) -> FloatArray:
-        *_, cdf, sf, _ = self.functions()
-        halves = [lambda x: -ndtri(sf(x)), lambda x: ndtri(cdf(x))]
-        with np.errstate(all="ignore"):
-            return np.piecewise(x, [x > self.median], halves)
 
     def _reach(self, sign: float, caught: list[warnings.WarningMessage]) -> float:
         """Find the normal score of one sign beyond which quantiles are constant, or wrong."""
@@ -128,12 +96,12 @@ class _Marginal:
         """Whether the quantile differs from that a step before, and is right to the last digit."""
         caught.clear()
         try:
-            before, x = self._quantile(sign * np.array([z - STEP, z]))
-            below, above = self._normal_score(np.nextafter([x, x], [-np.inf, np.inf]))
+            before, x = self._push(sign * np.array([z - STEP, z]))
+            below, above = self._pull(np.nextafter([x, x], [-np.inf, np.inf]))
         except (ArithmeticError, RuntimeError, ValueError):
             return False
         # Those of other threads arrive here too.
-        warned = any(warning.filename.startswith(_SCIPY) for warning in caught)
+        warned = any(w.filename.startswith(os.path.dirname(scipy.__file__)) for w in caught)
         agrees = below - AGREEMENT <= sign * z <= above + AGREEMENT
         return bool(np.isfinite(x) and x != before and agrees and not warned)
 
@@ -143,25 +111,21 @@ def describe(distribution: Any) -> str:
     name = getattr(getattr(distribution, "dist", None), "name", None)
     if name is None:
         return repr(distribution)
-    arguments = [repr(value) for value in distribution.args]
-    arguments += [f"{key}={value!r}" for key, value in distribution.kwds.items()]
-    return f"{name}({', '.join(arguments)})"
+    keywords = [f"{key}={value!r}" for key, value in distribution.kwds.items()]
+    return f"{name}({', '.join([*map(repr, distribution.args), *keywords])})"
 
 
 def undamaged(distribution: object) -> Any:
-    """Return a distribution of scipy.stats as it was before it was copied or pickled.
-
-    scipy 1.17 makes a standard normal of a copied ``scipy.stats.Normal``: only its repr tells.
-    """
+    """Return a distribution of scipy.stats as it was before it was copied or pickled."""
+    # scipy 1.17 makes a standard normal of a copied scipy.stats.Normal: only its repr tells.
     if "StandardNormal(mu" not in repr(distribution):
         return distribution
     parameters = getattr(distribution, "_original_parameters", None)
     if type(distribution).__name__ != "StandardNormal" or not parameters:
         raise ValueError(
             f"{distribution!r} was damaged when it was copied or pickled: scipy makes a standard "
-            "normal of a copied scipy.stats.Normal. Put the distribution into "
-            "sknoisydim.targets.Independent, which scikit-learn clones without copying the "
-            "distribution, or use the older scipy.stats.norm."
+            "normal of a copied scipy.stats.Normal. Put the distribution into an object of "
+            "sknoisydim.targets.Independent, whose clones share it, or use scipy.stats.norm."
         )
     return stats.Normal(**parameters)
 
@@ -172,9 +136,8 @@ def distribution_methods(value: object, name: str) -> tuple[str, ...]:
     kind = value if inspect.isclass(value) else type(value)
     if any(base.__module__.startswith(("torch.", "zuko.")) for base in kind.__mro__):
         raise TypeError(
-            f"{name}={value!r} is a torch object, which is not supported: pass the same "
-            "distribution from scipy.stats, as in scipy.stats.beta(2, 5), or wrap the map of a "
-            "flow in sknoisydim.targets.PushForward."
+            f"{name}={value!r} is a torch object: pass the same distribution from scipy.stats, as "
+            "in scipy.stats.beta(2, 5), or wrap a flow in sknoisydim.targets.PushForward."
         )
     unfrozen = isinstance(value, UNFROZEN) and not hasattr(value, "xk")  # with xk: atoms
     if unfrozen or (is_class and callable(getattr(value, "icdf", None))):
@@ -185,32 +148,24 @@ def distribution_methods(value: object, name: str) -> tuple[str, ...]:
         )
     if not is_class:
         if _is_discrete(value):
-            raise ValueError(
-                f"{name}={describe(value)} is discrete, and a target must be continuous: no "
-                "invertible map turns N(0, I) into a discrete distribution."
-            )
+            raise ValueError(f"{name}={describe(value)} is discrete, and a target is continuous.")
         for names in GENERATIONS:
             if all(callable(getattr(value, method, None)) for method in names):
                 return names
     raise TypeError(
-        f"{name}={shown(value)} of type {type(value).__name__} is not understood: it takes "
-        f"{ALLOWED}. For any other joint distribution give its map, by "
-        "sknoisydim.targets.PushForward."
+        f"{name}={shown(value)} of type {type(value).__name__} is not understood: it takes a name "
+        "('normal', 'uniform'), a target of sknoisydim.targets, a frozen continuous distribution "
+        "of scipy.stats such as scipy.stats.beta(2, 5) or scipy.stats.Normal(mu=0, sigma=2), a "
+        "frozen scipy.stats.multivariate_normal, a list or tuple of these with one per component, "
+        "or the map of any other distribution, as sknoisydim.targets.PushForward."
     )
 
 
 def _is_discrete(distribution: Any) -> bool:
-    if isinstance(getattr(distribution, "dist", distribution), stats.rv_discrete):
-        return True
     if not all(callable(getattr(distribution, method, None)) for method in ("icdf", "logpdf")):
-        return False
+        return isinstance(getattr(distribution, "dist", distribution), stats.rv_discrete)
     # Discrete ones of the newer generation have all the methods, and infinite density at an atom.
     return bool(np.isposinf(distribution.logpdf(distribution.icdf(0.5))).any())
-
-
-TARGETS: Mapping[str, type[Target]] = {"normal": Normal, "uniform": Uniform}
-
-_FrozenMultivariateNormal = type(stats.multivariate_normal([0.0], [[1.0]]))
 
 
 class Independent(Target):
@@ -221,47 +176,37 @@ class Independent(Target):
     with the quantile function :math:`Q_i` of component :math:`i` and the distribution function
     :math:`\Phi` of N(0, 1), both through survival functions in the upper half. The log density of a
     sample :math:`x` is :math:`\sum_i \log p_i(x_i)` nats, :math:`p_i` the density of component i.
+    `z` is clipped to the range in which the quantile function is finite, agrees with the
+    distribution function and is not yet constant, and to [-37.5, 37.5] at most. It is [-8.3, 8.3]
+    where a distribution computes its survival function as 1 - cdf, or has an edge that is not 0.
+    :meth:`push` is as monotone, and :meth:`pull` as exact, as the functions of the distribution.
 
     Parameters
     ----------
     marginals : distribution, or list or tuple of n_components distributions
         One distribution for all components, or one for each: a frozen continuous distribution of
         scipy.stats (``scipy.stats.beta(2, 5)``, ``scipy.stats.Normal(mu=1, sigma=2)``), a name
-        ("normal", "uniform"), a target with one component, or an object of your own with the
-        methods `ppf`, `isf`, `cdf`, `sf` and `logpdf`.
+        ("normal", "uniform"), a target with one component, or an object of your own with methods
+        `ppf`, `isf`, `cdf`, `sf` and `logpdf`.
 
     Raises
     ------
     TypeError, ValueError
         By :meth:`bind`, if a distribution is not understood, not frozen, discrete or has invalid
         parameters, or if there are not `n_components` of them.
-
-    Notes
-    -----
-    `z` is clipped to the range in which the quantile function is finite, agrees with the
-    distribution function and is not yet constant, and to [-37.5, 37.5] at most. It is [-8.3, 8.3]
-    where a distribution computes its survival function as 1 - cdf, or has an edge that is not 0.
-    :meth:`push` is as monotone, and :meth:`pull` as exact, as the functions of the distribution.
-
-    Examples
-    --------
-    >>> from scipy import stats
-    >>> from sknoisydim.targets import Independent
-    >>> mixed = Independent(["normal", stats.beta(2, 5)]).bind(2)
-    >>> mixed.push([[0.0, 0.0]])
-    array([[0.       , 0.26444998]])
     """
 
     def __init__(self, marginals: object) -> None:
         self.marginals = marginals
 
-    def __sklearn_clone__(self) -> Independent:
+    def __sklearn_clone__(self) -> "Independent":
         # Distributions do not change, and scipy cannot copy each of them: see `undamaged`.
-        if isinstance(self.marginals, (list, tuple)):
-            return Independent(type(self.marginals)(map(_clone_target, self.marginals)))
-        return Independent(_clone_target(self.marginals))
+        given: Any = self.marginals
+        several = isinstance(given, (list, tuple))
+        copies = [clone(m) if isinstance(m, Target) else m for m in (given if several else [given])]
+        return Independent(type(given)(copies) if several else copies[0])
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Independent:
+    def __deepcopy__(self, memo: dict[int, object]) -> "Independent":
         copied = self.__sklearn_clone__()
         copied.__dict__ |= {n: value for n, value in vars(self).items() if n != "marginals"}
         return copied
@@ -272,8 +217,7 @@ class Independent(Target):
             columns.setdefault(component, []).append(index)
         self.parts_: list[tuple[NDArray[np.intp], Target | _Marginal]] = []
         for component, alike in columns.items():
-            together = isinstance(component, _Marginal)
-            for block in [alike] if together else [[column] for column in alike]:
+            for block in [alike] if isinstance(component, _Marginal) else [[one] for one in alike]:
                 try:
                     part = component.bind(len(block))
                 except (TypeError, ValueError) as error:
@@ -327,23 +271,16 @@ def as_components(distributions: object, n_components: int, name: str) -> list[T
         return [as_target(distributions, name)] * n_components
     if len(distributions) != n_components:
         raise ValueError(
-            f"{name} has {len(distributions)} distributions, but n_components={n_components}: it "
-            "takes one distribution for all components, or a list or tuple with one per component."
+            f"{name} has {len(distributions)} distributions, but n_components={n_components}: give "
+            "one distribution, or one per component."
         )
-    known: dict[int, Target | _Marginal] = {}
-    return [
-        known.setdefault(id(one), as_target(one, f"{name}[{index}]"))
-        for index, one in enumerate(distributions)
-    ]
-
-
-def _clone_target(distribution: object) -> object:
-    return clone(distribution) if isinstance(distribution, Target) else distribution
+    known = {id(one): as_target(one, f"{name}[{i}]") for i, one in enumerate(distributions)}
+    return [known[id(one)] for one in distributions]
 
 
 @own_context()
 def resolve_target(target: object, n_components: int) -> Target:
-    """Return the target that `target` stands for, bound to a number of components.
+    """Return a bound copy of the target that `target` stands for.
 
     Parameters
     ----------
@@ -358,14 +295,12 @@ def resolve_target(target: object, n_components: int) -> Target:
     Returns
     -------
     target : Target
-        A bound copy.
 
     Raises
     ------
     TypeError, ValueError
-        If `target` is not understood, such as a distribution that is not frozen or one of
-        `torch.distributions`; if a name is unknown, a distribution is discrete or has invalid
-        parameters, or the number of components does not fit.
+        If `target` is not understood, such as a distribution that is not frozen or is of torch; if
+        a name is unknown, a distribution discrete, or parameters or number of components not valid.
     """
     n_components = check_integer(n_components, "n_components", minimum=1)
     if isinstance(target, (list, tuple)):

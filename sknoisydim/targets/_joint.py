@@ -1,7 +1,5 @@
 """Joint distributions: normal, in a ball or a shell, and any map of the user's."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 
@@ -17,6 +15,8 @@ from sknoisydim.targets._base import EPS, Z_MAX, FloatArray, Target, check_vecto
 
 # A linear map and a square of numbers up to here do not overflow.
 HUGE = 1e150
+
+Map = Callable[[FloatArray], ArrayLike]
 
 
 class MultivariateNormal(Target):
@@ -38,8 +38,7 @@ class MultivariateNormal(Target):
     Examples
     --------
     >>> from sknoisydim.targets import MultivariateNormal
-    >>> target = MultivariateNormal(mean=[1.0, 0.0], cov=[[4.0, 2.0], [2.0, 2.0]]).bind(2)
-    >>> target.push([[1.0, 1.0]])
+    >>> MultivariateNormal([1.0, 0.0], cov=[[4.0, 2.0], [2.0, 2.0]]).bind(2).push([[1.0, 1.0]])
     array([[3., 2.]])
     """
 
@@ -51,18 +50,14 @@ class MultivariateNormal(Target):
         self.mean_ = check_vector(self.mean, "mean", n_components)
         cov = check_array(self.cov, dtype=np.float64, input_name="cov")
         if cov.shape != (n_components, n_components):
-            raise ValueError(
-                f"cov has shape {cov.shape}, but n_components={n_components}: it must have the "
-                f"shape ({n_components}, {n_components})."
-            )
+            raise ValueError(f"cov must have {n_components} rows and columns, got {cov.shape}.")
         if np.abs(cov - cov.T).max() > 1e-8 * np.abs(cov).max():
             raise ValueError("cov must be symmetric, but it differs from its transpose.")
         try:
             self.factor_ = np.linalg.cholesky(cov)
         except np.linalg.LinAlgError:
             raise ValueError(
-                "cov must be positive definite, but its smallest eigenvalue is "
-                f"{np.linalg.eigvalsh(cov)[0]:.3g}."
+                f"cov must be positive definite: an eigenvalue is {np.linalg.eigvalsh(cov)[0]:.3g}."
             ) from None
 
     def _push(self, z: FloatArray) -> FloatArray:
@@ -83,7 +78,9 @@ class PushForward(Target):
 
     :math:`T` is `forward`. The log density of a row :math:`x` is
     :math:`\log n(z) - \log|\det J_T(z)|` nats, where :math:`z = T^{-1}(x)`, :math:`n` is the
-    density of N(0, I) and :math:`J_T` is the Jacobian matrix of :math:`T`.
+    density of N(0, I) and :math:`J_T` is the Jacobian matrix of :math:`T`. :meth:`push` clips `z`
+    to [-37.5, 37.5], so that a map such as exp stays finite. Rows for which `inverse` gives NaN, or
+    infinity, which :meth:`pull` clips to it, are outside the support, with the log density -inf.
 
     Parameters
     ----------
@@ -100,49 +97,24 @@ class PushForward(Target):
         By :meth:`bind`, if a parameter cannot be called, or `forward` fails or changes the shape;
         by the other methods, if the function that they need is missing or gives another shape; by
         :meth:`push`, if `forward` gives infinity or NaN for finite rows.
-
-    Notes
-    -----
-    :meth:`push` clips `z` to [-37.5, 37.5], so that a map such as exp stays finite. Rows for which
-    `inverse` gives infinity or NaN are outside the support: their log density is -inf, and
-    :meth:`pull` clips infinity to that range and leaves NaN.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sknoisydim.targets import PushForward
-    >>> lognormal = PushForward(np.exp, inverse=np.log, log_abs_det_jacobian=lambda z: z.sum(1))
-    >>> target = lognormal.bind(2)
-    >>> target.push([[0.0, 1.0]])
-    array([[1.        , 2.71828183]])
-    >>> target.logpdf([[1.0, 1.0]])
-    array([-1.83787707])
     """
 
     def __init__(
-        self,
-        forward: Callable[[FloatArray], ArrayLike],
-        inverse: Callable[[FloatArray], ArrayLike] | None = None,
-        *,
-        log_abs_det_jacobian: Callable[[FloatArray], ArrayLike] | None = None,
+        self, forward: Map, inverse: Map | None = None, *, log_abs_det_jacobian: Map | None = None
     ) -> None:
         self.forward = forward
         self.inverse = inverse
         self.log_abs_det_jacobian = log_abs_det_jacobian
 
     def _bind(self, n_components: int) -> None:
-        if not callable(self.forward):
-            raise TypeError(f"forward must be callable, got {self.forward!r}.")
-        for name in ("inverse", "log_abs_det_jacobian"):
-            function = getattr(self, name)
-            if function is not None and not callable(function):
-                raise TypeError(f"{name} must be callable or None, got {function!r}.")
+        for name in ("forward", "inverse", "log_abs_det_jacobian"):
+            function, or_none = getattr(self, name), " or None" * (name != "forward")
+            if not callable(function) and not (or_none and function is None):
+                raise TypeError(f"{name} must be callable{or_none}, got {function!r}.")
         try:
             self._apply("forward", np.zeros((2, n_components)), (2, n_components))
         except Exception as error:
-            raise ValueError(
-                f"forward failed on rows with n_components={n_components} numbers: {error}"
-            ) from error
+            raise ValueError(f"forward failed for n_components={n_components}: {error}") from error
 
     def _push(self, z: FloatArray) -> FloatArray:
         known = ~np.isnan(z).any(axis=1)
@@ -185,29 +157,21 @@ class SphericalShell(Target):
 
     with :math:`r` for `inner`, :math:`R` for `outer` and :math:`F_d` the distribution function of
     the chi-squared distribution with d degrees of freedom. The log density inside is minus the log
-    of the volume, :math:`-\log\frac{\pi^{d/2} (R^d - r^d)}{\Gamma(d/2 + 1)}` nats.
+    of the volume, :math:`-\log\frac{\pi^{d/2} (R^d - r^d)}{\Gamma(d/2 + 1)}` nats. A float has few
+    digits left close to a sphere: :meth:`pull` gives a row back to 1e-6 while both tail
+    probabilities of its :math:`\lVert z \rVert^2` are above 1e-9, as for all rows but one in 500
+    million; of a thin shell :math:`\log_{10}(R / (R - r))` digits come off that.
 
     Parameters
     ----------
-    inner : float
-        Inner radius, at least 0.
-    outer : float
-        Outer radius, above `inner`.
-
-    Notes
-    -----
-    A float has few digits left close to a sphere: :meth:`pull` gives a row back to 1e-6 while both
-    tail probabilities of its :math:`\lVert z \rVert^2` are above 1e-9, as for all rows but one in
-    500 million; of a thin shell :math:`\log_{10}(R / (R - r))` digits come off that.
+    inner, outer : float
+        Inner radius, at least 0, and outer radius, above `inner`.
 
     Examples
     --------
     >>> from sknoisydim.targets import SphericalShell
-    >>> target = SphericalShell(inner=1.0, outer=2.0).bind(2)
-    >>> target.push([[3.0, 4.0]])
+    >>> SphericalShell(inner=1.0, outer=2.0).bind(2).push([[3.0, 4.0]])
     array([[1.19999832, 1.59999776]])
-    >>> target.logpdf([[0.0, 1.5], [0.0, 0.5]])
-    array([-2.24334217,        -inf])
     """
 
     def __init__(self, inner: float, outer: float) -> None:
@@ -249,9 +213,7 @@ class SphericalShell(Target):
         log_volume = log_volume + d * math.log(self._outer) + math.log(self._shell)
         # The norm of a row that was pushed to the edge may round to the other side of it.
         inside = (radius >= self._inner * (1 - 8 * EPS)) & (radius <= self._outer * (1 + 8 * EPS))
-        values: FloatArray = np.where(inside, -log_volume, -np.inf)
-        values[np.isnan(radius)] = np.nan
-        return values
+        return np.where(np.isnan(radius), np.nan, np.where(inside, -log_volume, -np.inf))
 
 
 class UniformBall(SphericalShell):
@@ -261,12 +223,6 @@ class UniformBall(SphericalShell):
     ----------
     radius : float, default=1.0
         Radius of the ball, above 0.
-
-    Examples
-    --------
-    >>> from sknoisydim.targets import UniformBall
-    >>> UniformBall(radius=2.0).bind(2).push([[0.6, 0.8]])
-    array([[0.75272561, 1.00363415]])
     """
 
     def __init__(self, radius: float = 1.0) -> None:
