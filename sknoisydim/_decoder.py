@@ -32,7 +32,7 @@ class Regressor:
     def __init__(self, regressor: BaseEstimator) -> None:
         self.regressor = regressor
 
-    def fit(self, z: FloatArray, targets: FloatArray, rng: np.random.Generator) -> FloatArray:
+    def fit(self, z: FloatArray, targets: FloatArray, rng: np.random.Generator) -> Any:
         """Fit to samples (n, d) and centred targets (n, p); return their residuals (n, p)."""
         for name, value in self.regressor.get_params().items():
             if value is None and name.rpartition("__")[2] == "random_state":
@@ -41,13 +41,11 @@ class Regressor:
         with naming("decoder", self.regressor):
             predicted = cross_val_predict(self.regressor, z, y, cv=min(5, len(z)))
             self.regressor.fit(z, y)
-        residuals: FloatArray = targets - predicted.reshape(targets.shape)
-        return residuals
+        return targets - predicted.reshape(targets.shape)
 
     def predict(self, z: FloatArray) -> FloatArray:
         """Return predicted targets (n, p)."""
-        predicted: FloatArray = np.asarray(self.regressor.predict(z), dtype=np.float64)
-        return predicted.reshape(len(z), -1)
+        return np.asarray(self.regressor.predict(z), dtype=np.float64).reshape(len(z), -1)
 
 
 DECODERS: Mapping[str, type] = {"kernel_ridge": KernelRidge}

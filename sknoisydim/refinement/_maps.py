@@ -117,8 +117,8 @@ class Composed(InvertibleMap):
 def interpolate(x: Tensor, tables: Tensor, start: float, end: float, slopes: bool) -> Pair:
     """Return g(x) (n, d), and g'(x), or anything without `slopes`.
 
-    `tables` (d, CELLS + 1) hold g of each column at equidistant points from `start` to `end`. It is
-    linear between these, and a shift beyond.
+    Of each column, g is linear between the values of `tables` (d, CELLS + 1) at equidistant points
+    from `start` to `end`, and a shift beyond.
     """
     per_unit = CELLS / (end - start)
     inside = x.clamp(start, end)
@@ -210,11 +210,9 @@ class Radial(InvertibleMap):
 
     def _run(self, z: Tensor, ladj: bool) -> Pair:
         r = self._norms(z)
-        moved, slope = interpolate(r, self.values.to(z.dtype)[None], 0, self.end, ladj)
+        moved, slope = interpolate(r, self.values.to(z.dtype)[None], 0, self.end, True)
         # In the first cell rows are multiplied by a number, the one at 0 too.
         stretch = moved / r
-        if not ladj:
-            return z * stretch, r
         log_det = slope.log() + (self.n_components - 1) * stretch.log()
         return z * stretch, log_det[:, 0]
 

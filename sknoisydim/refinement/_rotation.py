@@ -15,22 +15,13 @@ from sklearn.base import BaseEstimator
 from sklearn.mixture import GaussianMixture
 from sklearn.utils import check_array
 from torch import nn
-from torch.nn import functional
 
 from sknoisydim._context import own_context
 from sknoisydim._modules import make_generator
 from sknoisydim._normal import normal_logpdf
 from sknoisydim._validation import check_integer, check_real, is_auto
-from sknoisydim.refinement._maps import (
-    BOUND,
-    CELLS,
-    Composed,
-    Couplings,
-    InvertibleMap,
-    Radial,
-    RotatedTables,
-    Scale,
-)
+
+from ._maps import BOUND, CELLS, Composed, Couplings, InvertibleMap, Radial, RotatedTables, Scale
 
 FloatArray = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -234,9 +225,8 @@ def find_clusters(parts: list[FloatArray], n_clusters: int, seed: int) -> list[C
         return nothing
     rows = rows[rng.choice(n, CLUSTER_ROWS, replace=False)] if n > CLUSTER_ROWS else rows
     rows = rows + CLUSTER_JITTER * rng.standard_normal(rows.shape)
-    # One step at a time, as good as converged by this tolerance: where it stops by itself before it
-    # has converged, scikit-learn warns, and filters belong to the whole process. k-means would add
-    # in the order in which its threads come.
+    # One step at a time, as good as converged by this tolerance: else scikit-learn would warn, and
+    # filters belong to the whole process. k-means would add in the order of its threads.
     one_step = {"max_iter": 2, "tol": 1e300, "warm_start": True, "random_state": seed % 2**32}
     mixture = GaussianMixture(n_clusters, init_params="k-means++", reg_covar=RIDGE, **one_step)
     before = -np.inf
@@ -285,10 +275,7 @@ def tables_map(layers: list[tuple[FloatArray, FloatArray]], d: int) -> RotatedTa
 
 
 def independent_axes(z: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Return orthogonal axes (d, d) along which z (n, d) is far from normal.
-
-    Some steps of symmetric FastICA (Hyvarinen 1999, log cosh) from random axes.
-    """
+    """Return orthogonal axes (d, d) by steps of symmetric FastICA (Hyvarinen 1999, log cosh)."""
     z = z - z.mean(0)
     values, vectors = np.linalg.eigh(z.T @ z / len(z))
     z = z @ (vectors / np.sqrt(np.maximum(values, 1e-6)) @ vectors.T)
@@ -319,18 +306,16 @@ def discriminant_axes(z: FloatArray, codes: Codes, rng: np.random.Generator) -> 
 
 
 def towards_normal(u: FloatArray, step: float) -> FloatArray:
-    """Return tables (d, CELLS + 1) that move the columns of u (n, d) towards normal scores.
+    """Return tables (d, CELLS + 1) that move u (n, d) by `step` of the way to normal scores.
 
-    `step` of the way, and less far, the more of a column's departure from them may be chance: by
-    the share of its mean square that so many rows of N(0, 1) would show.
+    Less by the share of a column's mean square departure that n rows of N(0, 1) would show.
     """
     n, d = u.shape
     # Many quantiles of few rows would fit those rows and no others.
     n_knots = int(np.clip(round(n / d / 56), 5, 24))
     edge = -ndtri(min(0.1, TAIL_ROWS / n))
     y: Any = np.linspace(-edge, edge, n_knots)
-    share = ndtr(y)
-    quantiles: FloatArray = np.quantile(u, share, axis=0).T
+    share, quantiles = ndtr(y), np.quantile(u, ndtr(y), axis=0).T
     density = np.exp(-0.5 * y**2) / np.sqrt(2 * np.pi)
     # By the squared density, since a quantile has the variance share (1 - share) / (n density^2).
     departure = (density**2 * (quantiles - y) ** 2).sum(1)
@@ -363,7 +348,7 @@ def fit_head(z: torch.Tensor, codes: torch.Tensor, n_clusters: int) -> list[torc
     optimizer = torch.optim.Adam(head, lr=HEAD_LR, fused=True)
     for _ in range(HEAD_STEPS):
         optimizer.zero_grad()
-        functional.cross_entropy(functional.linear(z[some], *head), codes[some]).backward()
+        nn.functional.cross_entropy(nn.functional.linear(z[some], *head), codes[some]).backward()
         optimizer.step()
     return head
 
@@ -376,10 +361,7 @@ def train_couplings(
     separation: float,
     seed: int,
 ) -> Couplings:
-    """Return layers for rows (n, d), with the weights that were best on rows held out (m, d).
-
-    Which may be those of the start: the identity. `codes` (n,) and (m,) are the clusters of both.
-    """
+    """Return layers for rows, and their weights that were best on others: at worst the identity."""
     generator = make_generator(seed)
     some = slice(None, None, -(-len(parts[0]) // (STEPS * BATCH)))
     rows, judged = (torch.from_numpy(part).float() for part in (parts[0][some], parts[1]))
@@ -405,11 +387,10 @@ def train_couplings(
     def loss(z: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         turns = between(cayley(start, weights[-1]))
         image, log_det = Couplings.through(z, turns, weights[:-1], True)
-        each = 0.5 * image.square().sum(1) - log_det
-        each = each + transport * (image - z).square().sum(1)
+        each = 0.5 * image.square().sum(1) - log_det + transport * (image - z).square().sum(1)
         if head:
-            logits = functional.linear(image, *head)
-            each = each + separation * functional.cross_entropy(logits, codes, reduction="none")
+            logits = nn.functional.linear(image, *head)
+            each = each + separation * nn.functional.cross_entropy(logits, codes, reduction="none")
         return each.mean()
 
     judged = blurred(judged)
@@ -439,14 +420,10 @@ def train_couplings(
 
 
 def radial_map(norms: FloatArray, d: int) -> Radial:
-    r"""Return the map that takes norms (n,) of rows of d components towards those of N(0, I).
-
-    By `towards_normal` of their scores :math:`\Phi^{-1}(F(|z|))`, F that of chi with d degrees of
-    freedom.
-    """
+    """Return the map of norms (n,) to those of N(0, I) (d): `towards_normal` of their scores."""
 
     def scores(r: FloatArray) -> FloatArray:
-        # Of the smaller tail: the other one is rounded to 1.
+        # Of chi, and of the smaller tail: the other one is rounded to 1.
         low, high = ndtri(chi.cdf(r, d)), -ndtri(chi.sf(r, d))
         return np.clip(np.where(low < 0, low, high), -FURTHEST, FURTHEST)
 
@@ -480,8 +457,8 @@ def fit_rescaling(refined: FloatArray, held_out: FloatArray, fitted: FloatArray)
     """Return what takes the mean square to one, by held-out rows of which `refined` are the image.
 
     That these few are by chance further out than the others, or nearer, is taken off, and of the
-    rest what may be chance (James and Stein 1961). Rows held out may follow another distribution:
-    where their images are too far out, nothing is pushed further. Rows far out count as nearer.
+    rest what may be chance (James and Stein 1961). They may follow another distribution: where
+    their images are too far out, nothing is pushed further. Rows far out count as nearer.
     """
     after, before, of_fit = (np.minimum(*mean_squares(z)) for z in (refined, held_out, fitted))
     moved = after - before
