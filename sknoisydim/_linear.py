@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import chi
-from torch import nn
+from torch import Tensor, nn
 from torch.linalg import slogdet
 
 # Added to the variances of reference features of unit variance, so that some may be alike.
@@ -35,25 +35,19 @@ class Rows:
     def part(self, n: int) -> slice:
         return slice(0, n)
 
-    def encode(self, encoder: nn.Module, x: torch.Tensor) -> Any:
+    def encode(self, encoder: nn.Module, x: Tensor) -> Any:
         return encoder(x)
 
-    def share(self, z: torch.Tensor) -> torch.Tensor:
+    def share(self, z: Tensor) -> Tensor:
         return z
 
-    def sum(self, own: torch.Tensor) -> torch.Tensor:
-        return own
-
-    def logsumexp(self, own: torch.Tensor) -> torch.Tensor:
-        return own
+    sum = logsumexp = share
 
 
 ALL = Rows()
 
 
-def linear_information(
-    z: torch.Tensor, features: torch.Tensor, scale: float, most: float = math.inf
-) -> torch.Tensor:
+def linear_information(z: Tensor, features: Tensor, scale: float, most: float = math.inf) -> Tensor:
     """Return the Gaussian information that noisy embeddings have about features, in nats.
 
     That of z (n, d) about features (n, k) of about unit variance, with noise of this `scale`, as
@@ -68,8 +62,7 @@ def linear_information(
     u = u - (weights * u).sum(0)
     z = z - (weights * z).sum(0)
     weighted = weights * z
-    eye_u = torch.eye(u.shape[1], dtype=z.dtype, device=z.device)
-    eye_z = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    eye_u, eye_z = (torch.eye(x.shape[1], dtype=z.dtype, device=z.device) for x in (u, z))
     within_u = (weights * u).T @ u + RIDGE * eye_u
     across = weighted.T @ u
     # Neither solve_ex nor slogdet checks for an error, for which a step on a GPU would wait.
@@ -77,7 +70,7 @@ def linear_information(
     # Noise in proportion to the spread of the known rows: else they would be pulled apart from the
     # others, which says nothing of u.
     whole = (1 + scale**2) * (weighted.T @ z + RIDGE * eye_z)
-    nats: torch.Tensor = 0.5 * (slogdet(whole).logabsdet - slogdet(whole - explained).logabsdet)
+    nats: Tensor = 0.5 * (slogdet(whole).logabsdet - slogdet(whole - explained).logabsdet)
     if most < math.inf:
         # Features need not be independent: their number is the trace of a projection.
         rank = u.shape[1] - RIDGE * torch.linalg.inv_ex(within_u)[0].trace()
@@ -86,7 +79,7 @@ def linear_information(
     return nats * known.to(z).mean()
 
 
-def gaussian_mmd(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
+def gaussian_mmd(z: Tensor, rows: Rows = ALL) -> Tensor:
     """Return the squared Gaussian-kernel distance (MMD) of embeddings (n, d) to N(0, I), unbiased.
 
     With the bandwidth 1 / sqrt(d), over its value far out. One row has no pairs, and counts as 0.
@@ -107,7 +100,7 @@ def gaussian_mmd(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     return result / (1 - reference)
 
 
-def radius_distance(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
+def radius_distance(z: Tensor, rows: Rows = ALL) -> Tensor:
     """Return the squared Wasserstein distance of the norms of z (n, d) to those of N(0, I).
 
     InfoNCE of a batch is larger for a thin shell than for N(0, I) from d = 8 on: this makes up.
@@ -119,12 +112,12 @@ def radius_distance(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 
 
 @lru_cache(maxsize=64)
-def _chi_quantiles(n: int, d: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def _chi_quantiles(n: int, d: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     # Kept where it is wanted: a step on a GPU that had to send it would wait for it.
     return torch.from_numpy(chi.ppf((np.arange(n) + 0.5) / n, d)).to(device, dtype)
 
 
-def distance_to_normal(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
+def distance_to_normal(z: Tensor, rows: Rows = ALL) -> Tensor:
     """Return how far the rows (n, d) of a batch are from N(0, I), times their number.
 
     What chance adds falls with it: draws of N(0, I) have about the same value in any batch.

@@ -41,10 +41,9 @@ LEAST_VARIANCE = 1e-6
 # embedding of diabetes is 0.41, and was -0.08 without a limit (benchmarks/frontier.py --regression
 # --methods "labels 100.0"); with 1.0 tables whose y has no noise lose 0.01.
 BEYOND_RIDGE = 1.1
-# Samples and cells of a table up to which that is so: more are not learnt by heart, and a network
-# may know them better than such a regression does.
+# Samples and cells up to which that is so: more are not learnt by heart, and a network may know
+# them better. Samples that its kernel is centred at, and widths: few, for the time.
 LIMITED_ROWS, LIMITED_CELLS = 2**14, 2**23
-# Samples that its kernel is centred at, and widths: fewer than a decoder's, for the time.
 CENTERS, WIDTHS = 2**9, (1.0, 4.0)
 
 
@@ -136,16 +135,14 @@ def resolve_keep(keep: object) -> BaseEstimator | None:
     """Return the component that a name stands for, a scikit-learn transformer as it is, or None."""
     if keep is None:
         return None
-    # scikit-learn's have `transform`, and those of the table are made from a name alone.
-    also = ["None", "a scikit-learn transformer"]
+    also = ["None", "a scikit-learn transformer"]  # which has `transform`
     return resolve(keep, KEPT, "keep", method="transform", also=also)
 
 
 class References:
     """What a linear model should predict of rows: what is kept of them, and y if `labelled`.
 
-    It is fitted to the rows that training sees, and then made of these and of others. `weights` are
-    those of the blocks of features.
+    It is fitted to the rows of training. `weights` are those of the blocks of features.
     """
 
     def __init__(self, settings: SimpleNamespace, rows: Any, labelled: bool, seed: int) -> None:
@@ -182,10 +179,7 @@ class References:
         return found
 
     def limits(self, rows: Any, scale: float, seed: int) -> tuple[float, ...]:
-        """Return the nats of linear information about each block that count at most.
-
-        `scale` is the standard deviation of the noise, relative to that of the embedding.
-        """
+        """Return the nats that count at most of each block, with noise of this relative scale."""
         limits = [math.inf] * len(self.weights)
         n, p = len(rows), rows.X.shape[1]
         if self.labelled and rows.shape is None and n <= LIMITED_ROWS and n * p <= LIMITED_CELLS:
@@ -210,10 +204,7 @@ class References:
 
 
 def _ridge_information(x: torch.Tensor, y: torch.Tensor, d: int, scale: float, seed: int) -> float:
-    """Return the information, in nats, about features y (n, k) of left-out scaled rows (n, p).
-
-    That of a channel with noise of this scale, of which d white components predict them.
-    """
+    """Return the nats about y (n, k) of a channel whose d components predict what is left out."""
     if len(y) < 2:
         return math.inf
     rows = x.cpu().flatten(1).nan_to_num(0.0).double().numpy()
@@ -242,8 +233,7 @@ def unknown(positions: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 def of_targets(targets: np.ndarray, device: torch.device) -> Reference:
     """Return the reference features of y: its numbers (n, k), or one-hot codes of classes (n,).
 
-    Of classes, those with two rows or more in the batch: no linear information is lost by leaving
-    out what no two rows share.
+    Of classes, those with two rows or more in the batch, which is all the linear information.
     """
     if targets.ndim == 2:
         return by_position(targets, device)

@@ -79,16 +79,9 @@ class MLPEncoder(BaseEstimator):
         """
         activation = check_name(self.activation, ACTIVATIONS, "encoder activation")
         rate = check_real(self.dropout, "encoder dropout", minimum=0, maximum=1, closed="left")
-        return mlp(
-            n_features,
-            check_sizes(self.hidden_layer_sizes, "encoder hidden_layer_sizes"),
-            n_components,
-            generator,
-            activation=activation,
-            batch_norm=bool(self.batch_norm),
-            dropout=rate,
-            residual=bool(self.residual),
-        )
+        sizes = check_sizes(self.hidden_layer_sizes, "encoder hidden_layer_sizes")
+        options: Any = {"activation": activation, "dropout": rate, "batch_norm": self.batch_norm}
+        return mlp(n_features, sizes, n_components, generator, residual=self.residual, **options)
 
 
 class _UserEncoder:
@@ -122,10 +115,7 @@ ENCODERS: Mapping[str, type] = {"mlp": MLPEncoder}
 
 
 class IndicateMissing(nn.Module):
-    """An encoder of rows (n, p) in which missing values, NaN, are replaced by those of `fill` (p,).
-
-    And with k further columns, which are 1 where those of the k `columns` are missing, and else 0.
-    """
+    """An encoder of rows (n, p) with `fill` (p,) for NaN, and 1 where one of k `columns` had it."""
 
     def __init__(self, encoder: nn.Module, columns: torch.Tensor, fill: torch.Tensor) -> None:
         super().__init__()
@@ -197,10 +187,7 @@ def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -
 
 
 def recalibrate(encoder: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Set the statistics of batch normalisation layers to those of batches of clean rows.
-
-    `transform` meets no others. In random order: inside a batch of a sorted table they vary less.
-    """
+    """Set the statistics of batch normalisation layers to those of clean rows in random order."""
     layers = [m for m in _batch_norms(encoder) if m.track_running_stats]
     if not layers:
         return

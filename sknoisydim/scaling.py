@@ -254,23 +254,15 @@ class NormalScores(Float64, Scaling):
 
 
 class Moments(NamedTuple):
-    """Mean and variance of each column, of the rows in which it is observed, or 0 if in none.
+    """Mean and variance of each column, of the rows in which it is observed, or 0 if in none."""
 
-    Where cells are missing, `n_rows` has the shape (p,). `quartiles` (3, p) are those of some rows,
-    of a stream the first.
-    """
-
-    n_rows: Any
+    n_rows: Any  # of the shape (p,), where cells are missing
     mean: np.ndarray
     variance: np.ndarray
-    quartiles: np.ndarray
+    quartiles: np.ndarray  # (3, p), of some rows, of a stream the first
 
     def merge(self, other: Self) -> Self:
-        """Return the moments of the rows of both.
-
-        Source: T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for Computing the Sample
-        Variance", The American Statistician 37 (1983), equation 2.1.
-        """
+        """Return those of both (Chan, Golub, LeVeque, The American Statistician 37, 1983, 2.1)."""
         n_rows = self.n_rows + other.n_rows
         share = other.n_rows / np.maximum(n_rows, np.finfo(np.float64).tiny)  # 0 of 0 rows
         change = other.mean - self.mean
@@ -306,8 +298,7 @@ def _quartiles(X: RowSource, weights: np.ndarray | None) -> np.ndarray:
     each = np.broadcast_to(1.0 if weights is None else weights[some, None], rows.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         # By the method under which a weight is a repetition.
-        options: Any = {"axis": 0, "weights": each, "method": "inverted_cdf"}
-        return np.nanquantile(rows, [0.25, 0.5, 0.75], **options)
+        return np.nanquantile(rows, [0.25, 0.5, 0.75], axis=0, weights=each, method="inverted_cdf")
 
 
 def from_moments(scaling: str, moments: Moments) -> nn.Module:

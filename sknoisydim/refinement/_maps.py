@@ -143,11 +143,11 @@ def interpolate_inverse(
 
 
 class Layers(InvertibleMap):
-    r"""Layers :math:`z \mapsto A^\top g(A z)`, with orthogonal axes A and a map g of each.
+    """Layers that turn rows to orthogonal axes, `move` them, and turn them back.
 
     Rows are multiplied by `turns` (n_layers + 1, d, d) before each layer and behind the last: the
-    axes of one undone, and those of the next. A subclass has the `names` of the weights of g, which
-    hold those of all layers, and `move` and `move_back` for one.
+    axes of one undone, and those of the next. A subclass has `move`, `move_back`, and the `names`
+    of their weights, each for all layers.
     """
 
     names: ClassVar[tuple[str, ...]]
@@ -159,18 +159,13 @@ class Layers(InvertibleMap):
         for name, tensor in zip(("turns", *self.names), (turns, *weights), strict=True):
             self.register_buffer(name, tensor)
 
-    @classmethod
-    def through(cls, z: Tensor, turns: Tensor, weights: Sequence[Tensor], ladj: bool) -> Pair:
-        """Return what `_run` does, for these turns and weights."""
-        log_det = torch.zeros_like(z[:, :1])
-        for turn, *layer in zip(turns[:-1], *weights, strict=True):
-            z, more = cls.move(z @ turn, ladj, *layer)
-            log_det = log_det + more if ladj else log_det
-        return z @ turns[-1], log_det.sum(1)
-
     def _run(self, z: Tensor, ladj: bool) -> Pair:
         turns, *weights = (tensor.to(z.dtype) for tensor in self.buffers())
-        return self.through(z, turns, weights, ladj)
+        log_det = torch.zeros_like(z[:, :1])
+        for turn, *layer in zip(turns[:-1], *weights, strict=True):
+            z, more = self.move(z @ turn, ladj, *layer)
+            log_det = log_det + more if ladj else log_det
+        return z @ turns[-1], log_det.sum(1)
 
     def inverse(self, z: Tensor) -> Tensor:
         turns, *weights = (tensor.to(z.dtype) for tensor in self.buffers())
@@ -186,8 +181,7 @@ class RotatedTables(Layers):
     names = ("values",)
     move_back = staticmethod(interpolate_inverse)
 
-    @staticmethod
-    def move(u: Tensor, ladj: bool, tables: Tensor) -> Pair:
+    def move(self, u: Tensor, ladj: bool, tables: Tensor) -> Pair:
         u, slopes = interpolate(u, tables, -BOUND, BOUND, ladj)
         return u, slopes.log().sum(1, keepdim=True) if ladj else u
 
@@ -229,15 +223,13 @@ class Couplings(Layers):
 
     .. math:: (s, t) = \max(a W + w, 0) V + v, \qquad (a, b) \mapsto (a, \; e^{\tanh s} b + t)
 
-    where b is scaled within 5 of 0 and shifted beyond. Weights are W, w, V and v. Sources: Real
-    NVP, arXiv:1605.08803, equations 7 and 8; rotations in place of masks, Glow, arXiv:1807.03039,
-    section 3.2.
+    where b is scaled within 5 of 0 and shifted beyond. Sources: Real NVP, arXiv:1605.08803,
+    equations 7 and 8; rotations in place of masks, Glow, arXiv:1807.03039, section 3.2.
     """
 
     names = ("inner", "inner_bias", "outer", "outer_bias")
 
-    @staticmethod
-    def split(u: Tensor, *layer: Tensor) -> tuple[Tensor, ...]:
+    def split(self, u: Tensor, *layer: Tensor) -> tuple[Tensor, ...]:
         """Return a, b, log scales and shifts."""
         inner, inner_bias, outer, outer_bias = layer
         a, b = u.tensor_split([u.shape[1] // 2], 1)
@@ -245,16 +237,14 @@ class Couplings(Layers):
         raw, shift = torch.addmm(outer_bias, hidden, outer).chunk(2, dim=1)
         return a, b, torch.tanh(raw), shift
 
-    @classmethod
-    def move(cls, u: Tensor, ladj: bool, *layer: Tensor) -> Pair:
-        a, b, log_scale, shift = cls.split(u, *layer)
+    def move(self, u: Tensor, ladj: bool, *layer: Tensor) -> Pair:
+        a, b, log_scale, shift = self.split(u, *layer)
         inside = b.clamp(-BOUND, BOUND)
         moved = torch.cat([a, log_scale.exp() * inside + (b - inside) + shift], 1)
         return moved, torch.where(b == inside, log_scale, 0.0) if ladj else b
 
-    @classmethod
-    def move_back(cls, u: Tensor, *layer: Tensor) -> Tensor:
-        a, b, log_scale, shift = cls.split(u, *layer)
+    def move_back(self, u: Tensor, *layer: Tensor) -> Tensor:
+        a, b, log_scale, shift = self.split(u, *layer)
         b, scale = b - shift, log_scale.exp()
         inside = torch.minimum(torch.maximum(b, -BOUND * scale), BOUND * scale)
         return torch.cat([a, inside / scale + (b - inside)], 1)

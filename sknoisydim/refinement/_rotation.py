@@ -66,14 +66,12 @@ class RotationGaussianization(BaseEstimator):
     A layer of the first kind turns the rows to orthogonal axes A, moves each coordinate part of the
     way to normal scores, and turns back:
 
-    .. math:: z \mapsto A^\top \bigl( (1 - \eta) u + \eta \, \Phi^{-1}(\hat F(u)) \bigr),
-              \qquad u = A z
+    .. math:: z \mapsto A^\top ((1 - \eta) u + \eta \, \Phi^{-1}(\hat F(u))), \qquad u = A z
 
     with :math:`\hat F` the distribution function of each coordinate and :math:`\eta` the `step`. A
     coordinate whose distance to N(0, 1) may be chance is moved less (James and Stein). Layers are
-    added until the mean log density of held-out rows stops growing. The axes are in turn as
-    independent as a few steps of FastICA make them, and Fisher's discriminants of pairs of
-    components of a Gaussian mixture, which best tell clusters of the embedding apart.
+    added until the mean log density of held-out rows stops growing. The axes are in turn those of a
+    few steps of FastICA, and Fisher's discriminants of pairs of components of a Gaussian mixture.
 
     The coupling layers also turn the rows, and move half of the coordinates by the other half. With
     r the map, and q a linear model of the clusters c, they minimise
@@ -83,10 +81,10 @@ class RotationGaussianization(BaseEstimator):
               + \lambda \lVert r(z) - z \rVert^2 - \mu \log q(c \mid r(z)) \bigr]
 
     and are dropped where the density of held-out rows does not gain. Then rows are divided by one
-    number, since what is trained stretches rows that it was not fitted to, and moved along their
-    own direction, so that the norms come closer to those of N(0, I). Rows far out (ten standard
-    deviations from the mean square of a normal row) are mapped, and do not count in what is
-    trained and what stops. :doc:`/guide/refinement` shows it at work.
+    number, since what is trained stretches new rows, and moved along their own direction, so that
+    the norms come closer to those of N(0, I). Rows far out (ten standard deviations from the mean
+    square of a normal row) are mapped, and do not count in what is trained and what stops.
+    :doc:`/guide/refinement` shows it at work.
 
     Parameters
     ----------
@@ -213,10 +211,7 @@ def apply(fitted: InvertibleMap, z: FloatArray) -> tuple[FloatArray, FloatArray]
 
 
 def find_clusters(parts: list[FloatArray], n_clusters: int, seed: int) -> list[Codes]:
-    """Return codes (n,) of clusters of embeddings (n, d); zeros where there are not two.
-
-    They are the components of a Gaussian mixture, fitted to the first part: fewer for few rows.
-    """
+    """Return codes (n,) of clusters, by a Gaussian mixture of the first part; zeros without two."""
     rows, rng = parts[0], np.random.default_rng(seed)
     n, d = rows.shape
     nothing = [np.zeros(len(part), np.int64) for part in parts]
@@ -289,10 +284,9 @@ def independent_axes(z: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def discriminant_axes(z: FloatArray, codes: Codes, rng: np.random.Generator) -> FloatArray:
-    """Return orthogonal axes (d, d), the first of which best tells a pair of clusters apart.
+    """Return orthogonal axes (d, d): Fisher's discriminants of random pairs of clusters, in turn.
 
-    Fisher's discriminants of d pairs of clusters `codes` (n,) drawn at random, each made orthogonal
-    to those before it. A pair may be one cluster twice, and then stands for an axis at random.
+    A pair may be one cluster twice, and then stands for an axis at random.
     """
     d = z.shape[1]
     member = codes == np.unique(codes)[:, np.newaxis]
@@ -385,8 +379,8 @@ def train_couplings(
         return z + jitter * torch.empty_like(z).normal_(generator=generator)
 
     def loss(z: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        turns = between(cayley(start, weights[-1]))
-        image, log_det = Couplings.through(z, turns, weights[:-1], True)
+        layers = Couplings(between(cayley(start, weights[-1])), *weights[:-1])
+        image, log_det = layers.call_and_ladj(z)
         each = 0.5 * image.square().sum(1) - log_det + transport * (image - z).square().sum(1)
         if head:
             logits = nn.functional.linear(image, *head)
