@@ -48,7 +48,7 @@ class Scaling(nn.Module):
         x : Tensor of shape (n, p)
             Of the dtype of y; where rows are clipped, an end of their range.
         """
-        return y
+        return y  # of those that clip alone
 
     def log_abs_det(self, x: torch.Tensor) -> torch.Tensor:
         """Return the log of the absolute Jacobian determinant at each row.
