@@ -32,7 +32,7 @@ class Regressor:
     def __init__(self, regressor: BaseEstimator) -> None:
         self.regressor = regressor
 
-    def fit(self, z: FloatArray, targets: FloatArray, rng: np.random.Generator) -> FloatArray:
+    def fit(self, z: FloatArray, targets: FloatArray, rng: np.random.Generator) -> Any:
         """Fit to samples (n, d) and centred targets (n, p); return their residuals (n, p)."""
         for name, value in self.regressor.get_params().items():
             if value is None and name.rpartition("__")[2] == "random_state":
@@ -41,13 +41,11 @@ class Regressor:
         with naming("decoder", self.regressor):
             predicted = cross_val_predict(self.regressor, z, y, cv=min(5, len(z)))
             self.regressor.fit(z, y)
-        residuals: FloatArray = targets - predicted.reshape(targets.shape)
-        return residuals
+        return targets - predicted.reshape(targets.shape)
 
     def predict(self, z: FloatArray) -> FloatArray:
         """Return predicted targets (n, p)."""
-        predicted: FloatArray = np.asarray(self.regressor.predict(z), dtype=np.float64)
-        return predicted.reshape(len(z), -1)
+        return np.asarray(self.regressor.predict(z), dtype=np.float64).reshape(len(z), -1)
 
 
 DECODERS: Mapping[str, type] = {"kernel_ridge": KernelRidge}
@@ -133,29 +131,26 @@ class Decoder:
         self.values = [v if few else None for v, few in zip(values, again, strict=True)]
         return scaled / self.spread
 
-    def _in_units(self, standard: FloatArray) -> FloatArray:
-        """Return standardised columns in their own units, inside the range of training."""
-        columns = (standard * self.spread + self.mean) * self.unit
-        return np.clip(columns, self.low, self.high)
+    def decode(self, z: FloatArray, lent: Any = None) -> FloatArray:
+        """Return the expected columns (n, p) of embeddings (n, d), or with residuals that are lent.
 
-    def decode(self, z: FloatArray) -> FloatArray:
-        """Return the expected columns (n, p) of embeddings (n, d)."""
+        They are inside the range of training. `lent` (n,) says whose residuals.
+        """
         X = np.empty((len(z), len(self.mean)))
         for start in range(0, len(z), SLICE_SAMPLES):
             part = slice(start, start + SLICE_SAMPLES)
-            X[part] = self._in_units(self.regression.predict(z[part]))
+            standard = self.regression.predict(z[part])
+            if lent is not None:
+                standard = standard + self.residuals[lent[part]]
+            columns = (standard * self.spread + self.mean) * self.unit
+            X[part] = np.clip(columns, self.low, self.high)
         return X
 
     def draw(self, z: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Return a draw of the columns (n, p) for each embedding (n, d)."""
         k = min(NEIGHBORS, len(self.near))
-        tree, X = cKDTree(self.near), np.empty((len(z), len(self.mean)))
-        for start in range(0, len(z), SLICE_SAMPLES):
-            some = z[start : start + SLICE_SAMPLES]
-            near: Any = tree.query(some, k=[*range(1, k + 1)])[1]
-            lender = near[np.arange(len(some)), rng.integers(k, size=len(some))]
-            predicted = self.regression.predict(some) + self.residuals[lender]
-            X[start : start + len(some)] = self._in_units(predicted)
+        near: Any = cKDTree(self.near).query(z, k=[*range(1, k + 1)])[1]
+        X = self.decode(z, near[np.arange(len(z)), rng.integers(k, size=len(z))])
         for j, values in enumerate(self.values):
             if values is not None:
                 X[:, j] = values[np.searchsorted((values[1:] + values[:-1]) / 2, X[:, j])]

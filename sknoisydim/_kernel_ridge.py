@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +26,11 @@ class KernelRidge:
 
     .. math:: k(z, z') = (1 + |z - z'|^2 / (w^2 d))^{-1/2} + z^\top z' / d
 
-    The first is a mixture of Gaussian kernels of all widths, since what is predicted is not equally
-    smooth everywhere, centred at `n_centers` of the samples at most (Williams, Seeger, "Using the
-    Nystroem Method to Speed Up Kernel Machines", NIPS 2000). Width w and penalty are those whose
-    squared leave-one-out residuals are smallest, which the hat matrix gives in closed form. One
-    penalty for all targets: a linear relation that holds among them holds among what is predicted.
+    The first mixes Gaussian kernels of all widths, since what is predicted is not equally smooth
+    everywhere, centred at `n_centers` of the samples at most (Williams, Seeger, "Using the Nystroem
+    Method to Speed Up Kernel Machines", NIPS 2000). Width w and penalty have the smallest squared
+    leave-one-out residuals, by the hat matrix. One penalty for all targets: a linear relation that
+    holds among them holds among what is predicted.
     """
 
     kernel = "gaussian"  # of files that were saved when there was no other
@@ -48,12 +49,8 @@ class KernelRidge:
         n_centers: int = CENTERS,
         widths: Sequence[float] = WIDTHS,
     ) -> FloatArray:
-        """Fit to samples (n, d) and centred targets (n, p).
-
-        Returns their leave-one-out residuals (n, p).
-        """
-        chosen = rng.permutation(len(z))[:n_centers]
-        self.centers = z[np.sort(chosen)]
+        """Return leave-one-out residuals (n, p) of a fit to (n, d) and centred targets (n, p)."""
+        self.centers = z[np.sort(rng.permutation(len(z))[:n_centers])]
         best, found = np.inf, targets
         among, across = self._squares(self.centers), self._squares(z)
         for width in widths:
@@ -75,18 +72,15 @@ class KernelRidge:
                     self.weights = solve_triangular(root, weights, lower=True, trans="T")
         return found
 
-    def predict(self, z: FloatArray) -> FloatArray:
+    def predict(self, z: FloatArray) -> Any:
         """Return predicted targets (n, p)."""
-        predicted: FloatArray = self._kernel(z, self._squares(z), self.width) @ self.weights
-        return predicted
+        return self._kernel(z, self._squares(z), self.width) @ self.weights
 
-    def _squares(self, z: FloatArray) -> FloatArray:
-        squares: FloatArray = euclidean_distances(z, self.centers, squared=True)
-        return squares
+    def _squares(self, z: FloatArray) -> Any:
+        return euclidean_distances(z, self.centers, squared=True)
 
-    def _kernel(self, z: FloatArray, squares: FloatArray, width: float) -> FloatArray:
+    def _kernel(self, z: FloatArray, squares: FloatArray, width: float) -> Any:
         d = z.shape[1]
         squares = squares / (width**2 * d)
         near = np.exp(-squares / 2) if self.kernel == "gaussian" else 1 / np.sqrt(1 + squares)
-        kernel: FloatArray = near + z @ self.centers.T / d
-        return kernel
+        return near + z @ self.centers.T / d

@@ -1,17 +1,15 @@
-"""Closed forms of a batch: its linear information about features, its distance to N(0, I).
-
-`Rows` says which rows of the matrices of all pairs of a batch a process computes.
-"""
+"""Closed forms of a batch: its linear information about features, its distance to N(0, I)."""
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import chi
-from torch import nn
+from torch import Tensor, nn
 from torch.linalg import slogdet
 
 # Added to the variances of reference features of unit variance, so that some may be alike.
@@ -24,8 +22,9 @@ RADIUS = 0.1
 class Rows:
     """The rows of matrices of pairs (n, n) that this process computes: all, where it is alone.
 
-    What is computed of them is a part of a sum over all processes. So is the gradient, also that of
-    the embeddings that `share` returns.
+    What is computed of its `part` of n rows is a part of a `sum` over all processes, or of the
+    `logsumexp`. So is the gradient, also that of the embeddings that `share` returns. `encode`
+    returns what an encoder makes of all rows.
     """
 
     n_ranks = 1
@@ -34,44 +33,26 @@ class Rows:
         return "ALL"
 
     def part(self, n: int) -> slice:
-        """Return which of n rows."""
         return slice(0, n)
 
-    def encode(self, encoder: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        """Return what an encoder makes of all rows."""
-        output: torch.Tensor = encoder(x)
-        return output
+    def encode(self, encoder: nn.Module, x: Tensor) -> Any:
+        return encoder(x)
 
-    def share(self, z: torch.Tensor) -> torch.Tensor:
-        """Return embeddings that rows are computed of."""
+    def share(self, z: Tensor) -> Tensor:
         return z
 
-    def sum(self, own: torch.Tensor) -> torch.Tensor:
-        """Return the sum over all processes."""
-        return own
-
-    def logsumexp(self, own: torch.Tensor) -> torch.Tensor:
-        """Return the log of the sum of exp over all processes."""
-        return own
+    sum = logsumexp = share
 
 
 ALL = Rows()
 
 
-def linear_information(
-    z: torch.Tensor, features: torch.Tensor, scale: float, most: float = math.inf
-) -> torch.Tensor:
-    r"""Return the Gaussian information that noisy embeddings have about features, in nats.
+def linear_information(z: Tensor, features: Tensor, scale: float, most: float = math.inf) -> Tensor:
+    """Return the Gaussian information that noisy embeddings have about features, in nats.
 
-    .. math:: I_{lin}(U; f(X) + Z) = \frac{1}{2} \log
-              \frac{\det((1 + s^2) C_{zz})}{\det((1 + s^2) C_{zz} - C_{zu} C_{uu}^{-1} C_{uz})}
-
-    with z (n, d) the embeddings, u (n, k) the features, of about unit variance, and s the standard
-    deviation of the noise: that of a Gaussian with these covariances (Cover, Thomas, "Elements of
-    Information Theory", 2006, theorem 8.4.1), in a white embedding: the information of a linear
-    model, at most :math:`\min(d, k) / 2 \cdot \log(1 + 1 / s^2)`. No linear map of features or
-    embeddings changes it. Since U, X, f(X) and f(X) + Z are a Markov chain, the channel's capacity
-    bounds what it estimates. A row of features with a NaN is left out, and counts as one that says
+    That of z (n, d) about features (n, k) of about unit variance, with noise of this `scale`, as
+    docs/guide/views.rst has it: of a Gaussian with their covariances (Cover, Thomas, "Elements of
+    Information Theory", 2006, theorem 8.4.1). A row of features with a NaN counts as one that says
     nothing. What is above `most`, and above what n rows show of features that are independent of
     them, does not count: in the mean d k / 2 n, as of a likelihood ratio (Wilks 1938).
     """
@@ -81,8 +62,7 @@ def linear_information(
     u = u - (weights * u).sum(0)
     z = z - (weights * z).sum(0)
     weighted = weights * z
-    eye_u = torch.eye(u.shape[1], dtype=z.dtype, device=z.device)
-    eye_z = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    eye_u, eye_z = (torch.eye(x.shape[1], dtype=z.dtype, device=z.device) for x in (u, z))
     within_u = (weights * u).T @ u + RIDGE * eye_u
     across = weighted.T @ u
     # Neither solve_ex nor slogdet checks for an error, for which a step on a GPU would wait.
@@ -90,7 +70,7 @@ def linear_information(
     # Noise in proportion to the spread of the known rows: else they would be pulled apart from the
     # others, which says nothing of u.
     whole = (1 + scale**2) * (weighted.T @ z + RIDGE * eye_z)
-    nats: torch.Tensor = 0.5 * (slogdet(whole).logabsdet - slogdet(whole - explained).logabsdet)
+    nats: Tensor = 0.5 * (slogdet(whole).logabsdet - slogdet(whole - explained).logabsdet)
     if most < math.inf:
         # Features need not be independent: their number is the trace of a projection.
         rank = u.shape[1] - RIDGE * torch.linalg.inv_ex(within_u)[0].trace()
@@ -99,16 +79,10 @@ def linear_information(
     return nats * known.to(z).mean()
 
 
-def gaussian_mmd(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
-    r"""Return the squared Gaussian-kernel distance (MMD) of embeddings (n, d) to N(0, I), unbiased.
+def gaussian_mmd(z: Tensor, rows: Rows = ALL) -> Tensor:
+    """Return the squared Gaussian-kernel distance (MMD) of embeddings (n, d) to N(0, I), unbiased.
 
-    With the bandwidth :math:`\beta = 1 / \sqrt d`, over the largest value that it takes far out:
-
-    .. math:: T = \frac{1}{n (n - 1)} \sum_{i \ne j} e^{-\beta^2 |z_i - z_j|^2 / 2}
-              - \frac{2 (1 + \beta^2)^{-d / 2}}{n} \sum_i e^{-\beta^2 |z_i|^2 / (2 (1 + \beta^2))}
-              + (1 + 2 \beta^2)^{-d / 2}
-
-    Joint: radius, clusters and dependence all count. One row has no pairs, and counts as 0.
+    With the bandwidth 1 / sqrt(d), over its value far out. One row has no pairs, and counts as 0.
     Sources: N. Henze, B. Zirkler, Communications in Statistics 19 (1990), equation 2.2, there for
     rows with their own pairs; A. Gretton et al., JMLR 13 (2012), equation 3.
     """
@@ -126,13 +100,10 @@ def gaussian_mmd(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     return result / (1 - reference)
 
 
-def radius_distance(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
-    r"""Return the squared Wasserstein distance of the norms of z (n, d) to those of N(0, I).
+def radius_distance(z: Tensor, rows: Rows = ALL) -> Tensor:
+    """Return the squared Wasserstein distance of the norms of z (n, d) to those of N(0, I).
 
-    .. math:: \frac{1}{n} \sum_i \left(|z|_{(i)} - F^{-1}\left(\frac{i - 1/2}{n}\right)\right)^2
-
-    with F the distribution function of chi with d degrees of freedom. InfoNCE of a batch is larger
-    for a thin shell than for N(0, I) from d = 8 on: this is what makes up for it.
+    InfoNCE of a batch is larger for a thin shell than for N(0, I) from d = 8 on: this makes up.
     """
     norms, part = z.norm(dim=1), rows.part(len(z))
     quantiles = _chi_quantiles(*z.shape, z.dtype, z.device)
@@ -141,15 +112,14 @@ def radius_distance(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 
 
 @lru_cache(maxsize=64)
-def _chi_quantiles(n: int, d: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def _chi_quantiles(n: int, d: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     # Kept where it is wanted: a step on a GPU that had to send it would wait for it.
     return torch.from_numpy(chi.ppf((np.arange(n) + 0.5) / n, d)).to(device, dtype)
 
 
-def distance_to_normal(z: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
+def distance_to_normal(z: Tensor, rows: Rows = ALL) -> Tensor:
     """Return how far the rows (n, d) of a batch are from N(0, I), times their number.
 
-    `gaussian_mmd`, and `radius_distance` with the weight 0.1. By the number of rows, since what
-    chance adds falls with it: draws of N(0, I) have about the same value in any batch.
+    What chance adds falls with it: draws of N(0, I) have about the same value in any batch.
     """
     return len(z) * (gaussian_mmd(z, rows) + RADIUS * radius_distance(z, rows))

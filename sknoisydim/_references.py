@@ -17,21 +17,18 @@ from sklearn.metrics.pairwise import rbf_kernel
 from torch import nn
 
 from sknoisydim._kernel_ridge import KernelRidge
+from sknoisydim._labels import standardised
 from sknoisydim._linear import RIDGE
+from sknoisydim._modules import make_generator
 from sknoisydim._validation import naming, resolve
-
-from ._labels import standardised
-from ._modules import make_generator
 
 # (positions of rows, these rows scaled) -> reference features (n, k).
 Reference = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # Rows, and cells of them, that reference features are fitted to.
 FITTED_ROWS, FITTED_CELLS = 2**12, 2**22
-# Principal components that the kernel sees, at most.
-KERNEL_COLUMNS = 64
-# Rows that stand for all others in the kernel, at most.
-LANDMARKS = 256
+# Principal components that the kernel sees, and rows that stand for all others in it, at most.
+KERNEL_COLUMNS, LANDMARKS = 64, 256
 # Squared distance over its mean at which the kernel is exp(-2 * WIDTH), and the power of the
 # components' variances by which they are divided in it. LogisticRegression of these components
 # finds 0.899 of the classes in the mean of 13 tables, and of PCA 0.881; on none is it more than
@@ -39,17 +36,14 @@ LANDMARKS = 256
 WIDTH, POWER = 0.3, 0.25
 # Share of the first variance, or of the mean one, below which a component is rounding.
 LEAST_VARIANCE = 1e-6
-
-
 # Linear information about y counts up to this times what ridge regression on a kernel of the
 # columns has of samples that are left out: the rest would be learnt by heart. R2 of Ridge on the
 # embedding of diabetes is 0.41, and was -0.08 without a limit (benchmarks/frontier.py --regression
 # --methods "labels 100.0"); with 1.0 tables whose y has no noise lose 0.01.
 BEYOND_RIDGE = 1.1
-# Samples and cells of a table up to which that is so: more are not learnt by heart, and a network
-# may know them better than such a regression does.
+# Samples and cells up to which that is so: more are not learnt by heart, and a network may know
+# them better. Samples that its kernel is centred at, and widths: few, for the time.
 LIMITED_ROWS, LIMITED_CELLS = 2**14, 2**23
-# Samples that its kernel is centred at, and widths: fewer than a decoder's, for the time.
 CENTERS, WIDTHS = 2**9, (1.0, 4.0)
 
 
@@ -60,18 +54,13 @@ class Components(nn.Module):
     (l, m) is centred at `mean` (l,) and multiplied by `weights` (l, k).
     """
 
-    center: torch.Tensor
-    axes: torch.Tensor
-    landmarks: torch.Tensor
-    mean: torch.Tensor
-    weights: torch.Tensor
-
-    def __init__(self, center: np.ndarray, axes: np.ndarray, *kernel: np.ndarray) -> None:
+    def __init__(self, *arrays: np.ndarray) -> None:
         super().__init__()
-        names = ("center", "axes", "landmarks", "mean", "weights")
-        for name, value in zip(names, (center, axes, *kernel), strict=False):
-            self.register_buffer(name, torch.as_tensor(np.ascontiguousarray(value)).float())
+        tensors = [torch.as_tensor(np.ascontiguousarray(value)).float() for value in arrays]
+        self.center, self.axes, *kernel = map(nn.Buffer, tensors)
         self.in_kernel = bool(kernel)
+        if kernel:
+            self.landmarks, self.mean, self.weights = kernel
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the components of scaled rows; a missing cell counts as 0."""
@@ -99,16 +88,11 @@ class KernelComponents(BaseEstimator):
     .. math:: k(x, x') = e^{-0.3 |u - u'|^2 / v}, \qquad u_i = c_i / \operatorname{var}(c_i)^{1/4}
 
     with c the principal components of the scaled columns, v the sum of the variances of u, and the
-    kernel by 256 rows (Nystroem). Linear ones where rows are near each other, by their distance
-    where they are not: so a linear model of them knows rings and clusters, too. Where d is not
-    less than the number of columns, the principal components themselves, which leave nothing out.
-
-    References
-    ----------
-    B. Schoelkopf, A. Smola, K.-R. Mueller, "Nonlinear Component Analysis as a Kernel Eigenvalue
-    Problem", Neural Computation 10 (1998), section 3.
-
-    C. Williams, M. Seeger, "Using the Nystroem Method to Speed Up Kernel Machines", NIPS 2000.
+    kernel by 256 rows. A linear model of them knows rings and clusters, too. Where d is not less
+    than the number of columns, the principal components themselves, which leave nothing out.
+    Sources: B. Schoelkopf, A. Smola, K.-R. Mueller, "Nonlinear Component Analysis as a Kernel
+    Eigenvalue Problem", Neural Computation 10 (1998), section 3; C. Williams, M. Seeger, "Using the
+    Nystroem Method to Speed Up Kernel Machines", NIPS 2000.
     """
 
     def build(self, rows: torch.Tensor, n_components: int, seed: int) -> Components:
@@ -119,14 +103,12 @@ class KernelComponents(BaseEstimator):
         if n_components >= x.shape[1]:
             return PrincipalComponents().build(rows, n_components, seed)
         first, deviations = _principal(x, KERNEL_COLUMNS, seed)
-        axes = first.components_[: len(deviations)].T / np.maximum(
-            deviations, deviations[0] * 1e-3**0.5
-        ) ** (2 * POWER)
+        divisors = np.maximum(deviations, deviations[0] * 1e-3**0.5) ** (2 * POWER)
+        axes = first.components_[: len(deviations)].T / divisors
         u = (x - first.mean_) @ axes
         u_scale = np.sqrt(2 * WIDTH / max(u.var(0).sum(), 1e-12))
         axes, u = axes * u_scale, u * u_scale
-        n_landmarks = min(LANDMARKS, len(u))
-        nystroem = Nystroem(gamma=0.5, n_components=n_landmarks, random_state=seed)
+        nystroem = Nystroem(gamma=0.5, n_components=min(LANDMARKS, len(u)), random_state=seed)
         # Frames that a user has asked scikit-learn for are not for us.
         nystroem.set_output(transform="default").fit(u)
         second, deviations = _principal(nystroem.transform(u), n_components, seed)
@@ -153,16 +135,14 @@ def resolve_keep(keep: object) -> BaseEstimator | None:
     """Return the component that a name stands for, a scikit-learn transformer as it is, or None."""
     if keep is None:
         return None
-    # scikit-learn's have `transform`, and those of the table are made from a name alone.
-    also = ["None", "a scikit-learn transformer"]
+    also = ["None", "a scikit-learn transformer"]  # which has `transform`
     return resolve(keep, KEPT, "keep", method="transform", also=also)
 
 
 class References:
     """What a linear model should predict of rows: what is kept of them, and y if `labelled`.
 
-    It is fitted to the rows that training sees, and then made of these and of others. `weights` are
-    those of the blocks of features.
+    It is fitted to the rows of training. `weights` are those of the blocks of features.
     """
 
     def __init__(self, settings: SimpleNamespace, rows: Any, labelled: bool, seed: int) -> None:
@@ -199,10 +179,7 @@ class References:
         return found
 
     def limits(self, rows: Any, scale: float, seed: int) -> tuple[float, ...]:
-        """Return the nats of linear information about each block that count at most.
-
-        `scale` is the standard deviation of the noise, relative to that of the embedding.
-        """
+        """Return the nats that count at most of each block, with noise of this relative scale."""
         limits = [math.inf] * len(self.weights)
         n, p = len(rows), rows.X.shape[1]
         if self.labelled and rows.shape is None and n <= LIMITED_ROWS and n * p <= LIMITED_CELLS:
@@ -227,10 +204,7 @@ class References:
 
 
 def _ridge_information(x: torch.Tensor, y: torch.Tensor, d: int, scale: float, seed: int) -> float:
-    """Return the information, in nats, about features y (n, k) of left-out scaled rows (n, p).
-
-    That of a channel with noise of this scale, of which d white components predict them.
-    """
+    """Return the nats about y (n, k) of a channel whose d components predict what is left out."""
     if len(y) < 2:
         return math.inf
     rows = x.cpu().flatten(1).nan_to_num(0.0).double().numpy()
@@ -259,8 +233,7 @@ def unknown(positions: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 def of_targets(targets: np.ndarray, device: torch.device) -> Reference:
     """Return the reference features of y: its numbers (n, k), or one-hot codes of classes (n,).
 
-    Of classes, those with two rows or more in the batch: no linear information is lost by leaving
-    out what no two rows share.
+    Of classes, those with two rows or more in the batch, which is all the linear information.
     """
     if targets.ndim == 2:
         return by_position(targets, device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeGuard
+from typing import Any
 
 import torch
 from sklearn.base import BaseEstimator
@@ -61,10 +61,9 @@ class MLPEncoder(BaseEstimator):
 
         Parameters
         ----------
-        n_features : int
-            Number p of scaled columns, and of those that say which cells are missing.
-        n_components : int
-            Number d of components of the embedding.
+        n_features, n_components : int
+            Numbers p of scaled columns, with those that say which cells are missing, and d of
+            components.
         generator : torch.Generator
             Of the weights, and of dropout.
 
@@ -80,24 +79,15 @@ class MLPEncoder(BaseEstimator):
         """
         activation = check_name(self.activation, ACTIVATIONS, "encoder activation")
         rate = check_real(self.dropout, "encoder dropout", minimum=0, maximum=1, closed="left")
-        return mlp(
-            n_features,
-            check_sizes(self.hidden_layer_sizes, "encoder hidden_layer_sizes"),
-            n_components,
-            generator,
-            activation=activation,
-            batch_norm=bool(self.batch_norm),
-            dropout=rate,
-            residual=bool(self.residual),
-        )
+        sizes = check_sizes(self.hidden_layer_sizes, "encoder hidden_layer_sizes")
+        options: Any = {"activation": activation, "dropout": rate, "batch_norm": self.batch_norm}
+        return mlp(n_features, sizes, n_components, generator, residual=self.residual, **options)
 
 
 class _UserEncoder:
     """A module class, an instance or a factory, behind the same `build`."""
 
-    own_generator = False
-    # Rows may be images: then `n_features` is their shape, a tuple.
-    any_shape = True
+    any_shape = True  # rows may be images: then `n_features` is their shape, a tuple
 
     def __init__(self, source: Callable[..., object]) -> None:
         self.source = source
@@ -125,11 +115,7 @@ ENCODERS: Mapping[str, type] = {"mlp": MLPEncoder}
 
 
 class IndicateMissing(nn.Module):
-    """An encoder (n, p + k) -> (n, d) of rows with missing values: it is shown where they were.
-
-    A row x becomes x, with missing values replaced by those of `fill` (p,), and for each of the k
-    `columns` 1 where it is missing, 0 where it is not.
-    """
+    """An encoder of rows (n, p) with `fill` (p,) for NaN, and 1 where one of k `columns` had it."""
 
     def __init__(self, encoder: nn.Module, columns: torch.Tensor, fill: torch.Tensor) -> None:
         super().__init__()
@@ -137,7 +123,7 @@ class IndicateMissing(nn.Module):
         self.columns, self.fill = nn.Buffer(columns), nn.Buffer(fill)
 
     def widen(self, x: torch.Tensor) -> torch.Tensor:
-        """Return rows (n, p), in which missing values are NaN, as the encoder takes them."""
+        """Return rows (n, p) as the encoder takes them, (n, p + k)."""
         missing = x.isnan()
         filled = torch.where(missing, self.fill.to(x.dtype), x)
         if not len(self.columns):
@@ -201,11 +187,7 @@ def check_output(encoder: nn.Module, example: torch.Tensor, n_components: int) -
 
 
 def recalibrate(encoder: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Set the statistics of batch normalisation layers to those of batches of clean rows.
-
-    Running averages of training mix rows and views; `transform` meets clean rows. These come in
-    random order: the variance inside a batch of a sorted table is too small.
-    """
+    """Set the statistics of batch normalisation layers to those of clean rows in random order."""
     layers = [m for m in _batch_norms(encoder) if m.track_running_stats]
     if not layers:
         return
@@ -224,10 +206,7 @@ def recalibrate(encoder: nn.Module, batches: Iterable[torch.Tensor]) -> None:
 
 
 def fold(encoder: nn.Module, mean: torch.Tensor, matrix: torch.Tensor) -> nn.Module | None:
-    """Return the encoder and `matrix @ (output - mean)` behind it as one chain of linear layers.
-
-    Return None if the encoder is no plain chain, or does not end in a linear layer.
-    """
+    """Return the encoder with `matrix @ (output - mean)` behind it, or None if that is no chain."""
     if type(encoder) is IndicateMissing:
         inner = fold(encoder.encoder, mean, matrix)
         return inner and IndicateMissing(inner, encoder.columns, encoder.fill).eval()
@@ -243,15 +222,12 @@ def fold(encoder: nn.Module, mean: torch.Tensor, matrix: torch.Tensor) -> nn.Mod
     return nn.Sequential(*_fold_batch_norms(layers), head).eval()
 
 
-def _has_statistics(layer: nn.Module) -> TypeGuard[nn.BatchNorm1d]:
-    return type(layer) is nn.BatchNorm1d and layer.affine and layer.running_var is not None
-
-
-def _fold_batch_norms(layers: Iterable[nn.Module]) -> list[nn.Module]:
+def _fold_batch_norms(layers: Iterable[Any]) -> list[nn.Module]:
     folded: list[nn.Module] = []
     for layer in layers:
         previous = folded[-1] if folded else None
-        if _has_statistics(layer) and type(previous) is nn.Linear:
+        plain = type(layer) is nn.BatchNorm1d and layer.affine and layer.running_var is not None
+        if plain and type(previous) is nn.Linear:
             folded[-1] = nn.utils.fusion.fuse_linear_bn_eval(previous, layer)
         elif type(layer) is nn.ReLU and type(previous) is nn.Linear:
             folded.append(nn.ReLU(inplace=True))  # nobody else sees the linear layer's output

@@ -15,30 +15,20 @@ from sknoisydim._modules import Float64, Table
 from sknoisydim._sources import RowSource, is_sparse, slices
 from sknoisydim._validation import check_name, resolve
 
-__all__ = [
-    "SCALINGS",
-    "Clip",
-    "NormalScores",
-    "SklearnScaling",
-    "Standardize",
-    "fit_scaling",
-    "resolve_scaling",
-]
+__all__ = ["SCALINGS", "Clip", "NormalScores", "SklearnScaling", "Standardize", "fit_scaling"]
+__all__ += ["resolve_scaling"]
 
-# Standard deviations at which "squash" bounds a column.
-SQUASH_BOUND = 3.0
+# Standard deviations at which "squash" bounds a column, and the interquartile range of N(0, 1).
+SQUASH_BOUND, NORMAL_RANGE = 3.0, 1.349
 # How many times the deviation of a column is that of its middle half, where the latter takes its
 # place: so few columns of the tables of benchmarks/frontier.py have (2 of 19 in segment, 9 of 784
 # in MNIST), and five neighbours of lognormal ones tell more (TestHeavyTails).
 HEAVY = 10.0
-# The interquartile range of N(0, 1).
-NORMAL_RANGE = 1.349
 # Rows, and cells of them, that quartiles are taken from.
 QUARTILE_ROWS, QUARTILE_CELLS = 2**12, 2**20
-# Least probability, and distance from an outermost quantile, that "quantile" knows: those of
-# scikit-learn's QuantileTransformer.
+# Least probability, and distance from an outermost quantile, that "quantile" knows, as those of
+# scikit-learn's QuantileTransformer; and the log of the odds of that, as float32 has it.
 LEAST = 1e-7
-# Log of the odds of that, as float32 has it.
 ODDS = float(np.float32(-logit(LEAST)))
 
 
@@ -58,7 +48,7 @@ class Scaling(nn.Module):
         x : Tensor of shape (n, p)
             Of the dtype of y; where rows are clipped, an end of their range.
         """
-        raise NotImplementedError  # described here once: each subclass has its own
+        return y  # of those that clip alone
 
     def log_abs_det(self, x: torch.Tensor) -> torch.Tensor:
         """Return the log of the absolute Jacobian determinant at each row.
@@ -82,10 +72,9 @@ class Scaling(nn.Module):
 class Standardize(Float64, Scaling):
     r"""Standardised columns, in the dtype of x, clipped or squashed.
 
-    With :math:`u = (x - \mu) / \sigma`, returns u clipped to +-1e6, or, with a `bound` b,
-    :math:`u / \sqrt{1 + (u / b)^2}`, which is close to u in the middle, and keeps the order of
-    values and stays inside +-b up to rounding. The subtraction is done in float64: one in float32
-    would leave nothing of the variation of a column at 1e6 +- 1.
+    With :math:`u = (x - \mu) / \sigma`, computed in float64 for columns such as 1e6 +- 1, returns u
+    clipped to +-1e6, or, with a `bound` b, :math:`u / \sqrt{1 + (u / b)^2}`, which is close to u in
+    the middle, and keeps the order of values and stays inside +-b up to rounding.
 
     Parameters
     ----------
@@ -135,12 +124,9 @@ class Clip(Scaling):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.clamp(-self.limit, self.limit)
 
-    def inverse(self, y: torch.Tensor) -> torch.Tensor:
-        return y
-
 
 class SklearnScaling(nn.Module):
-    """Any fitted scikit-learn transformer, called on numpy arrays batch by batch.
+    """A fitted scikit-learn transformer, called on numpy arrays batch by batch.
 
     Parameters
     ----------
@@ -150,7 +136,7 @@ class SklearnScaling(nn.Module):
         Largest absolute value that is passed on.
     """
 
-    # What the transformer is shown where cells are missing, in each column; None where none may be.
+    # What is shown where cells are missing, in each column; None where none may be.
     fill: np.ndarray | None = None
 
     def __init__(self, transformer: BaseEstimator, limit: float = 1e6) -> None:
@@ -169,7 +155,7 @@ class SklearnScaling(nn.Module):
             scaled = self.transformer.transform(rows)
         # Encoders of categories give sparse rows, and set_config may ask for data frames.
         scaled = scaled.toarray() if hasattr(scaled, "toarray") else np.ascontiguousarray(scaled)
-        wrong = None
+        wrong = ""
         is_table = scaled.ndim == 2 and len(scaled) == len(x) and scaled.shape[1] > 0
         if not is_table or scaled.dtype.kind not in "biuf":
             wrong = (
@@ -183,7 +169,7 @@ class SklearnScaling(nn.Module):
                 f"makes {scaled.shape[1]} columns of {missing.shape[1]}, and missing='indicator' "
                 "needs one for each: use another scaling, or SimpleImputer in front."
             )
-        if wrong is not None:
+        if wrong:
             raise ValueError(f"scaling={self.transformer!r} {wrong}")
         scaled = np.clip(scaled, -self.limit, self.limit)
         if self.fill is not None:
@@ -234,10 +220,7 @@ class NormalScores(Float64, Scaling):
         self.score = Table(lambda odds: ndtri(expit(odds)), 17.0)
 
     def _share(self, x: torch.Tensor, upper: torch.Tensor, step: float) -> torch.Tensor:
-        """Return F at x (p, n) on the segments that end at the knots `upper` (p, n).
-
-        Where a segment has no width, the share of it is `step`.
-        """
+        """Return F at x (p, n) on segments that end at `upper`, `step` where they have no width."""
         right = upper.clamp(1, len(self.references) - 1)
         low, high = self.quantiles.gather(1, right - 1), self.quantiles.gather(1, right)
         width = high - low
@@ -271,24 +254,15 @@ class NormalScores(Float64, Scaling):
 
 
 class Moments(NamedTuple):
-    """Mean and variance of each column, of so many rows: those in which it is observed.
+    """Mean and variance of each column, of the rows in which it is observed, or 0 if in none."""
 
-    `n_rows` is an array of shape (p,) where cells are missing. A column that is observed nowhere
-    has the mean and the variance 0. `quartiles` (3, p) are those of some rows, of a stream the
-    first.
-    """
-
-    n_rows: Any
+    n_rows: Any  # of the shape (p,), where cells are missing
     mean: np.ndarray
     variance: np.ndarray
-    quartiles: np.ndarray
+    quartiles: np.ndarray  # (3, p), of some rows, of a stream the first
 
     def merge(self, other: Self) -> Self:
-        """Return the moments of the rows of both.
-
-        Source: T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for Computing the Sample
-        Variance", The American Statistician 37 (1983), equation 2.1.
-        """
+        """Return those of both (Chan, Golub, LeVeque, The American Statistician 37, 1983, 2.1)."""
         n_rows = self.n_rows + other.n_rows
         share = other.n_rows / np.maximum(n_rows, np.finfo(np.float64).tiny)  # 0 of 0 rows
         change = other.mean - self.mean
@@ -321,11 +295,10 @@ def _quartiles(X: RowSource, weights: np.ndarray | None) -> np.ndarray:
     some = np.linspace(0, len(X) - 1, min(len(X), most)).astype(np.int64)
     rows = np.array(X[some], dtype=np.float64)
     rows[:, np.isnan(rows).all(0)] = 0
-    each = np.broadcast_to(1.0 if weights is None else weights[some][:, None], rows.shape)
-    shares = [0.25, 0.5, 0.75]
+    each = np.broadcast_to(1.0 if weights is None else weights[some, None], rows.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         # By the method under which a weight is a repetition.
-        return np.nanquantile(rows, shares, axis=0, weights=each, method="inverted_cdf")
+        return np.nanquantile(rows, [0.25, 0.5, 0.75], axis=0, weights=each, method="inverted_cdf")
 
 
 def from_moments(scaling: str, moments: Moments) -> nn.Module:
@@ -412,7 +385,7 @@ def resolve_scaling(scaling: object) -> Any:
     Raises
     ------
     TypeError, ValueError
-        If it has no method `transform`, or is a class that needs arguments; if a name is unknown.
+        If it has no method `transform`, is a class that needs arguments, or an unknown name.
     """
     also = ["None", "a scikit-learn transformer"]
     if isinstance(scaling, str):
@@ -438,8 +411,7 @@ def fit_scaling(
     weights : ndarray of shape (n,) or None, default=None
         How much rows count. A transformer is fitted to rows that are drawn in proportion.
     missing : bool, default=False
-        Whether cells may be missing (NaN), which scaled are NaN again. A transformer is shown the
-        mean of their column.
+        Whether cells may be NaN, which they stay. A transformer is shown the mean of their column.
 
     Returns
     -------

@@ -18,8 +18,8 @@ from sknoisydim import NoisyDIMTransformer
 from sknoisydim.metrics import classifier_auc
 from sknoisydim.refinement import InvertibleMap, RotationGaussianization
 from sknoisydim.refinement import _rotation as couplings
-from sknoisydim.refinement._maps import RotatedTables, Scale
-from sknoisydim.refinement._rotation import apply, fit_rescaling, towards_normal
+from sknoisydim.refinement._maps import Scale
+from sknoisydim.refinement._rotation import apply, fit_rescaling, tables_map, towards_normal
 
 X, _ = load_iris(return_X_y=True)
 TABLE = np.concatenate([X + 0.01 * shift for shift in range(4)])
@@ -57,9 +57,9 @@ class Keeper(BaseEstimator):
 
 def tables():
     rng = np.random.default_rng(0)
-    values = torch.from_numpy(np.cumsum(rng.uniform(0.01, 0.2, (2, 3, 129)), axis=2) - 6)
-    turns = [torch.from_numpy(np.linalg.qr(rng.standard_normal((3, 3)))[0]) for _ in values]
-    return RotatedTables(3, list(zip(turns, values, strict=True)))
+    values = np.cumsum(rng.uniform(0.01, 0.2, (2, 3, 129)), axis=2) - 6
+    axes = [np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in values]
+    return tables_map(list(zip(axes, values, strict=True)), 3)
 
 
 def trained_couplings(d):

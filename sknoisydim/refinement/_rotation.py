@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,83 +15,63 @@ from sklearn.base import BaseEstimator
 from sklearn.mixture import GaussianMixture
 from sklearn.utils import check_array
 from torch import nn
-from torch.nn import functional
 
 from sknoisydim._context import own_context
 from sknoisydim._modules import make_generator
 from sknoisydim._normal import normal_logpdf
 from sknoisydim._validation import check_integer, check_real, is_auto
-from sknoisydim.refinement._maps import (
-    BOUND,
-    CELLS,
-    HIDDEN,
-    Composed,
-    Couplings,
-    InvertibleMap,
-    Radial,
-    RotatedTables,
-    Scale,
-    couple,
-)
+
+from ._maps import BOUND, CELLS, Composed, Couplings, InvertibleMap, Radial, RotatedTables, Scale
 
 FloatArray = NDArray[np.float64]
+Codes = NDArray[np.int64]
 
-# Rows for each cluster and component at least, and rows that clusters are found from at most. Noise
-# of this standard deviation on them, so that repeated rows are no cluster of their own.
+# Of clusters: rows for each and component at least, rows that they are found from at most, noise on
+# these, so that repeated rows are none, steps of the mixture at most, the gain in nats that is
+# worth another (a tenth leaves accuracies and AUC as they are), and what is added to variances.
 ROWS_PER_CLUSTER, CLUSTER_ROWS, CLUSTER_JITTER = 10, 20_000, 0.05
-# Steps of expectation maximisation at most, the gain in nats that is worth another (a tenth of it
-# leaves accuracies and AUC as they are), and what is added to variances.
 CLUSTER_STEPS, CLUSTER_TOL, RIDGE = 50, 1e-2, 1e-3
-# Of couplings: passes and steps at most, passes without improvement, rows in a batch, peak of the
-# learning rate, and largest norm of a gradient: single rows beside the bulk have huge ones.
-EPOCHS, STEPS, WAIT, BATCH, LR, CLIP = 60, 360, 8, 512, 0.02, 5.0
-# Standard deviation of noise on their rows, between these: the second over the rows for each
-# component. Few rows have to stand for more of the space around them.
+# Of couplings: hidden units, passes and steps at most, passes without improvement, rows in a batch,
+# peak of the learning rate, and largest norm of a gradient: rows beside the bulk have huge ones.
+HIDDEN, EPOCHS, STEPS, WAIT, BATCH, LR, CLIP = 64, 60, 360, 8, 512, 0.02, 5.0
+# Noise on their rows, between these: the second over the rows for each component. Few rows have to
+# stand for more of the space around them.
 LEAST_JITTER, JITTER_ROWS, MOST_JITTER = 0.05, 64, 0.2
-# The linear model of clusters: steps and their size before the map moves, about how many rows it
+# Their linear model of clusters: steps and their size before the map moves, about how many rows it
 # sees, and the peak of its learning rate afterwards.
 HEAD_STEPS, HEAD_LR, HEAD_ROWS, HEAD_PEAK = 100, 0.1, 5000, 0.01
 # Fewer held-out rows than this say nothing about a distribution: the map stays the identity.
 MIN_HELD_OUT = 20
-# Standard deviations, of the mean square of a normal row, beyond which a row is far out.
-FAR = 10.0
-# Least mean square that is scaled to one: rows that are all alike have none.
-LEAST_SQUARE = 0.25
-# Improvement of the held-out log density, in nats, that counts as one, and layers without.
-TOL, PATIENCE = 1e-4, 6
-# Steps of the search for independent axes. It need not converge: the next layer goes on.
-SEARCH_STEPS = 10
-# Rows beyond the outermost knot, on either side: with fewer, the last knot follows single rows.
-TAIL_ROWS = 10
-# Share of the identity that each marginal map keeps, so that no slope exceeds one over it.
-FLOOR = 0.02
-# Share of a column's departure from N(0, 1) that is taken off: so many times what chance shows.
-SHRINKAGE = 1.3
-# Standard deviation of noise on the rows of the fit. Repeated rows have a distribution without a
-# density, which would be stretched without end; finer structure than this is left alone.
-JITTER = 0.03
-# Added to variances within clusters, and to axes, so that none is zero.
-TINY_RIDGE = 1e-6
-# The map of norms: held-out rows without which it sees too little, the share of the way that they
-# are moved, with which var|z|^2 / 2d of 4,000 rows stays within 0.15 of 1 (TestDistribution in
-# tests/test_linear.py), and scores that it does not look beyond.
+# Standard deviations, of the mean square of a normal row, beyond which a row is far out, and the
+# least mean square that is scaled to one: rows that are all alike have none.
+FAR, LEAST_SQUARE = 10.0, 0.25
+# Of tables: the improvement of the held-out log density, in nats, that counts, layers without, and
+# steps of the search for independent axes, which need not converge: the next layer goes on.
+TOL, PATIENCE, SEARCH_STEPS = 1e-4, 6, 10
+# Of their knots: rows beyond the outermost, which with fewer follows single rows; the share of the
+# identity, so that no slope exceeds one over it; how many times what chance shows is taken off.
+TAIL_ROWS, FLOOR, SHRINKAGE = 10, 0.02, 1.3
+# Noise on the rows of the fit: repeated ones have no density, and would be stretched without end.
+# Also added: to variances within clusters, and to axes, so that none is zero.
+JITTER, TINY_RIDGE = 0.03, 1e-6
+# Of norms: the held-out rows without which too little is seen, the share of the way that they are
+# moved, with which var|z|^2 / 2d of 4,000 rows stays within 0.15 of 1 (TestDistribution in
+# tests/test_linear.py), and scores that are not looked beyond.
 NORM_ROWS, NORM_STEP, FURTHEST = 200, 0.7, 12.0
 
 
 class RotationGaussianization(BaseEstimator):
     r"""Rotation-based iterative Gaussianisation, finished by trained coupling layers.
 
-    A layer of the first kind turns the rows to orthogonal axes, moves each coordinate part of the
+    A layer of the first kind turns the rows to orthogonal axes A, moves each coordinate part of the
     way to normal scores, and turns back:
 
-    .. math:: z \mapsto A^\top \bigl( (1 - \eta) u + \eta \, \Phi^{-1}(\hat F(u)) \bigr),
-              \qquad u = A z
+    .. math:: z \mapsto A^\top ((1 - \eta) u + \eta \, \Phi^{-1}(\hat F(u))), \qquad u = A z
 
-    with A orthogonal, :math:`\hat F` the distribution function of each coordinate and :math:`\eta`
-    the `step`. A coordinate whose distance to N(0, 1) may be chance is moved less (James and
-    Stein). Layers are added until the mean log density of held-out rows stops growing. The axes are
-    in turn as independent as a few steps of FastICA make them, and those that best tell clusters of
-    the embedding apart: Fisher's discriminants of pairs of components of a Gaussian mixture.
+    with :math:`\hat F` the distribution function of each coordinate and :math:`\eta` the `step`. A
+    coordinate whose distance to N(0, 1) may be chance is moved less (James and Stein). Layers are
+    added until the mean log density of held-out rows stops growing. The axes are in turn those of a
+    few steps of FastICA, and Fisher's discriminants of pairs of components of a Gaussian mixture.
 
     The coupling layers also turn the rows, and move half of the coordinates by the other half. With
     r the map, and q a linear model of the clusters c, they minimise
@@ -100,18 +81,17 @@ class RotationGaussianization(BaseEstimator):
               + \lambda \lVert r(z) - z \rVert^2 - \mu \log q(c \mid r(z)) \bigr]
 
     and are dropped where the density of held-out rows does not gain. Then rows are divided by one
-    number, since what is trained stretches rows that it was not fitted to, and moved along their
-    own direction, so that the norms come closer to those of N(0, I). Rows far out (ten standard
-    deviations from the mean square of a normal row) are mapped, and do not count in what is
-    trained and what stops.
+    number, since what is trained stretches new rows, and moved along their own direction, so that
+    the norms come closer to those of N(0, I). Rows far out (ten standard deviations from the mean
+    square of a normal row) are mapped, and do not count in what is trained and what stops.
+    :doc:`/guide/refinement` shows it at work.
 
     Parameters
     ----------
     layers : int, default=12
         Layers of the first kind at most.
     step : float, default=0.3
-        :math:`\eta`, above 0 and at most 1. With short steps the embedding keeps more of its
-        geometry.
+        :math:`\eta`, above 0 and at most 1. Short steps keep more of the geometry.
     couplings : int, default=6
         Coupling layers. With 0, or one component, the method of Laparra et al. is alone.
     transport : float or "auto", default="auto"
@@ -128,28 +108,10 @@ class RotationGaussianization(BaseEstimator):
 
     References
     ----------
-    V. Laparra, G. Camps-Valls, J. Malo, "Iterative Gaussianization: From ICA to Random Rotations",
-    IEEE Transactions on Neural Networks 22 (2011), 537-549.
-
-    L. Dinh, J. Sohl-Dickstein, S. Bengio, "Density Estimation Using Real NVP", ICLR 2017,
-    arXiv:1605.08803.
-
-    R. A. Fisher, "The Use of Multiple Measurements in Taxonomic Problems", Annals of Eugenics 7
-    (1936), 179-188.
-
-    W. James, C. Stein, "Estimation with Quadratic Loss", Proceedings of the Fourth Berkeley
-    Symposium on Mathematical Statistics and Probability 1 (1961), 361-379.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import torch
-    >>> from sknoisydim.refinement import RotationGaussianization
-    >>> z = np.random.default_rng(0).uniform(-1.7, 1.7, size=(2000, 2))
-    >>> refined = RotationGaussianization().build(z, seed=0)
-    >>> rows = torch.from_numpy(z)
-    >>> bool(np.allclose(refined.inverse(refined(rows)), z))
-    True
+    V. Laparra, G. Camps-Valls, J. Malo, "Iterative Gaussianization", IEEE Transactions on Neural
+    Networks 22 (2011), 537-549. L. Dinh, J. Sohl-Dickstein, S. Bengio, "Density Estimation Using
+    Real NVP", arXiv:1605.08803. R. A. Fisher, Annals of Eugenics 7 (1936), 179-188. W. James, C.
+    Stein, "Estimation with Quadratic Loss", Berkeley Symposium 1 (1961), 361-379.
     """
 
     def __init__(
@@ -193,13 +155,12 @@ class RotationGaussianization(BaseEstimator):
         ValueError, TypeError
             If a parameter is not as documented, or rows are not finite or have other shapes.
         """
-        rows = check_array(z, dtype=np.float64, input_name="z")
-        n, d = rows.shape
-        others = None
+        parts = [check_array(z, dtype=np.float64, input_name="z")]
+        n, d = parts[0].shape
         if held_out is not None:
-            others = check_array(held_out, dtype=np.float64, input_name="held_out")
-            if others.shape[1] != d:
-                raise ValueError(f"held_out has {others.shape[1]} components, and z has {d}.")
+            parts.append(check_array(held_out, dtype=np.float64, input_name="held_out"))
+            if parts[1].shape[1] != d:
+                raise ValueError(f"held_out has {parts[1].shape[1]} components, and z has {d}.")
         limits: Any = {"minimum": 0, "maximum": 1}
         n_layers = check_integer(self.layers, "refine layers", minimum=0)
         step = check_real(self.step, "refine step", closed="right", **limits)
@@ -208,12 +169,13 @@ class RotationGaussianization(BaseEstimator):
         price = check_real(price, "refine transport", minimum=0, also="'auto'")
         separation = check_real(self.separation, "refine separation", minimum=0)
         n_clusters = check_integer(self.clusters, "refine clusters", minimum=0)
-        fraction = check_real(
-            self.validation_fraction, "refine validation_fraction", closed="neither", **limits
-        )
+        limits |= {"closed": "neither"}
+        fraction = check_real(self.validation_fraction, "refine validation_fraction", **limits)
         rng = np.random.default_rng(seed)
-        parts = split_rows(rows, others, fraction, rng)
-        if parts is None:
+        if held_out is None or min(map(len, parts)) < MIN_HELD_OUT:
+            order, n_held_out = rng.permutation(n), round(fraction * n)
+            parts = [parts[0][order[n_held_out:]], parts[0][order[:n_held_out]]]
+        if min(map(len, parts)) < MIN_HELD_OUT:
             return InvertibleMap(d)
         codes = find_clusters(parts, n_clusters, seed)
         moved = [part + JITTER * rng.standard_normal(part.shape) for part in parts]
@@ -248,37 +210,18 @@ def apply(fitted: InvertibleMap, z: FloatArray) -> tuple[FloatArray, FloatArray]
     return moved.numpy(), log_det.numpy()
 
 
-def split_rows(
-    z: FloatArray, held_out: FloatArray | None, fraction: float, rng: np.random.Generator
-) -> list[FloatArray] | None:
-    """Return rows to fit, and those held out or a share of z; None if these are too few."""
-    if held_out is not None and min(len(z), len(held_out)) >= MIN_HELD_OUT:
-        return [z, held_out]
-    n_held_out = round(fraction * len(z))
-    if n_held_out < MIN_HELD_OUT or len(z) - n_held_out < MIN_HELD_OUT:
-        return None
-    order = rng.permutation(len(z))
-    return [z[order[n_held_out:]], z[order[:n_held_out]]]
-
-
-def find_clusters(parts: list[FloatArray], n_clusters: int, seed: int) -> list[NDArray[np.int64]]:
-    """Return codes (n,) of clusters of embeddings (n, d); zeros where there are not two.
-
-    The first part is fitted, by a Gaussian mixture with fewer components than `n_clusters` where
-    there are too few rows for so many.
-    """
-    n, d = parts[0].shape
+def find_clusters(parts: list[FloatArray], n_clusters: int, seed: int) -> list[Codes]:
+    """Return codes (n,) of clusters, by a Gaussian mixture of the first part; zeros without two."""
+    rows, rng = parts[0], np.random.default_rng(seed)
+    n, d = rows.shape
     nothing = [np.zeros(len(part), np.int64) for part in parts]
     n_clusters = min(n_clusters, min(n, CLUSTER_ROWS) // (ROWS_PER_CLUSTER * d))
     if n_clusters < 2:
         return nothing
-    rng = np.random.default_rng(seed)
-    rows = parts[0]
     rows = rows[rng.choice(n, CLUSTER_ROWS, replace=False)] if n > CLUSTER_ROWS else rows
     rows = rows + CLUSTER_JITTER * rng.standard_normal(rows.shape)
-    # One step at a time, as good as converged by this tolerance: where it stops by itself before it
-    # has converged, scikit-learn warns, and filters belong to the whole process. k-means would add
-    # in the order in which its threads come.
+    # One step at a time, as good as converged by this tolerance: else scikit-learn would warn, and
+    # filters belong to the whole process. k-means would add in the order of its threads.
     one_step = {"max_iter": 2, "tol": 1e300, "warm_start": True, "random_state": seed % 2**32}
     mixture = GaussianMixture(n_clusters, init_params="k-means++", reg_covar=RIDGE, **one_step)
     before = -np.inf
@@ -294,39 +237,40 @@ def find_clusters(parts: list[FloatArray], n_clusters: int, seed: int) -> list[N
 
 
 def gaussianize(
-    parts: list[FloatArray],
-    codes: NDArray[np.int64],
-    max_layers: int,
-    step: float,
-    rng: np.random.Generator,
+    parts: list[FloatArray], codes: Codes, max_layers: int, step: float, rng: np.random.Generator
 ) -> tuple[RotatedTables, list[FloatArray]]:
     """Return layers that take rows (n, d) towards N(0, I), and where they take both parts."""
     d, log_det = parts[0].shape[1], np.zeros(len(parts[1]))
     near = inlier_mask(parts[1])
     near |= near.sum() < MIN_HELD_OUT
     best, n_best, moved = normal_logpdf(parts[1][near]).mean(), 0, parts
-    layers: list[tuple[torch.Tensor, torch.Tensor]] = []
+    layers: list[tuple[FloatArray, FloatArray]] = []
     while len(layers) < max_layers and len(layers) - n_best < PATIENCE:
         if codes.any() and len(layers) % 2:
             axes = discriminant_axes(parts[0], codes, rng)
         else:
             axes = independent_axes(parts[0], rng)
-        tables = towards_normal(parts[0] @ axes.T, step)
-        layers.append((torch.from_numpy(axes), torch.from_numpy(tables)))
-        one = RotatedTables(d, layers[-1:])
+        layers.append((axes, towards_normal(parts[0] @ axes.T, step)))
+        one = tables_map(layers[-1:], d)
         (fitted, _), (held_out, more) = (apply(one, part) for part in parts)
         parts, log_det = [fitted, held_out], log_det + more
         value = (normal_logpdf(held_out) + log_det)[near].mean()
         if value > best + TOL:
             best, n_best, moved = value, len(layers), parts
-    return RotatedTables(d, layers[:n_best]), moved
+    return tables_map(layers[:n_best], d), moved
+
+
+def tables_map(layers: list[tuple[FloatArray, FloatArray]], d: int) -> RotatedTables:
+    """Return the map of layers, each of which has axes (d, d) and tables (d, CELLS + 1)."""
+    eye = torch.eye(d, dtype=torch.float64)
+    axes = [eye, *(torch.from_numpy(axes) for axes, _ in layers), eye]
+    tables = np.reshape([tables for _, tables in layers], (-1, d, CELLS + 1))
+    turns = torch.stack([last @ to.T for last, to in pairwise(axes)])
+    return RotatedTables(turns, torch.from_numpy(tables))
 
 
 def independent_axes(z: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Return orthogonal axes (d, d) along which z (n, d) is far from normal.
-
-    Some steps of symmetric FastICA (Hyvarinen 1999, log cosh) from random axes.
-    """
+    """Return orthogonal axes (d, d) by steps of symmetric FastICA (Hyvarinen 1999, log cosh)."""
     z = z - z.mean(0)
     values, vectors = np.linalg.eigh(z.T @ z / len(z))
     z = z @ (vectors / np.sqrt(np.maximum(values, 1e-6)) @ vectors.T)
@@ -339,14 +283,10 @@ def independent_axes(z: FloatArray, rng: np.random.Generator) -> FloatArray:
     return axes
 
 
-def discriminant_axes(
-    z: FloatArray, codes: NDArray[np.int64], rng: np.random.Generator
-) -> FloatArray:
-    """Return orthogonal axes (d, d), the first of which best tells a pair of clusters apart.
+def discriminant_axes(z: FloatArray, codes: Codes, rng: np.random.Generator) -> FloatArray:
+    """Return orthogonal axes (d, d): Fisher's discriminants of random pairs of clusters, in turn.
 
-    Fisher's discriminants, with the covariance within the clusters `codes` (n,), of d pairs drawn
-    at random; each is made orthogonal to those before it, so the later ones are what is left. A
-    pair may be one cluster twice, and then stands for an axis at random.
+    A pair may be one cluster twice, and then stands for an axis at random.
     """
     d = z.shape[1]
     member = codes == np.unique(codes)[:, np.newaxis]
@@ -360,18 +300,16 @@ def discriminant_axes(
 
 
 def towards_normal(u: FloatArray, step: float) -> FloatArray:
-    """Return tables (d, CELLS + 1) that move the columns of u (n, d) towards normal scores.
+    """Return tables (d, CELLS + 1) that move u (n, d) by `step` of the way to normal scores.
 
-    `step` of the way, and less far, the more of a column's departure from them may be chance: by
-    the share of its mean square that so many rows of N(0, 1) would show.
+    Less by the share of a column's mean square departure that n rows of N(0, 1) would show.
     """
     n, d = u.shape
     # Many quantiles of few rows would fit those rows and no others.
     n_knots = int(np.clip(round(n / d / 56), 5, 24))
     edge = -ndtri(min(0.1, TAIL_ROWS / n))
     y: Any = np.linspace(-edge, edge, n_knots)
-    share = ndtr(y)
-    quantiles: FloatArray = np.quantile(u, share, axis=0).T
+    share, quantiles = ndtr(y), np.quantile(u, ndtr(y), axis=0).T
     density = np.exp(-0.5 * y**2) / np.sqrt(2 * np.pi)
     # By the squared density, since a quantile has the variance share (1 - share) / (n density^2).
     departure = (density**2 * (quantiles - y) ** 2).sum(1)
@@ -404,23 +342,20 @@ def fit_head(z: torch.Tensor, codes: torch.Tensor, n_clusters: int) -> list[torc
     optimizer = torch.optim.Adam(head, lr=HEAD_LR, fused=True)
     for _ in range(HEAD_STEPS):
         optimizer.zero_grad()
-        functional.cross_entropy(functional.linear(z[some], *head), codes[some]).backward()
+        nn.functional.cross_entropy(nn.functional.linear(z[some], *head), codes[some]).backward()
         optimizer.step()
     return head
 
 
 def train_couplings(
     parts: list[FloatArray],
-    codes: list[NDArray[np.int64]],
+    codes: list[Codes],
     n_layers: int,
     transport: float,
     separation: float,
     seed: int,
 ) -> Couplings:
-    """Return layers for rows (n, d), with the weights that were best on rows held out (m, d).
-
-    Which may be those of the start: the identity. `codes` (n,) and (m,) are the clusters of both.
-    """
+    """Return layers for rows, and their weights that were best on others: at worst the identity."""
     generator = make_generator(seed)
     some = slice(None, None, -(-len(parts[0]) // (STEPS * BATCH)))
     rows, judged = (torch.from_numpy(part).float() for part in (parts[0][some], parts[1]))
@@ -434,32 +369,29 @@ def train_couplings(
     weights[0].normal_(0, kept**-0.5, generator=generator)
     weights[1].normal_(0, 0.5, generator=generator)
     weights = [weight.requires_grad_() for weight in weights]
-    groups, peaks = [{"params": weights}], [LR]
     # A cluster may have no other rows than some that are held out.
     n_clusters = 1 + max(int(known.max()), int(told.max()))
-    head: list[torch.Tensor] = []
-    if separation > 0 and n_clusters > 1:
-        head = fit_head(rows, known, n_clusters)
-        groups.append({"params": head})
-        peaks.append(HEAD_PEAK)
+    head = fit_head(rows, known, n_clusters) if separation > 0 and n_clusters > 1 else []
+    groups = [{"params": part} for part in (weights, head) if part]
     jitter = min(max(JITTER_ROWS * d / n, LEAST_JITTER), MOST_JITTER)
 
     def blurred(z: torch.Tensor) -> torch.Tensor:
         return z + jitter * torch.empty_like(z).normal_(generator=generator)
 
     def loss(z: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        image, log_det = couple(z, between(cayley(start, weights[-1])), weights[:-1], True)
-        each = 0.5 * image.square().sum(1) - log_det
-        each = each + transport * (image - z).square().sum(1)
+        layers = Couplings(between(cayley(start, weights[-1])), *weights[:-1])
+        image, log_det = layers.call_and_ladj(z)
+        each = 0.5 * image.square().sum(1) - log_det + transport * (image - z).square().sum(1)
         if head:
-            logits = functional.linear(image, *head)
-            each = each + separation * functional.cross_entropy(logits, codes, reduction="none")
+            logits = nn.functional.linear(image, *head)
+            each = each + separation * nn.functional.cross_entropy(logits, codes, reduction="none")
         return each.mean()
 
     judged = blurred(judged)
     n_batches = -(-n // BATCH)
     n_epochs = max(1, min(EPOCHS, STEPS // n_batches))
     optimizer = torch.optim.Adam(groups, lr=LR, fused=True)
+    peaks = [LR, HEAD_PEAK][: len(groups)]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, n_epochs * n_batches)
     with torch.no_grad():
         least, best_epoch, best = loss(judged, told), 0, copy.deepcopy(weights)
@@ -478,18 +410,14 @@ def train_couplings(
             break
     *final, turn = [weight.detach() for weight in best]
     left, _, right = torch.linalg.svd(cayley(start, turn).double())  # orthogonal in float64
-    return Couplings(between(left @ right), [weight.double() for weight in final])
+    return Couplings(between(left @ right), *(weight.double() for weight in final))
 
 
 def radial_map(norms: FloatArray, d: int) -> Radial:
-    r"""Return the map that takes norms (n,) of rows of d components towards those of N(0, I).
-
-    By `towards_normal` of their scores :math:`\Phi^{-1}(F(|z|))`, F that of chi with d degrees of
-    freedom.
-    """
+    """Return the map of norms (n,) to those of N(0, I) (d): `towards_normal` of their scores."""
 
     def scores(r: FloatArray) -> FloatArray:
-        # Of the smaller tail: the other one is rounded to 1.
+        # Of chi, and of the smaller tail: the other one is rounded to 1.
         low, high = ndtri(chi.cdf(r, d)), -ndtri(chi.sf(r, d))
         return np.clip(np.where(low < 0, low, high), -FURTHEST, FURTHEST)
 
@@ -523,8 +451,8 @@ def fit_rescaling(refined: FloatArray, held_out: FloatArray, fitted: FloatArray)
     """Return what takes the mean square to one, by held-out rows of which `refined` are the image.
 
     That these few are by chance further out than the others, or nearer, is taken off, and of the
-    rest what may be chance (James and Stein 1961). Rows held out may follow another distribution:
-    where their images are too far out, nothing is pushed further. Rows far out count as nearer.
+    rest what may be chance (James and Stein 1961). They may follow another distribution: where
+    their images are too far out, nothing is pushed further. Rows far out count as nearer.
     """
     after, before, of_fit = (np.minimum(*mean_squares(z)) for z in (refined, held_out, fitted))
     moved = after - before
