@@ -4,11 +4,13 @@ Where a module says `by_pair = True`, a score depends on its pair alone, and a f
 processes passes each some of the noisy embeddings.
 """
 
+from __future__ import annotations
+
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from sklearn.base import BaseEstimator
@@ -29,22 +31,30 @@ DECAY = 0.9
 GAIN = 10.0
 
 
+class Channel(Protocol):
+    @property
+    def scale(self) -> float: ...
+    @property
+    def log_ratio(self) -> Callable[..., torch.Tensor]: ...
+
+
 class _Exact(nn.Module):
-    def __init__(self, channel: Any, n_components: int) -> None:
+    def __init__(self, channel: Channel, n_components: int) -> None:
         super().__init__()
         self.channel = channel
         # E |f(X') - f(X)|^2 per component; NaN before the first batch.
         self.spread = nn.Buffer(torch.full((n_components,), math.nan, dtype=torch.float32))
 
-    @own_forward
-    def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+    def _observe(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         # Noise is independent of view and row, so E |f(X) + Z - f(X')|^2 exceeds the spread by its
         # variance. Below zero by chance, so it is clamped after averaging, not before.
-        batch = (noisy - view).detach().square().mean(0) - self.channel.scale**2
-        mean = torch.where(self.spread.isnan(), batch, self.spread)
-        if self.training:
-            mean = self.spread.copy_(torch.lerp(batch, mean, DECAY))
-        spread = mean.clamp(0, 2)
+        spread = (noisy - view).detach().square().mean(0) - self.channel.scale**2
+        past = torch.where(self.spread.isnan(), spread, self.spread)
+        return self.spread.copy_(torch.lerp(spread, past, DECAY)) if self.training else past
+
+    @own_forward
+    def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+        spread = self._observe(view, noisy).clamp(0, 2)
         # f(X) is about r f(X'), and varies about that by 1 - r^2, where both have unit variance and
         # correlation r, so that the spread is 2 (1 - r).
         correlation = 1 - spread / 2
@@ -52,7 +62,9 @@ class _Exact(nn.Module):
 
 
 class _Critic(BaseEstimator):
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    """What critics have in common."""
+
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         """Return the module.
 
         Parameters
@@ -86,22 +98,27 @@ class ExactCritic(_Critic):
     The spread :math:`v_k = E (f_k(X') - f_k(X))^2` is a running mean over the batches of training:
     the mean square of (noisy - view) of pairs that belong together, less :math:`\sigma^2`. The
     critic is optimal for jointly normal f(X) and f(X'), and without augmentation, where v is zero.
-    It has no parameters, no gradient by v, and costs one matrix product. Use it where views stay
-    close to their rows. The density of `UniformNoise` has no gradient.
+    It has no parameters, no gradient by v, and costs one matrix product.
+
+    Use it where views stay close to their rows. The density of `UniformNoise` has no gradient.
     """
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         if not getattr(channel, "exact", True):
             raise ValueError(
-                f"critic='exact' trains by the noise's density, that of {type(channel).__name__} "
-                "has no gradient: use 'separable', 'bilinear' or 'concat', or noise='auto'."
+                f"critic='exact' trains by the density of the noise, and that of a "
+                f"{type(channel).__name__} has no gradient. Use critic='separable', 'bilinear' or "
+                "'concat', or Gaussian noise (noise='auto')."
             )
         return _Exact(channel, n_components)
 
 
 class QuadraticRatio(nn.Module):
-    """Log density ratio of jointly normal pairs: starts as the channel's of views with `SPREAD`."""
+    """Log density ratio of jointly normal pairs, with each coefficient a parameter.
+
+    Starts as that of the channel, for views that vary about their rows by `SPREAD`.
+    """
 
     def __init__(self, n_components: int, scale: float) -> None:
         super().__init__()
@@ -126,22 +143,18 @@ class QuadraticRatio(nn.Module):
         return torch.addmm(of_view, precision * (noisy @ self.product), view.T) + 0.5 * of_noisy
 
 
-class _Scores(nn.Module):
-    """Scores that depend on their pair alone; has what it is made of as attributes."""
+def _temperature(value: float) -> float:
+    return check_real(value, "critic temperature", minimum=0, closed="neither")
 
+
+class _Tempered(nn.Module):
     by_pair = True
 
-    def __init__(self, **parts: object) -> None:
+    def __init__(self, ratio: nn.Module, temperature: float) -> None:
         super().__init__()
-        for name, part in parts.items():
-            setattr(self, name, part)
+        self.ratio = ratio
+        self.temperature = temperature
 
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
-
-
-class _Tempered(_Scores):
     @own_forward
     def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         return self.ratio(view, noisy) / self.temperature
@@ -167,9 +180,9 @@ class BilinearCritic(_Critic):
         self.temperature = temperature
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
-        tau = check_real(self.temperature, "critic temperature", minimum=0, closed="neither")
-        return _Tempered(ratio=QuadraticRatio(n_components, channel.scale), temperature=tau)
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
+        temperature = _temperature(self.temperature)
+        return _Tempered(QuadraticRatio(n_components, channel.scale), temperature)
 
 
 class _Tower(nn.Module):
@@ -186,7 +199,15 @@ class _Tower(nn.Module):
         return self.linear(x) + self.network(x)
 
 
-class _Separable(_Scores):
+class _Separable(nn.Module):
+    by_pair = True
+
+    def __init__(self, view: nn.Module, noisy: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.view = view
+        self.noisy = noisy
+        self.temperature = temperature
+
     @own_forward
     def forward(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         return (self.noisy(noisy) / self.temperature) @ self.view(view).T
@@ -205,6 +226,15 @@ class SeparableCritic(_Critic):
         Dimension in which the inner product is taken.
     temperature : float, default=1.0
         :math:`\tau`. The scores that training starts from do not depend on it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.critics import SeparableCritic
+    >>> from sknoisydim.noise import GaussianNoise
+    >>> critic = SeparableCritic().build(4, GaussianNoise(0.5).build(4, 32), torch.Generator())
+    >>> critic(torch.zeros(10, 4), torch.zeros(10, 4)).shape
+    torch.Size([10, 10])
     """
 
     def __init__(
@@ -215,27 +245,39 @@ class SeparableCritic(_Critic):
         self.temperature = temperature
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         hidden = check_sizes(self.hidden_layer_sizes, "critic hidden_layer_sizes")
-        tau = check_real(self.temperature, "critic temperature", minimum=0, closed="neither")
+        temperature = _temperature(self.temperature)
         width = check_integer(self.width, "critic width", minimum=1)
         # Both towers start as one linear map A, with A'A close to I / (noise variance + SPREAD), as
         # in the exact critic for such views. Bounds then do not start some nats below zero.
         first = linear(n_components, width, generator, bias=False)
-        limit = math.sqrt(3 * tau / width / (channel.scale**2 + SPREAD))
+        limit = math.sqrt(3 * temperature / width / (channel.scale**2 + SPREAD))
         nn.init.uniform_(first.weight, -limit, limit, generator=generator)
         view, noisy = (
             _Tower(copy.deepcopy(first), mlp(n_components, hidden, width, generator))
             for _ in range(2)
         )
-        return _Separable(view=view, noisy=noisy, temperature=tau)
+        return _Separable(view, noisy, temperature)
 
 
-# Numbers in the first hidden layer of a chunk of pairs (4 MB): they stay in cache, going back too.
+# Numbers that the first hidden layer of a chunk of pairs may hold (4 MB in float32): large enough
+# to keep matrix products busy, small enough to stay in cache with what the backward pass needs.
 CHUNK = 2**20
 
 
-class _Concat(_Scores):
+class _Concat(nn.Module):
+    by_pair = True
+
+    def __init__(
+        self, start: nn.Module, view: nn.Linear, noisy: nn.Linear, network: nn.Sequential
+    ) -> None:
+        super().__init__()
+        self.start = start
+        self.view = view
+        self.noisy = noisy
+        self.network = network
+
     def _pairs(self, view: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         """Return scores (m, n) of hidden layers of noisy embeddings (m, h) with views (n, h)."""
         return self.network((noisy[:, None] + view).relu()).squeeze(-1)
@@ -258,8 +300,10 @@ class ConcatCritic(_Critic):
 
     :math:`T_0` is the form of `BilinearCritic`, and h starts at zero. The most general critic
     (Belghazi et al., ICML 2018; Poole et al., ICML 2019, section 3), and the dearest: n^2
-    evaluations of a network per batch, where a separable critic takes 2n. Memory holds n x n scores
-    and layers of one chunk of pairs, 2^20 numbers each (4 MB): they are computed again going back.
+    evaluations of a network per batch, where a separable critic takes 2n.
+
+    Memory is bounded: pairs are taken in chunks of rows, which the backward pass computes again. At
+    the peak there are the n x n scores and layers of one chunk, 2^20 numbers each (4 MB).
 
     Parameters
     ----------
@@ -271,7 +315,7 @@ class ConcatCritic(_Critic):
         self.hidden_layer_sizes = hidden_layer_sizes
 
     @own_context()
-    def build(self, n_components: int, channel: Any, generator: torch.Generator) -> nn.Module:
+    def build(self, n_components: int, channel: Channel, generator: torch.Generator) -> nn.Module:
         sizes = check_sizes(self.hidden_layer_sizes, "critic hidden_layer_sizes")
         if not sizes:
             raise ValueError("critic hidden_layer_sizes must name one layer at least, got none.")
@@ -280,8 +324,7 @@ class ConcatCritic(_Critic):
         network = mlp(sizes[0], sizes[1:], 1, generator)
         for parameter in network[-1].parameters():
             nn.init.zeros_(parameter)
-        start = QuadraticRatio(n_components, channel.scale)
-        return _Concat(start=start, view=view, noisy=noisy, network=network)
+        return _Concat(QuadraticRatio(n_components, channel.scale), view, noisy, network)
 
 
 CRITICS: Mapping[str, type] = {
