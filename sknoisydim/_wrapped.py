@@ -49,9 +49,7 @@ class WrapsTransformer(HoldsTransformer):
     random_state: RandomState
 
     def _base(self) -> BaseEstimator:
-        if self.transformer is None:
-            return NoisyDIMTransformer(keep="pca", keep_weight=10.0, refine="rotation")
-        return self.transformer
+        return NoisyDIMTransformer(keep="pca") if self.transformer is None else self.transformer
 
     def _is_frozen(self) -> bool:
         return isinstance(self.transformer, FrozenEstimator)
