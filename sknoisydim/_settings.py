@@ -40,7 +40,7 @@ AUTO_STEPS, AUTO_RANGE = 2.0, (67, 400)
 MISSING: Mapping[str, bool] = {"error": False, "indicator": True}
 # Epochs without improvement that `early_stopping=True` waits for, as scikit-learn's networks do.
 PATIENCE = 10
-# What the encoder's matrix products are taken in; None is float32.
+# Of the encoder's matrix products; None is float32.
 PRECISIONS: Mapping[str, torch.dtype | None] = {"32": None, "bf16": torch.bfloat16}
 
 
@@ -83,11 +83,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
     """Return the dtype of the matrix products of training where it is not float32."""
-    check_name(precision, PRECISIONS, "encoder precision")
-    if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():
+    dtype = PRECISIONS[check_name(precision, PRECISIONS, "encoder precision")]
+    if device.type == "cuda" and dtype is not None and not torch.cuda.is_bf16_supported():
         name = torch.cuda.get_device_name(device)
         raise ValueError(f"precision='bf16' needs a GPU with bfloat16, and {name} has none.")
-    return PRECISIONS[precision]
+    return dtype
 
 
 def _count(value: object, name: str) -> int | None:
@@ -123,9 +123,8 @@ def resolve_callbacks(callbacks: object) -> list[Any]:
     for item in callbacks:
         *name, callback = item if isinstance(item, tuple) else (item,)
         if not callable(getattr(callback, "on_epoch_end", None)):
-            raise TypeError(
-                f"callbacks holds {item!r}; it takes skorch callbacks, or (name, callback)."
-            )
+            taken = "it takes skorch callbacks, or (name, callback)."
+            raise TypeError(f"callbacks holds {item!r}; {taken}")
         copied = copy.copy(callback)
         parts, memo = getattr(copied, "__dict__", {}), {id(callback): copied}
         for attribute, part in parts.items():

@@ -21,7 +21,6 @@ from sknoisydim._decoder import Decoder, resolve_decoder
 from sknoisydim._fitted import Fitted
 from sknoisydim._input import check_same_columns, check_weights
 from sknoisydim._labels import encode_target
-from sknoisydim._model import Embedder
 from sknoisydim._modules import RandomState, draw_seed
 from sknoisydim._net._callbacks import (
     CALLBACK_STATE,
@@ -31,7 +30,6 @@ from sknoisydim._net._callbacks import (
     reporters,
     with_callbacks,
 )
-from sknoisydim._net._skorch import DIMNet
 from sknoisydim._persistence._estimator import Persistent
 from sknoisydim._settings import resolve_settings
 from sknoisydim._sources import MatrixLike, as_given
@@ -147,13 +145,13 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
     lr : float, default=0.003
         Peak of the one-cycle learning rate.
     early_stopping : bool or int, default=False
-        Stop when the objective of held-out rows has not improved by 0.001 for 10 epochs (True), or
-        for so many, and go back to the weights of the last improvement. Held out are `X_val` of
+        Go back to the weights of the last improvement when the objective of held-out rows has not
+        improved by 0.001 for 10 epochs (True), or for so many, and stop. Held out: `X_val` of
         `fit`, or a tenth of X; with fewer than 20 rows there, or of others, there is no split.
     warm_start : bool, default=False
         Start from the weights, the input scaling and the optimizer's moments of the last fit, on
-        the same columns. The learning rate starts a new cycle (a warm restart), and the schedule of
-        a `LRScheduler` goes on. A pickle then holds twice the size of the weights besides.
+        the same columns, with a new cycle of the learning rate; a `LRScheduler` goes on. A pickle
+        then holds twice the size of the weights besides.
     callbacks : list, tuple or None, default=None
         skorch callbacks, or pairs (name, callback). A fit works on deep copies: read what one has
         gathered from `net_.callbacks_`. What cannot be copied, such as an open file, is shared.
@@ -162,19 +160,19 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         get (net, batches, None), and `net.predict(batches)` is the embedding so far. A
         `LRScheduler` replaces the one-cycle rate. Those of scikit-learn >= 1.9: `set_callbacks`.
     checkpoint : str, path-like or None, default=None
-        Folder in which `fit` writes where it stands, at the end of epochs and at most every 10
-        seconds. After a kill, `fit` with the same parameters and data goes on from there, to the
-        same embedding, bit for bit. The checkpoint is deleted on success; use one folder per fit. A
-        folder that cannot be written to is a warning. Not for `partial_fit`.
+        Folder, one per fit, in which `fit` writes where it stands, at the end of epochs and at most
+        every 10 seconds. After a kill, `fit` with the same parameters and data goes on to the same
+        embedding, bit for bit. The checkpoint is deleted on success. A folder that
+        cannot be written to is a warning. Not for `partial_fit`.
     device : str, default="auto"
         A torch device; "auto" takes CUDA where there is one.
     random_state : int, RandomState instance or None, default=None
         Fixes the embedding bit for bit, for one number of threads and one version of torch. No
         global generator is used or changed.
     verbose : int, default=0
-        1 shows a progress bar, with the linear information in nats (the mutual information and what
-        it can reach, where there is none); 2 a line per epoch; 0 is silent, but for one line to the
-        logger "sknoisydim" where training takes more than half a minute.
+        1: a progress bar, with the linear information in nats (without, the mutual information and
+        what it can reach); 2: a line per epoch; 0: one line to the logger "sknoisydim" where
+        training takes more than half a minute.
 
     Attributes
     ----------
@@ -371,13 +369,10 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
             self.n_epochs_ = len(trained.net.history)
             for task in tasks:
                 task.end()
-            if unused := self._unused():
-                warnings.warn(
-                    f"{' and '.join(unused)} played no part: with clean_weight=1 there are no "
-                    "views. Set clean_weight below 1, such as clean_weight=0.5.",
-                    UserWarning,
-                    stacklevel=STACK_LEVEL,
-                )
+            if unused := " and ".join(self._unused()):
+                said = f"{unused} played no part: with clean_weight=1 there are no views. Set "
+                said += "clean_weight below 1, such as clean_weight=0.5."
+                warnings.warn(said, UserWarning, stacklevel=STACK_LEVEL)
             if message := trained.convergence_message:
                 warnings.warn(message, ConvergenceWarning, stacklevel=STACK_LEVEL)
         return self
@@ -472,8 +467,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
     def _set(self, trained: Trained, n_components: int, target: object = None) -> None:
         """Keep what training has left."""
         self.__dict__.pop("decoder_", None)  # of another embedding
-        self.net_: DIMNet = trained.net
-        self.encoder_: Embedder = trained.embedder
+        self.net_, self.encoder_ = trained.net, trained.embedder
         self.refinement_ = trained.refinement
         self.target_ = target or resolve_target(self.target, n_components)
         self.channel_ = channel = trained.net.module_.channel
@@ -484,8 +478,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         rows = trained.net.history  # an epoch may have no record of a name
         names = dict.fromkeys(name for row in rows for name in row if name != "batches")
         self.history_ = {name: [row.get(name) for row in rows] for name in names}
-        self.n_samples_seen_ = trained.state["n_seen"]
-        self.training_state_ = trained.state
+        self.training_state_, self.n_samples_seen_ = trained.state, trained.state["n_seen"]
 
     @contextlib.contextmanager
     def _all_or_nothing(self) -> Iterator[None]:

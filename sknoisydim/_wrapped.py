@@ -81,9 +81,9 @@ class WrapsTransformer(HoldsTransformer):
                 f"{transformer.supervision!r}: set supervision=0, or pass a transformer that is "
                 "fitted already in a FrozenEstimator."
             )
-        rng = np.random.default_rng(draw_seed(self.random_state))
-        n_held_out = int(np.clip(round(fraction * len(rows)), least, len(rows) - 2))
-        return rows, rng.permutation(len(rows)), n_held_out, rng
+        n_rows, rng = len(rows), np.random.default_rng(draw_seed(self.random_state))
+        n_held_out = int(np.clip(round(fraction * n_rows), least, n_rows - 2))
+        return rows, rng.permutation(n_rows), n_held_out, rng
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

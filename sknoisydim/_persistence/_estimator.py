@@ -48,11 +48,9 @@ class Persistent:
     @own_context()
     def __getstate__(self) -> dict[str, object]:
         state: Any = super().__getstate__()
-        if not hasattr(self, "net_"):
-            return state
         try:
             header, arrays = pack(self)
-        except (AttributeError, ValueError):  # fitted attributes that the user changed
+        except (AttributeError, ValueError):  # before a fit; and where the user changed attributes
             return state
         return state if left_out(header) else {"header": json.dumps(header), "arrays": arrays}
 
@@ -168,15 +166,13 @@ class Persistent:
         module = self.to_torch(target=target)
         shape = self.encoder_.row_shape or (self.n_features_in_,)
         example = torch.zeros(2, *shape, dtype=torch.float32)  # one would make the number static
-        names: Any = {"input_names": ["X"], "output_names": ["Z"]}
-        rows = ({0: torch.export.Dim("rows", min=1)},)
+        options: Any = {"input_names": ["X"], "output_names": ["Z"], "verbose": False}
+        options |= {"dynamo": True, "dynamic_shapes": ({0: torch.export.Dim("rows", min=1)},)}
         logger = logging.getLogger("torch.onnx._internal.exporter._registration")
         logger.addFilter(_matters)
         try:
             with warnings.catch_warnings(action="ignore"):  # of insides of torch and onnxscript
-                program: Any = torch.onnx.export(
-                    module, (example,), dynamo=True, dynamic_shapes=rows, verbose=False, **names
-                )
+                program: Any = torch.onnx.export(module, (example,), **options)
         finally:
             logger.removeFilter(_matters)
         write_bytes(path, program.model_proto.SerializeToString())

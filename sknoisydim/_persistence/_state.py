@@ -33,7 +33,6 @@ from sknoisydim.targets import Target, resolve_target
 
 # Parameters and classes that older files call otherwise.
 RENAMED = {"laws": "marginals", "_decoder.KernelRidge": "_kernel_ridge.KernelRidge"}
-
 JSON: TypeAlias = Any
 Arrays = dict[str, np.ndarray]
 # Where classes come from whose objects a file can hold.
@@ -67,8 +66,7 @@ def known() -> Mapping[str, Any]:
     """Return, by name, the classes whose objects are written, and what is written by name alone."""
     found: dict[str, Any] = {f"sklearn.{name}": getattr(preprocessing, name) for name in SCALERS}
     for name, module in list(sys.modules.items()):
-        package, _, rest = name.partition(".")
-        part = rest.partition(".")[0]
+        package, part = (*name.split("."), "")[:2]
         if package == "sknoisydim" and part in MODULES:
             classes = [kind for kind in vars(module).values() if inspect.isclass(kind)]
             found |= {f"{part}.{c.__qualname__}": c for c in classes if c.__module__ == name}
@@ -263,7 +261,6 @@ def _parts(estimator: BaseEstimator) -> dict[str, Any]:
         n_columns += len(getattr(front, "columns", ()))
     parts["width"] = parts["row_shape"] or n_columns
     if isinstance(front, IndicateMissing):
-        # The encoder, which may be the user's, by itself; and what is done to missing cells.
         cells = [front.columns, front.fill, getattr(parts["scaling"], "fill", None)]
         parts |= {"encoder": front.encoder, "missing": cells}
     unbound = clone(estimator.target_, safe=False)
@@ -271,10 +268,7 @@ def _parts(estimator: BaseEstimator) -> dict[str, Any]:
 
 
 def pack(estimator: BaseEstimator, apart: Collection[str] = ()) -> tuple[dict[str, JSON], Arrays]:
-    """Return a fitted estimator as JSON and arrays, without components of the user's own.
-
-    Attributes called as in `apart` are left out; parameters are None.
-    """
+    """Return a fitted estimator as JSON and arrays; of names in `apart`, parameters are None."""
     writer, parameters = Writer(), estimator.get_params(deep=False)
     parameters |= dict.fromkeys(parameters.keys() & apart)
     assembled = ("net_", "encoder_", "refinement_", "target_", "channel_")  # of the parts
@@ -302,10 +296,7 @@ def left_out(header: Mapping[str, JSON]) -> dict[str, str]:
 def unpack(
     header: Mapping[str, JSON], arrays: Arrays, named: Mapping[str, object]
 ) -> dict[str, Any]:
-    """Return the attributes of the estimator: the inverse of `pack`.
-
-    `named` are the components that the caller of `load` names: those left out, and no other.
-    """
+    """Return the attributes of the estimator; `named` are the components that were left out."""
     needed = left_out(header)
     if needed.keys() != named.keys():
         call = ", ".join(["path", *(f"{name}=..." for name in needed)])
