@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 
-# What numpy does about floating-point errors unless it is told otherwise.
-ERRORS: Any = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
-
 
 @contextlib.contextmanager
 def own_context(*, gradients: bool = True) -> Iterator[None]:
@@ -22,7 +19,8 @@ def own_context(*, gradients: bool = True) -> Iterator[None]:
     generators, which would leak to their caller.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(np.errstate(**ERRORS))
+        # What numpy does about floating-point errors unless it is told otherwise.
+        stack.enter_context(np.errstate(all="warn", under="ignore"))
         if "torch" in sys.modules:  # without, there is no context of torch; targets do without
             _enter_torch(stack, gradients)
         yield

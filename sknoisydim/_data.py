@@ -59,11 +59,9 @@ class Rows:
         self._shares = None if self.weights is None else self.weights.cumsum(0)
         self._scaled: torch.Tensor | None = None
         first = self._read(np.arange(1))
-        free = COPY_BYTES
-        if device.type == "cuda":
-            # Half of what is free: a network and its batches take far less than the other half.
-            free = max(free, torch.cuda.mem_get_info(device)[0] // 2)
-        if 4 * first.numel() * len(self) <= free:
+        # Half of what is free: a network and its batches take far less than the other half.
+        half = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 0
+        if 4 * first.numel() * len(self) <= max(COPY_BYTES, half):
             scaled = first.new_empty((len(self), *first.shape[1:]), device=device)
             for part in slices(len(self), first.numel()):
                 scaled[part] = self._read(np.arange(part.start, part.stop)).to(device)

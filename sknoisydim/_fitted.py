@@ -223,10 +223,10 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         The first factor compares the information that Z, the embedding before the target's map,
         sends through a channel with that of draws :math:`Z^*` of the channel's best distribution: 1
-        for a perfect match; above 1 its inverse counts. N is Gaussian noise of the size "auto", or
-        the uniform noise of the fit, and :math:`\hat I` InfoNCE with the channel's own density. The
-        second is the share of the variance of the scaled columns that a linear model of Z predicts,
-        adjusted for its coefficients. Noise and draws come from fixed seeds.
+        for a perfect match at every `noise` and `n_components`; above 1 its inverse counts. N is
+        Gaussian noise of the size "auto", or the uniform noise of the fit, and :math:`\hat I`
+        InfoNCE with the channel's own density. The second is the share of the variance of the
+        scaled columns that a linear model of Z predicts, adjusted for coefficients. Seeds are fixed.
 
         Parameters
         ----------

@@ -183,10 +183,7 @@ def _for_text(text: str) -> str:
 
 
 def check_kinds(X: object, name: str) -> None:
-    """See that X holds no dates or durations, and is no structured array.
-
-    numpy reads dates as integers, in whatever unit they have, and NaT as -9.2e18.
-    """
+    """See that X holds no dates, which numpy reads as integers, and is no structured array."""
     seen = np.asarray(X) if isinstance(X, (list, tuple)) else X
     of_arrow = getattr(getattr(seen, "schema", None), "types", None)
     kinds = getattr(seen, "dtypes", of_arrow)  # of pandas and polars the first

@@ -179,7 +179,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
     net_ : skorch.NeuralNet
         The net that was trained; its `module_` is the whole objective.
     encoder_ : torch.nn.Module
-        Raw rows (n, p) of any dtype -> (n, d), close to N(0, I), in float32.
+        Scaling, encoder, normalisation: rows (n, p) of any dtype -> (n, d) near N(0, I), float32.
     refinement_ : torch.nn.Module or None
         The map that `refine` asked for, of tensors (n, d), with `inverse` and `log_abs_det`.
     decoder_, target_ : object
@@ -433,7 +433,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         return self
 
     def forget_rows(self) -> NoisyDIMTransformer:
-        """Release the rows that `partial_fit` keeps; a stream can go on, as from `fit`.
+        """Release the rows that `partial_fit` keeps; a stream can go on as from `fit`.
 
         Returns
         -------
