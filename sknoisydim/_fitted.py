@@ -66,8 +66,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Raises
         ------
         NotFittedError, ValueError, TypeError
-            Before `fit`; if X is no table of finite numbers (or missing ones, where `missing`
-            allows them) with the columns of `fit`.
+            Before `fit`; if X is no table like that of `fit`, finite, or as `missing` allows it.
         """
         rows = self._check(X)
         return self._embed(rows, np.empty((len(rows), self.n_components_), dtype=rows.dtype))
@@ -82,8 +81,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Columns as in `fit`.
         out : ndarray of shape (n, d), str or path-like
             Of float32 or float64, in any layout, a memory map too. Or the path of a file in numpy's
-            format, which takes the place of another when all rows are embedded; until then, a file
-            with another name beside it grows.
+            format: one of another name beside it grows, and takes its place when all is embedded.
 
         Returns
         -------
@@ -161,8 +159,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         A draw of the target is decoded, and the residual of one of the three nearest training
         samples is added, so they are not anonymous. Values stay inside the range of training, none
-        is missing; integers are rounded, and a column of values that repeat, such as a category,
-        takes the nearest of them.
+        is missing; integers are rounded; where values repeat, as of a category, the nearest counts.
 
         Parameters
         ----------
@@ -226,13 +223,12 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         for a perfect match at every `noise` and `n_components`; above 1 its inverse counts. N is
         Gaussian noise of the size "auto", or the uniform noise of the fit, and :math:`\hat I`
         InfoNCE with the channel's own density. The second is the share of the variance of the
-        scaled columns that a linear model of Z predicts, adjusted for coefficients. Seeds are fixed.
+        scaled columns that a linear model of Z predicts, adjusted for its size. Seeds are fixed.
 
         Parameters
         ----------
         X : array-like of shape (n, p)
-            At least two rows; columns as in `fit`. Fewer than `n_components_` + 2 rows: 0, and a
-            warning.
+            At least two rows; of fewer than `n_components_` + 2 the score is 0, with a warning.
         y : None
             Ignored.
 

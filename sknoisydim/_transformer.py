@@ -65,8 +65,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
     Parameters
     ----------
     n_components : int or "auto", default="auto"
-        Number d of components: "auto" is min(number of columns, 16). More than columns cannot
-        follow the target jointly.
+        Number d: "auto" is min(columns, 16). More than columns cannot follow the target jointly.
     target : str, object or sequence, default="normal"
         Distribution of the embedding: "normal", "uniform", a frozen continuous `scipy.stats`
         distribution, a `scipy.stats.rv_histogram`, an object of `sknoisydim.targets`, or a
@@ -110,8 +109,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         views only), another such object, or your own `torch.nn.Module`: a class or factory
         (n_features, n_components) -> module, or an instance, which is copied. Its rows may have any
         shape, such as images, which a factory gets as n_features; scaling is cell by cell. Rows of
-        float64 are embedded in float64, unless your module casts to float32, or uses tensors that
-        are neither parameters nor buffers.
+        float64 stay so, unless it casts to float32 or has tensors besides parameters and buffers.
     normalization : str or object, default="whiten"
         Of the encoder's output: "whiten" (identity covariance), or "batch" (each component by
         itself; enough for a few components only).
@@ -137,8 +135,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         Passes over the rows. "auto" takes as many as make 2 sqrt(n) optimisation steps for n
         training rows, at least 67 and at most 400, rounded up to whole passes.
     batch_size : int, default=512
-        Rows in a batch, at least 2. The bound compares a row with these, so training sees at most
-        log(batch_size) nats.
+        Rows in a batch, at least 2. Training sees at most log(batch_size) nats of information.
     optimizer : str, class or callable, default="adamw"
         "adamw", "adam", "sgd", a `torch.optim` class (not LBFGS), or a callable (parameters, lr) ->
         optimizer, such as `functools.partial(torch.optim.AdamW, weight_decay=0.1)`.
@@ -171,8 +168,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         global generator is used or changed.
     verbose : int, default=0
         1: a progress bar, with the linear information in nats (without, the mutual information and
-        what it can reach); 2: a line per epoch; 0: one line to the logger "sknoisydim" where
-        training takes more than half a minute.
+        what it can reach); 2: a line per epoch; 0: one to the logger "sknoisydim" after 30 seconds.
 
     Attributes
     ----------
@@ -327,8 +323,7 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         Raises
         ------
         ValueError, TypeError
-            If a parameter or the data are not usable, or training diverges. The estimator stays as
-            it was.
+            If parameters or data are not usable, or training diverges; nothing is changed then.
 
         Warns
         -----
@@ -390,11 +385,10 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n, p)
-            As of `fit`; columns as before. The first call needs two rows; its number of rows limits
-            `batch_size_` for all that follow.
+            As of `fit`; columns as before. The first call needs two rows, and limits `batch_size_`
+            to its number of rows.
         y : array-like of shape (n,), default=None
-            As of `fit`, or None where nothing is labelled. It counts within a chunk, so classes may
-            come at any time.
+            As of `fit`, or None where nothing is labelled. New classes may come at any time.
 
         Returns
         -------

@@ -151,8 +151,7 @@ def check_name(
         return value
     meant = SYNONYMS.get(value.lower(), value.lower())
     close = [repr(name) for name in difflib.get_close_matches(meant, table, n=1)]
-    if meant == "none" and "None" in also:
-        close = ["None"]
+    close = ["None"] if meant == "none" and "None" in also else close
     hint = f" Did you mean {close[0]}?" if close else ""
     raise ValueError(f"{parameter}={value!r} is unknown; it takes {allowed(table, also)}.{hint}")
 

@@ -103,9 +103,8 @@ class Persistent:
         Raises
         ------
         OSError, ValueError
-            If the file cannot be read; if it is no whole and unchanged file of `save`, has another
-            format (the message says what reads it), or components of your own are missing, or do
-            not fit.
+            If the file cannot be read, is no whole and unchanged one of `save`, or has another
+            format (the message says what reads it); if components of your own lack or do not fit.
         """
         header, arrays = _file.read(path)
         try:
