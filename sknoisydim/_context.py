@@ -1,7 +1,4 @@
-"""A context of our own in public functions, so that what they return never depends on the caller's.
-
-It is the one that numpy and torch start with.
-"""
+"""A context of our own in public functions, whose results never depend on the caller's."""
 
 import contextlib
 import functools
@@ -11,21 +8,19 @@ from typing import Any
 
 import numpy as np
 
-# What numpy does about floating-point errors unless it is told otherwise.
-ERRORS: Any = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
-
 
 @contextlib.contextmanager
 def own_context(*, gradients: bool = True) -> Iterator[None]:
     """Compute as if the caller were in no context; as a decorator, a whole function.
 
-    Floating-point errors are numpy's defaults, tensors are made on the CPU unless their device is
-    named, no autocast is on, and gradients are recorded, unless with `gradients=False` that is left
-    to the caller, whose tensors they are. The default dtype of torch belongs to the process, and so
-    it stays: name the dtype of each tensor. Not for generators, which would leak to their caller.
+    It is the context that numpy and torch start with: floating-point errors, the CPU for tensors,
+    no autocast, and gradients (`gradients=False` leaves these to the caller, whose tensors they
+    are). The default dtype of torch belongs to the process: name the dtype of each tensor. Not for
+    generators, which would leak to their caller.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(np.errstate(**ERRORS))
+        # What numpy does about floating-point errors unless it is told otherwise.
+        stack.enter_context(np.errstate(all="warn", under="ignore"))
         if "torch" in sys.modules:  # without, there is no context of torch; targets do without
             _enter_torch(stack, gradients)
         yield
@@ -35,7 +30,7 @@ def _enter_torch(stack: contextlib.ExitStack, gradients: bool) -> None:
     import torch
 
     accelerator = torch.accelerator.current_accelerator()
-    for kind in {"cpu", "cpu" if accelerator is None else accelerator.type}:
+    for kind in {"cpu", accelerator.type if accelerator else "cpu"}:
         if torch.is_autocast_enabled(kind):
             stack.enter_context(torch.autocast(kind, enabled=False))
     # Only where needed: inside of it, every call of torch takes a microsecond longer. By a tensor:
@@ -48,18 +43,15 @@ def _enter_torch(stack: contextlib.ExitStack, gradients: bool) -> None:
 
 
 def own_forward(forward: Callable[..., object]) -> Callable[..., Any]:
-    """Decorate the `forward` of a module that users call themselves.
-
-    A compiler, or an export, finds the plain function: a context is nothing that it could keep.
-    """
+    """Decorate the `forward` of a module that users call themselves."""
     import torch
 
+    in_own_context = own_context(gradients=False)(forward)
+
     @functools.wraps(forward)
-    def inside(*args: object, **kwargs: object) -> Any:
-        if torch.compiler.is_compiling():
-            return forward(*args, **kwargs)
-        with own_context(gradients=False):
-            return forward(*args, **kwargs)
+    def inside(*args: object, **kwargs: object) -> Any:  # a compiler or an export keeps no context
+        compiling = torch.compiler.is_compiling()
+        return forward(*args, **kwargs) if compiling else in_own_context(*args, **kwargs)
 
     return inside
 

@@ -34,9 +34,8 @@ class Table:
 
     def take(self, index: np.ndarray) -> Self:
         """Return the table of the rows at these positions, which are not copied."""
-        targets, weights = (
-            None if known is None else known[index] for known in (self.targets, self.weights)
-        )
+        targets = None if self.targets is None else self.targets[index]
+        weights = None if self.weights is None else self.weights[index]
         return replace(self, X=ChosenRows(self.X, index), targets=targets, weights=weights)
 
     def without_weightless(self) -> Self:
@@ -55,19 +54,15 @@ class Rows:
 
     def __init__(self, table: Table, scaling: nn.Module, device: torch.device) -> None:
         self.X, self.targets, self.shape = table.X, table.targets, table.shape
-        self.scaling = scaling
-        self.device = device
+        self.scaling, self.device = scaling, device
         self.weights = None if table.weights is None else torch.from_numpy(table.weights)
         self._shares = None if self.weights is None else self.weights.cumsum(0)
         self._scaled: torch.Tensor | None = None
         first = self._read(np.arange(1))
-        free = COPY_BYTES
-        if device.type == "cuda":
-            # Half of what is free: a network and its batches take far less than the other half.
-            free = max(free, torch.cuda.mem_get_info(device)[0] // 2)
-        if 4 * first.numel() * len(self) <= free:
-            whole = (len(self), *first.shape[1:])
-            scaled = torch.empty(whole, dtype=torch.float32, device=device)
+        # Half of what is free: a network and its batches take far less than the other half.
+        half = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 0
+        if 4 * first.numel() * len(self) <= max(COPY_BYTES, half):
+            scaled = first.new_empty((len(self), *first.shape[1:]), device=device)
             for part in slices(len(self), first.numel()):
                 scaled[part] = self._read(np.arange(part.start, part.stop)).to(device)
             self._scaled = scaled
@@ -91,11 +86,10 @@ class Rows:
     def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Return the positions (count,) of rows drawn at random; with weights, repeatedly."""
         if self._shares is None:
-            n_rows = len(self)
             # The same numbers in half the memory, which matters beyond ten million rows.
-            kind = torch.int32 if n_rows < 2**31 else torch.int64
-            drawn = torch.randperm(n_rows, generator=generator, dtype=kind)
-            return drawn if count >= n_rows else drawn[:count].clone()
+            kind = torch.int32 if len(self) < 2**31 else torch.int64
+            drawn = torch.randperm(len(self), generator=generator, dtype=kind)
+            return drawn if count >= len(self) else drawn[:count].clone()
         # In float32 there are too few numbers for a large table.
         place = torch.rand(count, generator=generator, dtype=torch.float64) * self._shares[-1]
         # Rounding may move the last one out of the range.
@@ -105,12 +99,9 @@ class Rows:
         """Return the rows with these positions (m,) as a float32 tensor (m, p)."""
         if self._scaled is not None:
             return self._scaled.index_select(0, rows.to(self.device, non_blocking=True))
-        read = self._read(rows.numpy())
-        if self.device.type == "cuda":
-            # A step only queues its work there, so the next rows are read while it goes on, and
-            # pinned ones travel meanwhile, too.
-            return read.pin_memory().to(self.device, non_blocking=True)
-        return read.to(self.device)
+        read, on_gpu = self._read(rows.numpy()), self.device.type == "cuda"
+        # A step only queues its work there, so the next rows are read, and travel, meanwhile.
+        return (read.pin_memory() if on_gpu else read).to(self.device, non_blocking=on_gpu)
 
     def in_order(self, batch_size: int) -> Iterator[torch.Tensor]:
         """Yield all rows once, in order; the last batch may be smaller."""

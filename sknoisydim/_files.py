@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Put a file in the place of another at once: whatever happens, one of the two is there.
+    """Put a file in the place of another at once: yield a path beside it, to be written and synced.
 
-    Yields a path beside it, to be written, synced and closed; it is removed if the block raises.
+    Whatever happens, one of the two files is there; the new one is removed if the block raises.
     """
     path = Path(os.path.realpath(path))
     if path.is_dir():  # renaming would say so, but only after all has been written
@@ -27,7 +27,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    # Make the new name survive a power cut, where the system has that: Windows opens no folders.
+    with contextlib.suppress(PermissionError):
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_bytes(path: str | os.PathLike[str], *parts: bytes | memoryview) -> None:
@@ -37,15 +43,3 @@ def write_bytes(path: str | os.PathLike[str], *parts: bytes | memoryview) -> Non
             file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the system has that."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -41,10 +41,7 @@ def _decodes(estimator: BaseEstimator) -> bool:
 
 
 class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
-    """The methods of a fitted `NoisyDIMTransformer` that take rows.
-
-    Mixed into it: they read the attributes that its `fit` sets, and its `device`.
-    """
+    """The methods of a fitted `NoisyDIMTransformer` that take rows, mixed into it."""
 
     def __getattr__(self, name: str) -> Any:
         """Say how to get what is absent: `available_if` leaves that to the cause of its error."""
@@ -69,8 +66,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Raises
         ------
         NotFittedError, ValueError, TypeError
-            Before `fit`; if X is no table of finite numbers (or missing ones, where `missing`
-            allows them) with the columns of `fit`.
+            Before `fit`; if X is no table like that of `fit`, finite, or as `missing` allows it.
         """
         rows = self._check(X)
         return self._embed(rows, np.empty((len(rows), self.n_components_), dtype=rows.dtype))
@@ -84,23 +80,20 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         X : array-like or sparse matrix of shape (n, p)
             Columns as in `fit`.
         out : ndarray of shape (n, d), str or path-like
-            An array of float32 or float64, in any layout, a memory map too. Or the path of a file
-            in numpy's format, which takes the place of one that was there when all rows are
-            embedded; until then, a file with another name beside it grows.
+            Of float32 or float64, in any layout, a memory map too. Or the path of a file in numpy's
+            format: one of another name beside it grows, and takes its place when all is embedded.
 
         Returns
         -------
         Z : ndarray of shape (n, d)
             `out`; for a path, the file as a read-only memory map. The values of `transform`, bit
-            for bit, rounded where an array of float32 is given for rows of float64.
+            for bit, rounded in an array of float32 for rows of float64.
 
         Raises
         ------
-        ValueError, TypeError
-            As of `transform`; if `out` is neither an array nor a path, or an array of another shape
-            or dtype, cannot be written to, or shares memory with X.
-        OSError
-            If the file cannot be written.
+        ValueError, TypeError, OSError
+            As of `transform`; if `out` is neither an array nor a path, has another shape or dtype,
+            cannot be written to, or shares memory with X.
         """
         rows = self._check(X)
         shape = (len(rows), self.n_components_)
@@ -108,9 +101,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             _check_out(out, shape, rows)
             return self._embed(rows, out)
         if not isinstance(out, (str, os.PathLike)):
-            raise TypeError(
-                f"out must be an array of shape {shape} or a path, got a {type(out).__name__}."
-            )
+            got = type(out).__name__
+            raise TypeError(f"out must be an array of shape {shape} or a path, got a {got}.")
         with replacing(out) as part:
             file = np.lib.format.open_memmap(part, mode="w+", dtype=rows.dtype, shape=shape)
             self._embed(rows, file).flush()  # type: ignore[attr-defined]  # a memory map has it
@@ -132,8 +124,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     def inverse_transform(self, Z: Any) -> np.ndarray:
         """Return the samples that are expected for embeddings, inside the range of training.
 
-        Target and refinement are inverted, and the decoder predicts the columns: the mean of the
-        samples with such an embedding, which need not be a sample itself; `sample` draws one.
+        Target and refinement are inverted, and the decoder predicts the mean of the samples with
+        such an embedding, which need not be a sample itself; `sample` draws one.
 
         Parameters
         ----------
@@ -151,12 +143,10 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Without a decoder; if Z is no table of finite numbers with `n_components_` columns.
         """
         check_is_fitted(self)
-        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
-        if Z.shape[1] != self.n_components_:
-            raise ValueError(
-                f"Z has {Z.shape[1]} components, but this {type(self).__name__} has "
-                f"{self.n_components_}: Z is what transform returns."
-            )
+        Z, d = check_array(Z, dtype=[np.float64, np.float32], input_name="Z"), self.n_components_
+        if Z.shape[1] != d:
+            own = f"this {type(self).__name__} has {d}: Z is what transform returns."
+            raise ValueError(f"Z has {Z.shape[1]} components, but {own}")
         rows = np.require(Z, np.float64, ["C", "W"])  # torch takes no view that runs backwards
         with torch.inference_mode():
             z = self._chain().inverse(torch.from_numpy(rows))
@@ -168,9 +158,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """Draw samples like those of `fit`.
 
         A draw of the target is decoded, and the residual of one of the three nearest training
-        samples is added, so they are not anonymous. Values are kept inside the range of training; a
-        column of integers is rounded, and one whose values repeat, such as a category, takes the
-        nearest of them. No value is missing.
+        samples is added, so they are not anonymous. Values stay inside the range of training, none
+        is missing; integers are rounded; where values repeat, as of a category, the nearest counts.
 
         Parameters
         ----------
@@ -230,18 +219,16 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         .. math:: \frac{\hat I(Z; Z + N)}{\hat I(Z^*; Z^* + N)} \cdot R^2(X \mid Z)
 
         The first factor compares the information that Z, the embedding before the target's map,
-        sends through a channel with that of draws :math:`Z^*` of the channel's best distribution:
-        1 for a perfect match at every `noise` and `n_components`, less for a thin shell. A ratio
-        above 1 counts as its inverse. N is Gaussian noise of the size "auto", whatever the fit had,
-        or the uniform noise of the fit, and :math:`\hat I` InfoNCE with the channel's own density.
-        The second is the share of the variance of the scaled columns that a linear model of Z
-        predicts, adjusted for its coefficients. Noise and draws come from fixed seeds.
+        sends through a channel with that of draws :math:`Z^*` of the channel's best distribution: 1
+        for a perfect match at every `noise` and `n_components`; above 1 its inverse counts. N is
+        Gaussian noise of the size "auto", or the uniform noise of the fit, and :math:`\hat I`
+        InfoNCE with the channel's own density. The second is the share of the variance of the
+        scaled columns that a linear model of Z predicts, adjusted for its size. Seeds are fixed.
 
         Parameters
         ----------
         X : array-like of shape (n, p)
-            At least two rows; columns as in `fit`. Of fewer than `n_components_` + 2 rows the score
-            is 0, with a warning.
+            At least two rows; of fewer than `n_components_` + 2 the score is 0, with a warning.
         y : None
             Ignored.
 
@@ -260,18 +247,16 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         sknoisydim.metrics.match_scorer : The match alone.
         """
         rows, device = self._check(X, ensure_min_samples=2), resolve_device(self.device)
-        if len(rows) < (least := self.n_components_ + 2):
-            warnings.warn(
-                f"{len(rows)} samples do not tell what {self.n_components_} components keep of "
-                f"them, so the score is 0: give {least} or more.",
-                UserWarning,
-                stacklevel=3,  # beyond the decorator
-            )
+        d = self.n_components_
+        if len(rows) < d + 2:
+            message = f"{len(rows)} samples do not tell what {d} components keep of them"
+            message += f", so the score is 0: give {d + 2} or more."
+            warnings.warn(message, UserWarning, stacklevel=3)  # beyond the decorator
             return 0.0
         z = embeddings(self.encoder_, rows, device, self.refinement_)
         channel = self.channel_
         if isinstance(channel, GaussianChannel):  # one measure for all sizes of noise
-            channel = GaussianNoise().build(self.n_components_, max(self.batch_size_, 2))
+            channel = GaussianNoise().build(d, max(self.batch_size_, 2))
         match = information_share(z, channel, self.batch_size_)
         return match * columns_share(self.encoder_, rows, z)
 
@@ -283,19 +268,16 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         random_state: RandomState = 0,
         classifier: bool = True,
     ) -> MatchReport:
-        """Judge the embedding of held-out samples, and say what to change.
-
-        Compares the information through the channel with what is reachable, and the distribution of
-        the embedding with N(0, I), before the target's map.
+        """Judge the embedding of held-out samples, before the target's map; say what to change.
 
         Parameters
         ----------
         X : array-like of shape (n, p)
-            Samples that `fit` has not seen, at least two. Of more than 4,000, 4,000 drawn at random
-            are judged (`batch_size_` for the information, if that is more).
+            Samples that `fit` has not seen, at least two; of more than 4,000 so many drawn at
+            random (`batch_size_` for the information, if that is more).
         y : array-like of shape (n,) or (n, k), default=None
-            As in `fit`, whether that was given one or not. The report then has the information that
-            the embedding has about `y`, and about `y` in random order, its control.
+            As in `fit`, whether that was given one or not: the report has the information about it,
+            and about `y` in random order, its control.
         random_state : int, RandomState instance or None, default=0
             Seed of every draw.
         classifier : bool, default=True
@@ -350,24 +332,19 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return self.n_components_
 
     def _rows(
-        self, X: object, *, reset: bool = True, missing: bool | None = None, **options: Any
+        self, X: object, *, reset: bool = True, **options: Any
     ) -> tuple[RowSource, tuple[int, ...] | None]:
-        """Return the rows as a source, and their shape where they have more dimensions than one.
-
-        `missing` says whether cells may be missing: by default, what the parameter says before a
-        fit, and what the encoder takes after it.
-        """
+        """Return the rows as a source, and their shape where they have more dimensions than one."""
         if reset:
             options["missing"] = MISSING[check_name(self.missing, MISSING, "missing")]
             any_shape = getattr(resolve_encoder(self.encoder), "any_shape", False)
             X, self.row_shape_ = check_rows(self, X, any_shape=any_shape, **options)
             shape = self.row_shape_
         else:
-            if missing is None:
-                missing = isinstance(self.encoder_.encoder, IndicateMissing)
+            if "missing" not in options:
+                options["missing"] = isinstance(self.encoder_.encoder, IndicateMissing)
             known = getattr(self, "row_shape_", (self.n_features_in_,))
-            options |= {"any_shape": len(known) > 1, "missing": missing}
-            X, shape = check_rows(self, X, known=known, **options)
+            X, shape = check_rows(self, X, known=known, any_shape=len(known) > 1, **options)
         return X, shape if len(shape) > 1 else None
 
     def _check(self, X: object, **options: Any) -> RowSource:
@@ -378,31 +355,26 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 def _check_out(out: np.ndarray, shape: tuple[int, ...], X: RowSource) -> None:
     """See that embeddings can be written into an array while rows are still read."""
     if out.shape != shape or out.dtype not in FLOATS:
-        raise ValueError(
-            f"out must have the shape {shape} and the dtype float32 or float64, got {out.shape} "
-            f"and {out.dtype}."
-        )
+        wanted = f"out must have the shape {shape} and the dtype float32 or float64"
+        raise ValueError(f"{wanted}, got {out.shape} and {out.dtype}.")
     if not out.flags.writeable:
         raise ValueError("out is read-only; embeddings are written into it.")
     held = as_given(X, None)
     held = held.data if is_sparse(X) else held
-    # Columns beside those of X in one array do not: bounds alone would refuse them. What takes too
-    # long to tell, which no slice of a table does, is refused.
+    # Columns beside those of X do not share memory. What takes long to tell is refused: no slice.
     try:
         shared = np.shares_memory(out, held, max_work=10_000)  # type: ignore[arg-type]  # the stubs know 0 and -1
     except np.exceptions.TooHardError:
         shared = True
-    # Of one file there may be two memory maps.
     (one, first, last), (other, start, stop) = _place_in_file(out), _place_in_file(held)
-    if one is not None and other is not None and one is not other:
+    if one is not other and first < stop and start < last:  # of one file, there may be two maps
         with contextlib.suppress(OSError):  # where a file is gone, or has another name
-            same = os.path.samefile(str(one.filename), str(other.filename))
-            shared |= same and first < stop and start < last
+            shared |= os.path.samefile(str(one.filename), str(other.filename))
     if shared:
         raise ValueError("out shares memory with X, whose rows would be lost as they are read.")
 
 
-def _place_in_file(array: Any) -> tuple[np.memmap | None, int, int]:
+def _place_in_file(array: Any) -> tuple[Any, int, int]:
     """Return the memory map of a file that an array is a view of, and its bytes in that file."""
     whole, base = None, array
     while base is not None:  # the map that was opened first knows its place

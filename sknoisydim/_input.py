@@ -36,7 +36,6 @@ REMEDIES = {
     "contains infinity": NO_INFINITY,
     "could not convert string": _NO_TEXT,
     "Cannot cast str": _NO_TEXT,
-    "not 'Period'": _NO_DATES,
     "must be a string or a real number": "Columns have to be numbers: convert these objects.",
     "Complex data not supported": "Pass real and imaginary parts as columns of their own.",
     "at least one array or dtype is required": "X has no columns.",
@@ -64,9 +63,8 @@ def check_rows(
 ) -> tuple[RowSource, tuple[int, ...]]:
     """Return the rows (n, p) as a source of float32 or float64, and the shape of one of them.
 
-    Arrays of numbers are not converted as a whole, and sparse rows stay sparse. `known` is the
-    shape of the rows of the fit; with `any_shape` rows of more dimensions are flattened. `options`
-    are those of `sklearn.utils.validation.validate_data`.
+    `known` is the shape of the rows of the fit; with `any_shape` rows of more dimensions are
+    flattened. `options` are those of `sklearn.utils.validation.validate_data`.
     """
     options = {"dtype": [np.float64, np.float32], "accept_sparse": "csr"} | options
     options["ensure_all_finite"] = "allow-nan" if missing else True
@@ -95,10 +93,8 @@ def check_rows(
             if getattr(X, "ndim", 2) > 2:
                 shape = X.shape[1:]
                 if missing:
-                    raise ValueError(
-                        f"X has rows of shape {shape}, and missing='indicator' is for tables: fill "
-                        "missing cells in front."
-                    )
+                    refused = "missing='indicator' is for tables: fill missing cells in front."
+                    raise ValueError(f"X has rows of shape {shape}, and {refused}")
                 # In another layout, flattening is copying.
                 X = X.reshape(len(X), -1) if X.flags.c_contiguous else as_source(X)
         if shape is None or known is None or shape == known:
@@ -106,10 +102,9 @@ def check_rows(
             rows = as_source(validate_data(estimator, X, **options))
             shape = shape or rows.shape[1:]
             # Slice by slice; what is converted may be no more finite.
+            told = {"allow_nan": missing, "estimator_name": name, "input_name": "X"}
             for part in slices(*rows.shape) if may_be_infinite else ():
-                assert_all_finite(
-                    rows[part], allow_nan=missing, estimator_name=name, input_name="X"
-                )
+                assert_all_finite(rows[part], **told)
     if known is not None and shape != known:
         raise ValueError(f"X has rows of shape {shape}; {name} is fitted to rows of shape {known}.")
     return rows, shape
@@ -117,10 +112,7 @@ def check_rows(
 
 @contextlib.contextmanager
 def in_our_words(X: object = None) -> Iterator[None]:
-    """Say what to do where numpy, scikit-learn and pandas only say what is wrong.
-
-    Of a data frame X also which columns are the reason.
-    """
+    """Say what to do where others only say what is wrong; of a frame X, also in which columns."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -129,27 +121,24 @@ def in_our_words(X: object = None) -> Iterator[None]:
         if remedy is None:
             raise
         text = _UNREADABLE.search(said)
-        if isinstance(X, (str, os.PathLike)):
-            remedy = "If X is a file, read it in front, such as with pandas.read_csv."
-        elif text:
-            remedy = _for_text(text[1])
         # Some show the whole table on the lines that follow.
         said = said.partition("\n")[0].rstrip(".")
         if text:
-            said += _in_columns(X, _is_text)
+            remedy, said = _for_text(text[1]), said + _in_columns(X, _is_text)
+        if isinstance(X, (str, os.PathLike)):
+            remedy = "If X is a file, read it in front, such as with pandas.read_csv."
         kind = ValueError if isinstance(error, ValueError) else TypeError
         if remedy is SEEN_AS_MISSING:
-            kind, where = ValueError, _in_columns(X, _is_missing)
-            said = f"Input X contains NaN: cells are missing{where}"
+            kind = ValueError
+            said = f"Input X contains NaN: cells are missing{_in_columns(X, _is_missing)}"
         raise kind(f"{said}. {remedy}") from error
 
 
 def _in_columns(X: Any, blamed: Callable[[np.ndarray], bool]) -> str:
     """Return which columns of a frame are to blame, for a message; nothing for other tables."""
-    names: Any = getattr(X, "column_names", getattr(X, "columns", ()))
-    found = []
+    found: list[str] = []
     with contextlib.suppress(Exception):  # a frame of any package: the message can do without
-        found = [repr(name) for name in names if blamed(np.asarray(X[name]))]
+        found = [repr(name) for name in _names(X) if blamed(np.asarray(X[name]))]
     if not found:
         return ""
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
@@ -157,18 +146,16 @@ def _in_columns(X: Any, blamed: Callable[[np.ndarray], bool]) -> str:
 
 
 def _is_text(column: np.ndarray) -> bool:
-    return column.dtype.kind in "SUT" or (
-        column.dtype == object and any(map(_is_word, column.flat))
-    )
+    objects = column.flat if column.dtype == object else ()
+    return column.dtype.kind in "SUT" or any(map(_is_word, objects))
 
 
 def _is_word(cell: object) -> bool:
-    if not isinstance(cell, (str, bytes)):
-        return False
-    try:
-        float(cell)
-    except ValueError:
-        return True
+    if isinstance(cell, (str, bytes)):
+        try:
+            float(cell)
+        except ValueError:
+            return True
     return False
 
 
@@ -196,10 +183,7 @@ def _for_text(text: str) -> str:
 
 
 def check_kinds(X: object, name: str) -> None:
-    """See that X holds no dates or durations, and is no structured array.
-
-    numpy reads dates as integers, in whatever unit they have, and NaT as -9.2e18.
-    """
+    """See that X holds no dates, which numpy reads as integers, and is no structured array."""
     seen = np.asarray(X) if isinstance(X, (list, tuple)) else X
     of_arrow = getattr(getattr(seen, "schema", None), "types", None)
     kinds = getattr(seen, "dtypes", of_arrow)  # of pandas and polars the first
@@ -210,23 +194,17 @@ def check_kinds(X: object, name: str) -> None:
             f"{name} is a structured array with the fields {list(fields)}: pass pandas.DataFrame("
             f"{name}), or numpy.lib.recfunctions.structured_to_unstructured({name})."
         )
-    of_objects = isinstance(seen, np.ndarray) and seen.dtype == object
-    objects: Any = [seen] if of_objects else _object_columns(seen).values()
-    if any(map(_is_of_time, kinds)) or any(
-        isinstance(cell, _TIMES) for cells in objects for cell in cells.flat
-    ):
+    objects: Any = [seen] if isinstance(seen, np.ndarray) else _object_columns(seen).values()
+    if any(map(_is_of_time, kinds)) or any(map(_holds_times, objects)):
         where = _in_columns(X, _holds_times)
         raise TypeError(f"{name} holds dates or durations{where}. {_NO_DATES}")
 
 
 def _holds_times(column: np.ndarray) -> bool:
-    return column.dtype.kind in "mM" or (
-        column.dtype == object and any(_is_time(cell) for cell in column.flat)
+    cells = column.flat if column.dtype == object else ()
+    return column.dtype.kind in "mM" or any(
+        isinstance(cell, _TIMES) or type(cell).__name__ == "Period" for cell in cells
     )
-
-
-def _is_time(cell: object) -> bool:  # of pandas, a Period is none of numpy's
-    return isinstance(cell, _TIMES) or type(cell).__name__ == "Period"
 
 
 def _is_of_time(kind: object) -> bool:
@@ -246,14 +224,12 @@ def _unmasked(X: object) -> Any:
     """Return a masked array, or a list of such, as an array with NaN where cells are masked."""
     if isinstance(X, (list, tuple)) and any(isinstance(row, np.ma.MaskedArray) for row in X):
         X = np.ma.stack(X)
-    if not isinstance(X, np.ma.MaskedArray):
-        return X
     if not np.ma.is_masked(X):
-        return X.data
+        return X.data if isinstance(X, np.ma.MaskedArray) else X
     # Numbers that have no NaN, and text that may be numbers.
     whole = {"b": np.float64, "i": np.float64, "u": np.float64, "S": object, "U": object}
-    cells: Any = X.astype(whole.get(X.dtype.kind, X.dtype))
-    return cells.filled(np.nan)
+    cells: Any = X
+    return cells.astype(whole.get(cells.dtype.kind, cells.dtype)).filled(np.nan)
 
 
 def _with_nan(X: Any) -> Any:
@@ -269,12 +245,15 @@ def _with_nan(X: Any) -> Any:
     return X
 
 
+def _names(X: Any) -> Any:
+    """Return the names of the columns of a frame: of pyarrow's, `columns` are themselves."""
+    return getattr(X, "column_names", getattr(X, "columns", ()))
+
+
 def _check_names(X: Any) -> None:
     """See that the columns of a frame have names of their own."""
-    names = getattr(X, "column_names", getattr(X, "columns", ()))
-    times = [(name, n) for name, n in Counter(names).items() if n > 1]
-    if times:
-        said = ", ".join(f"{name!r} {n} times" for name, n in times)
+    said = ", ".join(f"{name!r} {n} times" for name, n in Counter(_names(X)).items() if n > 1)
+    if said:
         raise ValueError(f"Expected unique column names, got {said}. Give each column its own.")
 
 
@@ -295,12 +274,11 @@ def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:
         return None
     if isinstance(weights, numbers.Real):
         weights = np.full(n_rows, weights)
-    check_kinds(weights, "sample_weight")
-    with naming("sample_weight", weights):
+    name = "sample_weight"
+    check_kinds(weights, name)
+    with naming(name, weights):
         weights = _unmasked(weights)
-        weights = check_array(
-            weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-        )
+        weights = check_array(weights, ensure_2d=False, dtype=np.float64, input_name=name)
     if weights.shape != (n_rows,):
         raise ValueError(f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}.")
     if (weights < 0).any():

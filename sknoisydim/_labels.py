@@ -21,9 +21,8 @@ def is_unknown(value: object) -> bool:
 def encode_target(X: Any, y: Any, *, whole: bool = True, stacklevel: int = 3) -> np.ndarray:
     """Return the class code (n,) of each row, -1 where unlabelled, or the numbers (n, k) of y.
 
-    Numbers have unit variance, and NaN in rows of which one is unknown. If all that y holds is -1
-    and one class, -1 may be the name of the other class: an error, or a warning where these are not
-    the `whole` labels of a fit.
+    Numbers have unit variance, and NaN in rows of which one is unknown. All labels -1 and one class
+    are an error, as -1 may be a class; a warning where these are not the `whole` labels of a fit.
     """
     if y is None:
         raise ValueError("supervision > 0 requires y to be passed, but the target y is None.")
@@ -50,17 +49,13 @@ def encode_target(X: Any, y: Any, *, whole: bool = True, stacklevel: int = 3) ->
         labels = labels.astype(str)
     elif labels.dtype == object:
         labels = np.array(labels.tolist())
-    if labels.dtype.kind == "f" and np.isinf(labels).any():
-        raise ValueError("y holds infinity.")
-    fractions = labels.dtype.kind == "f" and bool((labels != np.floor(labels)).any())
-    kind = "continuous" if fractions else type_of_target(labels)
-    if kind == "continuous":
+    if labels.dtype.kind == "f" and ((labels != np.floor(labels)) | np.isinf(labels)).any():
         return _numbers(y[:, None])
-    if kind not in ("binary", "multiclass"):
+    if (kind := type_of_target(labels)) not in ("binary", "multiclass"):
         raise ValueError(f"y holds {kind} values; it takes integer or string classes, or numbers.")
     classes, found = np.unique(labels, return_inverse=True)
-    counted = labels.dtype.kind in "iuf"
-    if counted and len(classes) > max(MANY_CLASSES, len(labels) / ROWS_PER_CLASS):
+    most = max(MANY_CLASSES, len(labels) / ROWS_PER_CLASS)
+    if labels.dtype.kind in "iuf" and len(classes) > most:
         if labels.dtype.kind != "f":
             warnings.warn(
                 f"y holds {len(classes)} different integers in {len(labels)} rows, which are taken "

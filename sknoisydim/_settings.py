@@ -33,25 +33,24 @@ from sknoisydim.normalization import resolve_normalization
 from sknoisydim.refinement import resolve_refinement
 from sknoisydim.scaling import resolve_scaling
 
-# Components that "auto" takes at most.
-AUTO_COMPONENTS = 16
+AUTO_COMPONENTS = 16  # at most
 # Steps of "auto" for n rows: so many times the root of n, within a range.
 AUTO_STEPS, AUTO_RANGE = 2.0, (67, 400)
 # What may be done with missing cells.
 MISSING: Mapping[str, bool] = {"error": False, "indicator": True}
 # Epochs without improvement that `early_stopping=True` waits for, as scikit-learn's networks do.
 PATIENCE = 10
-# What the encoder's matrix products are taken in; None is float32.
+# Of the encoder's matrix products; None is float32.
 PRECISIONS: Mapping[str, torch.dtype | None] = {"32": None, "bf16": torch.bfloat16}
 
 
 class Settings(SimpleNamespace):
     """Parameters of a fit, by their names: checked, and components in the place of names.
 
-    `max_epochs` is None for "auto", `early_stopping` None or a number of epochs. A checkpoint has
-    the seed of a fit that was there where `any_seed` says so. `takes_missing` tells whether cells
-    may be missing, `uses_global_rng` whether the encoder draws from torch's generators, and
-    `precision` is the dtype of its matrix products in training, None for float32.
+    `max_epochs` is None for "auto", `early_stopping` None or a number of epochs. With `any_seed` a
+    fit goes on from a checkpoint of any seed. `takes_missing`: cells may be missing.
+    `uses_global_rng`: the encoder draws from torch's generators. `precision` is the dtype of its
+    matrix products in training, None for float32.
     """
 
 
@@ -69,12 +68,10 @@ def resolve_device(device: str | torch.device) -> torch.device:
     """Return the torch device; "auto" is CUDA where there is one."""
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        # TypeError: no string; RuntimeError: no name that torch knows, or a device that fails;
-        # AssertionError: one that this build of torch has not; NotImplementedError: "meta", which
-        # holds no numbers, when they are read.
         probe = torch.empty(0, device=torch.device(auto if is_auto(device) else device))
-        probe.cpu()
+        probe.cpu()  # "meta" holds no numbers that could be read: NotImplementedError
         return probe.device
+    # No string: TypeError; no device that this build of torch has: AssertionError.
     except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
         # What follows the first sentence are torch's insides, up to 55 lines of them.
         said = str(error).partition("\n")[0].partition(". ")[0]
@@ -86,11 +83,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
     """Return the dtype of the matrix products of training where it is not float32."""
-    check_name(precision, PRECISIONS, "encoder precision")
-    if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():
+    dtype = PRECISIONS[check_name(precision, PRECISIONS, "encoder precision")]
+    if device.type == "cuda" and dtype is not None and not torch.cuda.is_bf16_supported():
         name = torch.cuda.get_device_name(device)
         raise ValueError(f"precision='bf16' needs a GPU with bfloat16, and {name} has none.")
-    return PRECISIONS[precision]
+    return dtype
 
 
 def _count(value: object, name: str) -> int | None:
@@ -126,9 +123,8 @@ def resolve_callbacks(callbacks: object) -> list[Any]:
     for item in callbacks:
         *name, callback = item if isinstance(item, tuple) else (item,)
         if not callable(getattr(callback, "on_epoch_end", None)):
-            raise TypeError(
-                f"callbacks holds {item!r}; it takes skorch callbacks, or (name, callback)."
-            )
+            taken = "it takes skorch callbacks, or (name, callback)."
+            raise TypeError(f"callbacks holds {item!r}; {taken}")
         copied = copy.copy(callback)
         parts, memo = getattr(copied, "__dict__", {}), {id(callback): copied}
         for attribute, part in parts.items():
@@ -150,8 +146,6 @@ def _encoder(value: object) -> object:
     return resolve_encoder(value)
 
 
-# Weights of the objective, at least 0.
-WEIGHTS = ("keep_weight", "supervision", "match_weight")
 # What a parameter by itself becomes.
 RESOLVERS: Mapping[str, Callable[[Any], object]] = {
     "noise": resolve_noise,
@@ -173,7 +167,9 @@ RESOLVERS: Mapping[str, Callable[[Any], object]] = {
     "batch_size": partial(check_integer, name="batch_size", minimum=2),
     "lr": partial(check_real, name="lr", minimum=0, closed="neither"),
     "clean_weight": partial(check_real, name="clean_weight", minimum=0, maximum=1),
-    **{name: partial(check_real, name=name, minimum=0) for name in WEIGHTS},
+    "keep_weight": partial(check_real, name="keep_weight", minimum=0),
+    "supervision": partial(check_real, name="supervision", minimum=0),
+    "match_weight": partial(check_real, name="match_weight", minimum=0),
     "missing": partial(check_name, table=MISSING, parameter="missing"),
     "warm_start": partial(check_boolean, name="warm_start"),
 }

@@ -20,12 +20,11 @@ MatrixLike: TypeAlias = ArrayLike | sparse.spmatrix | sparse.sparray
 class Source(ABC):
     """A source that is no ndarray; `is_sparse`: as one it would be far larger."""
 
-    is_sparse = False
-
-    def __init__(self, shape: tuple[int, ...], dtype: Any, given: Any = None) -> None:
-        self.shape = shape
+    def __init__(
+        self, shape: tuple[int, ...], dtype: Any, given: Any = None, is_sparse: bool = False
+    ) -> None:
+        self.shape, self.given, self.is_sparse = shape, given, is_sparse
         self.dtype: np.dtype[Any] = np.dtype(dtype)
-        self.given = given
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -55,10 +54,8 @@ class ConvertedRows(Source):
 class SparseRows(Source):
     """Rows of a sparse matrix or array, zeros and all when they are read."""
 
-    is_sparse = True
-
     def __init__(self, matrix: Any) -> None:
-        super().__init__(matrix.shape, matrix.dtype, matrix)
+        super().__init__(matrix.shape, matrix.dtype, matrix, is_sparse=True)
 
     def __getitem__(self, index: Any, /) -> np.ndarray:
         return self.given[index].toarray()
@@ -68,10 +65,9 @@ class ChosenRows(Source):
     """Some rows of a source, in an order of their own; nothing is copied before it is read."""
 
     def __init__(self, source: RowSource, index: np.ndarray) -> None:
-        super().__init__((len(index), *source.shape[1:]), source.dtype)
-        self.source = source
-        self.index = index
-        self.is_sparse = is_sparse(source)
+        shape = (len(index), *source.shape[1:])
+        super().__init__(shape, source.dtype, is_sparse=is_sparse(source))
+        self.source, self.index = source, index
 
     def __getitem__(self, index: Any, /) -> np.ndarray:
         return self.source[self.index[index]]
@@ -81,11 +77,10 @@ class StackedRows(Source):
     """The rows of one source, and then those of another."""
 
     def __init__(self, first: RowSource, second: RowSource) -> None:
-        n_rows = len(first) + len(second)
-        super().__init__((n_rows, *first.shape[1:]), np.result_type(first.dtype, second.dtype))
-        self.first = first
-        self.second = second
-        self.is_sparse = is_sparse(first) or is_sparse(second)
+        shape = (len(first) + len(second), *first.shape[1:])
+        dtype = np.result_type(first.dtype, second.dtype)
+        super().__init__(shape, dtype, is_sparse=is_sparse(first) or is_sparse(second))
+        self.first, self.second = first, second
 
     def __getitem__(self, index: Any, /) -> np.ndarray:
         if isinstance(index, slice):
@@ -100,14 +95,11 @@ class StackedRows(Source):
 
 def is_sparse(source: RowSource) -> bool:
     """Tell whether all rows of a source at once would be far larger than what holds them."""
-    return isinstance(source, Source) and source.is_sparse
+    return getattr(source, "is_sparse", False)
 
 
 def as_csr(matrix: Any) -> Any:
-    """Return a sparse matrix or array in CSR format, with each cell once: itself, where it is so.
-
-    Finite cells that are added up may be no more finite.
-    """
+    """Return a sparse matrix or array in CSR format, each cell once: itself, where it is so."""
     if matrix.format in ("csr", "csc", "bsr"):
         matrix.check_format()  # scipy would write its cells outside of the dense rows
     matrix = matrix.tocsr()
@@ -119,13 +111,10 @@ def as_csr(matrix: Any) -> Any:
 
 def as_source(rows: Any) -> RowSource:
     """Return a source of rows: of a source or an array of floats, itself."""
-    if isinstance(rows, Source):
-        return rows
     if sparse.issparse(rows):
         return SparseRows(rows)
-    if rows.ndim == 2 and rows.dtype in FLOATS:
-        return rows
-    return ConvertedRows(rows)
+    whole = isinstance(rows, Source) or (rows.ndim == 2 and rows.dtype in FLOATS)
+    return rows if whole else ConvertedRows(rows)
 
 
 def as_given(rows: RowSource, shape: tuple[int, ...] | None) -> Any:

@@ -23,8 +23,8 @@ def check_integer(value: object, name: str, **limits: Any) -> int:
 def check_real(value: object, name: str, **limits: Any) -> float:
     """Return `value` as a finite float within `minimum` and `maximum`, if there are such.
 
-    `closed` says which of them are allowed themselves: "both", "left", "right" or "neither"; `also`
-    is what the parameter takes besides, such as "'auto'": only messages show it.
+    `closed` says which of them are allowed: "both", "left", "right" or "neither"; `also`, for
+    messages, what the parameter takes besides, such as "'auto'".
     """
     return float(_within(value, name, numbers.Real, "a finite number", **limits))
 
@@ -47,12 +47,9 @@ def _within(
     also: str = "",
 ) -> Any:
     left, right = closed in ("both", "left"), closed in ("both", "right")
-    limits = []
-    if minimum > -math.inf:
-        limits.append(f"{'>=' if left else '>'} {minimum:g}")
-    if maximum < math.inf:
-        limits.append(f"{'<=' if right else '<'} {maximum:g}")
-    message = f"{name} must be {also and also + ' or '}{kind} {' and '.join(limits)}".rstrip()
+    ends = (">=" if left else ">", minimum), ("<=" if right else "<", maximum)
+    limits = " and ".join(f"{sign} {end:g}" for sign, end in ends if math.isfinite(end))
+    message = f"{name} must be {also and also + ' or '}{kind} {limits}".rstrip()
     if isinstance(value, bool) or not isinstance(value, number):
         raise TypeError(f"{message}, got {shown(value)}.")
     above = value >= minimum if left else value > minimum
@@ -63,13 +60,7 @@ def _within(
 
 
 def shown(value: object) -> str:
-    """Return the repr of a value for a message: on one line, and the beginning of a long one.
-
-    Examples
-    --------
-    >>> len(shown(list(range(1000))))
-    100
-    """
+    """Return the repr of a value on one line, cut to 100 characters, for a message."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 100 else text[:97] + "..."
 
@@ -82,11 +73,9 @@ def is_auto(value: object) -> bool:
 def check_call(function: Any, source: str, *arguments: str) -> None:
     """See that a function takes these arguments, where it can tell; `source` says whose it is."""
     try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # such as one that is written in C
+        inspect.signature(function).bind(*arguments)
+    except ValueError:  # it has no signature, such as one that is written in C
         return
-    try:
-        signature.bind(*arguments)
     except TypeError as error:
         raise TypeError(
             f"{source} cannot be called as ({', '.join(arguments)}): {error}."
@@ -98,12 +87,11 @@ def naming(parameter: str, value: object) -> Iterator[None]:
     """Say which parameter an error comes from: its value may be a user's, and raise anything."""
     try:
         yield
-    except Exception as error:  # what a value of the user's raises may be anything
-        source = f"{parameter}={shown(value)}"
-        for kind in (ValueError, TypeError):
-            if isinstance(error, kind):
-                raise kind(f"{source}: {error}") from error
-        error.add_note(f"It came from {source}.")
+    except (TypeError, ValueError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{parameter}={shown(value)}: {error}") from error
+    except Exception as error:
+        error.add_note(f"It came from {parameter}={shown(value)}.")
         raise
 
 
@@ -122,11 +110,10 @@ def resolve(
     method: str = "build",
     also: Sequence[str] = (),
 ) -> Any:
-    """Return the component that `value` stands for.
+    """Return the component that `value` stands for: a name, a class or an object with the method.
 
-    A key of `table`, whose entry makes it; a class, which is called without arguments; or an object
-    with the method, which is cloned so that the caller's never changes (with "__call__", where it
-    is an estimator). `also` is what the parameter takes besides, for messages.
+    An entry of `table`, or a class, is called; an object is cloned, which leaves the caller's as it
+    is (with "__call__", where it is an estimator). `also`, for messages: what else is taken.
     """
     if method == "build":  # what has another one is called by its kind
         also = [*also, "an object with a method 'build'"]
@@ -164,19 +151,14 @@ def check_name(
         return value
     meant = SYNONYMS.get(value.lower(), value.lower())
     close = [repr(name) for name in difflib.get_close_matches(meant, table, n=1)]
-    if meant == "none" and "None" in also:
-        close = ["None"]
+    close = ["None"] if meant == "none" and "None" in also else close
     hint = f" Did you mean {close[0]}?" if close else ""
     raise ValueError(f"{parameter}={value!r} is unknown; it takes {allowed(table, also)}.{hint}")
 
 
 def allowed(table: Mapping[str, object], also: Sequence[str] = ()) -> str:
-    """List the names of a table, and what else there is, for an error message.
+    """List the names of a table, and what else there is, for a message.
 
-    Examples
-    --------
-    >>> allowed({"whiten": 1, "batch": 2})
-    "one of 'batch', 'whiten'"
     >>> allowed({"whiten": 1, "batch": 2}, ["a number", "None"])
     "one of 'batch', 'whiten', a number or None"
     """

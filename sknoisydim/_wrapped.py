@@ -49,9 +49,7 @@ class WrapsTransformer(HoldsTransformer):
     random_state: RandomState
 
     def _base(self) -> BaseEstimator:
-        if self.transformer is None:
-            return NoisyDIMTransformer(keep="pca", keep_weight=10.0, refine="rotation")
-        return self.transformer
+        return NoisyDIMTransformer(keep="pca") if self.transformer is None else self.transformer
 
     def _is_frozen(self) -> bool:
         return isinstance(self.transformer, FrozenEstimator)
@@ -83,9 +81,9 @@ class WrapsTransformer(HoldsTransformer):
                 f"{transformer.supervision!r}: set supervision=0, or pass a transformer that is "
                 "fitted already in a FrozenEstimator."
             )
-        rng = np.random.default_rng(draw_seed(self.random_state))
-        n_held_out = int(np.clip(round(fraction * len(rows)), least, len(rows) - 2))
-        return rows, rng.permutation(len(rows)), n_held_out, rng
+        n_rows, rng = len(rows), np.random.default_rng(draw_seed(self.random_state))
+        n_held_out = int(np.clip(round(fraction * n_rows), least, n_rows - 2))
+        return rows, rng.permutation(n_rows), n_held_out, rng
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

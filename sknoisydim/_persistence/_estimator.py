@@ -1,11 +1,9 @@
 """The methods that take a fitted transformer out of its process."""
 
-import contextlib
 import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -36,19 +34,9 @@ def _check_works(model: BaseEstimator) -> None:
         raise ValueError("it embeds rows of zeros as NaN or infinity.")
 
 
-@contextlib.contextmanager
-def _without_torchvision() -> Iterator[None]:
-    """Leave out what torch logs of a package that no model here needs."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "torchvision is not installed" not in record.getMessage()
-
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
+def _matters(record: logging.LogRecord) -> bool:
+    """Whether torch logs of a package that a model here may need."""
+    return "torchvision is not installed" not in record.getMessage()
 
 
 class Persistent:
@@ -60,11 +48,9 @@ class Persistent:
     @own_context()
     def __getstate__(self) -> dict[str, object]:
         state: Any = super().__getstate__()
-        if not hasattr(self, "net_"):
-            return state
         try:
             header, arrays = pack(self)
-        except (AttributeError, ValueError):  # fitted attributes that the user changed
+        except (AttributeError, ValueError):  # before a fit; and where the user changed attributes
             return state
         return state if left_out(header) else {"header": json.dumps(header), "arrays": arrays}
 
@@ -78,8 +64,8 @@ class Persistent:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted transformer to one file that is safe to load.
 
-        The file is a `safetensors` container: tensors, and a JSON header with the rest and with the
-        versions of libraries and format; not what `set_callbacks` set, and not `checkpoint`.
+        A `safetensors` container: tensors, and a JSON header with the rest and the versions of
+        libraries and format; not what `set_callbacks` set, and not `checkpoint`.
 
         Parameters
         ----------
@@ -88,11 +74,9 @@ class Persistent:
 
         Raises
         ------
-        NotFittedError, OSError
-            Before `fit`; if the file cannot be written.
-        ValueError
-            If the estimator holds something that neither the file can hold nor the caller of `load`
-            could name: a refinement of your own, for instance.
+        NotFittedError, OSError, ValueError
+            Before `fit`; if the file cannot be written; if the estimator holds what neither the
+            file can hold nor the caller of `load` could name, such as a refinement of your own.
         """
         check_is_fitted(self)
         _file.write(path, *pack(self, APART))
@@ -107,23 +91,20 @@ class Persistent:
         path : path-like
             From `save`.
         **own : object
-            Components of your own, by parameter, those that the file was saved with: `encoder`
-            (what was passed to the estimator: its weights come from the file), `target`, `scaling`
-            (fitted), `critic`, `noise`, `augmentation`, `bound`, `normalization`, `optimizer`,
-            `callbacks`.
+            Components of your own that it was saved with, by parameter: `encoder` (what was passed
+            to the estimator; the file has its weights), `target`, `scaling` (fitted), `critic`,
+            `noise`, `augmentation`, `bound`, `normalization`, `optimizer`, `callbacks`.
 
         Returns
         -------
         model : NoisyDIMTransformer
-            Fitted, and of the class that the method is called of.
+            Fitted, of the class that `load` is called of.
 
         Raises
         ------
-        OSError
-            If the file cannot be read.
-        ValueError
-            If it is not a whole and unchanged file of ours, has another format (the message says
-            what reads it), or if components of your own are missing, or do not fit.
+        OSError, ValueError
+            If the file cannot be read, is no whole and unchanged one of `save`, or has another
+            format (the message says what reads it); if components of your own lack or do not fit.
         """
         header, arrays = _file.read(path)
         try:
@@ -140,7 +121,7 @@ class Persistent:
     def to_torch(self, *, target: bool = True) -> nn.Module:
         """Return the fitted transformer as a torch module, on the CPU and independent of it.
 
-        It maps samples (n, p), or (n, ...) as in `fit`, to embeddings (n, d) of float32, or of
+        It maps samples (n, p), or (n, ...) as in `fit`, to embeddings (n, d) in float32, or in
         float64 after `double()`. `torch.export` takes it, with any n.
 
         Parameters
@@ -154,10 +135,8 @@ class Persistent:
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
-        ValueError
-            If the scaling, the refinement or the target has no form in torch. Of the targets,
+        NotFittedError, ValueError
+            Before `fit`; if scaling, refinement or target has no form in torch. Of the targets,
             "normal", `MultivariateNormal` and all with independent components have one.
         """
         check_is_fitted(self)
@@ -176,23 +155,23 @@ class Persistent:
 
         Raises
         ------
-        ImportError
-            If onnx or onnxscript is not installed: `pip install "sknoisydim[onnx]"`.
-        NotFittedError, ValueError, OSError
-            As `to_torch`; if the file cannot be written.
+        ImportError, NotFittedError, ValueError, OSError
+            If onnx or onnxscript is not installed: `pip install "sknoisydim[onnx]"`; as `to_torch`;
+            if the file cannot be written.
         """
         with extra("onnx", "to_onnx"):
             import onnx  # noqa: F401 (torch needs both, and says so less well)
             import onnxscript  # noqa: F401 (as above)
         module = self.to_torch(target=target)
         shape = self.encoder_.row_shape or (self.n_features_in_,)
-        # Two rows: a dynamic dimension is not traced with one.
-        example = torch.zeros(2, *shape, dtype=torch.float32)
-        names: Any = {"input_names": ["X"], "output_names": ["Z"]}
-        rows = ({0: torch.export.Dim("rows", min=1)},)
-        # torch and onnxscript warn of their own insides.
-        with warnings.catch_warnings(action="ignore"), _without_torchvision():
-            program: Any = torch.onnx.export(
-                module, (example,), dynamo=True, dynamic_shapes=rows, verbose=False, **names
-            )
+        example = torch.zeros(2, *shape, dtype=torch.float32)  # one would make the number static
+        options: Any = {"input_names": ["X"], "output_names": ["Z"], "verbose": False}
+        options |= {"dynamo": True, "dynamic_shapes": ({0: torch.export.Dim("rows", min=1)},)}
+        logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+        logger.addFilter(_matters)
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of insides of torch and onnxscript
+                program: Any = torch.onnx.export(module, (example,), **options)
+        finally:
+            logger.removeFilter(_matters)
         write_bytes(path, program.model_proto.SerializeToString())

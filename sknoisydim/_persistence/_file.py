@@ -16,10 +16,8 @@ import safetensors.numpy
 from sknoisydim._files import write_bytes
 from sknoisydim._version import __version__
 
-# The name, and the version, of the format that is written and read.
 FORMAT, FORMAT_VERSION = "sknoisydim", 3
-# Stands in the place of the digest while it is computed.
-BLANK = "0" * 64
+BLANK = "0" * 64  # in the place of the digest while it is computed
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "skorch", "torch")
 
 
@@ -30,9 +28,7 @@ def write(
     versions = {"sknoisydim": __version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in LIBRARIES}
     metadata = {"sha256": BLANK, "format": FORMAT, "format_version": str(FORMAT_VERSION)}
-    metadata |= {
-        name: json.dumps(value) for name, value in {**header, "versions": versions}.items()
-    }
+    metadata |= {n: json.dumps(value) for n, value in {**header, "versions": versions}.items()}
     # The library takes the bytes as they lie, and writes metadata in an order that changes.
     data = safetensors.numpy.save({n: np.asarray(array, order="C") for n, array in arrays.items()})
     start = 8 + int.from_bytes(data[:8], "little")

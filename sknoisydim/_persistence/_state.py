@@ -1,7 +1,6 @@
 """A fitted transformer as JSON and arrays, and back; components of the user's own are left out.
 
-Nothing runs, and only objects of known classes are made: an object is its class, by name, and its
-attributes.
+Nothing runs: an object is the name of its class, which has to be a known one, and its attributes.
 """
 
 import copy
@@ -34,10 +33,8 @@ from sknoisydim.targets import Target, resolve_target
 
 # Parameters and classes that older files call otherwise.
 RENAMED = {"laws": "marginals", "_decoder.KernelRidge": "_kernel_ridge.KernelRidge"}
-
 JSON: TypeAlias = Any
 Arrays = dict[str, np.ndarray]
-
 # Where classes come from whose objects a file can hold.
 MODULES = (
     *("_decoder", "_kernel_ridge", "_modules", "augmentations", "bounds", "critics", "encoders"),
@@ -50,7 +47,6 @@ SCALERS = (
 # Of an empty module all but what it is made of: hooks and the like, of which none may be in use.
 PARTS = {"training", "_parameters", "_buffers", "_modules"}
 HOOKS = {name: value for name, value in vars(nn.Module()).items() if name not in PARTS}
-
 _Frozen = type(stats.norm())
 _MultivariateNormal = type(stats.multivariate_normal([0.0], [[1.0]]))
 # Classes of the newer generation's distributions; and a function that makes one.
@@ -70,8 +66,7 @@ def known() -> Mapping[str, Any]:
     """Return, by name, the classes whose objects are written, and what is written by name alone."""
     found: dict[str, Any] = {f"sklearn.{name}": getattr(preprocessing, name) for name in SCALERS}
     for name, module in list(sys.modules.items()):
-        package, _, rest = name.partition(".")
-        part = rest.partition(".")[0]
+        package, part = (*name.split("."), "")[:2]
         if package == "sknoisydim" and part in MODULES:
             classes = [kind for kind in vars(module).values() if inspect.isclass(kind)]
             found |= {f"{part}.{c.__qualname__}": c for c in classes if c.__module__ == name}
@@ -166,20 +161,18 @@ class Writer:
     def _distribution(self, value: Any, path: str) -> JSON:
         newer = type(value).__name__.removeprefix("Standard")  # of Normal(mu=0, sigma=1)
         if type(value) is _Frozen:
-            name, given = str(value.dist.name), (value.args, value.kwds)
-            own: Any = getattr(stats, name, None)
-            if type(own) is type(value.dist) and _settings(own) == _settings(value.dist):
-                return [name, *(self.write(part, path) for part in given)]  # not a user's own
+            dist: Any = value.dist
+            own: Any = getattr(stats, dist.name, None)
+            same = type(own) is type(dist)
+            if same and repr(own._updated_ctor_param()) == repr(dist._updated_ctor_param()):
+                given = (value.args, value.kwds)
+                return [str(dist.name), *(self.write(part, path) for part in given)]
         elif newer in CALLED and isinstance(value, CALLED[newer]):
             return [newer, [], self.write(dict(value._original_parameters), path)]
         elif type(value) is _MultivariateNormal:
             both = {name: np.asarray(getattr(value, name)) for name in ("mean", "cov")}
             return ["multivariate_normal", [], self.write(both, path)]
         raise Unknown(f"{path} is a {type(value).__module__}.{type(value).__qualname__}")
-
-
-def _settings(distribution: Any) -> str:
-    return repr(distribution._updated_ctor_param())
 
 
 def read(node: JSON, arrays: Arrays) -> Any:
@@ -195,7 +188,7 @@ def read(node: JSON, arrays: Arrays) -> Any:
         case "dict":
             return {read(key, arrays): read(value, arrays) for key, value in content}
         case "float":
-            return {"inf": np.inf, "-inf": -np.inf, "nan": np.nan}[content]
+            return float(content)
         case "device":
             return torch.device(content)
         case "name":
@@ -237,8 +230,6 @@ def read(node: JSON, arrays: Arrays) -> Any:
     raise ValueError(f"{tag!r} is unknown.")
 
 
-# Fitted attributes that are put together of parts.
-ASSEMBLED = ("net_", "encoder_", "refinement_", "target_", "channel_")
 # Of each part of a fit the parameter that it was made of, and how it is made of what the caller of
 # `load` passes for that, and of the parts before it.
 MADE: Mapping[str, tuple[str, Callable[[Any, dict[str, Any]], Any]]] = {
@@ -270,7 +261,6 @@ def _parts(estimator: BaseEstimator) -> dict[str, Any]:
         n_columns += len(getattr(front, "columns", ()))
     parts["width"] = parts["row_shape"] or n_columns
     if isinstance(front, IndicateMissing):
-        # The encoder, which may be the user's, by itself; and what is done to missing cells.
         cells = [front.columns, front.fill, getattr(parts["scaling"], "fill", None)]
         parts |= {"encoder": front.encoder, "missing": cells}
     unbound = clone(estimator.target_, safe=False)
@@ -278,13 +268,11 @@ def _parts(estimator: BaseEstimator) -> dict[str, Any]:
 
 
 def pack(estimator: BaseEstimator, apart: Collection[str] = ()) -> tuple[dict[str, JSON], Arrays]:
-    """Return a fitted estimator as JSON and arrays, without components of the user's own.
-
-    Attributes called as in `apart` are left out; parameters are None.
-    """
+    """Return a fitted estimator as JSON and arrays; of names in `apart`, parameters are None."""
     writer, parameters = Writer(), estimator.get_params(deep=False)
     parameters |= dict.fromkeys(parameters.keys() & apart)
-    rest = (*parameters, *ASSEMBLED, *apart)
+    assembled = ("net_", "encoder_", "refinement_", "target_", "channel_")  # of the parts
+    rest = (*parameters, *assembled, *apart)
     fitted = {name: value for name, value in vars(estimator).items() if name not in rest}
     parts = _parts(estimator).items()
     header = {
@@ -308,19 +296,13 @@ def left_out(header: Mapping[str, JSON]) -> dict[str, str]:
 def unpack(
     header: Mapping[str, JSON], arrays: Arrays, named: Mapping[str, object]
 ) -> dict[str, Any]:
-    """Return the attributes of the estimator: the inverse of `pack`.
-
-    `named` are the components that the caller of `load` names: those left out, and no other.
-    """
+    """Return the attributes of the estimator; `named` are the components that were left out."""
     needed = left_out(header)
     if needed.keys() != named.keys():
         call = ", ".join(["path", *(f"{name}=..." for name in needed)])
         kinds = list(needed.values())
         raise ValueError(f"the file holds all components but {kinds}: write load({call}).")
-    found, fitted = (
-        {name: read(node, arrays) for name, node in header[part].items()}
-        for part in ("parameters", "fitted")
-    )
+    found, fitted = (read({"dict": header[p].items()}, arrays) for p in ("parameters", "fitted"))
     nodes = header["parts"]
     parts = {**fitted, "d": fitted["n_components_"], "rng": make_generator(0)}
     parts["width"] = read(nodes["width"], arrays)
