@@ -66,7 +66,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Raises
         ------
         NotFittedError, ValueError, TypeError
-            Before `fit`; if X is no table like that of `fit`, finite, or as `missing` allows it.
+            Before `fit`; if X is no table of finite numbers (or missing ones, where `missing`
+            allows them) with the columns of `fit`.
         """
         rows = self._check(X)
         return self._embed(rows, np.empty((len(rows), self.n_components_), dtype=rows.dtype))
@@ -80,20 +81,23 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         X : array-like or sparse matrix of shape (n, p)
             Columns as in `fit`.
         out : ndarray of shape (n, d), str or path-like
-            Of float32 or float64, in any layout, a memory map too. Or the path of a file in numpy's
-            format: one of another name beside it grows, and takes its place when all is embedded.
+            An array of float32 or float64, in any layout, a memory map too. Or the path of a file
+            in numpy's format, which takes the place of one that was there when all rows are
+            embedded; until then, a file with another name beside it grows.
 
         Returns
         -------
         Z : ndarray of shape (n, d)
             `out`; for a path, the file as a read-only memory map. The values of `transform`, bit
-            for bit, rounded in an array of float32 for rows of float64.
+            for bit, rounded where an array of float32 is given for rows of float64.
 
         Raises
         ------
-        ValueError, TypeError, OSError
-            As of `transform`; if `out` is neither an array nor a path, has another shape or dtype,
-            cannot be written to, or shares memory with X.
+        ValueError, TypeError
+            As of `transform`; if `out` is neither an array nor a path, or an array of another shape
+            or dtype, cannot be written to, or shares memory with X.
+        OSError
+            If the file cannot be written.
         """
         rows = self._check(X)
         shape = (len(rows), self.n_components_)
@@ -158,8 +162,9 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """Draw samples like those of `fit`.
 
         A draw of the target is decoded, and the residual of one of the three nearest training
-        samples is added, so they are not anonymous. Values stay inside the range of training, none
-        is missing; integers are rounded; where values repeat, as of a category, the nearest counts.
+        samples is added, so they are not anonymous. Values are kept inside the range of training; a
+        column of integers is rounded, and one whose values repeat, such as a category, takes the
+        nearest of them. No value is missing.
 
         Parameters
         ----------
@@ -219,16 +224,18 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         .. math:: \frac{\hat I(Z; Z + N)}{\hat I(Z^*; Z^* + N)} \cdot R^2(X \mid Z)
 
         The first factor compares the information that Z, the embedding before the target's map,
-        sends through a channel with that of draws :math:`Z^*` of the channel's best distribution: 1
-        for a perfect match at every `noise` and `n_components`; above 1 its inverse counts. N is
-        Gaussian noise of the size "auto", or the uniform noise of the fit, and :math:`\hat I`
-        InfoNCE with the channel's own density. The second is the share of the variance of the
-        scaled columns that a linear model of Z predicts, adjusted for its size. Seeds are fixed.
+        sends through a channel with that of draws :math:`Z^*` of the channel's best distribution:
+        1 for a perfect match at every `noise` and `n_components`, less for a thin shell. A ratio
+        above 1 counts as its inverse. N is Gaussian noise of the size "auto", whatever the fit had,
+        or the uniform noise of the fit, and :math:`\hat I` InfoNCE with the channel's own density.
+        The second is the share of the variance of the scaled columns that a linear model of Z
+        predicts, adjusted for its coefficients. Noise and draws come from fixed seeds.
 
         Parameters
         ----------
         X : array-like of shape (n, p)
-            At least two rows; of fewer than `n_components_` + 2 the score is 0, with a warning.
+            At least two rows; columns as in `fit`. Of fewer than `n_components_` + 2 rows the score
+            is 0, with a warning.
         y : None
             Ignored.
 
@@ -268,16 +275,19 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         random_state: RandomState = 0,
         classifier: bool = True,
     ) -> MatchReport:
-        """Judge the embedding of held-out samples, before the target's map; say what to change.
+        """Judge the embedding of held-out samples, and say what to change.
+
+        Compares the information through the channel with what is reachable, and the distribution of
+        the embedding with N(0, I), before the target's map.
 
         Parameters
         ----------
         X : array-like of shape (n, p)
-            Samples that `fit` has not seen, at least two; of more than 4,000 so many drawn at
-            random (`batch_size_` for the information, if that is more).
+            Samples that `fit` has not seen, at least two. Of more than 4,000, 4,000 drawn at random
+            are judged (`batch_size_` for the information, if that is more).
         y : array-like of shape (n,) or (n, k), default=None
-            As in `fit`, whether that was given one or not: the report has the information about it,
-            and about `y` in random order, its control.
+            As in `fit`, whether that was given one or not. The report then has the information that
+            the embedding has about `y`, and about `y` in random order, its control.
         random_state : int, RandomState instance or None, default=0
             Seed of every draw.
         classifier : bool, default=True

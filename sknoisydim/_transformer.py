@@ -43,16 +43,19 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
     r"""Learn a representation whose joint distribution is the target distribution.
 
     Training maximises the mutual information between the embedding f(X) of a sample and the same
-    with independent Gaussian noise Z (noise-injected Deep InfoMax), plus the information of a
-    linear model about reference features U and about `y`, minus the distance to N(0, I):
+    embedding with independent Gaussian noise Z added (noise-injected Deep InfoMax), plus the
+    information of a linear model about reference features U of the sample and about `y`, minus the
+    distance of the embedding to N(0, I):
 
     .. math:: I(f(X); f(X) + Z) + \lambda I_{lin}(U; f(X) + Z)
               + \mu I_{lin}(y; f(X) + Z) - \gamma T(f(X))
 
     with :math:`\lambda` the `keep_weight`, :math:`\mu` the `supervision` and :math:`\gamma` the
     `match_weight`. :math:`I_{lin}` is the information of a Gaussian with the same covariances, in
-    nats, and T the distance of a batch: the Gaussian-kernel MMD, and that of the norms. The channel
-    passes its capacity if and only if f(X) is N(0, I). A last invertible map goes to `target`.
+    nats, and T the distance of a batch to N(0, I): the Gaussian-kernel MMD, and the distance of the
+    norms. The channel passes most information, its capacity, if and only if f(X) is N(0, I); its
+    estimate by a batch is largest for a thin shell from d = 8 on, so T is needed as well. A last
+    invertible map takes N(0, I) to `target`.
 
     The parameters, by what they are about:
 
@@ -65,7 +68,8 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
     Parameters
     ----------
     n_components : int or "auto", default="auto"
-        Number d: "auto" is min(columns, 16). More than columns cannot follow the target jointly.
+        Number d of components of the embedding. "auto" takes min(number of columns, 16). More than
+        the columns are allowed, and cannot follow the target jointly.
     target : str, object or sequence, default="normal"
         Distribution of the embedding: "normal", "uniform", a frozen continuous `scipy.stats`
         distribution, a `scipy.stats.rv_histogram`, an object of `sknoisydim.targets`, or a
@@ -83,50 +87,55 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
     critic : str or object, default="separable"
         Scores a view's embedding against a noisy one: "separable", "bilinear", "concat", "exact",
         or an object of `sknoisydim.critics`, such as `SeparableCritic(width=32)`, whose parameters
-        `set_params(critic__width=16)` reaches, as with `encoder` and others.
+        `set_params(critic__width=16)` reaches. The same goes for `encoder` and the others.
     bound : str or callable, default="infonce"
         Turns scores (n, n) into nats: "infonce", "dv", "nwj", "smile", "jsd", or a callable.
     clean_weight : float, default=1.0
-        w, from 0 to 1: the information is (1 - w) I(f(X'); f(X) + Z) + w I(f(X); f(X) + Z). At 1
-        there is no view and no critic. Smaller values keep what views have in common.
+        w, between 0 and 1: the information is (1 - w) I(f(X'); f(X) + Z) + w I(f(X); f(X) + Z).
+        At 1 there is no view and no critic. Smaller values keep what views have in common.
     keep : str, transformer or None, default="kernel_pca"
-        Reference features U that a linear model of the embedding should predict: "kernel_pca" (the
-        first `n_components` components of a Gaussian kernel; the linear ones, where there are no
-        more columns than these), "pca", a scikit-learn transformer, which is cloned, or None.
+        Reference features U that a linear model of the embedding should predict:
+        "kernel_pca" (the first `n_components` components of a Gaussian kernel; the linear ones,
+        where there are no more columns than these), "pca", a scikit-learn transformer of the rows,
+        which is cloned, or None.
     keep_weight : float, default=10.0
         Weight of the linear information about U, at least 0. More keeps more of what linear models
         and neighbours can use, and matches less well.
     supervision : float, default=0.0
-        Weight of the linear information about `y`, at least 0: classes, numbers, or columns of
-        them. 0 ignores `y`; 100 outweighs what is kept of the columns, and costs some of the match;
-        10 is enough where few rows have a label. In a `fit` to tables of at most 16,384 training
-        rows and 2**23 numbers, what counts is at most 1.1 times what ridge regression on a kernel
-        of the columns knows of rows left out, so that noise in `y` is not learnt by heart.
+        Weight of the linear information about `y`, at least 0: classes, numbers, or several columns
+        of them. 0 ignores `y`. 100 outweighs what is kept of the columns, and costs some of
+        the match; where few rows have a label, 10 is enough. In a `fit` to at most 16,384 training
+        rows and 2**23 numbers in them, what counts is at most 1.1 times what ridge regression on a
+        kernel of the columns knows of rows left out, so that noise in `y` is not learnt by heart.
+        There is no such limit for more, for rows of another shape, and in `partial_fit`.
     match_weight : float, default=1.0
         Weight of the distance to N(0, I), at least 0. It does not apply to "uniform" noise.
     encoder : str, object, module or callable, default="mlp"
         "mlp", which is `sknoisydim.encoders.MLPEncoder((256, 256), dropout=0.3)` (dropout acts on
         views only), another such object, or your own `torch.nn.Module`: a class or factory
-        (n_features, n_components) -> module, or an instance, which is copied. Its rows may have any
-        shape, such as images, which a factory gets as n_features; scaling is cell by cell. Rows of
-        float64 stay so, unless it casts to float32 or has tensors besides parameters and buffers.
+        (n_features, n_components) -> module, or an instance, which is copied. With your own, rows
+        may have any shape, such as images: a factory gets it, without the number of rows, as
+        n_features, and scaling is cell by cell. Rows of float64 are embedded in float64, unless
+        your module casts to float32, or uses tensors that are neither parameters nor buffers.
     normalization : str or object, default="whiten"
-        Of the encoder's output: "whiten" (identity covariance), or "batch" (each component by
-        itself; enough for a few components only).
+        How the encoder's output is normalised: "whiten" (identity covariance) or "batch" (each
+        component by itself; enough for a few components only).
     scaling : str, transformer or None, default="squash"
-        Of the columns: "squash" standardises u and bounds it softly, u / sqrt(1 + (u / 3)^2), by
-        quartiles where tails are heavy; "standard", "quantile" (to normal scores), any scikit-learn
-        transformer (an object, which is cloned, or a class), or None.
+        Scaling of the columns, fitted inside. "squash" standardises u and bounds it softly,
+        u / sqrt(1 + (u / 3)^2), by quartiles where tails are heavy; "standard", "quantile" (to
+        normal scores), any scikit-learn transformer (an object, which is cloned, or a class), or
+        None.
     missing : {"error", "indicator"}, default="error"
-        Missing cells (NaN; NA of pandas, null of polars) are refused, or ("indicator") filled with
-        the mean of the column, and the encoder gets one more column, of 0 and 1, for each that
-        misses a cell in `fit`, or in the first `partial_fit`. No view takes the value of a missing
-        cell; a callable of your own sees NaN. Infinity is always refused.
+        What to do with missing cells (NaN; NA of pandas, null of polars). "error" refuses them.
+        "indicator" fills each with the mean of its column, and gives the encoder one more column,
+        of 0 and 1, for each column that misses a cell in `fit`, or in the first `partial_fit`.
+        Views never take the value of a missing cell; a callable of your own sees NaN. Infinity is
+        always refused.
     refine : str, object or None, default="rotation"
-        Invertible map between encoder and target that finishes the joint distribution after
-        training: "rotation" (Gaussianisation along rotated axes, then coupling layers), an object
-        of `sknoisydim.refinement`, or None. It stops by rows that `fit` does not train on: `X_val`,
-        or a tenth of X (4,096 at most); with fewer than 20 of them it is the identity.
+        Invertible map that finishes the joint distribution after training, between encoder and
+        target: "rotation" (Gaussianisation along rotated axes, then coupling layers), an object of
+        `sknoisydim.refinement`, or None. It stops by rows that `fit` does not train on: `X_val`, or
+        a tenth of X (4,096 at most); with fewer than 20 of them it is the identity.
     decoder : str, regressor or None, default=None
         What `inverse_transform` and `sample` decode with, fitted by `fit` to the embeddings of
         8,192 samples of X at most: "kernel_ridge", or a scikit-learn regressor of several targets,
@@ -135,67 +144,77 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         Passes over the rows. "auto" takes as many as make 2 sqrt(n) optimisation steps for n
         training rows, at least 67 and at most 400, rounded up to whole passes.
     batch_size : int, default=512
-        Rows in a batch, at least 2. Training sees at most log(batch_size) nats of information.
+        Rows in a batch, at least 2. Also what the bound compares a row with, so it limits the
+        information that training can see to log(batch_size) nats.
     optimizer : str, class or callable, default="adamw"
         "adamw", "adam", "sgd", a `torch.optim` class (not LBFGS), or a callable (parameters, lr) ->
         optimizer, such as `functools.partial(torch.optim.AdamW, weight_decay=0.1)`.
     lr : float, default=0.003
         Peak of the one-cycle learning rate.
     early_stopping : bool or int, default=False
-        Go back to the weights of the last improvement when the objective of held-out rows has not
-        improved by 0.001 for 10 epochs (True), or for so many, and stop. Held out: `X_val` of
+        Stop when the objective of held-out rows has not improved by 0.001 for 10 epochs (True), or
+        for so many, and go back to the weights of the last improvement. Held out are `X_val` of
         `fit`, or a tenth of X; with fewer than 20 rows there, or of others, there is no split.
     warm_start : bool, default=False
         Start from the weights, the input scaling and the optimizer's moments of the last fit, on
-        the same columns, with a new cycle of the learning rate; a `LRScheduler` goes on. A pickle
-        then holds twice the size of the weights besides.
+        the same columns. The learning rate starts a new cycle (a warm restart), and the schedule of
+        a `LRScheduler` goes on. A pickle then holds twice the size of the weights besides.
     callbacks : list, tuple or None, default=None
         skorch callbacks, or pairs (name, callback). A fit works on deep copies: read what one has
         gathered from `net_.callbacks_`. What cannot be copied, such as an open file, is shared.
         Each epoch records `train_loss` (minus the objective), and `valid_loss` with
         `early_stopping`, without which a callback that monitors it is refused. Scoring functions
         get (net, batches, None), and `net.predict(batches)` is the embedding so far. A
-        `LRScheduler` replaces the one-cycle rate. Those of scikit-learn >= 1.9: `set_callbacks`.
+        `LRScheduler` takes the place of the one-cycle rate. scikit-learn's own callbacks (1.9 and
+        later) are set with `set_callbacks`.
     checkpoint : str, path-like or None, default=None
-        Folder, one per fit, in which `fit` writes where it stands, at the end of epochs and at most
-        every 10 seconds. After a kill, `fit` with the same parameters and data goes on to the same
-        embedding, bit for bit. The checkpoint is deleted on success. A folder that
-        cannot be written to is a warning. Not for `partial_fit`.
+        Folder in which `fit` writes where it stands, at the end of epochs and at most every 10
+        seconds. After a kill, `fit` with the same parameters and data goes on from there, to the
+        same embedding, bit for bit. The checkpoint is deleted on success; use one folder per fit. A
+        folder that cannot be written to is a warning. Not for `partial_fit`.
     device : str, default="auto"
         A torch device; "auto" takes CUDA where there is one.
     random_state : int, RandomState instance or None, default=None
         Fixes the embedding bit for bit, for one number of threads and one version of torch. No
         global generator is used or changed.
     verbose : int, default=0
-        1: a progress bar, with the linear information in nats (without, the mutual information and
-        what it can reach); 2: a line per epoch; 0: one to the logger "sknoisydim" after 30 seconds.
+        1 shows a progress bar, with the linear information in nats (the mutual information and what
+        it can reach, where there is none); 2 shows a line per epoch; 0 is silent, but for one line
+        to the logger "sknoisydim" where training takes more than half a minute.
 
     Attributes
     ----------
     net_ : skorch.NeuralNet
         The net that was trained; its `module_` is the whole objective.
     encoder_ : torch.nn.Module
-        Scaling, encoder, normalisation: rows (n, p) of any dtype -> (n, d) near N(0, I), float32.
+        Scaling, encoder and normalisation: raw rows (n, p) of any dtype -> (n, d), close to
+        N(0, I), in float32.
     refinement_ : torch.nn.Module or None
         The map that `refine` asked for, of tensors (n, d), with `inverse` and `log_abs_det`.
-    decoder_, target_ : object
-        What `decoder` asked for, fitted (absent without); the target for `n_components_`
-        components, with `push`, `pull`, `sample` and `logpdf`.
-    channel_, noise_scale_, capacity_ : object, float, float
-        The noisy channel; standard deviation s of the noise (the full width 2e of uniform noise);
-        and capacity in nats: d/2 log(1 + 1/s^2), and d log(1 + 1/s) for uniform noise.
+    decoder_ : object
+        What `decoder` asked for, fitted; absent without.
+    target_ : object
+        The target for `n_components_` components, with `push`, `pull`, `sample` and `logpdf`.
+    channel_ : object
+        The noisy channel, with `scale` and `capacity`.
+    noise_scale_, capacity_ : float
+        Standard deviation s of the noise (the full width 2e of uniform noise), and capacity in
+        nats: d/2 log(1 + 1/s^2), and d log(1 + 1/s) for uniform noise.
     mutual_information_ : float
         I(f(X); f(X) + Z) on the training rows before `refine`, in nats: InfoNCE with the channel's
         own density over batches of `batch_size_`: a lower bound, at most the log of that size.
     n_components_, n_epochs_, batch_size_ : int
         What was used; the batch size is not more than the number of rows.
     history_ : dict of lists
-        One entry per epoch: `train_information`, its parts `train_view_information` and
+        One entry per epoch: `train_information` and its parts `train_view_information` and
         `train_clean_information`, and `train_linear_information`, in nats; `train_mismatch`, T
-        times the rows of the batch: within about 1 of 0 for N(0, I); `train_loss`, minus the
-        weighted sum; the same with `valid_` if rows are held out; and what callbacks record.
-    n_features_in_, feature_names_in_, row_shape_ : int, ndarray of shape (p,), tuple of int
-        Number of columns, or of the cells of a row; names, where all are strings; shape of a row.
+        times the rows of the batch, which is within about 1 of 0 for draws of N(0, I);
+        `train_loss`, minus the weighted sum; the same with `valid_` if rows are held out; and what
+        callbacks record.
+    n_features_in_, feature_names_in_ : int, ndarray of shape (p,)
+        Number of columns, or of the cells of a row, and names, where all are strings.
+    row_shape_ : tuple of int
+        Shape of a row: (p,) for a table.
     n_samples_seen_ : int
         Rows seen in `fit` (without those of weight 0) and in calls of `partial_fit` since.
     training_state_ : dict
@@ -217,7 +236,9 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
     --------
     >>> from sklearn.datasets import load_iris
     >>> from sknoisydim import NoisyDIMTransformer
-    >>> Z = NoisyDIMTransformer(target="uniform", random_state=0).fit_transform(load_iris().data)
+    >>> X, y = load_iris(return_X_y=True)
+    >>> embedder = NoisyDIMTransformer(target="uniform", random_state=0)
+    >>> Z = embedder.fit_transform(X)
     >>> Z.shape, bool(((Z >= 0) & (Z <= 1)).all())
     ((150, 4), True)
     """
@@ -298,23 +319,25 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n, p)
-            Numbers of any scale and dtype, finite, or missing where `missing` allows it. Arrays,
-            memory maps and sparse rows, zeros and all, are read batch by batch. With an encoder of
-            your own also (n, ...), such as images, whose cells are the columns.
+            Numbers, finite, or missing where `missing` allows it; any scale. An array of any dtype,
+            a memory map and sparse rows, zeros and all, are read batch by batch. With an encoder of
+            your own also (n, ...), such as images; columns are their cells then.
         y : array-like of shape (n,) or (n, k), default=None
             Ignored, unless `supervision` > 0. Then integer or string classes, where -1, None or NaN
-            means unlabelled (beside one class alone -1 is refused); or numbers: fractions, integers
-            with more values than 20 and than a fifth of the rows (fewer, such as counts, are
-            classes, also in a float dtype: pass log(1 + y)), or columns of numbers, such as labels
-            of 0 and 1, where a row with NaN is unlabelled.
+            means unlabelled (beside one class alone -1 is refused); or numbers, one of them not an
+            integer, or integers with more values than 20 and than a fifth of the rows; or columns
+            of numbers, such as labels of 0 and 1, where a row with NaN is unlabelled. Integers of
+            fewer values, such as counts, are classes, also where their dtype is float: pass
+            log(1 + y) for numbers.
         X_val : array-like or sparse matrix of shape (m, p), default=None
             Rows to evaluate the objective on after each epoch, at least two. `early_stopping` and
             `refine` (it needs 20) stop by them, and hold no rows of X out.
         y_val : array-like of shape (m,), default=None
             Their y, with `supervision` > 0.
         sample_weight : array-like of shape (n,), default=None
-            A row is drawn, and counts in statistics of embedding and columns, in proportion; 0
-            leaves it out. Scalings but "squash" and "standard" are fitted to rows drawn so.
+            How often a row is drawn, in proportion, and how much it counts in the statistics of the
+            embedding and of the columns; 0 leaves it out. A scaling other than "squash" and
+            "standard" is fitted to rows that are drawn so.
 
         Returns
         -------
@@ -323,14 +346,17 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         Raises
         ------
         ValueError, TypeError
-            If parameters or data are not usable, or training diverges; nothing is changed then.
+            If a parameter or the data are not usable, or if training diverges. The estimator is
+            then as it was before.
 
         Warns
         -----
-        ConvergenceWarning, UserWarning
+        ConvergenceWarning
             With at least 20 training rows, if the embedding tells less than 5 % of min(capacity,
-            log batch size) nats of them, or a component has no variance; if the channel passes
-            next to nothing. If `augmentation` or `critic` is set, and plays no part.
+            log batch size) nats of them, or a component has no variance. Also if the channel passes
+            next to nothing.
+        UserWarning
+            If `augmentation` or `critic` is set, and there is nothing that it is for.
         """
         with self._all_or_nothing():
             start, before = self._last() if self.warm_start else None, dict(vars(self))
@@ -377,18 +403,20 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
 
         One pass over the chunk in batches of `batch_size_`, the last one filled up with earlier
         rows. The learning rate rises to `lr` within the first 50 steps and stays there; moments of
-        the optimizer, and a `LRScheduler`, go on. Then the embedding is normalised for all rows so
-        far, by this chunk and a uniform sample of 2,048 earlier rows (`batch_size_` rows if that is
-        more, fewer where rows have more than 2,048 columns), which is all that is kept of them.
-        `fit` keeps none: its statistics count as 32 rows for each component, until as many came.
+        the optimizer, and a `LRScheduler` of your own, go on. Then the statistics that normalise
+        the embedding are set for all rows so far, from this chunk and from a uniform sample of
+        2,048 earlier rows (`batch_size_` rows if that is more, fewer where rows have more than
+        2,048 columns), which is all that is kept of them. `fit` keeps no rows: its statistics count
+        as those of 32 rows for each component, until as many have come.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n, p)
-            As of `fit`; columns as before. The first call needs two rows, and limits `batch_size_`
-            to its number of rows.
+            As of `fit`; columns as in the call before. At least two rows in the first call, whose
+            number of rows limits `batch_size_` for all that follow.
         y : array-like of shape (n,), default=None
-            As of `fit`, or None where nothing is labelled. New classes may come at any time.
+            Ignored, unless `supervision` > 0: then as of `fit`, or None where nothing is labelled.
+            It counts within a chunk, so classes may come at any time.
 
         Returns
         -------
@@ -401,14 +429,15 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
 
         Notes
         -----
-        The first call, or `fit`, fixes components, noise, batch size and seed. `keep` is fitted to
-        each chunk and the rows that are kept. The scaling "squash" or "standard" follows mean and
-        variance of all rows so far; any other is that of the first chunk. Read in every call: `lr`,
-        `optimizer`, `keep`, `keep_weight`, `supervision`, `match_weight`, `callbacks`, `target`,
-        `device`, `verbose` and `refine`, which is fitted anew: leave it None in a long stream.
-        `max_epochs`, `early_stopping` and `warm_start` play no part; a decoder of `fit` is dropped.
-        `history_` has one entry a call, up to 1,000. A pickle or a file of `save` holds the rows
-        that are kept and the optimizer's moments, twice the size of the weights, and goes on there.
+        Components, noise, batch size and seed are fixed by the first call, or by `fit`. What `keep`
+        stands for is fitted to each chunk and the rows that are kept. The scaling "squash" or
+        "standard" follows mean and variance of all rows so far; any other is fitted to the first
+        chunk, and stays. Read in every call: `lr`, `optimizer`, `keep`, `keep_weight`,
+        `supervision`, `match_weight`, `callbacks`, `target`, `device`, `verbose` and `refine`,
+        which is fitted anew, so leave it None in a long stream. `max_epochs`, `early_stopping` and
+        `warm_start` play no part; a decoder of `fit` is dropped. `history_` has one entry for each
+        call, up to 1,000. A pickle, or a file of `save`, holds the rows that are kept and the
+        moments of the optimizer, twice the size of the weights, and what is loaded goes on there.
         """
         with self._all_or_nothing():
             start = self._last()
@@ -427,7 +456,9 @@ class NoisyDIMTransformer(CallbackSupportMixin, Persistent, Fitted, BaseEstimato
         return self
 
     def forget_rows(self) -> NoisyDIMTransformer:
-        """Release the rows that `partial_fit` keeps; a stream can go on as from `fit`.
+        """Release the rows that `partial_fit` keeps, such as before a model is passed on.
+
+        The embedding stays as it is. A stream can go on, as it goes on from `fit`.
 
         Returns
         -------
