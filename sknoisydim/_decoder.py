@@ -15,7 +15,7 @@ from sklearn.model_selection import cross_val_predict
 from sknoisydim._kernel_ridge import FloatArray, KernelRidge
 from sknoisydim._model import Embedder, embeddings
 from sknoisydim._sources import RowSource
-from sknoisydim._validation import allowed, check_name, naming
+from sknoisydim._validation import allowed, check_name, naming, set_seeds
 
 # Training samples that a decoder is fitted to, and keeps the residuals of: at most so many, and
 # fewer, down to the least, where they have more values than this.
@@ -34,9 +34,7 @@ class Regressor:
 
     def fit(self, z: FloatArray, targets: FloatArray, rng: np.random.Generator) -> Any:
         """Fit to samples (n, d) and centred targets (n, p); return their residuals (n, p)."""
-        for name, value in self.regressor.get_params().items():
-            if value is None and name.rpartition("__")[2] == "random_state":
-                self.regressor.set_params(**{name: int(rng.integers(2**31))})
+        set_seeds(self.regressor, int(rng.integers(2**31)))
         y = targets[:, 0] if targets.shape[1] == 1 else targets
         with naming("decoder", self.regressor):
             predicted = cross_val_predict(self.regressor, z, y, cv=min(5, len(z)))

@@ -20,7 +20,7 @@ from sknoisydim._kernel_ridge import KernelRidge
 from sknoisydim._labels import standardised
 from sknoisydim._linear import RIDGE
 from sknoisydim._modules import make_generator
-from sknoisydim._validation import naming, resolve
+from sknoisydim._validation import naming, resolve, set_seeds
 
 # (positions of rows, these rows scaled) -> reference features (n, k).
 Reference = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -160,6 +160,7 @@ class References:
             module = self.keep.build(sample, settings.n_components, seed % 2**31)
             self.module = module.to(rows.device)
         else:
+            set_seeds(self.keep, seed % 2**31)
             with naming("keep", self.keep):
                 self.fitted = self.keep.fit(rows.X[some.numpy()])
 

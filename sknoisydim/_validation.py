@@ -141,6 +141,13 @@ def instance_of(kind: Any, parameter: str) -> Any:
         ) from error
 
 
+def set_seeds(estimator: Any, seed: int) -> None:
+    """Set each `random_state` of a scikit-learn estimator, and of its parts, that is None."""
+    for name, value in getattr(estimator, "get_params", dict)().items():
+        if value is None and name.rpartition("__")[2] == "random_state":
+            estimator.set_params(**{name: seed})
+
+
 def check_name(
     value: object, table: Mapping[str, object], parameter: str, also: Sequence[str] = ()
 ) -> str:

@@ -13,7 +13,7 @@ from torch import nn
 
 from sknoisydim._modules import Float64, Table
 from sknoisydim._sources import RowSource, is_sparse, slices
-from sknoisydim._validation import check_name, resolve
+from sknoisydim._validation import check_name, resolve, set_seeds
 
 __all__ = ["SCALINGS", "Clip", "NormalScores", "SklearnScaling", "Standardize", "fit_scaling"]
 __all__ += ["resolve_scaling"]
@@ -440,9 +440,7 @@ def fit_scaling(
     rows = _resampled(X, weights, seed)
     if fill is not None:
         rows = np.where(np.isnan(rows), fill, rows).astype(rows.dtype, copy=False)
-    for name, value in getattr(scaling, "get_params", dict)().items():
-        if value is None and name.rpartition("__")[2] == "random_state":
-            scaling.set_params(**{name: seed})
+    set_seeds(scaling, seed)
     try:
         fitted = SklearnScaling(scaling.fit(rows))
     except Exception as error:  # a user's code may raise anything; it goes on

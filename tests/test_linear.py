@@ -10,6 +10,7 @@ import torch
 from over import over
 from sklearn.datasets import load_diabetes, load_digits, load_iris, make_friedman1
 from sklearn.decomposition import PCA
+from sklearn.kernel_approximation import RBFSampler
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures
@@ -165,6 +166,9 @@ class TestKept:
             for z in (dim(9, keep=k).fit_transform(rows) for k in ("pca", squares))
         ]
         assert scores[1] > scores[0] + 0.1
+        few = {"max_epochs": 1, "refine": None, "random_state": 0}
+        drawn = [dim(2, keep=RBFSampler(), **few).fit_transform(rows) for _ in range(2)]
+        assert (drawn[0] == drawn[1]).all()
         sparse = OneHotEncoder(handle_unknown="ignore")
         assert np.isfinite(dim(2, keep=sparse, max_epochs=1).fit_transform(X)).all()
         assert np.isfinite(dim(2, keep=None, max_epochs=1).fit(X, X_val=X[:9]).transform(X)).all()
