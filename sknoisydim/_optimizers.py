@@ -29,9 +29,8 @@ def resolve_optimizer(optimizer: object) -> Callable[..., torch.optim.Optimizer]
     if isinstance(optimizer, str):
         return OPTIMIZERS[check_name(optimizer, OPTIMIZERS, "optimizer", ALSO)]
     if not callable(optimizer):
-        raise TypeError(
-            f"optimizer={optimizer!r} of type {type(optimizer).__name__} is not understood: {TAKES}"
-        )
+        kind = type(optimizer).__name__
+        raise TypeError(f"optimizer={optimizer!r} of type {kind} is not understood: {TAKES}")
     made = optimizer.func if isinstance(optimizer, functools.partial) else optimizer
     if inspect.isclass(made):
         check_optimizer(made)

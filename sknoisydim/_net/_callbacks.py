@@ -36,7 +36,7 @@ class Quiet(Callback):
 
 
 class HeldOut(EarlyStopping, Quiet):
-    """Stop when the objective of held-out rows stops improving, and go back to the best weights."""
+    """Stop when the objective of held-out rows stops improving, and take the best weights."""
 
     def __init__(self, patience: int) -> None:
         absolute = {"threshold": 1e-3, "threshold_mode": "abs"}
@@ -55,24 +55,18 @@ class Progress(Quiet):
         mute = sys.stderr is None or sys.stderr.closed
         self.bar_ = tqdm(total=net.max_epochs, unit="epoch", desc="NoisyDIM", disable=mute)
 
-    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
-        self._show(net)
-        self.bar_.update(len(net.history) - self.bar_.n)  # a fit that goes on has run some before
-
     def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
+        self.bar_.total = len(net.history)
         # A callback that stops training does so before this one has seen the epoch.
-        self._show(net)
-        self.bar_.total = self.bar_.n = len(net.history)
+        self.on_epoch_end(net)
         self.bar_.refresh()
-        self.close()
 
     def close(self) -> None:
         """Leave the bar as it stands, also where training ends in an error."""
-        bar = self.__dict__.pop("bar_", None)
-        if bar is not None:
-            bar.close()
+        if "bar_" in self.__dict__:
+            self.__dict__.pop("bar_").close()
 
-    def _show(self, net: NeuralNet) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
         # The mutual information starts near its limit, and says nothing of what is learned.
         row, branch = net.history[-1], "clean" if net.module_.clean_weight > 0 else "view"
         text = f"linear information {row['train_linear_information']:.2f} nats"
@@ -80,30 +74,31 @@ class Progress(Quiet):
             limit = min(net.module_.channel.capacity, math.log(net.batch_size))
             text = f"{branch} {row[f'train_{branch}_information']:.2f} of {limit:.2f} nats"
         self.bar_.set_postfix_str(text, refresh=False)
+        self.bar_.update(len(net.history) - self.bar_.n)  # a fit that goes on has run some before
 
 
 class Forecast(Quiet):
-    """Tell the logger "sknoisydim" of a training that takes long.
-
-    The first batch sets up kernels and memory, so the time is that of the next ones.
-    """
+    """Tell the logger "sknoisydim" of a training that takes long."""
 
     def on_train_begin(self, net: NeuralNet, *, X: Any, **kwargs: object) -> None:
-        self.n_batches_, self.count_ = len(X), 0
+        self.n_batches_ = len(X)
+        self.ends_: list[float] = []
 
     def on_batch_end(self, net: NeuralNet, *, training: bool, **kwargs: object) -> None:
-        if not training or self.count_ > TIMED:
+        if not training or len(self.ends_) > TIMED:
             return
-        if self.count_ == 0:
-            self.start_ = time.perf_counter()
-        elif self.count_ == TIMED:
-            # This epoch is in the history, and so are those before a checkpoint.
-            n_steps = (net.max_epochs - len(net.history) + 1) * self.n_batches_
-            seconds = (time.perf_counter() - self.start_) / TIMED * n_steps
-            if seconds > LONG:
-                text = "training takes about %.0f s (%d steps); verbose=1 shows its progress"
-                logging.getLogger("sknoisydim").warning(text, seconds, n_steps)
-        self.count_ += 1
+        self.ends_.append(time.perf_counter())
+        # The first batch sets up kernels and memory. This epoch is in the history, and so are those
+        # before a checkpoint.
+        n_steps = (net.max_epochs - len(net.history) + 1) * self.n_batches_
+        seconds = (self.ends_[-1] - self.ends_[0]) / TIMED * n_steps
+        if len(self.ends_) > TIMED and seconds > LONG:
+            text = "training takes about %.0f s (%d steps); verbose=1 shows its progress"
+            logging.getLogger("sknoisydim").warning(text, seconds, n_steps)
+
+
+# Of skorch's sinks `print` itself is silent at verbose=0.
+show = partial(print)
 
 
 class EpochLines(PrintLog, Quiet):
@@ -113,11 +108,6 @@ class EpochLines(PrintLog, Quiet):
         parts = ("loss", "view_information", "clean_information", "mismatch", "seconds")
         ignored = {f"{of}_{part}" for of in ("train", "valid") for part in parts}
         super().__init__(sorted(ignored - {"train_mismatch"}), sink=show)
-
-
-def show(text: str) -> None:
-    """Write a line to where print does."""
-    print(text)  # noqa: T201 (what `verbose`, or a PrintLog, asks for)
 
 
 def only_prints(callback: object) -> bool:
@@ -156,9 +146,7 @@ def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
 
 def reporters(verbose: int) -> list[Callback]:
     """Return the callbacks that show progress."""
-    if verbose == 1:
-        return [Progress()]
-    return [EpochLines()] if verbose > 1 else [Forecast()]
+    return [(Forecast, Progress, EpochLines)[min(verbose, 2)]()]
 
 
 try:
@@ -189,20 +177,19 @@ class Tasks(Quiet):
     `so_far` makes of (net, batches) the fitted attributes, had training ended now.
     """
 
+    epoch: Any = None
+
     def __init__(self, so_far: Callable[[object, object], Mapping[str, object]], **data: Any):
         self.so_far, self.data = so_far, data
-        self.epoch: Any = None
 
     @classmethod
     def asked_for(cls, estimator: BaseEstimator, **given: Any) -> list[Self]:
         """Return one in a list, or none if there is nobody to tell."""
-        names = ("_skl_callbacks", "_parent_callback_ctx")
-        asked = any(hasattr(estimator, name) for name in names)
+        asked = {"_skl_callbacks", "_parent_callback_ctx"} & vars(estimator).keys()
         return [cls(estimator=estimator, **given)] if asked else []
 
     def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
-        estimator: Any = self.data["estimator"]
-        self.fit = estimator._init_callback_context(max_subtasks=net.max_epochs)
+        self.fit = self.data["estimator"]._init_callback_context(max_subtasks=net.max_epochs)
         self.fit.call_on_fit_task_begin(**self.data)
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: object) -> None:

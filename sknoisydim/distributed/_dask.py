@@ -33,10 +33,9 @@ class DaskTransformer(
 ):
     """Train on a Dask array or data frame block by block, and embed one without computing it.
 
-    `fit` is a stream of `partial_fit`: each pass goes through the blocks in another order, which
-    comes from the estimator's `random_state`, and the model goes from one to the next. `transform`
-    is a task for each block. A worker holds a block, the one that is read meanwhile, and the model.
-    Blocks should have `batch_size` samples at least.
+    `fit` is a stream of `partial_fit`: each pass goes through the blocks in another order, from the
+    estimator's `random_state`. `transform` is a task for each block. A worker holds a block, the
+    one that is read meanwhile, and the model. Blocks should have `batch_size` samples at least.
 
     Parameters
     ----------
@@ -81,20 +80,19 @@ class DaskTransformer(
             from distributed import futures_of
         check_estimator(self.estimator)
         max_epochs = check_integer(self.max_epochs, "max_epochs", minimum=1)
-        blocks = list(np.ravel(_collection(X, "X").to_delayed()))
+        blocks = np.ravel(_collection(X, "X").to_delayed()).tolist()
         n_blocks = len(blocks)
         labels: Any = [None] * n_blocks if y is None else _collection(y, "y", 1).to_delayed()
-        labels = list(np.ravel(labels))
+        labels = np.ravel(labels).tolist()
         if len(labels) != n_blocks:
             raise ValueError(f"X comes in {n_blocks} blocks, and y in {len(labels)}.")
         model = clone(self.estimator)
-        seed = draw_seed(model.random_state)
-        step = dask.delayed(_train_on, pure=False)
+        seed, step = draw_seed(model.random_state), dask.delayed(_train_on, pure=False)
         trained = dask.delayed(model, pure=False)
         passes = [np.random.default_rng([seed, i]).permutation(n_blocks) for i in range(max_epochs)]
         for number in np.concatenate(passes):
             last, trained = trained, step(trained, blocks[number], labels[number]).persist()
-            # Two blocks on their way at once: one is trained on, and the next is read meanwhile.
+            # Two blocks are on their way at once: one is read while the other is trained on.
             for future in futures_of(last):  # none where dask's own threads have done it
                 if failure := future.exception():
                     raise failure
