@@ -11,15 +11,7 @@ from typing import Any, Self
 
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
-from skorch.callbacks import (
-    BatchScoring,
-    Callback,
-    EarlyStopping,
-    EpochScoring,
-    InputShapeSetter,
-    PassthroughScoring,
-    PrintLog,
-)
+from skorch import callbacks as ready
 from skorch.utils import noop
 from tqdm.auto import tqdm
 
@@ -31,11 +23,11 @@ class StopTraining(Exception):
     """Raised where a callback ends training early."""
 
 
-class Quiet(Callback):
+class Quiet(ready.Callback):
     """One of ours, which reads no record of a batch, so that none is made for it."""
 
 
-class HeldOut(EarlyStopping, Quiet):
+class HeldOut(ready.EarlyStopping, Quiet):
     """Stop when the objective of held-out rows stops improving, and take the best weights."""
 
     def __init__(self, patience: int) -> None:
@@ -101,7 +93,7 @@ class Forecast(Quiet):
 show = partial(print)
 
 
-class EpochLines(PrintLog, Quiet):
+class EpochLines(ready.PrintLog, Quiet):
     """skorch's table of epochs: information, what of it is linear, mismatch, held-out rows."""
 
     def __init__(self) -> None:
@@ -112,27 +104,28 @@ class EpochLines(PrintLog, Quiet):
 
 def only_prints(callback: object) -> bool:
     """Whether a callback, or a pair of its name and it, does nothing but print."""
-    return isinstance(callback[-1] if isinstance(callback, tuple) else callback, PrintLog)
+    return isinstance(callback[-1] if isinstance(callback, tuple) else callback, ready.PrintLog)
 
 
-def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
+def check_callbacks(callbacks: Sequence[Any], held_out: bool) -> None:
     """See that initialised callbacks ask for what there is."""
     scores = {getattr(item, "name_", getattr(item, "name", None)) for item in callbacks}
     for item in callbacks:
         name = f"callbacks: {type(item).__name__}"
         asked, instead, monitor = "", "", getattr(item, "monitor", None)
-        if isinstance(item, InputShapeSetter):
+        if isinstance(item, ready.InputShapeSetter):
             raise ValueError(f"{name} is not needed: write encoder(n_features, n_components).")
-        if isinstance(item, (BatchScoring, EpochScoring)):
-            home = type(item.scoring_).__module__
-            if not callable(item.scoring_) or home.startswith("sklearn."):
-                raise ValueError(
-                    f"{name} has scoring={item.scoring!r}; it takes a function (net, batches, y) "
-                    "-> float here, in which net.predict(batches) gives the embedding so far."
-                )
-        if isinstance(item, (BatchScoring, EpochScoring, PassthroughScoring)) and not item.on_train:
+        scores_it = isinstance(item, (ready.BatchScoring, ready.EpochScoring))
+        passes = isinstance(item, ready.PassthroughScoring)
+        known = getattr(item, "scoring_", None)
+        if scores_it and (not callable(known) or type(known).__module__.startswith("sklearn.")):
+            raise ValueError(
+                f"{name} has scoring={item.scoring!r}; it takes a function (net, batches, y) "
+                "-> float here, in which net.predict(batches) gives the embedding so far."
+            )
+        if (scores_it or passes) and not item.on_train:
             asked, instead = "held-out rows", "on_train=True"
-            if isinstance(item, PassthroughScoring) and item.name.startswith("train_"):
+            if passes and item.name.startswith("train_"):
                 raise ValueError(f"{name} passes {item.name!r} through: it needs on_train=True.")
         if isinstance(monitor, str) and monitor.removesuffix("_best") not in scores:
             asked = repr(monitor) if monitor.startswith("valid_") else asked
@@ -144,7 +137,7 @@ def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
             )
 
 
-def reporters(verbose: int) -> list[Callback]:
+def reporters(verbose: int) -> list[ready.Callback]:
     """Return the callbacks that show progress."""
     return [(Forecast, Progress, EpochLines)[min(verbose, 2)]()]
 

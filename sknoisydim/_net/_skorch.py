@@ -184,8 +184,12 @@ class DIMNet(NeuralNet):
     def train_step(self, batch: Sequence[Any], **fit_params: object) -> dict[str, Any]:
         """Do one optimisation step."""
         if not self.scheduled_:
+            rate = self.lr * min(1.0, (self.step_ + 1) / STREAM_WARM_UP)
+            if self.n_steps is not None:  # after a warm start the moments need no warm-up
+                warm_up = 0.0 if self.warm_ else 0.3
+                rate = one_cycle(self.step_, self.n_steps, self.lr, warm_up)
             for group in self.optimizer_.param_groups:
-                group["lr"] = self._rate()
+                group["lr"] = rate
         self.optimizer_.zero_grad()
         nats = self.module_(*batch, self.generator)
         loss = -nats.objective
@@ -200,13 +204,6 @@ class DIMNet(NeuralNet):
         self.optimizer_.step()
         self.step_ += 1
         return {"loss": loss, "y_pred": nats}
-
-    def _rate(self) -> float:
-        """Return the learning rate of this step."""
-        if self.n_steps is None:
-            return float(self.lr * min(1.0, (self.step_ + 1) / STREAM_WARM_UP))
-        # After a warm start the moments need no warm-up.
-        return one_cycle(self.step_, self.n_steps, self.lr, warm_up=0.0 if self.warm_ else 0.3)
 
     def to_cpu_and_release_data(self) -> None:
         """Move to the CPU and release rows: a trained net may be used without a GPU or the data."""

@@ -25,25 +25,12 @@ from sknoisydim._optimizers import optimizer_arguments
 from sknoisydim._references import References
 from sknoisydim._settings import Settings, auto_epochs
 from sknoisydim._sources import RowSource, StackedRows, missing_columns
-from sknoisydim._training._statistics import (
-    HELD_OUT_ROWS,
-    Prior,
-    check_collapse,
-    finalize_statistics,
-    refine,
-    sample,
-)
 from sknoisydim.augmentations import prepare_view
 from sknoisydim.encoders import IndicateMissing, check_output
 from sknoisydim.refinement._rotation import MIN_HELD_OUT
-from sknoisydim.scaling import (
-    BY_MOMENTS,
-    Moments,
-    Standardize,
-    column_moments,
-    fit_scaling,
-    from_moments,
-)
+
+from ..scaling import BY_MOMENTS, Moments, Standardize, column_moments, fit_scaling, from_moments
+from ._statistics import HELD_OUT_ROWS, Prior, check_collapse, finalize_statistics, refine, sample
 
 # Rows that a view may look at before training.
 VIEW_ROWS = 2**12
@@ -200,14 +187,6 @@ def scale(
     return scaling, moments
 
 
-@contextlib.contextmanager
-def isolated_rng(settings: Settings, seed: int) -> Iterator[None]:
-    """Keep a user's module from the global generators, and the compiler from the filters."""
-    import_compiler()
-    with fork_global_rng(seed) if settings.uses_global_rng else contextlib.nullcontext():
-        yield
-
-
 def train_net(
     objective: Objective,
     settings: Settings,
@@ -269,7 +248,8 @@ def train(
     for checkpoint in checkpoints:
         seed = checkpoint.seed
     seeds = np.random.SeedSequence(seed).generate_state(6).tolist()
-    with isolated_rng(settings, seeds[0]):
+    import_compiler()
+    with fork_global_rng(seeds[0]) if settings.uses_global_rng else contextlib.nullcontext():
         stopping, seen, unseen = settings.early_stopping, table, validation
         if validation is None and (stopping is not None or settings.refine is not None):
             most = HELD_OUT_ROWS if stopping is None else len(table)  # a refinement reads no more
@@ -338,7 +318,8 @@ def train_chunk(
     state = dict(start.state) if start else {}
     state |= {"seed": state.get("seed", seed), "call": state.get("call", 0) + 1}
     seeds = np.random.SeedSequence([state["seed"], state["call"]]).generate_state(5).tolist()
-    with isolated_rng(settings, seeds[0]):
+    import_compiler()
+    with fork_global_rng(seeds[0]) if settings.uses_global_rng else contextlib.nullcontext():
         scaling, moments = scale(settings, table, seeds[1], start, moving=True)
         kept, targets, weights, X = state.get("kept"), table.targets, None, table.X
         n_seen, n_before, n_new = state.get("n_seen", 0), state.get("n_streamed", 0), len(table)
