@@ -93,10 +93,7 @@ class Embedder(nn.Module):
 
 
 class TargetMap(nn.Module):
-    """The map of a bound target: N(0, I) (n, d) -> rows of the target, in the dtype of the rows.
-
-    What that cannot hold becomes its outermost finite number.
-    """
+    """The map of a bound target: N(0, I) (n, d) -> rows, finite ones of the same dtype."""
 
     def __init__(self, target: Target) -> None:
         super().__init__()
@@ -170,10 +167,9 @@ class FittedModel(nn.Module):
         out, maps = np.empty(len(X)), self.refinement
         for part, z in FittedModel(self.embedder).in_slices(X, device):
             with torch.inference_mode():
-                if isinstance(maps, InvertibleMap):
-                    refined, log_det = maps.call_and_ladj(z.double())
-                else:  # one of the user's
-                    refined, log_det = maps(z.double()), maps.log_abs_det(z.double())
+                z = z.double()
+                both = getattr(maps, "call_and_ladj", None)  # which one of the user's has not
+                refined, log_det = both(z) if both else (maps(z), maps.log_abs_det(z))
             out[part] = normal_logpdf(refined.numpy()) + log_det.numpy()
         return out
 

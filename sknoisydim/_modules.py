@@ -38,10 +38,8 @@ def draw_seed(random_state: RandomState) -> int:
             raise TypeError
         generator = check_random_state(random_state)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            "random_state must be an integer in [0, 2**32 - 1], a numpy.random.RandomState or "
-            f"None, got {random_state!r}."
-        ) from error
+        allowed = "an integer in [0, 2**32 - 1], a numpy.random.RandomState or None"
+        raise ValueError(f"random_state must be {allowed}, got {random_state!r}.") from error
     return int(generator.randint(np.iinfo(np.int32).max))
 
 
@@ -81,13 +79,8 @@ def set_global_rng_states(states: Sequence[torch.Tensor]) -> None:
     torch.cuda.set_rng_state_all(states[1:])
 
 
-ACTIVATIONS: Mapping[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-    "elu": nn.ELU,
-}
+_KINDS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.ELU)
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {kind.__name__.lower(): kind for kind in _KINDS}
 
 
 def linear(
@@ -206,6 +199,5 @@ class Table(Float64):
         t = place - first - 1
         outer = (2 - t) * (t - 1) * t * a + (t + 1) * (t - 1) * t * e
         inner = (t + 1) * (t - 1) * (t - 2) * b - (t + 1) * t * (t - 2) * c
-        y = outer / 6 + inner / 2
         low, high = self.ends.aminmax(dim=0)
-        return torch.minimum(torch.maximum(y, low), high)
+        return torch.minimum(torch.maximum(outer / 6 + inner / 2, low), high)

@@ -31,11 +31,8 @@ from sknoisydim._version import __version__
 from ._callbacks import Quiet
 
 State = Mapping[str, Any]
-#: The name of the file in its folder.
-NAME = "fit.checkpoint"
-FORMAT = "sknoisydim checkpoint 4"
-# Seconds from one writing to the next, at least, and the share of the time that writing may take:
-# a small network is written in milliseconds, and an epoch of it may take no longer.
+NAME, FORMAT = "fit.checkpoint", "sknoisydim checkpoint 4"
+# Seconds from one writing to the next, at least, and the share of the time that writing may take.
 SECONDS, SHARE = 10.0, 0.05
 # Bytes of a table that are looked at: all of a smaller one.
 HASHED_BYTES = 2**26
@@ -44,10 +41,7 @@ APART = {"any_seed", "checkpoint", "refine", "takes_missing"}
 
 
 class FitCheckpoint(Quiet):
-    """Write where training stands at the end of epochs, and go on from there.
-
-    The last of the callbacks: of the others it writes what they have noted of the epoch.
-    """
+    """Write where training stands, and what callbacks before it have noted; go on from there."""
 
     def __init__(self, settings: Settings, seed: int) -> None:
         self.folder, self.uses_global_rng = settings.checkpoint, settings.uses_global_rng
@@ -197,10 +191,8 @@ def _noted(callback: object, weights: State) -> State:
     """Return numbers, text and weights that a callback has noted; other tensors may hold rows."""
     parameters = inspect.signature(type(callback).__init__).parameters
     noted = {name: value for name, value in vars(callback).items() if name not in parameters}
-    states = {
-        k: v for k, v in noted.items() if isinstance(v, Mapping) and v.keys() <= weights.keys()
-    }
-    return plain_parts(noted) | states
+    maps = {name: value for name, value in noted.items() if isinstance(value, Mapping)}
+    return plain_parts(noted) | {k: v for k, v in maps.items() if v.keys() <= weights.keys()}
 
 
 def _go_to(net: NeuralNet, shuffle: torch.Generator, state: State) -> None:
@@ -317,8 +309,7 @@ def plain(value: object, tensors: bool) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (list, tuple)):
-        items = (plain(item, tensors) for item in value)
-        return tuple(items) if isinstance(value, tuple) else list(items)
+        return (tuple if isinstance(value, tuple) else list)(plain(v, tensors) for v in value)
     if isinstance(value, Mapping):
         return {plain(k, tensors): plain(v, tensors) for k, v in value.items()}
     raise TypeError(

@@ -21,8 +21,7 @@ from sknoisydim._optimizers import check_optimizer, one_cycle
 
 from ._callbacks import Quiet, StopTraining, check_callbacks, show
 
-# Steps in which the rate of a stream rises to its constant value: Adam's second moments, an average
-# over 1 / (1 - 0.999) steps, say little before.
+# Steps in which the rate of a stream rises: before, Adam's second moments, an average, say little.
 STREAM_WARM_UP = 50
 
 
@@ -44,9 +43,9 @@ class DIMNet(NeuralNet):
         held_out: Batches | None = None,
         **kwargs: object,
     ) -> None:
-        kwargs = {"criterion": nn.Identity, "train_split": None, "verbose": 0} | kwargs
-        kwargs["use_caching"] = False  # of scoring: what a step returns is nats, no prediction
-        super().__init__(module, **kwargs)
+        # Nothing is cached for scoring: what a step returns is nats, no prediction.
+        own = {"criterion": nn.Identity, "train_split": None, "verbose": 0, "use_caching": False}
+        super().__init__(module, **kwargs | own)
         self.generator, self.n_steps, self.held_out = generator, n_steps, held_out
         self.step_ = 0
 
@@ -60,8 +59,7 @@ class DIMNet(NeuralNet):
         return net
 
     def __getstate__(self) -> dict[str, Any]:
-        # Off a GPU there is no need of skorch's way, which would part the module from what else
-        # a pickle holds of it.
+        # skorch's way, for a GPU, parts the module from what else a pickle holds of it.
         return dict(vars(self)) if self.device == "cpu" else super().__getstate__()
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -74,9 +72,7 @@ class DIMNet(NeuralNet):
         parts = (dataset.rows, dataset.batch_size, dataset.generator, dataset.references)
         return dataset if training else Batches(*parts, shuffle=False)
 
-    def get_split_datasets(
-        self, X: Batches, y: object = None, **fit_params: object
-    ) -> tuple[Batches, Batches | None]:
+    def get_split_datasets(self, X: Batches, y: object = None, **fit_params: object) -> Any:
         """Return the batches to train on, and those held out."""
         return X, self.held_out
 
@@ -96,9 +92,8 @@ class DIMNet(NeuralNet):
         try:
             super().initialize_optimizer(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"optimizer={self.optimizer!r}, called with the parameters and lr: {error}"
-            ) from error
+            called = f"optimizer={self.optimizer!r}, called with the parameters and lr"
+            raise ValueError(f"{called}: {error}") from error
         check_optimizer(self.optimizer_)
         for group in self.optimizer_.param_groups:
             group.setdefault("initial_lr", group["lr"])  # schedules that do not start at 0 read it
@@ -135,10 +130,8 @@ class DIMNet(NeuralNet):
                 if not isinstance(monitor, str) or monitor in self.history[-1]:
                     raise
                 recorded = sorted(set(self.history[-1]) - {"batches"})
-                raise ValueError(
-                    f"callbacks: {type(callback).__name__} monitors {monitor!r}, which is not "
-                    f"recorded; there are {recorded}."
-                ) from error
+                name = f"callbacks: {type(callback).__name__} monitors {monitor!r}"
+                raise ValueError(f"{name}, which is not recorded; there are {recorded}.") from error
 
     def run_single_epoch(
         self, iterator: Batches | None, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -184,12 +177,8 @@ class DIMNet(NeuralNet):
     def train_step(self, batch: Sequence[Any], **fit_params: object) -> dict[str, Any]:
         """Do one optimisation step."""
         if not self.scheduled_:
-            rate = self.lr * min(1.0, (self.step_ + 1) / STREAM_WARM_UP)
-            if self.n_steps is not None:  # after a warm start the moments need no warm-up
-                warm_up = 0.0 if self.warm_ else 0.3
-                rate = one_cycle(self.step_, self.n_steps, self.lr, warm_up)
             for group in self.optimizer_.param_groups:
-                group["lr"] = rate
+                group["lr"] = self._rate()
         self.optimizer_.zero_grad()
         nats = self.module_(*batch, self.generator)
         loss = -nats.objective
@@ -205,14 +194,20 @@ class DIMNet(NeuralNet):
         self.step_ += 1
         return {"loss": loss, "y_pred": nats}
 
+    def _rate(self) -> float:
+        """Return the learning rate of this step."""
+        if self.n_steps is None:
+            return float(self.lr * min(1.0, (self.step_ + 1) / STREAM_WARM_UP))
+        # After a warm start the moments need no warm-up.
+        return one_cycle(self.step_, self.n_steps, self.lr, 0.0 if self.warm_ else 0.3)
+
     def to_cpu_and_release_data(self) -> None:
         """Move to the CPU and release rows: a trained net may be used without a GPU or the data."""
         if hasattr(self.module_.augmentation, "release"):
             self.module_.augmentation.release()
         self.module_.cpu()
         self.device, self.held_out = "cpu", None
-        if self.generator.device.type != "cpu":
-            self.generator = make_generator(self.generator.initial_seed())
+        self.generator = make_generator(self.generator.initial_seed())
 
     def validation_step(self, batch: Sequence[Any], **fit_params: object) -> dict[str, Any]:
         """Evaluate the objective on held-out rows."""
@@ -224,20 +219,17 @@ class DIMNet(NeuralNet):
         return {"loss": -nats.objective, "y_pred": nats}
 
     def predict(self, X: object) -> np.ndarray:
-        """Return the embeddings (n, d) so far of the rows of batches, in the order of the table.
-
-        For scoring callbacks. Rows are normalised by their own statistics.
-        """
+        """Return embeddings (n, d) so far of rows in order, normalised by their own statistics."""
         if not isinstance(X, Batches):
             raise TypeError(
                 f"net_.predict takes the batches that callbacks get, got {type(X).__name__}: use "
                 "transform of the transformer."
             )
-        training = self.module_.training
+        module, training = self.module_, self.module_.training
         self._set_training(False)
-        self.module_.normalizer.train()
+        module.normalizer.train()
         with torch.no_grad():
-            output = [self.module_.encoder(x) for x in X.rows.in_order(X.batch_size)]
-            z = self.module_.normalizer(torch.cat(output))
+            output = [module.encoder(x) for x in X.rows.in_order(X.batch_size)]
+            z = module.normalizer(torch.cat(output))
         self._set_training(training)
         return z.cpu().numpy()

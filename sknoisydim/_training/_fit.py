@@ -36,14 +36,13 @@ from ._statistics import HELD_OUT_ROWS, Prior, check_collapse, finalize_statisti
 VIEW_ROWS = 2**12
 # Share of the rows that is held out of training, that of scikit-learn's networks.
 HELD_OUT_SHARE = 0.1
-# Earlier rows, and cells, that are kept at most, to embed them with the weights of today: they give
-# each entry of the covariance to 2 %.
+# Earlier rows, and cells, that are kept at most: they give each entry of the covariance to 2 %.
 KEPT_ROWS, KEPT_CELLS = 2**11, 2**22
-# As so many rows, for each component, the statistics of a fit count at most: enough for a
-# covariance, and soon outweighed by rows that today's weights embed.
+# As so many rows, for each component, the statistics of a fit count at most in a stream.
 PRIOR_ROWS = 32
 # Passes that the history of a stream reaches back.
 HISTORY = 1000
+GOES_ON = "warm_start=True goes on from the last fit's weights, and they"
 
 
 def _missing_cells(
@@ -52,10 +51,8 @@ def _missing_cells(
     """Return what shows the encoder the missing cells of a table, or of `known`, or None."""
     wanted = settings.takes_missing
     if known is not None and isinstance(known, IndicateMissing) != wanted:
-        raise ValueError(
-            "warm_start=True goes on from the last fit's weights, and they are of another network "
-            f"than missing={settings.missing!r} asks for. Use warm_start=False."
-        )
+        asked = f"missing={settings.missing!r} asks for. Use warm_start=False."
+        raise ValueError(f"{GOES_ON} are of another network than {asked}")
     if isinstance(known, IndicateMissing):
         return copy.deepcopy(known).cpu()
     if not wanted:
@@ -89,26 +86,18 @@ def build(
     if settings.clean_weight < 1 or not getattr(channel, "exact", True):
         critic = settings.critic.build(d, channel, generator)
         if not isinstance(critic, nn.Module):
-            raise TypeError(
-                f"critic={settings.critic!r} built a {type(critic).__name__}, not a torch module."
-            )
+            built = type(critic).__name__
+            raise TypeError(f"critic={settings.critic!r} built a {built}, not a torch module.")
     some = rows.take(torch.randperm(len(rows), generator=generator)[:VIEW_ROWS])
-    objective = Objective(
-        encoder,
-        settings.normalization.build(d),
-        channel,
-        critic,
-        settings.bound,
-        prepare_view(settings.augmentation, some),
-        settings.clean_weight,
-        match_weight=settings.match_weight,
-    )
-    objective.precision = settings.precision
+    view, normalizer = prepare_view(settings.augmentation, some), settings.normalization.build(d)
+    weight = settings.clean_weight
+    objective = Objective(encoder, normalizer, channel, critic, settings.bound, view, weight)
+    objective.match_weight, objective.precision = settings.match_weight, settings.precision
     if not any(parameter.requires_grad for parameter in objective.parameters()):
         raise ValueError(
             "there is nothing to train: no parameter of the encoder has requires_grad=True, and "
-            f"with clean_weight={settings.clean_weight:g} and this critic there is no other. "
-            "Unfreeze a layer of the encoder."
+            f"with clean_weight={weight:g} and this critic there is no other. Unfreeze a layer of "
+            "the encoder."
         )
     if start is not None:
         _load(objective, start.net.module_.state_dict())
@@ -128,9 +117,8 @@ def _load(objective: Objective, weights: Mapping[str, torch.Tensor]) -> None:
         objective.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(
-            "warm_start=True goes on from the last fit's weights, and they do not fit the network "
-            "that the parameters ask for, such as another n_components or encoder. Use "
-            "warm_start=False."
+            f"{GOES_ON} do not fit the network that the parameters ask for, such as another "
+            "n_components or encoder. Use warm_start=False."
         ) from error
 
 
@@ -148,10 +136,7 @@ class Trained:
 
 
 def split(table: Table, seed: int, most: int) -> tuple[Table, Table | None]:
-    """Return the rows to train on, and those held out, drawn by their weights: `most` at most.
-
-    The whole table and None where either would be too few to tell anything.
-    """
+    """Return the rows to train on, and at most so many held out, by their weights, None of few."""
     n_rows = len(table)
     n_held_out = min(most, round(HELD_OUT_SHARE * n_rows))
     if n_held_out < MIN_HELD_OUT or n_rows - n_held_out < MIN_HELD_OUT:
@@ -168,10 +153,7 @@ def split(table: Table, seed: int, most: int) -> tuple[Table, Table | None]:
 def scale(
     settings: Settings, table: Table, seed: int, start: Trained | None, moving: bool = False
 ) -> tuple[nn.Module, tuple[Any, ...] | None]:
-    """Return the scaling, that of `start` if there is one, and the moments it is made of, or None.
-
-    With `moving` these are the moments of all rows so far.
-    """
+    """Return the scaling, that of `start` or `moving` on from there, and its moments, or None."""
     if start is None:
         if isinstance(settings.scaling, str) and settings.scaling in BY_MOMENTS:
             found = column_moments(table.X, table.weights)
@@ -199,14 +181,11 @@ def train_net(
     last: Sequence[object] = (),
     held_out: Batches | None = None,
 ) -> DIMNet:
-    """Return a net that has trained an objective.
-
-    Without a number of `epochs` it is one more, behind the epochs and steps of `start`.
-    """
+    """Return a net that has trained for so many epochs, or one more behind those of `start`."""
     before = start if epochs is None else None
     history = list(before.net.history)[-HISTORY + 1 :] if before else []
-    state = start.state.get("optimizer") if start else None
-    warm = [] if state is None else [WarmStart(state)]
+    state = start and start.state.get("optimizer")
+    warm = [WarmStart(state)] if state else []
     net = DIMNet(
         objective,
         generator=make_generator(seed, settings.device),
@@ -264,7 +243,6 @@ def train(
         for item in (*checkpoints, *settings.callbacks):
             if isinstance(item, Quiet) and hasattr(item, "check"):
                 item.check(identity(settings, table, validation, objective))
-
         shuffle = make_generator(seeds[3])
         batches = Batches(rows, batch_size, shuffle, known.of(rows))
         watched, first = None, []
@@ -383,23 +361,15 @@ def fitted_so_far(net: DIMNet, batches: Batches, **further: object) -> dict[str,
     """Return the attributes of an estimator that is fitted, had training ended now; all copies."""
     rows, objective = batches.rows, copy.deepcopy(net.module_)
     finalize_statistics(objective, rows, batches.batch_size, 0)
-    embedder = embed_with(rows, objective.eval())
-    return {
-        "net_": net,
-        "encoder_": embedder,
-        "refinement_": None,
-        "channel_": objective.channel,
-        "batch_size_": batches.batch_size,
-        "n_components_": objective.normalizer.mean.numel(),
-        **further,
-    }
+    found = {"net_": net, "encoder_": embed_with(rows, objective.eval()), "refinement_": None}
+    found |= {"channel_": objective.channel, "batch_size_": batches.batch_size}
+    return found | {"n_components_": objective.normalizer.mean.numel()} | further
 
 
 def embed_with(rows: Rows, objective: Objective) -> Embedder:
     """Return the embedder of an objective that was trained on these rows, on the CPU."""
-    embedder = Embedder(rows.scaling, objective.encoder, objective.normalizer)
+    embedder = Embedder(rows.scaling, objective.encoder, objective.normalizer).cpu().eval()
     embedder.row_shape = rows.shape
-    embedder = embedder.cpu().eval()
     embedder.check_double(rows.X)
     return embedder
 

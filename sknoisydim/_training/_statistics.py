@@ -24,8 +24,7 @@ REFINEMENT_ROWS, HELD_OUT_ROWS = 2**15, 2**12
 LEAST_CAPACITY = 0.01
 # Share of the information that can be reached, below which an embedding tells nothing.
 LEAST_SHARE = 0.05
-# Variance of a normalised component below which it has none: 1e-11 is seen where dimensions are
-# missing, 1e-3 after two epochs of a wide embedding, which more of them mend.
+# Variance of a normalised component below which it has none: missing dimensions have 1e-11.
 LEAST_VARIANCE = 1e-4
 # With fewer rows neither is checked.
 MIN_CHECKED = 20

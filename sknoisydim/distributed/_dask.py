@@ -15,12 +15,12 @@ from sknoisydim._validation import check_integer
 
 def check_estimator(estimator: object) -> None:
     """Raise TypeError if an estimator is no `NoisyDIMTransformer`, which is told by its methods."""
-    is_class = inspect.isclass(estimator)
+    kind = "class" if inspect.isclass(estimator) else type(estimator).__name__
     methods = ("encoder", "partial_fit", "retarget")
-    if is_class or not all(hasattr(estimator, name) for name in methods):
+    if kind == "class" or not all(hasattr(estimator, name) for name in methods):
         raise TypeError(
-            f"estimator is a {'class' if is_class else type(estimator).__name__}; it takes a "
-            "NoisyDIMTransformer. Of a pipeline, pass what the steps before it return as X."
+            f"estimator is a {kind}; it takes a NoisyDIMTransformer. Of a pipeline, pass what the "
+            "steps before it return as X."
         )
 
 
@@ -126,8 +126,7 @@ class DaskTransformer(
         X = _collection(X, "X")
         import dask
 
-        # One node of the graph, which every block depends on: a worker is sent the model once.
-        shared = dask.delayed(model, pure=False)
+        shared = dask.delayed(model, pure=False)  # one node: a worker is sent the model once
         # Of a made-up sample: other columns are refused before anything is computed.
         is_frame = hasattr(X, "map_partitions")
         sample = X._meta_nonempty if is_frame else np.ones((1, *X.shape[1:]), X.dtype)
