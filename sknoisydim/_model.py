@@ -19,8 +19,7 @@ from sknoisydim.refinement import InvertibleMap
 from sknoisydim.scaling import SklearnScaling
 from sknoisydim.targets import Independent, MultivariateNormal, Normal, Target, Uniform
 
-# Rows of a slice: large enough to feed the matrix products, small enough that a layer's output
-# stays in the cache of one core (1 MB at 256 units).
+# Rows of a slice: a layer's output stays in the cache of one core (1 MB at 256 units).
 SLICE_ROWS = 1024
 # What N(0, I) is clipped to on the way back: squares beyond may overflow.
 FAR = 1e3
@@ -29,8 +28,8 @@ FAR = 1e3
 class Embedder(nn.Module):
     """Scaling, encoder and normalisation as one module: rows (n, p) -> N(0, I) (n, d).
 
-    Rows of any dtype are taken; what comes out has the dtype of the module, float32 unless it is
-    made another with `double()`. Rows of more dimensions are scaled cell by cell.
+    Rows of any dtype become embeddings in that of the module. Those of more dimensions are scaled
+    cell by cell.
     """
 
     in_double = True  # as `check_double` finds
@@ -38,8 +37,7 @@ class Embedder(nn.Module):
 
     def __init__(self, scaling: nn.Module, encoder: nn.Module, normalizer: Normalizer) -> None:
         super().__init__()
-        self.scaling = scaling
-        self.encoder = encoder
+        self.scaling, self.encoder = scaling, encoder
         self.normalizer: Normalizer = normalizer
 
     def embed(self, x: torch.Tensor) -> torch.Tensor:
@@ -71,12 +69,11 @@ class Embedder(nn.Module):
         """See with one row whether a copy in float64 works, and remember it.
 
         It does not where a module's forward casts to float32, or uses tensors that are neither
-        parameters nor buffers, which stay as they are when the module is cast.
+        parameters nor buffers.
         """
         self.in_double = True
-        one_row = X[:1].astype(np.float64)
         try:
-            embeddings(self, one_row, torch.device("cpu"))
+            embeddings(self, X[:1].astype(np.float64), torch.device("cpu"))
         except Exception:  # noqa: BLE001 (a user's module; what also fails in float32 is raised there)
             self.in_double = False
 
@@ -91,15 +88,12 @@ class Embedder(nn.Module):
         if folded is not None:
             copied.encoder = folded
             normalizer.mean.zero_()
-            normalizer.matrix.copy_(torch.eye(len(normalizer.mean), dtype=normalizer.mean.dtype))
+            nn.init.eye_(normalizer.matrix)
         return copied
 
 
 class TargetMap(nn.Module):
-    """The map of a bound target: N(0, I) (n, d) -> rows of the target, in the dtype of the rows.
-
-    What that cannot hold becomes its outermost finite number.
-    """
+    """The map of a bound target: N(0, I) (n, d) -> rows, finite ones of the same dtype."""
 
     def __init__(self, target: Target) -> None:
         super().__init__()
@@ -118,17 +112,13 @@ class TargetMap(nn.Module):
 
 
 class FittedModel(nn.Module):
-    """The chain of a fit: rows (n, p) -> embeddings (n, d).
-
-    Refinement and target are the identity where they are None.
-    """
+    """The chain of a fit, rows (n, p) -> embeddings (n, d), without what is None."""
 
     def __init__(
         self, embedder: Embedder, refinement: Any = None, target: nn.Module | None = None
     ) -> None:
         super().__init__()
-        identity = InvertibleMap(len(embedder.normalizer.mean))
-        self.embedder = embedder
+        self.embedder, identity = embedder, InvertibleMap(len(embedder.normalizer.mean))
         self.refinement: Any = identity if refinement is None else refinement
         self.target: Any = identity if target is None else target
 
@@ -164,10 +154,9 @@ class FittedModel(nn.Module):
         for start in range(0, len(X), SLICE_ROWS):
             part = slice(start, min(start + SLICE_ROWS, len(X)))
             # torch shares memory with an array only if it may write there, and never backwards; and
-            # the last bits of a matrix product depend on the layout (that of a data frame is
-            # Fortran's). What is not in memory, converted or sparse is read here.
+            # the last bits of a matrix product depend on the layout.
             batch = torch.from_numpy(np.require(X[part], requirements=["C", "W"]))
-            # A block, not a wrapped loop: the mode must not leak into the caller between slices.
+            # Not around the loop: the mode must not leak into the caller between slices.
             with torch.inference_mode():
                 z = embedder.embed(batch.to(device)).cpu().to(batch.dtype)
                 z = self.target(self.refinement(z))
@@ -178,10 +167,9 @@ class FittedModel(nn.Module):
         out, maps = np.empty(len(X)), self.refinement
         for part, z in FittedModel(self.embedder).in_slices(X, device):
             with torch.inference_mode():
-                if isinstance(maps, InvertibleMap):
-                    refined, log_det = maps.call_and_ladj(z.double())
-                else:  # one of the user's
-                    refined, log_det = maps(z.double()), maps.log_abs_det(z.double())
+                z = z.double()
+                both = getattr(maps, "call_and_ladj", None)  # which one of the user's has not
+                refined, log_det = both(z) if both else (maps(z), maps.log_abs_det(z))
             out[part] = normal_logpdf(refined.numpy()) + log_det.numpy()
         return out
 

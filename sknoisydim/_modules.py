@@ -7,6 +7,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -37,10 +38,8 @@ def draw_seed(random_state: RandomState) -> int:
             raise TypeError
         generator = check_random_state(random_state)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            "random_state must be an integer in [0, 2**32 - 1], a numpy.random.RandomState or "
-            f"None, got {random_state!r}."
-        ) from error
+        allowed = "an integer in [0, 2**32 - 1], a numpy.random.RandomState or None"
+        raise ValueError(f"random_state must be {allowed}, got {random_state!r}.") from error
     return int(generator.randint(np.iinfo(np.int32).max))
 
 
@@ -53,11 +52,11 @@ def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gener
 def fork_global_rng(seed: int) -> Iterator[None]:
     """Seed torch's global generators, and put them back as they were.
 
-    For a user's module, which draws weights and dropout from the global one. Threads take turns, so
-    that each gets the numbers of its own seed.
+    For a user's module, which draws weights and dropout from them. Threads take turns, so that each
+    gets the numbers of its own seed.
     """
-    # GPUs that nobody has used stay out of it: to read their state would start every one. torch
-    # warns of that where there are several, and in a forked process it fails.
+    # GPUs that nobody has used stay out of it: to read their state would start every one, of which
+    # torch warns, and in a forked process it fails.
     started = torch.cuda.is_initialized()
     devices = range(torch.cuda.device_count()) if started else ()
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices):
@@ -80,13 +79,8 @@ def set_global_rng_states(states: Sequence[torch.Tensor]) -> None:
     torch.cuda.set_rng_state_all(states[1:])
 
 
-ACTIVATIONS: Mapping[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-    "elu": nn.ELU,
-}
+_KINDS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.ELU)
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {kind.__name__.lower(): kind for kind in _KINDS}
 
 
 def linear(
@@ -106,8 +100,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float, seed: int) -> None:
         super().__init__()
-        self.p = p
-        self.seed = seed
+        self.p, self.seed = p, seed
         self._generator: torch.Generator | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -153,8 +146,8 @@ def mlp(
     with `residual`, a layer that keeps the width adds its input.
     """
     layers: list[nn.Module] = []
-    width = n_inputs
-    for size in hidden_layer_sizes:
+    sizes = (n_inputs, *hidden_layer_sizes)
+    for width, size in pairwise(sizes):
         # Batch normalisation subtracts whatever a bias before it adds.
         block: list[nn.Module] = [linear(width, size, generator, bias=not batch_norm)]
         if batch_norm:
@@ -163,12 +156,8 @@ def mlp(
         if dropout:
             seed = int(torch.randint(2**31 - 1, (), generator=generator))
             block.append(Dropout(dropout, seed))
-        if residual and size == width:
-            layers.append(Residual(nn.Sequential(*block)))
-        else:
-            layers.extend(block)
-        width = size
-    return nn.Sequential(*layers, linear(width, n_outputs, generator))
+        layers += [Residual(nn.Sequential(*block))] if residual and size == width else block
+    return nn.Sequential(*layers, linear(sizes[-1], n_outputs, generator))
 
 
 class Float64(nn.Module):
@@ -177,9 +166,8 @@ class Float64(nn.Module):
     def _apply(self, fn: Callable[..., object], recurse: bool = True) -> nn.Module:
         before = dict(self._buffers)
         super()._apply(fn, recurse)
-        for name, tensor in before.items():
-            moved = self._buffers[name]
-            if tensor is not None and moved is not None:
+        for name, moved in self._buffers.items():
+            if (tensor := before[name]) is not None and moved is not None:
                 self._buffers[name] = tensor.to(moved.device)
         return self
 
@@ -211,6 +199,5 @@ class Table(Float64):
         t = place - first - 1
         outer = (2 - t) * (t - 1) * t * a + (t + 1) * (t - 1) * t * e
         inner = (t + 1) * (t - 1) * (t - 2) * b - (t + 1) * t * (t - 2) * c
-        y = outer / 6 + inner / 2
         low, high = self.ends.aminmax(dim=0)
-        return torch.minimum(torch.maximum(y, low), high)
+        return torch.minimum(torch.maximum(outer / 6 + inner / 2, low), high)

@@ -21,8 +21,8 @@ from sknoisydim.normalization import Normalizer
 class Nats(NamedTuple):
     """What one batch showed: the weighted sum, and its parts.
 
-    `information` is that of view and clean row, by their weights; `mismatch` the distance to
-    N(0, I), 0 in the mean of draws from it. All but the sum and the mismatch are nats.
+    `information` is that of view and clean row, by their weights; `mismatch`, which is not in nats,
+    the distance to N(0, I), 0 in the mean of draws from it.
     """
 
     objective: torch.Tensor
@@ -64,10 +64,8 @@ class Objective(nn.Module):
     A channel has `transmit`, `log_ratio` and `capacity`, one that is not exact also `for_critic`,
     what of a pair a critic is shown, and `deviation`, to which the embedding is normalised.
 
-    References
-    ----------
-    I. Butakov et al., "Efficient Distribution Matching of Representations via Noise-Injected
-    Deep InfoMax", ICLR 2025, arXiv:2410.06993, for w = 0 and no further term.
+    Source: I. Butakov et al., "Efficient Distribution Matching of Representations via
+    Noise-Injected Deep InfoMax", ICLR 2025, arXiv:2410.06993, for w = 0 and no further term.
     """
 
     # Dtype of the encoder's matrix products in training, where it is not float32.
@@ -92,13 +90,10 @@ class Objective(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.normalizer: Normalizer = normalizer
-        self.channel = channel
-        self.critic = critic
-        self.bound = bound
+        self.channel, self.critic, self.bound = channel, critic, bound
         self.augmentation = augmentation
-        self.clean_weight = clean_weight
+        self.clean_weight, self.match_weight = clean_weight, match_weight
         self.linear_weights = linear_weights
-        self.match_weight = match_weight
         if not self._exact:
             normalizer.set_target_std(channel.deviation)
 
@@ -108,9 +103,8 @@ class Objective(nn.Module):
 
     @contextlib.contextmanager
     def _dropping_nothing(self) -> Iterator[None]:
-        """Let the encoder keep all of clean rows; in a view it drops what it wants.
+        """Let the encoder keep all of clean rows, as in `transform`; views are dropped from.
 
-        What has to match is the distribution of the f(X) of `transform`, which drops nothing.
         Whatever drops (layers, functions, attention) asks whether it is in training, so nothing is
         but what normalises by the batch. Recurrent layers are, too, at a rate of 0: cuDNN has no
         gradients of them in evaluation.
@@ -140,10 +134,10 @@ class Objective(nn.Module):
         elif self.critic is None:
             raise ValueError("the objective has no critic, and its clean_weight asks for one.")
         else:
-            pair = (view, noisy) if self._exact else self.channel.for_critic(view, noisy)
+            first, shown = (view, noisy) if self._exact else self.channel.for_critic(view, noisy)
             by_pair = getattr(self.critic, "by_pair", False)
-            shown = pair[1][part] if by_pair else pair[1]
-            scores = self.critic(pair[0], shown)
+            shown = shown[part] if by_pair else shown
+            scores = self.critic(first, shown)
             scores = _expect(scores, (len(shown), n), view, "the critic of n views and rows")
             scores = scores if by_pair else scores[part]
         nats = self.bound(scores, rows=rows) if by_rows else self.bound(scores)
@@ -189,7 +183,7 @@ class Objective(nn.Module):
         for weight, most, features in zip(self.linear_weights, limits, references, strict=True):
             nats = linear_information(clean, features, self.channel.scale, most)
             total = total + weight * nats
-            linear = linear + nats.detach()
+            linear = linear + nats
         # A channel of another kind has another best distribution than N(0, I).
         if self.match_weight > 0 and self._exact:
             mismatch = distance_to_normal(shared, rows)
@@ -212,8 +206,7 @@ def channel_nats(embedded: Iterable[torch.Tensor], channel: Channel, seed: int) 
     return float(np.mean(values))
 
 
-# Noisy rows that a score looks at, at least, and draws of the noise for a row at most: of two rows
-# as many as the first asks for take 0.9 s.
+# Noisy rows that a score looks at, at least, and draws of the noise for a row at most.
 SCORE_ROWS, SCORE_DRAWS = 2**14, 2**8
 
 
@@ -227,8 +220,7 @@ def information_share(z: np.ndarray, channel: Channel, batch_size: int) -> float
     size = min(batch_size, len(z))
     # A small table gets several draws of the noise, so that a share of few nats is stable too.
     n_draws = min(SCORE_DRAWS, -(-SCORE_ROWS // len(z)))
-    # Rows of a table often come sorted; a batch of one class would show too little. The last batch
-    # is filled from the front.
+    # Of a sorted table a batch would show too little; the last one is filled from the front.
     order = np.random.default_rng(0).permutation(len(z))
     order = np.resize(order, -(-len(z) // size) * size)
     batches = torch.from_numpy(z[order]).split(size) * n_draws

@@ -20,8 +20,6 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
 
 ALSO = ["a torch.optim class", "a function (parameters, lr) that returns an optimizer"]
 TAKES = f"it takes {allowed(OPTIMIZERS, ALSO)}."
-# The fused step does the arithmetic of a whole group of parameters in one kernel, CPU too.
-_FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 
 
 def resolve_optimizer(optimizer: object) -> Callable[..., torch.optim.Optimizer]:
@@ -29,9 +27,8 @@ def resolve_optimizer(optimizer: object) -> Callable[..., torch.optim.Optimizer]
     if isinstance(optimizer, str):
         return OPTIMIZERS[check_name(optimizer, OPTIMIZERS, "optimizer", ALSO)]
     if not callable(optimizer):
-        raise TypeError(
-            f"optimizer={optimizer!r} of type {type(optimizer).__name__} is not understood: {TAKES}"
-        )
+        kind = type(optimizer).__name__
+        raise TypeError(f"optimizer={optimizer!r} of type {kind} is not understood: {TAKES}")
     made = optimizer.func if isinstance(optimizer, functools.partial) else optimizer
     if inspect.isclass(made):
         check_optimizer(made)
@@ -61,8 +58,9 @@ def optimizer_arguments(optimizer: Callable[..., torch.optim.Optimizer]) -> dict
     given: Mapping[str, Any] = {}
     if isinstance(optimizer, functools.partial):
         given, optimizer = optimizer.keywords, optimizer.func
-    fused = optimizer in _FUSED and not given.keys() & {"fused", "foreach", "differentiable"}
-    return {"optimizer__fused": True} if fused else {}
+    chosen = given.keys() & {"fused", "foreach", "differentiable"}
+    # A fused step does the arithmetic of a whole group of parameters in one kernel, CPU too.
+    return {"optimizer__fused": True} if optimizer in OPTIMIZERS.values() and not chosen else {}
 
 
 def one_cycle(step: int, n_steps: int, peak: float, warm_up: float = 0.3) -> float:

@@ -33,8 +33,7 @@ from sknoisydim._net._callbacks import (
 from sknoisydim._persistence._estimator import Persistent
 from sknoisydim._settings import resolve_settings
 from sknoisydim._sources import MatrixLike, as_given
-from sknoisydim._training._fit import Trained, fitted_so_far, train
-from sknoisydim._training._stream import train_chunk
+from sknoisydim._training._fit import Trained, fitted_so_far, train, train_chunk
 from sknoisydim.scaling import takes_sparse
 from sknoisydim.targets import resolve_target
 

@@ -16,7 +16,7 @@ from skorch.callbacks import LRScheduler
 from small import small
 from torch import nn
 
-from sknoisydim._training._stream import KEPT_ROWS, _keep
+from sknoisydim._training._fit import KEPT_ROWS, _keep
 from sknoisydim.encoders import MLPEncoder
 
 X, Y = load_iris(return_X_y=True)
@@ -87,7 +87,7 @@ class TestDistribution:
         assert model.n_samples_seen_ == 203
 
     def test_a_full_reservoir_is_a_uniform_sample(self, monkeypatch):
-        monkeypatch.setattr("sknoisydim._training._stream.KEPT_ROWS", 20)
+        monkeypatch.setattr("sknoisydim._training._fit.KEPT_ROWS", 20)
         counts = np.zeros(60)
         for seed in range(1000):
             kept, n_before = None, 0
@@ -121,7 +121,7 @@ class TestContinues:
         assert 0.1 < np.abs(model.transform(TEST).mean(0)).max() < 0.8
 
     def test_history_is_bounded_and_a_fit_starts_anew(self, stream, monkeypatch):
-        monkeypatch.setattr("sknoisydim._training._stream.HISTORY", 4)
+        monkeypatch.setattr("sknoisydim._training._fit.HISTORY", 4)
         model = copy.deepcopy(stream).partial_fit(TRAIN[:32]).partial_fit(TRAIN[:32])
         assert (len(model.history_["train_information"]), model.n_epochs_) == (4, 12)
         model.set_params(max_epochs=2).fit(TRAIN)

@@ -32,7 +32,6 @@ from small import OFTEN, Perceptron, PowerCut, without_times
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._net import _checkpoint
 from sknoisydim._persistence import _file
-from sknoisydim._training import _identity
 from sknoisydim.encoders import MLPEncoder
 
 RNG = np.random.default_rng(0)
@@ -235,7 +234,7 @@ class TestAnotherFit:
         check_equal(dim(checkpoint=tmp_path).fit(X), plain)
 
     def test_of_a_large_table_is_told_by_some_of_its_rows(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(_identity, "HASHED_BYTES", 10 * X[0].nbytes)
+        monkeypatch.setattr(_checkpoint, "HASHED_BYTES", 10 * X[0].nbytes)
         break_at(5, dim(checkpoint=tmp_path))
         with pytest.raises(ValueError, match="another one: X was"):
             dim(checkpoint=tmp_path).fit(changed(X))  # the last row is always among them

@@ -11,15 +11,7 @@ from typing import Any, Self
 
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
-from skorch.callbacks import (
-    BatchScoring,
-    Callback,
-    EarlyStopping,
-    EpochScoring,
-    InputShapeSetter,
-    PassthroughScoring,
-    PrintLog,
-)
+from skorch import callbacks as ready
 from skorch.utils import noop
 from tqdm.auto import tqdm
 
@@ -31,12 +23,12 @@ class StopTraining(Exception):
     """Raised where a callback ends training early."""
 
 
-class Quiet(Callback):
+class Quiet(ready.Callback):
     """One of ours, which reads no record of a batch, so that none is made for it."""
 
 
-class HeldOut(EarlyStopping, Quiet):
-    """Stop when the objective of held-out rows stops improving, and go back to the best weights."""
+class HeldOut(ready.EarlyStopping, Quiet):
+    """Stop when the objective of held-out rows stops improving, and take the best weights."""
 
     def __init__(self, patience: int) -> None:
         absolute = {"threshold": 1e-3, "threshold_mode": "abs"}
@@ -55,24 +47,18 @@ class Progress(Quiet):
         mute = sys.stderr is None or sys.stderr.closed
         self.bar_ = tqdm(total=net.max_epochs, unit="epoch", desc="NoisyDIM", disable=mute)
 
-    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
-        self._show(net)
-        self.bar_.update(len(net.history) - self.bar_.n)  # a fit that goes on has run some before
-
     def on_train_end(self, net: NeuralNet, **kwargs: object) -> None:
+        self.bar_.total = len(net.history)
         # A callback that stops training does so before this one has seen the epoch.
-        self._show(net)
-        self.bar_.total = self.bar_.n = len(net.history)
+        self.on_epoch_end(net)
         self.bar_.refresh()
-        self.close()
 
     def close(self) -> None:
         """Leave the bar as it stands, also where training ends in an error."""
-        bar = self.__dict__.pop("bar_", None)
-        if bar is not None:
-            bar.close()
+        if "bar_" in self.__dict__:
+            self.__dict__.pop("bar_").close()
 
-    def _show(self, net: NeuralNet) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: object) -> None:
         # The mutual information starts near its limit, and says nothing of what is learned.
         row, branch = net.history[-1], "clean" if net.module_.clean_weight > 0 else "view"
         text = f"linear information {row['train_linear_information']:.2f} nats"
@@ -80,33 +66,34 @@ class Progress(Quiet):
             limit = min(net.module_.channel.capacity, math.log(net.batch_size))
             text = f"{branch} {row[f'train_{branch}_information']:.2f} of {limit:.2f} nats"
         self.bar_.set_postfix_str(text, refresh=False)
+        self.bar_.update(len(net.history) - self.bar_.n)  # a fit that goes on has run some before
 
 
 class Forecast(Quiet):
-    """Tell the logger "sknoisydim" of a training that takes long.
-
-    The first batch sets up kernels and memory, so the time is that of the next ones.
-    """
+    """Tell the logger "sknoisydim" of a training that takes long."""
 
     def on_train_begin(self, net: NeuralNet, *, X: Any, **kwargs: object) -> None:
-        self.n_batches_, self.count_ = len(X), 0
+        self.n_batches_ = len(X)
+        self.ends_: list[float] = []
 
     def on_batch_end(self, net: NeuralNet, *, training: bool, **kwargs: object) -> None:
-        if not training or self.count_ > TIMED:
+        if not training or len(self.ends_) > TIMED:
             return
-        if self.count_ == 0:
-            self.start_ = time.perf_counter()
-        elif self.count_ == TIMED:
-            # This epoch is in the history, and so are those before a checkpoint.
-            n_steps = (net.max_epochs - len(net.history) + 1) * self.n_batches_
-            seconds = (time.perf_counter() - self.start_) / TIMED * n_steps
-            if seconds > LONG:
-                text = "training takes about %.0f s (%d steps); verbose=1 shows its progress"
-                logging.getLogger("sknoisydim").warning(text, seconds, n_steps)
-        self.count_ += 1
+        self.ends_.append(time.perf_counter())
+        # The first batch sets up kernels and memory. This epoch is in the history, and so are those
+        # before a checkpoint.
+        n_steps = (net.max_epochs - len(net.history) + 1) * self.n_batches_
+        seconds = (self.ends_[-1] - self.ends_[0]) / TIMED * n_steps
+        if len(self.ends_) > TIMED and seconds > LONG:
+            text = "training takes about %.0f s (%d steps); verbose=1 shows its progress"
+            logging.getLogger("sknoisydim").warning(text, seconds, n_steps)
 
 
-class EpochLines(PrintLog, Quiet):
+# Of skorch's sinks `print` itself is silent at verbose=0.
+show = partial(print)
+
+
+class EpochLines(ready.PrintLog, Quiet):
     """skorch's table of epochs: information, what of it is linear, mismatch, held-out rows."""
 
     def __init__(self) -> None:
@@ -115,34 +102,30 @@ class EpochLines(PrintLog, Quiet):
         super().__init__(sorted(ignored - {"train_mismatch"}), sink=show)
 
 
-def show(text: str) -> None:
-    """Write a line to where print does."""
-    print(text)  # noqa: T201 (what `verbose`, or a PrintLog, asks for)
-
-
 def only_prints(callback: object) -> bool:
     """Whether a callback, or a pair of its name and it, does nothing but print."""
-    return isinstance(callback[-1] if isinstance(callback, tuple) else callback, PrintLog)
+    return isinstance(callback[-1] if isinstance(callback, tuple) else callback, ready.PrintLog)
 
 
-def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
+def check_callbacks(callbacks: Sequence[Any], held_out: bool) -> None:
     """See that initialised callbacks ask for what there is."""
     scores = {getattr(item, "name_", getattr(item, "name", None)) for item in callbacks}
     for item in callbacks:
         name = f"callbacks: {type(item).__name__}"
         asked, instead, monitor = "", "", getattr(item, "monitor", None)
-        if isinstance(item, InputShapeSetter):
+        if isinstance(item, ready.InputShapeSetter):
             raise ValueError(f"{name} is not needed: write encoder(n_features, n_components).")
-        if isinstance(item, (BatchScoring, EpochScoring)):
-            home = type(item.scoring_).__module__
-            if not callable(item.scoring_) or home.startswith("sklearn."):
-                raise ValueError(
-                    f"{name} has scoring={item.scoring!r}; it takes a function (net, batches, y) "
-                    "-> float here, in which net.predict(batches) gives the embedding so far."
-                )
-        if isinstance(item, (BatchScoring, EpochScoring, PassthroughScoring)) and not item.on_train:
+        scores_it = isinstance(item, (ready.BatchScoring, ready.EpochScoring))
+        passes = isinstance(item, ready.PassthroughScoring)
+        known = getattr(item, "scoring_", None)
+        if scores_it and (not callable(known) or type(known).__module__.startswith("sklearn.")):
+            raise ValueError(
+                f"{name} has scoring={item.scoring!r}; it takes a function (net, batches, y) "
+                "-> float here, in which net.predict(batches) gives the embedding so far."
+            )
+        if (scores_it or passes) and not item.on_train:
             asked, instead = "held-out rows", "on_train=True"
-            if isinstance(item, PassthroughScoring) and item.name.startswith("train_"):
+            if passes and item.name.startswith("train_"):
                 raise ValueError(f"{name} passes {item.name!r} through: it needs on_train=True.")
         if isinstance(monitor, str) and monitor.removesuffix("_best") not in scores:
             asked = repr(monitor) if monitor.startswith("valid_") else asked
@@ -154,11 +137,9 @@ def check_callbacks(callbacks: Sequence[object], held_out: bool) -> None:
             )
 
 
-def reporters(verbose: int) -> list[Callback]:
+def reporters(verbose: int) -> list[ready.Callback]:
     """Return the callbacks that show progress."""
-    if verbose == 1:
-        return [Progress()]
-    return [EpochLines()] if verbose > 1 else [Forecast()]
+    return [(Forecast, Progress, EpochLines)[min(verbose, 2)]()]
 
 
 try:
@@ -189,20 +170,19 @@ class Tasks(Quiet):
     `so_far` makes of (net, batches) the fitted attributes, had training ended now.
     """
 
+    epoch: Any = None
+
     def __init__(self, so_far: Callable[[object, object], Mapping[str, object]], **data: Any):
         self.so_far, self.data = so_far, data
-        self.epoch: Any = None
 
     @classmethod
     def asked_for(cls, estimator: BaseEstimator, **given: Any) -> list[Self]:
         """Return one in a list, or none if there is nobody to tell."""
-        names = ("_skl_callbacks", "_parent_callback_ctx")
-        asked = any(hasattr(estimator, name) for name in names)
+        asked = {"_skl_callbacks", "_parent_callback_ctx"} & vars(estimator).keys()
         return [cls(estimator=estimator, **given)] if asked else []
 
     def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
-        estimator: Any = self.data["estimator"]
-        self.fit = estimator._init_callback_context(max_subtasks=net.max_epochs)
+        self.fit = self.data["estimator"]._init_callback_context(max_subtasks=net.max_epochs)
         self.fit.call_on_fit_task_begin(**self.data)
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: object) -> None:

@@ -1,44 +1,47 @@
-"""Where a fit stands, in a file from which it goes on after a kill.
+"""Where training stands, for a warm start and in a file from which it goes on after a kill.
 
-Its first line has the format and a digest of the rest, which `torch.save` has made of tensors and
-plain Python: reading it, with `weights_only=True`, runs no code.
+The first line of the file has the format and a digest of the rest, which `torch.save` has made of
+tensors and plain Python: reading it, with `weights_only=True`, runs no code.
 """
 
 import contextlib
+import copy
 import hashlib
+import importlib.metadata
 import inspect
 import io
 import pickle
+import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 
-from sknoisydim._data import Batches
+from sknoisydim._data import Batches, Table
 from sknoisydim._files import write_bytes
 from sknoisydim._modules import global_rng_states, set_global_rng_states
 from sknoisydim._settings import Settings
+from sknoisydim._version import __version__
 
 from ._callbacks import Quiet
-from ._warm_start import State, plain, plain_parts, restore_schedules, schedule_states
 
-#: The name of the file in its folder.
-NAME = "fit.checkpoint"
-FORMAT = "sknoisydim checkpoint 4"
-# Seconds from one writing to the next, at least, and the share of the time that writing may take:
-# a small network is written in milliseconds, and an epoch of it may take no longer.
+State = Mapping[str, Any]
+NAME, FORMAT = "fit.checkpoint", "sknoisydim checkpoint 4"
+# Seconds from one writing to the next, at least, and the share of the time that writing may take.
 SECONDS, SHARE = 10.0, 0.05
+# Bytes of a table that are looked at: all of a smaller one.
+HASHED_BYTES = 2**26
+# Settings that say nothing of the epochs, or are told in another way.
+APART = {"any_seed", "checkpoint", "refine", "takes_missing"}
 
 
 class FitCheckpoint(Quiet):
-    """Write where training stands at the end of epochs, and go on from there.
-
-    It is the last of the callbacks: of the others it writes what they have noted of the epoch.
-    """
+    """Write where training stands, and what callbacks before it have noted; go on from there."""
 
     def __init__(self, settings: Settings, seed: int) -> None:
         self.folder, self.uses_global_rng = settings.checkpoint, settings.uses_global_rng
@@ -62,21 +65,21 @@ class FitCheckpoint(Quiet):
     def on_train_begin(self, net: NeuralNet, *, X: Batches, **kwargs: object) -> None:
         if self.saved is None:  # who cannot write says so at once
             self.on_epoch_end(net, dataset_train=X)
-            return
-        _go_to(net, X.generator, self.saved)
-        self.saved, self.due = None, time.monotonic() + SECONDS
+        else:
+            _go_to(net, X.generator, self.saved)
+            self.saved, self.due = None, time.monotonic() + SECONDS
 
     def on_epoch_end(self, net: NeuralNet, *, dataset_train: Any, **kwargs: object) -> None:
-        started, body = time.monotonic(), io.BytesIO()
+        started, file = time.monotonic(), io.BytesIO()
         if started < self.due:
             return
         own = {"identity": self.identity, "seed": self.seed}
-        torch.save(own | _position(net, dataset_train.generator, self.uses_global_rng), body)
+        torch.save(own | _position(net, dataset_train.generator, self.uses_global_rng), file)
+        body = file.getbuffer()
         there = "the last good one stays" if self.path.exists() else "there is none"
         with self._telling(f"cannot be written, training goes on, and {there}"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            digest = hashlib.sha256(body.getbuffer()).hexdigest()
-            write_bytes(self.path, f"{FORMAT} {digest}\n".encode(), body.getbuffer())
+            write_bytes(self.path, f"{FORMAT} {hashlib.sha256(body).hexdigest()}\n".encode(), body)
         ended = time.monotonic()
         self.due = ended + max(SECONDS, (ended - started) / SHARE)
 
@@ -96,6 +99,45 @@ class FitCheckpoint(Quiet):
             self.warned = True
 
 
+def identity(
+    settings: Settings, table: Table, validation: Table | None, module: torch.nn.Module
+) -> dict[str, str]:
+    """Return what all epochs follow from, in words and digests, by the user's names."""
+    found = {name: describe(value) for name, value in vars(settings).items() if name not in APART}
+    # The map itself comes after the epochs, but whether there is one changes their objective.
+    found["refine"] = "None" if settings.refine is None else "set"
+    for rows, suffix in ((table, ""), (validation, "_val")):
+        if rows is not None:
+            X, n_rows = rows.X, len(rows)
+            count = max(1, min(n_rows, HASHED_BYTES // max(1, X.shape[1] * X.dtype.itemsize)))
+            # Of a large table some rows, at even distances.
+            digest = describe(X[np.linspace(0, n_rows - 1, count).round().astype(np.int64)])
+            found[f"X{suffix}"] = f"{(n_rows, *(rows.shape or X.shape[1:]))} {digest}"
+            found[f"y{suffix}"] = describe(rows.targets)
+    found["sample_weight"], found["sknoisydim"] = describe(table.weights), __version__
+    # For what makes them, and for what a warm start goes on from.
+    found["initial weights"] = describe([*module.parameters(), *module.buffers()])
+    return found | {name: importlib.metadata.version(name) for name in ("torch", "skorch")}
+
+
+def describe(value: object) -> str:
+    """Return a text that is the same for equal values in any process: no address is in it."""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().double().numpy()
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        data = np.ascontiguousarray(value).reshape(-1).view(np.uint8).tobytes()
+        return f"{value.dtype} {value.shape} sha256:{hashlib.sha256(data).hexdigest()[:16]}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(describe, value))}]"
+    # A module's weights are told apart.
+    is_ours = hasattr(value, "get_params") or kind.startswith("sknoisydim.")
+    if is_ours and not (inspect.isclass(value) or isinstance(value, torch.nn.Module)):
+        parts = getattr(value, "get_params", lambda **_: vars(value))(deep=False)
+        return f"{kind}({', '.join(f'{name}={describe(part)}' for name, part in parts.items())})"
+    return re.sub(r" at 0x\w+", "", repr(value))
+
+
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """Say in what two fits differ; weights at the start follow from all the rest."""
     names = [name for name in {**new, **old} if new.get(name) != old.get(name)]
@@ -105,10 +147,9 @@ def differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
 
 def _read(path: Path) -> Any:
     """Return what a file holds, or None without one, or with a damaged one, which is told."""
-    try:
-        line, _, body = path.read_bytes().partition(b"\n")
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.exists():
         return None
+    line, _, body = path.read_bytes().partition(b"\n")
     kind, _, digest = line.decode(errors="replace").rpartition(" ")
     if digest != hashlib.sha256(body).hexdigest():
         message = f"the checkpoint {path} is damaged: training starts from the beginning."
@@ -150,11 +191,8 @@ def _noted(callback: object, weights: State) -> State:
     """Return numbers, text and weights that a callback has noted; other tensors may hold rows."""
     parameters = inspect.signature(type(callback).__init__).parameters
     noted = {name: value for name, value in vars(callback).items() if name not in parameters}
-    return plain_parts(noted) | {
-        name: value
-        for name, value in noted.items()
-        if isinstance(value, Mapping) and value.keys() <= weights.keys()
-    }
+    maps = {name: value for name, value in noted.items() if isinstance(value, Mapping)}
+    return plain_parts(noted) | {k: v for k, v in maps.items() if v.keys() <= weights.keys()}
 
 
 def _go_to(net: NeuralNet, shuffle: torch.Generator, state: State) -> None:
@@ -180,3 +218,101 @@ def _go_to(net: NeuralNet, shuffle: torch.Generator, state: State) -> None:
         generator.set_state(drawn)
     if state["global"]:
         set_global_rng_states(state["global"])
+
+
+def training_state(net: NeuralNet) -> dict[str, Any]:
+    """Return what a warm start goes on from; what is neither number nor tensor starts afresh."""
+    names = {value: name for name, value in net.module_.named_parameters()}
+    groups, state = net.optimizer_.param_groups, net.optimizer_.state
+    return {
+        **_kind(net.optimizer_),
+        # An optimizer of the user's may have parameters that are not the module's.
+        "moments": {names[p]: plain_parts(held, True) for p, held in state.items() if p in names},
+        "rates": [{k: float(g[k]) for k in ("lr", "initial_lr") if k in g} for g in groups],
+        "schedules": schedule_states(net),
+    }
+
+
+class WarmStart(Quiet):
+    """Go on from the `training_state` of another net, if its optimizer is of the same kind."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: object) -> None:
+        optimizer, state, self.state = net.optimizer_, self.state, {}  # none is left for a pickle
+        net.warm_ = all(state[name] == value for name, value in _kind(optimizer).items())
+        if not net.warm_:
+            return
+        names = {value: name for name, value in net.module_.named_parameters()}
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        moments = {  # files of 0.1.0 hold arrays
+            i: {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in held.items()}
+            for i, p in enumerate(parameters)
+            if (held := state["moments"].get(names.get(p))) is not None
+        }
+        # Of a copy: a fit that fails leaves those of before.
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": copy.deepcopy(moments)})
+        if restore_schedules(net, state["schedules"]):
+            for group, rates in zip(optimizer.param_groups, state["rates"], strict=False):
+                group.update(rates)
+
+
+def _kind(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return its name, and the options in use: with others, as amsgrad, there are other moments."""
+    form = {
+        name: bool(value)
+        for name, value in optimizer.defaults.items()
+        if isinstance(value, (bool, int, float)) and name not in ("lr", "weight_decay")
+    }
+    return {"optimizer": type(optimizer).__name__, "form": form}
+
+
+def _schedules(net: NeuralNet) -> dict[str, Any]:
+    """Return what of callbacks has a state, such as torch's schedules, by name."""
+    return {
+        name if attribute == "lr_scheduler_" else f"{name}.{attribute}": value
+        for name, item in net.callbacks_
+        for attribute, value in vars(item).items()
+        if hasattr(value, "load_state_dict") and not inspect.isclass(value)
+    }
+
+
+def schedule_states(net: NeuralNet) -> dict[str, Any]:
+    """Return where schedules stand."""
+    return {name: plain_parts(item.state_dict()) for name, item in _schedules(net).items()}
+
+
+def restore_schedules(net: NeuralNet, states: State) -> bool:
+    """Return whether there are any."""
+    known = {name: item for name, item in _schedules(net).items() if name in states}
+    for name, item in known.items():
+        item.load_state_dict(item.state_dict() | states[name])
+    return bool(known)
+
+
+def plain_parts(values: State, tensors: bool = False) -> dict[str, Any]:
+    """Return those of the values that are numbers and text, or made of these."""
+    found = {}
+    for name, value in values.items():
+        with contextlib.suppress(TypeError):
+            found[name] = plain(value, tensors)
+    return found
+
+
+def plain(value: object, tensors: bool) -> Any:
+    """Return a value as tensors and plain Python, which are read without running any code."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, torch.Tensor) and tensors:
+        return value.detach().cpu()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        return (tuple if isinstance(value, tuple) else list)(plain(v, tensors) for v in value)
+    if isinstance(value, Mapping):
+        return {plain(k, tensors): plain(v, tensors) for k, v in value.items()}
+    raise TypeError(
+        f"checkpoint= writes numbers, text and tensors, and the state of the optimizer, or of a "
+        f"module, holds a {type(value).__name__}: use checkpoint=None."
+    )

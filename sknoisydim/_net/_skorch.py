@@ -3,14 +3,13 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PrintLog, ProgressBar
-from skorch.dataset import unpack_data
+from skorch.callbacks import EarlyStopping, LRScheduler, PrintLog, ProgressBar
 from skorch.exceptions import SkorchException
 from skorch.history import History
 from torch import nn
@@ -22,8 +21,7 @@ from sknoisydim._optimizers import check_optimizer, one_cycle
 
 from ._callbacks import Quiet, StopTraining, check_callbacks, show
 
-# Steps in which the rate of a stream rises to its constant value: Adam's second moments, an average
-# over 1 / (1 - 0.999) steps, say little before.
+# Steps in which the rate of a stream rises: before, Adam's second moments, an average, say little.
 STREAM_WARM_UP = 50
 
 
@@ -34,6 +32,8 @@ class DIMNet(NeuralNet):
     swallowed. `generator` is that of noise and views, and `n_steps` is None for a stream.
     """
 
+    _default_callbacks: ClassVar[list[Any]] = []
+
     def __init__(
         self,
         module: nn.Module,
@@ -43,28 +43,23 @@ class DIMNet(NeuralNet):
         held_out: Batches | None = None,
         **kwargs: object,
     ) -> None:
-        kwargs = {"criterion": nn.Identity, "train_split": None, "verbose": 0} | kwargs
-        kwargs["use_caching"] = False  # of scoring: what a step returns is nats, no prediction
-        super().__init__(module, **kwargs)
-        self.generator = generator
-        self.n_steps = n_steps
-        self.held_out = held_out
+        # Nothing is cached for scoring: what a step returns is nats, no prediction.
+        own = {"criterion": nn.Identity, "train_split": None, "verbose": 0, "use_caching": False}
+        super().__init__(module, **kwargs | own)
+        self.generator, self.n_steps, self.held_out = generator, n_steps, held_out
         self.step_ = 0
 
     @classmethod
     def at_rest(cls, module: nn.Module, history: Mapping[str, Any], **kwargs: Any) -> Self:
         """Return a net as it is after training, without an optimizer; `history` is by column."""
         net = cls(module, generator=make_generator(0), n_steps=None, max_epochs=1, **kwargs)
-        rows = zip(*history.values(), strict=True)
-        net.history_ = History(
-            {**dict(zip(history, row, strict=True)), "batches": []} for row in rows
-        )
+        rows = [dict(zip(history, row, strict=True)) for row in zip(*history.values(), strict=True)]
+        net.history_ = History({**row, "batches": []} for row in rows)
         net.__dict__ |= {"module_": module, "callbacks_": [], "optimizer_": None}
         return net
 
     def __getstate__(self) -> dict[str, Any]:
-        # Off a GPU there is no need of skorch's way, which would part the module from what else
-        # a pickle holds of it.
+        # skorch's way, for a GPU, parts the module from what else a pickle holds of it.
         return dict(vars(self)) if self.device == "cpu" else super().__getstate__()
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -72,18 +67,12 @@ class DIMNet(NeuralNet):
             super().__setstate__(state)
         self.__dict__ |= state
 
-    @property
-    def _default_callbacks(self) -> list[tuple[str, Callback]]:
-        return []
-
     def get_iterator(self, dataset: Batches, training: bool = False) -> Batches:
         """Return the batches; who watches training draws nothing from its generator."""
         parts = (dataset.rows, dataset.batch_size, dataset.generator, dataset.references)
         return dataset if training else Batches(*parts, shuffle=False)
 
-    def get_split_datasets(
-        self, X: Batches, y: object = None, **fit_params: object
-    ) -> tuple[Batches, Batches | None]:
+    def get_split_datasets(self, X: Batches, y: object = None, **fit_params: object) -> Any:
         """Return the batches to train on, and those held out."""
         return X, self.held_out
 
@@ -103,9 +92,8 @@ class DIMNet(NeuralNet):
         try:
             super().initialize_optimizer(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"optimizer={self.optimizer!r}, called with the parameters and lr: {error}"
-            ) from error
+            called = f"optimizer={self.optimizer!r}, called with the parameters and lr"
+            raise ValueError(f"{called}: {error}") from error
         check_optimizer(self.optimizer_)
         for group in self.optimizer_.param_groups:
             group.setdefault("initial_lr", group["lr"])  # schedules that do not start at 0 read it
@@ -115,9 +103,6 @@ class DIMNet(NeuralNet):
         self, X: object, y: object = None, classes: object = None, **fit_params: object
     ) -> Self:
         """Train on X; an interrupt reaches the caller, which skorch takes for EarlyStopping's."""
-        if not self.initialized_:
-            self.initialize()
-        fit_params.pop("_routing_method", None)
         # A user's own schedule takes the place of ours, which would overwrite it in every step.
         self.scheduled_ = any(isinstance(item, LRScheduler) for _, item in self.callbacks_)
         # What callbacks of skorch read of batches is a copy to the CPU each: not without them.
@@ -145,26 +130,18 @@ class DIMNet(NeuralNet):
                 if not isinstance(monitor, str) or monitor in self.history[-1]:
                     raise
                 recorded = sorted(set(self.history[-1]) - {"batches"})
-                raise ValueError(
-                    f"callbacks: {type(callback).__name__} monitors {monitor!r}, which is not "
-                    f"recorded; there are {recorded}."
-                ) from error
+                name = f"callbacks: {type(callback).__name__} monitors {monitor!r}"
+                raise ValueError(f"{name}, which is not recorded; there are {recorded}.") from error
 
     def run_single_epoch(
-        self,
-        iterator: Iterable[Sequence[torch.Tensor]] | None,
-        training: bool,
-        prefix: str,
-        step_fn: Callable[..., dict[str, Any]],
-        **fit_params: object,
+        self, iterator: Batches | None, training: bool, prefix: str, step_fn: Any, **fit_params: Any
     ) -> None:
         """Run one epoch and record its means, `train_loss` among them."""
         if iterator is None:
             return
-        started = time.perf_counter()
         self._set_training(training)
-        sums: torch.Tensor | None = None
-        count = 0
+        sums: Any = 0.0
+        started = time.perf_counter()
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             try:
@@ -172,16 +149,12 @@ class DIMNet(NeuralNet):
             except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch has it, and does not declare it
                 raise self._diverged("the covariance of a batch became singular") from error
             nats = torch.stack([value.detach() for value in step["y_pred"]])
-            sums = nats if sums is None else sums + nats
+            sums = nats + sums
             if self.watched_:
                 self.history.record_batch(f"{prefix}_loss", step["loss"].item())
                 self.history.record_batch(f"{prefix}_batch_size", len(batch[0]))
             self.notify("on_batch_end", batch=batch, training=training, **step)
-            count += 1
-        if sums is None:
-            return
-        means = Nats(*(sums / count).tolist())
-        objective = float(means.objective)
+        objective, *parts = (sums / len(iterator)).tolist()
         if not math.isfinite(objective):
             raise self._diverged(f"the objective became {objective}")
         loss = f"{prefix}_loss"
@@ -189,10 +162,9 @@ class DIMNet(NeuralNet):
         if self.watched_:
             before = [row[loss] for row in self.history[:-1] if loss in row]
             self.history.record(f"{loss}_best", -objective < min(before, default=math.inf))
-        for name, value in means._asdict().items():
-            if name != "objective":  # minus it is the loss
-                self.history.record(f"{prefix}_{name}", value)
-        self.history.record(f"{prefix}_batch_count", count)
+        for name, value in zip(Nats._fields[1:], parts, strict=True):
+            self.history.record(f"{prefix}_{name}", value)
+        self.history.record(f"{prefix}_batch_count", len(iterator))
         self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
 
     def _diverged(self, symptom: str) -> ValueError:
@@ -202,15 +174,13 @@ class DIMNet(NeuralNet):
             "and encoder of your own return finite numbers."
         )
 
-    def train_step(self, batch: object, **fit_params: object) -> dict[str, Any]:
+    def train_step(self, batch: Sequence[Any], **fit_params: object) -> dict[str, Any]:
         """Do one optimisation step."""
         if not self.scheduled_:
-            rate = self._rate()
             for group in self.optimizer_.param_groups:
-                group["lr"] = rate
+                group["lr"] = self._rate()
         self.optimizer_.zero_grad()
-        x, references = unpack_data(batch)
-        nats = self.module_(x, references, self.generator)
+        nats = self.module_(*batch, self.generator)
         loss = -nats.objective
         if not loss.requires_grad:
             raise ValueError(
@@ -228,44 +198,38 @@ class DIMNet(NeuralNet):
         """Return the learning rate of this step."""
         if self.n_steps is None:
             return float(self.lr * min(1.0, (self.step_ + 1) / STREAM_WARM_UP))
-        if self.warm_:  # the moments need no warm-up
-            return one_cycle(self.step_, self.n_steps, self.lr, warm_up=0.0)
-        return one_cycle(self.step_, self.n_steps, self.lr)
+        # After a warm start the moments need no warm-up.
+        return one_cycle(self.step_, self.n_steps, self.lr, 0.0 if self.warm_ else 0.3)
 
     def to_cpu_and_release_data(self) -> None:
         """Move to the CPU and release rows: a trained net may be used without a GPU or the data."""
         if hasattr(self.module_.augmentation, "release"):
             self.module_.augmentation.release()
         self.module_.cpu()
-        self.device = "cpu"
-        if self.generator.device.type != "cpu":
-            self.generator = make_generator(self.generator.initial_seed())
+        self.device, self.held_out = "cpu", None
+        self.generator = make_generator(self.generator.initial_seed())
 
-    def validation_step(self, batch: object, **fit_params: object) -> dict[str, Any]:
+    def validation_step(self, batch: Sequence[Any], **fit_params: object) -> dict[str, Any]:
         """Evaluate the objective on held-out rows."""
         # Held-out rows are normalised by their own statistics: exact ones come later.
         self.module_.normalizer.train()
-        x, references = unpack_data(batch)
         generator = make_generator(0, self.generator.device)
         with torch.no_grad():
-            nats = self.module_(x, references, generator)
+            nats = self.module_(*batch, generator)
         return {"loss": -nats.objective, "y_pred": nats}
 
     def predict(self, X: object) -> np.ndarray:
-        """Return the embeddings (n, d) so far of the rows of batches, in the order of the table.
-
-        For scoring callbacks. Rows are normalised by their own statistics.
-        """
+        """Return embeddings (n, d) so far of rows in order, normalised by their own statistics."""
         if not isinstance(X, Batches):
             raise TypeError(
                 f"net_.predict takes the batches that callbacks get, got {type(X).__name__}: use "
                 "transform of the transformer."
             )
-        training = self.module_.training
+        module, training = self.module_, self.module_.training
         self._set_training(False)
-        self.module_.normalizer.train()
+        module.normalizer.train()
         with torch.no_grad():
-            output = [self.module_.encoder(x) for x in X.rows.in_order(X.batch_size)]
-            z = self.module_.normalizer(torch.cat(output))
+            output = [module.encoder(x) for x in X.rows.in_order(X.batch_size)]
+            z = module.normalizer(torch.cat(output))
         self._set_training(training)
         return z.cpu().numpy()

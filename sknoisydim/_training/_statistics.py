@@ -24,8 +24,7 @@ REFINEMENT_ROWS, HELD_OUT_ROWS = 2**15, 2**12
 LEAST_CAPACITY = 0.01
 # Share of the information that can be reached, below which an embedding tells nothing.
 LEAST_SHARE = 0.05
-# Variance of a normalised component below which it has none: 1e-11 is seen where dimensions are
-# missing, 1e-3 after two epochs of a wide embedding, which more of them mend.
+# Variance of a normalised component below which it has none: missing dimensions have 1e-11.
 LEAST_VARIANCE = 1e-4
 # With fewer rows neither is checked.
 MIN_CHECKED = 20
@@ -54,11 +53,8 @@ class Prior(NamedTuple):
 
 
 def _running(objective: Objective) -> dict[str, torch.Tensor]:
-    return {
-        name: value
-        for name, value in objective.encoder.named_buffers()
-        if name.endswith(("running_mean", "running_var"))
-    }
+    buffers, ends = objective.encoder.named_buffers(), ("running_mean", "running_var")
+    return {name: value for name, value in buffers if name.endswith(ends)}
 
 
 def finalize_statistics(
@@ -66,9 +62,8 @@ def finalize_statistics(
 ) -> torch.Tensor:
     """Normalise by the exact statistics of the clean rows, pooled with a `prior`.
 
-    Running averages over views are wrong for what `transform` meets. Returns the variances (d,) of
-    the normalised embedding, along its principal axes where the whole covariance is normalised:
-    they are 1, and less where the ridge counts.
+    Returns the variances (d,) of the normalised embedding, along its principal axes where the whole
+    covariance is normalised: they are 1, and less where the ridge counts.
     """
     recalibrate(objective.encoder, sample(rows, batch_size, seed))
     if prior is not None:
@@ -90,16 +85,13 @@ def finalize_statistics(
     objective.normalizer.set_statistics(mean, covariance)
     matrix = objective.normalizer.matrix.double().cpu()
     normalised = matrix @ covariance @ matrix.T
-    if not objective.normalizer.isotropic:
-        return normalised.diagonal()
-    return torch.linalg.eigvalsh(normalised)
+    isotropic = objective.normalizer.isotropic
+    return torch.linalg.eigvalsh(normalised) if isotropic else normalised.diagonal()
 
 
 def _moments(objective: Objective, rows: Rows) -> tuple[float, torch.Tensor, torch.Tensor]:
     """Return the number of rows, and mean and covariance of what the encoder makes of them."""
-    encoder = objective.encoder
-    encoder.eval()
-    d = objective.normalizer.mean.numel()
+    encoder, d = objective.encoder.eval(), objective.normalizer.mean.numel()
     shift = total = torch.zeros(d, dtype=torch.float64)
     products = torch.zeros(d, d, dtype=torch.float64)
     weights = None if rows.weights is None else rows.weights.split(SLICE_ROWS)
@@ -152,25 +144,19 @@ def check_collapse(
 
 
 def refine(
-    settings: Settings,
-    embedder: Embedder,
-    rows: Rows,
-    seed: int,
-    held_out: RowSource | None = None,
+    settings: Settings, embedder: Embedder, rows: Rows, seed: int, held_out: RowSource | None
 ) -> nn.Module | None:
     """Return the map that refines the distribution of the clean training rows, or None."""
     if settings.refine is None:
         return None
     drawn = rows.draw(min(len(rows), REFINEMENT_ROWS), make_generator(seed)).long()
-    index = drawn.sort().values.numpy()  # as files are read fastest
-    chosen = ChosenRows(rows.X, index)
-    if held_out is not None and len(held_out) > HELD_OUT_ROWS:
-        some = np.random.default_rng(seed).choice(len(held_out), HELD_OUT_ROWS, replace=False)
-        held_out = ChosenRows(held_out, some)
-    clean, unseen = (
-        None if part is None else embeddings(embedder, part, settings.device)
-        for part in (chosen, held_out)
-    )
+    chosen = ChosenRows(rows.X, drawn.sort().values.numpy())  # as files are read fastest
+    clean, unseen = embeddings(embedder, chosen, settings.device), None
+    if held_out is not None:
+        if len(held_out) > HELD_OUT_ROWS:
+            some = np.random.default_rng(seed).choice(len(held_out), HELD_OUT_ROWS, replace=False)
+            held_out = ChosenRows(held_out, some)
+        unseen = embeddings(embedder, held_out, settings.device)
     built = settings.refine.build(clean, seed, unseen)
     methods = ("__call__", "inverse", "log_abs_det")
     if not all(callable(getattr(built, name, None)) for name in methods):

@@ -1,7 +1,6 @@
-"""Where one process is not enough: training in several, and collections of Dask.
+"""Training in several processes, and collections of Dask, by the extras `accelerate` and `dask`.
 
-The engines are Accelerate (the extra `accelerate`) and Dask (the extra `dask`); neither is imported
-before it is used. A grid search over processes needs nothing of this: whatever runs joblib runs it.
+Neither engine is imported before it is used. A grid search needs none: what runs joblib runs it.
 """
 
 from ._accelerate import fit_data_parallel

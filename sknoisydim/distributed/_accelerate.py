@@ -1,8 +1,8 @@
 """Training in several processes, each of which embeds a part of every batch.
 
-What is drawn is of the whole batch in every process. Each embeds its rows, which are gathered, and
-computes their rows of the scores of all pairs. The objective is a sum over the processes: gradients
-by the embeddings are added up where these are normalised, and those by the weights at the end.
+Each draws for the whole batch, embeds its rows, which are gathered, and computes their rows of the
+scores of all pairs. The objective is a sum over the processes: gradients by the embeddings are
+added up where these are normalised, and those by the weights at the end.
 """
 
 import copy
@@ -96,8 +96,7 @@ def fit_data_parallel(
             warnings.simplefilter("ignore")
         try:
             seed = estimator.random_state
-            if not isinstance(seed, (int, np.integer)):
-                seed = draw_seed(seed)
+            seed = seed if isinstance(seed, (int, np.integer)) else draw_seed(seed)
             # What the main process goes on from, others never got.
             last = estimator if estimator.warm_start and rank == 0 else None
             last, worker.random_state = broadcast_object_list([last, seed])
@@ -114,10 +113,9 @@ def fit_data_parallel(
         except RuntimeError as error:
             error.add_note(f"Process {rank} of {n_ranks} waited for the others: one has ended.")
             raise
-    if rank > 0:
-        return None
-    estimator.__dict__ = vars(worker) | parameters
-    return estimator
+    if rank == 0:
+        estimator.__dict__ = vars(worker) | parameters
+    return estimator if rank == 0 else None
 
 
 def _resolve(accelerator: Any, timeout: float) -> Any:
@@ -130,11 +128,10 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
         accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[group])
     elif not isinstance(accelerator, Accelerator):
         raise TypeError(f"accelerator must be an accelerate.Accelerator, got {accelerator!r}.")
-    n_started = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != n_started:
+    if (known := accelerator.num_processes) != (started := int(os.environ.get("WORLD_SIZE", "1"))):
         raise ValueError(
-            f"a launcher has started {n_started} processes, and the accelerator knows of "
-            f"{accelerator.num_processes}: without GPUs make it Accelerator(cpu=True)."
+            f"a launcher has started {started} processes, and the accelerator knows of {known}: "
+            "without GPUs make it Accelerator(cpu=True)."
         )
     # Of the launchers, Accelerate's for one CPU process alone leaves an address and no number.
     if "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
@@ -147,10 +144,7 @@ def _resolve(accelerator: Any, timeout: float) -> Any:
 
 
 class SharedRows(Rows, Quiet):
-    """The rows of one of several processes; as a callback, it lets a net train on them.
-
-    Not by DDP: a module that it wraps has no `encoder` and no `normalizer` for the net.
-    """
+    """The rows of one of several processes; as a callback, it lets a net train on them."""
 
     def __init__(self, rank: int, n_ranks: int) -> None:
         self.rank, self.n_ranks = rank, n_ranks
@@ -182,10 +176,10 @@ class SharedRows(Rows, Quiet):
         return value
 
     def part(self, n: int) -> slice:
-        if n < self.n_ranks:
-            message = f"a batch of {n} samples is shared among {self.n_ranks} processes, too many."
-            raise ValueError(message)
-        return slice(self.rank * n // self.n_ranks, (self.rank + 1) * n // self.n_ranks)
+        rank, ranks = self.rank, self.n_ranks
+        if n < ranks:
+            raise ValueError(f"a batch of {n} samples is shared among {ranks} processes, too many.")
+        return slice(rank * n // ranks, (rank + 1) * n // ranks)
 
     def encode(self, encoder: nn.Module, x: torch.Tensor) -> torch.Tensor:
         n, part = len(x), self.part(len(x))

@@ -15,12 +15,12 @@ from sknoisydim._validation import check_integer
 
 def check_estimator(estimator: object) -> None:
     """Raise TypeError if an estimator is no `NoisyDIMTransformer`, which is told by its methods."""
-    is_class = inspect.isclass(estimator)
+    kind = "class" if inspect.isclass(estimator) else type(estimator).__name__
     methods = ("encoder", "partial_fit", "retarget")
-    if is_class or not all(hasattr(estimator, name) for name in methods):
+    if kind == "class" or not all(hasattr(estimator, name) for name in methods):
         raise TypeError(
-            f"estimator is a {'class' if is_class else type(estimator).__name__}; it takes a "
-            "NoisyDIMTransformer. Of a pipeline, pass what the steps before it return as X."
+            f"estimator is a {kind}; it takes a NoisyDIMTransformer. Of a pipeline, pass what the "
+            "steps before it return as X."
         )
 
 
@@ -33,10 +33,9 @@ class DaskTransformer(
 ):
     """Train on a Dask array or data frame block by block, and embed one without computing it.
 
-    `fit` is a stream of `partial_fit`: each pass goes through the blocks in another order, which
-    comes from the estimator's `random_state`, and the model goes from one to the next. `transform`
-    is a task for each block. A worker holds a block, the one that is read meanwhile, and the model.
-    Blocks should have `batch_size` samples at least.
+    `fit` is a stream of `partial_fit`: each pass goes through the blocks in another order, from the
+    estimator's `random_state`. `transform` is a task for each block. A worker holds a block, the
+    one that is read meanwhile, and the model. Blocks should have `batch_size` samples at least.
 
     Parameters
     ----------
@@ -81,20 +80,19 @@ class DaskTransformer(
             from distributed import futures_of
         check_estimator(self.estimator)
         max_epochs = check_integer(self.max_epochs, "max_epochs", minimum=1)
-        blocks = list(np.ravel(_collection(X, "X").to_delayed()))
+        blocks = np.ravel(_collection(X, "X").to_delayed()).tolist()
         n_blocks = len(blocks)
         labels: Any = [None] * n_blocks if y is None else _collection(y, "y", 1).to_delayed()
-        labels = list(np.ravel(labels))
+        labels = np.ravel(labels).tolist()
         if len(labels) != n_blocks:
             raise ValueError(f"X comes in {n_blocks} blocks, and y in {len(labels)}.")
         model = clone(self.estimator)
-        seed = draw_seed(model.random_state)
-        step = dask.delayed(_train_on, pure=False)
+        seed, step = draw_seed(model.random_state), dask.delayed(_train_on, pure=False)
         trained = dask.delayed(model, pure=False)
         passes = [np.random.default_rng([seed, i]).permutation(n_blocks) for i in range(max_epochs)]
         for number in np.concatenate(passes):
             last, trained = trained, step(trained, blocks[number], labels[number]).persist()
-            # Two blocks on their way at once: one is trained on, and the next is read meanwhile.
+            # Two blocks are on their way at once: one is read while the other is trained on.
             for future in futures_of(last):  # none where dask's own threads have done it
                 if failure := future.exception():
                     raise failure
@@ -128,8 +126,7 @@ class DaskTransformer(
         X = _collection(X, "X")
         import dask
 
-        # One node of the graph, which every block depends on: a worker is sent the model once.
-        shared = dask.delayed(model, pure=False)
+        shared = dask.delayed(model, pure=False)  # one node: a worker is sent the model once
         # Of a made-up sample: other columns are refused before anything is computed.
         is_frame = hasattr(X, "map_partitions")
         sample = X._meta_nonempty if is_frame else np.ones((1, *X.shape[1:]), X.dtype)
