@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Self, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sknoisydim._context import own_context
 from sknoisydim._input import check_kinds, in_our_words
 from sknoisydim._modules import RandomState, draw_seed
 from sknoisydim._sources import MatrixLike
@@ -47,6 +49,28 @@ class WrapsTransformer(HoldsTransformer):
     alpha: float
     calibration_fraction: float
     random_state: RandomState
+    # Each one's own: how many samples to hold out at least, and what it does with a `Split`.
+    _least: int
+    _fit_split: Callable[[*Split], None]
+
+    @own_context()
+    def fit(self, X: MatrixLike, y: object = None) -> Self:
+        """Train on one part of the samples, and hold the other out for p-values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            At least four samples of what is usual.
+        y : None, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        self._fit_split(*self._to_split(X))
+        return self
 
     def _base(self) -> BaseEstimator:
         if self.transformer is None:
@@ -68,7 +92,7 @@ class WrapsTransformer(HoldsTransformer):
             check_kinds(X, "X")
             return validate_data(self, X, reset=reset, dtype=np.float64, **options)
 
-    def _to_split(self, X: MatrixLike, least: int) -> Split:
+    def _to_split(self, X: MatrixLike) -> Split:
         """Return samples, a random order of them, how many to hold out, and a generator."""
         transformer = checked_transformer(self._base())
         check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
@@ -84,7 +108,7 @@ class WrapsTransformer(HoldsTransformer):
                 "fitted already in a FrozenEstimator."
             )
         rng = np.random.default_rng(draw_seed(self.random_state))
-        n_held_out = int(np.clip(round(fraction * len(rows)), least, len(rows) - 2))
+        n_held_out = int(np.clip(round(fraction * len(rows)), self._least, len(rows) - 2))
         return rows, rng.permutation(len(rows)), n_held_out, rng
 
     def __sklearn_tags__(self) -> Tags:

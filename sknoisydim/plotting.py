@@ -87,10 +87,12 @@ class _Display:
             several scores.
         X : array-like of shape (n_samples, n_features), default=None
             Samples to embed, at least two; TrainingDisplay and TradeOffDisplay take none.
-        *args, **params : object
+        *args : object
             Other parameters of the class, behind what the estimator and X give.
         ax : matplotlib Axes or array of them, default=None
             As of `plot`.
+        **params : object
+            Other parameters of the class, by name.
 
         Returns
         -------
@@ -158,10 +160,12 @@ class _OfSamples(_Display):
             Embedded samples.
         target : str, object or sequence, default="normal"
             Their target, as for `NoisyDIMTransformer`.
-        *args, **params : object
-            Other parameters of the class.
+        *args : object
+            Other parameters of the class, in their order.
         ax : matplotlib Axes or array of them, default=None
             As of `plot`.
+        **params : object
+            Other parameters of the class, by name.
 
         Returns
         -------
