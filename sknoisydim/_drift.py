@@ -30,16 +30,14 @@ N_FREQUENCIES, WIDTHS = 64, (0.35, 0.7, 1.4)
 # of the mean count as this (they are rounding), and whitened values beyond the bound as the bound,
 # so that one sample does not decide on a mean.
 MAX_PRINCIPAL, FLOOR, BOUND = 64, 1e-3, 5.0
-# Random splits of the held-out samples, and how many of these are split at most. A split's batch is
-# a half of them, and smaller by the ratio each time.
-N_SPLITS, MAX_SPLIT_SAMPLES, SIZE_RATIO = 1000, 2048, 4
+# Random splits of the held-out samples. A split's batch is a half of them, and smaller by the ratio
+# each time. So many samples are split at most, whose features are held in memory.
+N_SPLITS, SIZE_RATIO, SLICE = 1000, 4, 2048
 # Beyond the tenth largest of the splits' statistics p-values are those of an exponential tail,
 # whose scale is the mean excess of the largest tenth.
 TAIL, TAIL_SHARE = 10, 0.1
 # Held-out samples below which a drift is found where there is none: their splits are too few.
 FEW_SAMPLES = 20
-# Samples whose features are held in memory at a time.
-SLICE = 2048
 
 
 class NoisyDIMDriftMonitor(WrapsTransformer):
@@ -62,7 +60,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     - *second moments* (sum): products of components of z and of whitened principal components.
 
     Splits of the held-out samples at random, into a batch and the rest, give each statistic its
-    p-value, and the smallest of the five p-values its own.
+    p-value, and the smallest of the five p-values its own. :doc:`/guide/drift` has examples.
 
     Parameters
     ----------
@@ -100,19 +98,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     Gretton et al., "A Kernel Two-Sample Test", JMLR 13 (2012). Rahimi, Recht, "Random Features for
     Large-Scale Kernel Machines", NeurIPS 20 (2007). Westfall, Young, "Resampling-Based Multiple
     Testing", Wiley 1993, section 2.3: the smallest p-value, and which columns moved.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sknoisydim import NoisyDIMDriftMonitor
-    >>> rng = np.random.default_rng(0)
-    >>> monitor = NoisyDIMDriftMonitor(random_state=0).fit(rng.normal(size=(1000, 3)))
-    >>> report = monitor.check(rng.normal(size=(200, 3)) + [0, 0, 1])
-    >>> report.drift, list(report.columns)
-    (True, [2])
     """
-
-    _least = 2  # for a variance
 
     def __init__(
         self,
@@ -127,9 +113,8 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         self.calibration_fraction = calibration_fraction
         self.random_state = random_state
 
-    def _fit_split(
-        self, X: FloatArray, order: NDArray[np.int64], n_held_out: int, rng: np.random.Generator
-    ) -> None:
+    def _fit(self, X: MatrixLike) -> None:
+        X, order, n_held_out, rng = self._to_split(X, least=2)
         held_out, others = X[order[:n_held_out]], X[order[n_held_out:]]
         seed = int(rng.integers(np.iinfo(np.int32).max))
         self.transformer_ = without_names(self._embedder(others, seed))
@@ -147,7 +132,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     def _calibrate(self, held_out: FloatArray, rng: np.random.Generator) -> None:
         self.n_reference_ = len(held_out)
         self._mean, self._variance = self._features.moments(held_out)
-        self._null = _Null(self._features, held_out[:MAX_SPLIT_SAMPLES], rng)
+        self._null = _Null(self._features, held_out[:SLICE], rng)
 
     @own_context()
     def check(self, X: MatrixLike, batch_number: int | None = None) -> DriftReport:

@@ -23,10 +23,9 @@ from sknoisydim.metrics._information import normal_embedding
 # Threshold, scale and shape of a generalised Pareto distribution.
 Tail = tuple[float, float, float] | None
 
-# Penalty of the linear decoder, in units of one sample of a whitened embedding.
-RIDGE = 1.0
-# Least variance of a residual's component, relative to its largest: smaller ones are rounding.
-FLOOR = 1e-3
+# Penalty of the linear decoder, in units of one sample of a whitened embedding, and the least
+# variance of a residual's component, relative to its largest: smaller ones are rounding.
+RIDGE, FLOOR = 1.0, 1e-3
 # Share of the held-out samples that the tail is fitted to, and the least number of them.
 TAIL_SHARE, TAIL_SAMPLES = 0.1, 20
 # Where p-values come from: as many ranks as this, the most unusual, are left to the tail.
@@ -46,6 +45,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
     the scaled features after their mean alone. By the scores of samples held out of its training, a
     transformer gives a p-value: the probability that a sample like those of `fit` is as unusual.
     The geometric mean of these is approximate: only e times as much is a p-value for certain.
+    :doc:`/guide/outliers` has examples, and says what depends on the number of samples.
 
     Parameters
     ----------
@@ -102,18 +102,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
     Bates et al., "Testing for Outliers with Conformal p-values", Annals of Statistics 51 (2023).
     Vovk, Wang, "Combining p-values via averaging", Biometrika 107 (2020). Zhang, Stephens, "A New
     and Efficient Estimation Method for the Generalized Pareto Distribution", Technometrics 51.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sknoisydim import NoisyDIMOutlierDetector
-    >>> X = np.random.default_rng(0).normal(size=(500, 2))
-    >>> detector = NoisyDIMOutlierDetector(n_estimators=1, random_state=0).fit(X)
-    >>> detector.predict([[0, 0], [9, -9]])
-    array([ 1, -1])
     """
-
-    _least = 1
 
     def __init__(
         self,
@@ -134,13 +123,11 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         self.n_estimators = n_estimators
         self.random_state = random_state
 
-    def _fit_split(
-        self, X: FloatArray, order: NDArray[np.int64], n_held_out: int, rng: np.random.Generator
-    ) -> None:
+    def _fit(self, X: MatrixLike) -> None:
         self._check_levels()
         n_members = check_integer(self.n_estimators, "n_estimators", minimum=1)
-        if self._is_frozen():
-            n_members = 1
+        X, order, n_held_out, rng = self._to_split(X, least=1)
+        n_members = 1 if self._is_frozen() else n_members
         # Ranks are exact where the same samples are held out of all.
         step = 0 if self.calibration == "conformal" else n_held_out
         self.transformers_, self._members, scores = [], [], []
@@ -187,11 +174,10 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         """
         check_is_fitted(self, "tails_")
         X = self._samples(X)
-        scores: FloatArray = np.mean([member.score(X) for member in self._members], axis=0)
-        return scores
+        return np.asarray(np.mean([member.score(X) for member in self._members], axis=0))
 
     def decision_function(self, X: MatrixLike) -> FloatArray:
-        """Distance of each score from that of the p-value `alpha`.
+        """Distance of each score from that of the p-value `alpha`: negative for outliers.
 
         Parameters
         ----------
@@ -201,7 +187,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         Returns
         -------
         decision : ndarray of shape (n_samples,)
-            `score_samples` minus `offset_`, in nats; negative for outliers.
+            `score_samples` minus `offset_`, in nats.
         """
         return self.score_samples(X) - self.offset_
 
@@ -276,8 +262,7 @@ class _Member:
         residuals = zip(self._residuals(X), self.whitenings, strict=True)
         squares = [np.square(part @ whitening).sum(1) for part, whitening in residuals]
         # Their mean: the three say much of the same, and their sum drowns the embedding.
-        log_density: FloatArray = self.transformer.score_samples(X) - np.mean(squares, axis=0) / 2
-        return log_density
+        return np.asarray(self.transformer.score_samples(X) - np.mean(squares, axis=0) / 2)
 
     def _residuals(self, X: FloatArray) -> list[FloatArray]:
         """Return the three residuals of samples (n, p)."""
@@ -306,10 +291,9 @@ def _fit_tail(unusual: FloatArray) -> Tail:
     `unusual` is sorted, the largest last. The estimate is that of Zhang and Stephens (2009). A
     shape below 0 has an end, beyond which p-values were 0: it becomes 0, an exponential tail.
     """
-    n = len(unusual)
-    if n < 2 * TAIL_SAMPLES:  # a tail of fewer is steep by chance
+    if len(unusual) < 2 * TAIL_SAMPLES:  # a tail of fewer is steep by chance
         return None
-    k = max(TAIL_SAMPLES, int(TAIL_SHARE * n))
+    k = max(TAIL_SAMPLES, int(TAIL_SHARE * len(unusual)))
     threshold = float(unusual[-k - 1])
     excess = unusual[-k:] - threshold
     mean = float(excess.mean())

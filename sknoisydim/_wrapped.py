@@ -49,9 +49,7 @@ class WrapsTransformer(HoldsTransformer):
     alpha: float
     calibration_fraction: float
     random_state: RandomState
-    # Each one's own: how many samples to hold out at least, and what it does with a `Split`.
-    _least: int
-    _fit_split: Callable[[*Split], None]
+    _fit: Callable[[MatrixLike], None]  # each one's own
 
     @own_context()
     def fit(self, X: MatrixLike, y: object = None) -> Self:
@@ -67,9 +65,8 @@ class WrapsTransformer(HoldsTransformer):
         Returns
         -------
         self : object
-            The fitted estimator.
         """
-        self._fit_split(*self._to_split(X))
+        self._fit(X)
         return self
 
     def _base(self) -> BaseEstimator:
@@ -92,7 +89,7 @@ class WrapsTransformer(HoldsTransformer):
             check_kinds(X, "X")
             return validate_data(self, X, reset=reset, dtype=np.float64, **options)
 
-    def _to_split(self, X: MatrixLike) -> Split:
+    def _to_split(self, X: MatrixLike, least: int) -> Split:
         """Return samples, a random order of them, how many to hold out, and a generator."""
         transformer = checked_transformer(self._base())
         check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
@@ -108,7 +105,7 @@ class WrapsTransformer(HoldsTransformer):
                 "fitted already in a FrozenEstimator."
             )
         rng = np.random.default_rng(draw_seed(self.random_state))
-        n_held_out = int(np.clip(round(fraction * len(rows)), self._least, len(rows) - 2))
+        n_held_out = int(np.clip(round(fraction * len(rows)), least, len(rows) - 2))
         return rows, rng.permutation(len(rows)), n_held_out, rng
 
     def __sklearn_tags__(self) -> Tags:

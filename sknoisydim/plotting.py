@@ -97,7 +97,6 @@ class _Display:
         Returns
         -------
         display : object
-            The display, drawn.
 
         Raises
         ------
@@ -170,7 +169,6 @@ class _OfSamples(_Display):
         Returns
         -------
         display : object
-            The display, drawn.
         """
         return cls(Z, target, *args, **params).plot(ax)
 
@@ -211,19 +209,17 @@ class EmbeddingDisplay(_OfSamples):
             check_consistent_length(Z, column_or_1d(self.y))
         pairs = _check_pairs(self.pairs, Z.shape[1])
         groups, size = _groups(self.y), float(np.clip(6000 / len(Z), 3, 14))
-        self.axes_ = _panels(ax, 1, len(pairs), (3.6, 3.6))[0]
-        z = target.pull(Z)
+        self.axes_, z = _panels(ax, 1, len(pairs), (3.6, 3.6))[0], target.pull(Z)
         self.coverage_ = np.full((len(pairs), len(MASSES)), np.nan)
-        for number, ((i, j), axis) in enumerate(zip(pairs, self.axes_, strict=True)):
+        for (i, j), axis, shares in zip(pairs, self.axes_, self.coverage_, strict=True):
             if _stands_alone(target, i, j, Z.shape[1]):
-                self.coverage_[number] = _curves(axis, target, z, i, j)
+                shares[:] = _curves(axis, target, z, i, j)
             else:
                 draws = target.sample(N_DRAWS, random_state=0)
                 axis.scatter(draws[:, i], draws[:, j], s=6, c="0.8", linewidths=0, zorder=1)
                 axis.set_title("grey: draws of the target")
             for of, look in groups:
-                points = {"s": size, "linewidths": 0, "zorder": 2} | look
-                drawn = axis.scatter(Z[of, i], Z[of, j], **points)
+                drawn = axis.scatter(Z[of, i], Z[of, j], s=size, linewidths=0, zorder=2, **look)
             axis.set(xlabel=f"component {i}", ylabel=f"component {j}")
             if 0.67 < np.ptp(axis.get_xlim()) / np.ptp(axis.get_ylim()) < 1.5:
                 axis.set_aspect("equal", adjustable="datalim")
@@ -271,9 +267,8 @@ class TargetFitDisplay(_OfSamples):
     def _draw(self, ax: Place) -> np.ndarray:
         z = _samples.normal_preimage(self.embedding, self.target, test="TargetFitDisplay")
         level = check_real(self.level, "level", minimum=0, maximum=1, closed="neither")
-        chosen = self.components
-        if chosen is None:
-            chosen = range(min(z.shape[1], MAX_COMPONENTS))
+        first = range(min(z.shape[1], MAX_COMPONENTS))
+        chosen = first if self.components is None else self.components
         if np.ndim(chosen) != 1 or len(chosen) == 0:
             raise TypeError(f"components must be a list of positions or None, got {chosen!r}.")
         for i in chosen:
@@ -326,8 +321,8 @@ class DependenceDisplay(_OfSamples):
         # Largest of d (d - 1) / 2 independent correlations, each close to N(0, 1 / n).
         left = stats.norm.isf(0.05 / (d * (d - 1))) / np.sqrt(n)
         axis.set(xticks=ticks, yticks=ticks, xlabel="component", ylabel="component")
-        said = f"sampling leaves up to {left:.2f}"
-        axis.set_title(f"below the diagonal: correlation; above: of squares\n{said}")
+        title = "below the diagonal: correlation; above: of squares\nsampling leaves up to"
+        axis.set_title(f"{title} {left:.2f}")
         for i, j in np.argwhere(np.isfinite(values)) if d <= 8 else ():
             color = "white" if values[i, j] < 0.5 else "black"
             axis.text(j, i, f"{values[i, j]:.2f}", color=color, **CENTRE)
@@ -514,8 +509,8 @@ def _groups(y: ArrayLike | None) -> list[tuple[slice | np.ndarray, dict[str, obj
 def _stands_alone(target: Target, i: int, j: int, d: int) -> bool:
     """Tell whether components i and j of the target come from the same two of N(0, I) alone."""
     z = np.random.default_rng(0).standard_normal((16, d))
-    others = z.copy()
-    others[:, [k for k in range(d) if k not in (i, j)]] *= -0.5
+    others = -0.5 * z
+    others[:, [i, j]] = z[:, [i, j]]
     first, second = (np.asarray(target.push(values))[:, [i, j]] for values in (z, others))
     return bool(np.allclose(first, second, equal_nan=True))
 
