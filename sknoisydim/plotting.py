@@ -71,12 +71,7 @@ class _Display:
 
     @classmethod
     def from_estimator(
-        cls,
-        estimator: BaseEstimator,
-        X: MatrixLike | None = None,
-        *args: object,
-        ax: Place = None,
-        **params: Any,
+        cls, estimator: BaseEstimator, X: Any = None, *args: Any, ax: Place = None, **params: Any
     ) -> Self:
         """Draw a fitted transformer, samples that it embeds, or a search.
 
