@@ -212,10 +212,9 @@ class _Features:
         spread = self._linear(X)[1].std(0)
         # What the others determine, up to rounding, has no residual.
         self.scale = np.where(spread > 1e-6 * spread.max(), spread, np.inf)
-        residuals = _quantiles(self._linear(X)[1])
-        residuals = residuals[0], residuals[1] + 1e-6  # equal samples differ by rounding
+        owner, level = _quantiles(self._linear(X)[1])
         normal = np.repeat(np.arange(d), len(LEVELS)), np.tile(ndtri(LEVELS), d)
-        self.levels = _quantiles(X), residuals, normal
+        self.levels = _quantiles(X), (owner, level + 1e-6), normal  # equals differ by rounding
         widths = np.repeat(WIDTHS, N_FREQUENCIES) * np.sqrt(2 * d)
         self.frequencies = rng.standard_normal((d, len(widths))) / widths
         self.pairs = np.triu_indices(d + n_principal)

@@ -228,10 +228,8 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         """
         self._check_levels()
         if self.fdr is None:
-            outlying = self.decision_function(X) < 0
-        else:
-            outlying = false_discovery_control(self.p_values(X)) <= self.fdr
-        return np.where(outlying, -1, 1)
+            return np.where(self.decision_function(X) < 0, -1, 1)
+        return np.where(false_discovery_control(self.p_values(X)) <= self.fdr, -1, 1)
 
     def _calibration(self) -> tuple[list[FloatArray], list[Tail], float]:
         """Return held-out scores and their tail, part by part, and the ranks left to the tail."""
