@@ -27,19 +27,18 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
     r"""Integer codes of samples, from cells of equal probability of a uniform embedding.
 
     The unit cube of a uniform embedding is cut into :math:`2^b` boxes, with b the `bits`; the code
-    of a sample is the number of its box. The edges are known before `fit`.
-
-    Bits are dealt to the components in turn. A component with m bits has :math:`2^m` slices,
-    numbered in Gray code (Faloutsos, IEEE Transactions on Software Engineering 14, 1988). A code of
-    fewer bits is the beginning of one of more, so ``codes(X) >> 1`` joins cells in pairs.
+    of a sample is the number of its box. The edges are known before `fit`. Bits are dealt to the
+    components in turn. A component with m bits has :math:`2^m` slices, numbered in Gray code
+    (Faloutsos, IEEE Transactions on Software Engineering 14, 1988). A code of fewer bits is the
+    beginning of one of more, so ``codes(X) >> 1`` joins cells in pairs. :doc:`/guide/codes` has
+    examples.
 
     Parameters
     ----------
     transformer : NoisyDIMTransformer, FrozenEstimator or None, default=None
-        What embeds samples, with the target "uniform" and at most as many components as bits. It is
-        cloned and fitted, unless it is fitted already and comes in a
-        `sklearn.frozen.FrozenEstimator`. None takes ``keep="pca", match_weight=10`` with half as
-        many components as bits, or as many as features if these are fewer.
+        What embeds samples, as for `NoisyDIMOutlierDetector`, with the target "uniform" and at most
+        as many components as bits. None takes ``keep="pca", match_weight=10`` with half as many
+        components as bits, or as many as features if these are fewer.
     bits : int, default=8
         Number b of bits of a code, from 1 to 52.
     random_state : int, RandomState instance or None, default=None
@@ -56,20 +55,9 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError, TypeError, NotFittedError
         By each method, if a parameter, or X, is not as documented, or `NoisyDIMTransformer` raises
-        them; by `nearest_cells`, for more than 16 bits.
-    NotFittedError
-        By all but `fit`, before it.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sknoisydim import UniformCodes
-    >>> X = load_iris().data
-    >>> cells = UniformCodes(bits=4, random_state=0).fit(X)
-    >>> cells.transform(X).shape, cells.codes(X).shape
-    ((150, 4), (150,))
+        them; by `nearest_cells`, for more than 16 bits; by all but `fit`, before it.
     """
 
     def __init__(
@@ -97,7 +85,6 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         Returns
         -------
         self : UniformCodes
-            The fitted codes.
         """
         bits = check_integer(self.bits, "bits", minimum=1, maximum=MAX_BITS)
         base = self.transformer
@@ -176,10 +163,10 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         found = np.empty((len(z), n_cells), np.int64)
         for part in gen_batches(len(z), N_DISTANCES >> bits):
             squares = np.zeros((len(z[part]), 2**bits))
-            for value, size, of_all in zip(z[part].T, self.n_slices_, slices.T, strict=True):
-                edges = ndtri(np.arange(size + 1) / size)
-                outside = np.maximum(edges[:-1] - value[:, None], value[:, None] - edges[1:])
-                squares += np.square(np.maximum(outside, 0.0))[:, of_all]
+            for size, of_all, values in zip(self.n_slices_, slices.T, z[part].T, strict=True):
+                edges, value = ndtri(np.arange(size + 1) / size), values[:, None]
+                outside = value - np.clip(value, edges[:-1], edges[1:])
+                squares += np.square(outside)[:, of_all]
             found[part] = of_cell[np.argsort(squares, axis=1, kind="stable")[:, :n_cells]]
         return found
 
@@ -200,7 +187,7 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         """
         check_integer(min_samples, "min_samples", minimum=1)
         _, cell, counts = np.unique(self.codes(X), return_inverse=True, return_counts=True)
-        labels, label, held, left = [], 0, 0, int(counts.sum())
+        labels, label, held, left = [], 0, 0, len(cell)
         for count in counts:
             if held >= min_samples <= left:  # full, and enough is left for another
                 label, held = label + 1, 0
@@ -214,9 +201,8 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
         return normal_embedding(self.transformer_, self.transformer_._check(X))
 
     def _slices(self, X: MatrixLike) -> Integers:
-        u = ndtr(self._embed(X))
-        last = self.n_slices_ - 1  # of what is so far out that its probability rounds to 1
-        return np.minimum(u * self.n_slices_, last).astype(np.int64)
+        slices = ndtr(self._embed(X)) * self.n_slices_  # so far out a probability rounds to 1
+        return np.minimum(slices, self.n_slices_ - 1).astype(np.int64)
 
     def _bits(self, slices: Integers) -> NDArray[np.uint8]:
         """Return the bits (n, b) of slices (n, d): those of their Gray codes in turn."""

@@ -6,9 +6,11 @@ import warnings
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import maximum
 from scipy.special import ndtri, xlogy
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
+from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisydim._context import own_context
@@ -24,21 +26,18 @@ LEVELS = np.arange(1, 16) / 16
 # Frequencies of the kernel's features for each width, and the widths in units of the median
 # distance between two draws of N(0, I), about sqrt(2 d).
 N_FREQUENCIES, WIDTHS = 64, (0.35, 0.7, 1.4)
-# Principal components that are whitened, at most: products of two of them are features. Variances
-# below this share of the mean count as this: they are rounding.
-MAX_PRINCIPAL, FLOOR = 64, 1e-3
-# Whitened values beyond this count as this, so that one sample does not decide on a mean.
-BOUND = 5.0
-# Random splits of the held-out samples, and how many of these samples are split at most. A split's
-# batch is a half of them, and smaller by the ratio each time.
-N_SPLITS, MAX_SPLIT_SAMPLES, SIZE_RATIO = 1000, 2048, 4
+# Principal components, at most: products of two of them are features. Variances below this share
+# of the mean count as this (they are rounding), and whitened values beyond the bound as the bound,
+# so that one sample does not decide on a mean.
+MAX_PRINCIPAL, FLOOR, BOUND = 64, 1e-3, 5.0
+# Random splits of the held-out samples. A split's batch is a half of them, and smaller by the ratio
+# each time. So many samples are split at most, whose features are held in memory.
+N_SPLITS, SIZE_RATIO, SLICE = 1000, 4, 2048
 # Beyond the tenth largest of the splits' statistics p-values are those of an exponential tail,
 # whose scale is the mean excess of the largest tenth.
 TAIL, TAIL_SHARE = 10, 0.1
 # Held-out samples below which a drift is found where there is none: their splits are too few.
 FEW_SAMPLES = 20
-# Samples whose features are held in memory at a time.
-SLICE = 2048
 
 
 class NoisyDIMDriftMonitor(WrapsTransformer):
@@ -61,7 +60,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     - *second moments* (sum): products of components of z and of whitened principal components.
 
     Splits of the held-out samples at random, into a batch and the rest, give each statistic its
-    p-value, and the smallest of the five p-values its own.
+    p-value, and the smallest of the five p-values its own. :doc:`/guide/drift` has examples.
 
     Parameters
     ----------
@@ -86,10 +85,8 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 
     Raises
     ------
-    ValueError, TypeError
-        By each method, if a parameter, or X, is not as documented.
-    NotFittedError
-        By `check`, before `fit`.
+    ValueError, TypeError, NotFittedError
+        By each method, if a parameter, or X, is not as documented; by `check`, before `fit`.
 
     See Also
     --------
@@ -101,16 +98,6 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     Gretton et al., "A Kernel Two-Sample Test", JMLR 13 (2012). Rahimi, Recht, "Random Features for
     Large-Scale Kernel Machines", NeurIPS 20 (2007). Westfall, Young, "Resampling-Based Multiple
     Testing", Wiley 1993, section 2.3: the smallest p-value, and which columns moved.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sknoisydim import NoisyDIMDriftMonitor
-    >>> rng = np.random.default_rng(0)
-    >>> monitor = NoisyDIMDriftMonitor(random_state=0).fit(rng.normal(size=(1000, 3)))
-    >>> report = monitor.check(rng.normal(size=(200, 3)) + [0, 0, 1])
-    >>> report.drift, list(report.columns)
-    (True, [2])
     """
 
     def __init__(
@@ -126,22 +113,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         self.calibration_fraction = calibration_fraction
         self.random_state = random_state
 
-    @own_context()
-    def fit(self, X: MatrixLike, y: object = None) -> NoisyDIMDriftMonitor:
-        """Train on one part of the reference, and summarise the other one. No sample is kept.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            At least four samples of the reference.
-        y : None, default=None
-            Ignored.
-
-        Returns
-        -------
-        self : NoisyDIMDriftMonitor
-            The fitted monitor.
-        """
+    def _fit(self, X: MatrixLike) -> None:
         X, order, n_held_out, rng = self._to_split(X, least=2)
         held_out, others = X[order[:n_held_out]], X[order[n_held_out:]]
         seed = int(rng.integers(np.iinfo(np.int32).max))
@@ -154,14 +126,13 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
                 f"several times as frequent as alpha={self.alpha:g} says. Use more samples, or a "
                 "larger calibration_fraction.",
                 UserWarning,
-                stacklevel=3,  # beyond the decorator
+                stacklevel=4,  # beyond `fit` and its decorator
             )
-        return self
 
     def _calibrate(self, held_out: FloatArray, rng: np.random.Generator) -> None:
         self.n_reference_ = len(held_out)
         self._mean, self._variance = self._features.moments(held_out)
-        self._null = _Null(self._features, held_out[:MAX_SPLIT_SAMPLES], rng)
+        self._null = _Null(self._features, held_out[:SLICE], rng)
 
     @own_context()
     def check(self, X: MatrixLike, batch_number: int | None = None) -> DriftReport:
@@ -181,7 +152,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         report : sknoisydim.metrics.DriftReport
             P-values, effect sizes, what moved, and a sentence.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "_null")
         level = check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
         if batch_number is not None:
             batch_number = k = check_integer(batch_number, "batch_number", minimum=1, also="None")
@@ -222,9 +193,6 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
         report.verdict = drift_verdict(report)
         return report
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_null")
-
 
 class _Features:
     """From samples to the bounded features whose means are compared."""
@@ -244,10 +212,9 @@ class _Features:
         spread = self._linear(X)[1].std(0)
         # What the others determine, up to rounding, has no residual.
         self.scale = np.where(spread > 1e-6 * spread.max(), spread, np.inf)
-        residuals = _quantiles(self._linear(X)[1])
-        residuals = residuals[0], residuals[1] + 1e-6  # equal samples differ by rounding
+        owner, level = _quantiles(self._linear(X)[1])
         normal = np.repeat(np.arange(d), len(LEVELS)), np.tile(ndtri(LEVELS), d)
-        self.levels = _quantiles(X), residuals, normal
+        self.levels = _quantiles(X), (owner, level + 1e-6), normal  # equals differ by rounding
         widths = np.repeat(WIDTHS, N_FREQUENCIES) * np.sqrt(2 * d)
         self.frequencies = rng.standard_normal((d, len(widths))) / widths
         self.pairs = np.triu_indices(d + n_principal)
@@ -295,12 +262,10 @@ class _Features:
 
     def moments(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return mean and variance of each feature."""
-        total, squares = 0.0, 0.0
-        for start in range(0, len(X), SLICE):
-            values = self(X[start : start + SLICE]).astype(np.float64)
-            total, squares = total + values.sum(0), squares + np.square(values).sum(0)
-        mean: FloatArray = np.asarray(total) / len(X)
-        return mean, np.maximum(np.asarray(squares) / len(X) - np.square(mean), 0.0)
+        values = (self(X[part]).astype(np.float64) for part in gen_batches(len(X), SLICE))
+        sums = [(part.sum(0), np.square(part).sum(0)) for part in values]
+        mean, square = np.sum(sums, axis=0) / len(X)
+        return mean, np.maximum(square - np.square(mean), 0.0)
 
     def squares(
         self, batch: tuple[np.ndarray, int], rest: tuple[np.ndarray, int], variance: np.ndarray
@@ -328,9 +293,7 @@ class _Null:
     """What statistics are when a batch is a random part of the held-out samples."""
 
     def __init__(self, features: _Features, held_out: FloatArray, rng: np.random.Generator) -> None:
-        n = len(held_out)
-        slices = [features(held_out[i : i + SLICE]) for i in range(0, n, SLICE)]
-        values = np.concatenate(slices)
+        n, values = len(held_out), features(held_out)
         mean = values.mean(0, dtype=np.float64).astype(np.float32)
         values -= mean
         variance = np.square(values).mean(0)
@@ -361,12 +324,11 @@ class _Null:
         The last are corrected for all others and for all parts.
         """
         logs = []
-        for i in range(len(self.sizes)):
-            parts = zip(statistics, self.parts[i], strict=True)
-            p = np.array([_pvalues(t, null) for t, null in parts])
-            single = [_pvalues(t, n) for t, n in zip(largest, self.parts[i], strict=False)]
-            overall = [_pvalues(-np.log(x), self.smallest[i]) for x in (p.min(), *single)]
-            logs.append(np.log(np.concatenate([p, *map(np.atleast_1d, overall)])))
+        for nulls, smallest in zip(self.parts, self.smallest, strict=True):
+            p = np.array([_pvalues(t, null) for t, null in zip(statistics, nulls, strict=True)])
+            single = [_pvalues(t, null) for t, null in zip(largest, nulls, strict=False)]
+            overall = [_pvalues(-np.log(x), smallest) for x in (p.min(), *single)]
+            logs.append(np.log(np.hstack([p, *overall])))
         # Between two sizes of splits a p-value is interpolated, on logarithmic scales.
         sizes, rows = np.log(self.sizes[::-1]), np.array(logs[::-1])
         found = np.exp([np.interp(np.log(m), sizes, column) for column in rows.T])
@@ -378,34 +340,28 @@ class _Null:
 
 
 def _quantiles(values: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
-    """Return levels of all columns (n, p) one after the other, and the column of each."""
-    owners, levels = [], []
-    for i, column in enumerate(values.T):
+    """Return the column of each level of columns (n, p), one after the other, and the levels."""
+    levels = []
+    for column in values.T:
         column = column[~np.isnan(column)]
         found = np.quantile(column if len(column) else [0.0], LEVELS, method="inverted_cdf")
         # Below the lowest, too: a column of few values may get a smaller one.
         found = np.unique(np.r_[np.nextafter(found[0], -np.inf), found])
-        owners.append(np.full(len(found), i))
         levels.append(found)
-    return np.concatenate(owners), np.concatenate(levels)
+    return np.repeat(np.arange(len(levels)), [*map(len, levels)]), np.concatenate(levels)
 
 
 def _largest(values: FloatArray, owner: NDArray[np.intp]) -> FloatArray:
     """Return the largest of the values of each owner."""
-    largest = np.zeros(owner.max() + 1)
-    np.maximum.at(largest, owner, values)
-    return largest
+    return np.asarray(maximum(values, owner, np.arange(owner.max() + 1)))
 
 
 def _deviance(share: np.ndarray, m: int, other: np.ndarray, n: int) -> np.ndarray:
     """Return twice the log likelihood ratio of shares of m and of n samples being different."""
-
-    def negentropy(p: np.ndarray) -> np.ndarray:
-        return xlogy(p, p) + xlogy(1 - p, 1 - p)
-
     share, other = np.clip(share, 0.0, 1.0), np.clip(other, 0.0, 1.0)
     both = (m * share + n * other) / (m + n)
-    gain = m * negentropy(share) + n * negentropy(other) - (m + n) * negentropy(both)
+    a, b, c = (xlogy(p, p) + xlogy(1 - p, 1 - p) for p in (share, other, both))
+    gain = m * a + n * b - (m + n) * c
     return np.maximum(2 * gain, 0.0)
 
 

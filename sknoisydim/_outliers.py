@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.linear_model import Ridge
@@ -22,12 +22,10 @@ from sknoisydim.metrics._information import normal_embedding
 
 # Threshold, scale and shape of a generalised Pareto distribution.
 Tail = tuple[float, float, float] | None
-Calibration = tuple[list[FloatArray], list[Tail], float]
 
-# Penalty of the linear decoder, in units of one sample of a whitened embedding.
-RIDGE = 1.0
-# Least variance of a residual's component, relative to its largest: smaller ones are rounding.
-FLOOR = 1e-3
+# Penalty of the linear decoder, in units of one sample of a whitened embedding, and the least
+# variance of a residual's component, relative to its largest: smaller ones are rounding.
+RIDGE, FLOOR = 1.0, 1e-3
 # Share of the held-out samples that the tail is fitted to, and the least number of them.
 TAIL_SHARE, TAIL_SAMPLES = 0.1, 20
 # Where p-values come from: as many ranks as this, the most unusual, are left to the tail.
@@ -44,12 +42,10 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     with three residuals :math:`r_i` of covariances :math:`\Sigma_i`: of the standardised features,
     and of the scaled features that the encoder is given, each after a linear decoder of z; and of
-    the scaled features after their mean alone.
-
-    A share of the samples of `fit` is held out of the training of each transformer. Their scores
-    give a score its p-value: the probability that a sample like those of `fit` is as unusual. The
-    geometric mean over the transformers is taken, which is approximate: only e times as much is a
-    p-value for certain. `calibration="conformal"` is exact.
+    the scaled features after their mean alone. By the scores of samples held out of its training, a
+    transformer gives a p-value: the probability that a sample like those of `fit` is as unusual.
+    The geometric mean of these is approximate: only e times as much is a p-value for certain.
+    :doc:`/guide/outliers` has examples, and says what depends on the number of samples.
 
     Parameters
     ----------
@@ -58,16 +54,17 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         `sklearn.frozen.FrozenEstimator`; `fit` then takes samples that it was not trained on. None
         takes ``NoisyDIMTransformer(keep="pca", keep_weight=10, refine="rotation")``.
     alpha : float, default=0.05
-        Level of `predict`, between 0 and 1: the share of usual samples that are called outliers.
+        Level of `predict`, between 0 and 1: the share of usual samples that are called outliers. A
+        few outliers among the samples of `fit` cost power, not the level.
     fdr : float or None, default=None
         If not None, `predict` controls the false discovery rate over the samples of a call in place
         of the level (Benjamini and Hochberg): the expected share of usual samples among outliers.
     calibration : {"auto", "distribution", "conformal"}, default="auto"
         Where p-values come from. "conformal": the rank of a score among the n held-out ones, the
         same for all transformers: the level is exact, and no p-value is below 1 / (n + 1).
-        "distribution": a generalised Pareto distribution, fitted to the tenth of the held-out
-        scores that are the most unusual (at least 20). "auto": ranks, and the distribution where
-        fewer than ten held-out scores are more unusual.
+        "distribution": a generalised Pareto distribution of the tenth of the held-out scores that
+        are the most unusual (at least 20). "auto": this where fewer than ten are more unusual, and
+        ranks elsewhere.
     calibration_fraction : float, default=0.25
         Share of the samples of `fit` that are held out of training, between 0 and 1.
     n_estimators : int, default=3
@@ -91,10 +88,8 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     Raises
     ------
-    ValueError, TypeError
-        By each method, if a parameter, or X, is not as documented.
-    NotFittedError
-        By all but `fit`, before it.
+    ValueError, TypeError, NotFittedError
+        By each method, if a parameter, or X, is not as documented; by all but `fit`, before it.
 
     See Also
     --------
@@ -107,15 +102,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
     Bates et al., "Testing for Outliers with Conformal p-values", Annals of Statistics 51 (2023).
     Vovk, Wang, "Combining p-values via averaging", Biometrika 107 (2020). Zhang, Stephens, "A New
     and Efficient Estimation Method for the Generalized Pareto Distribution", Technometrics 51.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sknoisydim import NoisyDIMOutlierDetector
-    >>> X = np.random.default_rng(0).normal(size=(500, 2))
-    >>> detector = NoisyDIMOutlierDetector(n_estimators=1, random_state=0).fit(X)
-    >>> detector.predict([[0, 0], [9, -9]])
-    array([ 1, -1])
     """
 
     def __init__(
@@ -137,27 +123,11 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         self.n_estimators = n_estimators
         self.random_state = random_state
 
-    @own_context()
-    def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> NoisyDIMOutlierDetector:
-        """Train on usual samples, and hold some out for the p-values.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            At least four samples. A few outliers among them cost power, not the level.
-        y : None, default=None
-            Ignored.
-
-        Returns
-        -------
-        self : NoisyDIMOutlierDetector
-            The fitted detector.
-        """
+    def _fit(self, X: MatrixLike) -> None:
         self._check_levels()
         n_members = check_integer(self.n_estimators, "n_estimators", minimum=1)
         X, order, n_held_out, rng = self._to_split(X, least=1)
-        if self._is_frozen():
-            n_members = 1
+        n_members = 1 if self._is_frozen() else n_members
         # Ranks are exact where the same samples are held out of all.
         step = 0 if self.calibration == "conformal" else n_held_out
         self.transformers_, self._members, scores = [], [], []
@@ -173,21 +143,20 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         self.tails_ = [_fit_tail(-part[::-1]) for part in self.calibration_scores_]
         least = _p_values(np.array([-np.inf]), *self._calibration())[0]
         name, level = ("alpha", self.alpha) if self.fdr is None else ("fdr", self.fdr)
-        # What the false discovery rate needs depends on the samples of a call.
-        found = f"none reaches {name}={level:g}, and every sample is predicted to be usual"
-        if least <= level:
+        hint = "" if self.tails_[0] is None else ", or calibration='auto'"
+        if least > level:
+            found = f"none reaches {name}={level:g}, and every sample is predicted to be usual"
+        elif self.fdr is None or hint:
+            return
+        else:  # what the false discovery rate needs depends on the samples of a call
             found = f"with fdr={level:g} every sample is predicted to be usual, unless "
             found += f"{least / level:.0%} of those in a call, or more, are outliers"
-        no_tail = self.tails_[0] is None
-        if least > level or (self.fdr is not None and no_tail):
-            hint = "" if no_tail else ", or calibration='auto'"
-            warnings.warn(
-                f"no p-value is below {least:.3g} with {n_held_out} samples held out, so {found}. "
-                f"Use more samples{hint}.",
-                UserWarning,
-                stacklevel=3,  # beyond the decorator
-            )
-        return self
+        warnings.warn(
+            f"no p-value is below {least:.3g} with {n_held_out} samples held out, so {found}. "
+            f"Use more samples{hint}.",
+            UserWarning,
+            stacklevel=4,  # beyond `fit` and its decorator
+        )
 
     @own_context()
     def score_samples(self, X: MatrixLike) -> FloatArray:
@@ -203,13 +172,12 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         scores : ndarray of shape (n_samples,)
             In nats, finite; the smaller, the more unusual.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "tails_")
         X = self._samples(X)
-        scores: FloatArray = np.mean([member.score(X) for member in self._members], axis=0)
-        return scores
+        return np.asarray(np.mean([member.score(X) for member in self._members], axis=0))
 
     def decision_function(self, X: MatrixLike) -> FloatArray:
-        """Distance of each score from that of the p-value `alpha`.
+        """Distance of each score from that of the p-value `alpha`: negative for outliers.
 
         Parameters
         ----------
@@ -219,7 +187,7 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         Returns
         -------
         decision : ndarray of shape (n_samples,)
-            `score_samples` minus `offset_`, in nats; negative for outliers.
+            `score_samples` minus `offset_`, in nats.
         """
         return self.score_samples(X) - self.offset_
 
@@ -260,12 +228,10 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         """
         self._check_levels()
         if self.fdr is None:
-            outlying = self.decision_function(X) < 0
-        else:
-            outlying = false_discovery_control(self.p_values(X)) <= self.fdr
-        return np.where(outlying, -1, 1)
+            return np.where(self.decision_function(X) < 0, -1, 1)
+        return np.where(false_discovery_control(self.p_values(X)) <= self.fdr, -1, 1)
 
-    def _calibration(self) -> Calibration:
+    def _calibration(self) -> tuple[list[FloatArray], list[Tail], float]:
         """Return held-out scores and their tail, part by part, and the ranks left to the tail."""
         self._check_levels()
         return self.calibration_scores_, self.tails_, CALIBRATIONS[self.calibration]
@@ -275,9 +241,6 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         check_real(self.alpha, "alpha", minimum=0, maximum=1, closed="neither")
         if self.fdr is not None:
             check_real(self.fdr, "fdr", minimum=0, maximum=1, closed="neither", also="None")
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "tails_")
 
 
 class _Member:
@@ -297,8 +260,7 @@ class _Member:
         residuals = zip(self._residuals(X), self.whitenings, strict=True)
         squares = [np.square(part @ whitening).sum(1) for part, whitening in residuals]
         # Their mean: the three say much of the same, and their sum drowns the embedding.
-        log_density: FloatArray = self.transformer.score_samples(X) - np.mean(squares, axis=0) / 2
-        return log_density
+        return np.asarray(self.transformer.score_samples(X) - np.mean(squares, axis=0) / 2)
 
     def _residuals(self, X: FloatArray) -> list[FloatArray]:
         """Return the three residuals of samples (n, p)."""
@@ -327,10 +289,9 @@ def _fit_tail(unusual: FloatArray) -> Tail:
     `unusual` is sorted, the largest last. The estimate is that of Zhang and Stephens (2009). A
     shape below 0 has an end, beyond which p-values were 0: it becomes 0, an exponential tail.
     """
-    n = len(unusual)
-    if n < 2 * TAIL_SAMPLES:  # a tail of fewer is steep by chance
+    if len(unusual) < 2 * TAIL_SAMPLES:  # a tail of fewer is steep by chance
         return None
-    k = max(TAIL_SAMPLES, int(TAIL_SHARE * n))
+    k = max(TAIL_SAMPLES, int(TAIL_SHARE * len(unusual)))
     threshold = float(unusual[-k - 1])
     excess = unusual[-k:] - threshold
     mean = float(excess.mean())
@@ -357,31 +318,25 @@ def _p_values(
 ) -> FloatArray:
     """Return the geometric means of the p-values (n,) that each part of the held-out scores gives.
 
-    One part's vary by chance, in a tail by factors: their logarithms are averaged.
+    These are ranks, and the tail where no more than `coarse` ranks are left. One part's vary by
+    chance, in a tail by factors: their logarithms are averaged.
     """
-    parts = zip(held_out, tails, strict=True)
-    p = [_p_values_of_part(scores, part, tail, coarse) for part, tail in parts]
-    found: FloatArray = p[0] if len(p) == 1 else np.exp(np.mean(np.log(p), axis=0))
-    return found
-
-
-def _p_values_of_part(
-    scores: FloatArray, held_out: FloatArray, tail: Tail, coarse: float
-) -> FloatArray:
-    """Return ranks, and the tail where no more than `coarse` ranks are left."""
-    n = len(held_out)
-    p: FloatArray = (1 + np.searchsorted(held_out, scores, side="right")) / (n + 1)
-    if tail is None or coarse == 0:
-        return p
-    threshold, scale, shape = tail
-    n_tail = int(np.searchsorted(held_out, -threshold, side="left"))
-    start = held_out[int(min(n_tail, coarse)) - 1]
-    t = np.maximum(-scores - threshold, 0) / scale
-    log_p = -t if shape == 0 else -np.log1p(shape * t) / shape
-    beyond = (n_tail + 1) / (n + 1) * np.exp(np.maximum(log_p, -700))
-    # The rank where the tail starts bounds it: the more unusual has no larger p-value.
-    bound = (1 + np.searchsorted(held_out, start, side="right")) / (n + 1)
-    return np.where(scores < start, np.minimum(beyond, bound), p)
+    found: list[FloatArray] = []
+    for part, tail in zip(held_out, tails, strict=True):
+        n = len(part)
+        p = (1 + np.searchsorted(part, scores, side="right")) / (n + 1)
+        if tail is not None and coarse > 0:
+            threshold, scale, shape = tail
+            n_tail = int(np.searchsorted(part, -threshold, side="left"))
+            start = part[int(min(n_tail, coarse)) - 1]
+            t = np.maximum(-scores - threshold, 0) / scale
+            log_p = -t if shape == 0 else -np.log1p(shape * t) / shape
+            beyond = (n_tail + 1) / (n + 1) * np.exp(np.maximum(log_p, -700))
+            # The rank where the tail starts bounds it: the more unusual has no larger p-value.
+            bound = (1 + np.searchsorted(part, start, side="right")) / (n + 1)
+            p = np.where(scores < start, np.minimum(beyond, bound), p)
+        found.append(p)
+    return found[0] if len(found) == 1 else np.exp(np.mean(np.log(found), axis=0))
 
 
 def _offset(alpha: float, held_out: list[FloatArray], tails: list[Tail], coarse: float) -> float:

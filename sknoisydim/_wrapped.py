@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Self, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sknoisydim._context import own_context
 from sknoisydim._input import check_kinds, in_our_words
 from sknoisydim._modules import RandomState, draw_seed
 from sknoisydim._sources import MatrixLike
@@ -47,6 +49,25 @@ class WrapsTransformer(HoldsTransformer):
     alpha: float
     calibration_fraction: float
     random_state: RandomState
+    _fit: Callable[[MatrixLike], None]  # each one's own
+
+    @own_context()
+    def fit(self, X: MatrixLike, y: object = None) -> Self:
+        """Train on one part of the samples, and hold the other out for p-values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            At least four samples of what is usual.
+        y : None, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+        """
+        self._fit(X)
+        return self
 
     def _base(self) -> BaseEstimator:
         return NoisyDIMTransformer(keep="pca") if self.transformer is None else self.transformer
