@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from over import over
-from small import small
+from small import fails, small
 from test_images import Convolutions
 from torch import nn
 
@@ -239,14 +239,11 @@ class TestOneProcess:
             (model(), {"timeout": 0}, ValueError, "timeout"),
             (model(), {"accelerator": accumulating}, ValueError, "gradient_accumulation_steps=2"),
         ):
-            with pytest.raises(error, match=message):
-                fit_data_parallel(estimator, X, **given)
+            fails(message, fit_data_parallel, estimator, X, **given, error=error)
         monkeypatch.setenv("WORLD_SIZE", "2")
-        with pytest.raises(ValueError, match=r"started 2 processes.* knows of 1"):
-            fit_data_parallel(model(), X, accelerator=alone)
+        fails(r"started 2 processes.* knows of 1", fit_data_parallel, model(), X, accelerator=alone)
         monkeypatch.setitem(sys.modules, "accelerate", None)
-        with pytest.raises(ImportError, match=r"sknoisydim\[accelerate\]"):
-            fit_data_parallel(model(), X)
+        fails(r"sknoisydim\[accelerate\]", fit_data_parallel, model(), X, error=ImportError)
 
 
 class TogetherRows(SharedRows):
@@ -303,8 +300,7 @@ class TestSharedRows:
             torch.testing.assert_close(sum(part[2] for part in found), weights, **close)
 
     def test_all_processes_do_one_fit_and_have_rows_of_it(self, monkeypatch):
-        with pytest.raises(ValueError, match="2 samples is shared among 3"):
-            SharedRows(0, 3).part(2)
+        fails("2 samples is shared among 3", SharedRows(0, 3).part, 2)
 
         def other(told):
             return [told[0], {name: said.replace("5", "9") for name, said in told[0].items()}]

@@ -133,11 +133,7 @@ WRONG = [
     ({"augmentation": lambda x, g: x.numpy()}, TypeError, r"augmentation.*ndarray, not a torch"),
     ({"augmentation": lambda x, g: x.double()}, ValueError, r"augmentation.*to be .*float32"),
     ({"bound": lambda s: s.diagonal()}, ValueError, r"the bound.*\(16,\).*to be of shape \(\)"),
-    (
-        {"critic": building(nn.CosineSimilarity())},
-        ValueError,
-        r"critic.*\(16,\).*be .*\(16, 16\)",
-    ),
+    ({"critic": building(nn.CosineSimilarity())}, ValueError, r"critic.*\(16,\).*be .*\(16, 16\)"),
     ({"critic": building(3)}, TypeError, r"critic=.* built a int, not a torch module"),
     ({"encoder": FROZEN, "clean_weight": 1}, ValueError, r"nothing to train.*requires_grad"),
     ({"scaling": FunctionTransformer(lambda x: x[:, :0])}, ValueError, r"\(1, 0\); .*one column"),
@@ -317,10 +313,7 @@ def listening():
 
 
 @pytest.mark.usefixtures("listening")
-@over(
-    how=[raise_interrupt, press_ctrl_c],
-    when=["begin", "batch", "epoch", "end"],
-)
+@over(how=[raise_interrupt, press_ctrl_c], when=["begin", "batch", "epoch", "end"])
 def test_an_interrupt_reaches_the_caller(how, when):
     parameters = {"begin": {}, "epoch": {"verbose": 1}}.get(when, {"early_stopping": True})
     quiet = EarlyStopping(monitor="train_loss", patience=10**6, sink=lambda text: None)

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from small import PowerCut, small
+from small import PowerCut, fails, small
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim.encoders import MLPEncoder
@@ -80,8 +80,7 @@ class TestThatWork:
             r"callbacks: \w+ reads .*no held-out rows are evaluated: use early_stopping.* \w+="
         )
         for parameters in ({}, EARLY):  # these rows are too few to hold any out
-            with pytest.raises(ValueError, match=message):
-                dim(make(str(tmp_path)), max_epochs=10**9, **parameters).fit(X)
+            fails(message, dim(make(str(tmp_path)), max_epochs=10**9, **parameters).fit, X)
 
     def test_checkpoint_writes_the_best_epoch(self, tmp_path):
         model = dim(ready.Checkpoint(monitor="train_loss_best", dirname=str(tmp_path))).fit(X)
@@ -138,8 +137,7 @@ class TestThatWork:
     ]
 )
 def test_others_are_refused(case):
-    with pytest.raises(ValueError, match=case[1]):
-        dim(case[0]).fit(X)
+    fails(case[1], dim(case[0]).fit, X)
 
 
 class Gather(ready.Callback):
@@ -269,12 +267,10 @@ class TestOfScikitLearn:
     def test_a_fit_that_fails_is_torn_down(self):
         recorder = Recorder()
         model = trained(lr=1e30, optimizer="sgd").set_callbacks(recorder)
-        with pytest.raises(ValueError, match="diverged"):
-            model.fit(IRIS)
+        fails("diverged", model.fit, IRIS)
         assert (recorder.record[0], recorder.record[-1]) == (("setup", "fit"), ("teardown", "fit"))
         assert vars(model).keys() - trained().__dict__.keys() == {"_skl_callbacks"}
-        with pytest.raises(ValueError, match="NaN"):
-            model.fit(np.full_like(IRIS, np.nan))
+        fails("NaN", model.fit, np.full_like(IRIS, np.nan))
 
     def test_a_fitted_estimator_is_shown_after_each_epoch(self):
         scores = Scores()

@@ -9,7 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from small import samples, small
+from small import fails, samples, small
 
 from sknoisydim import NoisyDIMTransformer, UniformCodes
 
@@ -166,9 +166,7 @@ def test_labels_are_for_the_transformer():
 def test_cells_that_are_too_many_are_said():
     model = codes(bits=17).fit(samples(50, 8))
     assert model.codes(samples(50, 8)).max() < 2**17
-    with pytest.raises(ValueError, match="at most 16 bits, got bits=17"):
-        model.nearest_cells(samples(5, 8))
+    fails("at most 16 bits, got bits=17", model.nearest_cells, samples(5, 8))
     with pytest.raises(ValueError, match="n_cells must be an integer >= 1 and <= 16"):
         codes(bits=4).fit(samples(50, 8)).nearest_cells(samples(5, 8), 17)
-    with pytest.raises(ValueError, match="min_samples must be an integer >= 1"):
-        model.strata(samples(5, 8), 0)
+    fails("min_samples must be an integer >= 1", model.strata, samples(5, 8), 0)

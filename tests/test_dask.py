@@ -13,7 +13,7 @@ import pytest
 from dask.distributed import Client, LocalCluster
 from scipy import sparse
 from sklearn import config_context
-from small import small
+from small import fails, small
 
 from sknoisydim.distributed import DaskTransformer
 from sknoisydim.distributed._dask import _train_on
@@ -129,8 +129,7 @@ class TestTransform:
             (fitted, frame.a, TypeError, "one column"),
             (bare, da.ones(10), TypeError, "one column"),
         ):
-            with pytest.raises(error, match=message):
-                DaskTransformer(model).transform(X)
+            fails(message, DaskTransformer(model).transform, X, error=error)
 
 
 class TestFit:
@@ -172,11 +171,9 @@ class TestFit:
             (blocks, {"max_epochs": 0}, ValueError, "max_epochs"),
             (da.ones((2, 5), chunks=(1, 5)), {}, ValueError, "two rows"),
         ):
-            with pytest.raises(error, match=message):
-                self.fit(X, **given)
+            fails(message, self.fit, X, **given, error=error)
         monkeypatch.setitem(sys.modules, "distributed", None)
-        with pytest.raises(ImportError, match=r"sknoisydim\[dask\]"):
-            self.fit(blocks)
+        fails(r"sknoisydim\[dask\]", self.fit, blocks, error=ImportError)
 
 
 def peak():
@@ -202,8 +199,7 @@ def test_a_cluster_fits_as_this_process_does(client, rows):
         here = DaskTransformer(dim(), 2).fit(X).estimator_.transform(rows)
     np.testing.assert_array_equal(there.estimator_.transform(rows), here)
     broken = np.where(np.arange(1000)[:, None] == 700, np.nan, rows)
-    with pytest.raises(ValueError, match="contains NaN"):
-        DaskTransformer(dim(), 2).fit(da.from_array(broken, chunks=(125, 5)))
+    fails("contains NaN", DaskTransformer(dim(), 2).fit, da.from_array(broken, chunks=(125, 5)))
     # A worker is sent the model once.
     Z = there.transform(X)
     (key,) = {k for k in Z.__dask_graph__() if isinstance(k, str) and k.startswith("Noisy")}

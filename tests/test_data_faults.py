@@ -11,7 +11,7 @@ import torch
 from over import over
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.preprocessing import StandardScaler
-from small import Perceptron, small
+from small import Perceptron, fails, small
 from torch import nn
 
 from sknoisydim import NoisyDIMOutlierDetector
@@ -31,8 +31,7 @@ Y = np.where(np.arange(40) % 2, 1, -1)
 class TestClassesNamedMinusOne:
     def test_are_refused(self):
         for y in (Y, Y.astype(float), pd.Series(Y), Y.tolist(), 3 * (Y > 0) - 1, [None, *Y[1:]]):
-            with pytest.raises(ValueError, match=r"y holds -1 and one class.*names.*None or NaN"):
-                dim(supervision=0.5).fit(X, y)
+            fails(r"y holds -1 and one class.*names.*None or NaN", dim(supervision=0.5).fit, X, y)
 
     def test_are_warned_of_where_one_class_may_be_there_by_chance(self):
         model, classes = dim(supervision=0.5), np.arange(40) % 2
@@ -75,21 +74,17 @@ DATES = "holds dates or durations"
 def test_dates_and_durations_are_no_numbers(table, fitted):
     """They would be read as integers, of a unit that nobody chose, and NaT as the smallest."""
     for call in (dim(missing="indicator").fit, dim().fit, fitted.transform):
-        with pytest.raises(TypeError, match=f"X {DATES}.*such as days since the first"):
-            call(table)
+        fails(f"X {DATES}.*such as days since the first", call, table, error=TypeError)
 
 
 def test_dates_are_no_numbers_in_any_method(fitted):
     calls = [getattr(fitted, name) for name in ("score", "score_samples", "diagnose")]
     for call in (*calls, dim().partial_fit, lambda table: dim().fit(X, X_val=table)):
-        with pytest.raises(TypeError, match=f"X {DATES}"):
-            call(DAYS)
-    with pytest.raises(TypeError, match=f"sample_weight {DATES}"):
-        dim().fit(X, sample_weight=SPANS["out"])
+        fails(f"X {DATES}", call, DAYS, error=TypeError)
+    fails(f"sample_weight {DATES}", dim().fit, X, sample_weight=SPANS["out"], error=TypeError)
     pyarrow = pytest.importorskip("pyarrow", reason="it comes with no extra of ours")
     for table in (DAYS, SPANS, DAYS[["in"]].assign(x=1.0)):
-        with pytest.raises(TypeError, match=f"X {DATES}"):
-            dim().fit(pyarrow.Table.from_pandas(table))
+        fails(f"X {DATES}", dim().fit, pyarrow.Table.from_pandas(table), error=TypeError)
 
 
 @over(dtype=[float, np.float32, int, object, str])
@@ -103,8 +98,7 @@ def test_masked_cells_are_missing_cells(dtype, fitted):
     for same in (masked, list(masked)):
         np.testing.assert_array_equal(model.transform(same), expected)
     for call in (dim().fit, dim().partial_fit):
-        with pytest.raises(ValueError, match="Input X contains NaN: cells are missing"):
-            call(masked)
+        fails("Input X contains NaN: cells are missing", call, masked)
     plain = np.ma.array(table)  # without a mask
     np.testing.assert_array_equal(fitted.transform(plain), fitted.transform(table))
     with pytest.raises(ValueError, match="sample_weight contains NaN"):
@@ -161,8 +155,7 @@ BLAMED = [
 def test_the_columns_of_a_frame_are_named(case):
     table, message = case
     for call in (dim().fit, NoisyDIMOutlierDetector(dim()).fit):
-        with pytest.raises((TypeError, ValueError), match=message):
-            call(table)
+        fails(message, call, table, error=(TypeError, ValueError))
 
 
 @over(columns={"names": ["a", "b"], "rule": make_column_selector("a")})

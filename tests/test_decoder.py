@@ -12,7 +12,7 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeRegressor
-from small import small
+from small import fails, small
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._decoder import Decoder, KernelRidge
@@ -64,8 +64,7 @@ class TestInverse:
         assert np.isfinite(dim.inverse_transform([[1.7e308, 1.7e308], [0, -1e9]])).all()
         with pytest.raises(ValueError, match=r"Z has 3 components, but this NoisyDIM\w+ has 2"):
             dim.inverse_transform(np.zeros((5, 3)))
-        with pytest.raises(ValueError, match="Z contains NaN"):
-            dim.inverse_transform([[np.nan, 0.0]])
+        fails("Z contains NaN", dim.inverse_transform, [[np.nan, 0.0]])
 
 
 class TestSample:
@@ -99,8 +98,7 @@ class TestSample:
         assert_allclose(np.corrcoef(samples.T), np.corrcoef(IRIS.T), atol=0.15)
         assert_array_equal(dim.sample(5, random_state=3), dim.sample(5, random_state=3))
         assert (dim.sample(5) != dim.sample(5)).any()
-        with pytest.raises(ValueError, match="n_samples must be an integer >= 1"):
-            dim.sample(0)
+        fails("n_samples must be an integer >= 1", dim.sample, 0)
 
     def test_what_the_embedding_does_not_hold_is_drawn(self):
         X = RNG.standard_normal((400, 3))
@@ -162,8 +160,7 @@ class TestFits:
         said = {"decoder='kernel_ridge'": plain, "`partial_fit` fits none": stream}
         for message, model in said.items():
             for name in ("inverse_transform", "sample"):
-                with pytest.raises(AttributeError, match=message):
-                    getattr(model, name)
+                fails(message, getattr, model, name, error=AttributeError)
         with pytest.raises(NotFittedError):
             new().sample()
 
@@ -174,8 +171,7 @@ class TestFits:
         assert not hasattr(clone(dim), "decoder_")
         own = new(decoder=LinearRegression(), max_epochs=1).fit(IRIS)
         assert_array_equal(pickle.loads(pickle.dumps(own)).sample(9, 0), own.sample(9, 0))
-        with pytest.raises(ValueError, match="Pickle the estimator"):
-            own.save(tmp_path / "own")
+        fails("Pickle the estimator", own.save, tmp_path / "own")
 
     def test_images_have_none(self):
         encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))

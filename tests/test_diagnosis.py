@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from small import small
+from small import fails, small
 
 from benchmarks.metrics_power import ALTERNATIVES
 from sknoisydim.metrics import VERDICTS, MatchReport, intrinsic_dimension
@@ -289,8 +289,7 @@ class TestLabels:
         y = fitted.transform(TEST)[:, 0]
         y[::2] = np.nan
         assert fitted.diagnose(TEST, y, classifier=False).label_pvalue == 1 / 200
-        with pytest.raises(ValueError, match="inconsistent numbers"):
-            fitted.diagnose(TEST, y[:-1])
+        fails("inconsistent numbers", fitted.diagnose, TEST, y[:-1])
 
 
 class TestOtherWays:
@@ -338,8 +337,7 @@ class TestOtherWays:
             (lambda: arrays(twos, "gaussian"), ValueError, "gaussian"),
             (lambda: arrays(twos, twos), TypeError, "needs a known distribution"),
         ):
-            with pytest.raises(error, match=message):
-                call()
+            fails(message, call, error=error)
 
 
 def test_marginal_wasserstein_of_a_shift():

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from small import OFTEN, Perceptron, PowerCut, small
+from small import OFTEN, Perceptron, PowerCut, fails, small
 
 from sknoisydim._modules import make_generator, mlp
 from sknoisydim._net import _checkpoint
@@ -99,8 +99,7 @@ def test_a_users_module_leaves_the_global_generators_alone():
 def test_a_checkpoint_goes_on(tmp_path, monkeypatch):
     whole = dim().fit(X)
     monkeypatch.setattr(PowerCut, "at", 10)
-    with pytest.raises(RuntimeError, match="power cut"):
-        dim(checkpoint=tmp_path, callbacks=[PowerCut()]).fit(X)
+    fails("power cut", dim(checkpoint=tmp_path, callbacks=[PowerCut()]).fit, X, error=RuntimeError)
     assert len(_checkpoint._read(tmp_path / _checkpoint.NAME)["history"]) == 9
     PowerCut.at = None
     resumed = dim(checkpoint=tmp_path, callbacks=[PowerCut()]).fit(X)

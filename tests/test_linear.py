@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures
-from small import small
+from small import fails, small
 
 from sknoisydim._data import Rows, Table
 from sknoisydim._labels import encode_target
@@ -280,8 +280,7 @@ class TestLabels:
         ]
     )
     def test_what_is_refused(self, case):
-        with pytest.raises((ValueError, TypeError), match=case[1]):
-            dim(supervision=1.0).fit(X, case[0])
+        fails(case[1], dim(supervision=1.0).fit, X, case[0], error=(ValueError, TypeError))
 
     def test_codes_of_a_batch_are_the_classes_that_two_rows_share(self):
         made = of_targets(np.array([0, 0, 2, -1, -1, 5, 5]), torch.device("cpu"))

@@ -14,7 +14,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import RobustScaler
-from small import generator, small
+from small import fails, generator, small
 from test_augmentations import VIEWS, each_view
 from torch import nn
 
@@ -64,15 +64,13 @@ class TestError:
 
     @over(kind=KINDS | {"float32": np.float32})
     def test_names_both_ways_out(self, kind):
-        with pytest.raises(ValueError, match=r"NaN.*SimpleImputer.*missing='indicator'"):
-            plain().fit(kind(self.table))
+        fails(r"NaN.*SimpleImputer.*missing='indicator'", plain().fit, kind(self.table))
 
     @over(method=["transform", "score", "score_samples", "partial_fit", "diagnose"])
     def test_after_a_fit_too(self, method):
         # What a net takes is settled when it is made.
         model = plain().fit(FULL).set_params(missing="indicator")
-        with pytest.raises(ValueError, match=r"NaN.*SimpleImputer"):
-            getattr(model, method)(self.table)
+        fails(r"NaN.*SimpleImputer", getattr(model, method), self.table)
 
 
 @over(kind=[np.asarray, pd.DataFrame, sparse.csr_array, np.float32])
@@ -80,8 +78,7 @@ def test_infinity_is_refused(kind):
     table = X.copy()
     for table[5, 4] in (np.inf, -np.inf):
         for call in (dim().fit, indicator().transform):
-            with pytest.raises(ValueError, match="contains infinity"):
-                call(kind(table))
+            fails("contains infinity", call, kind(table))
 
 
 class TestIndicator:
@@ -152,8 +149,7 @@ class TestIndicator:
         stopped = dim(early_stopping=True).fit(np.vstack([X, X]))
         for model in (stopped, dim().fit(X[:80], X_val=X[80:])):
             assert np.isfinite(model.history_["valid_information"]).all()
-        with pytest.raises(ValueError, match="SimpleImputer"):
-            plain().fit(FULL, X_val=X)
+        fails("SimpleImputer", plain().fit, FULL, X_val=X)
 
     def test_every_method(self, tmp_path):
         model = dim(refine="rotation").fit(X)
@@ -185,12 +181,10 @@ class TestIndicator:
         monkeypatch.setattr("sknoisydim._sources._SLICE_CELLS", 10)
         rows = np.full((20, 1), np.nan)
         rows[-1] = 1e39
-        with pytest.raises(ValueError, match="too large for float32"):
-            fit_scaling(None, rows, 0)
+        fails("too large for float32", fit_scaling, None, rows, 0)
 
     def test_a_scaling_that_makes_other_columns(self):
-        with pytest.raises(ValueError, match=r"3 columns of 5.*SimpleImputer"):
-            dim(scaling=PCA(3)).fit(X)
+        fails(r"3 columns of 5.*SimpleImputer", dim(scaling=PCA(3)).fit, X)
 
 
 class TestViews:
@@ -240,8 +234,7 @@ def test_a_crafted_file_is_refused(tmp_path):
 
     def refused(header, tensors):
         _file.write(tmp_path / "model.safetensors", header, tensors)
-        with pytest.raises(ValueError, match="cannot be loaded"):
-            NoisyDIMTransformer.load(tmp_path / "model.safetensors")
+        fails("cannot be loaded", NoisyDIMTransformer.load, tmp_path / "model.safetensors")
 
     for columns in ([-7, 1, 2, 3], [[0, 1, 2, 3]], [0.0, 1.0, 2.0, 3.0], [0, 1, 2]):
         refused(header, tensors | {"parts.missing.0": np.array(columns)})

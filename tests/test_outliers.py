@@ -7,7 +7,7 @@ import pytest
 import sklearn
 from over import over
 from scipy import stats
-from small import Recording, samples, small
+from small import Recording, fails, samples, small
 
 from sknoisydim import NoisyDIMOutlierDetector
 from sknoisydim._outliers import CALIBRATIONS, _fit_tail, _offset, _p_values
@@ -86,8 +86,7 @@ def test_levels_set_after_fit_count(fitted, calibration, alpha):
     np.testing.assert_array_equal(model.predict(X) == -1, model.p_values(X) <= alpha)
     np.testing.assert_array_equal(model.decision_function(X) < 0, model.p_values(X) <= alpha)
     for wrong in ({"alpha": 3}, {"fdr": 5}, {"calibration": "rank"}):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            clone_fitted(fitted, **wrong).predict(X)
+        fails(next(iter(wrong)), clone_fitted(fitted, **wrong).predict, X)
 
 
 @over(coarse=CALIBRATIONS, alpha=(0.003, 0.01, 0.039, 0.04, 0.05, 0.1, 0.3, 0.9))

@@ -19,7 +19,7 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
-from small import Perceptron, small, without_times
+from small import Perceptron, fails, small, without_times
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer, targets
@@ -203,16 +203,14 @@ def test_columns_for_which_float32_is_too_narrow(reload):
 def test_hooks_are_not_lost_in_silence(reload):
     model = fit()
     model.encoder_.encoder[0].register_forward_hook(lambda *arguments: None)
-    with pytest.raises(ValueError, match=r"load\(path, encoder=\.\.\.\)"):
-        reload(model)
+    fails(r"load\(path, encoder=\.\.\.\)", reload, model)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
 def test_a_missing_package_is_named(package, fitted, tmp_path, monkeypatch):
     for name in [package, *(n for n in sys.modules if n.split(".")[0] == package)]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=r"sknoisydim\[onnx\]"):
-        fitted.to_onnx(tmp_path / "model")
+    fails(r"sknoisydim\[onnx\]", fitted.to_onnx, tmp_path / "model", error=ImportError)
 
 
 def own_bound(scores):
@@ -242,8 +240,7 @@ class TestOwnComponents:
     @over(name=sorted(OWN))
     def test_is_refused_unless_it_is_named(self, name, reload):
         model = fit(**{name: OWN[name]})
-        with pytest.raises(ValueError, match=rf"load\(path, {name}=\.\.\.\)"):
-            reload(model)
+        fails(rf"load\(path, {name}=\.\.\.\)", reload, model)
         loaded = reload(model, **{name: OWN[name]})
         assert_array_equal(loaded.transform(X_NEW), model.transform(X_NEW))
         assert getattr(loaded, name) is OWN[name]
@@ -252,8 +249,7 @@ class TestOwnComponents:
 
     def test_scaling_is_passed_fitted(self, reload):
         model = fit(scaling=make_pipeline(StandardScaler(), PCA(3)))
-        with pytest.raises(ValueError, match="not fitted yet"):
-            reload(model, scaling=model.scaling)
+        fails("not fitted yet", reload, model, scaling=model.scaling)
         loaded = reload(model, scaling=model.encoder_.scaling.transformer)
         assert_array_equal(loaded.transform(X_NEW), model.transform(X_NEW))
         assert not hasattr(loaded.scaling[0], "mean_")
@@ -271,8 +267,7 @@ class TestOwnComponents:
         monkeypatch.setattr(torch, "load", refuse)
         reload(model, encoder=Perceptron)
         for other in (nn.Linear, "mlp"):
-            with pytest.raises(ValueError, match="do not fit encoder"):
-                reload(model, encoder=other)
+            fails("do not fit encoder", reload, model, encoder=other)
 
     def test_is_carried_along_by_a_pickle(self, reload):
         model = fit(encoder=Perceptron, bound=own_bound, callbacks=[])
@@ -285,8 +280,7 @@ class TestOwnComponents:
         refined, noted = fit(refine=OwnRefinement()), fit()
         noted.note_ = object()
         for model, name in [(refined, "refinement"), (noted, "note_")]:
-            with pytest.raises(ValueError, match=f"'{name}' holds a .*Pickle the estimator"):
-                model.save(tmp_path / "model")
+            fails(f"'{name}' holds a .*Pickle the estimator", model.save, tmp_path / "model")
             assert_array_equal(unpickled(model).transform(X_NEW), model.transform(X_NEW))
         assert not list(tmp_path.iterdir())
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from over import over
-from small import small
+from small import fails, small
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._persistence import _file
@@ -38,8 +38,7 @@ def data(model, tmp_path_factory):
 
 def refused(path, data):
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=re.escape(str(path))):
-        NoisyDIMTransformer.load(path)
+    fails(re.escape(str(path)), NoisyDIMTransformer.load, path)
 
 
 class TestDamage:
@@ -60,14 +59,12 @@ class TestDamage:
             with open(tmp_path / "model", "wb") as file:
                 file.write(start)
                 file.truncate(2**41)  # sparse: it takes no room
-            with pytest.raises(ValueError, match="not a file that sknoisydim saved"):
-                NoisyDIMTransformer.load(tmp_path / "model")
+            fails("not a file that sknoisydim saved", NoisyDIMTransformer.load, tmp_path / "model")
 
     def test_what_is_no_file(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         for path in (tmp_path, tmp_path / "pipe"):
-            with pytest.raises(ValueError, match="is not a file"):
-                NoisyDIMTransformer.load(path)
+            fails("is not a file", NoisyDIMTransformer.load, path)
         with pytest.raises(FileNotFoundError):
             NoisyDIMTransformer.load(tmp_path / "model")
 

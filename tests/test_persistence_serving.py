@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from over import over
 from scipy import stats
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
-from small import run_python, small
+from small import fails, run_python, small
 from torch import nn
 
 from sknoisydim._model import target_module
@@ -84,12 +84,10 @@ class TestTorch:
 
     def test_a_target_or_a_scaling_without_a_form_in_torch(self):
         model = dim(target=UniformBall()).fit(X)
-        with pytest.raises(ValueError, match="target=False"):
-            model.to_torch()
+        fails("target=False", model.to_torch)
         z = model.to_torch(target=False)(torch.from_numpy(ROWS)).double().numpy()
         assert_allclose(model.target_.push(z), model.transform(ROWS), rtol=1e-5, atol=1e-6)
-        with pytest.raises(ValueError, match="has no form in torch"):
-            dim(scaling=StandardScaler()).fit(X).to_torch()
+        fails("has no form in torch", dim(scaling=StandardScaler()).fit(X).to_torch)
 
 
 class TestPieces:

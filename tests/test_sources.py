@@ -17,7 +17,7 @@ from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils import get_tags
-from small import run_python, small
+from small import fails, run_python, small
 
 from sknoisydim import _data
 from sknoisydim._sources import ChosenRows, ConvertedRows, SparseRows, StackedRows
@@ -101,8 +101,7 @@ class TestMaps:
         table[-1, -1] = cell
         mapped = on_disk(tmp_path, table, "F")
         for call in (dim().fit, model.transform):
-            with pytest.raises(ValueError, match=r"contains (NaN|infinity)"):
-                call(mapped)
+            fails(r"contains (NaN|infinity)", call, mapped)
 
 
 def unusual(rows):
@@ -206,15 +205,13 @@ class TestSparseRowsAreRefused:
         rows = sparse.csc_array(X)
         rows.data[17] = cell
         model = dim() if "fit" in method else model
-        with pytest.raises(ValueError, match=f"contains {str(cell)[:3]}".replace("nan", "NaN")):
-            getattr(model, method)(rows)
+        fails(f"contains {str(cell)[:3]}".replace("nan", "NaN"), getattr(model, method), rows)
 
     def test_by_scalings_that_see_all_rows(self):
         for scaling, method in (("quantile", "fit"), (MaxAbsScaler(), "partial_fit")):
             model = dim(scaling=scaling)
             refused = r"X is sparse, .* Use scaling='squash', 'standard' or None, or pass X\.toarra"
-            with pytest.raises(ValueError, match=refused):
-                getattr(model, method)(sparse.csr_array(X))
+            fails(refused, getattr(model, method), sparse.csr_array(X))
             assert not hasattr(model, "encoder_")
             assert not get_tags(model).input_tags.sparse
         assert all(get_tags(dim(scaling=scaling)).input_tags.sparse for scaling in SCALINGS)
@@ -230,8 +227,7 @@ class TestSparseRowsAreRefused:
         ]
     )
     def test_of_another_shape_or_kind(self, model, case):
-        with pytest.raises(ValueError, match=case[1]):
-            model.transform(case[0])
+        fails(case[1], model.transform, case[0])
 
 
 GROWTH = """
@@ -311,8 +307,7 @@ class TestTransformTo:
     )
     def test_what_cannot_be_written(self, model, out, error, message):
         before = X.copy()
-        with pytest.raises(error, match=message):
-            model.transform_to(X, out)
+        fails(message, model.transform_to, X, out, error=error)
         assert_array_equal(X, before)
 
     def test_two_maps_of_one_file(self, model, tmp_path):

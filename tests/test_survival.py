@@ -27,7 +27,7 @@ from skorch.callbacks import (
     PrintLog,
     Unfreezer,
 )
-from small import OFTEN, Perceptron, PowerCut, without_times
+from small import OFTEN, Perceptron, PowerCut, fails, without_times
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._net import _checkpoint
@@ -129,8 +129,7 @@ def dim(**parameters):
 def break_at(epoch, model, rows=X, **given):
     """Let a fit break at the end of an epoch; the callback comes before the checkpoint."""
     PowerCut.at = epoch
-    with pytest.raises(RuntimeError, match="power cut"):
-        model.fit(rows, **given)
+    fails("power cut", model.fit, rows, **given, error=RuntimeError)
     PowerCut.at = None
     return model
 
@@ -229,8 +228,7 @@ class TestAnotherFit:
         held = _checkpoint._read(tmp_path / NAME)
         for library in ("torch", "skorch", "sknoisydim"):
             seal(tmp_path / NAME, held | {"identity": held["identity"] | {library: "0.0.1"}})
-            with pytest.raises(ValueError, match=rf"another one: {library} was 0\.0\.1 and is \d"):
-                dim(checkpoint=tmp_path).fit(X)
+            fails(rf"another one: {library} was 0\.0\.1 and is \d", dim(checkpoint=tmp_path).fit, X)
         (tmp_path / NAME).write_bytes(data)
         check_equal(dim(checkpoint=tmp_path).fit(X), plain)
 
@@ -270,8 +268,7 @@ class TestTheFile:
                 patch.setattr(_checkpoint, "FORMAT", form)
                 seal(tmp_path / NAME, held)
             data = (tmp_path / NAME).read_bytes()
-            with pytest.raises(ValueError, match=message):
-                dim(checkpoint=tmp_path).fit(X)
+            fails(message, dim(checkpoint=tmp_path).fit, X)
             assert (tmp_path / NAME).read_bytes() == data
 
     def test_that_a_killed_writer_has_left_is_swept(self, tmp_path):

@@ -19,7 +19,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import LRScheduler
-from small import small
+from small import fails, small
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer
@@ -39,8 +39,7 @@ class TestRetarget:
         assert_array_equal(other.transform(X), again.transform(X))
 
     def test_refuses_what_fit_refuses(self, fitted):
-        with pytest.raises(ValueError, match="Did you mean 'uniform'"):
-            fitted.retarget("unifrom")
+        fails("Did you mean 'uniform'", fitted.retarget, "unifrom")
         with pytest.raises(NotFittedError):
             dim().retarget("uniform")
 
@@ -56,8 +55,7 @@ class TestWarmStart:
             (rows, {"n_components": 2}, r"another n_components .*warm_start=False\.$"),
         ):
             other = copy.copy(model).set_params(**parameters)
-            with pytest.raises(ValueError, match=message):
-                other.fit(table)
+            fails(message, other.fit, table)
             assert_array_equal(model.transform(rows), before)
         model.set_params(warm_start=False).fit(X[:, :3])
 

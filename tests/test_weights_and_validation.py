@@ -1,7 +1,6 @@
 """`fit` with `sample_weight`, and with rows to evaluate on."""
 
 import numpy as np
-import pytest
 import sklearn
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
@@ -9,7 +8,7 @@ from over import over
 from sklearn.datasets import load_iris
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
-from small import small
+from small import fails, small
 
 from sknoisydim._data import Batches, Rows, Table
 from sknoisydim._input import check_weights
@@ -91,8 +90,7 @@ class TestSampleWeight:
         ]
     )
     def test_unusable_weights_are_refused(self, case):
-        with pytest.raises(ValueError, match=case[1]):
-            dim().fit(X, sample_weight=case[0])
+        fails(case[1], dim().fit, X, sample_weight=case[0])
 
 
 class TestValidationRows:
@@ -130,8 +128,7 @@ class TestValidationRows:
     )
     def test_unusable_ones_are_refused(self, case):
         model = dim()
-        with pytest.raises(ValueError, match=case[1]):
-            model.fit(X, **case[0])
+        fails(case[1], model.fit, X, **case[0])
         assert not hasattr(model, "n_features_in_")
 
     def test_go_through_the_steps_of_a_pipeline(self):

@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from small import small
+from small import fails, small
 
 from sknoisydim import (
     NoisyDIMDriftMonitor,
@@ -97,8 +97,7 @@ def test_parameters_are_reached_through_a_pipeline(make, said):
 @each
 def test_missing_values_are_for_the_transformer_to_allow(make, said):
     rows = np.where(np.arange(1200).reshape(300, 4) % 31 == 5, np.nan, X)
-    with pytest.raises(ValueError, match=r"NaN.*NoisyDIMTransformer\(missing='indicator'\)"):
-        make(quick()).fit(rows)
+    fails(r"NaN.*NoisyDIMTransformer\(missing='indicator'\)", make(quick()).fit, rows)
     model = make(quick(missing="indicator"), random_state=0).fit(rows)
     assert np.isfinite(said(model, rows)).all()
 
@@ -113,8 +112,7 @@ COLUMNS = {
 @over("values, error, message", COLUMNS)
 def test_what_columns_may_not_hold_is_said(make, said, values, error, message):
     for table in (pd.DataFrame({"a": values}), pd.DataFrame({"a": range(50), "b": values})):
-        with pytest.raises(error, match=message):
-            make(quick()).fit(table)
+        fails(message, make(quick()).fit, table, error=error)
 
 
 WRONG = {
@@ -137,8 +135,7 @@ BITS = {0: ValueError, 53: ValueError, 4.0: TypeError, 1: ValueError}
 def test_what_is_wrong_is_said():
     for kind, parameters, error, message in WRONG.values():
         model = KINDS[kind][0](quick()).set_params(**parameters)
-        with pytest.raises(error, match=message):
-            model.fit(X)
+        fails(message, model.fit, X, error=error)
     for make, _ in KINDS.values():
         with pytest.raises(ValueError, match="transformer is None: set transformer=Noisy"):
             make(None).set_params(transformer__max_epochs=1)

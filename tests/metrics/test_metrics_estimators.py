@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from small import small
+from small import fails, small
 
 from sknoisydim.metrics import (
     DISTANCES,
@@ -101,8 +101,7 @@ class TestInformation:
             ({"n_draws": 1}, "n_draws must be an integer >= 2"),
             ({"confidence": 1.0}, "confidence must be a finite number > 0 and < 1"),
         ):
-            with pytest.raises(ValueError, match=message):
-                mutual_information(fitted, X, **wrong)
+            fails(message, mutual_information, fitted, X, **wrong)
 
 
 class TestWhereTheTransformerIs:
@@ -133,10 +132,8 @@ class TestWhereTheTransformerIs:
             (twice, ValueError, r"2 NoisyDIMTransformer steps \('a', 'rest__b'\)"),
             (dim(), NotFittedError, "not fitted"),
         ):
-            with pytest.raises(error, match=message):
-                measure(estimator, X)
-        with pytest.raises(ValueError, match="X has 5 features"):
-            measure(fitted, X[:, :5])
+            fails(message, measure, estimator, X, error=error)
+        fails("X has 5 features", measure, fitted, X[:, :5])
 
 
 class TestScorers:

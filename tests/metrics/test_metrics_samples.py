@@ -19,6 +19,7 @@ from scipy.special import ndtr
 from scipy.stats import ortho_group
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.naive_bayes import GaussianNB
+from small import fails
 
 from benchmarks.metrics_power import ALTERNATIVES, JOINT_TESTS, MARGINAL_TESTS
 from sknoisydim import metrics
@@ -105,8 +106,7 @@ def test_a_reference_sample(name, Z):
     same, further = call(name, Z, Y), call(name, 3 * Z + 4 * Z[:, [1]], Y)
     assert further.ravel()[0] > same.ravel()[0]
     assert np.isfinite(call(name, Z, Y[:50])).all()
-    with pytest.raises(ValueError, match="3 columns but the reference sample has 2"):
-        call(name, Z, Y[:, :2])
+    fails("3 columns but the reference sample has 2", call, name, Z, Y[:, :2])
 
 
 @each
@@ -141,11 +141,9 @@ def test_bad_input(name, Z):
         (Z, "norml", "Did you mean 'normal'"),
         (Z, Independent(["normal", "normal"]), "n_components=3"),
     ):
-        with pytest.raises(ValueError, match=message):
-            call(name, rows, reference)
+        fails(message, call, name, rows, reference)
     if name not in TWO_SAMPLE:
-        with pytest.raises(TypeError, match=f"{name} needs a known distribution"):
-            call(name, Z, Z.copy())
+        fails(f"{name} needs a known distribution", call, name, Z, Z.copy(), error=TypeError)
 
 
 WRONG = [
@@ -467,8 +465,7 @@ class TestTwoEmbeddings:
             (align, LEFT[:, :3], "Z1 has 4 components and Z2 3"),
             (consistency, np.full((500, 2), np.nan), "Z2 contains NaN"),
         ):
-            with pytest.raises(ValueError, match=message):
-                call(LEFT, other)
+            fails(message, call, LEFT, other)
 
 
 def test_the_effective_rank_counts_directions():
