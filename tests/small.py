@@ -80,9 +80,10 @@ def without_times(history):
 
 
 def fails(message, call, *given, error=ValueError, **named):
-    """See that a call raises an error of this kind, in whose message this pattern is found."""
-    with pytest.raises(error, match=message):
+    """See that a call raises such an error, with this pattern in its message; return the error."""
+    with pytest.raises(error, match=message) as raised:
         call(*given, **named)
+    return raised.value
 
 
 def run_python(code, *given, **options):
