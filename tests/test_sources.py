@@ -1,11 +1,9 @@
-"""Tables that are no array in memory: maps of any dtype and layout, sparse rows, parts of others.
-
-The numbers are those of the dense table, which is never in memory.
-"""
+"""Tables that are no array in memory, as maps and sparse rows: the numbers are those of arrays."""
 
 import itertools
 import os
 import pickle
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,9 +39,7 @@ def on_disk(folder, table, order="C"):
     """Write a table to a file, and open it as a read-only memory map."""
     path = folder / f"rows{len(list(folder.iterdir()))}.npy"
     np.save(path, np.asarray(table, order=order))
-    mapped = np.load(path, mmap_mode="r")
-    assert isinstance(mapped, np.memmap)
-    return mapped
+    return np.load(path, mmap_mode="r")
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +57,10 @@ SOURCES = {
         ChosenRows(SparseRows(sparse.csr_matrix(rows)), np.arange(30)), ConvertedRows(rows[30:])
     ),
 }
+PARTS = [slice(None), slice(90, 130), slice(5, 5), np.array([299, 0, 7, 7]), np.arange(25, 35)]
 
 
-@over(
-    make=SOURCES,
-    index=[slice(None), slice(90, 130), slice(5, 5), np.array([299, 0, 7, 7]), np.arange(25, 35)],
-)
+@over(make=SOURCES, index=PARTS)
 def test_a_source_is_read_as_an_array(make, index):
     rows = np.rint(X)  # halves, too, hold them exactly
     source = make(rows)
@@ -84,9 +78,7 @@ class TestMaps:
         table = (10 * X).astype(dtype) if dtype != "?" else X > 2
         mapped = on_disk(tmp_path, table, "CF"[number // 2 % 2])
         given = {"scaling": [*SCALINGS, "quantile"][number // 2 % 4], "early_stopping": number < 4}
-        floats = np.ascontiguousarray(
-            table, np.float32 if table.dtype == np.float32 else np.float64
-        )
+        floats = np.ascontiguousarray(table, "f4" if dtype in ("f4", ">f4") else "f8")
         expected = dim(**given).fit(floats).transform(floats)
         with monkeypatch.context() as patch:
             if number % 2 == 0:  # read batch by batch
@@ -115,19 +107,11 @@ def unusual(rows):
     return matrix
 
 
-def outside(matrix):
-    """A cell far from the matrix, which scipy looks for only when it is asked to."""
-    matrix.indices[5] = 10**8
-    return matrix
-
-
 KINDS = itertools.product(("csr", "csc", "coo", "lil", "dok", "bsr", "dia"), ("matrix", "array"))
 FORMATS = [unusual, *(getattr(sparse, f"{form}_{kind}") for form, kind in KINDS)]
 
 
 class TestSparseRows:
-    """They are the dense rows."""
-
     def test_in_every_format(self):
         table = X[:90]  # scipy warns of more than 100 diagonals
         expected = dim().fit_transform(table)
@@ -147,12 +131,10 @@ class TestSparseRows:
         assert found.dtype == ("f4" if dtype == "f4" else "f8")
 
     def test_with_weights_classes_validation_and_a_refinement(self, monkeypatch):
-        weights = np.arange(300) % 4
-        rows = sparse.csc_array(X)
+        rows, found = sparse.csc_array(X), []
         parameters = {"supervision": 0.5, "refine": "rotation", "early_stopping": True}
-        found = []
         for table, held_out in ((X, X[:50]), (rows, sparse.csr_array(X[:50]))):
-            given = {"X_val": held_out, "y_val": Y[:50], "sample_weight": weights}
+            given = {"X_val": held_out, "y_val": Y[:50], "sample_weight": np.arange(300) % 4}
             found.append(dim(**parameters).fit(table, Y, **given))
             monkeypatch.setattr(_data, "COPY_BYTES", 0)
         assert_array_equal(found[1].transform(rows), found[0].transform(X))
@@ -216,18 +198,15 @@ class TestSparseRowsAreRefused:
             assert not get_tags(model).input_tags.sparse
         assert all(get_tags(dim(scaling=scaling)).input_tags.sparse for scaling in SCALINGS)
 
-    @over(
-        case=[
-            (sparse.csr_array(X[:, :3]), "3 features, but NoisyDIMTransformer is expecting 8"),
-            (sparse.csr_array((0, 8)), r"0 sample\(s\)"),
-            (sparse.coo_array(X[0]), "Expected 2D input|Cannot convert"),
-            (outside(sparse.csr_array(X)), r"ind(ex|ices).* must be < "),
-            (outside(sparse.csc_array(X)), r"ind(ex|ices).* must be < "),
-            (sparse.csr_array(X + 1j), "Complex data not supported"),
-        ]
-    )
-    def test_of_another_shape_or_kind(self, model, case):
-        fails(case[1], model.transform, case[0])
+    def test_of_another_shape_or_kind(self, model):
+        message = "3 features, but NoisyDIMTransformer is expecting 8"
+        fails(message, model.transform, sparse.csr_array(X[:, :3]))
+        fails(r"0 sample\(s\)", model.transform, sparse.csr_array((0, 8)))
+        fails("Expected 2D input|Cannot convert", model.transform, sparse.coo_array(X[0]))
+        for made in (sparse.csr_array(X), sparse.csc_array(X)):
+            made.indices[5] = 10**8  # scipy looks for such only when it is asked to
+            fails(r"ind(ex|ices).* must be < ", model.transform, made)
+        fails("Complex data not supported", model.transform, sparse.csr_array(X + 1j))
 
 
 GROWTH = """
@@ -267,16 +246,10 @@ def test_memory_does_not_grow_with_the_table(tmp_path):
 
 
 class TestTransformTo:
-    @over(
-        make={
-            "C": lambda dtype: np.empty((300, 2), dtype),
-            "F": lambda dtype: np.empty((300, 2), dtype, order="F"),
-            "a view": lambda dtype: np.empty((600, 5), dtype)[::-2, 1:3],
-        }
-    )
-    def test_an_array(self, model, make):
-        for dtype, of_out in (("f4", "f4"), ("f8", "f8"), ("f4", "f8"), ("f8", "f4")):
-            out = make(of_out)
+    @over(dtype=["f4", "f8"], of_out=["f4", "f8"])
+    def test_an_array(self, model, dtype, of_out):
+        for order, view in itertools.product("CF", (np.s_[:300, :2], np.s_[::-2, 1:3])):
+            out = np.empty((600, 5), of_out, order)[view]
             assert model.transform_to(X.astype(dtype), out) is out
             assert_array_equal(out, model.transform(X.astype(dtype)).astype(of_out))
 
@@ -285,29 +258,22 @@ class TestTransformTo:
         path = tmp_path / "Z.npy"
         path.write_text("what was there before")
         z = model.transform_to(X.astype(dtype), kind(path))
-        assert isinstance(z, np.memmap)
-        assert not z.flags.writeable
-        assert z.dtype == dtype
+        assert (type(z), z.flags.writeable, z.dtype) == (np.memmap, False, dtype)
         for written in (z, np.load(path)):
             assert_array_equal(written, model.transform(X.astype(dtype)))
         assert os.listdir(tmp_path) == ["Z.npy"]
 
-    @over(
-        "out, error, message",
-        [
-            (np.empty((300, 3)), ValueError, r"shape \(300, 2\).*got \(300, 3\) and float64"),
-            (np.empty((299, 2)), ValueError, r"shape \(300, 2\).*got \(299, 2\)"),
-            (np.empty((300, 2), "f2"), ValueError, "float32 or float64, got .* and float16"),
-            (np.empty((300, 2), ">f8"), ValueError, "float32 or float64, got .* and >f8"),
-            (np.broadcast_to(0.0, (300, 2)), ValueError, "out is read-only"),
-            (X[:, :2], ValueError, "out shares memory with X"),
-            ([[0.0, 0.0]], TypeError, r"array of shape \(300, 2\) or a path, got a list"),
-            (None, TypeError, r"array of shape \(300, 2\) or a path, got a NoneType"),
-        ],
-    )
-    def test_what_cannot_be_written(self, model, out, error, message):
-        before = X.copy()
-        fails(message, model.transform_to, X, out, error=error)
+    def test_what_cannot_be_written(self, model):
+        before, to, shape = X.copy(), partial(model.transform_to, X), (300, 2)
+        fails(r"shape \(300, 2\).*got \(300, 3\) and float64", to, np.empty((300, 3)))
+        fails(r"shape \(300, 2\).*got \(299, 2\)", to, np.empty((299, 2)))
+        fails("float32 or float64, got .* and float16", to, np.empty(shape, "f2"))
+        fails("float32 or float64, got .* and >f8", to, np.empty(shape, ">f8"))
+        fails("out is read-only", to, np.broadcast_to(0.0, shape))
+        fails("out shares memory with X", to, X[:, :2])
+        for out in ([[0.0, 0.0]], None):
+            message = rf"array of shape \(300, 2\) or a path, got a {type(out).__name__}"
+            fails(message, to, out, error=TypeError)
         assert_array_equal(X, before)
 
     def test_two_maps_of_one_file(self, model, tmp_path):
@@ -316,8 +282,8 @@ class TestTransformTo:
         expected, held = model.transform(rows), rows.tobytes()
         again = np.memmap(tmp_path / "table", np.float64, "r+")
         for out in (again[:600], np.asarray(again)[2399:2999]):
-            with pytest.raises(ValueError, match="out shares memory with X"):
-                model.transform_to(np.asarray(rows), out.reshape(300, 2))
+            args = np.asarray(rows), out.reshape(300, 2)
+            fails("out shares memory with X", model.transform_to, *args)
         behind = np.memmap(tmp_path / "table", np.float64, "r+", offset=300 * 8 * 8)
         model.transform_to(rows, behind[:600].reshape(300, 2))
         assert_array_equal(again[2400:3000].reshape(300, 2), expected)
@@ -340,7 +306,6 @@ class TestTransformTo:
             (dim(), X, NotFittedError),
             (broken, np.tile(X, (5, 1)), KeyboardInterrupt),
         ):
-            with pytest.raises(error):
-                fitted.transform_to(rows, path)
+            fails(None, fitted.transform_to, rows, path, error=error)
             assert path.read_text() == "before"
             assert os.listdir(tmp_path) == ["Z.npy"]
