@@ -243,7 +243,7 @@ CALLS = {
     "to_torch": served,
     "to_onnx": to_onnx,
     "to_torch refine": lambda: served(refine="rotation"),
-    "refinement rotation": lambda: called(RotationGaussianization().build(X / 2, 0))[1],
+    "refinement rotation": lambda: called(RotationGaussianization().build(CLUSTERS / 50, 0))[1],
     # Its weights: a module of torch's own layers is in autocast what torch says.
     "encoders": lambda: called(MLPEncoder((8,)).build(4, 2, generator()))[1],
     "augmentations one_hot_blocks": lambda: one_hot_blocks(torch.from_numpy(np.eye(3)[Y])),

@@ -1,7 +1,6 @@
 """UniformCodes: cells of equal probability, codes that nest, neighbours, strata."""
 
 import numpy as np
-import pytest
 import sklearn
 from over import over
 from scipy.stats import norm
@@ -73,9 +72,12 @@ def test_cells_beside_each_other_differ_in_one_bit(layout):
 
 
 @over("bits, d", LAYOUTS)
-def test_nearest_cells_are_those_of_the_shortest_distance(bits, d):
+def test_nearest_cells_are_those_of_the_shortest_distance(bits, d, monkeypatch):
     model, Z = cells_of(bits, d)
     near = model.nearest_cells(Z[:50], 2**bits)
+    monkeypatch.setattr("sknoisydim._codes.N_DISTANCES", 7 * 2**bits)  # in blocks
+    np.testing.assert_array_equal(model.nearest_cells(Z[:50], 2**bits), near)
+    monkeypatch.undo()
     np.testing.assert_array_equal(near[:, 0], model.codes(Z[:50]))
     np.testing.assert_array_equal(np.sort(near, axis=1), np.tile(np.arange(2**bits), (50, 1)))
     # The nearest of many points of a cell is as far as the cell, but for their spacing.
@@ -85,13 +87,6 @@ def test_nearest_cells_are_those_of_the_shortest_distance(bits, d):
         far = np.full(2**bits, np.inf)
         np.minimum.at(far, cell, np.linalg.norm(points - z, axis=1))
         assert (np.diff(far[order]) > -SPACING[d]).all()
-
-
-def test_nearest_cells_in_blocks_are_the_same(monkeypatch):
-    model, Z = cells_of(6, 2)
-    whole = model.nearest_cells(Z[:100])
-    monkeypatch.setattr("sknoisydim._codes.N_DISTANCES", 7 * 2**6)
-    np.testing.assert_array_equal(model.nearest_cells(Z[:100]), whole)
 
 
 @over(min_samples=(1, 2, 10, 50, 10_000))
@@ -126,10 +121,8 @@ def test_a_fit_spreads_unseen_samples_more_evenly_than_the_columns_are():
     assert imbalance(model.codes(new)) < 1.15 < imbalance(by_column.astype(int))
 
 
-@over(
-    "bits, n_features, n_components",
-    {"half the bits": (7, 4, 4), "no more than features": (16, 3, 3), "a column": (4, 1, 1)},
-)
+# Half the bits, no more than features, and a column.
+@over("bits, n_features, n_components", [(7, 4, 4), (16, 3, 3), (4, 1, 1)])
 def test_default_transformer(bits, n_features, n_components):
     X = samples(60, 2)[:, :n_features]
     model = UniformCodes(bits=bits, random_state=0).fit(X)
@@ -157,8 +150,7 @@ def test_works_in_a_pipeline_with_frames():
 
 def test_labels_are_for_the_transformer():
     X, y = samples(200, 6), np.repeat(["a", "b"], 100)
-    base = quick(supervision=10.0, missing="indicator")
-    model = UniformCodes(base, bits=4, random_state=0).fit(X, y)
+    model = codes(transformer=quick(supervision=10.0, missing="indicator"), bits=4).fit(X, y)
     assert sklearn.utils.get_tags(model).target_tags.required
     assert sklearn.utils.get_tags(model).input_tags.allow_nan
 
@@ -167,6 +159,6 @@ def test_cells_that_are_too_many_are_said():
     model = codes(bits=17).fit(samples(50, 8))
     assert model.codes(samples(50, 8)).max() < 2**17
     fails("at most 16 bits, got bits=17", model.nearest_cells, samples(5, 8))
-    with pytest.raises(ValueError, match="n_cells must be an integer >= 1 and <= 16"):
-        codes(bits=4).fit(samples(50, 8)).nearest_cells(samples(5, 8), 17)
+    few, message = codes(bits=4).fit(samples(50, 8)), "n_cells must be an integer >= 1 and <= 16"
+    fails(message, few.nearest_cells, samples(5, 8), 17)
     fails("min_samples must be an integer >= 1", model.strata, samples(5, 8), 0)

@@ -3,10 +3,10 @@
 Of components of the user's own the caller of `load` names what a file leaves out.
 """
 
-import importlib
 import pickle
 import sys
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -43,6 +43,7 @@ plain = small(encoder=MLPEncoder((8,)), batch_size=64)
 TABLES = {"augmentation": AUGMENTATIONS, "bound": BOUNDS, "critic": CRITICS, "encoder": ENCODERS}
 TABLES |= {"noise": NOISES, "normalization": NORMALIZATIONS, "refine": REFINEMENTS}
 TABLES |= {"scaling": SCALINGS, "target": targets.TARGETS}
+BALL = targets.UniformBall(2.0)
 CHOICES = {
     **{f"{table}-{name}": {table: name} for table, names in TABLES.items() for name in names},
     "no-scaling": {"scaling": None},
@@ -67,11 +68,9 @@ CHOICES = {
     "joint": {"target": stats.multivariate_normal([1.0, 0.0], [[2.0, 0.5], [0.5, 1.0]])},
     "covariance": {"target": targets.MultivariateNormal([1.0, 0.0], [[2.0, 0.5], [0.5, 1.0]])},
     "box": {"target": targets.Uniform([-1, 0], [1.0, 2.0])},
-    "ball": {"target": targets.UniformBall(2.0)},
+    "ball": {"target": BALL},
     "shell": {"target": targets.SphericalShell(1.0, 2.0), "early_stopping": True},
-    "product": {
-        "target": ["uniform", stats.expon(), targets.Uniform(-1, 1), targets.UniformBall()]
-    },
+    "product": {"target": ["uniform", stats.expon(), targets.Uniform(-1, 1), BALL]},
     "random-state-object": {"random_state": np.random.RandomState(3)},
     "odd-numbers": {"match_weight": np.float32(0.1), "batch_size": np.int64(40)},
 }
@@ -116,8 +115,6 @@ def check_same(one, other):
 
 @pytest.fixture
 def reload(tmp_path):
-    """Save a model, and load it with the components of the user's that are named."""
-
     def reload(model, kind=NoisyDIMTransformer, **named):
         model.save(tmp_path / "model")
         return kind.load(tmp_path / "model", **named)
@@ -220,20 +217,21 @@ def own_bound(scores):
 LOGNORMAL = targets.PushForward(np.exp, np.log, log_abs_det_jacobian=lambda z: z.sum(1))
 
 
-class Scale(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.factor = nn.Parameter(torch.ones(()))
-
+class Bilinear(nn.Linear):
     def forward(self, view, noisy):
-        return self.factor * noisy @ view.T
+        return super().forward(noisy) @ view.T
 
 
+OWN_CRITIC = SimpleNamespace(build=lambda n_components, channel, generator: Bilinear(4, 4))
 OWN = {"encoder": Perceptron, "bound": own_bound, "augmentation": lambda x, generator: 0.9 * x}
-OWN |= {
-    "critic": SimpleNamespace(build=lambda n_components, channel, generator: Scale()),
-    "target": LOGNORMAL,
-}
+OWN |= {"critic": OWN_CRITIC, "target": LOGNORMAL}
+
+
+class OwnMap(InvertibleMap):
+    """That of a user's own, which changes nothing."""
+
+
+OWN_REFINEMENT = SimpleNamespace(build=lambda z, seed, held_out: OwnMap(z.shape[1]))
 
 
 class TestOwnComponents:
@@ -256,15 +254,10 @@ class TestOwnComponents:
 
     def test_loading_runs_no_code_of_the_file(self, reload, monkeypatch):
         model = fit(encoder=Perceptron)
-
-        def refuse(*args, **kwargs):
-            raise AssertionError("a file decides what is imported or unpickled")
-
-        for module in (pickle, sys.modules["_pickle"]):
-            monkeypatch.setattr(module, "loads", refuse)
-            monkeypatch.setattr(module, "Unpickler", refuse)
-        monkeypatch.setattr(importlib, "import_module", refuse)
-        monkeypatch.setattr(torch, "load", refuse)
+        refuse = mock.Mock(side_effect=AssertionError("a file decides what is imported"))
+        names = ("pickle.loads", "pickle.Unpickler", "_pickle.loads", "_pickle.Unpickler")
+        for name in (*names, "importlib.import_module", "torch.load"):
+            monkeypatch.setattr(name, refuse)
         reload(model, encoder=Perceptron)
         for other in (nn.Linear, "mlp"):
             fails("do not fit encoder", reload, model, encoder=other)
@@ -277,18 +270,9 @@ class TestOwnComponents:
         check_same(model, reload(again, encoder=Perceptron, bound=own_bound))
 
     def test_what_cannot_be_named(self, tmp_path):
-        refined, noted = fit(refine=OwnRefinement()), fit()
+        refined, noted = fit(refine=OWN_REFINEMENT), fit()
         noted.note_ = object()
         for model, name in [(refined, "refinement"), (noted, "note_")]:
             fails(f"'{name}' holds a .*Pickle the estimator", model.save, tmp_path / "model")
             assert_array_equal(unpickled(model).transform(X_NEW), model.transform(X_NEW))
         assert not list(tmp_path.iterdir())
-
-
-class OwnMap(InvertibleMap):
-    """That of a user's own, which changes nothing."""
-
-
-class OwnRefinement:
-    def build(self, z, seed, held_out):
-        return OwnMap(z.shape[1])

@@ -9,7 +9,6 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from over import over
-from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
 from skorch.callbacks import LRScheduler
@@ -43,11 +42,9 @@ def stream():
 class TestDistribution:
     def test_three_passes_of_a_stream_come_close_to_a_fit(self):
         # A small network, for speed: with the default one the distribution is the same.
-        model = dim(n_components=4, batch_size=64, encoder=MLPEncoder((64, 64)))
-        whole = clone(model).fit(TRAIN)
-        for _ in range(3):
-            for part in np.array_split(RNG.permutation(TRAIN), 10):
-                model.partial_fit(part)
+        given = {"n_components": 4, "batch_size": 64, "encoder": MLPEncoder((64, 64))}
+        model = streamed(np.vstack([RNG.permutation(TRAIN) for _ in range(3)]), 30, **given)
+        whole = dim(**given).fit(TRAIN)
         assert model.score(TEST) > 0.9 * whole.score(TEST)
         z = model.transform(TEST)
         assert np.abs(z.mean(0)).max() < 0.15
@@ -137,15 +134,16 @@ def test_a_divergence_leaves_the_estimator_as_it_was():
     assert (model.n_samples_seen_, len(model.history_["epoch"])) == before[1:]
 
 
+OTHERS = [
+    {"refine": "rotation", "early_stopping": True},
+    {"encoder": nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))},
+    {"optimizer": torch.optim.RMSprop, "augmentation": None, "clean_weight": 1.0},
+    {"optimizer": "sgd", "critic": "exact", "bound": "dv"},
+]
+
+
 class TestTogether:
-    @over(
-        parameters=[
-            {"refine": "rotation", "early_stopping": True},
-            {"encoder": nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))},
-            {"optimizer": torch.optim.RMSprop, "augmentation": None, "clean_weight": 1.0},
-            {"optimizer": "sgd", "critic": "exact", "bound": "dv"},
-        ]
-    )
+    @over(parameters=OTHERS)
     def test_with_other_parameters(self, parameters):
         model = streamed(RNG.permutation(X), 4, n_components=2, **parameters)
         copied = pickle.loads(pickle.dumps(model)).partial_fit(X)
@@ -184,9 +182,8 @@ class TestWarmStart:
         assert cold.training_state_["optimizer"] is None
         moments = model.training_state_["optimizer"]["moments"]
         weights = dict(model.net_.module_.named_parameters())
-        assert moments.keys() == weights.keys()
-        for name, values in moments.items():
-            assert values["exp_avg"].shape == tuple(weights[name].shape)
+        shapes = {name: values["exp_avg"].shape for name, values in moments.items()}
+        assert shapes == {name: tuple(value.shape) for name, value in weights.items()}
         name, n_steps = next(iter(moments)), len(X) // 32 * 5
         assert moments[name]["step"] == n_steps
         again = pickle.loads(pickle.dumps(model)).fit(X)

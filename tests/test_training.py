@@ -1,5 +1,6 @@
 """What a training does, by its effect, and that what was made fast is what its formula says."""
 
+import copy
 import math
 from types import SimpleNamespace
 
@@ -90,29 +91,23 @@ class TestStep:
 
     def test_views_tell_less_than_their_rows(self):
         model = dim(max_epochs=10, clean_weight=0.5, augmentation=FeatureCorruption(0.9)).fit(X)
-        view, clean = (
-            model.history_[f"train_{part}_information"][-1] for part in ("view", "clean")
-        )
+        view, clean = (model.history_[f"train_{p}_information"][-1] for p in ("view", "clean"))
         assert view != 0  # it is scored
         assert view < 0.5 * clean
 
 
 class TestHeldOutRows:
     def test_early_stopping_restores_the_best_epoch(self):
-        class Wreck(Callback):
-            """Lets the encoder tell nothing from the fourth epoch on."""
-
+        class Wreck(Callback):  # the encoder tells nothing from the fourth epoch on
             def on_batch_begin(self, net, **kwargs):
                 if len(net.history) > 3:
                     nn.init.zeros_(net.module_.encoder[0].weight)
 
             def on_epoch_end(self, net, **kwargs):
                 if len(net.history) == 3:
-                    weights = net.module_.encoder.named_parameters()
-                    self.weights = {name: value.detach().clone() for name, value in weights}
+                    self.weights = copy.deepcopy(net.module_.encoder.state_dict())
 
-        stopping = {"early_stopping": 3}
-        model = dim(max_epochs=50, callbacks=[Wreck()], **stopping).fit(X)
+        model = dim(max_epochs=50, callbacks=[Wreck()], early_stopping=3).fit(X)
         held_out = model.history_["valid_loss"]
         assert model.n_epochs_ == len(held_out) == 6
         assert np.argmin(held_out) == 2
@@ -122,9 +117,7 @@ class TestHeldOutRows:
         assert model.score(X) > 0.5
 
     def test_are_normalised_by_themselves(self):
-        class Odd(nn.Linear):
-            """An encoder whose output is far from what a normalised one is."""
-
+        class Odd(nn.Linear):  # its output is far from what a normalised one is
             def forward(self, x):
                 return 0.01 * super().forward(x) + 5
 
@@ -216,9 +209,8 @@ def test_distribution_of_dropout(p, dtype):
     assert layer.eval()(x) is x
 
 
-@over(size=[(100, 10), (103, 10), (7, 10), (10, 10)], shuffle=[True, False])
-def test_every_row_once_and_only_full_batches(size, shuffle):
-    n_rows, batch_size = size
+@over("n_rows, batch_size", [(100, 10), (103, 10), (7, 10), (10, 10)], shuffle=[True, False])
+def test_every_row_once_and_only_full_batches(n_rows, batch_size, shuffle):
     X = np.arange(n_rows, dtype=np.float64)[:, None]  # rows that hold their own position
     rows = Rows(Table(X), fit_scaling(None, X, 0), torch.device("cpu"))
     batches = Batches(rows, batch_size, generator(), shuffle=shuffle)
@@ -252,7 +244,6 @@ def test_patience_is_counted_from_the_last_improvement():
 
 
 def test_held_out_rows_follow_the_distribution():
-    """In two components: tests/test_linear.py."""
     rows = np.random.default_rng(1).gamma(1.0, size=(3000, 8)) @ np.tril(np.ones((8, 8)))
     found = []
     for training in ({"max_epochs": 30}, {"max_epochs": 1, "lr": 1e-12}):
