@@ -63,24 +63,19 @@ def imports(path, text):
     """Yield each full name that is imported, wherever that is: name, nodes around it, line."""
     package = ".".join([PACKAGE, *path.parent.parts])
     for node, around in nodes(ast.parse(text)):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = resolve_name("." * node.level + (node.module or ""), package)
-            names = [f"{base}.{alias.name}" for alias in node.names]
-        yield from ((name, around, node.lineno) for name in names)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            base = ""
+            if isinstance(node, ast.ImportFrom):
+                base = resolve_name("." * node.level + (node.module or ""), package) + "."
+            yield from ((base + alias.name, around, node.lineno) for alias in node.names)
 
 
 def unseeded_draws(text):
     """Return calls that draw from torch's global generator: the name, and the line."""
     calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
-    return [
-        (ast.unparse(call.func), call.lineno)
-        for call in calls
-        if ast.unparse(call.func) in DRAWS
-        and not any(keyword.arg == "generator" for keyword in call.keywords)
-    ]
+    calls = [call for call in calls if "generator" not in {word.arg for word in call.keywords}]
+    named = [(ast.unparse(call.func), call.lineno) for call in calls]
+    return [(name, line) for name, line in named if name in DRAWS]
 
 
 def top_of(name):
@@ -198,9 +193,8 @@ def test_wheel(tmp_path):
         (path,) = (name for name in files if name.endswith(".dist-info/METADATA"))
         metadata = message_from_string(archive.read(path).decode())
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sknoisydim").rglob("*.py")}
-    assert sources | {"sknoisydim/py.typed"} == {
-        name for name in files if name.startswith("sknoisydim/")
-    }
+    found = {name for name in files if name.startswith("sknoisydim/")}
+    assert found == sources | {"sknoisydim/py.typed"}
     assert {name.split("/")[0] for name in files} == {"sknoisydim", path.split("/")[0]}
     assert metadata["Version"] == sknoisydim.__version__
     assert metadata["License-Expression"] == "BSD-3-Clause"

@@ -10,13 +10,10 @@ from numpy.testing import assert_array_equal
 from over import over
 from scipy import stats
 from sklearn.base import clone
-from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder
 from small import generator, small
 
 import sknoisydim.augmentations as views
-from sknoisydim import NoisyDIMTransformer
 from sknoisydim.scaling import fit_scaling
 
 dim = small(2, max_epochs=1, clean_weight=0.5)
@@ -165,16 +162,6 @@ class TestNeighbors:
         near = dim(augmentation=view).fit(X)
         assert len(pickle.dumps(near)) < plain + 2000
         assert near.partial_fit(X).transform(X).shape == (1000, 2)
-
-    def test_keeps_what_near_rows_share(self):
-        # Of digits, five nearest neighbours know the class of 98 %.
-        X, y = load_digits(return_X_y=True)
-        accuracy, given = {}, {"clean_weight": 0.5, "keep": None, "refine": None, "max_epochs": 30}
-        for name in ("corruption", "neighbors"):
-            model = NoisyDIMTransformer(16, augmentation=name, random_state=0, **given)
-            Z = model.fit(X[::2]).transform(X)
-            accuracy[name] = LogisticRegression().fit(Z[::2], y[::2]).score(Z[1::2], y[1::2])
-        assert accuracy["neighbors"] > accuracy["corruption"] + 0.02
 
 
 def test_compose_is_one_after_the_other(rows):

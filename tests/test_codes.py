@@ -109,18 +109,6 @@ def test_strata_are_joined_cells_that_a_split_can_take(min_samples):
             assert np.abs(shares - 1).max() <= 1
 
 
-def test_a_fit_spreads_unseen_samples_more_evenly_than_the_columns_are():
-    X, new = samples(2000, 0), samples(2000, 1)
-    model = UniformCodes(quick(2, match_weight=10.0), bits=4, random_state=0).fit(X)
-
-    def imbalance(cell):
-        return 16 * np.square(np.bincount(cell, minlength=16) / len(new)).sum()
-
-    white = (new - X.mean(0)) / X.std(0)
-    by_column = np.floor(norm.cdf(white[:, [0, 3]]) * 4).clip(0, 3) @ [4, 1]
-    assert imbalance(model.codes(new)) < 1.15 < imbalance(by_column.astype(int))
-
-
 # Half the bits, no more than features, and a column.
 @over("bits, n_features, n_components", [(7, 4, 4), (16, 3, 3), (4, 1, 1)])
 def test_default_transformer(bits, n_features, n_components):

@@ -20,14 +20,10 @@ SITE = DOCS / "_build" / "html"
 
 def build():
     """Build the site as `make docs` does: an example that has not changed is not run again."""
-    done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-b", "html", DOCS, SITE],
-        capture_output=True,
-        text=True,
-        check=False,
-        # An example that warns is an error, as one that fails is.
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error:::__main__"},
-    )
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-b", "html", DOCS, SITE]
+    # An example that warns is an error, as one that fails is.
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error:::__main__"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if done.returncode != 0:
         shutil.rmtree(SITE, ignore_errors=True)  # the next build would not repeat the warning
     assert done.returncode == 0, done.stderr[-4000:]
@@ -88,9 +84,8 @@ def check_the_figures_of_when_not():
     assert methods in found.values()
     for name, *figures in stated:
         # Another machine trains to other last bits; 2,000 rows are good to about 0.02.
-        np.testing.assert_allclose(
-            np.array(found[name], float), np.array(figures, float), atol=0.05, err_msg=name
-        )
+        pair = np.array([found[name], figures], float)
+        np.testing.assert_allclose(*pair, atol=0.05, err_msg=name)
 
 
 @pytest.mark.slow
