@@ -65,8 +65,6 @@ async function look(page) {
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves the pages with the note in them, and takes what was found."""
-
     def __init__(self, *args, pages, found, **kwargs):
         self.pages, self.found = pages, found
         super().__init__(*args, **kwargs)

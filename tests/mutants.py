@@ -54,7 +54,6 @@ MUTANTS = read((ROOT / "tests" / "mutants.txt").read_text(encoding="utf-8"))
 
 
 def found(mutant: Mutant, root: Path = ROOT) -> int:
-    """Return how often the text that is changed stands in its file."""
     return (root / PACKAGE / mutant.file).read_text(encoding="utf-8").count(mutant.before)
 
 
@@ -87,7 +86,6 @@ def run(tests: str, folder: Path, seconds: float) -> bool:
 
 
 def copy_of(folder: Path) -> Path:
-    """Copy what the tests need."""
     ignored = shutil.ignore_patterns("__pycache__", "_build", "auto_examples")
     for part in PARTS:
         if (ROOT / part).is_dir():

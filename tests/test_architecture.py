@@ -34,7 +34,6 @@ ONLY_IN = {"skorch": "_net", "matplotlib": "plotting"}
 
 # What a run-time dependency of ours brings along, so that it is there without being named.
 BROUGHT_ALONG = {"joblib": "scikit-learn", "threadpoolctl": "scikit-learn", "tqdm": "skorch"}
-
 MAX_LINES = 700
 
 # Draws that come from torch's global generator unless they are given another.
@@ -134,7 +133,6 @@ def test_no_module_is_too_long():
 
 
 def test_nothing_is_drawn_from_the_global_generator():
-    """What else belongs to the process is banned in pyproject.toml."""
     draws = {path: unseeded_draws(text) for path, text in MODULES.items()}
     assert {path: found for path, found in draws.items() if found} == {}
 

@@ -34,7 +34,6 @@ from sknoisydim.targets import MultivariateNormal
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = np.arange(60) % 3
-
 dim = small(clean_weight=0.5, batch_size=16)
 
 
@@ -92,7 +91,6 @@ def building(made):
 
 FROZEN = nn.Linear(4, 4).requires_grad_(False)
 LBFGS = functools.partial(torch.optim.LBFGS, max_iter=2)
-
 NO_ROTATION = {"layers": -1, "step": 0, "couplings": -1, "transport": -1, "separation": -1}
 NO_ROTATION |= {"clusters": -1, "validation_fraction": 1}
 # Parameters of the transformer that cannot be, and what the message has to say.
@@ -247,8 +245,7 @@ class TestAFitThatFails:
         fresh, model = dim(**parameters), copy.copy(fitted).set_params(**parameters)
         for call in (fresh.fit, fresh.partial_fit, model.fit):
             before = state(call.__self__)
-            with pytest.raises(error):
-                call(table)
+            fails(None, call, table, error=error)
             assert state(call.__self__) == before
         assert_array_equal(model.transform(X), embedding)
         assert model.score(X) == share
@@ -296,6 +293,5 @@ def test_an_interrupt_reaches_the_caller(how, when):
     given = {"train_begin": {}, "epoch_end": {"verbose": 1}}.get(when, {"early_stopping": True})
     quiet = EarlyStopping(monitor="train_loss", patience=10**6, sink=lambda text: None)
     model = dim(callbacks=[quiet, Interrupt(how, f"on_{when}")], **given)
-    with pytest.raises(KeyboardInterrupt):
-        model.fit(X)
+    fails(None, model.fit, X, error=KeyboardInterrupt)
     assert not hasattr(model, "net_")

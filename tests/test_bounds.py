@@ -12,13 +12,10 @@ from small import fails, generator
 from sknoisydim.bounds import BOUNDS, DonskerVaradhan, dv, infonce, resolve_bound
 from sknoisydim.noise import GaussianNoise
 
-N = 512
-N_BATCHES = 8
+N, N_BATCHES, CLIP = 512, 8, 5.0
 # (components, noise): from 0.1 nats to beyond log n = 6.2 nats, where InfoNCE is capped and the
 # others scatter.
 CHANNELS = [(d, s) for d in (1, 4, 16) for s in (0.3, 1.0, 3.0)] + [(1, 0.05), (4, 0.1)]
-CLIP = 5.0
-
 each_bound = over(name=sorted(BOUNDS))
 
 

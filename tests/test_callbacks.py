@@ -68,6 +68,9 @@ class TestThatWork:
         model = dim(make(str(tmp_path)), **EARLY).fit(ROWS)
         assert model.n_epochs_ == 3
         assert {len(column) for column in model.history_.values()} == {3}
+        losses = model.history_["train_loss"]
+        best = [loss < min(losses[:epoch], default=np.inf) for epoch, loss in enumerate(losses)]
+        assert model.history_["train_loss_best"] == best
         assert np.isfinite(model.transform(ROWS)).all()
         assert_array_equal(pickle.loads(pickle.dumps(model)).transform(X), model.transform(X))
 
@@ -78,13 +81,6 @@ class TestThatWork:
         message = r"callbacks: \w+ reads .*no held-out rows are evaluated: use early_stop.* \w+="
         for parameters in ({}, EARLY):  # these rows are too few to hold any out
             fails(message, dim(make(str(tmp_path)), max_epochs=10**9, **parameters).fit, X)
-
-    def test_checkpoint_writes_the_best_epoch(self, tmp_path):
-        model = dim(ready.Checkpoint(monitor="train_loss_best", dirname=str(tmp_path))).fit(X)
-        assert (tmp_path / "params.pt").exists()
-        losses = model.history_["train_loss"]
-        best = [loss < min(losses[:epoch], default=np.inf) for epoch, loss in enumerate(losses)]
-        assert model.history_["train_loss_best"] == best
 
     def test_a_score_sees_the_embedding_in_the_order_of_the_rows(self):
         seen = []

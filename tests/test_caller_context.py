@@ -21,7 +21,7 @@ import pytest
 import torch
 from over import over
 from scipy import stats
-from small import generator, small
+from small import fails, generator, small
 from torch import nn
 
 import sknoisydim as package
@@ -79,7 +79,6 @@ def all_at_once():
 
 
 def state():
-    """What a caller's context consists of."""
     modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
     defaults = torch.empty(0).device, torch.get_default_dtype()
     autocast = torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()
@@ -263,7 +262,6 @@ for kind, call, members in [
 
 
 def numbers(result):
-    """Return a result as a list of arrays and texts."""
     if dataclasses.is_dataclass(result):
         result = vars(result)
     if isinstance(result, dict):
@@ -321,8 +319,7 @@ ERRORS = {
 def test_an_error_leaves_the_context_as_it_was(call):
     with all_at_once():
         before = state()
-        with pytest.raises((ValueError, OSError, RuntimeError)):
-            call()
+        fails(None, call, error=(ValueError, OSError, RuntimeError))
         assert state() == before
 
 
@@ -361,9 +358,8 @@ BROKEN = ["from sknoisydim import NoisyDIMTransformer", "from sknoisydim import 
 @pytest.mark.parametrize(("flag", "line"), [("-B", BROKEN[0]), ("-OO", BROKEN[1])])
 def test_an_import_that_fails_says_its_cause(line, flag, tmp_path):
     (tmp_path / "torch.py").write_text("import numpy\nnumpy.float_\n")
-    done = subprocess.run(
-        [sys.executable, flag, "-c", line], cwd=tmp_path, capture_output=True, text=True
-    )
+    command = [sys.executable, flag, "-c", line]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: sknoisydim.")
     assert "`np.float_` was removed" in last

@@ -6,8 +6,6 @@ from over import over
 from scipy.stats import norm
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import StratifiedKFold, train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from small import fails, samples, small
 
 from sknoisydim import NoisyDIMTransformer, UniformCodes
@@ -15,7 +13,6 @@ from sknoisydim import NoisyDIMTransformer, UniformCodes
 # About the largest distance of a point of (-4, 4)^d to the nearest of 200,000 in its cell.
 SPACING = {1: 0.001, 2: 0.1, 3: 0.5, 4: 1.0}
 LAYOUTS = {"even": (6, 2), "uneven": (7, 3), "one": (5, 1), "a bit each": (4, 4)}
-
 quick = small(2, keep="pca", max_epochs=3, refine="rotation", random_state=None)
 
 
@@ -31,7 +28,6 @@ class Embedded(UniformCodes):
 
 
 def cells_of(bits, d, n=2000):
-    """Cells of draws of N(0, I), and the draws."""
     Z = np.random.default_rng([bits, d]).standard_normal((n, d))
     dim = NoisyDIMTransformer(d, max_epochs=1, random_state=0)
     return Embedded(dim, bits=bits).fit(Z[:50]), Z
@@ -115,7 +111,7 @@ def test_default_transformer(bits, n_features, n_components):
     X = samples(60, 2)[:, :n_features]
     model = UniformCodes(bits=bits, random_state=0).fit(X)
     assert model.transformer_.n_components_ == n_components
-    assert model.transform(X).shape == (60, bits)
+    assert (model.transform(X).shape, model.nearest_cells(X).shape) == ((60, bits), (60, 8))
 
 
 def test_codes_are_those_of_the_uniform_embedding():
@@ -124,16 +120,6 @@ def test_codes_are_those_of_the_uniform_embedding():
     model = UniformCodes(FrozenEstimator(dim), bits=6).fit(X)
     slices = np.floor(model.transformer_.transform(X) * model.n_slices_)
     np.testing.assert_array_equal(model.codes(X), model._pack(slices.astype(int)))
-
-
-def test_works_in_a_pipeline_with_frames():
-    X = samples(200, 5)
-    pipe = make_pipeline(StandardScaler(), codes(bits=5)).set_output(transform="pandas")
-    frame = pipe.fit_transform(X)
-    assert list(frame.columns) == [f"uniformcodes{i}" for i in range(5)]
-    model, scaled = pipe[1], pipe[0].transform(X)
-    np.testing.assert_array_equal(model.codes(scaled), frame.to_numpy() @ [16, 8, 4, 2, 1])
-    assert model.nearest_cells(scaled).shape == (200, 8)
 
 
 def test_labels_are_for_the_transformer():

@@ -17,9 +17,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 6))
 IRIS = load_iris().data
 OUTLIER = X + 1e15 * (np.arange(200) == 7)[:, None]
-
 dim = small()
-
 TELLS_NOTHING = r"the embedding has collapsed.*nearly equal.*smaller lr, more epochs\.$"
 VIEWS = r"the embedding has collapsed.*nearly equal.*smaller lr.*a larger clean_weight\.$"
 NO_PART = "augmentation='jitter' and critic=.*BilinearCritic'> played no part.*clean_weight=0.5"

@@ -155,7 +155,6 @@ class TestFit:
 
 
 def peak():
-    """Bytes of memory that this process has held at most."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -201,6 +200,5 @@ def test_memory_does_not_grow_with_the_number_of_blocks(client):
 
     before, after = peak_after(4), peak_after(12)
     grown = max(after[worker] - before[worker] for worker in after) / BLOCK_BYTES
-    print(f"a worker has grown by {grown:.1f} blocks of {BLOCK_BYTES >> 20} MiB")
     # Were all of the eight more blocks held, one of the two workers would hold four of them.
     assert grown < 3

@@ -21,7 +21,6 @@ from sknoisydim._objective import Objective
 from sknoisydim._settings import auto_epochs, auto_steps
 
 X = np.random.default_rng(0).normal(size=(40, 2))
-
 dim = small(2, batch_size=16)
 Y = np.where(np.arange(40) % 2, 1, -1)
 
@@ -62,7 +61,6 @@ OF_TIME = {
     "polars": pl.DataFrame({name: list(DAYS[name]) for name in DAYS}),
     "polars beside numbers": pl.DataFrame({"x": X[:, 0], "day": [datetime.date(2020, 1, 1)] * 40}),
 }
-
 DATES = "holds dates or durations"
 
 
@@ -269,15 +267,6 @@ def test_components_beyond_the_rank_blow_nothing_up(table, encoder):
         # One part in a million, less than any two rows differ by, stays one of few thousand.
         near = model.transform(rows + 1e-6 * np.random.default_rng(0).normal(size=rows.shape))
         assert np.abs(near - z).max() < 0.01
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@over(encoder=["mlp", nn.Linear], batch_size=[4, 512])
-def test_ten_rows_of_more_columns_than_components(encoder, batch_size):
-    table = np.random.default_rng(3).normal(size=(300, 12))
-    model = dim(n_components=8, encoder=encoder, batch_size=batch_size, max_epochs=10)
-    assert np.isfinite(model.fit_transform(table[:10])).all()
-    assert model.transform(table[10:]).var(0).max() < 100
 
 
 @over(n_rows=[600, 10**5, 1_228_800, 1_300_000, 10**8])

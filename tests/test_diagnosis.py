@@ -29,7 +29,6 @@ from sknoisydim.targets import MultivariateNormal, PushForward, UniformBall
 
 X = np.random.default_rng(7).permutation(load_iris().data)
 TRAIN, TEST = X[:100], X[100:]
-
 quick = small(2)
 
 
@@ -93,7 +92,6 @@ class TestVerdict:
 
 @pytest.fixture(scope="module")
 def perfect():
-    """What is measured of samples of the target itself."""
     return values_of(normal(200, 3, seed=1), batch_size=512)
 
 
@@ -105,7 +103,6 @@ def gap(values, **ends):
 
 
 def flat(d):
-    """Values of d components of a table of two dimensions."""
     u = np.random.default_rng(0).uniform(size=(300, 2))
     return values_of(normal(300, d), scaled=np.hstack([u, np.sin(3 * u), u**2]))
 

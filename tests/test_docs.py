@@ -72,7 +72,6 @@ def documented(member):
 
 
 def same(text, default):
-    """Whether the text after `default=` is the default."""
     try:
         return ast.literal_eval(text) == default
     except (SyntaxError, ValueError):

@@ -11,7 +11,6 @@ from over import over
 from scipy import stats
 from sklearn.frozen import FrozenEstimator
 from small import Recording, fails, small
-from small import samples as four_features
 
 from sknoisydim import NoisyDIMDriftMonitor
 from sknoisydim._drift import N_SPLITS, TAIL, _deviance, _pvalues
@@ -27,8 +26,10 @@ def monitor(**parameters):
 
 def samples(n, seed):
     """Five features: two of them skewed, and four that depend on each other."""
-    alone = np.random.default_rng([seed, 1]).standard_normal((n, 1))
-    return np.hstack([four_features(n, seed), alone])
+    rng = np.random.default_rng(seed)
+    a, b, c = rng.standard_normal((3, n))
+    columns = np.column_stack([a, np.exp(b / 2), a * b, a - b, c])
+    return columns + 0.1 * rng.standard_normal((n, 5))
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,9 @@ def test_check(estimator, check):
 
 # What checks of data frames provoke: they fit on a frame and transform an array, or the reverse.
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
-@pytest.mark.parametrize("name", ["defaults", "supervised"])  # what containers do not depend on
+@pytest.mark.parametrize(
+    "name", ["defaults", "supervised", "codes"]
+)  # what containers do not depend on
 @pytest.mark.parametrize("check", FURTHER_CHECKS)
 def test_further_check(name, check):
     found = functools.partial(getattr(estimator_checks, check), NoisyDIMTransformer.__name__)

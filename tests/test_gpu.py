@@ -20,7 +20,6 @@ from sknoisydim.noise import GaussianNoise
 from sknoisydim.normalization import NORMALIZATIONS
 
 pytestmark = pytest.mark.gpu
-
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(4000, 6)) @ RNG.normal(size=(6, 12))).astype(np.float32)
 Y = (X[:, 0] > 0).astype(int)

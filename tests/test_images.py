@@ -21,24 +21,21 @@ X = DIGITS[:300].reshape(-1, 1, 8, 8)
 TABLE = X.reshape(300, 64)
 
 
-class Convolutions(nn.Module):
-    """A user's encoder of images, which is told their shape."""
+def chain(shape, n_components):
+    """An encoder of images, which is told their shape; it ends in a linear layer: it is folded."""
+    channels, height, width = shape
+    layers = [nn.Conv2d(channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()]
+    layers += [nn.Dropout2d(0.2), nn.MaxPool2d(2), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(4 * (height // 2) * (width // 2), n_components))
 
+
+class Convolutions(nn.Module):
     def __init__(self, shape, n_components):
         super().__init__()
-        channels, height, width = shape
-        layers = [nn.Conv2d(channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()]
-        layers += [nn.Dropout2d(0.2), nn.MaxPool2d(2), nn.Flatten()]
-        layers += [nn.Linear(4 * (height // 2) * (width // 2), n_components)]
-        self.layers = nn.Sequential(*layers)
+        self.layers = chain(shape, n_components)
 
     def forward(self, x):
         return self.layers(x)
-
-
-def chain(shape, n_components):
-    """One that ends in a linear layer, and so is folded."""
-    return Convolutions(shape, n_components).layers
 
 
 dim = small(2, batch_size=64, encoder=Convolutions)
@@ -48,11 +45,10 @@ dim = small(2, batch_size=64, encoder=Convolutions)
 def test_images_are_embedded_and_scored(encoder):
     model = dim(encoder=encoder).fit(X)
     z = model.transform(X)
-    assert z.shape == (300, 2)
+    assert (z.shape, model.score_samples(X).shape) == ((300, 2), (300,))
     assert_allclose(z.mean(0), 0, atol=1e-5)
     assert_allclose(np.cov(z.T, ddof=0), np.eye(2), atol=1e-2)
     assert 0 < model.score(X) <= 1
-    assert model.score_samples(X).shape == (300,)
     assert (model.n_features_in_, model.row_shape_) == (64, (1, 8, 8))
 
 
@@ -102,8 +98,7 @@ def test_a_file_with_a_shape_that_is_none(shape, fitted, tmp_path):
     header, arrays = _file.read(tmp_path / "model")
     header["parts"]["row_shape"] = {"tuple": list(shape)}
     _file.write(tmp_path / "other", header, arrays)
-    with pytest.raises(ValueError, match=r"other cannot be loaded"):
-        NoisyDIMTransformer.load(tmp_path / "other", encoder=Convolutions)
+    fails("cannot be loaded", NoisyDIMTransformer.load, tmp_path / "other", encoder=Convolutions)
 
 
 def test_an_onnx_file_takes_images(fitted, tmp_path):

@@ -33,7 +33,6 @@ X = np.where(GONE, np.nan, FULL)
 SHOWN = [0, 1, 2, 3]
 plain = small(2, encoder=MLPEncoder((8,)), batch_size=40)
 dim = functools.partial(plain, missing="indicator")
-
 SCALED = {**{name: name for name in SCALINGS}, "none": None, "robust": RobustScaler()}
 each_scaling = over(scaling=SCALED)
 
@@ -257,6 +256,5 @@ class TestGoingOn:
     def test_a_warm_start_with_the_other_setting(self):
         for before, after in (("error", "indicator"), ("indicator", "error")):
             model = plain(missing=before, warm_start=True).fit(FULL)
-            fails(
-                rf"missing='{after}'.*warm_start=False", model.set_params(missing=after).fit, FULL
-            )
+            other = model.set_params(missing=after)
+            fails(rf"missing='{after}'.*warm_start=False", other.fit, FULL)

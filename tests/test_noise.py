@@ -18,7 +18,6 @@ from sknoisydim.normalization import Whitening
 SIZES = {"gaussian": (0.3, 1.0), "uniform": (0.125, 0.25)}
 assert SIZES.keys() == NOISES.keys()
 CASES = [(name, size) for name, sizes in SIZES.items() for size in sizes]
-
 each_case = over("name, size", CASES)
 
 

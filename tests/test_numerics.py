@@ -21,7 +21,6 @@ from sknoisydim.metrics import mutual_information
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 6))
 Y = np.repeat([0, 1, 2, 3], 50)
-
 dim = small(batch_size=32)
 
 
@@ -143,7 +142,6 @@ class TestSeed:
 @over("dtype, value", [("f8", 1e300), ("f4", 1e38)], target=["uniform", stats.t(1)])
 @over(encoder=["mlp", nn.Linear])
 def test_rows_far_outside_training_are_finite(target, encoder, dtype, value):
-    """Tables of all kinds: tests/test_hostile_tables.py."""
     model = dim(target=target, encoder=encoder, max_epochs=1).fit(X.astype(dtype))
     for rows in (np.full((2, 6), value), np.full((2, 6), -1e20), np.diag(np.full(6, -value))):
         z = model.transform(rows.astype(dtype))

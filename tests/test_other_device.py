@@ -64,10 +64,6 @@ class Elsewhere(torch.Tensor):
         return torch._utils._rebuild_device_tensor_from_cpu_tensor, rest
 
 
-def is_there(value):
-    return isinstance(value, Elsewhere)
-
-
 def each(change, value):
     """Return an argument, or a result, with its tensors changed: torch's own way takes a while."""
     if isinstance(value, torch.Tensor):
@@ -82,8 +78,8 @@ def dispatch(func, args, kwargs):
     there, here = [], []
 
     def hold(tensor):
-        (there if is_there(tensor) else here).append(tensor)
-        return tensor.held if is_there(tensor) else tensor
+        (there if isinstance(tensor, Elsewhere) else here).append(tensor)
+        return tensor.held if isinstance(tensor, Elsewhere) else tensor
 
     inner = each(hold, args)
     inner_kwargs = {name: each(hold, value) for name, value in kwargs.items()}
@@ -91,7 +87,7 @@ def dispatch(func, args, kwargs):
     if there and here and func not in MIXING and not scalars:
         raise RuntimeError(f"Expected all tensors to be on the same device: {func}")
     asked = kwargs.get("device")
-    moved = is_there(args[0]) if func is aten.copy_.default else bool(there)
+    moved = isinstance(args[0], Elsewhere) if func is aten.copy_.default else bool(there)
     moved = moved if asked is None else asked.type == NAME
     if asked is not None:
         inner_kwargs["device"] = HOME
@@ -124,7 +120,7 @@ class Functions(TorchFunctionMode):
             wanted = torch.device(kwargs.get("device") or own)
             if wanted.type != generator.device.type:
                 raise RuntimeError(f"{name}: generator of {generator.device} for {wanted}")
-        if name == "tolist" and is_there(args[0]):
+        if name == "tolist" and isinstance(args[0], Elsewhere):
             return args[0].held.tolist()
         if name in ("tensor", "as_tensor") and kwargs.get("device") is not None:
             device = kwargs.pop("device")
@@ -146,7 +142,6 @@ class Generator(torch.Generator):
 
 @contextlib.contextmanager
 def other_device():
-    """Have the device."""
     swaps = torch.__future__.get_swap_module_params_on_conversion()
     # A parameter that moves stays the same object, as one does that moves to CUDA.
     torch.__future__.set_swap_module_params_on_conversion(True)
@@ -355,7 +350,6 @@ def main():
 
 
 def test_on_another_device(tmp_path):
-    """One test, so that one process of pytest-xdist runs it all."""
     if not hasattr(registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this torch has no devices that are written in Python")
     command = [sys.executable, __file__]

@@ -37,8 +37,7 @@ from sknoisydim.scaling import SCALINGS
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(260, 4)) ** 3
 X_NEW = RNG.normal(size=(70, 4)) * 2
-
-plain = small(encoder=MLPEncoder((8,)), batch_size=64)
+dim = small(encoder=MLPEncoder((8,)), batch_size=64)
 # A member of a table is here by itself; the rest are what a user may write besides.
 TABLES = {"augmentation": AUGMENTATIONS, "bound": BOUNDS, "critic": CRITICS, "encoder": ENCODERS}
 TABLES |= {"noise": NOISES, "normalization": NORMALIZATIONS, "refine": REFINEMENTS}
@@ -87,7 +86,7 @@ def rows_for(parameters, rows):
 
 def fit(**parameters):
     views = {"clean_weight": 0.5} if parameters.keys() & {"augmentation", "critic"} else {}
-    return plain(**views | parameters).fit(rows_for(parameters, X))
+    return dim(**views | parameters).fit(rows_for(parameters, X))
 
 
 def choose(name):
@@ -124,11 +123,6 @@ def reload(tmp_path):
 
 def unpickled(model):
     return pickle.loads(pickle.dumps(model))
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    return fit(target="uniform")
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -192,7 +186,7 @@ class TestLoaded:
 def test_columns_for_which_float32_is_too_narrow(reload):
     # Their rows of float32 are scaled in float64, and those of others are not.
     rows = X * [1.0, 1e-35, 1.0, 1.0] + [0.0, 0.0, 1e35, 0.0]
-    model, single = plain().fit(rows), rows.astype(np.float32)
+    model, single = dim().fit(rows), rows.astype(np.float32)
     for again in (unpickled(model), reload(model)):
         assert_array_equal(again.transform(single), model.transform(single))
 
@@ -231,7 +225,9 @@ class OwnMap(InvertibleMap):
     """That of a user's own, which changes nothing."""
 
 
-OWN_REFINEMENT = SimpleNamespace(build=lambda z, seed, held_out: OwnMap(z.shape[1]))
+class OwnRefinement:
+    def build(self, z, seed, held_out):
+        return OwnMap(z.shape[1])
 
 
 class TestOwnComponents:
@@ -256,7 +252,7 @@ class TestOwnComponents:
         model = fit(encoder=Perceptron)
         refuse = mock.Mock(side_effect=AssertionError("a file decides what is imported"))
         names = ("pickle.loads", "pickle.Unpickler", "_pickle.loads", "_pickle.Unpickler")
-        for name in (*names, "importlib.import_module", "torch.load"):
+        for name in (*names, "torch.load", "importlib.import_module"):
             monkeypatch.setattr(name, refuse)
         reload(model, encoder=Perceptron)
         for other in (nn.Linear, "mlp"):
@@ -270,7 +266,7 @@ class TestOwnComponents:
         check_same(model, reload(again, encoder=Perceptron, bound=own_bound))
 
     def test_what_cannot_be_named(self, tmp_path):
-        refined, noted = fit(refine=OWN_REFINEMENT), fit()
+        refined, noted = fit(refine=OwnRefinement()), fit()
         noted.note_ = object()
         for model, name in [(refined, "refinement"), (noted, "note_")]:
             fails(f"'{name}' holds a .*Pickle the estimator", model.save, tmp_path / "model")

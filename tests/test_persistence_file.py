@@ -84,8 +84,6 @@ def sealed(head, body):
 
 
 class TestCrafted:
-    """Files that somebody made on purpose, with the right digest."""
-
     @over(version=["1", "x", ""])
     def test_of_another_format(self, version, data, model, tmp_path):
         head, body = parsed(data)
@@ -108,7 +106,6 @@ class TestCrafted:
             refused(tmp_path / "model", sealed(head, body))
 
     def mutants(self, data, number):
-        """Yield files in which one leaf of the header is something else."""
         draw = random.Random(number)
         other = [None, True, -1, 0, 2**31, 1e300, "x", [], {}, {"tuple": [1]}, {"__class__": "x"}]
         other += [{"name": "os.system"}, {"object": ["os.system", {"dict": []}]}]

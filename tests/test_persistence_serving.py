@@ -27,7 +27,6 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 4)) ** 3
 X[:, 3] = X[:, 3].round()  # repeated values, which quantiles have to step over
 ROWS = np.concatenate([X[:20], RNG.normal(size=(20, 4)), 30 * X[:5]]).astype(np.float32)
-
 SERVED = {
     "plain": {},
     "box": {"target": Uniform([-1, 0, 1, 2], [1.0, 2.0, 3.0, 4.0])},
@@ -46,7 +45,6 @@ SERVED = {
 # What has a graph of its own; one of them is exported in the default run.
 SLOW = ("rotation", "joint and couplings")
 EXPORTED = ["gaps", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
-
 dim = small(encoder=MLPEncoder((16,)), batch_size=64)
 
 

@@ -18,18 +18,10 @@ from sknoisydim import plotting
 from sknoisydim.plotting import DependenceDisplay, EmbeddingDisplay, TargetFitDisplay
 from sknoisydim.targets import resolve_target
 
-N_PANELS = {
-    EmbeddingDisplay: 2,
-    TargetFitDisplay: 8,
-    plotting.TrainingDisplay: 1,
-    DependenceDisplay: 1,
-}
+N_PANELS = {EmbeddingDisplay: 2, TargetFitDisplay: 8, DependenceDisplay: 1}
+N_PANELS[plotting.TrainingDisplay] = 1
 X = load_iris().data
-
-
-@pytest.fixture(scope="module")
-def dim():
-    return small(4, target="uniform", max_epochs=3)().fit(X)
+dim = small(4, target="uniform", max_epochs=3)
 
 
 @pytest.fixture
@@ -48,15 +40,15 @@ def from_estimator(display, estimator, X=X, ax=None):
 
 
 @over(display=list(N_PANELS))
-def test_every_display(display, dim):
+def test_every_display(display, fitted):
     before = pyplot.get_fignums()
-    result = from_estimator(display, dim)
+    result = from_estimator(display, fitted)
     assert isinstance(result, display)
     # Neither divided axes nor colour bars.
     drawn = [a for a in result.figure_.axes if a.axison and a.get_label() != "<colorbar>"]
     assert len(drawn) == N_PANELS[display]
     assert all(a.get_xlabel() for a in drawn)
-    heavy = from_estimator(display, dim.retarget(stats.cauchy()), X.astype(np.float32))
+    heavy = from_estimator(display, fitted.retarget(stats.cauchy()), X.astype(np.float32))
     for figure in (result.figure_, heavy.figure_):
         figure.draw_without_rendering()
     from_estimator(display, make_pipeline(StandardScaler(), small(2)()).fit(X))
@@ -116,13 +108,13 @@ def test_bands_of_the_fit_hold_their_level(level):
     assert points == pytest.approx(1 - level, abs=0.05)
 
 
-def test_training_lines_are_the_history_and_levels_cap_and_capacity(dim, ax):
-    display = plotting.TrainingDisplay.from_estimator(dim, ax=ax)
+def test_training_lines_are_the_history_and_levels_cap_and_capacity(fitted, ax):
+    display = plotting.TrainingDisplay.from_estimator(fitted, ax=ax)
     line = display.lines_[0]
-    np.testing.assert_array_equal(line.get_ydata(), dim.history_["train_information"])
+    np.testing.assert_array_equal(line.get_ydata(), fitted.history_["train_information"])
     assert line.get_xdata().tolist() == [1, 2, 3]
     levels = [line.get_ydata()[0] for line in ax.lines[-2:]]
-    assert levels == pytest.approx([math.log(dim.batch_size_), dim.capacity_])
+    assert levels == pytest.approx([math.log(fitted.batch_size_), fitted.capacity_])
 
 
 def test_dependence_sees_what_correlation_does_not(ax):

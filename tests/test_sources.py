@@ -28,15 +28,12 @@ X[:, 3] += 5.0
 Y = np.arange(300) % 3
 # What torch reads as it is, and what has to be converted.
 DTYPES = ["f4", "f8", "f2", ">f4", ">f8", "longdouble", "i1", "u2", "i8", "?"]
-
 SCALINGS = ["squash", "standard", None]
 METHODS = ["fit", "transform", "partial_fit", "score", "score_samples", "diagnose"]
-
 dim = small(2, batch_size=32)
 
 
 def on_disk(folder, table, order="C"):
-    """Write a table to a file, and open it as a read-only memory map."""
     path = folder / f"rows{len(list(folder.iterdir()))}.npy"
     np.save(path, np.asarray(table, order=order))
     return np.load(path, mmap_mode="r")

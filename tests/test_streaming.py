@@ -23,7 +23,6 @@ RNG = np.random.default_rng(0)
 # Four latent variables, none of them normal, in six columns.
 TABLE = np.exp(RNG.gamma(2.0, size=(2000, 4)) @ RNG.normal(size=(4, 6)) / 4)
 TRAIN, TEST = train_test_split(TABLE, train_size=1200, random_state=0)
-
 dim = small(batch_size=32, max_epochs="auto")
 
 
@@ -100,8 +99,7 @@ class TestContinues:
         model = dim(n_components=4, max_epochs=10).fit(TRAIN)
         before, score = model.transform(TEST), model.score(TEST)
         model.partial_fit(TRAIN[:40])
-        after = model.transform(TEST)
-        assert 0 < np.abs(after - before).mean() < 0.2
+        assert 0 < np.abs(model.transform(TEST) - before).mean() < 0.2
         assert model.score(TEST) > 0.95 * score
         assert (model.n_epochs_, model.n_samples_seen_) == (11, 1240)
         # So few rows have no covariance of their own.

@@ -28,7 +28,6 @@ X = RNG.normal(size=(256, 4))
 # Of two latent variables far from normal, in six columns.
 LATENT = RNG.gamma(2.0, size=(4000, 2))
 TABLE = np.exp(LATENT @ RNG.normal(size=(2, 6)) / 3)
-
 dim = small(2, max_epochs=5, batch_size=32)
 
 

@@ -20,7 +20,6 @@ X, Y = load_iris(return_X_y=True)
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.integers(1, 5, size=150)
 GARBAGE = 100 * RNG.standard_cauchy((60, 4))
-
 dim = small(max_epochs=3)
 FITS = [
     ({}, np.ones(150)),

@@ -24,7 +24,6 @@ from sknoisydim.targets import Independent
 
 COLUMNS = list("abcde")
 X, Y = make_classification(n_samples=150, n_features=5, random_state=0)
-
 dim = small(2, batch_size=32)
 
 

@@ -11,7 +11,6 @@ from over import over
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from small import fails, small
 
@@ -20,7 +19,6 @@ from sknoisydim import NoisyDIMDriftMonitor, NoisyDIMOutlierDetector, UniformCod
 NAMES = list("abcd")
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((300, 2)) @ RNG.standard_normal((2, 4)) + RNG.standard_normal((300, 4))
-
 quick = small(2, keep="pca", random_state=None)
 
 # Each kind with a transformer, and what it says of samples.
@@ -71,15 +69,6 @@ def test_a_frozen_transformer_is_not_trained_again(make, said):
     turned = frame[NAMES[::-1]]
     with pytest.raises(ValueError, match="must be in the same order as they were in fit"):
         said(make(FrozenEstimator(dim)).fit(turned), turned)
-
-
-@each
-def test_parameters_are_reached_through_a_pipeline(make, said):
-    pipe = make_pipeline(StandardScaler().set_output(transform="pandas"), make(quick()))
-    name = pipe.steps[-1][0]
-    pipe.set_params(**{f"{name}__transformer__max_epochs": 1}).fit(pd.DataFrame(X, columns=NAMES))
-    assert transformer_of(pipe[-1]).n_epochs_ == 1
-    assert np.isfinite(said(pipe[-1], pipe[:-1].transform(pd.DataFrame(X, columns=NAMES)))).all()
 
 
 @each
