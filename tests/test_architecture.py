@@ -77,12 +77,6 @@ def unseeded_draws(text):
     return [(name, line) for name, line in named if name in DRAWS]
 
 
-def top_of(name):
-    """The top-level module of a full name: `sknoisydim.metrics._joint.auc` -> `metrics`."""
-    parts = name.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in LAYER else "__init__"
-
-
 def runs_at_import(around):
     """False inside a function, and under `if TYPE_CHECKING:`."""
     return not any(
@@ -96,10 +90,10 @@ def violations(path, text):
     """Yield what in the imports of a module breaks the rules."""
     own = top_module(path)
     for name, around, line in imports(path, text):
-        package = name.split(".")[0]
+        package, *parts = name.split(".")
         where = f"{path}:{line} imports {name}"
         if package == PACKAGE:
-            top = top_of(name)
+            top = parts[0] if parts and parts[0] in LAYER else "__init__"
             if top != own and LAYER[top] >= LAYER[own]:
                 yield f"{where}: layer {LAYER[top]} from layer {LAYER[own]}, not down"
         elif own != ONLY_IN.get(package, own):

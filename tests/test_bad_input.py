@@ -90,7 +90,6 @@ def building(made):
 
 
 FROZEN = nn.Linear(4, 4).requires_grad_(False)
-LBFGS = functools.partial(torch.optim.LBFGS, max_iter=2)
 NO_ROTATION = {"layers": -1, "step": 0, "couplings": -1, "transport": -1, "separation": -1}
 NO_ROTATION |= {"clusters": -1, "validation_fraction": 1}
 # Parameters of the transformer that cannot be, and what the message has to say.

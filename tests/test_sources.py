@@ -84,7 +84,7 @@ class TestMaps:
         assert_array_equal(z, expected)
         assert z.dtype == floats.dtype
 
-    @over(dtype=["f2", "f4", ">f4", "longdouble"], cell={"NaN": np.nan, "infinity": -np.inf})
+    @over(dtype=["f2", "f4", ">f4", "longdouble"], cell=[np.nan, -np.inf])
     def test_that_are_not_finite_in_the_last_row(self, model, dtype, cell, tmp_path):
         table = X.astype(dtype)
         table[-1, -1] = cell
