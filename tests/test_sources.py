@@ -39,11 +39,6 @@ def on_disk(folder, table, order="C"):
     return np.load(path, mmap_mode="r")
 
 
-@pytest.fixture(scope="module")
-def model():
-    return dim(target="uniform").fit(X)
-
-
 SOURCES = {
     "converted": lambda rows: ConvertedRows(np.asfortranarray(rows.astype(np.float16))),
     "of more dimensions": lambda rows: ConvertedRows(np.asfortranarray(rows.reshape(-1, 2, 4))),
@@ -85,11 +80,11 @@ class TestMaps:
         assert z.dtype == floats.dtype
 
     @over(dtype=["f2", "f4", ">f4", "longdouble"], cell=[np.nan, -np.inf])
-    def test_that_are_not_finite_in_the_last_row(self, model, dtype, cell, tmp_path):
+    def test_that_are_not_finite_in_the_last_row(self, fitted, dtype, cell, tmp_path):
         table = X.astype(dtype)
         table[-1, -1] = cell
         mapped = on_disk(tmp_path, table, "F")
-        for call in (dim().fit, model.transform):
+        for call in (dim().fit, fitted.transform):
             fails(r"contains (NaN|infinity)", call, mapped)
 
 
@@ -147,12 +142,12 @@ class TestSparseRows:
         later = pickle.loads(pickle.dumps(model)).partial_fit(X[:40])
         assert_array_equal(later.transform(X), dense.partial_fit(X[:40]).transform(X))
 
-    def test_in_all_that_judges(self, model):
+    def test_in_all_that_judges(self, fitted):
         rows = sparse.csr_array(X)
-        assert model.score(rows) == model.score(X)
-        assert_array_equal(model.score_samples(rows), model.score_samples(X))
-        assert match_scorer(model, rows) == match_scorer(model, X)
-        assert mutual_information(model, rows) == mutual_information(model, X)
+        assert fitted.score(rows) == fitted.score(X)
+        assert_array_equal(fitted.score_samples(rows), fitted.score_samples(X))
+        assert match_scorer(fitted, rows) == match_scorer(fitted, X)
+        assert mutual_information(fitted, rows) == mutual_information(fitted, X)
 
 
 @over(method=METHODS)
@@ -180,11 +175,11 @@ def test_sparse_rows_stay_sparse_in_every_method(method, monkeypatch):
 
 class TestSparseRowsAreRefused:
     @over(method=METHODS, cell=[np.nan, np.inf])
-    def test_with_cells_that_are_not_finite(self, model, method, cell):
+    def test_with_cells_that_are_not_finite(self, fitted, method, cell):
         rows = sparse.csc_array(X)
         rows.data[17] = cell
-        model = dim() if "fit" in method else model
-        fails(f"contains {str(cell)[:3]}".replace("nan", "NaN"), getattr(model, method), rows)
+        fitted = dim() if "fit" in method else fitted
+        fails(f"contains {str(cell)[:3]}".replace("nan", "NaN"), getattr(fitted, method), rows)
 
     def test_by_scalings_that_see_all_rows(self):
         for scaling, method in (("quantile", "fit"), (MaxAbsScaler(), "partial_fit")):
@@ -195,15 +190,15 @@ class TestSparseRowsAreRefused:
             assert not get_tags(model).input_tags.sparse
         assert all(get_tags(dim(scaling=scaling)).input_tags.sparse for scaling in SCALINGS)
 
-    def test_of_another_shape_or_kind(self, model):
+    def test_of_another_shape_or_kind(self, fitted):
         message = "3 features, but NoisyDIMTransformer is expecting 8"
-        fails(message, model.transform, sparse.csr_array(X[:, :3]))
-        fails(r"0 sample\(s\)", model.transform, sparse.csr_array((0, 8)))
-        fails("Expected 2D input|Cannot convert", model.transform, sparse.coo_array(X[0]))
+        fails(message, fitted.transform, sparse.csr_array(X[:, :3]))
+        fails(r"0 sample\(s\)", fitted.transform, sparse.csr_array((0, 8)))
+        fails("Expected 2D input|Cannot convert", fitted.transform, sparse.coo_array(X[0]))
         for made in (sparse.csr_array(X), sparse.csc_array(X)):
             made.indices[5] = 10**8  # scipy looks for such only when it is asked to
-            fails(r"ind(ex|ices).* must be < ", model.transform, made)
-        fails("Complex data not supported", model.transform, sparse.csr_array(X + 1j))
+            fails(r"ind(ex|ices).* must be < ", fitted.transform, made)
+        fails("Complex data not supported", fitted.transform, sparse.csr_array(X + 1j))
 
 
 GROWTH = """
@@ -244,24 +239,24 @@ def test_memory_does_not_grow_with_the_table(tmp_path):
 
 class TestTransformTo:
     @over(dtype=["f4", "f8"], of_out=["f4", "f8"])
-    def test_an_array(self, model, dtype, of_out):
+    def test_an_array(self, fitted, dtype, of_out):
         for order, view in itertools.product("CF", (np.s_[:300, :2], np.s_[::-2, 1:3])):
             out = np.empty((600, 5), of_out, order)[view]
-            assert model.transform_to(X.astype(dtype), out) is out
-            assert_array_equal(out, model.transform(X.astype(dtype)).astype(of_out))
+            assert fitted.transform_to(X.astype(dtype), out) is out
+            assert_array_equal(out, fitted.transform(X.astype(dtype)).astype(of_out))
 
     @over(dtype=["f4", "f8"], kind=[str, Path])
-    def test_a_file(self, model, kind, dtype, tmp_path):
+    def test_a_file(self, fitted, kind, dtype, tmp_path):
         path = tmp_path / "Z.npy"
         path.write_text("what was there before")
-        z = model.transform_to(X.astype(dtype), kind(path))
+        z = fitted.transform_to(X.astype(dtype), kind(path))
         assert (type(z), z.flags.writeable, z.dtype) == (np.memmap, False, dtype)
         for written in (z, np.load(path)):
-            assert_array_equal(written, model.transform(X.astype(dtype)))
+            assert_array_equal(written, fitted.transform(X.astype(dtype)))
         assert os.listdir(tmp_path) == ["Z.npy"]
 
-    def test_what_cannot_be_written(self, model):
-        before, to, shape = X.copy(), partial(model.transform_to, X), (300, 2)
+    def test_what_cannot_be_written(self, fitted):
+        before, to, shape = X.copy(), partial(fitted.transform_to, X), (300, 2)
         fails(r"shape \(300, 2\).*got \(300, 3\) and float64", to, np.empty((300, 3)))
         fails(r"shape \(300, 2\).*got \(299, 2\)", to, np.empty((299, 2)))
         fails("float32 or float64, got .* and float16", to, np.empty(shape, "f2"))
@@ -273,20 +268,20 @@ class TestTransformTo:
             fails(message, to, out, error=TypeError)
         assert_array_equal(X, before)
 
-    def test_two_maps_of_one_file(self, model, tmp_path):
+    def test_two_maps_of_one_file(self, fitted, tmp_path):
         np.resize(X, (700, 8)).tofile(tmp_path / "table")
         rows = np.memmap(tmp_path / "table", np.float64, "r", shape=(300, 8))
-        expected, held = model.transform(rows), rows.tobytes()
+        expected, held = fitted.transform(rows), rows.tobytes()
         again = np.memmap(tmp_path / "table", np.float64, "r+")
         for out in (again[:600], np.asarray(again)[2399:2999]):
             args = np.asarray(rows), out.reshape(300, 2)
-            fails("out shares memory with X", model.transform_to, *args)
+            fails("out shares memory with X", fitted.transform_to, *args)
         behind = np.memmap(tmp_path / "table", np.float64, "r+", offset=300 * 8 * 8)
-        model.transform_to(rows, behind[:600].reshape(300, 2))
+        fitted.transform_to(rows, behind[:600].reshape(300, 2))
         assert_array_equal(again[2400:3000].reshape(300, 2), expected)
         assert rows.tobytes() == held
 
-    def test_what_fails_leaves_the_file_as_it_was(self, model, tmp_path):
+    def test_what_fails_leaves_the_file_as_it_was(self, fitted, tmp_path):
         def interrupted(z):  # in the second slice
             assert len(os.listdir(tmp_path)) == 2
             assert path.read_text() == "before"
@@ -296,13 +291,13 @@ class TestTransformTo:
 
         path = tmp_path / "Z.npy"
         path.write_text("before")
-        broken = model.retarget("normal")
+        broken = fitted.retarget("normal")
         broken.target_ = SimpleNamespace(_in_single=True, _push=interrupted)
-        for fitted, rows, error in (
-            (model, np.full((3, 8), np.nan), ValueError),
+        for one, rows, error in (
+            (fitted, np.full((3, 8), np.nan), ValueError),
             (dim(), X, NotFittedError),
             (broken, np.tile(X, (5, 1)), KeyboardInterrupt),
         ):
-            fails(None, fitted.transform_to, rows, path, error=error)
+            fails(None, one.transform_to, rows, path, error=error)
             assert path.read_text() == "before"
             assert os.listdir(tmp_path) == ["Z.npy"]
