@@ -7,19 +7,13 @@ import queue
 import shutil
 import subprocess
 import threading
+from pathlib import Path
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-    # Nothing but this machine can be reached, so a page that asks another one is seen.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
+FLAGS = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run"
+FLAGS = [*FLAGS.split(), "--disable-dev-shm-usage", "--hide-scrollbars"]
+# Nothing but this machine can be reached, so a page that asks another one is seen.
+FLAGS += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 # First of all in each page: what goes wrong in it is noted.
 NOTE = b"""<script>
 window.wrong = [];
@@ -71,8 +65,6 @@ async function look(page) {
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves the pages with the note in them, and takes what was found."""
-
     def __init__(self, *args, pages, found, **kwargs):
         self.pages, self.found = pages, found
         super().__init__(*args, **kwargs)
@@ -82,11 +74,10 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         if page != "look" and page not in self.pages:
             super().do_GET()
             return
-        if page == "look":
-            body = f"<body>{LOOK.replace('PAGES', json.dumps(self.pages))}".encode()
-        else:
-            with open(self.translate_path(self.path), "rb") as file:
-                body = file.read().replace(b"<head>", b"<head>" + NOTE, 1)
+        body = f"<body>{LOOK.replace('PAGES', json.dumps(self.pages))}".encode()
+        if page != "look":
+            body = Path(self.translate_path(self.path)).read_bytes()
+            body = body.replace(b"<head>", b"<head>" + NOTE, 1)
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.end_headers()

@@ -1,9 +1,8 @@
 """Faults on purpose: each has to make a test fail that is named beside it.
 
 `make mutants` makes each change of mutants.txt in a copy of the repository, runs the tests named
-with it, and prints which changes they let pass. Tests run in forks of a process that has loaded
-torch and its like, which take longer than most tests. A text that is not in its file exactly once
-is an error, in the default run too (tests/test_mutants.py).
+with it, and prints which changes they let pass. A text that is not in its file exactly once is an
+error, in the default run too (tests/test_mutants.py).
 """
 
 from __future__ import annotations
@@ -31,8 +30,6 @@ LOADED = ("torch._dynamo", "scipy.stats", "sklearn.ensemble", "skorch", "pandas"
 
 
 class Mutant(NamedTuple):
-    """A change of one file of the package, and the tests that are to see it."""
-
     file: str
     before: str
     after: str
@@ -45,13 +42,9 @@ def read(text: str) -> list[Mutant]:
     for entry in text.split("\n\n"):
         first, *lines = [line for line in entry.splitlines() if not line.startswith("#")] or [""]
         # A change begins with each "- " that follows on a "+ ".
-        for change in re.findall(
-            r"(?:- .*\n)+(?:\+ .*\n)+", "".join(f"{line}\n" for line in lines)
-        ):
-            before, after = (
-                "\n".join(line[2:] for line in change.splitlines() if line[:2] == mark)
-                for mark in ("- ", "+ ")
-            )
+        for change in re.findall(r"(?:- .*\n)+(?:\+ .*\n)+", "\n".join([*lines, ""])):
+            sides = (re.findall(rf"^\{mark} (.*)", change, re.MULTILINE) for mark in "-+")
+            before, after = map("\n".join, sides)
             file, tests = first.split("  ")
             mutants.append(Mutant(file, before, after, tests))
     return mutants
@@ -61,7 +54,6 @@ MUTANTS = read((ROOT / "tests" / "mutants.txt").read_text(encoding="utf-8"))
 
 
 def found(mutant: Mutant, root: Path = ROOT) -> int:
-    """Return how often the text that is changed stands in its file."""
     return (root / PACKAGE / mutant.file).read_text(encoding="utf-8").count(mutant.before)
 
 
@@ -88,17 +80,15 @@ def run(tests: str, folder: Path, seconds: float) -> bool:
         time.sleep(0.02)
     code = os.waitstatus_to_exitcode(done[1])
     if code > 1:  # 1: some tests have failed; below 0: a signal has ended them
-        raise RuntimeError(
-            f"pytest {tests} did not run:\n{(folder / 'output').read_text()[-2000:]}"
-        )
+        said = (folder / "output").read_text()[-2000:]
+        raise RuntimeError(f"pytest {tests} did not run:\n{said}")
     return code == 0
 
 
 def copy_of(folder: Path) -> Path:
-    """Copy what the tests need."""
+    ignored = shutil.ignore_patterns("__pycache__", "_build", "auto_examples")
     for part in PARTS:
         if (ROOT / part).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "_build", "auto_examples")
             shutil.copytree(ROOT / part, folder / part, ignore=ignored)
         else:
             shutil.copy(ROOT / part, folder / part)
@@ -149,11 +139,9 @@ def main() -> int:
         jobs = [(mutant, home, asked.seconds) for mutant in chosen]
         for mutant, (survived, took) in zip(chosen, pool.imap(work, jobs), strict=True):
             survivors += survived
-            state = "SURVIVED" if survived else "killed"
+            state = f"{'SURVIVED' if survived else 'killed':9} {took:4.0f} s {mutant.file:28}"
             change = " ".join(mutant.before.split())[:60]
-            print(
-                f"{state:9} {took:4.0f} s {mutant.file:28} {change:60} {mutant.tests}", flush=True
-            )
+            print(f"{state} {change:60} {mutant.tests}", flush=True)
     share = 1 - survivors / len(chosen)
     took = time.perf_counter() - started
     print(f"{len(chosen) - survivors} of {len(chosen)} killed, {share:.0%}, in {took:.0f} s")

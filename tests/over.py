@@ -8,8 +8,7 @@ import itertools
 def over(names="", rows=(), /, **tables):
     """Run a test for each member of a table, or each combination of members of several.
 
-    A table is a dict, whose values the test gets, or anything that yields them. With several names
-    in one text, as in "value, error", each member is a row of as many values.
+    A table is a dict of values, or yields them. Of names as in "value, error" each member is a row.
     """
     tables = ({names: rows} if names else {}) | tables
     members = [

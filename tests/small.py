@@ -6,6 +6,7 @@ import textwrap
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from skorch.callbacks import Callback
 from torch import nn
@@ -76,6 +77,13 @@ OFTEN = mock.patch.multiple(_checkpoint, SECONDS=0.0, SHARE=np.inf)
 
 def without_times(history):
     return {k: v for k, v in history.items() if not k.endswith(("seconds", "dur"))}
+
+
+def fails(message, call, *given, error=ValueError, **named):
+    """See that a call raises such an error, with this pattern in its message; return the error."""
+    with pytest.raises(error, match=message) as raised:
+        call(*given, **named)
+    return raised.value
 
 
 def run_python(code, *given, **options):

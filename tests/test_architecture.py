@@ -34,7 +34,6 @@ ONLY_IN = {"skorch": "_net", "matplotlib": "plotting"}
 
 # What a run-time dependency of ours brings along, so that it is there without being named.
 BROUGHT_ALONG = {"joblib": "scikit-learn", "threadpoolctl": "scikit-learn", "tqdm": "skorch"}
-
 MAX_LINES = 700
 
 # Draws that come from torch's global generator unless they are given another.
@@ -63,30 +62,19 @@ def imports(path, text):
     """Yield each full name that is imported, wherever that is: name, nodes around it, line."""
     package = ".".join([PACKAGE, *path.parent.parts])
     for node, around in nodes(ast.parse(text)):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = resolve_name("." * node.level + (node.module or ""), package)
-            names = [f"{base}.{alias.name}" for alias in node.names]
-        yield from ((name, around, node.lineno) for name in names)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            base = ""
+            if isinstance(node, ast.ImportFrom):
+                base = resolve_name("." * node.level + (node.module or ""), package) + "."
+            yield from ((base + alias.name, around, node.lineno) for alias in node.names)
 
 
 def unseeded_draws(text):
     """Return calls that draw from torch's global generator: the name, and the line."""
     calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
-    return [
-        (ast.unparse(call.func), call.lineno)
-        for call in calls
-        if ast.unparse(call.func) in DRAWS
-        and not any(keyword.arg == "generator" for keyword in call.keywords)
-    ]
-
-
-def top_of(name):
-    """The top-level module of a full name: `sknoisydim.metrics._joint.auc` -> `metrics`."""
-    parts = name.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in LAYER else "__init__"
+    calls = [call for call in calls if "generator" not in {word.arg for word in call.keywords}]
+    named = [(ast.unparse(call.func), call.lineno) for call in calls]
+    return [(name, line) for name, line in named if name in DRAWS]
 
 
 def runs_at_import(around):
@@ -102,10 +90,10 @@ def violations(path, text):
     """Yield what in the imports of a module breaks the rules."""
     own = top_module(path)
     for name, around, line in imports(path, text):
-        package = name.split(".")[0]
+        package, *parts = name.split(".")
         where = f"{path}:{line} imports {name}"
         if package == PACKAGE:
-            top = top_of(name)
+            top = parts[0] if parts and parts[0] in LAYER else "__init__"
             if top != own and LAYER[top] >= LAYER[own]:
                 yield f"{where}: layer {LAYER[top]} from layer {LAYER[own]}, not down"
         elif own != ONLY_IN.get(package, own):
@@ -139,7 +127,6 @@ def test_no_module_is_too_long():
 
 
 def test_nothing_is_drawn_from_the_global_generator():
-    """What else belongs to the process is banned in pyproject.toml."""
     draws = {path: unseeded_draws(text) for path, text in MODULES.items()}
     assert {path: found for path, found in draws.items() if found} == {}
 
@@ -198,9 +185,8 @@ def test_wheel(tmp_path):
         (path,) = (name for name in files if name.endswith(".dist-info/METADATA"))
         metadata = message_from_string(archive.read(path).decode())
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sknoisydim").rglob("*.py")}
-    assert sources | {"sknoisydim/py.typed"} == {
-        name for name in files if name.startswith("sknoisydim/")
-    }
+    found = {name for name in files if name.startswith("sknoisydim/")}
+    assert found == sources | {"sknoisydim/py.typed"}
     assert {name.split("/")[0] for name in files} == {"sknoisydim", path.split("/")[0]}
     assert metadata["Version"] == sknoisydim.__version__
     assert metadata["License-Expression"] == "BSD-3-Clause"

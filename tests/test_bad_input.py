@@ -19,7 +19,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer, RobustScaler
 from sklearn.svm import SVR
 from skorch.callbacks import Callback, EarlyStopping
-from small import small
+from small import fails, small
 from test_persistence import TABLES
 from torch import nn
 
@@ -34,7 +34,6 @@ from sknoisydim.targets import MultivariateNormal
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = np.arange(60) % 3
-
 dim = small(clean_weight=0.5, batch_size=16)
 
 
@@ -61,21 +60,18 @@ class TestRows:
     @over("table, error, message", NO_ROWS)
     def test_that_are_none(self, fitted, table, error, message):
         for call in (dim().fit, fitted.transform, fitted.score, fitted.score_samples):
-            with pytest.raises(error, match=message):
-                call(table)
+            fails(message, call, table, error=error)
 
     def test_of_another_width_or_before_fit(self, fitted):
         for method in ("transform", "score", "score_samples"):
-            with pytest.raises(ValueError, match=r"X has 3 features, but NoisyDIM.* expecting 4"):
-                getattr(fitted, method)(X[:, :3])
-            with pytest.raises(NotFittedError, match="NoisyDIMTransformer instance is not fitted"):
-                getattr(dim(), method)(X)
+            fails("X has 3 features, but NoisyDIM.* expecting 4", getattr(fitted, method), X[:, :3])
+            message = "NoisyDIMTransformer instance is not fitted"
+            fails(message, getattr(dim(), method), X, error=NotFittedError)
 
     @over("scaling, value", [(None, 1e39), (None, -1e39), ("squash", 1e200), ("standard", 1e200)])
     def test_too_large(self, scaling, value):
         float32, float64 = r"X holds 1e\+39.*float32.*'standard'", "column 2 overflows.*'quantile'"
-        with pytest.raises(ValueError, match=float64 if scaling else float32):
-            dim(scaling=scaling).fit(holding(value))
+        fails(float64 if scaling else float32, dim(scaling=scaling).fit, holding(value))
         assert np.isfinite(dim(scaling="quantile").fit_transform(holding(value))).all()
         assert np.isfinite(dim(scaling=scaling).fit(X).transform(holding(value))).all()
 
@@ -94,8 +90,9 @@ def building(made):
 
 
 FROZEN = nn.Linear(4, 4).requires_grad_(False)
-LBFGS = functools.partial(torch.optim.LBFGS, max_iter=2)
-
+NO_ROTATION = {"layers": -1, "step": 0, "couplings": 1.5, "transport": "some", "separation": -1}
+EITHER = (TypeError, ValueError)
+NO_ROTATION |= {"clusters": -1, "validation_fraction": 1}
 # Parameters of the transformer that cannot be, and what the message has to say.
 WRONG = [
     # Unknown names: what is allowed, and what may have been meant. More of them are below.
@@ -133,11 +130,7 @@ WRONG = [
     ({"augmentation": lambda x, g: x.numpy()}, TypeError, r"augmentation.*ndarray, not a torch"),
     ({"augmentation": lambda x, g: x.double()}, ValueError, r"augmentation.*to be .*float32"),
     ({"bound": lambda s: s.diagonal()}, ValueError, r"the bound.*\(16,\).*to be of shape \(\)"),
-    (
-        {"critic": building(nn.CosineSimilarity())},
-        ValueError,
-        r"critic.*\(16,\).*be .*\(16, 16\)",
-    ),
+    ({"critic": building(nn.CosineSimilarity())}, ValueError, r"critic.*\(16,\).*be .*\(16, 16\)"),
     ({"critic": building(3)}, TypeError, r"critic=.* built a int, not a torch module"),
     ({"encoder": FROZEN, "clean_weight": 1}, ValueError, r"nothing to train.*requires_grad"),
     ({"scaling": FunctionTransformer(lambda x: x[:, :0])}, ValueError, r"\(1, 0\); .*one column"),
@@ -161,13 +154,10 @@ WRONG = [
     ({"device": "meta"}, ValueError, r"torch says: [^.]+(\.[^. ]+)*\.$"),
     ({"noise": UniformNoise(0.25), "critic": "exact"}, ValueError, "UniformChannel has no grad"),
     ({"refine": SimpleNamespace(build=lambda z, seed: None)}, TypeError, "held_out"),
-    ({"refine": RotationGaussianization(layers=-1)}, ValueError, "refine layers"),
-    ({"refine": RotationGaussianization(step=0)}, ValueError, "refine step"),
-    ({"refine": RotationGaussianization(couplings=1.5)}, TypeError, "refine couplings"),
-    ({"refine": RotationGaussianization(transport="some")}, TypeError, "refine transport"),
-    ({"refine": RotationGaussianization(separation=-1)}, ValueError, "refine separation"),
-    ({"refine": RotationGaussianization(clusters=-1)}, ValueError, "refine clusters"),
-    ({"refine": RotationGaussianization(validation_fraction=1)}, ValueError, "fraction"),
+    *(
+        ({"refine": RotationGaussianization(**{name: value})}, EITHER, f"refine {name}")
+        for name, value in NO_ROTATION.items()
+    ),
     ({"callbacks": EarlyStopping()}, TypeError, r"callbacks must be None or a list"),
     ({"checkpoint": ""}, ValueError, "must be None or the path of a folder"),
     ({"checkpoint": __file__}, ValueError, "must be None or the path of a folder"),
@@ -208,16 +198,14 @@ CLOSE = [
 class TestParameters:
     @over("parameters, error, message", WRONG)
     def test_wrong_value(self, parameters, error, message):
-        with pytest.raises(error, match=message) as raised:  # before training, or in its first step
-            dim(**{"max_epochs": 10**9} | parameters).fit(X, Y)
-        assert "\n" not in str(raised.value)
+        model = dim(**{"max_epochs": 10**9} | parameters)
+        said = fails(message, model.fit, X, Y, error=error)  # before training, or in its first step
+        assert "\n" not in str(said)
 
     @over("name, value", WRONG_ALONE)
     def test_wrong_type_size_or_name(self, name, value):
-        """The message names the parameter and shows what came."""
-        with pytest.raises((TypeError, ValueError), match=name) as raised:
-            dim(**{name: value}).fit(X, Y)
-        assert repr(value) in str(raised.value)
+        said = fails(name, dim(**{name: value}).fit, X, Y, error=EITHER)
+        assert repr(value) in str(said)
 
     @over(parameters=CLOSE)
     def test_what_comes_close_works(self, parameters):
@@ -238,22 +226,12 @@ class Interrupt(Callback):
     """What a user's Ctrl-C does while a batch, or an epoch, is at work."""
 
     def __init__(self, how, when):
-        self.how = how
-        self.when = when
-
-    def act(self, when, net, **kwargs):
-        if self.when == when:
-            self.how()
-
-    on_train_begin = functools.partialmethod(act, "begin")
-    on_batch_end = functools.partialmethod(act, "batch")
-    on_epoch_end = functools.partialmethod(act, "epoch")
-    on_train_end = functools.partialmethod(act, "end")
+        setattr(self, when, lambda net, **kwargs: how())
 
 
-raise_interrupt = functools.partial(signal.default_int_handler, signal.SIGINT, None)
+interrupt = functools.partial(signal.default_int_handler, signal.SIGINT, None)
 press_ctrl_c = functools.partial(signal.raise_signal, signal.SIGINT)
-FAILURES["interrupt"] = ({"callbacks": [Interrupt(raise_interrupt, "batch")]}, X, KeyboardInterrupt)
+FAILURES["interrupt"] = {"callbacks": [Interrupt(interrupt, "on_batch_end")]}, X, KeyboardInterrupt
 
 
 def state(model):
@@ -267,30 +245,24 @@ class TestAFitThatFails:
         fresh, model = dim(**parameters), copy.copy(fitted).set_params(**parameters)
         for call in (fresh.fit, fresh.partial_fit, model.fit):
             before = state(call.__self__)
-            with pytest.raises(error):
-                call(table)
+            fails(None, call, table, error=error)
             assert state(call.__self__) == before
         assert_array_equal(model.transform(X), embedding)
         assert model.score(X) == share
 
     def test_says_where_an_error_came_from(self):
-        with pytest.raises(ZeroDivisionError, match="division by zero"):
-            dim(augmentation=lambda x, generator: 1 / 0).fit(X)
-        with pytest.raises(TypeError) as raised:
-            dim(encoder=lambda p, d: nn.Linear(p, str(d))).fit(X)
-        assert raised.value.__notes__ == ["It came from encoder(4, 4)."]
+        broken, wrong = dim(augmentation=lambda x, g: 1 / 0), lambda p, d: nn.Linear(p, str(d))
+        fails("division by zero", broken.fit, X, error=ZeroDivisionError)
+        said = fails(None, dim(encoder=wrong).fit, X, error=TypeError)
+        assert said.__notes__ == ["It came from encoder(4, 4)."]
 
 
-class Exploding(nn.Module):
+class Exploding(nn.Linear):
     """A user's encoder that turns into NaN as soon as it is trained."""
 
-    def __init__(self, n_features, n_components):
-        super().__init__()
-        self.linear = nn.Linear(n_features, n_components)
-        self.start = nn.Parameter(torch.zeros(()))
-
     def forward(self, x):
-        return self.linear(x) / (self.start == 0) if self.start else self.linear(x) + self.start
+        self.start = getattr(self, "start", self.weight.detach().clone())
+        return super().forward(x) / torch.equal(self.weight, self.start)
 
 
 @over(
@@ -304,8 +276,7 @@ class Exploding(nn.Module):
 )
 def test_divergence_is_an_error_that_says_what_to_change(parameters):
     message = r"training diverged.*(epoch [12] |training rows).*a smaller lr"
-    with pytest.raises(ValueError, match=message):
-        dim(**{"max_epochs": 5} | parameters).fit(X)
+    fails(message, dim(**{"max_epochs": 5} | parameters).fit, X)
 
 
 @pytest.fixture
@@ -317,14 +288,10 @@ def listening():
 
 
 @pytest.mark.usefixtures("listening")
-@over(
-    how=[raise_interrupt, press_ctrl_c],
-    when=["begin", "batch", "epoch", "end"],
-)
+@over(how=[interrupt, press_ctrl_c], when=["train_begin", "batch_end", "epoch_end", "train_end"])
 def test_an_interrupt_reaches_the_caller(how, when):
-    parameters = {"begin": {}, "epoch": {"verbose": 1}}.get(when, {"early_stopping": True})
+    given = {"train_begin": {}, "epoch_end": {"verbose": 1}}.get(when, {"early_stopping": True})
     quiet = EarlyStopping(monitor="train_loss", patience=10**6, sink=lambda text: None)
-    model = dim(callbacks=[quiet, Interrupt(how, when)], **parameters)
-    with pytest.raises(KeyboardInterrupt):
-        model.fit(X)
+    model = dim(callbacks=[quiet, Interrupt(how, f"on_{when}")], **given)
+    fails(None, model.fit, X, error=KeyboardInterrupt)
     assert not hasattr(model, "net_")

@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from small import small
+from small import fails, small
 
 from benchmarks.metrics_power import ALTERNATIVES
 from sknoisydim.metrics import VERDICTS, MatchReport, intrinsic_dimension
@@ -29,7 +29,6 @@ from sknoisydim.targets import MultivariateNormal, PushForward, UniformBall
 
 X = np.random.default_rng(7).permutation(load_iris().data)
 TRAIN, TEST = X[:100], X[100:]
-
 quick = small(2)
 
 
@@ -64,12 +63,13 @@ def normal(n, d, seed=0):
     return np.random.default_rng([seed, n, d]).standard_normal((n, d))
 
 
+OBLIQUE = MultivariateNormal([1, 2], [[2, 1], [1, 2]])
 EXPONENTIAL = np.random.default_rng(0).exponential(size=(250, 2)) - 1
 
 
 class TestVerdict:
-    def verdict(self, Z, *, classifier=False, random_state=1):
-        options = {"classifier": classifier, "random_state": random_state}
+    def verdict(self, Z, **options):
+        options = {"classifier": False, "random_state": 1} | options
         return MatchReport.from_arrays(Z, **options).verdict
 
     def test_of_the_target_itself(self):
@@ -92,12 +92,7 @@ class TestVerdict:
 
 @pytest.fixture(scope="module")
 def perfect():
-    """What is measured of samples of the target itself."""
     return values_of(normal(200, 3, seed=1), batch_size=512)
-
-
-def short(values, share=0.6):
-    return {"training_information": share * values["training_reachable"]}
 
 
 def gap(values, **ends):
@@ -108,12 +103,12 @@ def gap(values, **ends):
 
 
 def flat(d):
-    """Values of d components of a table of two dimensions."""
     u = np.random.default_rng(0).uniform(size=(300, 2))
     return values_of(normal(300, d), scaled=np.hstack([u, np.sin(3 * u), u**2]))
 
 
 LITTLE = {"training_information": 0.1}
+SHORT = {"training_information": 0.6, "training_reachable": 1.0}
 SEEN = {"mmd_pvalue": 0.001, "energy_pvalue": 0.001, "auc_mlp": 0.93}
 WRONG = {"auc_mlp": 0.93, "worst_ks_pvalue": 0.0, "relative_marginal_distance": 3.0}
 NOTHING, TWO = "Nothing to change", "A difference is seen by: energy (relative), kernel test (MMD)."
@@ -134,8 +129,8 @@ ADVICE = [
     (lambda _: values_of(np.round(normal(200, 2))), {}, "lattice", None),
     (lambda _: flat(6), {}, "at most 2 can be", None),
     (lambda _: flat(2), {}, "", "n_components="),
-    (short, {}, "passed 60%", "supervision"),
-    (short, {"supervision": 100.0}, "a smaller supervision", None),
+    (SHORT, {}, "passed 60%", "supervision"),
+    (SHORT, {"supervision": 100.0}, "a smaller supervision", None),
     (gap, {}, "does not carry over", None),
     (gap, {}, "early_stopping=True", None),
     (gap, {"early_stopping": True}, "", "early_stopping=True"),
@@ -173,15 +168,7 @@ class TestReport:
         assert fitted.diagnose(TEST) == report
         assert fitted.diagnose(TEST, random_state=1, classifier=False) != report
 
-    @over(
-        target=[
-            "uniform",
-            stats.gamma(2),
-            ["uniform", stats.t(3)],
-            UniformBall(),
-            MultivariateNormal([1, 2], [[2, 1], [1, 2]]),
-        ]
-    )
+    @over(target=["uniform", ["uniform", stats.t(3)], UniformBall(), OBLIQUE])
     def test_the_target_does_not_matter(self, fitted, target):
         expected = fitted.diagnose(TEST, classifier=False)
         found = fitted.retarget(target).diagnose(TEST, classifier=False)
@@ -249,22 +236,18 @@ class TestLabels:
         found = fitted.diagnose(TEST, labels[100:], classifier=False)
         assert found.label_pvalue == 1 / 200
         assert "in random order" not in "".join(found.advice)
-        table = found.to_frame().loc["labels", "value"]
         values = [found.label_information, found.shuffled_label_information]
-        assert table.tolist() == values
+        assert found.to_frame().loc["labels", "value"].tolist() == values
         plain = fitted.diagnose(TEST, classifier=False)
         assert math.isnan(plain.label_information)
         assert "labels" not in plain.to_frame().index.get_level_values("group")
         assert "AUC" not in f"{plain}{plain.to_frame()}"
 
     def test_p_values_of_labels_that_mean_nothing_are_uniform(self, fitted):
-        rng = np.random.default_rng(0)
-        z = fitted.transform(TEST)
-        values = [
-            about_labels(fitted, z, rng.integers(3, size=50), rng)["label_pvalue"]
-            for _ in range(80)
-        ]
-        assert stats.kstest(values, "uniform").pvalue > 0.001
+        rng, z = np.random.default_rng(0), fitted.transform(TEST)
+        found = [about_labels(fitted, z, rng.integers(3, size=50), rng) for _ in range(80)]
+        p_values = [one["label_pvalue"] for one in found]
+        assert stats.kstest(p_values, "uniform").pvalue > 0.001
 
     def test_an_embedding_of_shuffled_labels_is_found_out(self, monkeypatch):
         monkeypatch.setattr("sknoisydim._references.LIMITED_ROWS", 0)  # so that it memorises
@@ -289,8 +272,7 @@ class TestLabels:
         y = fitted.transform(TEST)[:, 0]
         y[::2] = np.nan
         assert fitted.diagnose(TEST, y, classifier=False).label_pvalue == 1 / 200
-        with pytest.raises(ValueError, match="inconsistent numbers"):
-            fitted.diagnose(TEST, y[:-1])
+        fails("inconsistent numbers", fitted.diagnose, TEST, y[:-1])
 
 
 class TestOtherWays:
@@ -302,8 +284,8 @@ class TestOtherWays:
         scaled = pipe[0].transform(TEST)
         assert found == pipe[1].diagnose(scaled, y, random_state=1, classifier=False)
         assert MatchReport.from_estimator(fitted, TEST) == fitted.diagnose(TEST)
-        with pytest.raises(TypeError, match="must be a NoisyDIMTransformer, or a Pipeline"):
-            MatchReport.from_estimator(make_pipeline(StandardScaler()), TEST)
+        wrong, message = make_pipeline(StandardScaler()), "must be a NoisyDIMTransformer, or a Pi"
+        fails(message, MatchReport.from_estimator, wrong, TEST, error=TypeError)
 
     def test_from_arrays(self, fitted):
         known = fitted.diagnose(TEST, classifier=False)
@@ -329,17 +311,13 @@ class TestOtherWays:
 
     def test_wrong_input(self, fitted):
         arrays, twos = MatchReport.from_arrays, np.ones((5, 2))
-        for call, error, message in (
-            (lambda: fitted.diagnose(TEST[:1]), ValueError, "minimum of 2 is required"),
-            (lambda: fitted.diagnose(TEST, classifier="mlp"), TypeError, "True or False"),
-            (lambda: fitted.diagnose(TEST, random_state="a"), ValueError, "random_state"),
-            (lambda: quick().diagnose(TEST), NotFittedError, "not fitted"),
-            (lambda: arrays(twos[:1], "normal"), ValueError, "minimum of 2"),
-            (lambda: arrays(twos, "gaussian"), ValueError, "gaussian"),
-            (lambda: arrays(twos, twos), TypeError, "needs a known distribution"),
-        ):
-            with pytest.raises(error, match=message):
-                call()
+        fails("minimum of 2 is required", fitted.diagnose, TEST[:1])
+        fails("True or False", fitted.diagnose, TEST, classifier="mlp", error=TypeError)
+        fails("random_state", fitted.diagnose, TEST, random_state="a")
+        fails("not fitted", quick().diagnose, TEST, error=NotFittedError)
+        fails("minimum of 2", arrays, twos[:1], "normal")
+        fails("gaussian", arrays, twos, "gaussian")
+        fails("needs a known distribution", arrays, twos, twos, error=TypeError)
 
 
 def test_marginal_wasserstein_of_a_shift():

@@ -30,28 +30,24 @@ NOT_ASKED = {
     "SS05": "takes 'Minus' for a verb",
     "YD01": "the summary of an iterator says what it yields",
 }
-# A helper whose one line says it all has no list of parameters; where there is one, it is whole.
-NOT_ASKED_OF_ONE_LINE = {"PR01"}
 # Pages whose code takes long.
 LONG = {"index", "quickstart"}
-FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+FLAGS, SLOW = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE, pytest.mark.slow
 
 
 def public_callables():
     """Yield each public class and function with the name that a user reaches it by."""
     for name in sknoisydim.__all__:
         value = getattr(sknoisydim, name)
-        if not isinstance(value, types.ModuleType):
-            if inspect.isclass(value):
-                yield name, value
-            continue
-        names = getattr(value, "__all__", [n for n in vars(value) if not n.startswith("_")])
-        for inner in names:
-            member = getattr(value, inner)
-            home = getattr(member, "__module__", None) or ""
-            ours = home == value.__name__ or home.startswith(f"{value.__name__}.")
-            if ours and (inspect.isclass(member) or inspect.isfunction(member)):
-                yield f"{name}.{inner}", member
+        if inspect.isclass(value):
+            yield name, value
+        elif isinstance(value, types.ModuleType):
+            for inner in getattr(value, "__all__", [n for n in vars(value) if n[0] != "_"]):
+                member = getattr(value, inner)
+                home = getattr(member, "__module__", None) or ""
+                ours = home == value.__name__ or home.startswith(f"{value.__name__}.")
+                if ours and (inspect.isclass(member) or inspect.isfunction(member)):
+                    yield f"{name}.{inner}", member
 
 
 def parameters(member):
@@ -76,7 +72,6 @@ def documented(member):
 
 
 def same(text, default):
-    """Whether the text after `default=` is the default."""
     try:
         return ast.literal_eval(text) == default
     except (SyntaxError, ValueError):
@@ -170,25 +165,20 @@ def test_docstrings_are_what_numpydoc_asks_for():
     wrong = {}
     for name, _ in documented_objects():
         found = validate(f"sknoisydim.{name}")
-        excluded = set(NOT_ASKED)
-        if "Parameters\n" not in found["docstring"]:
-            excluded |= NOT_ASKED_OF_ONE_LINE
+        # A helper whose one line says it all has no list of parameters; a list is whole.
+        one_line = set() if "Parameters\n" in found["docstring"] else {"PR01"}
+        excluded = NOT_ASKED.keys() | one_line
         wrong[name] = [error for error in found["errors"] if error[0] not in excluded]
     assert {name: errors for name, errors in wrong.items() if errors} == {}
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] * (name_of(page) in LONG))
-        for page in PAGES
-    ],
-)
+MARKED = [pytest.param(p, id=name_of(p), marks=[SLOW] * (name_of(p) in LONG)) for p in PAGES]
+
+
+@pytest.mark.parametrize("page", MARKED)
 def test_code_on_the_page_runs(page):
-    path = str(page)
-    assert (
-        doctest.testfile(path, module_relative=False, optionflags=FLAGS, encoding="utf-8")[0] == 0
-    )
+    given = {"module_relative": False, "optionflags": FLAGS, "encoding": "utf-8"}
+    assert doctest.testfile(str(page), **given).failed == 0
 
 
 def test_reference_lists_every_public_name_once():
@@ -201,8 +191,6 @@ def test_reference_lists_every_public_name_once():
 def test_tests_that_the_pages_name_are_there():
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     named = set(re.findall(r"``(?:tests/\S+?::)?([tT]est_?\w+)``", text))
-    tests = "\n".join(
-        path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("*.py")
-    )
+    tests = "\n".join(p.read_text(encoding="utf-8") for p in Path(__file__).parent.rglob("*.py"))
     assert len(named) > 10
     assert {name for name in named if not re.search(rf"(def|class) {name}\b", tests)} == set()

@@ -1,7 +1,6 @@
 """scikit-learn's own checks, all of them, strictly: two are expected to fail, none may skip."""
 
 import functools
-import operator
 
 import pytest
 import sklearn
@@ -11,14 +10,10 @@ from sklearn.exceptions import SkipTestWarning
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.fixes import parse_version
-from small import Perceptron
+from small import Perceptron, small
 
-from sknoisydim import (
-    NoisyDIMDriftMonitor,
-    NoisyDIMOutlierDetector,
-    NoisyDIMTransformer,
-    UniformCodes,
-)
+import sknoisydim
+from sknoisydim import NoisyDIMTransformer
 from sknoisydim.targets import Uniform
 
 # scikit-learn excuses its own estimators that draw batches, such as Perceptron and SGDClassifier:
@@ -29,10 +24,7 @@ EXPECTED_FAILURES = {
 }
 
 
-def dim(*parameters):
-    """A transformer of few epochs, unless it says otherwise, and with no refinement."""
-    given = {"max_epochs": 2, "keep": "pca", "refine": None}
-    return NoisyDIMTransformer(**functools.reduce(operator.or_, parameters, given))
+dim = small(keep="pca", random_state=None)
 
 
 # Estimators that are checked, and how many checks scikit-learn 1.9 yields for one with its tags.
@@ -43,31 +35,49 @@ ESTIMATORS = {
     # One more check: the tag says that y is required.
     "supervised": (
         dim(
-            {"n_components": 16, "target": "uniform", "normalization": "batch"},
-            {"supervision": 0.5, "batch_size": 20, "max_epochs": 1, "early_stopping": 1},
+            n_components=16,
+            target="uniform",
+            normalization="batch",
+            supervision=0.5,
+            batch_size=20,
+            max_epochs=1,
+            early_stopping=1,
         ),
         56,
     ),
     # One less: the tag says that sparse rows are refused, and they are.
     "quantile": (
         dim(
-            {"n_components": 1, "target": [Uniform(1, 2)], "noise": 0.5, "critic": "exact"},
-            {"augmentation": None, "clean_weight": 1.0, "refine": "rotation"},
-            {"scaling": "quantile", "batch_size": 1000, "max_epochs": 1},
+            n_components=1,
+            target=[Uniform(1, 2)],
+            noise=0.5,
+            critic="exact",
+            augmentation=None,
+            clean_weight=1.0,
+            refine="rotation",
+            scaling="quantile",
+            batch_size=1000,
+            max_epochs=1,
         ),
         54,
     ),
     # One less: the tag says that NaN is allowed, and tests/test_missing.py sees to infinity.
     "missing": (
         dim(
-            {"missing": "indicator", "encoder": Perceptron, "keep": None, "match_weight": 0.0},
-            {"augmentation": "jitter", "clean_weight": 0.5, "scaling": None, "batch_size": 20},
+            missing="indicator",
+            encoder=Perceptron,
+            keep=None,
+            match_weight=0.0,
+            augmentation="jitter",
+            clean_weight=0.5,
+            scaling=None,
+            batch_size=20,
         ),
         54,
     ),
-    "codes": (UniformCodes(dim({"n_components": 2}), bits=4, random_state=0), 46),
-    "outliers": (NoisyDIMOutlierDetector(dim({}), n_estimators=1, random_state=0), 46),
-    "drift": (NoisyDIMDriftMonitor(dim({}), random_state=0), 41),
+    "codes": (sknoisydim.UniformCodes(dim(2), bits=4, random_state=0), 46),
+    "outliers": (sknoisydim.NoisyDIMOutlierDetector(dim(), n_estimators=1, random_state=0), 46),
+    "drift": (sknoisydim.NoisyDIMDriftMonitor(dim(), random_state=0), 41),
 }
 
 # Checks that scikit-learn runs on its own estimators only. The eleventh of this kind,
@@ -108,7 +118,9 @@ def test_check(estimator, check):
 
 # What checks of data frames provoke: they fit on a frame and transform an array, or the reverse.
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
-@pytest.mark.parametrize("name", ["defaults", "supervised"])  # what containers do not depend on
+@pytest.mark.parametrize(
+    "name", ["defaults", "supervised", "codes"]
+)  # what containers do not depend on
 @pytest.mark.parametrize("check", FURTHER_CHECKS)
 def test_further_check(name, check):
     found = functools.partial(getattr(estimator_checks, check), NoisyDIMTransformer.__name__)

@@ -5,7 +5,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from small import OFTEN, Perceptron, PowerCut, small
+from over import over
+from small import OFTEN, Perceptron, PowerCut, fails, small
 
 from sknoisydim._modules import make_generator, mlp
 from sknoisydim._net import _checkpoint
@@ -19,7 +20,6 @@ from sknoisydim.noise import GaussianNoise
 from sknoisydim.normalization import NORMALIZATIONS
 
 pytestmark = pytest.mark.gpu
-
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(4000, 6)) @ RNG.normal(size=(6, 12))).astype(np.float32)
 Y = (X[:, 0] > 0).astype(int)
@@ -30,38 +30,25 @@ VARIANTS = {
     "stopping": {"early_stopping": True},
     "bf16": {"encoder": MLPEncoder(precision="bf16")},
 }
-variants = pytest.mark.parametrize("parameters", VARIANTS.values(), ids=VARIANTS)
-
-
 dim = small(6, max_epochs=30, refine="rotation", device="cuda")
 
 
-@variants
-def test_tells_as_much_as_on_the_cpu(parameters):
-    there, here = (dim(device=device, **parameters).fit(X, Y) for device in ("cuda", "cpu"))
-    assert there.score(X) == pytest.approx(here.score(X), abs=0.03)
-    Z = there.transform(X)
-    np.testing.assert_allclose(np.cov(Z.T, bias=True), np.eye(6), atol=0.05)
-
-
-@variants
-def test_embeds_the_same_on_both(parameters):
-    model = dim(**parameters).fit(X, Y)
+@over(parameters=VARIANTS)
+def test_tells_as_much_as_on_the_cpu_and_embeds_the_same(parameters):
+    model, here = (dim(device=device, **parameters).fit(X, Y) for device in ("cuda", "cpu"))
+    assert model.score(X) == pytest.approx(here.score(X), abs=0.03)
+    np.testing.assert_allclose(np.cov(model.transform(X).T, bias=True), np.eye(6), atol=0.05)
     on_cpu = pickle.loads(pickle.dumps(model)).set_params(device="cpu")
     # TF32 is off unless a user turns it on: what differs is the order of sums.
     np.testing.assert_allclose(model.transform(X), on_cpu.transform(X), atol=1e-4)
     exact = X.astype(np.float64)
     np.testing.assert_allclose(model.transform(exact), on_cpu.transform(exact), atol=1e-9)
-
-
-def test_auto_and_a_name_without_a_number_are_one_device():
     assert resolve_device("auto") == resolve_device("cuda") == torch.empty(0, device="cuda").device
 
 
 # torch says once a process that it does not see every wait.
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
-@pytest.mark.parametrize("bound", BOUNDS)
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@over(bound=list(BOUNDS), normalization=list(NORMALIZATIONS))
 def test_a_step_waits_for_nothing(normalization, bound):
     x = torch.from_numpy(X[:256]).cuda()
     channel = GaussianNoise().build(6, len(x))
@@ -78,14 +65,14 @@ def test_a_step_waits_for_nothing(normalization, bound):
         ).cuda()
         optimizer = torch.optim.AdamW(objective.parameters(), fused=True)
         drawn = make_generator(0, x.device)
-        for mode in ("default", "error"):  # the first step makes states, and starts libraries
-            torch.cuda.set_sync_debug_mode(mode)
-            try:
+        try:
+            for mode in ("default", "error"):  # the first step makes states, and starts libraries
+                torch.cuda.set_sync_debug_mode(mode)
                 optimizer.zero_grad()
                 (-objective(x, x, drawn).objective).backward()
                 optimizer.step()
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
         assert all(p.isfinite().all() for p in objective.parameters())
 
 
@@ -99,12 +86,11 @@ def test_a_users_module_leaves_the_global_generators_alone():
 def test_a_checkpoint_goes_on(tmp_path, monkeypatch):
     whole = dim().fit(X)
     monkeypatch.setattr(PowerCut, "at", 10)
-    with pytest.raises(RuntimeError, match="power cut"):
-        dim(checkpoint=tmp_path, callbacks=[PowerCut()]).fit(X)
+    cut = dim(checkpoint=tmp_path, callbacks=[PowerCut()])
+    fails("power cut", cut.fit, X, error=RuntimeError)
     assert len(_checkpoint._read(tmp_path / _checkpoint.NAME)["history"]) == 9
     PowerCut.at = None
-    resumed = dim(checkpoint=tmp_path, callbacks=[PowerCut()]).fit(X)
-    np.testing.assert_allclose(resumed.transform(X), whole.transform(X), atol=1e-5)
+    np.testing.assert_allclose(cut.fit(X).transform(X), whole.transform(X), atol=1e-5)
 
 
 # torch's compiler calls what torch deprecates, and would have TF32 turned on.

@@ -11,10 +11,10 @@ HEAVY = {"torch", "sklearn", "skorch", "numpy", "scipy", "matplotlib"}
 METRICS = "import sknoisydim.metrics as m, numpy as np; m.sliced_wasserstein(np.eye(3), 'uniform')"
 
 
-@pytest.mark.parametrize(
-    ("code", "heavy"),
-    [("import sknoisydim; dir(sknoisydim)", HEAVY), (METRICS, {"torch", "skorch", "matplotlib"})],
-)
+LIGHT = {"import sknoisydim; dir(sknoisydim)": HEAVY, METRICS: {"torch", "skorch", "matplotlib"}}
+
+
+@pytest.mark.parametrize(("code", "heavy"), LIGHT.items())
 def test_import_loads_nothing_heavy(code, heavy):
     loaded = run_python(f"{code}; import sys; print(*sys.modules, sep='\\n')").split()
     assert "sknoisydim" in loaded

@@ -14,19 +14,13 @@ from sklearn.kernel_approximation import RBFSampler
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures
-from small import small
+from small import fails, small
 
+from sknoisydim import _references
 from sknoisydim._data import Rows, Table
 from sknoisydim._labels import encode_target
 from sknoisydim._linear import distance_to_normal, gaussian_mmd, linear_information
-from sknoisydim._references import (
-    BEYOND_RIDGE,
-    KernelComponents,
-    PrincipalComponents,
-    References,
-    _ridge_information,
-    of_targets,
-)
+from sknoisydim._references import BEYOND_RIDGE, KernelComponents, PrincipalComponents
 from sknoisydim._settings import auto_steps
 from sknoisydim.metrics import classifier_auc
 from sknoisydim.scaling import fit_scaling
@@ -46,7 +40,7 @@ def streamed(model, rows, y, known):
 
 
 class TestLinearInformation:
-    @pytest.mark.parametrize("rho", [0.0, 0.6, 0.95])
+    @over(rho=[0.0, 0.6, 0.95])
     def test_is_that_of_a_gaussian(self, rho):
         z, other = normal(200_000, 1), normal(200_000, 1, seed=1)
         u = rho * z + (1 - rho**2) ** 0.5 * other
@@ -107,9 +101,7 @@ class TestMatch:
 
 
 class TestDistribution:
-    """What the objective promises: the spread of |z|^2, which a thin shell does not have."""
-
-    @pytest.mark.parametrize("d", [2, 4, 8, 16])
+    @over(d=[2, 4, 8, 16])
     def test_gaussian_latents_are_no_shell(self, d):
         latent = np.random.default_rng(0).standard_normal((5000, 20))
         model = dim(d).fit(latent[:4000])
@@ -128,44 +120,33 @@ class TestKept:
 
     def test_the_kernel_knows_a_ring(self):
         rows, y = torch.cat([normal(500, 10), 3 * normal(500, 10, seed=1)]), np.repeat([0, 1], 500)
-        for component, least, most in (
-            (KernelComponents(), 0.95, 1),
-            (PrincipalComponents(), 0, 0.65),
-        ):
+        cases = (KernelComponents(), 0.95, 1), (PrincipalComponents(), 0, 0.65)
+        for component, least, most in cases:
             u = component.build(rows, 8, 0)(rows).numpy()
             assert least <= LogisticRegression().fit(u, y).score(u, y) <= most
             np.testing.assert_allclose(u.var(0), 1, atol=0.05)
 
-    @over(
-        component=[KernelComponents(), PrincipalComponents()],
-        rows={
-            "constant": torch.zeros(5, 3),
-            "two rows": normal(2, 3),
-            "copies": normal(40, 1).repeat(1, 4),
-            "missing": torch.full((3, 2), torch.nan),
-        },
-    )
-    def test_poor_tables_make_finite_components(self, component, rows):
-        assert torch.isfinite(component.build(rows, 4, 0)(rows)).all()
+    @over(component=[KernelComponents(), PrincipalComponents()])
+    def test_poor_tables_make_finite_components(self, component):
+        poor = torch.zeros(5, 3), normal(2, 3), normal(40, 1).repeat(1, 4), torch.zeros(3, 2) / 0
+        for rows in poor:
+            assert torch.isfinite(component.build(rows, 4, 0)(rows)).all()
 
     def test_what_is_kept_is_what_a_linear_model_reads(self):
-        rows, _ = load_digits(return_X_y=True)
-        read = []
+        rows, read = load_digits().data, []
+        first = PCA(8).fit_transform(rows)
         for weight in (0.0, 10.0):
-            z = dim(8, keep="pca", keep_weight=weight, refine=None).fit(rows).transform(rows)
-            first = PCA(8).fit_transform(rows)
+            z = dim(8, keep="pca", keep_weight=weight, refine=None).fit_transform(rows)
             read.append(LinearRegression().fit(z, first).score(z, first))
         assert read[1] > max(0.9, read[0] + 0.1)
 
     def test_any_transformer_says_what_stays_readable(self):
         squares = PolynomialFeatures(2, include_bias=False)
         rows = np.random.default_rng(0).standard_normal((600, 3))
-        wanted = squares.fit_transform(rows)
-        scores = [
-            LinearRegression().fit(z, wanted[:, 3:]).score(z, wanted[:, 3:])
-            for z in (dim(9, keep=k).fit_transform(rows) for k in ("pca", squares))
-        ]
-        assert scores[1] > scores[0] + 0.1
+        wanted = squares.fit_transform(rows)[:, 3:]
+        embedded = (dim(9, keep=keep).fit_transform(rows) for keep in ("pca", squares))
+        before, after = (LinearRegression().fit(z, wanted).score(z, wanted) for z in embedded)
+        assert after > before + 0.1
         few = {"max_epochs": 1, "refine": None, "random_state": 0}
         drawn = [dim(2, keep=RBFSampler(), **few).fit_transform(rows) for _ in range(2)]
         assert (drawn[0] == drawn[1]).all()
@@ -218,9 +199,8 @@ class TestLabels:
             parameters = {"keep": None, "supervision": 1.0, "n_components": 4} | parameters
             table = Table(rows, y, weights, shape)
             table = Rows(table, fit_scaling("standard", rows, 0), torch.device("cpu"))
-            return References(SimpleNamespace(**parameters), table, y is not None, 0).limits(
-                table, 0.5, 0
-            )
+            made = _references.References(SimpleNamespace(**parameters), table, y is not None, 0)
+            return made.limits(table, 0.5, 0)
 
         assert limits(y=None) == ()
         assert limits()[0] < 0.01  # y says nothing
@@ -240,7 +220,8 @@ class TestLabels:
 
     def test_y_may_be_in_any_of_many_columns(self):
         rows = normal(600, 100)
-        assert _ridge_information(rows, rows[:, -1:], 8, 0.5, 0) > 0.95 * 0.5 * np.log(5)
+        found = _references._ridge_information(rows, rows[:, -1:], 8, 0.5, 0)
+        assert found > 0.95 * 0.5 * np.log(5)
 
     def test_integers_of_a_regression_are_numbers(self):
         rows, y = load_diabetes(return_X_y=True)
@@ -262,33 +243,24 @@ class TestLabels:
         np.testing.assert_allclose(around, codes, rtol=1e-4, atol=1e-5)
 
     def test_what_y_becomes(self):
-        for y, shape in (
-            (Y, (150,)),
-            (Y + 0.5, (150, 1)),
-            (np.column_stack([Y, Y]), (150, 2)),
-            (Y[:, None], (150,)),
-            ([None, *(Y[1:] + 0.5)], (150, 1)),
-            (pd.Series(Y, dtype="Int64"), (150,)),
-        ):
-            assert encode_target(X, y).shape == shape
+        for classes in (Y, Y[:, None], pd.Series(Y, dtype="Int64")):
+            assert encode_target(X, classes).shape == (150,)
+        for numbers in (Y + 0.5, [None, *(Y[1:] + 0.5)]):
+            assert encode_target(X, numbers).shape == (150, 1)
+        assert encode_target(X, np.column_stack([Y, Y])).shape == (150, 2)
 
-    @over(
-        case=[
-            (None, "requires y to be passed"),
-            (np.full(150, -1), "unlabelled"),
-            (np.full((150, 2), np.nan), "unlabelled"),
-            (np.r_[np.inf, Y[1:]], "infinity"),
-            (Y[:9], "inconsistent"),
-            (np.array([["a", "b"]] * 150), "numbers"),
-            (np.datetime64("2020-01-01") + np.arange(150), "dates or durations"),
-        ]
-    )
-    def test_what_is_refused(self, case):
-        with pytest.raises((ValueError, TypeError), match=case[1]):
-            dim(supervision=1.0).fit(X, case[0])
+    def test_what_is_refused(self):
+        fit, dates = dim(supervision=1.0).fit, np.datetime64("2020-01-01") + np.arange(150)
+        fails("requires y to be passed", fit, X)
+        for unlabelled in (np.full(150, -1), np.full((150, 2), np.nan)):
+            fails("unlabelled", fit, X, unlabelled)
+        fails("infinity", fit, X, np.r_[np.inf, Y[1:]])
+        fails("inconsistent", fit, X, Y[:9])
+        fails("numbers", fit, X, np.array([["a", "b"]] * 150))
+        fails("dates or durations", fit, X, dates, error=TypeError)
 
     def test_codes_of_a_batch_are_the_classes_that_two_rows_share(self):
-        made = of_targets(np.array([0, 0, 2, -1, -1, 5, 5]), torch.device("cpu"))
+        made = _references.of_targets(np.array([0, 0, 2, -1, -1, 5, 5]), torch.device("cpu"))
         features = made(torch.arange(7), torch.zeros(7, 1))
         unknown = [False, False, True, True, True, False, False]
         assert features.isnan().any(1).tolist() == unknown

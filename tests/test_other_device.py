@@ -22,9 +22,10 @@ import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Callback, EpochScoring, LRScheduler
-from small import OFTEN, Perceptron, PowerCut, small, without_times
+from small import OFTEN, Perceptron, PowerCut, fails, small, without_times
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils import backend_registration as registration
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sknoisydim import NoisyDIMTransformer
@@ -47,14 +48,9 @@ class Elsewhere(torch.Tensor):
     """A tensor of the other device; `held` is the tensor of the CPU that has its values."""
 
     def __new__(cls, held):
-        made = torch.Tensor._make_wrapper_subclass(
-            cls,
-            held.shape,
-            strides=held.stride(),
-            storage_offset=held.storage_offset(),
-            dtype=held.dtype,
-            device=torch.device(NAME, 0),
-        )
+        given = {"strides": held.stride(), "storage_offset": held.storage_offset()}
+        given |= {"dtype": held.dtype, "device": torch.device(NAME, 0)}
+        made = torch.Tensor._make_wrapper_subclass(cls, held.shape, **given)
         made.held = held
         return made
 
@@ -66,10 +62,6 @@ class Elsewhere(torch.Tensor):
         # As a tensor of CUDA: whoever reads it needs the device.
         rest = (self.held.detach().clone(), self.dtype, str(self.device), self.requires_grad)
         return torch._utils._rebuild_device_tensor_from_cpu_tensor, rest
-
-
-def is_there(value):
-    return isinstance(value, Elsewhere)
 
 
 def each(change, value):
@@ -86,8 +78,8 @@ def dispatch(func, args, kwargs):
     there, here = [], []
 
     def hold(tensor):
-        (there if is_there(tensor) else here).append(tensor)
-        return tensor.held if is_there(tensor) else tensor
+        (there if isinstance(tensor, Elsewhere) else here).append(tensor)
+        return tensor.held if isinstance(tensor, Elsewhere) else tensor
 
     inner = each(hold, args)
     inner_kwargs = {name: each(hold, value) for name, value in kwargs.items()}
@@ -95,7 +87,7 @@ def dispatch(func, args, kwargs):
     if there and here and func not in MIXING and not scalars:
         raise RuntimeError(f"Expected all tensors to be on the same device: {func}")
     asked = kwargs.get("device")
-    moved = is_there(args[0]) if func is aten.copy_.default else bool(there)
+    moved = isinstance(args[0], Elsewhere) if func is aten.copy_.default else bool(there)
     moved = moved if asked is None else asked.type == NAME
     if asked is not None:
         inner_kwargs["device"] = HOME
@@ -128,7 +120,7 @@ class Functions(TorchFunctionMode):
             wanted = torch.device(kwargs.get("device") or own)
             if wanted.type != generator.device.type:
                 raise RuntimeError(f"{name}: generator of {generator.device} for {wanted}")
-        if name == "tolist" and is_there(args[0]):
+        if name == "tolist" and isinstance(args[0], Elsewhere):
             return args[0].held.tolist()
         if name in ("tensor", "as_tensor") and kwargs.get("device") is not None:
             device = kwargs.pop("device")
@@ -150,29 +142,15 @@ class Generator(torch.Generator):
 
 @contextlib.contextmanager
 def other_device():
-    """Have the device."""
     swaps = torch.__future__.get_swap_module_params_on_conversion()
     # A parameter that moves stays the same object, as one does that moves to CUDA.
     torch.__future__.set_swap_module_params_on_conversion(True)
+    patch = mock.patch.object(torch, "Generator", Generator)
     try:
-        with (
-            mock.patch.object(torch, "Generator", Generator),
-            torch.autograd.set_multithreading_enabled(False),
-            Functions(),
-            Dispatch(),
-        ):
+        with patch, torch.autograd.set_multithreading_enabled(False), Functions(), Dispatch():
             yield
     finally:
         torch.__future__.set_swap_module_params_on_conversion(swaps)
-
-
-# What runs in a child process, by name.
-SCENARIOS = {}
-
-
-def scenario(function):
-    SCENARIOS[function.__name__] = function
-    return function
 
 
 RNG = np.random.default_rng(0)
@@ -195,12 +173,8 @@ def left_there(value, path="", seen=None):
     seen[id(value)] = value
     if isinstance(value, (torch.Tensor, torch.Generator)):
         return [path] if value.device.type == NAME else []
-    if isinstance(value, dict):
-        parts = list(value.items())
-    elif isinstance(value, (list, tuple, set)):
-        parts = list(enumerate(value))
-    else:
-        parts = list(getattr(value, "__dict__", {}).items())
+    parts = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+    parts = enumerate(value) if isinstance(value, (list, tuple, set)) else list(parts.items())
     return [p for name, part in parts for p in left_there(part, f"{path}.{name}", seen)]
 
 
@@ -218,12 +192,9 @@ def assert_same(there, here, rows=X):
             np.testing.assert_array_equal(found, here.transform(exact))
 
 
-class Own(nn.Sequential):
-    """A user's module."""
-
-    def __init__(self, n_features, n_components):
-        layers = nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, n_components)
-        super().__init__(nn.Flatten(), *layers)
+def own(n_features, n_components):
+    layers = nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, n_components)
+    return nn.Sequential(nn.Flatten(), *layers)
 
 
 class Look(Callback):
@@ -240,7 +211,7 @@ def spread(net, batches, y):
 
 def watching():
     rates = LRScheduler(torch.optim.lr_scheduler.StepLR, step_size=1)
-    return [("spread", EpochScoring(spread, name="spread", on_train=True)), ("rate", rates)]
+    return [EpochScoring(spread, on_train=True), rates]
 
 
 OPTIMIZER = partial(torch.optim.RMSprop, momentum=0.9)
@@ -252,7 +223,7 @@ FITS = {
         {"missing": "indicator", "scaling": "quantile", "refine": "rotation", "noise": 0.01},
         {"X": HOLES, "sample_weight": np.linspace(0, 2, len(X)), "X_val": HOLES[:70]},
     ),
-    "images": ({"encoder": Own, "optimizer": OPTIMIZER}, {"X": X.reshape(-1, 1, 2, 3)}),
+    "images": ({"encoder": own, "optimizer": OPTIMIZER}, {"X": X.reshape(-1, 1, 2, 3)}),
     "sgd": ({"noise": "uniform", "optimizer": "sgd", "lr": 0.01, "callbacks": watching}, {}),
     **{f"view {name}": ({"augmentation": name}, {}) for name in AUGMENTATIONS},
 }
@@ -279,8 +250,13 @@ def fit(parameters, arguments):
     assert_same(*both(parameters, arguments), arguments.get("X", X))
 
 
-for name, given in FITS.items():
-    SCENARIOS[f"fit_{name}"] = partial(fit, *given)
+# What runs in a child process, by name.
+SCENARIOS = {f"fit_{name}": partial(fit, *given) for name, given in FITS.items()}
+
+
+def scenario(function):
+    SCENARIOS[function.__name__] = function
+    return function
 
 
 @scenario
@@ -296,10 +272,8 @@ def the_device_is_one():
             lambda: x.normal_(generator=torch.Generator()),
             lambda: torch.rand(3, generator=torch.Generator(NAME)),
         ):
-            with pytest.raises(RuntimeError, match=r"device|generator of"):
-                mixed()
-        with pytest.raises((RuntimeError, TypeError), match="numpy"):
-            x.numpy()
+            fails(r"device|generator of", mixed, error=RuntimeError)
+        fails("numpy", x.numpy, error=(RuntimeError, TypeError))
         assert x.sum().item() == 3
         assert bool(x.isnan().any()) is False
         assert x.cpu().numpy().tolist() == x.tolist() == [1, 1, 1]
@@ -319,12 +293,10 @@ def singular_covariances_end_a_fit():
 
     whiten = Whitening().build(2)
     bad = torch.tensor([[1.0, 9.0], [9.0, 1.0]])
-    with pytest.raises(torch.linalg.LinAlgError):
-        whiten._from_covariance(bad)
+    fails(None, whiten._from_covariance, bad, error=torch.linalg.LinAlgError)
     with other_device():
         assert whiten._from_covariance(bad.to(NAME)).cpu().isnan().any()
-        with pytest.raises(ValueError, match="training diverged"):
-            fitted(NAME, {"encoder": Diverging, "clean_weight": 1.0})
+        fails("training diverged", fitted, NAME, {"encoder": Diverging, "clean_weight": 1.0})
 
 
 @scenario
@@ -348,8 +320,8 @@ def a_checkpoint_goes_on():
     cut = parameters | {"checkpoint": folder, "callbacks": lambda: [PowerCut()]}
     with OFTEN, other_device():
         whole = fitted(NAME, parameters)
-        with mock.patch.object(PowerCut, "at", 3), pytest.raises(RuntimeError, match="power cut"):
-            fitted(NAME, cut)
+        with mock.patch.object(PowerCut, "at", 3):
+            fails("power cut", fitted, NAME, cut, error=RuntimeError)
         assert len(_checkpoint._read(folder / _checkpoint.NAME)["history"]) == 2
         resumed = fitted(NAME, cut)
     assert_same(resumed, whole.set_params(device="cpu"))
@@ -364,8 +336,6 @@ def callbacks_see_a_model_that_works():
 
 def main():
     """Run scenarios; write what went wrong, by name, where the process is."""
-    from torch.utils import backend_registration as registration
-
     registration._setup_privateuseone_for_python_backend(NAME)  # for the rest of the process
     torch.set_num_threads(1)
     warnings.simplefilter("error")
@@ -380,9 +350,6 @@ def main():
 
 
 def test_on_another_device(tmp_path):
-    """One test, so that one process of pytest-xdist runs it all."""
-    from torch.utils import backend_registration as registration
-
     if not hasattr(registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this torch has no devices that are written in Python")
     command = [sys.executable, __file__]

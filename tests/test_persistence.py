@@ -3,10 +3,10 @@
 Of components of the user's own the caller of `load` names what a file leaves out.
 """
 
-import importlib
 import pickle
 import sys
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
-from small import Perceptron, small, without_times
+from small import Perceptron, fails, small, without_times
 from torch import nn
 
 from sknoisydim import NoisyDIMTransformer, targets
@@ -37,12 +37,12 @@ from sknoisydim.scaling import SCALINGS
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(260, 4)) ** 3
 X_NEW = RNG.normal(size=(70, 4)) * 2
-
-plain = small(encoder=MLPEncoder((8,)), batch_size=64)
+dim = small(encoder=MLPEncoder((8,)), batch_size=64)
 # A member of a table is here by itself; the rest are what a user may write besides.
 TABLES = {"augmentation": AUGMENTATIONS, "bound": BOUNDS, "critic": CRITICS, "encoder": ENCODERS}
 TABLES |= {"noise": NOISES, "normalization": NORMALIZATIONS, "refine": REFINEMENTS}
 TABLES |= {"scaling": SCALINGS, "target": targets.TARGETS}
+BALL = targets.UniformBall(2.0)
 CHOICES = {
     **{f"{table}-{name}": {table: name} for table, names in TABLES.items() for name in names},
     "no-scaling": {"scaling": None},
@@ -67,11 +67,9 @@ CHOICES = {
     "joint": {"target": stats.multivariate_normal([1.0, 0.0], [[2.0, 0.5], [0.5, 1.0]])},
     "covariance": {"target": targets.MultivariateNormal([1.0, 0.0], [[2.0, 0.5], [0.5, 1.0]])},
     "box": {"target": targets.Uniform([-1, 0], [1.0, 2.0])},
-    "ball": {"target": targets.UniformBall(2.0)},
+    "ball": {"target": BALL},
     "shell": {"target": targets.SphericalShell(1.0, 2.0), "early_stopping": True},
-    "product": {
-        "target": ["uniform", stats.expon(), targets.Uniform(-1, 1), targets.UniformBall()]
-    },
+    "product": {"target": ["uniform", stats.expon(), targets.Uniform(-1, 1), BALL]},
     "random-state-object": {"random_state": np.random.RandomState(3)},
     "odd-numbers": {"match_weight": np.float32(0.1), "batch_size": np.int64(40)},
 }
@@ -88,7 +86,7 @@ def rows_for(parameters, rows):
 
 def fit(**parameters):
     views = {"clean_weight": 0.5} if parameters.keys() & {"augmentation", "critic"} else {}
-    return plain(**views | parameters).fit(rows_for(parameters, X))
+    return dim(**views | parameters).fit(rows_for(parameters, X))
 
 
 def choose(name):
@@ -116,8 +114,6 @@ def check_same(one, other):
 
 @pytest.fixture
 def reload(tmp_path):
-    """Save a model, and load it with the components of the user's that are named."""
-
     def reload(model, kind=NoisyDIMTransformer, **named):
         model.save(tmp_path / "model")
         return kind.load(tmp_path / "model", **named)
@@ -127,11 +123,6 @@ def reload(tmp_path):
 
 def unpickled(model):
     return pickle.loads(pickle.dumps(model))
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    return fit(target="uniform")
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -195,7 +186,7 @@ class TestLoaded:
 def test_columns_for_which_float32_is_too_narrow(reload):
     # Their rows of float32 are scaled in float64, and those of others are not.
     rows = X * [1.0, 1e-35, 1.0, 1.0] + [0.0, 0.0, 1e35, 0.0]
-    model, single = plain().fit(rows), rows.astype(np.float32)
+    model, single = dim().fit(rows), rows.astype(np.float32)
     for again in (unpickled(model), reload(model)):
         assert_array_equal(again.transform(single), model.transform(single))
 
@@ -203,16 +194,14 @@ def test_columns_for_which_float32_is_too_narrow(reload):
 def test_hooks_are_not_lost_in_silence(reload):
     model = fit()
     model.encoder_.encoder[0].register_forward_hook(lambda *arguments: None)
-    with pytest.raises(ValueError, match=r"load\(path, encoder=\.\.\.\)"):
-        reload(model)
+    fails(r"load\(path, encoder=\.\.\.\)", reload, model)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
 def test_a_missing_package_is_named(package, fitted, tmp_path, monkeypatch):
     for name in [package, *(n for n in sys.modules if n.split(".")[0] == package)]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=r"sknoisydim\[onnx\]"):
-        fitted.to_onnx(tmp_path / "model")
+    fails(r"sknoisydim\[onnx\]", fitted.to_onnx, tmp_path / "model", error=ImportError)
 
 
 def own_bound(scores):
@@ -222,28 +211,30 @@ def own_bound(scores):
 LOGNORMAL = targets.PushForward(np.exp, np.log, log_abs_det_jacobian=lambda z: z.sum(1))
 
 
-class Scale(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.factor = nn.Parameter(torch.ones(()))
-
+class Bilinear(nn.Linear):
     def forward(self, view, noisy):
-        return self.factor * noisy @ view.T
+        return super().forward(noisy) @ view.T
 
 
+OWN_CRITIC = SimpleNamespace(build=lambda n_components, channel, generator: Bilinear(4, 4))
 OWN = {"encoder": Perceptron, "bound": own_bound, "augmentation": lambda x, generator: 0.9 * x}
-OWN |= {
-    "critic": SimpleNamespace(build=lambda n_components, channel, generator: Scale()),
-    "target": LOGNORMAL,
-}
+OWN |= {"critic": OWN_CRITIC, "target": LOGNORMAL}
+
+
+class OwnMap(InvertibleMap):
+    """That of a user's own, which changes nothing."""
+
+
+class OwnRefinement:
+    def build(self, z, seed, held_out):
+        return OwnMap(z.shape[1])
 
 
 class TestOwnComponents:
     @over(name=sorted(OWN))
     def test_is_refused_unless_it_is_named(self, name, reload):
         model = fit(**{name: OWN[name]})
-        with pytest.raises(ValueError, match=rf"load\(path, {name}=\.\.\.\)"):
-            reload(model)
+        fails(rf"load\(path, {name}=\.\.\.\)", reload, model)
         loaded = reload(model, **{name: OWN[name]})
         assert_array_equal(loaded.transform(X_NEW), model.transform(X_NEW))
         assert getattr(loaded, name) is OWN[name]
@@ -252,27 +243,20 @@ class TestOwnComponents:
 
     def test_scaling_is_passed_fitted(self, reload):
         model = fit(scaling=make_pipeline(StandardScaler(), PCA(3)))
-        with pytest.raises(ValueError, match="not fitted yet"):
-            reload(model, scaling=model.scaling)
+        fails("not fitted yet", reload, model, scaling=model.scaling)
         loaded = reload(model, scaling=model.encoder_.scaling.transformer)
         assert_array_equal(loaded.transform(X_NEW), model.transform(X_NEW))
         assert not hasattr(loaded.scaling[0], "mean_")
 
     def test_loading_runs_no_code_of_the_file(self, reload, monkeypatch):
         model = fit(encoder=Perceptron)
-
-        def refuse(*args, **kwargs):
-            raise AssertionError("a file decides what is imported or unpickled")
-
-        for module in (pickle, sys.modules["_pickle"]):
-            monkeypatch.setattr(module, "loads", refuse)
-            monkeypatch.setattr(module, "Unpickler", refuse)
-        monkeypatch.setattr(importlib, "import_module", refuse)
-        monkeypatch.setattr(torch, "load", refuse)
+        refuse = mock.Mock(side_effect=AssertionError("a file decides what is imported"))
+        names = ("pickle.loads", "pickle.Unpickler", "_pickle.loads", "_pickle.Unpickler")
+        for name in (*names, "torch.load", "importlib.import_module"):
+            monkeypatch.setattr(name, refuse)
         reload(model, encoder=Perceptron)
         for other in (nn.Linear, "mlp"):
-            with pytest.raises(ValueError, match="do not fit encoder"):
-                reload(model, encoder=other)
+            fails("do not fit encoder", reload, model, encoder=other)
 
     def test_is_carried_along_by_a_pickle(self, reload):
         model = fit(encoder=Perceptron, bound=own_bound, callbacks=[])
@@ -285,16 +269,6 @@ class TestOwnComponents:
         refined, noted = fit(refine=OwnRefinement()), fit()
         noted.note_ = object()
         for model, name in [(refined, "refinement"), (noted, "note_")]:
-            with pytest.raises(ValueError, match=f"'{name}' holds a .*Pickle the estimator"):
-                model.save(tmp_path / "model")
+            fails(f"'{name}' holds a .*Pickle the estimator", model.save, tmp_path / "model")
             assert_array_equal(unpickled(model).transform(X_NEW), model.transform(X_NEW))
         assert not list(tmp_path.iterdir())
-
-
-class OwnMap(InvertibleMap):
-    """That of a user's own, which changes nothing."""
-
-
-class OwnRefinement:
-    def build(self, z, seed, held_out):
-        return OwnMap(z.shape[1])

@@ -12,24 +12,16 @@ from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from small import fails, small
 
-from sknoisydim import NoisyDIMTransformer
-from sknoisydim.plotting import (
-    DependenceDisplay,
-    EmbeddingDisplay,
-    TargetFitDisplay,
-    TradeOffDisplay,
-    TrainingDisplay,
-)
+from sknoisydim import plotting
+from sknoisydim.plotting import DependenceDisplay, EmbeddingDisplay, TargetFitDisplay
 from sknoisydim.targets import resolve_target
 
-N_PANELS = {EmbeddingDisplay: 2, TargetFitDisplay: 8, TrainingDisplay: 1, DependenceDisplay: 1}
+N_PANELS = {EmbeddingDisplay: 2, TargetFitDisplay: 8, DependenceDisplay: 1}
+N_PANELS[plotting.TrainingDisplay] = 1
 X = load_iris().data
-
-
-@pytest.fixture(scope="module")
-def dim():
-    return NoisyDIMTransformer(4, "uniform", max_epochs=3, refine=None, random_state=0).fit(X)
+dim = small(4, target="uniform", max_epochs=3)
 
 
 @pytest.fixture
@@ -42,27 +34,26 @@ def normal(n, d):
 
 
 def from_estimator(display, estimator, X=X, ax=None):
-    rows = () if display is TrainingDisplay else (X,)
+    rows = () if display is plotting.TrainingDisplay else (X,)
     ax = Figure(layout="constrained").subplots() if ax is None else ax
     return display.from_estimator(estimator, *rows, ax=ax)
 
 
 @over(display=list(N_PANELS))
-def test_every_display(display, dim):
+def test_every_display(display, fitted):
     before = pyplot.get_fignums()
-    result = from_estimator(display, dim)
+    result = from_estimator(display, fitted)
     assert isinstance(result, display)
     # Neither divided axes nor colour bars.
     drawn = [a for a in result.figure_.axes if a.axison and a.get_label() != "<colorbar>"]
     assert len(drawn) == N_PANELS[display]
     assert all(a.get_xlabel() for a in drawn)
-    heavy = from_estimator(display, dim.retarget(stats.cauchy()), X.astype(np.float32))
+    heavy = from_estimator(display, fitted.retarget(stats.cauchy()), X.astype(np.float32))
     for figure in (result.figure_, heavy.figure_):
         figure.draw_without_rendering()
-    pipe = make_pipeline(StandardScaler(), NoisyDIMTransformer(2, max_epochs=1, refine=None)).fit(X)
-    from_estimator(display, pipe)
-    with pytest.raises(TypeError, match="NoisyDIMTransformer, or a Pipeline"):
-        from_estimator(display, StandardScaler().fit(X))
+    from_estimator(display, make_pipeline(StandardScaler(), small(2)()).fit(X))
+    wrong = StandardScaler().fit(X)
+    fails("NoisyDIMTransformer, or a Pipeline", from_estimator, display, wrong, error=TypeError)
     assert pyplot.get_fignums() == before
 
 
@@ -94,16 +85,13 @@ WRONG = [
 @over("display, d, params, error, message", WRONG)
 def test_wrong_input_leaves_no_figure(display, d, params, error, message):
     before = pyplot.get_fignums()
-    with pytest.raises(error, match=message):
-        display.from_embedding(np.zeros((30, d)), **params)
+    fails(message, display.from_embedding, np.zeros((30, d)), error=error, **params)
     assert pyplot.get_fignums() == before
 
 
 def test_what_colours_mean_is_shown():
-    for y, labels, n_bars in (
-        (np.repeat(["a", "b"], 50), ["a", "b"], 0),
-        (np.ones(100) / 3, [], 1),
-    ):
+    cases = (np.repeat(["a", "b"], 50), ["a", "b"], 0), (np.ones(100) / 3, [], 1)
+    for y, labels, n_bars in cases:
         axis = Figure(layout="constrained").subplots()
         EmbeddingDisplay.from_embedding(normal(100, 2), y=y, ax=axis)
         legend = axis.get_legend()
@@ -120,13 +108,13 @@ def test_bands_of_the_fit_hold_their_level(level):
     assert points == pytest.approx(1 - level, abs=0.05)
 
 
-def test_training_lines_are_the_history_and_levels_cap_and_capacity(dim, ax):
-    display = TrainingDisplay.from_estimator(dim, ax=ax)
+def test_training_lines_are_the_history_and_levels_cap_and_capacity(fitted, ax):
+    display = plotting.TrainingDisplay.from_estimator(fitted, ax=ax)
     line = display.lines_[0]
-    np.testing.assert_array_equal(line.get_ydata(), dim.history_["train_information"])
+    np.testing.assert_array_equal(line.get_ydata(), fitted.history_["train_information"])
     assert line.get_xdata().tolist() == [1, 2, 3]
     levels = [line.get_ydata()[0] for line in ax.lines[-2:]]
-    assert levels == pytest.approx([math.log(dim.batch_size_), dim.capacity_])
+    assert levels == pytest.approx([math.log(fitted.batch_size_), fitted.capacity_])
 
 
 def test_dependence_sees_what_correlation_does_not(ax):
@@ -136,8 +124,7 @@ def test_dependence_sees_what_correlation_does_not(ax):
     dependence = DependenceDisplay.from_embedding(z, ax=ax).dependence_
     assert dependence[1, 0] < 0.1
     assert dependence[0, 1] > 0.9
-    assert (dependence[:2, 2] == 0).all()
-    assert (dependence[2, :2] == 0).all()
+    assert [*dependence[:2, 2], *dependence[2, :2]] == [0] * 4
 
 
 def test_a_trade_off_finds_what_no_other_setting_beats(ax):
@@ -146,14 +133,13 @@ def test_a_trade_off_finds_what_no_other_setting_beats(ax):
         "accuracy": lambda est, X, y=None: -est.clean_weight if est.noise == "auto" else -2.0,
     }
     grid = {"clean_weight": [0.2, 0.5, 1.0], "noise": ["auto", 0.5]}
-    dim = NoisyDIMTransformer(2, max_epochs=1, refine=None, random_state=0)
-    search = GridSearchCV(dim, grid, scoring=scoring, refit=False, cv=2).fit(X)
-    display = TradeOffDisplay.from_estimator(search, ax=ax)
+    search = GridSearchCV(small(2)(), grid, scoring=scoring, refit=False, cv=2).fit(X)
+    display = plotting.TradeOffDisplay.from_estimator(search, ax=ax)
     best = search.cv_results_["mean_test_match"][display.best_]
     assert best.tolist() == [0.2, 0.5, 1.0]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
         f"{i}: clean_weight={w}, noise='auto'" for i, w in enumerate(best, start=1)
     ]
     ax.figure.draw_without_rendering()
-    with pytest.raises(ValueError, match="x='auc' is unknown; it takes one of 'accuracy', 'match'"):
-        TradeOffDisplay.from_estimator(search, x="auc")
+    message = "x='auc' is unknown; it takes one of 'accuracy', 'match'"
+    fails(message, plotting.TradeOffDisplay.from_estimator, search, x="auc")

@@ -1,11 +1,9 @@
-"""Tables that are no array in memory: maps of any dtype and layout, sparse rows, parts of others.
-
-The numbers are those of the dense table, which is never in memory.
-"""
+"""Tables that are no array in memory, as maps and sparse rows: the numbers are those of arrays."""
 
 import itertools
 import os
 import pickle
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +15,7 @@ from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils import get_tags
-from small import run_python, small
+from small import fails, run_python, small
 
 from sknoisydim import _data
 from sknoisydim._sources import ChosenRows, ConvertedRows, SparseRows, StackedRows
@@ -30,25 +28,15 @@ X[:, 3] += 5.0
 Y = np.arange(300) % 3
 # What torch reads as it is, and what has to be converted.
 DTYPES = ["f4", "f8", "f2", ">f4", ">f8", "longdouble", "i1", "u2", "i8", "?"]
-
 SCALINGS = ["squash", "standard", None]
 METHODS = ["fit", "transform", "partial_fit", "score", "score_samples", "diagnose"]
-
 dim = small(2, batch_size=32)
 
 
 def on_disk(folder, table, order="C"):
-    """Write a table to a file, and open it as a read-only memory map."""
     path = folder / f"rows{len(list(folder.iterdir()))}.npy"
     np.save(path, np.asarray(table, order=order))
-    mapped = np.load(path, mmap_mode="r")
-    assert isinstance(mapped, np.memmap)
-    return mapped
-
-
-@pytest.fixture(scope="module")
-def model():
-    return dim(target="uniform").fit(X)
+    return np.load(path, mmap_mode="r")
 
 
 SOURCES = {
@@ -61,12 +49,10 @@ SOURCES = {
         ChosenRows(SparseRows(sparse.csr_matrix(rows)), np.arange(30)), ConvertedRows(rows[30:])
     ),
 }
+PARTS = [slice(None), slice(90, 130), slice(5, 5), np.array([299, 0, 7, 7]), np.arange(25, 35)]
 
 
-@over(
-    make=SOURCES,
-    index=[slice(None), slice(90, 130), slice(5, 5), np.array([299, 0, 7, 7]), np.arange(25, 35)],
-)
+@over(make=SOURCES, index=PARTS)
 def test_a_source_is_read_as_an_array(make, index):
     rows = np.rint(X)  # halves, too, hold them exactly
     source = make(rows)
@@ -84,9 +70,7 @@ class TestMaps:
         table = (10 * X).astype(dtype) if dtype != "?" else X > 2
         mapped = on_disk(tmp_path, table, "CF"[number // 2 % 2])
         given = {"scaling": [*SCALINGS, "quantile"][number // 2 % 4], "early_stopping": number < 4}
-        floats = np.ascontiguousarray(
-            table, np.float32 if table.dtype == np.float32 else np.float64
-        )
+        floats = np.ascontiguousarray(table, "f4" if dtype == "f4" else "f8")
         expected = dim(**given).fit(floats).transform(floats)
         with monkeypatch.context() as patch:
             if number % 2 == 0:  # read batch by batch
@@ -95,14 +79,13 @@ class TestMaps:
         assert_array_equal(z, expected)
         assert z.dtype == floats.dtype
 
-    @over(dtype=["f2", "f4", ">f4", "longdouble"], cell={"NaN": np.nan, "infinity": -np.inf})
-    def test_that_are_not_finite_in_the_last_row(self, model, dtype, cell, tmp_path):
+    @over(dtype=["f2", "f4", ">f4", "longdouble"], cell=[np.nan, -np.inf])
+    def test_that_are_not_finite_in_the_last_row(self, fitted, dtype, cell, tmp_path):
         table = X.astype(dtype)
         table[-1, -1] = cell
         mapped = on_disk(tmp_path, table, "F")
-        for call in (dim().fit, model.transform):
-            with pytest.raises(ValueError, match=r"contains (NaN|infinity)"):
-                call(mapped)
+        for call in (dim().fit, fitted.transform):
+            fails(r"contains (NaN|infinity)", call, mapped)
 
 
 def unusual(rows):
@@ -116,19 +99,11 @@ def unusual(rows):
     return matrix
 
 
-def outside(matrix):
-    """A cell far from the matrix, which scipy looks for only when it is asked to."""
-    matrix.indices[5] = 10**8
-    return matrix
-
-
 KINDS = itertools.product(("csr", "csc", "coo", "lil", "dok", "bsr", "dia"), ("matrix", "array"))
 FORMATS = [unusual, *(getattr(sparse, f"{form}_{kind}") for form, kind in KINDS)]
 
 
 class TestSparseRows:
-    """They are the dense rows."""
-
     def test_in_every_format(self):
         table = X[:90]  # scipy warns of more than 100 diagonals
         expected = dim().fit_transform(table)
@@ -148,12 +123,10 @@ class TestSparseRows:
         assert found.dtype == ("f4" if dtype == "f4" else "f8")
 
     def test_with_weights_classes_validation_and_a_refinement(self, monkeypatch):
-        weights = np.arange(300) % 4
-        rows = sparse.csc_array(X)
+        rows, found = sparse.csc_array(X), []
         parameters = {"supervision": 0.5, "refine": "rotation", "early_stopping": True}
-        found = []
         for table, held_out in ((X, X[:50]), (rows, sparse.csr_array(X[:50]))):
-            given = {"X_val": held_out, "y_val": Y[:50], "sample_weight": weights}
+            given = {"X_val": held_out, "y_val": Y[:50], "sample_weight": np.arange(300) % 4}
             found.append(dim(**parameters).fit(table, Y, **given))
             monkeypatch.setattr(_data, "COPY_BYTES", 0)
         assert_array_equal(found[1].transform(rows), found[0].transform(X))
@@ -169,12 +142,12 @@ class TestSparseRows:
         later = pickle.loads(pickle.dumps(model)).partial_fit(X[:40])
         assert_array_equal(later.transform(X), dense.partial_fit(X[:40]).transform(X))
 
-    def test_in_all_that_judges(self, model):
+    def test_in_all_that_judges(self, fitted):
         rows = sparse.csr_array(X)
-        assert model.score(rows) == model.score(X)
-        assert_array_equal(model.score_samples(rows), model.score_samples(X))
-        assert match_scorer(model, rows) == match_scorer(model, X)
-        assert mutual_information(model, rows) == mutual_information(model, X)
+        assert fitted.score(rows) == fitted.score(X)
+        assert_array_equal(fitted.score_samples(rows), fitted.score_samples(X))
+        assert match_scorer(fitted, rows) == match_scorer(fitted, X)
+        assert mutual_information(fitted, rows) == mutual_information(fitted, X)
 
 
 @over(method=METHODS)
@@ -202,36 +175,30 @@ def test_sparse_rows_stay_sparse_in_every_method(method, monkeypatch):
 
 class TestSparseRowsAreRefused:
     @over(method=METHODS, cell=[np.nan, np.inf])
-    def test_with_cells_that_are_not_finite(self, model, method, cell):
+    def test_with_cells_that_are_not_finite(self, fitted, method, cell):
         rows = sparse.csc_array(X)
         rows.data[17] = cell
-        model = dim() if "fit" in method else model
-        with pytest.raises(ValueError, match=f"contains {str(cell)[:3]}".replace("nan", "NaN")):
-            getattr(model, method)(rows)
+        fitted = dim() if "fit" in method else fitted
+        fails(f"contains {str(cell)[:3]}".replace("nan", "NaN"), getattr(fitted, method), rows)
 
     def test_by_scalings_that_see_all_rows(self):
         for scaling, method in (("quantile", "fit"), (MaxAbsScaler(), "partial_fit")):
             model = dim(scaling=scaling)
             refused = r"X is sparse, .* Use scaling='squash', 'standard' or None, or pass X\.toarra"
-            with pytest.raises(ValueError, match=refused):
-                getattr(model, method)(sparse.csr_array(X))
+            fails(refused, getattr(model, method), sparse.csr_array(X))
             assert not hasattr(model, "encoder_")
             assert not get_tags(model).input_tags.sparse
         assert all(get_tags(dim(scaling=scaling)).input_tags.sparse for scaling in SCALINGS)
 
-    @over(
-        case=[
-            (sparse.csr_array(X[:, :3]), "3 features, but NoisyDIMTransformer is expecting 8"),
-            (sparse.csr_array((0, 8)), r"0 sample\(s\)"),
-            (sparse.coo_array(X[0]), "Expected 2D input|Cannot convert"),
-            (outside(sparse.csr_array(X)), r"ind(ex|ices).* must be < "),
-            (outside(sparse.csc_array(X)), r"ind(ex|ices).* must be < "),
-            (sparse.csr_array(X + 1j), "Complex data not supported"),
-        ]
-    )
-    def test_of_another_shape_or_kind(self, model, case):
-        with pytest.raises(ValueError, match=case[1]):
-            model.transform(case[0])
+    def test_of_another_shape_or_kind(self, fitted):
+        message = "3 features, but NoisyDIMTransformer is expecting 8"
+        fails(message, fitted.transform, sparse.csr_array(X[:, :3]))
+        fails(r"0 sample\(s\)", fitted.transform, sparse.csr_array((0, 8)))
+        fails("Expected 2D input|Cannot convert", fitted.transform, sparse.coo_array(X[0]))
+        for made in (sparse.csr_array(X), sparse.csc_array(X)):
+            made.indices[5] = 10**8  # scipy looks for such only when it is asked to
+            fails(r"ind(ex|ices).* must be < ", fitted.transform, made)
+        fails("Complex data not supported", fitted.transform, sparse.csr_array(X + 1j))
 
 
 GROWTH = """
@@ -271,64 +238,50 @@ def test_memory_does_not_grow_with_the_table(tmp_path):
 
 
 class TestTransformTo:
-    @over(
-        make={
-            "C": lambda dtype: np.empty((300, 2), dtype),
-            "F": lambda dtype: np.empty((300, 2), dtype, order="F"),
-            "a view": lambda dtype: np.empty((600, 5), dtype)[::-2, 1:3],
-        }
-    )
-    def test_an_array(self, model, make):
-        for dtype, of_out in (("f4", "f4"), ("f8", "f8"), ("f4", "f8"), ("f8", "f4")):
-            out = make(of_out)
-            assert model.transform_to(X.astype(dtype), out) is out
-            assert_array_equal(out, model.transform(X.astype(dtype)).astype(of_out))
+    @over(dtype=["f4", "f8"], of_out=["f4", "f8"])
+    def test_an_array(self, fitted, dtype, of_out):
+        for order, view in itertools.product("CF", (np.s_[:300, :2], np.s_[::-2, 1:3])):
+            out = np.empty((600, 5), of_out, order)[view]
+            assert fitted.transform_to(X.astype(dtype), out) is out
+            assert_array_equal(out, fitted.transform(X.astype(dtype)).astype(of_out))
 
     @over(dtype=["f4", "f8"], kind=[str, Path])
-    def test_a_file(self, model, kind, dtype, tmp_path):
+    def test_a_file(self, fitted, kind, dtype, tmp_path):
         path = tmp_path / "Z.npy"
         path.write_text("what was there before")
-        z = model.transform_to(X.astype(dtype), kind(path))
-        assert isinstance(z, np.memmap)
-        assert not z.flags.writeable
-        assert z.dtype == dtype
+        z = fitted.transform_to(X.astype(dtype), kind(path))
+        assert (type(z), z.flags.writeable, z.dtype) == (np.memmap, False, dtype)
         for written in (z, np.load(path)):
-            assert_array_equal(written, model.transform(X.astype(dtype)))
+            assert_array_equal(written, fitted.transform(X.astype(dtype)))
         assert os.listdir(tmp_path) == ["Z.npy"]
 
-    @over(
-        "out, error, message",
-        [
-            (np.empty((300, 3)), ValueError, r"shape \(300, 2\).*got \(300, 3\) and float64"),
-            (np.empty((299, 2)), ValueError, r"shape \(300, 2\).*got \(299, 2\)"),
-            (np.empty((300, 2), "f2"), ValueError, "float32 or float64, got .* and float16"),
-            (np.empty((300, 2), ">f8"), ValueError, "float32 or float64, got .* and >f8"),
-            (np.broadcast_to(0.0, (300, 2)), ValueError, "out is read-only"),
-            (X[:, :2], ValueError, "out shares memory with X"),
-            ([[0.0, 0.0]], TypeError, r"array of shape \(300, 2\) or a path, got a list"),
-            (None, TypeError, r"array of shape \(300, 2\) or a path, got a NoneType"),
-        ],
-    )
-    def test_what_cannot_be_written(self, model, out, error, message):
-        before = X.copy()
-        with pytest.raises(error, match=message):
-            model.transform_to(X, out)
+    def test_what_cannot_be_written(self, fitted):
+        before, to, shape = X.copy(), partial(fitted.transform_to, X), (300, 2)
+        fails(r"shape \(300, 2\).*got \(300, 3\) and float64", to, np.empty((300, 3)))
+        fails(r"shape \(300, 2\).*got \(299, 2\)", to, np.empty((299, 2)))
+        fails("float32 or float64, got .* and float16", to, np.empty(shape, "f2"))
+        fails("float32 or float64, got .* and >f8", to, np.empty(shape, ">f8"))
+        fails("out is read-only", to, np.broadcast_to(0.0, shape))
+        fails("out shares memory with X", to, X[:, :2])
+        for out in ([[0.0, 0.0]], None):
+            message = rf"array of shape \(300, 2\) or a path, got a {type(out).__name__}"
+            fails(message, to, out, error=TypeError)
         assert_array_equal(X, before)
 
-    def test_two_maps_of_one_file(self, model, tmp_path):
+    def test_two_maps_of_one_file(self, fitted, tmp_path):
         np.resize(X, (700, 8)).tofile(tmp_path / "table")
         rows = np.memmap(tmp_path / "table", np.float64, "r", shape=(300, 8))
-        expected, held = model.transform(rows), rows.tobytes()
+        expected, held = fitted.transform(rows), rows.tobytes()
         again = np.memmap(tmp_path / "table", np.float64, "r+")
         for out in (again[:600], np.asarray(again)[2399:2999]):
-            with pytest.raises(ValueError, match="out shares memory with X"):
-                model.transform_to(np.asarray(rows), out.reshape(300, 2))
+            args = np.asarray(rows), out.reshape(300, 2)
+            fails("out shares memory with X", fitted.transform_to, *args)
         behind = np.memmap(tmp_path / "table", np.float64, "r+", offset=300 * 8 * 8)
-        model.transform_to(rows, behind[:600].reshape(300, 2))
+        fitted.transform_to(rows, behind[:600].reshape(300, 2))
         assert_array_equal(again[2400:3000].reshape(300, 2), expected)
         assert rows.tobytes() == held
 
-    def test_what_fails_leaves_the_file_as_it_was(self, model, tmp_path):
+    def test_what_fails_leaves_the_file_as_it_was(self, fitted, tmp_path):
         def interrupted(z):  # in the second slice
             assert len(os.listdir(tmp_path)) == 2
             assert path.read_text() == "before"
@@ -338,14 +291,13 @@ class TestTransformTo:
 
         path = tmp_path / "Z.npy"
         path.write_text("before")
-        broken = model.retarget("normal")
+        broken = fitted.retarget("normal")
         broken.target_ = SimpleNamespace(_in_single=True, _push=interrupted)
-        for fitted, rows, error in (
-            (model, np.full((3, 8), np.nan), ValueError),
+        for one, rows, error in (
+            (fitted, np.full((3, 8), np.nan), ValueError),
             (dim(), X, NotFittedError),
             (broken, np.tile(X, (5, 1)), KeyboardInterrupt),
         ):
-            with pytest.raises(error):
-                fitted.transform_to(rows, path)
+            fails(None, one.transform_to, rows, path, error=error)
             assert path.read_text() == "before"
             assert os.listdir(tmp_path) == ["Z.npy"]

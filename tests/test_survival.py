@@ -10,6 +10,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from functools import partial
 from unittest import mock
 
 import numpy as np
@@ -18,16 +19,9 @@ import torch
 from numpy.testing import assert_array_equal
 from over import over
 from sklearn.preprocessing import QuantileTransformer
-from skorch.callbacks import (
-    Callback,
-    EarlyStopping,
-    EpochScoring,
-    Freezer,
-    LRScheduler,
-    PrintLog,
-    Unfreezer,
-)
-from small import OFTEN, Perceptron, PowerCut, without_times
+from skorch import callbacks as ready
+from skorch.callbacks import Callback, LRScheduler
+from small import OFTEN, Perceptron, PowerCut, fails, without_times
 
 from sknoisydim import NoisyDIMTransformer
 from sknoisydim._net import _checkpoint
@@ -49,28 +43,21 @@ def often():
     PowerCut.at = None
 
 
-@pytest.fixture(scope="module")
-def plain():
-    """A fit that nothing breaks."""
-    return dim().fit(X)
-
-
 class Dropping(Perceptron):
     """One with a state beside its weights."""
 
+    calls = 0
+
     def __init__(self, n_features, n_components):
         super().__init__(n_features, n_components)
-        self.register_buffer("scale", torch.ones(()))
         self.register_buffer("late", None)
-        self.calls = 0
 
     def forward(self, x):
         if self.training:
             self.calls += 1
-            self.scale = self.scale + 1e-2
             self.late = torch.full((2,), 1e-2 * self.calls)
         late = 0 if self.late is None else self.late.mean()
-        return super().forward(x * self.scale + late * (1 + self.calls % 3))
+        return super().forward(x * (1 + late) + late * (1 + self.calls % 3))
 
     def get_extra_state(self):
         return {"calls": self.calls}
@@ -86,19 +73,16 @@ class Meddling(Callback):
         self.level = 1.0
 
     def on_epoch_begin(self, net, **kwargs):
-        net.lr = 1e-3 * self.level
-
-    def on_epoch_end(self, net, **kwargs):
-        self.level = 0.9 * self.level + float(np.float64(0.1))
+        net.lr, self.level = 1e-3 * self.level, 0.9 * self.level + float(np.float64(0.1))
 
 
 ABSOLUTE = {"threshold": 0.3, "threshold_mode": "abs", "sink": str}
-STOPPING = EarlyStopping("train_loss", patience=3, load_best=True, **ABSOLUTE)
+STOPPING = ready.EarlyStopping("train_loss", patience=3, load_best=True, **ABSOLUTE)
 PLATEAU = LRScheduler("ReduceLROnPlateau", "train_loss", patience=0)
-SOME = [Freezer("critic.*"), Unfreezer("critic.*", at=3), PrintLog(sink=str), Meddling()]
-SOME += [LRScheduler("CyclicLR", base_lr=1e-4, max_lr=1e-2, step_every="batch")]
+SOME = [ready.Freezer("critic.*"), ready.Unfreezer("critic.*", at=3), ready.PrintLog(sink=str)]
+SOME += [Meddling(), LRScheduler("CyclicLR", base_lr=1e-4, max_lr=1e-2, step_every="batch")]
 SPREAD = {"scoring": lambda net, batches, y: net.predict(batches).var().item(), "name": "spread"}
-SOME += [EpochScoring(**SPREAD, on_train=True)]
+SOME += [ready.EpochScoring(**SPREAD, on_train=True)]
 STILL = {"early_stopping": 2, "lr": 1e-30, "encoder": MLPEncoder((8,), batch_norm=False)}
 NORMED = {"encoder": MLPEncoder((8,), batch_norm=True, dropout=0.2), "optimizer": "sgd"}
 QUANTILES = QuantileTransformer(n_quantiles=9)
@@ -128,8 +112,7 @@ def dim(**parameters):
 def break_at(epoch, model, rows=X, **given):
     """Let a fit break at the end of an epoch; the callback comes before the checkpoint."""
     PowerCut.at = epoch
-    with pytest.raises(RuntimeError, match="power cut"):
-        model.fit(rows, **given)
+    fails("power cut", model.fit, rows, **given, error=RuntimeError)
     PowerCut.at = None
     return model
 
@@ -178,11 +161,10 @@ class TestGoingOn:
         assert "8/8" in capsys.readouterr().err
 
     def test_after_the_last_epoch(self, tmp_path):
-        failing = mock.patch("sknoisydim._training._fit.refine", side_effect=RuntimeError("broken"))
-        with failing, pytest.raises(RuntimeError, match="broken"):
-            dim(refine="rotation", checkpoint=tmp_path).fit(X)
-        model = dim(refine="rotation", checkpoint=tmp_path).fit(X)
-        check_equal(model, dim(refine="rotation").fit(X))
+        model = dim(refine="rotation", checkpoint=tmp_path)
+        with mock.patch("sknoisydim._training._fit.refine", side_effect=RuntimeError("broken")):
+            fails("broken", model.fit, X, error=RuntimeError)
+        check_equal(model.fit(X), dim(refine="rotation").fit(X))
 
     def test_a_seed_that_is_free_is_that_of_the_fit_that_is_there(self, tmp_path):
         break_at(5, dim(checkpoint=tmp_path, random_state=None))
@@ -199,9 +181,7 @@ class TestGoingOn:
 
 
 def changed(array):
-    array = array.copy()
-    array[-1] += 1
-    return array
+    return np.concatenate([array[:-1], array[-1:] + 1])
 
 
 OTHERS = {
@@ -216,22 +196,21 @@ OTHERS = {
 
 
 class TestAnotherFit:
-    def test_is_refused(self, tmp_path, plain):
+    def test_is_refused(self, tmp_path, fitted):
         break_at(5, dim(checkpoint=tmp_path))
         data = (tmp_path / NAME).read_bytes()
         for parameters, given, message in OTHERS.values():
-            with pytest.raises(ValueError, match=message) as raised:
-                dim(**{"checkpoint": tmp_path} | parameters).fit(**{"X": X} | given)
-            assert "initial weights" not in str(raised.value)
-            assert f"Use another folder, or delete {tmp_path / NAME}" in str(raised.value)
+            model, given = dim(**{"checkpoint": tmp_path} | parameters), {"X": X} | given
+            said = str(fails(message, model.fit, **given))
+            assert "initial weights" not in said
+            assert f"Use another folder, or delete {tmp_path / NAME}" in said
             assert (tmp_path / NAME).read_bytes() == data
         held = _checkpoint._read(tmp_path / NAME)
         for library in ("torch", "skorch", "sknoisydim"):
             seal(tmp_path / NAME, held | {"identity": held["identity"] | {library: "0.0.1"}})
-            with pytest.raises(ValueError, match=rf"another one: {library} was 0\.0\.1 and is \d"):
-                dim(checkpoint=tmp_path).fit(X)
+            fails(rf"another one: {library} was 0\.0\.1 and is \d", dim(checkpoint=tmp_path).fit, X)
         (tmp_path / NAME).write_bytes(data)
-        check_equal(dim(checkpoint=tmp_path).fit(X), plain)
+        check_equal(dim(checkpoint=tmp_path).fit(X), fitted)
 
     def test_of_a_large_table_is_told_by_some_of_its_rows(self, tmp_path, monkeypatch):
         monkeypatch.setattr(_checkpoint, "HASHED_BYTES", 10 * X[0].nbytes)
@@ -240,37 +219,29 @@ class TestAnotherFit:
             dim(checkpoint=tmp_path).fit(changed(X))  # the last row is always among them
 
 
-class Code:
-    def __reduce__(self):
-        return os._exit, (1,)
-
-
 class TestTheFile:
-    def test_that_is_damaged_is_told_and_training_starts_again(self, tmp_path, plain):
+    def test_that_is_damaged_is_told_and_training_starts_again(self, tmp_path, fitted):
         break_at(5, dim(checkpoint=tmp_path))
         path = tmp_path / NAME
         data = path.read_bytes()
-        for bad in (
-            *(data[:-1], b"", data + b"x", b"something else\n" * 3),
-            data[:-500] + bytes([data[-500] ^ 1]) + data[-499:],
-        ):
+        flipped = data[:-500] + bytes([data[-500] ^ 1]) + data[-499:]
+        for bad in (data[:-1], b"", data + b"x", b"something else\n" * 3, flipped):
             path.write_bytes(bad)
             with pytest.warns(RuntimeWarning, match=r"fit\.checkpoint is damaged: training starts"):
                 model = dim(checkpoint=tmp_path).fit(X)
-            check_equal(model, plain)
+            check_equal(model, fitted)
             assert list(tmp_path.iterdir()) == []
 
     def test_of_another_format_or_with_code_is_refused(self, tmp_path, monkeypatch):
         for held, form, message in (
-            (Code(), _checkpoint.FORMAT, "something else than tensors and plain Python"),
+            (partial(os._exit, 1), _checkpoint.FORMAT, "something else than tensors and plain Py"),
             ({}, "sknoisydim checkpoint 2", r"is a 'sknoisydim checkpoint 2', .* 4'"),
         ):
             with monkeypatch.context() as patch:
                 patch.setattr(_checkpoint, "FORMAT", form)
                 seal(tmp_path / NAME, held)
             data = (tmp_path / NAME).read_bytes()
-            with pytest.raises(ValueError, match=message):
-                dim(checkpoint=tmp_path).fit(X)
+            fails(message, dim(checkpoint=tmp_path).fit, X)
             assert (tmp_path / NAME).read_bytes() == data
 
     def test_that_a_killed_writer_has_left_is_swept(self, tmp_path):
@@ -281,8 +252,6 @@ class TestTheFile:
 
     def test_holds_no_rows(self, tmp_path):
         class Looking(Callback):
-            """Keeps what it sees, as a user's own may."""
-
             def on_train_begin(self, net, X=None, **kwargs):
                 self.rows, self.batches = X.rows.take(torch.arange(200)), X
                 self.table, self.pair = X.rows.X, {"rows": self.rows, "list": [self.rows]}
@@ -298,14 +267,12 @@ class TestTheFile:
         written = []
         monkeypatch.setattr(_checkpoint, "_position", lambda *given: written.append(given) or {})
         for seconds, share, count in [(0.0, np.inf, 9), (1e9, np.inf, 1), (0.0, 1e-12, 1)]:
-            monkeypatch.setattr(_checkpoint, "SECONDS", seconds)
-            monkeypatch.setattr(_checkpoint, "SHARE", share)
-            written.clear()
-            dim(checkpoint=tmp_path).fit(X)
+            with mock.patch.multiple(_checkpoint, SECONDS=seconds, SHARE=share):
+                dim(checkpoint=tmp_path).fit(X)
             assert len(written) == count
+            written.clear()
 
-    def test_on_a_disk_that_is_full_is_told_once(self, tmp_path, monkeypatch, plain):
-        """Of an error in writing itself: tests/test_persistence_file.py."""
+    def test_on_a_disk_that_is_full_is_told_once(self, tmp_path, monkeypatch, fitted):
         count, write = itertools.count(1), _checkpoint.write_bytes
 
         def full_for_a_while(*given):
@@ -319,7 +286,7 @@ class TestTheFile:
             break_at(7, dim(checkpoint=tmp_path))
         assert len(warned) == 1
         assert len(_checkpoint._read(tmp_path / NAME)["history"]) == 6
-        check_equal(dim(checkpoint=tmp_path).fit(X), plain)
+        check_equal(dim(checkpoint=tmp_path).fit(X), fitted)
 
 
 def test_the_parameter_is_left_out_of_a_file_and_kept_in_a_pickle(tmp_path):

@@ -1,5 +1,6 @@
 """What a training does, by its effect, and that what was made fast is what its formula says."""
 
+import copy
 import math
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from sknoisydim._net._callbacks import HeldOut
 from sknoisydim._optimizers import one_cycle
 from sknoisydim.augmentations import FeatureCorruption
 from sknoisydim.encoders import MLPEncoder
-from sknoisydim.metrics import classifier_auc, information_scorer, max_correlation
+from sknoisydim.metrics import information_scorer
 from sknoisydim.normalization import NORMALIZATIONS
 from sknoisydim.scaling import fit_scaling
 
@@ -27,7 +28,6 @@ X = RNG.normal(size=(256, 4))
 # Of two latent variables far from normal, in six columns.
 LATENT = RNG.gamma(2.0, size=(4000, 2))
 TABLE = np.exp(LATENT @ RNG.normal(size=(2, 6)) / 3)
-
 dim = small(2, max_epochs=5, batch_size=32)
 
 
@@ -90,29 +90,23 @@ class TestStep:
 
     def test_views_tell_less_than_their_rows(self):
         model = dim(max_epochs=10, clean_weight=0.5, augmentation=FeatureCorruption(0.9)).fit(X)
-        view, clean = (
-            model.history_[f"train_{part}_information"][-1] for part in ("view", "clean")
-        )
+        view, clean = (model.history_[f"train_{p}_information"][-1] for p in ("view", "clean"))
         assert view != 0  # it is scored
         assert view < 0.5 * clean
 
 
 class TestHeldOutRows:
     def test_early_stopping_restores_the_best_epoch(self):
-        class Wreck(Callback):
-            """Lets the encoder tell nothing from the fourth epoch on."""
-
+        class Wreck(Callback):  # the encoder tells nothing from the fourth epoch on
             def on_batch_begin(self, net, **kwargs):
                 if len(net.history) > 3:
                     nn.init.zeros_(net.module_.encoder[0].weight)
 
             def on_epoch_end(self, net, **kwargs):
                 if len(net.history) == 3:
-                    weights = net.module_.encoder.named_parameters()
-                    self.weights = {name: value.detach().clone() for name, value in weights}
+                    self.weights = copy.deepcopy(net.module_.encoder.state_dict())
 
-        stopping = {"early_stopping": 3}
-        model = dim(max_epochs=50, callbacks=[Wreck()], **stopping).fit(X)
+        model = dim(max_epochs=50, callbacks=[Wreck()], early_stopping=3).fit(X)
         held_out = model.history_["valid_loss"]
         assert model.n_epochs_ == len(held_out) == 6
         assert np.argmin(held_out) == 2
@@ -122,9 +116,7 @@ class TestHeldOutRows:
         assert model.score(X) > 0.5
 
     def test_are_normalised_by_themselves(self):
-        class Odd(nn.Linear):
-            """An encoder whose output is far from what a normalised one is."""
-
+        class Odd(nn.Linear):  # its output is far from what a normalised one is
             def forward(self, x):
                 return 0.01 * super().forward(x) + 5
 
@@ -216,9 +208,8 @@ def test_distribution_of_dropout(p, dtype):
     assert layer.eval()(x) is x
 
 
-@over(size=[(100, 10), (103, 10), (7, 10), (10, 10)], shuffle=[True, False])
-def test_every_row_once_and_only_full_batches(size, shuffle):
-    n_rows, batch_size = size
+@over("n_rows, batch_size", [(100, 10), (103, 10), (7, 10), (10, 10)], shuffle=[True, False])
+def test_every_row_once_and_only_full_batches(n_rows, batch_size, shuffle):
     X = np.arange(n_rows, dtype=np.float64)[:, None]  # rows that hold their own position
     rows = Rows(Table(X), fit_scaling(None, X, 0), torch.device("cpu"))
     batches = Batches(rows, batch_size, generator(), shuffle=shuffle)
@@ -249,18 +240,3 @@ def test_patience_is_counted_from_the_last_improvement():
         stop.on_epoch_end(net)
     stop.on_train_end(net)
     assert module.weight.item() == 2
-
-
-def test_held_out_rows_follow_the_distribution():
-    """In two components: tests/test_linear.py."""
-    rows = np.random.default_rng(1).gamma(1.0, size=(3000, 8)) @ np.tril(np.ones((8, 8)))
-    found = []
-    for training in ({"max_epochs": 30}, {"max_epochs": 1, "lr": 1e-12}):
-        z = dim(8, **{"batch_size": 256, "keep_weight": 0.3} | training).fit(rows[:2000])
-        z = z.transform(rows[2000:])
-        found.append((classifier_auc(z, random_state=0), max_correlation(z)))
-    (auc, correlation), (untrained, _) = found
-    # Of a normal embedding 0.5. Here 0.60, and 0.85 untrained.
-    assert auc < 0.68
-    assert untrained > 0.8
-    assert correlation < 0.15

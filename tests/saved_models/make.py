@@ -18,7 +18,7 @@ NAMES += ["scaling-quantile", "scikit-learn-scaling", "missing", "residual", "ro
 NAMES += ["product", "newer-uniform", "covariance", "ball", "box"]
 
 
-def main():
+if __name__ == "__main__":
     folder = HERE / f"format-{FORMAT_VERSION}"
     folder.mkdir()  # an error where it is there already
     np.save(folder / "rows.npy", X_NEW[:10])
@@ -26,7 +26,3 @@ def main():
         model = choose(name)
         model.save(folder / f"{name}.safetensors")
         np.save(folder / f"{name}.npy", model.transform(X_NEW[:10]))
-
-
-if __name__ == "__main__":
-    main()
