@@ -58,6 +58,15 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
     ValueError, TypeError, NotFittedError
         By each method, if a parameter, or X, is not as documented, or `NoisyDIMTransformer` raises
         them; by `nearest_cells`, for more than 16 bits; by all but `fit`, before it.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sknoisydim import UniformCodes
+    >>> X = load_iris().data
+    >>> cells = UniformCodes(bits=4, random_state=0).fit(X)
+    >>> cells.transform(X).shape, cells.codes(X).shape
+    ((150, 4), (150,))
     """
 
     def __init__(

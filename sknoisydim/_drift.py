@@ -98,6 +98,16 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     Gretton et al., "A Kernel Two-Sample Test", JMLR 13 (2012). Rahimi, Recht, "Random Features for
     Large-Scale Kernel Machines", NeurIPS 20 (2007). Westfall, Young, "Resampling-Based Multiple
     Testing", Wiley 1993, section 2.3: the smallest p-value, and which columns moved.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sknoisydim import NoisyDIMDriftMonitor
+    >>> rng = np.random.default_rng(0)
+    >>> monitor = NoisyDIMDriftMonitor(random_state=0).fit(rng.normal(size=(1000, 3)))
+    >>> report = monitor.check(rng.normal(size=(200, 3)) + [0, 0, 1])
+    >>> report.drift, list(report.columns)
+    (True, [2])
     """
 
     def __init__(

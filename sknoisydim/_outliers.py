@@ -102,6 +102,15 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
     Bates et al., "Testing for Outliers with Conformal p-values", Annals of Statistics 51 (2023).
     Vovk, Wang, "Combining p-values via averaging", Biometrika 107 (2020). Zhang, Stephens, "A New
     and Efficient Estimation Method for the Generalized Pareto Distribution", Technometrics 51.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sknoisydim import NoisyDIMOutlierDetector
+    >>> X = np.random.default_rng(0).normal(size=(500, 2))
+    >>> detector = NoisyDIMOutlierDetector(n_estimators=1, random_state=0).fit(X)
+    >>> detector.predict([[0, 0], [9, -9]])
+    array([ 1, -1])
     """
 
     def __init__(
