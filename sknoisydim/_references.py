@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.linalg import eigh
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
 from sklearn.kernel_approximation import Nystroem
 from sklearn.metrics.pairwise import rbf_kernel
@@ -160,9 +160,11 @@ class References:
             module = self.keep.build(sample, settings.n_components, seed % 2**31)
             self.module = module.to(rows.device)
         else:
-            set_seeds(self.keep, seed % 2**31)
+            # A copy: messages show what the user has passed, without our seed.
+            self.fitted = clone(self.keep, safe=False)
+            set_seeds(self.fitted, seed % 2**31)
             with naming("keep", self.keep):
-                self.fitted = self.keep.fit(rows.X[some.numpy()])
+                self.fitted.fit(rows.X[some.numpy()])
 
     def of(self, rows: Any) -> list[Reference]:
         """Return the reference features of rows, with their y, if it is known."""
