@@ -30,7 +30,6 @@ from sknoisydim.metrics._distances import (
     relative_distance,
     sliced_wasserstein,
 )
-from sknoisydim.metrics._drift import DriftReport
 from sknoisydim.metrics._information import (
     InformationEstimate,
     information_scorer,
@@ -38,7 +37,7 @@ from sknoisydim.metrics._information import (
     match_scorer,
     mutual_information,
 )
-from sknoisydim.metrics._report import VERDICTS, MatchReport
+from sknoisydim.metrics._report import VERDICTS, DriftReport, MatchReport
 from sknoisydim.metrics._samples import JointTest, MarginalTest
 
 __all__ = [
