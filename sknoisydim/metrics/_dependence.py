@@ -16,11 +16,9 @@ from sknoisydim._validation import check_integer
 from sknoisydim.metrics import _samples
 from sknoisydim.metrics._samples import FloatArray, RandomState, Reference
 
-#: Samples whose nearest neighbours are searched, at most: for the entropy, and for the dimension.
-MAX_ENTROPY_SAMPLES, MAX_DIMENSION_SAMPLES = 10_000, 4_000
-
-#: Fewer distinct samples than this say nothing about the dimension.
-MIN_DIMENSION_SAMPLES = 20
+#: Samples whose nearest neighbours are searched, at most: for the entropy, and for the dimension,
+#: about which fewer distinct samples than the last number say nothing.
+MAX_ENTROPY_SAMPLES, MAX_DIMENSION_SAMPLES, MIN_DIMENSION_SAMPLES = 10_000, 4_000, 20
 
 
 @own_context()
@@ -45,8 +43,7 @@ def max_correlation(
 
     Returns
     -------
-    correlation : float
-        From 0 to 1, or to 2 with a reference sample.
+    correlation : float from 0 to 1, or to 2 with a reference sample
     """
     Z, Y = _samples.compare(Z, reference)
     correlation = _samples.correlation_matrix(Z)
@@ -125,8 +122,8 @@ def total_correlation(
         return gaussian
     chosen = rng.permutation(n)[:MAX_ENTROPY_SAMPLES]
     # The difference has none of the bias that both entropies share.
-    entropies = [_neighbor_entropy(W[chosen], n_neighbors) for W in (null[0], white)]
-    return gaussian + entropies[0] - entropies[1]
+    of_null, own = (_neighbor_entropy(W[chosen], n_neighbors) for W in (null[0], white))
+    return gaussian + of_null - own
 
 
 def _normal_scores(Z: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -236,17 +233,14 @@ def consistency(Z1: ArrayLike, Z2: ArrayLike) -> Consistency:
     >>> import numpy as np
     >>> from sknoisydim.metrics import consistency
     >>> Z = np.random.default_rng(0).standard_normal((100, 2))
-    >>> found = consistency(Z, 3 * Z[:, ::-1])
-    >>> round(found.cka, 6), round(found.procrustes, 6)
-    (1.0, 1.0)
+    >>> consistency(Z, 3 * Z[:, ::-1])
+    Consistency(cka=1.0..., procrustes=1.0...)
     """
     A, B = (_unit(Z) for Z in _same_samples(Z1, Z2))
     across = np.linalg.svd(A.T @ B, compute_uv=False)
     norms = np.linalg.norm(A.T @ A) * np.linalg.norm(B.T @ B)
-    return Consistency(
-        cka=float(np.square(across).sum() / norms) if norms > 0 else 0.0,
-        procrustes=float(across.sum() ** 2),
-    )
+    cka = float(np.square(across).sum() / norms) if norms > 0 else 0.0
+    return Consistency(cka, procrustes=float(across.sum() ** 2))
 
 
 @own_context()

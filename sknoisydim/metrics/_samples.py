@@ -54,9 +54,7 @@ def holm(pvalue: FloatArray) -> FloatArray:
     """Correct p-values for their number with Holm's step-down procedure."""
     order = np.argsort(pvalue)
     scaled = pvalue[order] * np.arange(len(pvalue), 0, -1)
-    corrected = np.empty_like(pvalue)
-    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
-    return corrected
+    return np.minimum(np.maximum.accumulate(scaled), 1.0)[np.argsort(order)]
 
 
 def compare(
@@ -67,19 +65,16 @@ def compare(
     if is_sample(reference):
         Y = check_sample(reference, "reference", min_samples=min_samples)
         if Y.shape[1] != Z.shape[1]:
-            raise ValueError(
-                f"Z has {Z.shape[1]} columns but the reference sample has {Y.shape[1]}."
-            )
+            of_both = f"{Z.shape[1]} columns but the reference sample has {Y.shape[1]}"
+            raise ValueError(f"Z has {of_both}.")
         return Z, Y
     if isinstance(reference, str) and reference == "normal":
         return Z, None
-    # Imported here: N(0, I) and reference samples need no target.
-    from ..targets import resolve_target
+    from ..targets import resolve_target  # here: N(0, I) and reference samples need no target
 
     target = resolve_target(reference, Z.shape[1])
     preimage = np.asarray(target.pull(Z), dtype=np.float64)
-    n_invalid = int(np.isnan(preimage).any(axis=1).sum())
-    if n_invalid:
+    if n_invalid := int(np.isnan(preimage).any(axis=1).sum()):
         raise ValueError(f"{n_invalid} samples of Z have no pre-image under {target!r}.")
     return preimage, None
 
@@ -142,8 +137,7 @@ def subsample(Z: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
 
 def constant_columns(Z: FloatArray) -> NDArray[np.bool_]:
     """Tell which columns hold one value, up to rounding."""
-    spread = Z.max(axis=0) - Z.min(axis=0)
-    return spread <= 1e-12 * np.abs(Z).max(axis=0)
+    return np.ptp(Z, axis=0) <= 1e-12 * np.abs(Z).max(axis=0)
 
 
 def correlation_matrix(Z: FloatArray) -> FloatArray:
