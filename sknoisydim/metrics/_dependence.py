@@ -67,11 +67,10 @@ def total_correlation(
         TC = KL\Bigl( p(z) \,\Big\|\, \prod_i p(z_i) \Bigr) \approx
         -\frac12 \log \det R + \hat H(G) - \hat H(W)
 
-    with R the correlation matrix of the normal scores of the samples (ranks, ties broken at random,
-    through the quantile function of N(0, 1)), W those scores whitened by R, G a sample of N(0, I)
-    treated in the same way, and :math:`\hat H` the Kozachenko-Leonenko entropy (Probl. Inf. Transm.
-    23, 1987) from the distance to the k-th neighbour, of at most 10,000 samples. Exact on average
-    for a Gaussian copula; other dependence is underestimated.
+    with R the correlation matrix of the normal scores (quantiles of N(0, 1) at the ranks, ties
+    broken at random), W those scores whitened by R, G a sample of N(0, I) treated likewise, and
+    :math:`\hat H` the Kozachenko-Leonenko entropy (Probl. Inf. Transm. 23, 1987) by the k-th
+    neighbour, of at most 10,000 samples. Exact on average for a Gaussian copula, else too low.
 
     Parameters
     ----------
@@ -144,10 +143,9 @@ def intrinsic_dimension(X: ArrayLike, *, random_state: RandomState = 0) -> float
 
     .. math:: \hat d = \frac{n - 1}{\sum_i \log (r_{i2} / r_{i1})}
 
-    with :math:`r_{i1} \le r_{i2}` the distances of sample i to its two nearest neighbours (Facco,
-    d'Errico, Rodriguez, Laio, Sci. Rep. 7, 12140, 2017). Its standard deviation is about
-    d / sqrt(n); above about 10 dimensions it is too low, so compare it with that of a sample of
-    known dimension. Noise on the samples counts as dimensions.
+    with :math:`r_{i1} \le r_{i2}` the distances of sample i to its two nearest neighbours (Facco et
+    al., Sci. Rep. 7, 12140, 2017). Its standard deviation is about d / sqrt(n). Above about 10 it
+    is too low: compare it with that of a sample of known dimension. Noise counts as dimensions.
 
     Parameters
     ----------
@@ -192,10 +190,9 @@ class Consistency:
 
     Attributes
     ----------
-    cka : float
-        Linear centred kernel alignment (CKA): 1 where one is the other, turned and scaled.
-    procrustes : float
-        Share of the variance of one that the other explains, turned and scaled as it fits best.
+    cka, procrustes : float
+        Linear centred kernel alignment, and the share of the variance of one that the other
+        explains, turned and scaled as it fits best. Both are 1 where one is the other, so treated.
     """
 
     cka: float

@@ -46,10 +46,10 @@ def sliced_wasserstein(
 
     .. math:: SW_2 = \Bigl( \frac{1}{K} \sum_{k=1}^{K} W_2^2(u_k^T Z, u_k^T Y) \Bigr)^{1/2}
 
-    with :math:`u_k` uniform on the unit sphere, Y as many draws of a target as there are samples,
-    and :math:`W_2` the 2-Wasserstein distance on the line (Bonneel et al., J. Math. Imaging Vis.
-    51, 2015, section 3). Not zero for a finite sample of the target: see `relative_distance`. From
-    8 dimensions on it hardly sees more than mean and covariance.
+    with :math:`u_k` uniform on the unit sphere, Y as many draws of a target as samples, :math:`W_2`
+    that on the line (Bonneel et al., J. Math. Imaging Vis. 51, 2015, section 3). Not zero for a
+    sample of the target (see `relative_distance`). From 8 dimensions on it hardly sees more than
+    mean and covariance.
 
     Parameters
     ----------

@@ -33,10 +33,7 @@ def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstim
 
 
 def find_step(estimator: BaseEstimator) -> tuple[BaseEstimator, list[BaseEstimator]]:
-    """Return the one fitted NoisyDIMTransformer of an estimator, and the steps before it.
-
-    The estimator is a transformer, a Pipeline that has one, or a fitted search over these.
-    """
+    """Return the one fitted NoisyDIMTransformer of an estimator, and the steps before it."""
     whole = getattr(estimator, "best_estimator_", estimator)
     steps = list(_leaves(whole, "", []))
     found = [s for s in steps if hasattr(s[1], "retarget") and hasattr(s[1], "transform")]
@@ -102,10 +99,8 @@ class InformationEstimate:
         chance, or due to samples that spread wider than N(0, I).
     capacity, cap : float
         Capacity of the channel, and the log of the batch size, which the estimate cannot exceed.
-    units : str
-        "nats" or "bits".
-    batch_size, n_rows : int
-        Samples in a batch, and those that were given.
+    units, batch_size, n_rows : str, int, int
+        "nats" or "bits", samples in a batch, and those that were given.
     """
 
     value: float
@@ -354,10 +349,10 @@ def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None
 
     .. math:: \hat I(f(X); f(X) + Z) \, / \, \hat I(X^*; X^* + Z)
 
-    for ``scoring=`` of a search, with :math:`X^*` draws of the best distribution for the channel,
-    which is N(0, I) for Gaussian noise, and InfoNCE in batches of the same size. A ratio above 1
-    counts as its inverse. It compares values of `noise` only from "auto" upwards: with far less
-    noise any distribution reaches the cap of a batch.
+    for ``scoring=`` of a search, with :math:`X^*` draws of the best distribution for the channel
+    (N(0, I) for Gaussian noise) and InfoNCE in batches of the same size. A ratio above 1 counts as
+    its inverse. Compare values of `noise` from "auto" upwards only: with far less any distribution
+    reaches the cap of a batch.
 
     Parameters
     ----------
@@ -370,8 +365,7 @@ def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None
 
     Returns
     -------
-    share : float
-        From 0, which tells nothing, to 1, which is perfect.
+    share : float from 0 to 1, which is perfect
     """
     from .._objective import information_share  # metrics of plain arrays need no torch
 

@@ -70,8 +70,8 @@ CLOSE_AUC, CLOSE_DISTANCE, CLOSE_CORRELATION = 0.6, 1.5, 0.2
 LITTLE, GAP, REPEATED, OUTSIDE, FLAT = 0.9, 0.1, 0.05, 0.005, 0.7
 #: The parts of a test of drift, in the order of `DriftReport.part_pvalues`.
 PARTS = ("columns", "columns given the others", "components", "embedding", "second moments")
-#: With fewer reference samples false alarms are clearly more frequent than the level; and how many
-#: names a sentence has at most, as the attributes have all.
+#: Of fewer reference samples chance is large beside the level, and false alarms are more frequent;
+#: and how many names a sentence has at most, as the attributes have all.
 FEW_REFERENCE, MAX_NAMES = 500, 5
 
 
@@ -316,9 +316,8 @@ def _derived(report: Bunch) -> Bunch:
     return Bunch(
         **(vars(report.information) if report.information else unknown) | report,
         auc=float(np.fmax(report.auc_boosting, report.auc_mlp)),
-        # Up to which AUC a classifier has told nothing: its standard deviation is 1 / sqrt(6 n)
-        # when scores are independent of what they judge; folds that share samples add to it. So
-        # four of them.
+        # Four standard deviations of the AUC of scores that are independent of what they judge, as
+        # folds that share samples add to it.
         chance=0.5 + 4 / math.sqrt(6 * report.n_rows),
         least=max(FEW_SAMPLES, SAMPLES_PER_COMPONENT * report.n_components),
         rejected=[name for name, p in zip(tests, corrected, strict=True) if p <= LEVEL],
@@ -342,10 +341,7 @@ NO_FIT |= {"refine": None, "normalization": None}
 
 
 def advise(v: Bunch, fitted: Any) -> tuple[str, ...]:
-    """Return what is wrong and what to change, the most important first.
-
-    `fitted` is the transformer; None for samples of which nothing else is known.
-    """
+    """Return what is wrong and what to change, the most important first; None: no known fit."""
     n, d, least, fit = v.n_rows, v.n_components, v.least, NO_FIT if fitted is None else fitted
     n_fit, batch, cap = fit.n_samples_seen_, fit.batch_size_, math.log(fit.batch_size_)
     (i, j), k = v.max_correlation_pair or (0, 0), max(1.0, v.intrinsic_dimension)
@@ -409,27 +405,21 @@ class DriftReport(Report):
     ----------
     drift : bool
         Whether `pvalue` is at most `level`.
-    pvalue : float
-        Of the smallest p-value of the parts, by random splits of the held-out samples.
-    level : float
-        Level of this batch: `alpha`, or less with a `batch_number`.
+    pvalue, level : float
+        P-value of the smallest p-value of the parts, by random splits of the held-out samples; and
+        the level of this batch: `alpha`, or less with a `batch_number`.
     part_pvalues : dict of str to float
         P-value of each of the five parts by itself.
     effect_size, effect_size_by_chance : float
         Largest distance, between 0 and 1, of the distribution functions of batch and held-out
         samples: of a column, of a column given the others, or of a component. But for chance, at
         least this share of the batch is distributed otherwise. And its median without drift.
-    columns : dict of str or int to float
+    columns, columns_given_others, components : dict of str or int to float
         Columns whose distribution moved, the clearest first: by name, or by number, the distance of
-        the distribution functions. Without drift any entry has at most the probability `level`.
-    columns_given_others : dict of str or int to float
-        The same for columns whose relation to the others moved: of residuals of a linear model.
-    components : dict of int to float
-        The same for components of the embedding.
-    n_samples, n_reference : int
-        Samples in the batch, and held-out samples that it was compared with.
-    batch_number : int or None
-        As given to `check`.
+        the distribution functions. The same for residuals of a linear model of a column by the
+        others, and for components. Without drift any entry has at most the probability `level`.
+    n_samples, n_reference, batch_number : int, int, int or None
+        Samples in the batch, held-out samples it was compared with, and what `check` was given.
     verdict : str
         One sentence: whether there is drift, and of what.
     """
@@ -446,7 +436,6 @@ class DriftReport(Report):
 def drift_verdict(report: Report) -> str:
     """Return the sentence of a report without one."""
     n, moved = report.n_reference, []
-    # Of so few, chance in the reference itself is large beside the level.
     few = f"; approximate, by only {n} samples held out" if n < FEW_REFERENCE else ""
     found = f"(p = {report.pvalue:.2g}, level {report.level:.2g}{few})"
     if not report.drift:

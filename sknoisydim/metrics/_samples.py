@@ -11,6 +11,8 @@ from scipy.linalg import solve_triangular
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 
+from sknoisydim.targets import resolve_target
+
 FloatArray = NDArray[np.float64]
 RandomState = int | np.random.Generator | np.random.RandomState | None
 # What a sample is compared with: a name, a target, a distribution of scipy, or another sample.
@@ -23,10 +25,9 @@ class MarginalTest:
 
     Attributes
     ----------
-    statistic, pvalue : ndarray of shape (n_components,)
-        Test statistic and p-value of each component on its own.
-    pvalue_holm : ndarray of shape (n_components,)
-        P-values with Holm's correction; the smallest one judges all components together.
+    statistic, pvalue, pvalue_holm : ndarray of shape (n_components,)
+        Statistic and p-value of each component by itself, and p-values with Holm's correction, of
+        which the smallest judges all components together.
     """
 
     statistic: FloatArray
@@ -40,10 +41,8 @@ class JointTest:
 
     Attributes
     ----------
-    statistic : float
-        Test statistic; larger is further from the target.
-    pvalue : float
-        Probability of a statistic at least as large under the target.
+    statistic, pvalue : float
+        Larger is further from the target; and the probability of as much under the target.
     """
 
     statistic: float
@@ -70,8 +69,6 @@ def compare(
         return Z, Y
     if isinstance(reference, str) and reference == "normal":
         return Z, None
-    from ..targets import resolve_target  # here: N(0, I) and reference samples need no target
-
     target = resolve_target(reference, Z.shape[1])
     preimage = np.asarray(target.pull(Z), dtype=np.float64)
     if n_invalid := int(np.isnan(preimage).any(axis=1).sum()):
@@ -96,10 +93,6 @@ def normal_preimage(Z: ArrayLike, reference: Reference, *, test: str) -> FloatAr
 
 def outside_support(Z: FloatArray, reference: Reference) -> float:
     """Return the share of samples (n, d) that are not in the support of a target."""
-    if isinstance(reference, str) and reference == "normal":
-        return 0.0
-    from ..targets import resolve_target
-
     target = resolve_target(reference, Z.shape[1])
     # Pulled back they are the nearest to the edge, and do not come again.
     back = target.push(target.pull(Z))
@@ -149,10 +142,7 @@ def correlation_matrix(Z: FloatArray) -> FloatArray:
 
 
 def whiten(Z: FloatArray) -> tuple[FloatArray, float] | None:
-    """Return samples of mean 0 and covariance I, and minus half the log determinant of R.
-
-    R is the correlation matrix; None is returned where it has no full rank.
-    """
+    """Return samples whitened, and -log(det R) / 2 of their correlation; None if it is singular."""
     if constant_columns(Z).any():
         return None
     # Scaled first, so that a component of small scale does not look like a missing rank.
