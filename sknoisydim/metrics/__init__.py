@@ -6,8 +6,6 @@ samples, an array of shape (m, n_components). :func:`mutual_information` and the
 fitted estimator and X; ``NoisyDIMTransformer.diagnose`` puts all of it into a :class:`MatchReport`.
 """
 
-from __future__ import annotations
-
 from sknoisydim.metrics._dependence import (
     Consistency,
     align,

@@ -54,9 +54,7 @@ def find_step(estimator: BaseEstimator) -> tuple[BaseEstimator, list[BaseEstimat
     return found[0][1:]
 
 
-def _leaves(
-    step: BaseEstimator, name: str, before: list[BaseEstimator]
-) -> Iterator[tuple[str, BaseEstimator, list[BaseEstimator]]]:
+def _leaves(step: Any, name: str, before: list[Any]) -> Iterator[tuple[str, Any, list[Any]]]:
     """Yield what is no Pipeline: its name for `set_params`, itself, and the steps before it."""
     if not isinstance(step, Pipeline):
         yield name, step, before
@@ -67,15 +65,13 @@ def _leaves(
         yield from _leaves(inner, f"{name}__{key}".removeprefix("__"), ahead)
 
 
-def normal_embedding(
-    transformer: BaseEstimator, X: RowSource, *, refined: bool = True
-) -> FloatArray:
+def normal_embedding(dim: BaseEstimator, X: RowSource, *, refined: bool = True) -> FloatArray:
     """Embed validated X without the target's map: float64 (n, d), close to N(0, I)."""
     from sknoisydim._model import embeddings  # here: metrics of plain arrays need no torch
     from sknoisydim._settings import resolve_device
 
-    refinement, device = transformer.refinement_ if refined else None, transformer.device
-    return embeddings(transformer.encoder_, X, resolve_device(device), refinement)
+    refinement = dim.refinement_ if refined else None
+    return embeddings(dim.encoder_, X, resolve_device(dim.device), refinement)
 
 
 #: Samples that one draw of the noise uses, unless a batch is larger; and random orders of y.

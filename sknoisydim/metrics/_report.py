@@ -378,8 +378,8 @@ def advise(v: Bunch, fitted: Any) -> tuple[str, ...]:
         "it is memorised.": n >= least and v.label_pvalue > LEVEL,
         f"{v.outside_support:.0%} of the samples lie outside of the support of the target: is "
         "`target` right? They are judged as if they lay on its edge.": outside,
-        f"{v.repeated_rows:.0%} of the samples repeat another one: a lattice (whole numbers, "
-        "categories) is not continuous.": v.repeated_rows > REPEATED and not outside,
+        f"{v.repeated_rows:.0%} of the embedded samples repeat another one: a lattice (whole "
+        "numbers, categories) cannot be continuous.": v.repeated_rows > REPEATED and not outside,
         f"The dimension of the samples is about {k:.0f}: of {d} components, at most {k:.0f} can be "
         "jointly independent.": flat,
         f"The joint distribution differs from the target{how}.": differs,
