@@ -18,8 +18,8 @@ from sknoisydim._modules import RandomState
 from sknoisydim._sources import MatrixLike
 from sknoisydim._validation import check_integer, check_real
 from sknoisydim._wrapped import FloatArray, ScaledFeatures, WrapsTransformer, without_names
-from sknoisydim.metrics._drift import PARTS, DriftReport, drift_verdict
 from sknoisydim.metrics._information import normal_embedding
+from sknoisydim.metrics._report import PARTS, DriftReport, drift_verdict
 
 # Levels at which distribution functions are compared.
 LEVELS = np.arange(1, 16) / 16

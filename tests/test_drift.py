@@ -15,7 +15,7 @@ from small import Recording, fails, small
 from sknoisydim import NoisyDIMDriftMonitor
 from sknoisydim._drift import N_SPLITS, TAIL, _deviance, _pvalues
 from sknoisydim.metrics import mmd_test
-from sknoisydim.metrics._drift import PARTS
+from sknoisydim.metrics._report import PARTS
 
 quick = small(keep="pca", refine="rotation", random_state=None)
 

@@ -6,8 +6,6 @@ samples, an array of shape (m, n_components). :func:`mutual_information` and the
 fitted estimator and X; ``NoisyDIMTransformer.diagnose`` puts all of it into a :class:`MatchReport`.
 """
 
-from __future__ import annotations
-
 from sknoisydim.metrics._dependence import (
     Consistency,
     align,
@@ -30,7 +28,6 @@ from sknoisydim.metrics._distances import (
     relative_distance,
     sliced_wasserstein,
 )
-from sknoisydim.metrics._drift import DriftReport
 from sknoisydim.metrics._information import (
     InformationEstimate,
     information_scorer,
@@ -38,7 +35,7 @@ from sknoisydim.metrics._information import (
     match_scorer,
     mutual_information,
 )
-from sknoisydim.metrics._report import VERDICTS, MatchReport
+from sknoisydim.metrics._report import VERDICTS, DriftReport, MatchReport
 from sknoisydim.metrics._samples import JointTest, MarginalTest
 
 __all__ = [

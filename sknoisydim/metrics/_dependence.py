@@ -16,11 +16,9 @@ from sknoisydim._validation import check_integer
 from sknoisydim.metrics import _samples
 from sknoisydim.metrics._samples import FloatArray, RandomState, Reference
 
-#: Samples whose nearest neighbours are searched, at most: for the entropy, and for the dimension.
-MAX_ENTROPY_SAMPLES, MAX_DIMENSION_SAMPLES = 10_000, 4_000
-
-#: Fewer distinct samples than this say nothing about the dimension.
-MIN_DIMENSION_SAMPLES = 20
+#: Samples whose nearest neighbours are searched, at most: for the entropy, and for the dimension,
+#: about which fewer distinct samples than the last number say nothing.
+MAX_ENTROPY_SAMPLES, MAX_DIMENSION_SAMPLES, MIN_DIMENSION_SAMPLES = 10_000, 4_000, 20
 
 
 @own_context()
@@ -45,8 +43,7 @@ def max_correlation(
 
     Returns
     -------
-    correlation : float
-        From 0 to 1, or to 2 with a reference sample.
+    correlation : float from 0 to 1, or to 2 with a reference sample
     """
     Z, Y = _samples.compare(Z, reference)
     correlation = _samples.correlation_matrix(Z)
@@ -70,11 +67,10 @@ def total_correlation(
         TC = KL\Bigl( p(z) \,\Big\|\, \prod_i p(z_i) \Bigr) \approx
         -\frac12 \log \det R + \hat H(G) - \hat H(W)
 
-    with R the correlation matrix of the normal scores of the samples (ranks, ties broken at random,
-    through the quantile function of N(0, 1)), W those scores whitened by R, G a sample of N(0, I)
-    treated in the same way, and :math:`\hat H` the Kozachenko-Leonenko entropy (Probl. Inf. Transm.
-    23, 1987) from the distance to the k-th neighbour, of at most 10,000 samples. Exact on average
-    for a Gaussian copula; other dependence is underestimated.
+    with R the correlation matrix of the normal scores (quantiles of N(0, 1) at the ranks, ties
+    broken at random), W those scores whitened by R, G a sample of N(0, I) treated likewise, and
+    :math:`\hat H` the Kozachenko-Leonenko entropy (Probl. Inf. Transm. 23, 1987) by the k-th
+    neighbour, of at most 10,000 samples. Exact on average for a Gaussian copula, else too low.
 
     Parameters
     ----------
@@ -125,8 +121,8 @@ def total_correlation(
         return gaussian
     chosen = rng.permutation(n)[:MAX_ENTROPY_SAMPLES]
     # The difference has none of the bias that both entropies share.
-    entropies = [_neighbor_entropy(W[chosen], n_neighbors) for W in (null[0], white)]
-    return gaussian + entropies[0] - entropies[1]
+    of_null, own = (_neighbor_entropy(W[chosen], n_neighbors) for W in (null[0], white))
+    return gaussian + of_null - own
 
 
 def _normal_scores(Z: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -147,10 +143,9 @@ def intrinsic_dimension(X: ArrayLike, *, random_state: RandomState = 0) -> float
 
     .. math:: \hat d = \frac{n - 1}{\sum_i \log (r_{i2} / r_{i1})}
 
-    with :math:`r_{i1} \le r_{i2}` the distances of sample i to its two nearest neighbours (Facco,
-    d'Errico, Rodriguez, Laio, Sci. Rep. 7, 12140, 2017). Its standard deviation is about
-    d / sqrt(n); above about 10 dimensions it is too low, so compare it with that of a sample of
-    known dimension. Noise on the samples counts as dimensions.
+    with :math:`r_{i1} \le r_{i2}` the distances of sample i to its two nearest neighbours (Facco et
+    al., Sci. Rep. 7, 12140, 2017). Its standard deviation is about d / sqrt(n). Above about 10 it
+    is too low: compare it with that of a sample of known dimension. Noise counts as dimensions.
 
     Parameters
     ----------
@@ -195,10 +190,9 @@ class Consistency:
 
     Attributes
     ----------
-    cka : float
-        Linear centred kernel alignment (CKA): 1 where one is the other, turned and scaled.
-    procrustes : float
-        Share of the variance of one that the other explains, turned and scaled as it fits best.
+    cka, procrustes : float
+        Linear centred kernel alignment, and the share of the variance of one that the other
+        explains, turned and scaled as it fits best. Both are 1 where one is the other, so treated.
     """
 
     cka: float
@@ -236,17 +230,14 @@ def consistency(Z1: ArrayLike, Z2: ArrayLike) -> Consistency:
     >>> import numpy as np
     >>> from sknoisydim.metrics import consistency
     >>> Z = np.random.default_rng(0).standard_normal((100, 2))
-    >>> found = consistency(Z, 3 * Z[:, ::-1])
-    >>> round(found.cka, 6), round(found.procrustes, 6)
-    (1.0, 1.0)
+    >>> consistency(Z, 3 * Z[:, ::-1])
+    Consistency(cka=1.0..., procrustes=1.0...)
     """
     A, B = (_unit(Z) for Z in _same_samples(Z1, Z2))
     across = np.linalg.svd(A.T @ B, compute_uv=False)
     norms = np.linalg.norm(A.T @ A) * np.linalg.norm(B.T @ B)
-    return Consistency(
-        cka=float(np.square(across).sum() / norms) if norms > 0 else 0.0,
-        procrustes=float(across.sum() ** 2),
-    )
+    cka = float(np.square(across).sum() / norms) if norms > 0 else 0.0
+    return Consistency(cka, procrustes=float(across.sum() ** 2))
 
 
 @own_context()

@@ -33,63 +33,53 @@ def find_transformer(estimator: BaseEstimator, X: MatrixLike) -> tuple[BaseEstim
 
 
 def find_step(estimator: BaseEstimator) -> tuple[BaseEstimator, list[BaseEstimator]]:
-    """Return the one fitted NoisyDIMTransformer of an estimator, and the steps before it.
-
-    The estimator is a transformer, a Pipeline that has one, or a fitted search over these.
-    """
+    """Return the one fitted NoisyDIMTransformer of an estimator, and the steps before it."""
     whole = getattr(estimator, "best_estimator_", estimator)
-    found = list(_transformers(whole, "", []))
+    steps = list(_leaves(whole, "", []))
+    found = [s for s in steps if hasattr(s[1], "retarget") and hasattr(s[1], "transform")]
+    kind = type(whole).__name__
     if not found:
-        kinds = ", ".join(type(step).__name__ for _, step in _steps(whole))
+        kinds = ", ".join(type(step).__name__ for name, step, _ in steps if name)
         raise TypeError(
             "estimator must be a NoisyDIMTransformer, or a Pipeline with one among its steps, or a "
-            f"fitted search over these; got a {type(whole).__name__}{kinds and ' of ' + kinds}."
+            f"fitted search over these; got a {kind}{kinds and ' of ' + kinds}."
         )
     if len(found) > 1:
+        names = ", ".join(repr(name) for name, *_ in found)
         raise ValueError(
-            f"the {type(whole).__name__} has {len(found)} NoisyDIMTransformer steps "
-            f"({', '.join(repr(name) for name, *_ in found)}): pass one of them, with X as it "
-            "reaches it."
+            f"the {kind} has {len(found)} NoisyDIMTransformer steps ({names}): pass one of them, "
+            "with X as it reaches it."
         )
-    _, transformer, before = found[0]
-    check_is_fitted(transformer)
-    return transformer, before
+    check_is_fitted(found[0][1])
+    return found[0][1:]
 
 
-def _transformers(
-    estimator: BaseEstimator, name: str, before: list[BaseEstimator]
-) -> Iterator[tuple[str, BaseEstimator, list[BaseEstimator]]]:
-    """Yield each transformer inside: its name for `set_params`, itself, and the steps before it."""
-    if hasattr(estimator, "retarget") and hasattr(estimator, "transform"):
-        yield name, estimator, before
-    for i, (key, step) in enumerate(_steps(estimator)):
+def _leaves(step: Any, name: str, before: list[Any]) -> Iterator[tuple[str, Any, list[Any]]]:
+    """Yield what is no Pipeline: its name for `set_params`, itself, and the steps before it."""
+    if not isinstance(step, Pipeline):
+        yield name, step, before
+        return
+    for i, (key, inner) in enumerate(step.steps):
         # The first steps alone: what comes behind the transformer need not be able to transform.
-        ahead = [*before, estimator[:i]] if i else before
-        yield from _transformers(step, f"{name}__{key}".removeprefix("__"), ahead)
+        ahead = [*before, step[:i]] if i else before
+        yield from _leaves(inner, f"{name}__{key}".removeprefix("__"), ahead)
 
 
-def _steps(estimator: object) -> list[tuple[str, BaseEstimator]]:
-    return estimator.steps if isinstance(estimator, Pipeline) else []
-
-
-def normal_embedding(
-    transformer: BaseEstimator, X: RowSource, *, refined: bool = True
-) -> FloatArray:
+def normal_embedding(dim: BaseEstimator, X: RowSource, *, refined: bool = True) -> FloatArray:
     """Embed validated X without the target's map: float64 (n, d), close to N(0, I)."""
-    # Imported here: metrics of plain arrays need no torch.
-    from sknoisydim._model import embeddings
+    from sknoisydim._model import embeddings  # here: metrics of plain arrays need no torch
     from sknoisydim._settings import resolve_device
 
-    refinement = transformer.refinement_ if refined else None
-    device = resolve_device(transformer.device)
-    return embeddings(transformer.encoder_, X, device, refinement)
+    refinement = dim.refinement_ if refined else None
+    return embeddings(dim.encoder_, X, resolve_device(dim.device), refinement)
 
 
-#: Samples that one draw of the noise uses, unless a batch is larger.
-MAX_INFORMATION_SAMPLES = 2**13
-
+#: Samples that one draw of the noise uses, unless a batch is larger; and random orders of y.
+MAX_INFORMATION_SAMPLES, N_SHUFFLES = 2**13, 199
 #: Nats in one unit.
 UNITS = {"nats": 1.0, "bits": math.log(2.0)}
+#: What a match is judged by, and by how many samples at most.
+SCORED, MAX_SCORED_SAMPLES = {**DISTANCES, "classifier_auc": classifier_auc}, 4_000
 
 
 @dataclass(frozen=True)
@@ -105,10 +95,8 @@ class InformationEstimate:
         chance, or due to samples that spread wider than N(0, I).
     capacity, cap : float
         Capacity of the channel, and the log of the batch size, which the estimate cannot exceed.
-    units : str
-        "nats" or "bits".
-    batch_size, n_rows : int
-        Samples in a batch, and those that were given.
+    units, batch_size, n_rows : str, int, int
+        "nats" or "bits", samples in a batch, and those that were given.
     """
 
     value: float
@@ -132,7 +120,6 @@ class InformationEstimate:
         Returns
         -------
         estimate : InformationEstimate
-            The same, in that unit.
 
         Raises
         ------
@@ -191,7 +178,6 @@ def mutual_information(
     Returns
     -------
     estimate : InformationEstimate
-        The estimate, its interval, and what bounds it.
 
     Raises
     ------
@@ -202,13 +188,10 @@ def mutual_information(
     check_name(units, UNITS, "units")
     check_integer(n_draws, "n_draws", minimum=2)
     check_real(confidence, "confidence", minimum=0, maximum=1, closed="neither")
-    transformer, rows = find_transformer(est, X)
-    z = normal_embedding(transformer, rows, refined=False)
-    channel, batch_size = transformer.channel_, transformer.batch_size_
-    estimate = channel_information(
-        z, channel, batch_size, generator(random_state), n_draws=n_draws, confidence=confidence
-    )
-    return estimate.to(units)
+    dim, rows = find_transformer(est, X)
+    z, rng = normal_embedding(dim, rows, refined=False), generator(random_state)
+    batch_size = dim.batch_size_
+    return channel_information(z, dim.channel_, batch_size, rng, n_draws, confidence).to(units)
 
 
 def channel_information(
@@ -216,7 +199,6 @@ def channel_information(
     channel: Channel,
     batch_size: int,
     rng: np.random.Generator,
-    *,
     n_draws: int = 20,
     confidence: float = 0.95,
 ) -> InformationEstimate:
@@ -225,25 +207,18 @@ def channel_information(
     n_used = max(size, min(len(z), MAX_INFORMATION_SAMPLES) // size * size)
     found = [_one_draw(rng.permutation(z)[:n_used], channel, size, rng) for _ in range(n_draws)]
     # What it estimates is neither negative nor more than that.
-    value, low, high = np.clip(interval(found, confidence), 0.0, math.log(size)).tolist()
+    cap = math.log(size)
+    value, low, high = np.clip(interval(found, confidence), 0.0, cap).tolist()
+    reachable, capacity = reachable_information(channel, size, rng), float(channel.capacity)
     return InformationEstimate(
-        value=value,
-        low=low,
-        high=high,
-        reachable=reachable_information(channel, size, rng),
-        capacity=float(channel.capacity),
-        cap=math.log(size),
-        units="nats",
-        batch_size=size,
-        n_rows=len(z),
+        value, low, high, reachable, capacity, cap, units="nats", batch_size=size, n_rows=len(z)
     )
 
 
 def interval(found: list[float], confidence: float) -> tuple[float, float, float]:
     """Return the mean of independent values, and the ends of Student's interval for it."""
-    n = len(found)
+    n, mean = len(found), float(np.mean(found))
     half = float(student.ppf(0.5 + confidence / 2, n - 1) * np.std(found, ddof=1) / n**0.5)
-    mean = float(np.mean(found))
     return mean, mean - half, mean + half
 
 
@@ -265,10 +240,6 @@ def _one_draw(z: FloatArray, channel: Channel, size: int, rng: np.random.Generat
     return channel_nats(torch.from_numpy(z).split(size), channel, seed_of(rng))
 
 
-#: Random orders of y.
-N_SHUFFLES = 199
-
-
 def about_labels(
     dim: BaseEstimator, z: FloatArray, labels: np.ndarray, rng: np.random.Generator
 ) -> dict[str, float]:
@@ -278,10 +249,9 @@ def about_labels(
     from sknoisydim._linear import linear_information
     from sknoisydim._references import of_targets
 
-    order, clean = torch.arange(len(z)), torch.from_numpy(z)
+    order, clean, scale = torch.arange(len(z)), torch.from_numpy(z), dim.channel_.scale
     features = of_targets(labels, order.device)(order, order).double()
     orders = [order, *(torch.from_numpy(rng.permutation(len(z))) for _ in range(N_SHUFFLES))]
-    scale = dim.channel_.scale
     found, *others = (float(linear_information(clean, features[i], scale)) for i in orders)
     shuffled = np.array(others)
     return {
@@ -289,11 +259,6 @@ def about_labels(
         "shuffled_label_information": float(shuffled.mean()),
         "label_pvalue": (1 + int((shuffled >= found).sum())) / (1 + N_SHUFFLES),
     }
-
-
-#: What a match is judged by, and by how many samples at most.
-SCORED = {**DISTANCES, "classifier_auc": classifier_auc}
-MAX_SCORED_SAMPLES = 4_000
 
 
 @own_context()
@@ -328,8 +293,7 @@ def match_scorer(
 
     Returns
     -------
-    score : float
-        Higher is better.
+    score : float, higher is better
 
     Raises
     ------
@@ -381,10 +345,10 @@ def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None
 
     .. math:: \hat I(f(X); f(X) + Z) \, / \, \hat I(X^*; X^* + Z)
 
-    for ``scoring=`` of a search, with :math:`X^*` draws of the best distribution for the channel,
-    which is N(0, I) for Gaussian noise, and InfoNCE in batches of the same size. A ratio above 1
-    counts as its inverse. It compares values of `noise` only from "auto" upwards: with far less
-    noise any distribution reaches the cap of a batch.
+    for ``scoring=`` of a search, with :math:`X^*` draws of the best distribution for the channel
+    (N(0, I) for Gaussian noise) and InfoNCE in batches of the same size. A ratio above 1 counts as
+    its inverse. Compare values of `noise` from "auto" upwards only: with far less any distribution
+    reaches the cap of a batch.
 
     Parameters
     ----------
@@ -397,8 +361,7 @@ def information_scorer(estimator: BaseEstimator, X: MatrixLike, y: object = None
 
     Returns
     -------
-    share : float
-        From 0, which tells nothing, to 1, which is perfect.
+    share : float from 0 to 1, which is perfect
     """
     from .._objective import information_share  # metrics of plain arrays need no torch
 

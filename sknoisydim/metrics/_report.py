@@ -1,12 +1,10 @@
-"""MatchReport: what is measured of embedded samples, a verdict, and what to change."""
+"""Reports: what is measured of samples, a verdict, and what to change."""
 
 from __future__ import annotations
 
 import json
 import math
 import textwrap
-from collections.abc import Iterator
-from dataclasses import astuple
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -57,23 +55,24 @@ LINES = (
     ("dimension", "needed for {n_components} components", "intrinsic_dimension_needed", NAN, ""),
 )
 #: Values that are NaN where they cannot be had: all but those of `information`.
-KEYS = ["training_reachable", *(key for line in LINES[3:] for key in (line[2], line[4]) if key)]
+KEYS = [key for line in LINES[3:] for key in line[2:] if key and isinstance(key, str)]
 #: The p-values that a verdict takes together, and what they test.
 TESTS = {test: quantity for _, quantity, _, _, test in LINES if test not in ("", "label_pvalue")}
-#: Fewer samples than this give a classifier nothing to learn from.
-MIN_CLASSIFIER_SAMPLES = 50
-#: Fewer samples than this, or than so many for each component, cannot clear a fit.
-FEW_SAMPLES, SAMPLES_PER_COMPONENT = 100, 10
+#: Fewer samples teach a classifier nothing; fewer, or fewer for each component, cannot clear a fit;
+#: and no more are judged, which takes less than 20 s for 16 components.
+MIN_CLASSIFIER_SAMPLES, FEW_SAMPLES, SAMPLES_PER_COMPONENT, MAX_JUDGED_SAMPLES = 50, 100, 10, 4_000
 #: Up to which a difference is small: an AUC, or without classifiers relative distances and a
 #: correlation, as distances hardly see one pair of many components.
 CLOSE_AUC, CLOSE_DISTANCE, CLOSE_CORRELATION = 0.6, 1.5, 0.2
-#: Shares of the reachable information: less than the first is little; such a gap is overfitting.
-LITTLE, GAP = 0.9, 0.1
-#: Shares of repeated samples, and of those outside of the support, that a target never has, and a
-#: share of the needed dimension that is too little.
-REPEATED, OUTSIDE, FLAT = 0.05, 0.005, 0.7
-#: Samples that are judged, at most: less than 20 s for 16 components.
-MAX_JUDGED_SAMPLES = 4_000
+#: Shares: less of the reachable information is little, and such a gap is overfitting; a target has
+#: neither so many repeated samples nor so many outside of its support; less of the needed dimension
+#: is too little.
+LITTLE, GAP, REPEATED, OUTSIDE, FLAT = 0.9, 0.1, 0.05, 0.005, 0.7
+#: The parts of a test of drift, in the order of `DriftReport.part_pvalues`.
+PARTS = ("columns", "columns given the others", "components", "embedding", "second moments")
+#: Of fewer reference samples chance is large beside the level, and false alarms are more frequent;
+#: and how many names a sentence has at most, as the attributes have all.
+FEW_REFERENCE, MAX_NAMES = 500, 5
 
 
 class Report(Bunch):
@@ -94,9 +93,9 @@ class Report(Bunch):
 class MatchReport(Report):
     """How well samples are embedded: information, match with the target, and what to change.
 
-    ``print(report)`` shows the verdict, the main values and advice, `to_frame` all values. What
-    cannot be had (too few samples, one component, no `y`, ``classifier=False``) is NaN. It is a
-    dictionary, whose keys are attributes, too.
+    A dictionary whose keys are attributes, too. ``print(report)`` shows the verdict, the main
+    values and advice, `to_frame` all values. What cannot be had (too few samples, one component, no
+    `y`, ``classifier=False``) is NaN.
 
     Attributes
     ----------
@@ -169,7 +168,6 @@ class MatchReport(Report):
         Returns
         -------
         report : MatchReport
-            With all values.
         """
         from sknoisydim._modules import draw_seed  # here: metrics of plain arrays need no torch
 
@@ -178,13 +176,14 @@ class MatchReport(Report):
         labels = None if y is None else encode_target(rows, y, whole=False, stacklevel=5)
         # A stream of its own: the user's samples may come from default_rng(0), too.
         rng = np.random.default_rng([draw_seed(random_state), 20_241])
-        chosen = rng.permutation(len(rows))[: max(MAX_JUDGED_SAMPLES, dim.batch_size_)]
+        channel, batch_size = dim.channel_, dim.batch_size_
+        chosen = rng.permutation(len(rows))[: max(MAX_JUDGED_SAMPLES, batch_size)]
         rows = rows[chosen]
         z = _information.normal_embedding(dim, rows, refined=False)
-        info = _information.channel_information(z, dim.channel_, dim.batch_size_, rng)
+        info = _information.channel_information(z, channel, batch_size, rng)
         reachable = info.reachable
-        if info.batch_size != dim.batch_size_:
-            reachable = _information.reachable_information(dim.channel_, dim.batch_size_, rng)
+        if info.batch_size != batch_size:
+            reachable = _information.reachable_information(channel, batch_size, rng)
         told = {} if labels is None else _information.about_labels(dim, z, labels[chosen], rng)
         rows = rows[:MAX_JUDGED_SAMPLES]
         Z = _information.normal_embedding(dim, rows)
@@ -223,7 +222,6 @@ class MatchReport(Report):
         Returns
         -------
         report : MatchReport
-            With `information` None, and no value of training or labels.
         """
         check_boolean(classifier, "classifier")
         normal = _samples.normal_preimage(Z, target, test="MatchReport.from_arrays")
@@ -238,8 +236,8 @@ class MatchReport(Report):
         report = cls(**known | {"information": None, "outside_support": 0.0} | values)
         name = target if isinstance(target, str) else " ".join(repr(target).split())
         report.target = name if len(name) <= 60 else name[:57] + "..."
-        report.verdict = judge(report)
-        report.advice = tuple(advise(report, fitted))
+        report.verdict = judge(_derived(report))
+        report.advice = advise(_derived(report), fitted)
         return report
 
     def to_frame(self) -> pd.DataFrame:
@@ -253,200 +251,199 @@ class MatchReport(Report):
         """
         import pandas as pd
 
-        known: Any = self if self.information is None else vars(self.information) | self
-        lines, counted = [], rejected(self)
+        v, lines = _derived(self), []
         for group, quantity, key, perfect, test in LINES:
-            value, pvalue = known.get(key, NAN), known.get(test, NAN)
+            value, pvalue = v.get(key, NAN), v.get(test, NAN)
             if not (math.isnan(value) and math.isnan(pvalue)):
-                numbers = (value, known.get(perfect, perfect), pvalue, test in counted)
-                lines.append((group, quantity.format(**known), *numbers))
+                numbers = value, v.get(perfect, perfect), pvalue, test in v.rejected
+                lines.append((group, quantity.format(**v), *numbers))
         columns = ["group", "quantity", "value", "perfect", "pvalue", "rejected"]
         return pd.DataFrame(lines, columns=columns).set_index(columns[:2])
 
     def __repr__(self) -> str:
-        n, d, info = self.n_rows, self.n_components, self.information
+        v, n, d = _derived(self), self.n_rows, self.n_components
+        sliced = v.relative_sliced_wasserstein
         size = f"{n:,} sample{'s' * (n > 1)}, {d} component{'s' * (d > 1)}"
+        shown = {
+            "AUC of a classifier": (v.auc, f"0.5 is perfect, up to {v.chance:.2f} is chance"),
+            "relative distance": (sliced, "sliced Wasserstein; 1 is perfect"),
+            "worst component": (v.worst_ks, f"Kolmogorov-Smirnov, p = {v.worst_ks_pvalue:.3f}"),
+            "largest correlation": (v.max_correlation, f"p = {v.max_correlation_pvalue:.3f}"),
+            "information, nats": (v.value, f"through the channel; {v.reachable:.2f} is reachable"),
+        }
+        rows = [f"{k:20} {x:7.3f}  {note}" for k, (x, note) in shown.items() if not math.isnan(x)]
+        said = [textwrap.fill(f"- {text}", WIDTH, subsequent_indent="  ") for text in self.advice]
         headline = f"{size}, target {self.target}: {VERDICTS[self.verdict]}"
-        auc = f"0.5 is perfect, up to {chance_auc(n):.2f} is chance"
-        worst = f"Kolmogorov-Smirnov, p = {self.worst_ks_pvalue:.3f}"
-        distance = self.relative_sliced_wasserstein
-        shown = [
-            ("AUC of a classifier", _auc(self), auc),
-            ("relative distance", distance, "sliced Wasserstein; 1 is perfect"),
-            ("worst component", self.worst_ks, worst),
-            ("largest correlation", self.max_correlation, f"p = {self.max_correlation_pvalue:.3f}"),
-        ]
-        if info is not None:
-            reachable = f"through the channel; {info.reachable:.2f} is reachable"
-            shown.append(("information, nats", info.value, reachable))
-        lines = [*textwrap.wrap(headline, WIDTH), ""]
-        lines += [f"{name:20} {v:7.3f}  {means}" for name, v, means in shown if not math.isnan(v)]
-        lines.append("")
-        for text in self.advice:
-            lines += textwrap.wrap(f"- {text}", WIDTH, subsequent_indent="  ")
-        return "\n".join([*lines, "", "report.to_frame() has all values."])
+        all_values = "report.to_frame() has all values."
+        return "\n".join([textwrap.fill(headline, WIDTH), "", *rows, "", *said, "", all_values])
 
 
-def rejected(report: Bunch) -> list[str]:
-    """Return the p-values that count after Holm's correction for all that are known."""
-    known = [name for name in TESTS if not math.isnan(report[name])]
-    corrected = _samples.holm(np.array([report[name] for name in known]))
-    return [name for name, pvalue in zip(known, corrected, strict=True) if pvalue <= LEVEL]
-
-
-def chance_auc(n: int) -> float:
-    """Return up to which AUC a classifier has not told n samples from as many draws."""
-    # Its standard deviation is 1 / sqrt(6 n) when scores are independent of what they judge; folds
-    # that share samples add to it. So four of them.
-    return 0.5 + 4 / math.sqrt(6 * n)
-
-
-def measure(Z: FloatArray, rng: np.random.Generator, *, classifier: bool) -> dict[str, object]:
+def measure(Z: FloatArray, rng: np.random.Generator, *, classifier: bool) -> dict[str, Any]:
     """Compare embedded samples Z with N(0, I), under the names that a report has."""
     n, d = Z.shape
-    ks = _distances.kolmogorov_smirnov(Z)
-    worst = int(np.argmax(ks.statistic))
-    relative = partial(_distances.relative_distance, Z=Z, random_state=rng)
-    values = {
+    given: Any = {"Z": Z, "random_state": rng}
+    ks, relative = _distances.kolmogorov_smirnov(Z), _distances.relative_distance
+    # Below the diagonal nothing counts, so that it is the first pair where nothing correlates.
+    upper = np.abs(_samples.correlation_matrix(Z)) - 2 * np.tri(d)
+    simulated = partial(_distances.monte_carlo_test, "max_correlation", n_resamples=199)
+    classifiers = _distances.CLASSIFIERS if classifier and n >= MIN_CLASSIFIER_SAMPLES else ()
+    return {
         "n_rows": n,
         "n_components": d,
-        "relative_marginal_distance": relative(_distances.marginal_wasserstein),
-        "worst_component": worst,
-        "worst_ks": float(ks.statistic[worst]),
+        "relative_marginal_distance": relative(_distances.marginal_wasserstein, **given),
+        "relative_sliced_wasserstein": relative("sliced_wasserstein", **given),
+        "relative_energy_distance": relative("energy_distance", **given),
+        "energy_pvalue": _distances.energy_test(**given).pvalue,
+        "mmd_pvalue": _distances.mmd_test(**given).pvalue,
+        "henze_zirkler_pvalue": _distances.henze_zirkler(**given).pvalue if n > d + 1 else NAN,
+        "max_correlation": float(upper.max()) if d > 1 else NAN,
+        "max_correlation_pair": divmod(int(upper.argmax()), d) if d > 1 else (),
+        "max_correlation_pvalue": simulated(**given).pvalue if d > 1 else NAN,
+        "total_correlation": total_correlation(**given) if 1 < d < n - 3 else NAN,
+        "worst_component": int(np.argmax(ks.statistic)),
+        "worst_ks": float(ks.statistic.max()),
         "worst_ks_pvalue": float(ks.pvalue_holm.min()),
-        "relative_sliced_wasserstein": relative("sliced_wasserstein"),
-        "relative_energy_distance": relative("energy_distance"),
-        "energy_pvalue": _distances.energy_test(Z, random_state=rng).pvalue,
-        "mmd_pvalue": _distances.mmd_test(Z, random_state=rng).pvalue,
-        "max_correlation_pair": (),
         "repeated_rows": 1.0 - len(np.unique(Z, axis=0)) / n,
+        **{f"auc_{c}": _distances.classifier_auc(classifier=c, **given) for c in classifiers},
     }
-    if n > d + 1:
-        values["henze_zirkler_pvalue"] = _distances.henze_zirkler(Z, random_state=rng).pvalue
-    if d > 1:
-        test = _distances.monte_carlo_test("max_correlation", Z, n_resamples=199, random_state=rng)
-        # Below the diagonal nothing counts, so that it is the first pair where nothing correlates.
-        upper = np.abs(_samples.correlation_matrix(Z)) - 2 * np.tri(d)
-        values["max_correlation_pair"] = divmod(int(upper.argmax()), d)
-        values["max_correlation"], values["max_correlation_pvalue"] = astuple(test)
-    if 1 < d < n - 3:
-        values["total_correlation"] = total_correlation(Z, random_state=rng)
-    if classifier and n >= MIN_CLASSIFIER_SAMPLES:
-        for name in _distances.CLASSIFIERS:
-            values[f"auc_{name}"] = _distances.classifier_auc(Z, classifier=name, random_state=rng)
-    return values
 
 
-def _least_samples(report: Bunch) -> int:
-    return max(FEW_SAMPLES, SAMPLES_PER_COMPONENT * report.n_components)
+def _derived(report: Bunch) -> Bunch:
+    """Return the values of a report and of its information, and what follows from them."""
+    unknown = dict.fromkeys(("value", "high", "reachable", "capacity"), NAN)
+    tests = [name for name in TESTS if not math.isnan(report[name])]
+    corrected = _samples.holm(np.array([report[name] for name in tests]))
+    return Bunch(
+        **(vars(report.information) if report.information else unknown) | report,
+        auc=float(np.fmax(report.auc_boosting, report.auc_mlp)),
+        # Four standard deviations of the AUC of scores that are independent of what they judge, as
+        # folds that share samples add to it.
+        chance=0.5 + 4 / math.sqrt(6 * report.n_rows),
+        least=max(FEW_SAMPLES, SAMPLES_PER_COMPONENT * report.n_components),
+        rejected=[name for name, p in zip(tests, corrected, strict=True) if p <= LEVEL],
+        # What correlates more than by chance.
+        correlation=report.max_correlation if report.max_correlation_pvalue <= LEVEL else 0.0,
+    )
 
 
-def _auc(report: Bunch) -> float:
-    return float(np.fmax(report.auc_boosting, report.auc_mlp))
-
-
-def _correlated(report: Bunch, least: float) -> bool:
-    """Whether two components correlate more than that, and more than by chance."""
-    return report.max_correlation_pvalue <= LEVEL and report.max_correlation > least
-
-
-def judge(report: Bunch) -> str:
+def judge(v: Bunch) -> str:
     """Return the verdict: "match", "close", "different" or "unclear"."""
-    auc, n = _auc(report), report.n_rows
-    if not rejected(report) and not auc > chance_auc(n):
-        return "unclear" if n < _least_samples(report) else "match"
-    if not math.isnan(auc):
-        return "close" if auc <= CLOSE_AUC else "different"
-    distance = max(report.relative_marginal_distance, report.relative_sliced_wasserstein)
-    near = max(distance, report.relative_energy_distance) <= CLOSE_DISTANCE
-    return "close" if near and not _correlated(report, CLOSE_CORRELATION) else "different"
+    if not v.rejected and not v.auc > v.chance:
+        return "unclear" if v.n_rows < v.least else "match"
+    distances = (v[key] for key in v if key.startswith("relative_"))
+    near = max(distances) <= CLOSE_DISTANCE and v.correlation <= CLOSE_CORRELATION
+    return "close" if (near if math.isnan(v.auc) else v.auc <= CLOSE_AUC) else "different"
 
 
-def advise(report: Bunch, fitted: BaseEstimator | None) -> Iterator[str]:
-    """Yield what is wrong and what to change, the most important first.
-
-    `fitted` is the transformer; None for samples of which nothing else is known.
-    """
-    found = list(_faults(report, fitted))
-    yield from found
-    if not found and report.verdict == "match":
-        yield "Nothing to change: it is as good as these samples can show."
-    if seen := ", ".join(TESTS[name] for name in rejected(report)).format(**report):
-        yield f"A {'' if found else 'small '}difference is seen by: {seen}."
+#: What is known of the fit of samples of unknown origin.
+NO_FIT = Bunch(batch_size_=NAN, n_samples_seen_=math.inf, supervision=0, early_stopping=True)
+NO_FIT |= {"refine": None, "normalization": None}
 
 
-def _faults(report: Bunch, fitted: BaseEstimator | None) -> Iterator[str]:
-    n, d, least, auc = report.n_rows, report.n_components, _least_samples(report), _auc(report)
-    seen = report.intrinsic_dimension
+def advise(v: Bunch, fitted: Any) -> tuple[str, ...]:
+    """Return what is wrong and what to change, the most important first; None: no known fit."""
+    n, d, least, fit = v.n_rows, v.n_components, v.least, NO_FIT if fitted is None else fitted
+    n_fit, batch, cap = fit.n_samples_seen_, fit.batch_size_, math.log(fit.batch_size_)
+    (i, j), k = v.max_correlation_pair or (0, 0), max(1.0, v.intrinsic_dimension)
+    training, given = v.training_information / v.training_reachable, v.value / v.reachable
     # Whether the samples have fewer dimensions than the target needs; never for NaN.
-    flat = seen < FLAT * report.intrinsic_dimension_needed
+    flat = v.intrinsic_dimension < FLAT * v.intrinsic_dimension_needed
+    enough = n_fit >= least and v.verdict != "unclear"  # else more samples come first
+    little = enough and training < LITTLE and not flat
+    # The interval: with few samples the share moves by chance.
+    overfitted = enough and training - v.high / v.reachable > GAP
+    outside = v.outside_support > OUTSIDE
+    differs = v.auc > v.chance or v.verdict == "different"
+    misfit = v.worst_ks_pvalue <= LEVEL and v.relative_marginal_distance > CLOSE_DISTANCE
     # A large weight pulls classes apart, and more epochs then pull further.
-    less = "a smaller supervision, " if fitted is not None and fitted.supervision > 0 else ""
-    if fitted is not None:
-        info, cap = report.information, math.log(fitted.batch_size_)
-        training = report.training_information / report.training_reachable
-        if info.capacity > 1.001 * cap:
-            yield (
-                f"The capacity, {info.capacity:.1f} nats, is beyond what a batch of "
-                f"{fitted.batch_size_} can show ({cap:.1f}): training stops there and leaves the "
-                "joint distribution unfinished. Raise the noise, leave it on 'auto', or raise "
-                "batch_size."
-            )
-        if (n_fitted := fitted.n_samples_seen_) < least:
-            yield f"The fit had {n_fitted} samples, too few for a joint distribution: fit more."
-        elif report.verdict != "unclear":  # else more samples to judge come first
-            if training < LITTLE and not flat:
-                yield (
-                    f"Training passed {training:.0%} of the information that N(0, I) would: {less}"
-                    "more epochs, a larger encoder, or fewer components."
-                )
-            # The interval: with few samples the share moves by chance.
-            if training - info.high / info.reachable > GAP:
-                change = "" if fitted.early_stopping else ", early_stopping=True"
-                yield (
-                    f"The given samples pass {info.value / info.reachable:.0%} of the information "
-                    f"that N(0, I) would, those of training {training:.0%}: the fit does not carry "
-                    f"over. More samples, fewer epochs{change}, or fewer components."
-                )
-    if n < least:
-        yield f"{n} samples for {d} components are too few to judge: give {least} or more."
-    elif report.label_pvalue > LEVEL:
-        yield (
-            "The embedding tells no more of y than of y in random order: what training samples "
-            "show of it is memorised."
-        )
-    if report.outside_support > OUTSIDE:
-        yield (
-            f"{report.outside_support:.0%} of the samples lie outside of the support of the "
-            "target: is `target` right? They are judged as if they lay on its edge."
-        )
-    elif report.repeated_rows > REPEATED:
-        yield (
-            f"{report.repeated_rows:.0%} of the embedded samples repeat another one: a lattice "
-            "(whole numbers, categories) cannot follow a continuous distribution."
-        )
-    if flat:
-        least = max(1, round(seen))
-        yield (
-            f"The samples seem to fill about {least} dimension{'s' * (least > 1)}, and {d} "
-            f"components cannot be jointly independent on them: at most {least} can be."
-        )
-    if auc > chance_auc(n) or report.verdict == "different":
-        how = "" if math.isnan(auc) else f", with AUC {auc:.2f}"
-        if fitted is not None:
-            ways = [] if fitted.refine is not None else ["refine='rotation'"]
-            ways += ["a smaller supervision"] * (fitted.supervision > 0)
-            ways.append("far fewer components, such as 2" if d > 2 else "more samples")
-            how += f". What can bring it closer: {', or '.join(ways)}"
-        yield f"The joint distribution differs from the target{how}."
-    if report.worst_ks_pvalue <= LEVEL and report.relative_marginal_distance > CLOSE_DISTANCE:
-        yield (
-            f"Component {report.worst_component} does not follow its distribution, by "
-            f"{report.worst_ks:.2f}. If training samples do not, either: train longer. If they "
-            "do: it overfitted, or these are of another population."
-        )
-    if _correlated(report, 0.1):
-        i, j = report.max_correlation_pair
-        whiten = fitted is not None and fitted.normalization == "batch"
-        change = ": normalization='whiten' takes it away" if whiten else ""
-        yield f"Components {i} and {j} correlate by {report.max_correlation:.2f}{change}."
+    less = ["a smaller supervision"] * (fit.supervision > 0)
+    ways = ["refine='rotation'"] * (fit.refine is None) + less
+    ways.append("far fewer components, such as 2" if d > 2 else "more samples")
+    how = f", with AUC {v.auc:.2f}" * (v.auc >= 0)
+    how += f". What can bring it closer: {', or '.join(ways)}" * (fitted is not None)
+    whiten = ": normalization='whiten' takes it away" * (fit.normalization == "batch")
+    stop = ", early_stopping=True" * (not fit.early_stopping)
+    said = {
+        f"The capacity, {v.capacity:.1f} nats, is beyond what a batch of {batch} can show "
+        f"({cap:.1f}): training stops there and leaves the joint distribution unfinished. Raise "
+        "the noise, leave it on 'auto', or raise batch_size.": v.capacity > 1.001 * cap,
+        f"The fit had {n_fit} samples, too few for a joint distribution: fit more.": n_fit < least,
+        f"Training passed {training:.0%} of the information that N(0, I) would: "
+        f"{', '.join([*less, 'more epochs'])}, a larger encoder, or fewer components.": little,
+        f"The given samples pass {given:.0%} of the information that N(0, I) would, those of "
+        f"training {training:.0%}: the fit does not carry over. More samples, fewer epochs{stop}, "
+        "or fewer components.": overfitted,
+        f"{n} samples for {d} components are too few to judge: give {least} or more.": n < least,
+        "The embedding tells no more of y than of y in random order: what training samples show of "
+        "it is memorised.": n >= least and v.label_pvalue > LEVEL,
+        f"{v.outside_support:.0%} of the samples lie outside of the support of the target: is "
+        "`target` right? They are judged as if they lay on its edge.": outside,
+        f"{v.repeated_rows:.0%} of the embedded samples repeat another one: a lattice (whole "
+        "numbers, categories) cannot be continuous.": v.repeated_rows > REPEATED and not outside,
+        f"The dimension of the samples is about {k:.0f}: of {d} components, at most {k:.0f} can be "
+        "jointly independent.": flat,
+        f"The joint distribution differs from the target{how}.": differs,
+        f"Component {v.worst_component} does not follow its distribution, by {v.worst_ks:.2f}. If "
+        "training samples do not, either: train longer. If they do: it overfitted, or these are of "
+        "another population.": misfit,
+        f"Components {i} and {j} correlate by {v.correlation:.2f}{whiten}.": v.correlation > 0.1,
+    }
+    found = [text for text, holds in said.items() if holds]
+    if seen := ", ".join(TESTS[name] for name in v.rejected).format(**v):
+        found.append(f"A {'' if found else 'small '}difference is seen by: {seen}.")
+    elif not found and v.verdict == "match":
+        found = ["Nothing to change: it is as good as these samples can show."]
+    return tuple(found)
+
+
+class DriftReport(Report):
+    """Whether a batch has another distribution than the samples of `fit`, and where.
+
+    ``print(report)`` shows a sentence and a table. Its attributes are the keys of a dictionary.
+
+    Attributes
+    ----------
+    drift : bool
+        Whether `pvalue` is at most `level`.
+    pvalue, level : float
+        P-value of the smallest p-value of the parts, by random splits of the held-out samples; and
+        the level of this batch: `alpha`, or less with a `batch_number`.
+    part_pvalues : dict of str to float
+        P-value of each of the five parts by itself.
+    effect_size, effect_size_by_chance : float
+        Largest distance, between 0 and 1, of the distribution functions of batch and held-out
+        samples: of a column, of a column given the others, or of a component. But for chance, at
+        least this share of the batch is distributed otherwise. And its median without drift.
+    columns, columns_given_others, components : dict of str or int to float
+        Columns whose distribution moved, the clearest first: by name, or by number, the distance of
+        the distribution functions. The same for residuals of a linear model of a column by the
+        others, and for components. Without drift any entry has at most the probability `level`.
+    n_samples, n_reference, batch_number : int, int, int or None
+        Samples in the batch, held-out samples it was compared with, and what `check` was given.
+    verdict : str
+        One sentence: whether there is drift, and of what.
+    """
+
+    def __repr__(self) -> str:
+        shown = {**self.part_pvalues, "all of them, corrected": self.pvalue}
+        lines = [f"{part:26} {p:9.2g}" for part, p in shown.items()]
+        chance = f"{self.effect_size_by_chance:.3f} by chance"
+        lines += ["", f"Effect size {self.effect_size:.3f} ({chance}); {self.n_samples:,} samples,"]
+        lines = [textwrap.fill(self.verdict, WIDTH), "", f"{'':26} {'p-value':>9}", *lines]
+        return "\n".join([*lines, f"compared with {self.n_reference:,}."])
+
+
+def drift_verdict(report: Report) -> str:
+    """Return the sentence of a report without one."""
+    n, moved = report.n_reference, []
+    few = f"; approximate, by only {n} samples held out" if n < FEW_REFERENCE else ""
+    found = f"(p = {report.pvalue:.2g}, level {report.level:.2g}{few})"
+    if not report.drift:
+        return f"No drift was found {found}."
+    named = (report.columns, report.columns_given_others, report.components)
+    for part, of in zip(PARTS, named, strict=False):
+        if names := [str(name) for name in of]:
+            more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+            moved.append(f"{part} {', '.join(names[:MAX_NAMES])}{more}")
+    where = "; ".join(moved) or "of the joint distribution, no column or component stands out"
+    return f"Drift {found}: {where}."

@@ -11,6 +11,8 @@ from scipy.linalg import solve_triangular
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 
+from sknoisydim.targets import resolve_target
+
 FloatArray = NDArray[np.float64]
 RandomState = int | np.random.Generator | np.random.RandomState | None
 # What a sample is compared with: a name, a target, a distribution of scipy, or another sample.
@@ -23,10 +25,9 @@ class MarginalTest:
 
     Attributes
     ----------
-    statistic, pvalue : ndarray of shape (n_components,)
-        Test statistic and p-value of each component on its own.
-    pvalue_holm : ndarray of shape (n_components,)
-        P-values with Holm's correction; the smallest one judges all components together.
+    statistic, pvalue, pvalue_holm : ndarray of shape (n_components,)
+        Statistic and p-value of each component by itself, and p-values with Holm's correction, of
+        which the smallest judges all components together.
     """
 
     statistic: FloatArray
@@ -40,10 +41,8 @@ class JointTest:
 
     Attributes
     ----------
-    statistic : float
-        Test statistic; larger is further from the target.
-    pvalue : float
-        Probability of a statistic at least as large under the target.
+    statistic, pvalue : float
+        Larger is further from the target; and the probability of as much under the target.
     """
 
     statistic: float
@@ -54,9 +53,7 @@ def holm(pvalue: FloatArray) -> FloatArray:
     """Correct p-values for their number with Holm's step-down procedure."""
     order = np.argsort(pvalue)
     scaled = pvalue[order] * np.arange(len(pvalue), 0, -1)
-    corrected = np.empty_like(pvalue)
-    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
-    return corrected
+    return np.minimum(np.maximum.accumulate(scaled), 1.0)[np.argsort(order)]
 
 
 def compare(
@@ -67,19 +64,14 @@ def compare(
     if is_sample(reference):
         Y = check_sample(reference, "reference", min_samples=min_samples)
         if Y.shape[1] != Z.shape[1]:
-            raise ValueError(
-                f"Z has {Z.shape[1]} columns but the reference sample has {Y.shape[1]}."
-            )
+            of_both = f"{Z.shape[1]} columns but the reference sample has {Y.shape[1]}"
+            raise ValueError(f"Z has {of_both}.")
         return Z, Y
     if isinstance(reference, str) and reference == "normal":
         return Z, None
-    # Imported here: N(0, I) and reference samples need no target.
-    from ..targets import resolve_target
-
     target = resolve_target(reference, Z.shape[1])
     preimage = np.asarray(target.pull(Z), dtype=np.float64)
-    n_invalid = int(np.isnan(preimage).any(axis=1).sum())
-    if n_invalid:
+    if n_invalid := int(np.isnan(preimage).any(axis=1).sum()):
         raise ValueError(f"{n_invalid} samples of Z have no pre-image under {target!r}.")
     return preimage, None
 
@@ -101,10 +93,6 @@ def normal_preimage(Z: ArrayLike, reference: Reference, *, test: str) -> FloatAr
 
 def outside_support(Z: FloatArray, reference: Reference) -> float:
     """Return the share of samples (n, d) that are not in the support of a target."""
-    if isinstance(reference, str) and reference == "normal":
-        return 0.0
-    from ..targets import resolve_target
-
     target = resolve_target(reference, Z.shape[1])
     # Pulled back they are the nearest to the edge, and do not come again.
     back = target.push(target.pull(Z))
@@ -142,8 +130,7 @@ def subsample(Z: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
 
 def constant_columns(Z: FloatArray) -> NDArray[np.bool_]:
     """Tell which columns hold one value, up to rounding."""
-    spread = Z.max(axis=0) - Z.min(axis=0)
-    return spread <= 1e-12 * np.abs(Z).max(axis=0)
+    return np.ptp(Z, axis=0) <= 1e-12 * np.abs(Z).max(axis=0)
 
 
 def correlation_matrix(Z: FloatArray) -> FloatArray:
@@ -155,10 +142,7 @@ def correlation_matrix(Z: FloatArray) -> FloatArray:
 
 
 def whiten(Z: FloatArray) -> tuple[FloatArray, float] | None:
-    """Return samples of mean 0 and covariance I, and minus half the log determinant of R.
-
-    R is the correlation matrix; None is returned where it has no full rank.
-    """
+    """Return samples whitened, and -log(det R) / 2 of their correlation; None if it is singular."""
     if constant_columns(Z).any():
         return None
     # Scaled first, so that a component of small scale does not look like a missing rank.
