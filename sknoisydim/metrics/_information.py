@@ -311,7 +311,7 @@ def match_scorer(
 
 
 def make_match_scorer(
-    metric: str = "sliced_wasserstein", *, random_state: int = 0, **params: object
+    metric: str = "sliced_wasserstein", *, random_state: int = 0, **params: Any
 ) -> Callable[..., float]:
     """Make a scorer for ``scoring=`` of a search: `match_scorer` with other parameters.
 
@@ -335,8 +335,7 @@ def make_match_scorer(
         If `metric` is unknown.
     """
     check_name(metric, SCORED, "metric")
-    scorer: Callable[..., float] = match_scorer
-    return partial(scorer, metric=metric, random_state=random_state, **params)
+    return partial(match_scorer, metric=metric, random_state=random_state, **params)
 
 
 @own_context()
