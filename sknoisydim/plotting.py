@@ -98,7 +98,11 @@ class _Display:
         NotFittedError, ValueError, TypeError
             If there is no such fitted estimator, or more than one transformer; and as of `plot`.
         """
-        fields = cls._fields(estimator, *(() if X is None else (X,)))
+        of_samples = issubclass(cls, _OfSamples)
+        if of_samples is (X is None):
+            wanted = "samples to embed, X" if of_samples else "no X"
+            raise TypeError(f"{cls.__name__}.from_estimator takes {wanted}.")
+        fields = cls._fields(estimator, *[X] * of_samples)
         return cls(*fields, *args, **params).plot(ax)
 
     @own_context()
