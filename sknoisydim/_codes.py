@@ -27,18 +27,19 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
     r"""Integer codes of samples, from cells of equal probability of a uniform embedding.
 
     The unit cube of a uniform embedding is cut into :math:`2^b` boxes, with b the `bits`; the code
-    of a sample is the number of its box. The edges are known before `fit`. Bits are dealt to the
-    components in turn. A component with m bits has :math:`2^m` slices, numbered in Gray code
-    (Faloutsos, IEEE Transactions on Software Engineering 14, 1988). A code of fewer bits is the
-    beginning of one of more, so ``codes(X) >> 1`` joins cells in pairs. :doc:`/guide/codes` has
-    examples.
+    of a sample is the number of its box. The edges are known before `fit`.
+
+    Bits are dealt to the components in turn. A component with m bits has :math:`2^m` slices,
+    numbered in Gray code (Faloutsos, IEEE Transactions on Software Engineering 14, 1988). A code of
+    fewer bits is the beginning of one of more, so ``codes(X) >> 1`` joins cells in pairs.
 
     Parameters
     ----------
     transformer : NoisyDIMTransformer, FrozenEstimator or None, default=None
-        What embeds samples, as for `NoisyDIMOutlierDetector`, with the target "uniform" and at most
-        as many components as bits. None takes ``keep="pca", match_weight=10`` with half as many
-        components as bits, or as many as features if these are fewer.
+        What embeds samples, with the target "uniform" and at most as many components as bits. It is
+        cloned and fitted, unless it is fitted already and comes in a
+        `sklearn.frozen.FrozenEstimator`. None takes ``keep="pca", match_weight=10`` with half as
+        many components as bits, or as many as features if these are fewer.
     bits : int, default=8
         Number b of bits of a code, from 1 to 52.
     random_state : int, RandomState instance or None, default=None
@@ -55,9 +56,11 @@ class UniformCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HoldsTrans
 
     Raises
     ------
-    ValueError, TypeError, NotFittedError
+    ValueError, TypeError
         By each method, if a parameter, or X, is not as documented, or `NoisyDIMTransformer` raises
-        them; by `nearest_cells`, for more than 16 bits; by all but `fit`, before it.
+        them; by `nearest_cells`, for more than 16 bits.
+    NotFittedError
+        By all but `fit`, before it.
 
     Examples
     --------

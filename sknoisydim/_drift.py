@@ -60,7 +60,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     - *second moments* (sum): products of components of z and of whitened principal components.
 
     Splits of the held-out samples at random, into a batch and the rest, give each statistic its
-    p-value, and the smallest of the five p-values its own. :doc:`/guide/drift` has examples.
+    p-value, and the smallest of the five p-values its own.
 
     Parameters
     ----------
@@ -85,8 +85,10 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
 
     Raises
     ------
-    ValueError, TypeError, NotFittedError
-        By each method, if a parameter, or X, is not as documented; by `check`, before `fit`.
+    ValueError, TypeError
+        By each method, if a parameter, or X, is not as documented.
+    NotFittedError
+        By `check`, before `fit`.
 
     See Also
     --------

@@ -48,11 +48,17 @@ ALL = Rows()
 
 
 def linear_information(z: Tensor, features: Tensor, scale: float, most: float = math.inf) -> Tensor:
-    """Return the Gaussian information that noisy embeddings have about features, in nats.
+    r"""Return the Gaussian information that noisy embeddings have about features, in nats.
 
-    That of z (n, d) about features (n, k) of about unit variance, with noise of this `scale`, as
-    docs/guide/views.rst has it: of a Gaussian with their covariances (Cover, Thomas, "Elements of
-    Information Theory", 2006, theorem 8.4.1). A row of features with a NaN counts as one that says
+    .. math:: I_{lin}(U; f(X) + Z) = \frac{1}{2} \log
+              \frac{\det((1 + s^2) C_{zz})}{\det((1 + s^2) C_{zz} - C_{zu} C_{uu}^{-1} C_{uz})}
+
+    with z (n, d) the embeddings, u (n, k) the features, of about unit variance, and s the standard
+    deviation of the noise: that of a Gaussian with these covariances (Cover, Thomas, "Elements of
+    Information Theory", 2006, theorem 8.4.1), in a white embedding: the information of a linear
+    model, at most :math:`\min(d, k) / 2 \cdot \log(1 + 1 / s^2)`. No linear map of features or
+    embeddings changes it. Since U, X, f(X) and f(X) + Z are a Markov chain, the channel's capacity
+    bounds what it estimates. A row of features with a NaN is left out, and counts as one that says
     nothing. What is above `most`, and above what n rows show of features that are independent of
     them, does not count: in the mean d k / 2 n, as of a likelihood ratio (Wilks 1938).
     """
@@ -80,9 +86,15 @@ def linear_information(z: Tensor, features: Tensor, scale: float, most: float = 
 
 
 def gaussian_mmd(z: Tensor, rows: Rows = ALL) -> Tensor:
-    """Return the squared Gaussian-kernel distance (MMD) of embeddings (n, d) to N(0, I), unbiased.
+    r"""Return the squared Gaussian-kernel distance (MMD) of embeddings (n, d) to N(0, I), unbiased.
 
-    With the bandwidth 1 / sqrt(d), over its value far out. One row has no pairs, and counts as 0.
+    With the bandwidth :math:`\beta = 1 / \sqrt d`, over the largest value that it takes far out:
+
+    .. math:: T = \frac{1}{n (n - 1)} \sum_{i \ne j} e^{-\beta^2 |z_i - z_j|^2 / 2}
+              - \frac{2 (1 + \beta^2)^{-d / 2}}{n} \sum_i e^{-\beta^2 |z_i|^2 / (2 (1 + \beta^2))}
+              + (1 + 2 \beta^2)^{-d / 2}
+
+    Joint: radius, clusters and dependence all count. One row has no pairs, and counts as 0.
     Sources: N. Henze, B. Zirkler, Communications in Statistics 19 (1990), equation 2.2, there for
     rows with their own pairs; A. Gretton et al., JMLR 13 (2012), equation 3.
     """
@@ -101,9 +113,12 @@ def gaussian_mmd(z: Tensor, rows: Rows = ALL) -> Tensor:
 
 
 def radius_distance(z: Tensor, rows: Rows = ALL) -> Tensor:
-    """Return the squared Wasserstein distance of the norms of z (n, d) to those of N(0, I).
+    r"""Return the squared Wasserstein distance of the norms of z (n, d) to those of N(0, I).
 
-    InfoNCE of a batch is larger for a thin shell than for N(0, I) from d = 8 on: this makes up.
+    .. math:: \frac{1}{n} \sum_i \left(|z|_{(i)} - F^{-1}\left(\frac{i - 1/2}{n}\right)\right)^2
+
+    with F the distribution function of chi with d degrees of freedom. InfoNCE of a batch is larger
+    for a thin shell than for N(0, I) from d = 8 on: this is what makes up for it.
     """
     norms, part = z.norm(dim=1), rows.part(len(z))
     quantiles = _chi_quantiles(*z.shape, z.dtype, z.device)
@@ -120,6 +135,7 @@ def _chi_quantiles(n: int, d: int, dtype: torch.dtype, device: torch.device) -> 
 def distance_to_normal(z: Tensor, rows: Rows = ALL) -> Tensor:
     """Return how far the rows (n, d) of a batch are from N(0, I), times their number.
 
-    What chance adds falls with it: draws of N(0, I) have about the same value in any batch.
+    `gaussian_mmd`, and `radius_distance` with the weight 0.1. By the number of rows, since what
+    chance adds falls with it: draws of N(0, I) have about the same value in any batch.
     """
     return len(z) * (gaussian_mmd(z, rows) + RADIUS * radius_distance(z, rows))

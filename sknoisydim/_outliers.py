@@ -42,10 +42,12 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     with three residuals :math:`r_i` of covariances :math:`\Sigma_i`: of the standardised features,
     and of the scaled features that the encoder is given, each after a linear decoder of z; and of
-    the scaled features after their mean alone. By the scores of samples held out of its training, a
-    transformer gives a p-value: the probability that a sample like those of `fit` is as unusual.
-    The geometric mean of these is approximate: only e times as much is a p-value for certain.
-    :doc:`/guide/outliers` has examples, and says what depends on the number of samples.
+    the scaled features after their mean alone.
+
+    A share of the samples of `fit` is held out of the training of each transformer. Their scores
+    give a score its p-value: the probability that a sample like those of `fit` is as unusual. The
+    geometric mean over the transformers is taken, which is approximate: only e times as much is a
+    p-value for certain. `calibration="conformal"` is exact.
 
     Parameters
     ----------
@@ -54,17 +56,16 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
         `sklearn.frozen.FrozenEstimator`; `fit` then takes samples that it was not trained on. None
         takes ``NoisyDIMTransformer(keep="pca", keep_weight=10, refine="rotation")``.
     alpha : float, default=0.05
-        Level of `predict`, between 0 and 1: the share of usual samples that are called outliers. A
-        few outliers among the samples of `fit` cost power, not the level.
+        Level of `predict`, between 0 and 1: the share of usual samples that are called outliers.
     fdr : float or None, default=None
         If not None, `predict` controls the false discovery rate over the samples of a call in place
         of the level (Benjamini and Hochberg): the expected share of usual samples among outliers.
     calibration : {"auto", "distribution", "conformal"}, default="auto"
         Where p-values come from. "conformal": the rank of a score among the n held-out ones, the
         same for all transformers: the level is exact, and no p-value is below 1 / (n + 1).
-        "distribution": a generalised Pareto distribution of the tenth of the held-out scores that
-        are the most unusual (at least 20). "auto": this where fewer than ten are more unusual, and
-        ranks elsewhere.
+        "distribution": a generalised Pareto distribution, fitted to the tenth of the held-out
+        scores that are the most unusual (at least 20). "auto": ranks, and the distribution where
+        fewer than ten held-out scores are more unusual.
     calibration_fraction : float, default=0.25
         Share of the samples of `fit` that are held out of training, between 0 and 1.
     n_estimators : int, default=3
@@ -88,8 +89,10 @@ class NoisyDIMOutlierDetector(OutlierMixin, WrapsTransformer):
 
     Raises
     ------
-    ValueError, TypeError, NotFittedError
-        By each method, if a parameter, or X, is not as documented; by all but `fit`, before it.
+    ValueError, TypeError
+        By each method, if a parameter, or X, is not as documented.
+    NotFittedError
+        By all but `fit`, before it.
 
     See Also
     --------

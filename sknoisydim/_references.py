@@ -230,7 +230,7 @@ def by_position(values: np.ndarray, device: torch.device) -> Reference:
 
 def unknown(positions: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Return the reference features of rows of which nothing is known."""
-    return x.new_full((len(x), 1), torch.nan)
+    return torch.full((len(x), 1), torch.nan, dtype=torch.float32, device=x.device)
 
 
 def of_targets(targets: np.ndarray, device: torch.device) -> Reference:

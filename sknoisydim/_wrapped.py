@@ -53,7 +53,7 @@ class WrapsTransformer(HoldsTransformer):
 
     @own_context()
     def fit(self, X: MatrixLike, y: object = None) -> Self:
-        """Train on one part of the samples, and hold the other out for p-values.
+        """Train on some of the samples, and hold others out for p-values. A monitor keeps none.
 
         Parameters
         ----------

@@ -2,17 +2,20 @@
 
 A view is a callable `(batch, generator) -> batch` on float32 tensors (n, ...) of scaled rows. One
 that has to know the table has a method `prepare`: given a sample of scaled rows, before training,
-it returns the callable that is used in its place. If that keeps rows of the sample, its method
-`release` is called when training ends. Missing cells are NaN, which a view may leave, fill or make.
+it returns the callable that is used in its place. If that keeps rows of the sample, it has a method
+`release`, which is called when training ends. With `missing="indicator"` missing cells are NaN, in
+batches as in the sample, and a view may leave, fill or make them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import betaincinv
 from sklearn.base import BaseEstimator, clone
-from torch import Tensor
 
 from sknoisydim._context import own_context
 from sknoisydim._validation import check_integer, check_name, check_real, resolve
@@ -27,15 +30,22 @@ __all__ = [
     "Neighbors",
 ]
 
-View = Callable[[Tensor, torch.Generator], Tensor]
+View = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
 def _rate(value: float) -> float:
     return check_real(value, "augmentation rate", minimum=0, maximum=1)
 
 
+def has_missing(x: torch.Tensor) -> bool:
+    """Tell whether a cell is NaN; the sum does not overflow, since scaling bounds cells."""
+    return bool(x.sum().isnan())
+
+
 class _View(BaseEstimator):
-    def prepare(self, sample: Tensor) -> View:
+    """What the views of this module have in common."""
+
+    def prepare(self, sample: torch.Tensor) -> View:
         """Return the view for a table.
 
         Parameters
@@ -69,7 +79,7 @@ class FeatureMasking(_View):
         self.rate = rate
 
     @own_context(gradients=False)
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         u = torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32)
         return x.masked_fill(u < _rate(self.rate), 0.0)
 
@@ -87,7 +97,7 @@ class GaussianJitter(_View):
         self.scale = scale
 
     @own_context(gradients=False)
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         scale = check_real(self.scale, "augmentation scale", minimum=0)
         noise = torch.empty_like(x).normal_(generator=generator)
         return torch.add(x, noise, alpha=scale)
@@ -111,7 +121,7 @@ class Mixup(_View):
         self.alpha = alpha
 
     @own_context(gradients=False)
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         others = x[torch.randint(len(x), (len(x),), generator=generator, device=x.device)]
         alpha = check_real(self.alpha, "augmentation alpha", minimum=0, closed="neither")
         u = torch.rand(len(x), generator=generator, device=x.device, dtype=torch.float32)
@@ -120,16 +130,16 @@ class Mixup(_View):
         share = betaincinv(alpha, alpha, 0.5 + 0.5 * u.double().cpu().numpy())
         weight = torch.as_tensor(share).to(x).view(-1, *[1] * (x.ndim - 1))
         mixed = torch.lerp(others, x, weight)
-        return torch.where(mixed.isnan(), x, mixed)
+        return torch.where(mixed.isnan(), x, mixed) if has_missing(x) else mixed
 
 
 @own_context(gradients=False)
-def one_hot_blocks(x: Tensor) -> list[list[int]]:
+def one_hot_blocks(x: torch.Tensor) -> list[list[int]]:
     """Return the blocks of adjacent columns of scaled rows (n, p) that look like one-hot codes.
 
-    Each column of a block has two values, moved by scaling, and in every row one alone has its
-    larger value, or none where a cell of the block is missing. Inside a block a column may have one
-    value only: a level that the sample happens not to show.
+    Each column of a block has two values (any two: scaling moves 0 and 1), and in every row one
+    column alone has its larger value, or none where a cell of the block is missing (NaN). Inside a
+    block a column may have one value only: a level that the sample happens not to show.
     """
     missing = x.isnan()
     low = x.masked_fill(missing, torch.inf).amin(0)
@@ -140,23 +150,23 @@ def one_hot_blocks(x: Tensor) -> list[list[int]]:
     # True for columns of two values, and for those of one, or none.
     usable = (ones | (x <= low + slack) | missing).all(0).tolist()
     constant = (low >= high).tolist()
-    blocks, start = [], 0
-    while start < len(usable):
+    blocks, start, p = [], 0, x.shape[1]
+    while start < p:
+        stop = start
         total = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        gaps, settled, stop = missing.new_zeros(len(x)), False, start
-        while not settled and stop < len(usable) and usable[stop] and not constant[start]:
+        settled = gaps = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        while stop < p and usable[stop] and not constant[start]:
             total += ones[:, stop]
-            gaps |= missing[:, stop]
+            gaps = gaps | missing[:, stop]
+            settled = (total == 1) | (gaps & (total == 0))
             stop += 1
-            if total.max() > 1:
+            if total.max() > 1 or settled.all():
                 break
-            settled = bool(((total == 1) | gaps).all())
         # Rows with gaps agree with many a block: some without have to say that it is one.
-        if settled and stop - start > 1 and not gaps.all():
+        found = stop - start > 1 and bool(settled.all() and not gaps.all())
+        if found:
             blocks.append(list(range(start, stop)))
-            start = stop
-        else:
-            start += 1
+        start = stop if found else start + 1
     return blocks
 
 
@@ -168,12 +178,17 @@ class BlockCorruption:
     def __init__(self, rate: float, groups: Sequence[Sequence[int]], n_columns: int) -> None:
         self.rate = rate
         self.unit = torch.full((n_columns,), -1)
-        for number, group in enumerate(map(list, groups)):
-            columns, last = np.array(group), n_columns - 1
+        for number, group in enumerate(groups):
+            columns = np.array(list(group))
             if columns.dtype.kind not in "iu" or not np.isin(columns, np.arange(n_columns)).all():
-                raise ValueError(f"augmentation groups hold numbers from 0 to {last}, got {group}.")
+                raise ValueError(
+                    f"augmentation groups must hold column numbers from 0 to {n_columns - 1}, got "
+                    f"{list(group)}."
+                )
             if (self.unit[columns] >= 0).any() or len(np.unique(columns)) < len(columns):
-                raise ValueError(f"augmentation groups must not share a column, {group} does.")
+                raise ValueError(
+                    f"augmentation groups must not share a column, and {list(group)} does."
+                )
             self.unit[columns] = number
         alone = self.unit < 0
         self.unit[alone] = torch.arange(int(alone.sum())) + len(groups)
@@ -181,26 +196,29 @@ class BlockCorruption:
         self.grouped = len(groups) > 0
 
     @own_context(gradients=False)
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         cells, unit = x.flatten(1), self.unit.to(x.device)
-        shape, device = (len(x), self.n_units), x.device
-        # Which units are replaced, and from which rows that have them.
-        u = torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
-        mask = u < self.rate
-        if x.sum().isnan():  # it does not overflow, since scaling bounds cells
-            missing = torch.zeros(shape, device=device, dtype=torch.float32)
-            gaps = missing.index_add_(1, unit, cells.isnan().float()) > 0
-            count = (~gaps).sum(0)
-            mask &= count > 0
-            # In float64, where no draw is rounded up to 1.
-            u = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
-            observed_first = gaps.to(torch.uint8).argsort(dim=0, stable=True)
-            rows = observed_first.gather(0, (u * count).long())
-        else:
-            rows = torch.randint(len(x), shape, generator=generator, device=device)
+        mask, rows = self._draw(cells, unit, generator)
         if self.grouped:
             mask, rows = mask[:, unit], rows[:, unit]
         return torch.where(mask, cells.gather(0, rows), cells).view_as(x)
+
+    def _draw(
+        self, x: torch.Tensor, unit: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw which units (n, n_units) are replaced, and from which rows that have them."""
+        shape, device = (len(x), self.n_units), x.device
+        u = torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
+        mask = u < self.rate
+        if not has_missing(x):
+            return mask, torch.randint(len(x), shape, generator=generator, device=device)
+        missing = torch.zeros(shape, device=device, dtype=torch.float32)
+        gaps = missing.index_add_(1, unit, x.isnan().float()) > 0
+        count = (~gaps).sum(0)
+        # In float64, where no draw is rounded up to 1.
+        u = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+        observed_first = gaps.to(torch.uint8).argsort(dim=0, stable=True)
+        return mask & (count > 0), observed_first.gather(0, (u * count).long())
 
 
 class FeatureCorruption(_View):
@@ -217,6 +235,15 @@ class FeatureCorruption(_View):
     groups : None, "auto" or list of lists of int, default=None
         Columns that are replaced as one, by number; columns in no group stand for themselves.
         "auto" finds one-hot blocks, also scaled ones, in a sample of the rows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.augmentations import FeatureCorruption
+    >>> x = torch.arange(12.0).reshape(4, 3)
+    >>> view = FeatureCorruption(0.5, groups=[[0, 2]])(x, torch.Generator().manual_seed(0))
+    >>> bool(torch.isin(view, x).all()), bool((view[:, 2] == view[:, 0] + 2).all())
+    (True, True)
     """
 
     def __init__(
@@ -226,22 +253,25 @@ class FeatureCorruption(_View):
         self.groups = groups
 
     @own_context(gradients=False)
-    def prepare(self, sample: Tensor) -> BlockCorruption:
+    def prepare(self, sample: torch.Tensor) -> BlockCorruption:
         groups = () if self.groups is None else self.groups
         if self.groups is not None and sample.ndim != 2:
-            shape = tuple(sample.shape[1:])
-            raise ValueError(f"augmentation groups are of columns, and rows are of shape {shape}.")
+            raise ValueError(
+                "augmentation groups are groups of columns, and rows here have the shape "
+                f"{tuple(sample.shape[1:])}."
+            )
         if isinstance(groups, str):
             also = ["None", "a list of lists of column numbers"]
             check_name(groups, {"auto": one_hot_blocks}, "augmentation groups", also)
             groups = one_hot_blocks(sample)
         return BlockCorruption(_rate(self.rate), groups, sample[0].numel())
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return self.prepare(x)(x, generator)
 
 
-# Distances by a matrix product are inexact: those of so many more rows are taken by subtraction.
+# Distances by a matrix product are inexact: so many more candidates than are asked for, the row
+# itself and its doubles among them, are looked at again, by subtraction.
 _SPARE = 16
 
 
@@ -249,11 +279,13 @@ class Neighbors(_View):
     """Take one of the nearest other rows in the place of a row.
 
     What neighbours have in common is kept, and what tells them apart may be lost (Dwibedi et al.,
-    ICCV 2021, section 3.2, take those in the embedding). They are the nearest by the Euclidean
-    distance of scaled rows, among up to 4,096 rows of the table; used by itself, or in a stream
-    after its first call, of the batch. Equal rows are no neighbours, and a row with `n_neighbors` +
-    15 doubles stays as it is. A missing cell counts as the column's mean; one that is missing in
-    the neighbour stays as it is. In `Compose` it belongs in front, where rows are still unchanged.
+    ICCV 2021, section 3.2, take neighbours in the embedding).
+
+    Neighbours are looked for by the Euclidean distance of the scaled rows, among up to 4,096 rows
+    of the table; used by itself, or in a stream after its first call, among those of the batch.
+    Rows that are equal are no neighbours, and a row with `n_neighbors` + 15 doubles stays as it is.
+    A missing cell counts as the column's mean, and a cell that is missing in the neighbour stays as
+    it is. In `Compose` it belongs in front: the nearest to a changed row may be that row itself.
 
     Parameters
     ----------
@@ -271,16 +303,18 @@ class Neighbors(_View):
     [1.0, 0.0, 12.0, 10.0]
     """
 
-    _candidates: Tensor | None = None  # rows of the user's, while training lasts
+    _candidates: torch.Tensor | None = None  # rows of the user's, while training lasts
 
     def __init__(self, n_neighbors: int = 10, rate: float = 1.0) -> None:
         self.n_neighbors = n_neighbors
         self.rate = rate
 
     def __getstate__(self) -> dict[str, object]:
-        return {n: value for n, value in super().__getstate__().items() if n != "_candidates"}
+        state: dict[str, Any] = {**super().__getstate__()}
+        state.pop("_candidates", None)
+        return state
 
-    def prepare(self, sample: Tensor) -> View:
+    def prepare(self, sample: torch.Tensor) -> View:
         ready: Neighbors = clone(self)
         ready._candidates = sample
         return ready
@@ -290,7 +324,7 @@ class Neighbors(_View):
         self._candidates = None
 
     @own_context(gradients=False)
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         count = check_integer(self.n_neighbors, "augmentation n_neighbors", minimum=1)
         rate = _rate(self.rate)
         candidates = x if self._candidates is None else self._candidates.to(x.device)
@@ -298,13 +332,16 @@ class Neighbors(_View):
         found = distance.isfinite().sum(1)
         # In float64, where no draw is rounded up to 1.
         u = torch.rand(2, len(x), generator=generator, device=x.device, dtype=torch.float64)
-        position = (u[1] * found).long()[:, None]
+        replaced, chosen = u
+        position = (chosen * found).long()[:, None]
         partners = candidates[near.gather(1, position)[:, 0]]
-        keep = ((u[0] >= rate) | (found == 0)).view(-1, *[1] * (x.ndim - 1))
+        keep = ((replaced >= rate) | (found == 0)).view(-1, *[1] * (x.ndim - 1))
         return torch.where(keep | partners.isnan(), x, partners)
 
 
-def _nearest(x: Tensor, candidates: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _nearest(
+    x: torch.Tensor, candidates: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return squared distances (n, k) and positions (n, k) of the nearest other candidates.
 
     Those of rows that are equal are infinite. A missing cell counts as the candidates' mean.
@@ -324,7 +361,7 @@ class Chain:
     def __init__(self, views: Sequence[View]) -> None:
         self.views = views
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         for view in self.views:
             x = view(x, generator)
         return x
@@ -346,14 +383,14 @@ class Compose(_View):
     def __init__(self, views: Sequence[object]) -> None:
         self.views = views
 
-    def prepare(self, sample: Tensor) -> View:
+    def prepare(self, sample: torch.Tensor) -> View:
         return Chain([prepare_view(resolve_augmentation(view), sample) for view in self.views])
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return Chain([resolve_augmentation(view) for view in self.views])(x, generator)
 
 
-def identity(x: Tensor, generator: torch.Generator) -> Tensor:
+def identity(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return the rows themselves: what `augmentation=None` means."""
     return x
 
@@ -367,9 +404,10 @@ AUGMENTATIONS: Mapping[str, type] = {
 }
 
 
-def prepare_view(view: View, sample: Tensor) -> View:
+def prepare_view(view: View, sample: torch.Tensor) -> View:
     """Return the view for a table: what its `prepare` makes, or itself where it has none."""
-    return getattr(view, "prepare", lambda sample: view)(sample)
+    prepare = getattr(view, "prepare", None)
+    return view if prepare is None else prepare(sample)
 
 
 def resolve_augmentation(augmentation: object) -> View:
@@ -377,4 +415,5 @@ def resolve_augmentation(augmentation: object) -> View:
     if augmentation is None:
         return identity
     also = ["None", "a callable (batch, generator) -> batch"]
-    return resolve(augmentation, AUGMENTATIONS, "augmentation", method="__call__", also=also)
+    view: View = resolve(augmentation, AUGMENTATIONS, "augmentation", method="__call__", also=also)
+    return view

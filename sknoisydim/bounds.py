@@ -2,15 +2,18 @@
 
 Everywhere, `scores[i, j]` is the critic's score :math:`T_{ij}` of noisy embedding i with view j,
 and pairs that belong together stand on the diagonal: :math:`E_p` is the mean over these,
-:math:`E_q` that over the n (n - 1) others. A fit in several processes passes each some rows of the
-matrix, and says which by `rows`; a bound without that parameter is given the whole matrix in each.
+:math:`E_q` that over the n (n - 1) others. A bound returns a scalar tensor. A fit in several
+processes passes each some rows of the matrix, and says which by `rows`; a bound without that
+parameter is given the whole matrix in each.
 """
+
+from __future__ import annotations
 
 import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,34 +24,9 @@ from sknoisydim._validation import check_name, check_real, resolve
 
 __all__ = ["BOUNDS", "DonskerVaradhan", "dv", "infonce", "jsd", "nwj", "smile"]
 
-Bound = Callable[..., torch.Tensor]
-AnyBound = TypeVar("AnyBound", bound=Bound)
-
 # exp goes on as its tangent from here: e^5 is far outside what a critic near its optimum shows
 # (E_q e^T = 1), and beyond e^88 float32 has no number for it.
 TANGENT = 5.0
-
-# The end of each bound's docstring.
-SECTIONS = """
-
-Parameters
-----------
-scores : Tensor of shape (n, n)
-    Critic T; row i holds the scores of noisy embedding i with every view.
-rows : Rows, default=ALL
-    Which rows of the matrix `scores` holds.
-
-Returns
--------
-information : scalar Tensor
-    In nats.
-"""
-
-
-def _documented(bound: AnyBound) -> AnyBound:
-    """Say in the docstring of a bound what all of them take and return."""
-    bound.__doc__ = inspect.cleandoc(bound.__doc__ or "") + SECTIONS
-    return bound
 
 
 class _OwnAmongRivals(torch.autograd.Function):
@@ -69,8 +47,9 @@ class _OwnAmongRivals(torch.autograd.Function):
         if rows is not ALL:
             by_column.mul_((own - of_columns).exp())
         ctx.save_for_backward(by_row.add_(by_column))
-        together = rows.sum(scores.diagonal(ctx.start).sum() - of_rows / 2)
-        return (together - of_columns.sum() / 2) / ctx.n
+        return (
+            rows.sum(scores.diagonal(ctx.start).sum() - of_rows / 2) - of_columns.sum() / 2
+        ) / ctx.n
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -82,7 +61,6 @@ class _OwnAmongRivals(torch.autograd.Function):
         return result, None
 
 
-@_documented
 def infonce(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     r"""InfoNCE in both directions, a lower bound of low variance that never exceeds log n.
 
@@ -93,7 +71,26 @@ def infonce(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     The first term asks which view belongs to a noisy embedding, the second which noisy embedding
     belongs to a view (arXiv:1807.03748, section 2.3 and appendix A.1, for either). With the
     channel's own density the second is tight for the output's distribution at capacity alone. Close
-    to log n, a thin shell can have a larger value than N(0, I) (:doc:`/guide/idea`).
+    to log n, where both saturate, a thin shell can have a larger value than N(0, I).
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n, n)
+        Critic T; row i holds the scores of noisy embedding i with every view.
+    rows : Rows, default=ALL
+        Which rows of the matrix `scores` holds.
+
+    Returns
+    -------
+    information : scalar Tensor
+        In nats.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknoisydim.bounds import infonce
+    >>> round(infonce(50 * torch.eye(8)).item(), 4), round(infonce(torch.zeros(8, 8)).item(), 4)
+    (2.0794, 0.0)
     """
     return math.log(scores.shape[1]) + _OwnAmongRivals.apply(scores, rows)
 
@@ -112,7 +109,12 @@ def mean_own(scores: torch.Tensor, rows: Rows) -> torch.Tensor:
     return rows.sum(scores.diagonal(rows.part(n).start).sum()) / n
 
 
-@_documented
+def _exp(exponent: torch.Tensor) -> torch.Tensor:
+    """Return exp up to `TANGENT`, and its tangent there beyond."""
+    low = exponent.clamp(max=TANGENT)
+    return low.exp() + math.exp(TANGENT) * (exponent - low)
+
+
 def nwj(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     r"""Bound of Nguyen, Wainwright and Jordan: unbiased, and of large variance.
 
@@ -123,22 +125,43 @@ def nwj(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     standard error of its second mean is about :math:`e^I / n`, so log n nats are its practical
     limit, too. Where the log of :math:`E_q[e^T]` exceeds 5, exp goes on as its tangent: the value
     then lies between this bound and `dv`, and gradients stay finite.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n, n)
+        As of `infonce`.
+    rows : Rows, default=ALL
+        As of `infonce`.
+
+    Returns
+    -------
+    information : scalar Tensor
+        In nats.
     """
-    rivals = log_mean_exp_rivals(scores, rows)
-    low = rivals.clamp(max=TANGENT)
-    return 1 + mean_own(scores, rows) - (low.exp() + math.exp(TANGENT) * (rivals - low))
+    return 1 + mean_own(scores, rows) - _exp(log_mean_exp_rivals(scores, rows))
 
 
-@_documented
 def dv(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     r"""Bound of Donsker and Varadhan, with the gradient of the batch itself.
 
     .. math:: E_p[T] - \log E_q[e^T] \le I
 
     (1983; Belghazi et al., "MINE", ICML 2018, theorem 1.) It does not change when a constant is
-    added to T. The log of a mean is biased: the value is too large by about half the variance of
-    the mean, :math:`e^{2 I} / 2 n^2` for a Gaussian channel at capacity. `DonskerVaradhan` removes
-    that bias from the gradient.
+    added to T. The log of a mean over a batch is biased, so the value is too large by about half
+    the variance of the mean, :math:`e^{2 I} / 2 n^2` for a Gaussian channel at capacity.
+    `DonskerVaradhan` removes that bias from the gradient.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n, n)
+        As of `infonce`.
+    rows : Rows, default=ALL
+        As of `infonce`.
+
+    Returns
+    -------
+    information : scalar Tensor
+        In nats.
     """
     return mean_own(scores, rows) - log_mean_exp_rivals(scores, rows)
 
@@ -146,8 +169,8 @@ def dv(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 class DonskerVaradhan(nn.Module):
     r"""`dv`, with the moving-average gradient of MINE while it trains.
 
-    In the denominator of its gradient stands an exponential moving average a of :math:`E_q[e^T]`
-    over the batches (Belghazi et al., ICML 2018, section 3.2):
+    The value is that of `dv`. In the denominator of its gradient stands an exponential moving
+    average a of :math:`E_q[e^T]` over the batches (Belghazi et al., ICML 2018, section 3.2):
 
     .. math:: \nabla E_p[T] - \frac{\nabla E_q[e^T]}{a}
 
@@ -170,7 +193,8 @@ class DonskerVaradhan(nn.Module):
         super().__init__()
         self.decay = check_real(decay, "bound decay", minimum=0, maximum=1, closed="left")
         # In logs, where scores of any size have a number; NaN before the first batch.
-        self.log_average = nn.Buffer(torch.tensor(math.nan, dtype=torch.float32, device="cpu"))
+        start = torch.tensor(math.nan, dtype=torch.float32, device="cpu")
+        self.log_average = nn.Buffer(start)
 
     def forward(self, scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
         rivals = log_mean_exp_rivals(scores, rows)
@@ -200,7 +224,6 @@ def _trained_by_jsd(scores: torch.Tensor, nats: torch.Tensor, rows: Rows) -> tor
     return objective + (nats - objective).detach()
 
 
-@_documented
 def jsd(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
     r"""Objective of Deep InfoMax: trains by the Jensen-Shannon divergence, reports nats.
 
@@ -210,6 +233,18 @@ def jsd(scores: torch.Tensor, rows: Rows = ALL) -> torch.Tensor:
 
     (Hjelm et al., ICLR 2019, equation 4). Its optimal critic is the log density ratio, so the value
     is `nwj` of the same scores, in nats (Poole et al., ICML 2019, section 2.1).
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n, n)
+        As of `infonce`.
+    rows : Rows, default=ALL
+        As of `infonce`.
+
+    Returns
+    -------
+    information : scalar Tensor
+        In nats.
     """
     return _trained_by_jsd(scores, nwj(scores.detach(), rows), rows)
 
@@ -227,7 +262,7 @@ def smile(scores: torch.Tensor, clip: float = 5.0, rows: Rows = ALL) -> torch.Te
     Parameters
     ----------
     scores : Tensor of shape (n, n)
-        Critic T, as of `infonce`.
+        As of `infonce`.
     clip : float, default=5.0
         :math:`\tau` > 0; ``bound=functools.partial(smile, clip=...)`` changes it.
     rows : Rows, default=ALL
@@ -247,6 +282,8 @@ def smile(scores: torch.Tensor, clip: float = 5.0, rows: Rows = ALL) -> torch.Te
     nats = mean_own(scores, rows) - log_mean_exp_rivals(scores.clamp(-clip, clip), rows)
     return _trained_by_jsd(scores, nats, rows)
 
+
+Bound = Callable[..., torch.Tensor]
 
 # A function, or a class: of a class, each fit makes an object of its own, which may keep a state.
 BOUNDS: Mapping[str, Bound | type[nn.Module]] = {

@@ -1,5 +1,7 @@
 """Channels: the noise that is added to a normalised embedding, and what it lets through."""
 
+from __future__ import annotations
+
 import math
 import numbers
 import warnings
@@ -12,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import ndtri
 from sklearn.base import BaseEstimator
-from torch import Tensor
 
 from sknoisydim._context import own_context
 from sknoisydim._validation import check_integer, check_real, is_auto, resolve
@@ -29,11 +30,12 @@ __all__ = [
 
 # Share of log(batch size), which is all that InfoNCE can show, that a capacity takes with "auto".
 AUTO_SHARE = 0.8
+# Sizes of noise whose squares float32 holds, as it does those of many components of such noise.
+SMALLEST, LARGEST = 1e-18, 1e18
 
 
 def _size(value: object, name: str) -> float:
-    """Return a size whose square float32 holds, as it does those of many components of it."""
-    return check_real(value, name, minimum=1e-18, maximum=1e18, also="'auto'")
+    return check_real(value, name, minimum=SMALLEST, maximum=LARGEST, also="'auto'")
 
 
 def _nats(n_components: int, batch_size: int) -> float:
@@ -49,8 +51,10 @@ def auto_scale(n_components: int, batch_size: int) -> float:
 
     Parameters
     ----------
-    n_components, batch_size : int
-        Number d of components, at least 1, and rows B of a batch, at least 2.
+    n_components : int
+        Number d of components, at least 1.
+    batch_size : int
+        Rows B of a batch, at least 2.
 
     Returns
     -------
@@ -67,13 +71,15 @@ def auto_scale(n_components: int, batch_size: int) -> float:
 
 @dataclass(eq=False)
 class _Channel:
+    """What channels have in common."""
+
     #: Whether `log_ratio` has a gradient to train by, so that no critic has to be learned.
     exact: ClassVar[bool] = True
 
     n_components: int
 
-    def transmit(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the output y of the channel: embeddings with noise.
+    def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Add noise to embeddings.
 
         Parameters
         ----------
@@ -85,10 +91,11 @@ class _Channel:
         Returns
         -------
         noisy : Tensor of shape (n, d)
+            The output y of the channel.
         """
         raise NotImplementedError  # each subclass has its own
 
-    def sample_input(self, n_samples: int, generator: torch.Generator) -> Tensor:
+    def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         """Draw embeddings of the distribution that reaches the capacity.
 
         Parameters
@@ -103,29 +110,6 @@ class _Channel:
         clean : Tensor of shape (n_samples, d)
             For Gaussian noise draws of N(0, I); for uniform noise of the grid, with its ends moved
             inwards by 1 % of a cell, since their normal quantiles are infinite.
-        """
-        raise NotImplementedError  # each subclass has its own
-
-    def log_ratio(self, clean: Tensor, noisy: Tensor) -> Tensor:
-        r"""Return the log density ratio of each noisy row to each clean row.
-
-        .. math:: T_{ij} = \log p(y_i \mid f_j) - \log p^*(y_i)
-
-        For Gaussian noise :math:`p(y \mid f) = N(f, \sigma^2 I)` and, at capacity,
-        :math:`p^* = N(0, (1 + \sigma^2) I)`. For uniform noise :math:`p(y \mid f)` is uniform on
-        the box of half width e about :math:`\Phi(f)`, and :math:`p^*` on :math:`[-e, 1 + e]^d`.
-
-        Parameters
-        ----------
-        clean, noisy : Tensors of shape (m, d) and (n, d)
-            Embeddings f without noise, and y from `transmit`.
-        spread : Tensor of shape (d,) or None, default=None
-            Of Gaussian noise alone: variances of a view about its row, added to the noise's.
-
-        Returns
-        -------
-        scores : Tensor of shape (n, m)
-            In nats. Of uniform noise, without gradient: the capacity in the box, else -10,000.
         """
         raise NotImplementedError  # each subclass has its own
 
@@ -149,16 +133,39 @@ class GaussianChannel(_Channel):
         """Capacity in nats."""
         return 0.5 * self.n_components * math.log1p(self.scale**-2)
 
-    def transmit(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         noise = torch.empty_like(clean).normal_(generator=generator)
         return torch.add(clean, noise, alpha=self.scale)
 
-    def sample_input(self, n_samples: int, generator: torch.Generator) -> Tensor:
+    def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         shape, device = (n_samples, self.n_components), generator.device
         return torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
 
     @own_context(gradients=False)
-    def log_ratio(self, clean: Tensor, noisy: Tensor, spread: Tensor | None = None) -> Tensor:
+    def log_ratio(
+        self, clean: torch.Tensor, noisy: torch.Tensor, spread: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        r"""Return the log density ratio of each noisy row to each clean row.
+
+        .. math:: T_{ij} = \log p(y_i \mid f_j) - \log p^*(y_i)
+
+        with :math:`p(y \mid f) = N(f, \sigma^2 I)`, and at capacity
+        :math:`p^* = N(0, (1 + \sigma^2) I)`.
+
+        Parameters
+        ----------
+        clean : Tensor of shape (m, d)
+            Embeddings f without noise.
+        noisy : Tensor of shape (n, d)
+            Embeddings y with noise.
+        spread : Tensor of shape (d,) or None, default=None
+            Of a view about its row: variances that are added to the noise's.
+
+        Returns
+        -------
+        scores : Tensor of shape (n, m)
+            In nats.
+        """
         # |y - f|^2 as one matrix product: no (n, m, d) array, and no square root to differentiate.
         # It cancels: an error of eps * d / scale^2 nats, too much for float32 below this scale.
         work = torch.float64 if self.scale < 0.02 else clean.dtype
@@ -175,13 +182,17 @@ class GaussianChannel(_Channel):
 
 
 class _Noise(BaseEstimator):
-    def build(self, n_components: int, batch_size: int) -> "Channel":
+    """What noises have in common."""
+
+    def build(self, n_components: int, batch_size: int) -> Channel:
         """Return the channel.
 
         Parameters
         ----------
-        n_components, batch_size : int
-            Components of the embedding, at least 1, and rows of a batch that are used, at least 2.
+        n_components : int
+            Number of components of the embedding, at least 1.
+        batch_size : int
+            Rows of a batch that are really used, at least 2.
 
         Returns
         -------
@@ -220,12 +231,17 @@ class GaussianNoise(_Noise):
 
 # Log density ratio where there is no noise: exp of it is zero, and sums of it are still numbers.
 NEVER = -1e4
-# Cells that the ends of the grid lie from 0 and 1, and its cells at most: with more it is U[0, 1].
-END, MAX_CELLS = 0.01, 10_000
+# How far from 0 and 1 the ends of the grid lie, in cells.
+END = 0.01
+# Cells of the grid, at most: with more, it is U[0, 1].
+MAX_CELLS = 10_000
 
 
 def auto_levels(n_components: int, batch_size: int) -> int:
-    """Return the 1/2e >= 2 that brings the capacity d log(1 + 1/2e) closest to 0.8 log B."""
+    """Return the number of cells 1/2e, at least 2, of the grid that a batch can just show.
+
+    It makes the capacity d log(1 + 1/2e) as close to 0.8 log B as can be.
+    """
     nats = _nats(n_components, batch_size)
     below = max(2, math.floor(math.expm1(nats)))
     return min(below, below + 1, key=lambda levels: abs(math.log1p(levels) - nats))
@@ -270,18 +286,21 @@ class UniformChannel(_Channel):
         """Standard deviation that a component of z is normalised to: 2.1 for a grid of 3 points."""
         return float(np.sqrt(np.square(self._grid()).mean()))
 
-    def transmit(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def transmit(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         e = self.half_width
         noise = torch.empty_like(clean).uniform_(-e, e, generator=generator)
         return torch.special.ndtr(clean) + noise
 
-    def sample_input(self, n_samples: int, generator: torch.Generator) -> Tensor:
+    def sample_input(self, n_samples: int, generator: torch.Generator) -> torch.Tensor:
         grid = torch.as_tensor(self._grid(), device=generator.device, dtype=torch.float32)
-        shape, device = (n_samples, self.n_components), generator.device
-        return grid[torch.randint(len(grid), shape, generator=generator, device=device)]
+        shape = (n_samples, self.n_components)
+        cells = torch.randint(len(grid), shape, generator=generator, device=generator.device)
+        return grid[cells]
 
-    def for_critic(self, view: Tensor, noisy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both as critics want them: of mean 0, variance 1 and noise `scale`.
+    def for_critic(
+        self, view: torch.Tensor, noisy: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a view and a noisy embedding as critics want them: of mean 0 and variance 1.
 
         Parameters
         ----------
@@ -291,12 +310,32 @@ class UniformChannel(_Channel):
         Returns
         -------
         view, noisy : Tensor of shape (n, d)
+            With noise of the standard deviation `scale`.
         """
         unit = math.sqrt(12)
         return unit * (torch.special.ndtr(view) - 0.5), unit * (noisy - 0.5)
 
     @own_context(gradients=False)
-    def log_ratio(self, clean: Tensor, noisy: Tensor) -> Tensor:
+    def log_ratio(self, clean: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+        r"""Return the log density ratio of each noisy row to each clean row; it has no gradient.
+
+        .. math:: T_{ij} = \log p(y_i \mid z_j) - \log p^*(y_i)
+
+        with :math:`p(y \mid z)` uniform on the box of half width e about :math:`\Phi(z)`, and
+        :math:`p^*` on :math:`[-e, 1 + e]^d`.
+
+        Parameters
+        ----------
+        clean : Tensor of shape (m, d)
+            Embeddings z without noise.
+        noisy : Tensor of shape (n, d)
+            y, from `transmit`.
+
+        Returns
+        -------
+        scores : Tensor of shape (n, m)
+            In nats: the capacity where y is in the box, -10,000 (for minus infinity) elsewhere.
+        """
         f = torch.special.ndtr(clean)
         # What was added and is taken away again differs by a rounding or two.
         reach = self.half_width + 4 * torch.finfo(f.dtype).eps
@@ -307,12 +346,14 @@ class UniformChannel(_Channel):
 class UniformNoise(_Noise):
     r"""Uniform channel: noise :math:`U[-e, e]^d` on an embedding in the unit cube.
 
-    The paper's own channel (Butakov et al., arXiv:2410.06993; :doc:`/guide/method`), for one or two
-    components and ``target="uniform"``. Its capacity, :math:`d \log(1 + 1/2e)` nats, is reached
-    where 1/2e is an integer, by the uniform distribution on the grid
-    :math:`\{0, 2e, \dots, 1\}^d` alone. Its density has no gradient: a fit learns a critic for all
-    terms. `build` warns where :math:`d \log 3 > \log B` (d = 6 at B = 512): B rows cannot show a
-    grid with a point inside the cube. Take `GaussianNoise` there.
+    The paper's own channel for a uniform distribution (Butakov et al., arXiv:2410.06993), for one
+    or two components. Its capacity, :math:`d \log(1 + 1/2e)` nats, is reached where 1/2e is an
+    integer, by the uniform distribution on the grid :math:`\{0, 2e, \dots, 1\}^d` alone, which
+    comes close to :math:`U[0, 1]^d` when e is small. Use it with ``target="uniform"``. A fit learns
+    a critic for all terms of the objective, since the density of the noise has no gradient.
+
+    `build` warns where :math:`d \log 3 > \log B` (d = 6 at B = 512): a batch of B rows cannot show
+    a grid with a point inside the cube. Take `GaussianNoise` and ``target="uniform"`` there.
 
     Parameters
     ----------
@@ -329,17 +370,20 @@ class UniformNoise(_Noise):
             return UniformChannel(n_components, _size(self.half_width, "half_width"))
         channel = UniformChannel(n_components, 0.5 / levels)
         if channel.capacity > math.log(batch_size):
-            message = (
-                f"uniform noise on {n_components} components passes {channel.capacity:.1f} nats at "
-                f"its strongest (1/2e = 2), and a batch of {batch_size} rows shows "
+            warnings.warn(
+                f"uniform noise on {n_components} components passes {channel.capacity:.1f} nats "
+                f"at its strongest (1/2e = 2), and a batch of {batch_size} rows shows "
                 f"{math.log(batch_size):.1f} at most: the joint distribution will not match. Use "
-                "noise='auto' and target='uniform', fewer components, or a larger batch_size."
+                "noise='auto' (GaussianNoise) with target='uniform', fewer components, or a "
+                "larger batch_size.",
+                UserWarning,
+                stacklevel=2,
             )
-            warnings.warn(message, UserWarning, stacklevel=2)
         return channel
 
 
 Channel = GaussianChannel | UniformChannel
+
 NOISES: Mapping[str, type] = {"gaussian": GaussianNoise, "uniform": UniformNoise}
 
 

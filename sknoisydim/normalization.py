@@ -22,7 +22,7 @@ class Normalizer(nn.Module):
     """Map x (n, d) to (x - mean) @ matrix.T.
 
     In training, mean and matrix come from the batch, and gradients flow through them; in
-    evaluation, from `set_statistics`.
+    evaluation, from `set_statistics`. Running averages over views would not describe clean rows.
 
     Parameters
     ----------
@@ -75,7 +75,9 @@ class Normalizer(nn.Module):
         return z if self.deviation == 1 else self.deviation * z
 
     def _normalize_batch(self, centred: torch.Tensor) -> torch.Tensor:
-        return centred @ self._from_covariance(centred.T @ centred / len(centred)).T
+        """Normalise centred rows (n, d) by their own covariance."""
+        covariance = centred.T @ centred / len(centred)
+        return centred @ self._from_covariance(covariance).T
 
     def _level(self, variances: torch.Tensor) -> torch.Tensor:
         """Return what is added to these variances (d,): `ridge` times their mean."""

@@ -48,7 +48,7 @@ class Scaling(nn.Module):
         x : Tensor of shape (n, p)
             Of the dtype of y; where rows are clipped, an end of their range.
         """
-        return y  # of those that clip alone
+        raise NotImplementedError
 
     def log_abs_det(self, x: torch.Tensor) -> torch.Tensor:
         """Return the log of the absolute Jacobian determinant at each row.
@@ -123,6 +123,9 @@ class Clip(Scaling):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.clamp(-self.limit, self.limit)
+
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        return y
 
 
 class SklearnScaling(nn.Module):

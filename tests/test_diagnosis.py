@@ -238,6 +238,7 @@ class TestLabels:
         assert "in random order" not in "".join(found.advice)
         values = [found.label_information, found.shuffled_label_information]
         assert found.to_frame().loc["labels", "value"].tolist() == values
+        assert fitted.diagnose(TEST[:2], [0, 1]).label_information == 0  # of no class two samples
         plain = fitted.diagnose(TEST, classifier=False)
         assert math.isnan(plain.label_information)
         assert "labels" not in plain.to_frame().index.get_level_values("group")

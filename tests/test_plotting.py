@@ -54,8 +54,6 @@ def test_every_display(display, fitted):
     from_estimator(display, make_pipeline(StandardScaler(), small(2)()).fit(X))
     wrong = StandardScaler().fit(X)
     fails("NoisyDIMTransformer, or a Pipeline", from_estimator, display, wrong, error=TypeError)
-    other = None if issubclass(display, plotting._OfSamples) else X
-    fails("from_estimator takes", display.from_estimator, fitted, other, error=TypeError)
     assert pyplot.get_fignums() == before
 
 

@@ -64,8 +64,8 @@ class Persistent:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted transformer to one file that is safe to load.
 
-        A `safetensors` container: tensors, and a JSON header with the rest and the versions of
-        libraries and format; not what `set_callbacks` set, and not `checkpoint`.
+        The file is a `safetensors` container: tensors, and a JSON header with the rest and with the
+        versions of libraries and format; not what `set_callbacks` set, and not `checkpoint`.
 
         Parameters
         ----------
@@ -74,9 +74,11 @@ class Persistent:
 
         Raises
         ------
-        NotFittedError, OSError, ValueError
-            Before `fit`; if the file cannot be written; if the estimator holds what neither the
-            file can hold nor the caller of `load` could name, such as a refinement of your own.
+        NotFittedError, OSError
+            Before `fit`; if the file cannot be written.
+        ValueError
+            If the estimator holds something that neither the file can hold nor the caller of `load`
+            could name: a refinement of your own, for instance.
         """
         check_is_fitted(self)
         _file.write(path, *pack(self, APART))
@@ -91,20 +93,23 @@ class Persistent:
         path : path-like
             From `save`.
         **own : object
-            Components of your own that it was saved with, by parameter: `encoder` (what was passed
-            to the estimator; the file has its weights), `target`, `scaling` (fitted), `critic`,
-            `noise`, `augmentation`, `bound`, `normalization`, `optimizer`, `callbacks`.
+            Components of your own, by parameter, those that the file was saved with: `encoder`
+            (what was passed to the estimator: its weights come from the file), `target`, `scaling`
+            (fitted), `critic`, `noise`, `augmentation`, `bound`, `normalization`, `optimizer`,
+            `callbacks`.
 
         Returns
         -------
         model : NoisyDIMTransformer
-            Fitted, of the class that `load` is called of.
+            Fitted, and of the class that the method is called of.
 
         Raises
         ------
-        OSError, ValueError
-            If the file cannot be read, is no whole and unchanged one of `save`, or has another
-            format (the message says what reads it); if components of your own lack or do not fit.
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is not a whole and unchanged file of ours, has another format (the message says
+            what reads it), or if components of your own are missing, or do not fit.
         """
         header, arrays = _file.read(path)
         try:
@@ -121,7 +126,7 @@ class Persistent:
     def to_torch(self, *, target: bool = True) -> nn.Module:
         """Return the fitted transformer as a torch module, on the CPU and independent of it.
 
-        It maps samples (n, p), or (n, ...) as in `fit`, to embeddings (n, d) in float32, or in
+        It maps samples (n, p), or (n, ...) as in `fit`, to embeddings (n, d) of float32, or of
         float64 after `double()`. `torch.export` takes it, with any n.
 
         Parameters
@@ -135,8 +140,10 @@ class Persistent:
 
         Raises
         ------
-        NotFittedError, ValueError
-            Before `fit`; if scaling, refinement or target has no form in torch. Of the targets,
+        NotFittedError
+            Before `fit`.
+        ValueError
+            If the scaling, the refinement or the target has no form in torch. Of the targets,
             "normal", `MultivariateNormal` and all with independent components have one.
         """
         check_is_fitted(self)
@@ -155,9 +162,10 @@ class Persistent:
 
         Raises
         ------
-        ImportError, NotFittedError, ValueError, OSError
-            If onnx or onnxscript is not installed: `pip install "sknoisydim[onnx]"`; as `to_torch`;
-            if the file cannot be written.
+        ImportError
+            If onnx or onnxscript is not installed: `pip install "sknoisydim[onnx]"`.
+        NotFittedError, ValueError, OSError
+            As `to_torch`; if the file cannot be written.
         """
         with extra("onnx", "to_onnx"):
             import onnx  # noqa: F401 (torch needs both, and says so less well)

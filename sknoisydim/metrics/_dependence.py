@@ -190,9 +190,10 @@ class Consistency:
 
     Attributes
     ----------
-    cka, procrustes : float
-        Linear centred kernel alignment, and the share of the variance of one that the other
-        explains, turned and scaled as it fits best. Both are 1 where one is the other, so treated.
+    cka : float
+        Linear centred kernel alignment (CKA): 1 where one is the other, turned and scaled.
+    procrustes : float
+        Share of the variance of one that the other explains, turned and scaled as it fits best.
     """
 
     cka: float

@@ -95,8 +95,10 @@ class InformationEstimate:
         chance, or due to samples that spread wider than N(0, I).
     capacity, cap : float
         Capacity of the channel, and the log of the batch size, which the estimate cannot exceed.
-    units, batch_size, n_rows : str, int, int
-        "nats" or "bits", samples in a batch, and those that were given.
+    units : str
+        "nats" or "bits".
+    batch_size, n_rows : int
+        Samples in a batch, and those that were given.
     """
 
     value: float

@@ -405,21 +405,27 @@ class DriftReport(Report):
     ----------
     drift : bool
         Whether `pvalue` is at most `level`.
-    pvalue, level : float
-        P-value of the smallest p-value of the parts, by random splits of the held-out samples; and
-        the level of this batch: `alpha`, or less with a `batch_number`.
+    pvalue : float
+        Of the smallest p-value of the parts, by random splits of the held-out samples.
+    level : float
+        Level of this batch: `alpha`, or less with a `batch_number`.
     part_pvalues : dict of str to float
         P-value of each of the five parts by itself.
     effect_size, effect_size_by_chance : float
         Largest distance, between 0 and 1, of the distribution functions of batch and held-out
         samples: of a column, of a column given the others, or of a component. But for chance, at
         least this share of the batch is distributed otherwise. And its median without drift.
-    columns, columns_given_others, components : dict of str or int to float
+    columns : dict of str or int to float
         Columns whose distribution moved, the clearest first: by name, or by number, the distance of
-        the distribution functions. The same for residuals of a linear model of a column by the
-        others, and for components. Without drift any entry has at most the probability `level`.
-    n_samples, n_reference, batch_number : int, int, int or None
-        Samples in the batch, held-out samples it was compared with, and what `check` was given.
+        the distribution functions. Without drift any entry has at most the probability `level`.
+    columns_given_others : dict of str or int to float
+        The same for columns whose relation to the others moved: of residuals of a linear model.
+    components : dict of int to float
+        The same for components of the embedding.
+    n_samples, n_reference : int
+        Samples in the batch, and held-out samples that it was compared with.
+    batch_number : int or None
+        As given to `check`.
     verdict : str
         One sentence: whether there is drift, and of what.
     """

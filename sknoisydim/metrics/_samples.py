@@ -25,9 +25,10 @@ class MarginalTest:
 
     Attributes
     ----------
-    statistic, pvalue, pvalue_holm : ndarray of shape (n_components,)
-        Statistic and p-value of each component by itself, and p-values with Holm's correction, of
-        which the smallest judges all components together.
+    statistic, pvalue : ndarray of shape (n_components,)
+        Test statistic and p-value of each component on its own.
+    pvalue_holm : ndarray of shape (n_components,)
+        P-values with Holm's correction; the smallest one judges all components together.
     """
 
     statistic: FloatArray
@@ -41,8 +42,10 @@ class JointTest:
 
     Attributes
     ----------
-    statistic, pvalue : float
-        Larger is further from the target; and the probability of as much under the target.
+    statistic : float
+        Test statistic; larger is further from the target.
+    pvalue : float
+        Probability of a statistic at least as large under the target.
     """
 
     statistic: float

@@ -47,6 +47,17 @@ class InvertibleMap(nn.Module):
         return z
 
     def forward(self, z: Tensor) -> Tensor:
+        """Return mapped rows, closer to N(0, I); finite rows stay finite.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, d)
+            Embeddings.
+
+        Returns
+        -------
+        moved : Tensor of shape (n, d)
+        """
         return self._run(z, False)[0]
 
     def call_and_ladj(self, z: Tensor) -> Pair:

@@ -63,15 +63,17 @@ NORM_ROWS, NORM_STEP, FURTHEST = 200, 0.7, 12.0
 class RotationGaussianization(BaseEstimator):
     r"""Rotation-based iterative Gaussianisation, finished by trained coupling layers.
 
-    A layer of the first kind turns the rows to orthogonal axes A, moves each coordinate part of the
+    A layer of the first kind turns the rows to orthogonal axes, moves each coordinate part of the
     way to normal scores, and turns back:
 
-    .. math:: z \mapsto A^\top ((1 - \eta) u + \eta \, \Phi^{-1}(\hat F(u))), \qquad u = A z
+    .. math:: z \mapsto A^\top \bigl( (1 - \eta) u + \eta \, \Phi^{-1}(\hat F(u)) \bigr),
+              \qquad u = A z
 
-    with :math:`\hat F` the distribution function of each coordinate and :math:`\eta` the `step`. A
-    coordinate whose distance to N(0, 1) may be chance is moved less (James and Stein). Layers are
-    added until the mean log density of held-out rows stops growing. The axes are in turn those of a
-    few steps of FastICA, and Fisher's discriminants of pairs of components of a Gaussian mixture.
+    with A orthogonal, :math:`\hat F` the distribution function of each coordinate and :math:`\eta`
+    the `step`. A coordinate whose distance to N(0, 1) may be chance is moved less (James and
+    Stein). Layers are added until the mean log density of held-out rows stops growing. The axes are
+    in turn as independent as a few steps of FastICA make them, and those that best tell clusters of
+    the embedding apart: Fisher's discriminants of pairs of components of a Gaussian mixture.
 
     The coupling layers also turn the rows, and move half of the coordinates by the other half. With
     r the map, and q a linear model of the clusters c, they minimise
@@ -81,17 +83,18 @@ class RotationGaussianization(BaseEstimator):
               + \lambda \lVert r(z) - z \rVert^2 - \mu \log q(c \mid r(z)) \bigr]
 
     and are dropped where the density of held-out rows does not gain. Then rows are divided by one
-    number, since what is trained stretches new rows, and moved along their own direction, so that
-    the norms come closer to those of N(0, I). Rows far out (ten standard deviations from the mean
-    square of a normal row) are mapped, and do not count in what is trained and what stops.
-    :doc:`/guide/refinement` shows it at work.
+    number, since what is trained stretches rows that it was not fitted to, and moved along their
+    own direction, so that the norms come closer to those of N(0, I). Rows far out (ten standard
+    deviations from the mean square of a normal row) are mapped, and do not count in what is
+    trained and what stops.
 
     Parameters
     ----------
     layers : int, default=12
         Layers of the first kind at most.
     step : float, default=0.3
-        :math:`\eta`, above 0 and at most 1. Short steps keep more of the geometry.
+        :math:`\eta`, above 0 and at most 1. With short steps the embedding keeps more of its
+        geometry.
     couplings : int, default=6
         Coupling layers. With 0, or one component, the method of Laparra et al. is alone.
     transport : float or "auto", default="auto"
@@ -108,10 +111,28 @@ class RotationGaussianization(BaseEstimator):
 
     References
     ----------
-    V. Laparra, G. Camps-Valls, J. Malo, "Iterative Gaussianization", IEEE Transactions on Neural
-    Networks 22 (2011), 537-549. L. Dinh, J. Sohl-Dickstein, S. Bengio, "Density Estimation Using
-    Real NVP", arXiv:1605.08803. R. A. Fisher, Annals of Eugenics 7 (1936), 179-188. W. James, C.
-    Stein, "Estimation with Quadratic Loss", Berkeley Symposium 1 (1961), 361-379.
+    V. Laparra, G. Camps-Valls, J. Malo, "Iterative Gaussianization: From ICA to Random Rotations",
+    IEEE Transactions on Neural Networks 22 (2011), 537-549.
+
+    L. Dinh, J. Sohl-Dickstein, S. Bengio, "Density Estimation Using Real NVP", ICLR 2017,
+    arXiv:1605.08803.
+
+    R. A. Fisher, "The Use of Multiple Measurements in Taxonomic Problems", Annals of Eugenics 7
+    (1936), 179-188.
+
+    W. James, C. Stein, "Estimation with Quadratic Loss", Proceedings of the Fourth Berkeley
+    Symposium on Mathematical Statistics and Probability 1 (1961), 361-379.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sknoisydim.refinement import RotationGaussianization
+    >>> z = np.random.default_rng(0).uniform(-1.7, 1.7, size=(2000, 2))
+    >>> refined = RotationGaussianization().build(z, seed=0)
+    >>> rows = torch.from_numpy(z)
+    >>> bool(np.allclose(refined.inverse(refined(rows)), z))
+    True
     """
 
     def __init__(

@@ -177,6 +177,15 @@ class Normal(Target):
 
     The map is the identity, :math:`T(z) = z`, and the log density of a row :math:`x` is
     :math:`-\frac{1}{2}\sum_i x_i^2 - \frac{d}{2}\log(2\pi)` nats.
+
+    Examples
+    --------
+    >>> from sknoisydim.targets import Normal
+    >>> target = Normal().bind(2)
+    >>> target.push([[0.5, -1.0]])
+    array([[ 0.5, -1. ]])
+    >>> target.logpdf([[0.0, 0.0]])
+    array([-1.83787707])
     """
 
     _in_single = True
@@ -206,6 +215,15 @@ class Uniform(Target):
         Lower edge of the box, the same for all components or one each.
     high : float or array-like of shape (n_components,), default=1.0
         Upper edge, above `low`.
+
+    Examples
+    --------
+    >>> from sknoisydim.targets import Uniform
+    >>> target = Uniform(low=-1.0, high=1.0).bind(2)
+    >>> target.push([[0.0, 1.0]])
+    array([[0.        , 0.68268949]])
+    >>> target.logpdf([[0.0, 0.5], [0.0, 1.5]])
+    array([-1.38629436,        -inf])
     """
 
     def __init__(self, low: ArrayLike = 0.0, high: ArrayLike = 1.0) -> None:

@@ -148,7 +148,10 @@ def distribution_methods(value: object, name: str) -> tuple[str, ...]:
         )
     if not is_class:
         if _is_discrete(value):
-            raise ValueError(f"{name}={describe(value)} is discrete, and a target is continuous.")
+            raise ValueError(
+                f"{name}={describe(value)} is discrete, and a target must be continuous: no "
+                "invertible map turns N(0, I) into a discrete distribution."
+            )
         for names in GENERATIONS:
             if all(callable(getattr(value, method, None)) for method in names):
                 return names
@@ -176,24 +179,35 @@ class Independent(Target):
     with the quantile function :math:`Q_i` of component :math:`i` and the distribution function
     :math:`\Phi` of N(0, 1), both through survival functions in the upper half. The log density of a
     sample :math:`x` is :math:`\sum_i \log p_i(x_i)` nats, :math:`p_i` the density of component i.
-    `z` is clipped to the range in which the quantile function is finite, agrees with the
-    distribution function and is not yet constant, and to [-37.5, 37.5] at most. It is [-8.3, 8.3]
-    where a distribution computes its survival function as 1 - cdf, or has an edge that is not 0.
-    :meth:`push` is as monotone, and :meth:`pull` as exact, as the functions of the distribution.
 
     Parameters
     ----------
     marginals : distribution, or list or tuple of n_components distributions
         One distribution for all components, or one for each: a frozen continuous distribution of
         scipy.stats (``scipy.stats.beta(2, 5)``, ``scipy.stats.Normal(mu=1, sigma=2)``), a name
-        ("normal", "uniform"), a target with one component, or an object of your own with methods
-        `ppf`, `isf`, `cdf`, `sf` and `logpdf`.
+        ("normal", "uniform"), a target with one component, or an object of your own with the
+        methods `ppf`, `isf`, `cdf`, `sf` and `logpdf`.
 
     Raises
     ------
     TypeError, ValueError
         By :meth:`bind`, if a distribution is not understood, not frozen, discrete or has invalid
         parameters, or if there are not `n_components` of them.
+
+    Notes
+    -----
+    `z` is clipped to the range in which the quantile function is finite, agrees with the
+    distribution function and is not yet constant, and to [-37.5, 37.5] at most. It is [-8.3, 8.3]
+    where a distribution computes its survival function as 1 - cdf, or has an edge that is not 0.
+    :meth:`push` is as monotone, and :meth:`pull` as exact, as the functions of the distribution.
+
+    Examples
+    --------
+    >>> from scipy import stats
+    >>> from sknoisydim.targets import Independent
+    >>> mixed = Independent(["normal", stats.beta(2, 5)]).bind(2)
+    >>> mixed.push([[0.0, 0.0]])
+    array([[0.       , 0.26444998]])
     """
 
     def __init__(self, marginals: object) -> None:

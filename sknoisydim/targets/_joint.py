@@ -78,9 +78,7 @@ class PushForward(Target):
 
     :math:`T` is `forward`. The log density of a row :math:`x` is
     :math:`\log n(z) - \log|\det J_T(z)|` nats, where :math:`z = T^{-1}(x)`, :math:`n` is the
-    density of N(0, I) and :math:`J_T` is the Jacobian matrix of :math:`T`. :meth:`push` clips `z`
-    to [-37.5, 37.5], so that a map such as exp stays finite. Rows for which `inverse` gives NaN, or
-    infinity, which :meth:`pull` clips to it, are outside the support, with the log density -inf.
+    density of N(0, I) and :math:`J_T` is the Jacobian matrix of :math:`T`.
 
     Parameters
     ----------
@@ -97,6 +95,23 @@ class PushForward(Target):
         By :meth:`bind`, if a parameter cannot be called, or `forward` fails or changes the shape;
         by the other methods, if the function that they need is missing or gives another shape; by
         :meth:`push`, if `forward` gives infinity or NaN for finite rows.
+
+    Notes
+    -----
+    :meth:`push` clips `z` to [-37.5, 37.5], so that a map such as exp stays finite. Rows for which
+    `inverse` gives infinity or NaN are outside the support: their log density is -inf, and
+    :meth:`pull` clips infinity to that range and leaves NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sknoisydim.targets import PushForward
+    >>> lognormal = PushForward(np.exp, inverse=np.log, log_abs_det_jacobian=lambda z: z.sum(1))
+    >>> target = lognormal.bind(2)
+    >>> target.push([[0.0, 1.0]])
+    array([[1.        , 2.71828183]])
+    >>> target.logpdf([[1.0, 1.0]])
+    array([-1.83787707])
     """
 
     def __init__(
@@ -114,7 +129,9 @@ class PushForward(Target):
         try:
             self._apply("forward", np.zeros((2, n_components)), (2, n_components))
         except Exception as error:
-            raise ValueError(f"forward failed for n_components={n_components}: {error}") from error
+            raise ValueError(
+                f"forward failed on rows with n_components={n_components} numbers: {error}"
+            ) from error
 
     def _push(self, z: FloatArray) -> FloatArray:
         known = ~np.isnan(z).any(axis=1)
@@ -223,6 +240,12 @@ class UniformBall(SphericalShell):
     ----------
     radius : float, default=1.0
         Radius of the ball, above 0.
+
+    Examples
+    --------
+    >>> from sknoisydim.targets import UniformBall
+    >>> UniformBall(radius=2.0).bind(2).push([[0.6, 0.8]])
+    array([[0.75272561, 1.00363415]])
     """
 
     def __init__(self, radius: float = 1.0) -> None:
