@@ -30,9 +30,11 @@ N_FREQUENCIES, WIDTHS = 64, (0.35, 0.7, 1.4)
 # of the mean count as this (they are rounding), and whitened values beyond the bound as the bound,
 # so that one sample does not decide on a mean.
 MAX_PRINCIPAL, FLOOR, BOUND = 64, 1e-3, 5.0
-# Random splits of the held-out samples. A split's batch is a half of them, and smaller by the ratio
-# each time. So many samples are split at most, whose features are held in memory.
-N_SPLITS, SIZE_RATIO, SLICE = 1000, 4, 2048
+# Random splits of the held-out samples, and how many of these samples are split at most. A split's
+# batch is a half of them, and smaller by the ratio each time.
+N_SPLITS, MAX_SPLIT_SAMPLES, SIZE_RATIO = 1000, 2048, 4
+# Samples whose features are held in memory at a time.
+SLICE = 2048
 # Beyond the tenth largest of the splits' statistics p-values are those of an exponential tail,
 # whose scale is the mean excess of the largest tenth.
 TAIL, TAIL_SHARE = 10, 0.1
@@ -144,7 +146,7 @@ class NoisyDIMDriftMonitor(WrapsTransformer):
     def _calibrate(self, held_out: FloatArray, rng: np.random.Generator) -> None:
         self.n_reference_ = len(held_out)
         self._mean, self._variance = self._features.moments(held_out)
-        self._null = _Null(self._features, held_out[:SLICE], rng)
+        self._null = _Null(self._features, held_out[:MAX_SPLIT_SAMPLES], rng)
 
     @own_context()
     def check(self, X: MatrixLike, batch_number: int | None = None) -> DriftReport:

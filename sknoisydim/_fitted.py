@@ -377,7 +377,8 @@ def _check_out(out: np.ndarray, shape: tuple[int, ...], X: RowSource) -> None:
     except np.exceptions.TooHardError:
         shared = True
     (one, first, last), (other, start, stop) = _place_in_file(out), _place_in_file(held)
-    if one is not other and first < stop and start < last:  # of one file, there may be two maps
+    # Of one file there may be two maps; what is in none has no bytes, and overlaps with nothing.
+    if one is not other and first < stop and start < last:
         with contextlib.suppress(OSError):  # where a file is gone, or has another name
             shared |= os.path.samefile(str(one.filename), str(other.filename))
     if shared:

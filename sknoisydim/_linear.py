@@ -41,7 +41,7 @@ class Rows:
     def share(self, z: Tensor) -> Tensor:
         return z
 
-    sum = logsumexp = share
+    sum = logsumexp = share  # of one process: what it is given
 
 
 ALL = Rows()

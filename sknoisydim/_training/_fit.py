@@ -28,8 +28,15 @@ from sknoisydim._sources import RowSource, StackedRows, missing_columns
 from sknoisydim.augmentations import prepare_view
 from sknoisydim.encoders import IndicateMissing, check_output
 from sknoisydim.refinement._rotation import MIN_HELD_OUT
+from sknoisydim.scaling import (
+    BY_MOMENTS,
+    Moments,
+    Standardize,
+    column_moments,
+    fit_scaling,
+    from_moments,
+)
 
-from ..scaling import BY_MOMENTS, Moments, Standardize, column_moments, fit_scaling, from_moments
 from ._statistics import HELD_OUT_ROWS, Prior, check_collapse, finalize_statistics, refine, sample
 
 # Rows that a view may look at before training.
